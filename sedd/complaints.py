@@ -1,0 +1,163 @@
+"""What is wrong with a file that users write, in their terms: where, what, and what was probably meant."""
+
+import datetime as dt
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from sedd.errors import SpecError
+
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong."""
+
+    where: str
+    what: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" + (f" ({self.hint})" if self.hint else "")
+
+
+def raise_problems(problems: Iterable[Problem]) -> None:
+    """Raise one SpecError that lists all problems, each once, or return when there are none."""
+    if lines := dict.fromkeys(map(str, problems)):
+        raise SpecError("\n".join(lines))
+
+
+def parse_problem(error: Any, model: type[BaseModel], data: object, where: Callable[[Key], str]) -> Problem:
+    """One of pydantic's errors on `data` as a Problem; `where` says in which line a key stands."""
+    kind, seen = error["type"], error.get("input")
+    key = _key_in(data, error["loc"], missing=kind == "missing")
+    dotted = ".".join(map(str, key))
+    match kind:
+        case "extra_forbidden":
+            return Problem(where(key), f"unknown field '{dotted}'", _suggest(model, error["loc"], dotted))
+        case "missing":
+            return Problem(where(key), f"'{dotted}' is missing")
+        case "union_tag_not_found":
+            tag = error["ctx"]["discriminator"].strip("'")
+            return Problem(where(key), f"'{dotted}.{tag}' is missing")
+        case "union_tag_invalid":
+            tag, expected = (
+                error["ctx"]["discriminator"].strip("'"),
+                f"one of {error['ctx']['expected_tags']}",
+            )
+            return _not_a_choice(where((*key, tag)), f"{dotted}.{tag}", error["ctx"]["tag"], expected)
+        case "literal_error" | "enum":
+            return _not_a_choice(where(key), dotted, seen, error["ctx"]["expected"])
+    message = error["msg"]
+    if kind == "value_error":
+        what = message.removeprefix("Value error, ")
+        return Problem(where(key), f"{dotted}: {what}" if dotted else what)
+    expected = _EXPECTED.get(kind) or re.sub(r"^(Input|String|Value) should", "must", message)
+    return Problem(where(key), f"{dotted} is {_shown(seen)}; it {expected}")
+
+
+_EXPECTED = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text: put it in quotes",
+    "path_type": "must be a path: put it in quotes",
+    "tuple_type": "must be a list: [a, b]",
+    "list_type": "must be a list: [a, b]",
+    "dict_type": "must be a section: 'key: value' lines",
+    "model_type": "must be a section: 'key: value' lines",
+    "model_attributes_type": "must be a section: 'key: value' lines",
+}
+"""Where pydantic's own words speak of Python."""
+
+
+def _shown(value: object) -> str:
+    """A value as its file has it, more or less."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dt.date):
+        return value.isoformat()
+    return "a section" if isinstance(value, dict) else repr(value)
+
+
+def _not_a_choice(where: str, dotted: str, seen: object, expected: str) -> Problem:
+    near = difflib.get_close_matches(str(seen), re.findall(r"'([^']*)'", expected), n=1)
+    hint = f"did you mean '{near[0]}'?" if near else None
+    return Problem(where, f"{dotted} is {_shown(seen)}; it must be {expected}", hint)
+
+
+def _key_in(data: Any, loc: Key, *, missing: bool) -> Key:
+    """The keys of the file in one of pydantic's locations, which also name the kind of a union."""
+    key: list[str | int] = []
+    for depth, part in enumerate(loc):
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            if not (missing and depth == len(loc) - 1):
+                continue
+        key.append(part)
+    return tuple(key)
+
+
+def _suggest(model: type[BaseModel], loc: Key, dotted: str) -> str | None:
+    """What an unknown field was meant to be: the same name elsewhere, then a similar one here or elsewhere."""
+    wrong = str(loc[-1])
+    everywhere = list(dict.fromkeys(_all_fields(model)))
+    if dotted in everywhere:
+        kinds = [
+            m.model_fields["kind"].default for m in _models_at(model, loc[:-2]) if wrong in m.model_fields
+        ]
+        return f"only kind {' and '.join(kinds)} has it"
+    if same := [field for field in everywhere if field.rsplit(".", 1)[-1] == wrong]:
+        return f"did you mean '{same[0]}'?"
+    here = {field for owner in _models_at(model, loc[:-1]) for field in owner.model_fields}
+    near = difflib.get_close_matches(wrong, here, n=1, cutoff=0.6)
+    near = near or [
+        field
+        for field in everywhere
+        if difflib.get_close_matches(wrong, [field.rsplit(".", 1)[-1]], cutoff=0.8)
+    ]
+    return f"did you mean '{near[0]}'?" if near else None
+
+
+def _models_at(model: type[BaseModel], loc: Key) -> Iterator[type[BaseModel]]:
+    """The models whose fields may stand at a location; several where a union's kind is not in it."""
+    if not loc:
+        yield model
+        return
+    field = model.model_fields.get(str(loc[0]))
+    inner = list(inner_models(field.annotation)) if field else []
+    kinds = [each for each in inner if len(loc) > 1 and _kind(each) == loc[1]]
+    for each in kinds or inner:
+        yield from _models_at(each, loc[2:] if kinds else loc[1:])
+
+
+def _kind(model: type[BaseModel]) -> object:
+    field = model.model_fields.get("kind")
+    return field.default if field else None
+
+
+def inner_models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in a field's type: none for a value, one for a section, several for a union of kinds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from inner_models(argument)
+
+
+def _all_fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for inner in inner_models(field.annotation):
+            yield from _all_fields(inner, f"{prefix}{name}.")

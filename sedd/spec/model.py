@@ -1,0 +1,31 @@
+"""The network's shape."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from sedd.yaml import StrictModel
+
+
+class ModelSpec(StrictModel):
+    """Time-conditioned bidirectional transformer; the defaults make 23,930,880 parameters."""
+
+    hidden: int = Field(default=512, ge=8)
+    """Width of the residual stream; a multiple of 8 x heads, as fp16 tensor cores and kernels want."""
+    cond: int = Field(default=256, ge=8)
+    """Width of the noise-level embedding that conditions every block."""
+    blocks: int = Field(default=6, ge=1)
+    """Number of transformer blocks."""
+    heads: int = Field(default=8, ge=1)
+    """Attention heads a block."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Probability with which an activation of a residual branch is dropped in training."""
+
+    @model_validator(mode="after")
+    def _head_dim_fits_the_kernels(self) -> Self:
+        if self.hidden % (8 * self.heads):
+            raise ValueError(
+                f"hidden {self.hidden} is not a multiple of 8 x heads = {8 * self.heads}: "
+                "attention kernels below sm_80 take head sizes that are multiples of 8"
+            )
+        return self

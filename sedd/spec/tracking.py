@@ -1,0 +1,18 @@
+"""Where metrics go besides metrics.jsonl."""
+
+from typing import Literal
+
+from sedd.yaml import StrictModel
+
+
+class TrackingSpec(StrictModel):
+    """Weights & Biases; keys and tokens never belong here: `wandb login` keeps them in your home."""
+
+    wandb: Literal["online", "offline", "disabled"] = "offline"
+    """Online needs a login, and internet on the compute nodes; without either a run goes on offline."""
+    project: str = "sedd"
+    """W&B project."""
+    entity: str | None = None
+    """W&B user or team; absent: the login's default."""
+    tags: tuple[str, ...] = ()
+    """W&B tags."""

@@ -1,0 +1,82 @@
+"""How the network is optimised, watched and saved."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from sedd.yaml import StrictModel
+
+
+class CheckpointSpec(StrictModel):
+    """When the state of a run is saved besides at its end and before every requeue."""
+
+    every_steps: int = Field(default=1000, ge=1)
+    """Steps between periodic checkpoints: what a SIGKILL can cost at most."""
+    keep: int = Field(default=3, ge=1)
+    """Newest checkpoints kept."""
+    keep_every_steps: int | None = Field(default=None, ge=1)
+    """Checkpoints at multiples of this step are kept for ever; none when absent."""
+
+
+class ValidationSpec(StrictModel):
+    """The true likelihood bound on a fixed set, with EMA weights."""
+
+    every_steps: int = Field(default=1000, ge=1)
+    """Steps between validations; the last step always validates."""
+    residues: int = Field(default=262_144, ge=1)
+    """Residues of the fixed validation set, at most."""
+
+
+class TrainingSpec(StrictModel):
+    """Optimiser, batch, schedule, precision."""
+
+    steps: int = Field(ge=1)
+    """Optimiser steps of the whole run."""
+    residues_per_step: int = Field(default=131_072, ge=1)
+    """Residues of a global batch, whatever the number of GPUs."""
+    residues_per_gpu: int = Field(default=32_768, ge=1)
+    """Residues of one forward pass on one GPU; the rest is gradient accumulation."""
+    learning_rate: float = Field(default=3e-4, gt=0)
+    """Peak learning rate of AdamW."""
+    warmup_steps: int = Field(default=1000, ge=0)
+    """Steps of linear warm-up from 0."""
+    schedule: Literal["constant", "cosine", "inverse_sqrt"] = "cosine"
+    """Learning rate after the warm-up; cosine falls to a tenth of the peak at the last step."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's decoupled weight decay; biases and norms are exempt."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """AdamW's decay of the gradient's first moment."""
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    """AdamW's decay of the gradient's second moment."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient; longer ones are scaled down to it."""
+    ema_decay: float = Field(default=0.9999, ge=0, lt=1)
+    """Decay of the weights' exponential moving average, warmed up as (1 + step) / (10 + step)."""
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    """auto: bf16 from compute capability 8.0 on, fp16 with loss scaling below (V100), fp32 on a CPU."""
+    compile: bool = False
+    """Run the network through torch.compile."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    max_bad_steps: int = Field(default=50, ge=0)
+    """Consecutive steps with a loss or gradient that is not finite before the attempt counts as crashed."""
+    log_every_steps: int = Field(default=50, ge=1)
+    """Steps between rows of metrics.jsonl."""
+    validation: ValidationSpec = ValidationSpec()
+    """The fixed validation set."""
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    """Saving."""
+
+    @property
+    def micro_batches_per_step(self) -> int:
+        """Forward passes that make one global batch, over all ranks."""
+        return self.residues_per_step // self.residues_per_gpu
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> Self:
+        if self.residues_per_step % self.residues_per_gpu:
+            raise ValueError(
+                f"residues_per_step {self.residues_per_step} is not a multiple "
+                f"of residues_per_gpu {self.residues_per_gpu}"
+            )
+        return self

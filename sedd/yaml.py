@@ -1,0 +1,265 @@
+"""Strict YAML: traps caught, every problem of a file reported at once with its line and a suggestion."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+
+from sedd.complaints import Key, Problem, parse_problem, raise_problems
+from sedd.errors import SpecError
+from sedd.units import exact_bytes, exact_duration, parse_bytes, parse_duration_s
+
+
+class StrictModel(BaseModel):
+    """Base of everything that users write: frozen, no unknown fields, field docstrings in the JSON Schema."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, str):
+        return parse_duration_s(value)
+    raise ValueError(f"{value!r} has no unit: write a duration like 90s, 15m or 24h")
+
+
+def _bytes(value: object) -> object:
+    if isinstance(value, str):
+        return parse_bytes(value)
+    raise ValueError(f"{value!r} has no unit: write an amount of memory like 32GiB")
+
+
+Duration = Annotated[
+    int, BeforeValidator(_duration, json_schema_input_type=str), PlainSerializer(exact_duration)
+]
+"""Seconds; written as `90s`, `24h`, `1d12h`."""
+Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=str), PlainSerializer(exact_bytes)]
+"""Bytes; written as `32GiB`, `500MB`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed YAML mapping and where each of its keys stands."""
+
+    name: str
+    data: dict[str, Any]
+    lines: Mapping[Key, int]
+    said: Mapping[Key, str] = field(default_factory=dict)
+    """Where the keys that do not come from the file were given, such as `--set seed=1`."""
+
+    def where(self, key: Key) -> str:
+        """`file:line` of a key, or of the nearest enclosing key that is given; or how else it was given."""
+        for length in range(len(key), 0, -1):
+            nearest = key[:length]
+            if place := self.said.get(nearest):
+                return place
+            if line := self.lines.get(nearest):
+                return f"{self.name}:{line}"
+            if below := [place for given, place in self.said.items() if given[:length] == nearest]:
+                return below[0]
+        return self.name
+
+
+def load_document(path: Path) -> Document:
+    """Read a YAML mapping.
+
+    Raises:
+        SpecError: no such file, not YAML, not a mapping, a repeated key, or a YAML trap.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as e:
+        near = difflib.get_close_matches(path.name, _names_beside(path), n=1)
+        raise SpecError(
+            f"{path}: no such file", hint=f"did you mean '{path.parent / near[0]}'?" if near else None
+        ) from e
+    except OSError as e:
+        raise SpecError(f"{path}: cannot be read: {e.strerror or e}") from e
+    except UnicodeDecodeError as e:
+        raise SpecError(f"{path}: not a text file (UTF-8)") from e
+    return parse_document(text, name=str(path))
+
+
+def parse_document(text: str, *, name: str) -> Document:
+    """Parse YAML text; `name` stands for the file in messages. Raises: SpecError, as `load_document`."""
+    root = _compose(text, name)
+    if not isinstance(root, yaml.MappingNode):
+        raise SpecError(
+            f"{name}: {'empty' if root is None else 'expected a section'}: write 'key: value' lines"
+        )
+    reader = _Reader(name)
+    data = reader.read(root, ())
+    raise_problems(reader.problems)
+    return Document(name=name, data=data, lines=reader.lines)
+
+
+def dump_document(data: Mapping[str, Any]) -> str:
+    """YAML that `parse_document` reads back equal, and other readers alike: text that looks like a trap is quoted."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
+    """`training.learning_rate=3e-4` as (("training", "learning_rate"), 0.0003); here 3e-4 is a number.
+
+    Raises:
+        SpecError: no `=`, or a value that is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    parts = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(parts):
+        raise SpecError(f"--set {text}: expected key=value", hint="for example --set training.steps=1000")
+    if _FLOAT_WITHOUT_DOT.fullmatch(value.strip()):
+        return parts, float(value)
+    name = f"--set {text}"
+    root = _compose(value, name)
+    reader = _Reader(name)
+    built = None if root is None else reader.read(root, ())
+    if reader.problems:
+        raise SpecError("\n".join(f"{name}: {problem.what}" for problem in reader.problems))
+    return parts, built
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate(model: type[Model], document: Document) -> Model:
+    """Build `model` from a document. Raises: SpecError with every problem, each with line and suggestion."""
+    try:
+        return model.model_validate(document.data)
+    except ValidationError as e:
+        raise_problems(parse_problem(error, model, document.data, document.where) for error in e.errors())
+        raise AssertionError("a ValidationError without errors") from e
+
+
+def _compose(text: str, name: str) -> yaml.Node | None:
+    try:
+        root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark and not name.startswith("--set") else ""
+        reason = getattr(e, "problem", None) or getattr(e, "reason", None) or e
+        raise SpecError(f"{name}{line}: not valid YAML: {reason}") from e
+    except RecursionError as e:
+        raise SpecError(f"{name}: nested too deeply") from e
+    return root
+
+
+_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+_OCTAL = re.compile(r"[-+]?0[0-9_]+")
+_WORD_BOOLEANS = {"yes", "no", "on", "off", "y", "n"}
+
+
+def _trap(text: str) -> str | None:
+    """What is wrong with a plain scalar that YAML 1.1 reads as something else than it looks, or None."""
+    if _SEXAGESIMAL.fullmatch(text):
+        return f"{text} is a base-60 number in YAML: write a duration like 24h, or quote it: '{text}'"
+    if _FLOAT_WITHOUT_DOT.fullmatch(text) and not isinstance(yaml.safe_load(text), float):
+        mantissa, exponent = re.split("[eE]", text)
+        mantissa += "" if "." in mantissa else ".0"
+        exponent = exponent if exponent[0] in "+-" else f"+{exponent}"
+        return f"{text} is a string in YAML 1.1: write {mantissa}e{exponent}"
+    if _OCTAL.fullmatch(text):
+        decimal = re.sub(r"^([-+]?)0+(?=\d)", r"\1", text.replace("_", ""))
+        return f"{text} is octal in YAML 1.1 and decimal in 1.2: write {decimal}, or quote it"
+    if text.lower() in _WORD_BOOLEANS:
+        return f"{text} is a boolean in YAML 1.1 and a word in 1.2: write true or false, or quote it"
+    return None
+
+
+class _Dumper(yaml.SafeDumper):
+    def represent_str(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="'" if _trap(text) else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+class _Reader:
+    """Builds a YAML tree's value; notes the line of every key, and every trap and repeated key as a problem."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lines: dict[Key, int] = {}
+        self.problems: list[Problem] = []
+        self._open: list[yaml.Node] = []
+
+    def read(self, node: yaml.Node, key: Key) -> Any:
+        if node in self._open:
+            self._complain(node, f"{_dotted(key)}an anchor that holds itself")
+            return None
+        self._open.append(node)
+        try:
+            return self._read(node, key)
+        finally:
+            self._open.pop()
+
+    def _read(self, node: yaml.Node, key: Key) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            self._complain_of_repeats(node)
+            return {label: self._at(child, (*key, label), line) for label, child, line in self._pairs(node)}
+        if isinstance(node, yaml.SequenceNode):
+            return [self._at(child, (*key, i), _line(child)) for i, child in enumerate(node.value)]
+        if isinstance(node, yaml.ScalarNode) and node.style is None and (trap := _trap(node.value)):
+            self._complain(node, f"{_dotted(key)}{trap}")
+            return None
+        try:
+            return yaml.SafeLoader("").construct_object(node)
+        except (yaml.YAMLError, ValueError) as e:
+            self._complain(
+                node, f"{_dotted(key)}cannot read {node.value!r}: {getattr(e, 'problem', None) or e}"
+            )
+            return None
+
+    def _at(self, node: yaml.Node, key: Key, line: int) -> Any:
+        self.lines[key] = line
+        return self.read(node, key)
+
+    def _pairs(self, node: yaml.MappingNode) -> list[tuple[str, yaml.Node, int]]:
+        """Key, value and line; those that `<<: *anchor` brings come first, so that the mapping's own win."""
+        own: list[tuple[str, yaml.Node, int]] = []
+        merged: list[tuple[str, yaml.Node, int]] = []
+        for label, child in node.value:
+            if label.tag != "tag:yaml.org,2002:merge":
+                own.append((str(label.value), child, _line(label)))
+                continue
+            for source in child.value if isinstance(child, yaml.SequenceNode) else [child]:
+                if not isinstance(source, yaml.MappingNode) or source in self._open:
+                    self._complain(label, "<<: expected an *anchor of another section")
+                    continue
+                self._open.append(source)
+                merged = self._pairs(source) + merged
+                self._open.pop()
+        return merged + own
+
+    def _complain_of_repeats(self, node: yaml.MappingNode) -> None:
+        seen = set()
+        for label, _ in node.value:
+            if not isinstance(label, yaml.ScalarNode):
+                self._complain(label, "a key must be a word, not a list or section")
+            elif label.value in seen:
+                self._complain(label, f"'{label.value}' is given twice")
+            else:
+                seen.add(label.value)
+
+    def _complain(self, node: yaml.Node, what: str) -> None:
+        self.problems.append(Problem(f"{self.name}:{_line(node)}", what))
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _dotted(key: Key) -> str:
+    return ".".join(map(str, key)) + ": " if key else ""
+
+
+def _names_beside(path: Path) -> list[str]:
+    try:
+        return [p.name for p in path.parent.iterdir()]
+    except OSError:
+        return []
