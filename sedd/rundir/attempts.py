@@ -1,0 +1,112 @@
+"""The attempts of a run, read off its events: pure."""
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sedd.rundir.events import Event
+
+
+class Cause(StrEnum):
+    """What ended an attempt."""
+
+    COMPLETED = "completed"
+    PREEMPTED = "preempted"
+    TIME_LIMIT = "time_limit"
+    MOVED = "moved"
+    """`sedd requeue` asked a running run to go on elsewhere."""
+    NODE_FAULT = "node_fault"
+    KILLED = "killed"
+    """No last word: SIGKILL, out of memory, node lost."""
+    CRASHED = "crashed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One start of a run."""
+
+    number: int
+    started: dt.datetime
+    job_id: str
+    host: str
+    pid: int
+    """Process id of the job's entry on `host`."""
+    first_step: int
+    """Step it resumed from; 0 for a fresh start."""
+    last_step: int
+    """Newest step known to be saved."""
+    ended: dt.datetime | None
+    cause: Cause | None
+    """None: no last word yet. It runs, or was killed: only a look at its process can tell."""
+    error: str | None
+    """Last line of the traceback, where there was one."""
+
+    @property
+    def made_progress(self) -> bool:
+        return self.last_step > self.first_step
+
+
+def parse_attempts(events: Iterable[Event]) -> tuple[Attempt, ...]:
+    """The attempts in order; what was said before the first is left out.
+
+    An attempt that a later one followed without a last word was killed.
+    """
+    groups: list[list[Event]] = []
+    for event in events:
+        if event.event == "attempt_started":
+            groups.append([event])
+        elif groups:
+            groups[-1].append(event)
+    last = len(groups) - 1
+    return tuple([_attempt(group, is_last=k == last) for k, group in enumerate(groups)])
+
+
+def is_cancelled(events: Sequence[Event]) -> bool:
+    """Whether the user's last word on the run was to cancel it."""
+    last = [e.event for e in events if e.event in ("cancelled", "submitted")]
+    return bool(last) and last[-1] == "cancelled"
+
+
+_LAST_WORDS = ("requeued", "gave_up", "completed", "cancelled")
+
+
+def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
+    """One pass: a monitor does this for tens of thousands of attempts."""
+    start = group[0]
+    resumed = failure = word = None
+    saved = []
+    for event in group:
+        kind = event.event
+        if kind == "checkpoint":
+            saved.append(int(event.fields.get("step", 0)))
+        elif kind == "resumed":
+            resumed = resumed or event
+        elif kind == "failed":
+            failure = event
+        elif kind in _LAST_WORDS:
+            word = word or event
+    first = int(resumed.get("step", 0)) if resumed else 0
+    end = word or failure
+    killed = None if is_last else Cause.KILLED
+    return Attempt(
+        number=start.attempt,
+        started=start.t,
+        job_id=str(start.get("job_id", "")),
+        host=str(start.get("host", "")),
+        pid=int(start.get("pid", 0)),
+        first_step=first,
+        last_step=max(saved, default=first),
+        ended=end.t if end else None,
+        cause=_cause(end) if end else killed,
+        error=failure.get("error") if failure else None,
+    )
+
+
+def _cause(end: Event) -> Cause:
+    named = end.event if end.event in ("completed", "cancelled") else end.get("cause")
+    return _CAUSES.get(named, Cause.CRASHED) if isinstance(named, str) else Cause.CRASHED
+
+
+_CAUSES = {cause.value: cause for cause in Cause}

@@ -1,0 +1,99 @@
+"""events.jsonl: what happened to a run, one JSON object a line, append-only."""
+
+import datetime as dt
+import errno
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sedd.errors import RunError
+
+EVENTS = (
+    "submitted",
+    "preflight",
+    "attempt_started",
+    "resumed",
+    "checkpoint",
+    "stop_requested",
+    "requeued",
+    "gave_up",
+    "completed",
+    "failed",
+    "cancelled",
+)
+"""Every kind of event; README.md says who writes it and with which fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of events.jsonl."""
+
+    t: dt.datetime
+    event: str
+    attempt: int
+    """0 before the first attempt."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.fields.get(name, default)
+
+
+def append_event(path: Path, event: str, *, attempt: int, now: dt.datetime, **fields: Any) -> None:
+    """Add one line, whole and durable, whoever else is writing.
+
+    A line left unfinished by a killed writer is closed first, so that it cannot swallow this one.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    if event not in EVENTS:
+        raise ValueError(f"unknown event {event!r}")
+    record = {
+        "t": now.astimezone(dt.UTC).isoformat(timespec="milliseconds"),
+        "event": event,
+        "attempt": attempt,
+    }
+    line = json.dumps(record | fields, ensure_ascii=False).encode() + b"\n"
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            size = os.fstat(handle).st_size
+            cut = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            whole = (b"\n" if cut else b"") + line
+            if os.write(handle, whole) < len(whole):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as e:
+        raise RunError(f"cannot write {path}: {e.strerror}") from e
+
+
+def parse_events(content: bytes) -> tuple[Event, ...]:
+    """The events of a file's content; unfinished and foreign lines are passed over."""
+    parsed = (_parse_line(line) for line in content.split(b"\n"))
+    return tuple(event for event in parsed if event is not None)
+
+
+def read_events(path: Path) -> tuple[Event, ...]:
+    """The events of a run so far; none when the file does not exist yet. Raises: RunError."""
+    try:
+        return parse_events(path.read_bytes())
+    except FileNotFoundError:
+        return ()
+    except OSError as e:
+        raise RunError(f"cannot read {path}: {e.strerror}") from e
+
+
+def _parse_line(line: bytes) -> Event | None:
+    try:
+        record = json.loads(line)
+        moment = dt.datetime.fromisoformat(record.pop("t"))
+        if moment.tzinfo is None:
+            return None
+        return Event(moment, str(record.pop("event")), int(record.pop("attempt")), record)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

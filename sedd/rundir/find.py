@@ -1,0 +1,78 @@
+"""From what a user types to run folders."""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sedd.errors import UsageError
+from sedd.rundir.events import read_events
+from sedd.rundir.layout import RunDir
+
+
+def runs_root(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where runs live: `$SEDD_RUNS`, else `./runs`."""
+    return Path(environment.get("SEDD_RUNS") or "runs").expanduser().absolute()
+
+
+def list_runs(root: Path) -> list[RunDir]:
+    """Every run below the root, oldest first; none when there is no such folder."""
+    return sorted(_scan(root), key=lambda run: run.id)
+
+
+def find_run(text: str, root: Path) -> RunDir:
+    """A run folder, run id (or its unique beginning), job id or run name (its newest run).
+
+    `runs/<name>`, as a shell completes it, is the newest run in that folder.
+
+    Raises:
+        UsageError: nothing, or more than one thing, answers to `text`.
+    """
+    folder = RunDir(Path(text).expanduser().absolute())
+    if folder.manifest.exists():
+        return RunDir(folder.path.resolve())
+    if inside := sorted(_runs_in(folder.path), key=lambda run: run.id):
+        return inside[-1]
+    runs = list_runs(root)
+    if named := [run for run in runs if run.name == text]:
+        return named[-1]
+    if exact := [run for run in runs if run.id == text]:
+        return exact[0]
+    begun = [run for run in runs if run.id.startswith(text)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        many = f"'{text}' is the beginning of {len(begun)} run ids"
+        raise UsageError(many, hint=f"the newest is {begun[-1].id}")
+    is_job = text.replace("_", "").isdigit() or ":" in text  # SLURM's 12_3, or host:pid:start of a local one
+    if is_job and (found := [run for run in runs if text in _job_ids(run)]):
+        return found[-1]
+    raise UsageError(f"no run '{text}' in {root}", hint=_hint(text, runs))
+
+
+def _scan(root: Path) -> Iterator[RunDir]:
+    """Runs by two directory levels, without opening a file of theirs."""
+    for name in _folders(root):
+        yield from _runs_in(name)
+
+
+def _runs_in(folder: Path) -> Iterator[RunDir]:
+    return (run for run in map(RunDir, _folders(folder)) if os.path.exists(run.manifest))
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir()]
+    except OSError:
+        return []
+
+
+def _job_ids(run: RunDir) -> set[str]:
+    return {str(e.get("job_id")) for e in read_events(run.events) if e.get("job_id")}
+
+
+def _hint(text: str, runs: list[RunDir]) -> str:
+    near = difflib.get_close_matches(text, {run.name for run in runs}, n=1)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return "runs are looked for in $SEDD_RUNS, else ./runs; `sedd status --all` lists them"

@@ -1,0 +1,128 @@
+"""Names inside a run folder: the only link between login node and compute node."""
+
+import datetime as dt
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sedd.errors import RunError
+from sedd.rundir.atomic import write_text
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """A run folder, `runs/<name>/<id>`; every path in it is spelt here."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def spec(self) -> Path:
+        """The resolved spec, complete with defaults."""
+        return self.path / "spec.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """What the run was made from; written last: a folder without it was never submitted."""
+        return self.path / "manifest.json"
+
+    @property
+    def code(self) -> Path:
+        """Folder that holds the frozen package: `code/sedd`."""
+        return self.path / "code"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def heartbeat(self) -> Path:
+        return self.path / "heartbeat.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def submitit(self) -> Path:
+        return self.path / "submitit"
+
+    @property
+    def wandb(self) -> Path:
+        return self.path / "wandb"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+
+def run_id(now: dt.datetime, spec_hash: str) -> str:
+    """`20261122-193359-1a2b3c4d`: UTC time, so that ids sort by age, and the start of the spec's hash."""
+    return f"{now.astimezone(dt.UTC):%Y%m%d-%H%M%S}-{spec_hash[:8]}"
+
+
+def create_run(runs: Path, name: str, identity: str, spec_yaml: str) -> RunDir:
+    """Make the folders of a new run and write its spec; a taken id gets `-2`, `-3`, ….
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+    try:
+        (runs / name).mkdir(parents=True, exist_ok=True)
+        run = RunDir(_new_folder((runs / name).resolve(), identity))
+        for folder in (run.checkpoints, run.logs, run.submitit):
+            folder.mkdir()
+        write_text(run.spec, spec_yaml)
+    except OSError as e:
+        raise RunError(
+            f"cannot make a run folder in {runs / name}: {e.strerror}",
+            hint="set SEDD_RUNS to a folder with space that you may write",
+        ) from e
+    return run
+
+
+def write_manifest(run: RunDir, manifest: Mapping[str, Any]) -> None:
+    """Write manifest.json, the sign that the folder is a run."""
+    write_text(run.manifest, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def read_manifest(run: RunDir) -> dict[str, Any]:
+    """The manifest. Raises: RunError when the folder is not a run, or is damaged."""
+    try:
+        manifest = json.loads(run.manifest.read_bytes())
+    except FileNotFoundError as e:
+        raise RunError(f"{run.path} is not a run folder: it has no {run.manifest.name}") from e
+    except (OSError, ValueError) as e:
+        raise RunError(f"cannot read {run.manifest}: {e}") from e
+    if not isinstance(manifest, dict):
+        raise RunError(f"cannot read {run.manifest}: not a JSON object")
+    return manifest
+
+
+def _new_folder(parent: Path, identity: str) -> Path:
+    for number in range(1, 1_000_000):
+        path = parent / (identity if number == 1 else f"{identity}-{number}")
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            continue
+        return path
+    raise RunError(f"no free folder name for {identity} in {parent}")
