@@ -1,0 +1,102 @@
+"""The evidence lower bound per token, drawn by Monte Carlo.
+
+Its mean is never below the negative log-likelihood of the process that the samplers follow: from the prior at
+sigma_bar(1) back to sigma_bar(t_min), then one draw of the clean tokens.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sedd.diffusion.draws import CounterNoise, Randomness, packed_positions, uniform
+from sedd.diffusion.graph import Absorbing, Graph
+from sedd.diffusion.noise import Noise
+from sedd.diffusion.score_entropy import score_entropy
+from sedd.diffusion.times import T_MIN, diffusion_times
+
+LogScore = Callable[[Tensor, Tensor], Tensor]
+"""(x [tokens], sigma_bar [sequences]) -> log score [tokens, n]."""
+
+
+def evidence_bound(
+    log_score: LogScore,
+    x_0: Int[Tensor, "tokens"],
+    cu_seqlens: Int[Tensor, "sequences_plus_1"],
+    u: Float[Tensor, "sequences"],
+    *,
+    graph: Graph,
+    noise: Noise,
+    randomness: Randomness,
+    t_min: float = T_MIN,
+) -> Float[Tensor, "tokens"]:
+    """One draw of the bound's terms in nats: a sequence's sum, averaged over u in [0, 1), is the bound."""
+    if isinstance(graph, Absorbing):
+        return _order_bound(log_score, x_0, cu_seqlens, u, graph, noise, randomness, t_min)
+    return _path_bound(log_score, x_0, cu_seqlens, u, graph, noise, randomness, t_min)
+
+
+def _order_bound(
+    log_score: LogScore,
+    x_0: Tensor,
+    cu_seqlens: Tensor,
+    u: Tensor,
+    graph: Absorbing,
+    noise: Noise,
+    randomness: Randomness,
+    t_min: float,
+) -> Tensor:
+    """The mean over the number k = 1 ... L of masked tokens: (L / k) times the masked tokens' costs.
+
+    Along paths that end all masked, the integral over t is this sum for every schedule, with bounded weights: the
+    order-agnostic autoregressive bound (arXiv 2110.02037). Given k, the chance to be masked is distributed as the
+    k-th smallest of L uniforms, and the tokens of the k smallest are the masked ones.
+    """
+    index, _ = packed_positions(cu_seqlens, x_0.numel())
+    starts, lengths = cu_seqlens[:-1].long(), cu_seqlens.diff().long()
+    k = torch.minimum((u.double() * lengths).long() + 1, lengths.clamp_min(1))
+    v = uniform((x_0.numel(),), 1, randomness, dtype=torch.float64, device=x_0.device).squeeze(-1)
+    order = torch.argsort(index + v)
+    rank = torch.empty_like(order).scatter(0, order, torch.arange(x_0.numel(), device=x_0.device))
+    masked = rank - starts[index] < k[index]
+    share = v[order[(starts + k - 1).clamp_max(x_0.numel() - 1)]]
+    ends = noise.total(torch.tensor([t_min, 1.0], dtype=torch.float64)).tolist()
+    # Below t_min the network is asked at t_min: the residues that are there say the same about the others.
+    sigma_bar = (-torch.log1p(share * math.expm1(-ends[1]))).clamp_min(ends[0]).to(u.dtype)
+    x_t = torch.where(masked, graph.mask, x_0)
+    per_token = sigma_bar[index]
+    cost = score_entropy(log_score(x_t, sigma_bar), x_t, x_0, per_token, graph) * torch.expm1(per_token)
+    return cost * (lengths / k).to(cost.dtype)[index]
+
+
+def _path_bound(
+    log_score: LogScore,
+    x_0: Tensor,
+    cu_seqlens: Tensor,
+    u: Tensor,
+    graph: Graph,
+    noise: Noise,
+    randomness: Randomness,
+    t_min: float,
+) -> Tensor:
+    """Score entropy over [t_min, 1], plus the clean tokens' cost given x at t_min, plus the prior term."""
+    index, _ = packed_positions(cu_seqlens, x_0.numel())
+    t = diffusion_times(u, t_min=t_min)
+    sigma_bar = noise.total(t)
+    x_t = graph.sample_transition(x_0, sigma_bar[index], _stream(randomness, 1))
+    path = score_entropy(log_score(x_t, sigma_bar), x_t, x_0, sigma_bar[index], graph)
+    path = path * ((1 - t_min) * noise.rate(t))[index]
+
+    first = noise.total(torch.full_like(u, t_min))
+    x_first = graph.sample_transition(x_0, first[index], _stream(randomness, 2))
+    clean = graph.posterior(log_score(x_first, first), x_first, first[index], first[index])
+    # A score that is not exact can rule the truth out.
+    likelihood = clean.gather(-1, x_0.unsqueeze(-1)).squeeze(-1).clamp_min(1e-12)
+    prior = graph.prior_divergence(noise.total(torch.ones_like(u)))
+    return path - likelihood.log() + prior[index]
+
+
+def _stream(randomness: Randomness, number: int) -> Randomness:
+    return randomness.stream(number) if isinstance(randomness, CounterNoise) else randomness

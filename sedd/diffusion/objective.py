@@ -1,0 +1,82 @@
+"""What is minimised: corruption, the network's reading and the weighted score entropy, put together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sedd.diffusion.bound import LogScore, evidence_bound
+from sedd.diffusion.curriculum import Curriculum
+from sedd.diffusion.draws import Randomness, packed_positions
+from sedd.diffusion.graph import Graph
+from sedd.diffusion.noise import Noise
+from sedd.diffusion.parameterization import PARAMETERIZATIONS
+from sedd.diffusion.score_entropy import score_entropy
+from sedd.diffusion.times import T_MIN
+
+Network = Callable[[Tensor, Tensor], Tensor]
+"""(x [tokens], sigma_bar [sequences]) -> raw output [tokens, n]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A graph, a noise schedule, the meaning of the network's output, and how training is eased."""
+
+    graph: Graph
+    noise: Noise
+    parameterization: str = "score"
+    curriculum: Curriculum | None = None
+
+    def log_score(self, network: Network, cu_seqlens: Int[Tensor, "sequences_plus_1"]) -> LogScore:
+        """The network's log score for sequences packed as `cu_seqlens`."""
+        read = PARAMETERIZATIONS[self.parameterization]
+
+        def log_score(x: Tensor, sigma_bar: Tensor) -> Tensor:
+            index, _ = packed_positions(cu_seqlens, x.numel())
+            return read(network(x, sigma_bar), x, sigma_bar[index], self.graph)
+
+        return log_score
+
+    def per_residue(
+        self,
+        network: Network,
+        tokens: Int[Tensor, "tokens"],
+        cu_seqlens: Int[Tensor, "sequences_plus_1"],
+        t: Float[Tensor, "sequences"],
+        *,
+        generator: Randomness,
+        step: int = 0,
+    ) -> Float[Tensor, "tokens"]:
+        """Training loss of each residue in nats: d sigma_bar / dt times score entropy at its sequence's time.
+
+        `step` places the curriculum, whose loss this is then: the true one is `bound`.
+        """
+        scale = 1.0
+        if self.curriculum is not None:
+            u = self.curriculum.bend_times(((t - T_MIN) / (1 - T_MIN)).clamp_min(0.0), step)
+            t, scale = T_MIN + (1 - T_MIN) * u, self.curriculum.sigma_scale(step)
+        index, _ = packed_positions(cu_seqlens, tokens.numel())
+        sigma_bar, rate = scale * self.noise.total(t), scale * self.noise.rate(t)
+        x_t = self.graph.sample_transition(tokens, sigma_bar[index], generator)
+        log_score = self.log_score(network, cu_seqlens)(x_t, sigma_bar)
+        return rate[index] * score_entropy(log_score, x_t, tokens, sigma_bar[index], self.graph)
+
+    def bound(
+        self,
+        network: Network,
+        tokens: Int[Tensor, "tokens"],
+        cu_seqlens: Int[Tensor, "sequences_plus_1"],
+        t: Float[Tensor, "sequences"],
+        *,
+        generator: Randomness,
+    ) -> Float[Tensor, "tokens"]:
+        """One draw of the likelihood bound's terms per token in nats, for validation; no curriculum enters.
+
+        Shapes: `t` in [t_min, 1], spread evenly over the sequences, as for `per_residue`.
+        """
+        u = ((t - T_MIN) / (1 - T_MIN)).clamp(0.0, 1.0)
+        log_score = self.log_score(network, cu_seqlens)
+        return evidence_bound(
+            log_score, tokens, cu_seqlens, u, graph=self.graph, noise=self.noise, randomness=generator
+        )

@@ -1,0 +1,143 @@
+"""Samplers: from the prior back to clean tokens, step by step, for sequences of mixed length without padding."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from sedd.diffusion.bound import LogScore
+from sedd.diffusion.draws import draw_change, uniform
+from sedd.diffusion.infill import Template, gibbs
+from sedd.diffusion.noise import Noise
+from sedd.diffusion.predictor import PREDICTORS, Predictor
+from sedd.diffusion.process import Graph
+from sedd.diffusion.sharpen import Sharpening
+from sedd.diffusion.times import T_MIN
+
+Progress = Callable[[int, int], None]
+"""Called with the number of steps done and the number of steps in all."""
+
+
+@torch.no_grad()
+def sample(
+    log_score: LogScore,
+    lengths: Sequence[int],
+    *,
+    graph: Graph,
+    noise: Noise,
+    steps: int,
+    generator: torch.Generator,
+    device: torch.device | None = None,
+    predictor: str = "analytic",
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    allowed: Bool[Tensor, "n"] | None = None,
+    template: Template | None = None,
+    cached: bool = False,
+    progress: Progress | None = None,
+) -> Int[Tensor, "tokens"]:
+    """Draw sequences, packed end to end: sum(lengths) clean tokens.
+
+    `log_score` is called with all of them, x [tokens], and sigma_bar [sequences]; it must know the lengths if it needs
+    them. With `cached` (absorbing graph) it is called only for steps in which some token changes; the score is then
+    normalised first, as the true one is, and for a normalised score the samples are the same with and without.
+
+    Raises:
+        ValueError: no steps, no tokens, `cached` on another graph, or a template of another size.
+    """
+    _require_possible(lengths, steps, graph, template, cached)
+    device = device if device is not None else generator.device
+    clean = graph.clean_tokens(device) if allowed is None else graph.clean_tokens(device) & allowed
+    chain = _Chain(
+        log_score=log_score,
+        sequences=len(lengths),
+        graph=graph,
+        noise=noise,
+        generator=generator,
+        predictor=PREDICTORS[predictor],
+        sharpening=Sharpening(temperature=temperature, top_p=top_p, allowed=clean),
+        cached=cached,
+    )
+    x = graph.sample_prior((sum(lengths),), generator, device)
+    times = torch.linspace(1, T_MIN, steps + 1, dtype=torch.float64, device=device)
+    for done, (t, s) in enumerate(pairwise(times), start=1):
+        if template is not None:
+            x = template.corrupted_onto(x, graph, noise.total(t), generator)
+        x = chain.step(x, t, s)
+        if progress is not None:
+            progress(done, steps)
+    if template is None:
+        return chain.denoise(x, times[-1])
+    x = template.corrupted_onto(x, graph, noise.total(times[-1]), generator)
+    x = template.onto(chain.denoise(x, times[-1]))
+    if graph.settles:
+        return x
+    return gibbs(
+        lambda tokens: chain.score(tokens, times[-1]), x, template.free, lengths, chain.sharpening, generator
+    )
+
+
+def _require_possible(
+    lengths: Sequence[int], steps: int, graph: Graph, template: Template | None, cached: bool
+) -> None:
+    if steps < 1 or sum(lengths) < 1 or min(lengths) < 0:
+        raise ValueError(f"sampling needs steps and tokens; steps={steps}, lengths={list(lengths)[:5]}")
+    if cached and not graph.settles:
+        raise ValueError(
+            "only the absorbing graph has a cached sampler: elsewhere any step may change a token"
+        )
+    if template is not None and template.tokens.numel() != sum(lengths):
+        raise ValueError(f"template has {template.tokens.numel()} tokens, lengths sum to {sum(lengths)}")
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class _Chain:
+    log_score: LogScore
+    sequences: int
+    graph: Graph
+    noise: Noise
+    generator: torch.Generator
+    predictor: Predictor
+    sharpening: Sharpening
+    cached: bool
+
+    def step(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """Draw x_s given x_t."""
+
+        def law(log_score: Tensor) -> Tensor:
+            probabilities = self.predictor(self.graph, self.noise, log_score, x, t, s)
+            # Where tokens change more than once, one that is not allowed at the end may well be passed through.
+            return self.sharpening.moves(probabilities, x) if self.graph.settles else probabilities
+
+        return self._draw(x, t, law)
+
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """Take off all noise in one analytic step; a token that may not stay is drawn anew."""
+        sigma_bar = self.noise.total(t)
+
+        def law(log_score: Tensor) -> Tensor:
+            probabilities = self.graph.posterior(log_score, x, sigma_bar, sigma_bar)
+            return self.sharpening.moves(probabilities, x) * self.sharpening.allowed
+
+        return self._draw(x, t, law)
+
+    def _draw(self, x: Tensor, t: Tensor, law: Callable[[Tensor], Tensor]) -> Tensor:
+        shape = tuple(x.shape)
+        u = uniform(shape, 1, self.generator, dtype=torch.float64, device=x.device).squeeze(-1)
+        if self.cached and torch.equal(draw_change(law(self._ignorant_score(x, t)), x, u), x):
+            return x
+        return draw_change(law(self.score(x, t)), x, u)
+
+    def _ignorant_score(self, x: Tensor, t: Tensor) -> Tensor:
+        """A normalised score: all of them change the same tokens at the same uniforms, though into others."""
+        scale = self.graph.log_score_scale(self.noise.total(t).expand(x.shape))
+        return scale.unsqueeze(-1).expand(*x.shape, self.graph.n)
+
+    def score(self, x: Tensor, t: Tensor) -> Tensor:
+        """The network's log score in float64."""
+        sigma_bar = self.noise.total(t)
+        log_score = self.log_score(x, sigma_bar.expand(self.sequences)).double()
+        return self.graph.log_score_of_mean(log_score, x, sigma_bar) if self.cached else log_score

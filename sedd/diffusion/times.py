@@ -1,0 +1,37 @@
+"""Diffusion times spread evenly over a batch: the largest part of the loss's variance is over t."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+T_MIN = 1e-3
+"""Smallest diffusion time of training and of sampling."""
+
+_GOLDEN_RATIO = 0.6180339887498949
+
+
+def stratified(
+    count: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "count"]:
+    """Uniforms in [0, 1), one from each of `count` equal strata, in order."""
+    u = torch.rand(count, generator=generator, dtype=torch.float64, device=generator.device)
+    return _below_one((torch.arange(count, device=generator.device) + u) / count, dtype)
+
+
+def lattice(
+    index: Int[Tensor, "sequences"], *, offset: float = 0.0, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "sequences"]:
+    """Uniforms in [0, 1) by the golden-ratio sequence: any run of consecutive indices covers [0, 1) evenly.
+
+    A pure function of the index: how the sequences are spread over batches and ranks does not enter.
+    """
+    return _below_one((index.double() * _GOLDEN_RATIO + offset) % 1.0, dtype)
+
+
+def diffusion_times(u: Float[Tensor, "sequences"], *, t_min: float = T_MIN) -> Float[Tensor, "sequences"]:
+    """Map uniforms in [0, 1] to times in [t_min, 1]."""
+    return t_min + (1 - t_min) * u
+
+
+def _below_one(u: Tensor, dtype: torch.dtype) -> Tensor:
+    return u.to(dtype).clamp_max(1 - torch.finfo(dtype).eps)

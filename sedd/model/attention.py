@@ -1,0 +1,96 @@
+"""Attention over packed sequences: each attends to itself alone; no padding, no loop over sequences.
+
+All implementations share one signature. q, k, v are [tokens, heads, head_dim]; `cu_seqlens` (int32) holds the
+sequences' borders, from 0 to the number of tokens; `max_length` is at least the longest sequence's length.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 # its usual name
+
+from sedd.model.packing import sequence_index
+
+Packed = Float[Tensor, "tokens heads head_dim"]
+Borders = Int[Tensor, "sequences_plus_1"]
+
+
+def attention(
+    q: Packed,
+    k: Packed,
+    v: Packed,
+    cu_seqlens: Borders,
+    max_length: int,
+    *,
+    implementation: str | None = None,
+) -> Packed:
+    """softmax(q k' / sqrt(head_dim)) v within each sequence, by the fastest legal implementation or the named one."""
+    chosen = implementation if implementation is not None else fastest(q.device, q.dtype)
+    return IMPLEMENTATIONS[chosen](q, k, v, cu_seqlens, max_length)
+
+
+def fastest(device: torch.device, dtype: torch.dtype) -> str:
+    """Name of the implementation to use on this device for this dtype.
+
+    flash: half precision on sm_80 and newer; efficient: half before sm_80 (V100), and float32; padded: the rest.
+    """
+    if device.type != "cuda" or dtype == torch.float64:
+        return "padded"
+    half = dtype in (torch.float16, torch.bfloat16)
+    return "flash" if half and torch.cuda.get_device_capability(device) >= (8, 0) else "efficient"
+
+
+def efficient_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
+    """PyTorch's memory-efficient kernel in its variable-length form; what a V100 can run."""
+    max_length = min(max_length, q.shape[0])  # the kernel refuses more
+    output = torch.ops.aten._efficient_attention_forward(
+        q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), None, cu_seqlens, cu_seqlens, max_length, max_length,
+        0.0, 0, torch.is_grad_enabled(),
+    )[0]  # fmt: skip
+    packed: Tensor = output.squeeze(0)
+    return packed
+
+
+def flash_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
+    """PyTorch's own flash kernel in its variable-length form; half precision, sm_80 and newer."""
+    output: Tensor = torch.ops.aten._flash_attention_forward(
+        q, k, v, cu_seqlens, cu_seqlens, max_length, max_length, 0.0, False, False
+    )[0]
+    return output
+
+
+def padded_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
+    """Sequences side by side in a padded batch with a mask; the fastest on CPU, and float64 everywhere."""
+    tokens, sequences = q.shape[0], cu_seqlens.numel() - 1
+    width = int(cu_seqlens.diff().max()) if q.device.type == "cpu" else max_length
+    index = sequence_index(cu_seqlens, tokens)
+    slot = index * width + torch.arange(tokens, device=q.device) - cu_seqlens.long()[index]
+
+    def pad(x: Tensor) -> Tensor:
+        empty = x.new_zeros(sequences * width, *x.shape[1:])
+        return empty.index_copy(0, slot, x).view(sequences, width, *x.shape[1:]).transpose(1, 2)
+
+    place = torch.arange(width, device=q.device)
+    # An empty sequence would have no key at all: its rows are read by nobody, but must not become NaN.
+    inside = place < cu_seqlens.diff().clamp_min(1).unsqueeze(-1)
+    mixed = F.scaled_dot_product_attention(pad(q), pad(k), pad(v), attn_mask=inside[:, None, None, :])
+    return mixed.transpose(1, 2).flatten(0, 1).index_select(0, slot)
+
+
+def explicit_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
+    """The definition, one matrix over all tokens: what the others are tested against."""
+    index = sequence_index(cu_seqlens, q.shape[0])
+    exact = torch.promote_types(q.dtype, torch.float32)
+    scores = torch.einsum("qhd,khd->hqk", q.to(exact), k.to(exact)) * q.shape[-1] ** -0.5
+    scores = scores.masked_fill(index.unsqueeze(0) != index.unsqueeze(1), -torch.inf)
+    return torch.einsum("hqk,khd->qhd", scores.softmax(-1), v.to(exact)).to(q.dtype)
+
+
+IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]] = {
+    "efficient": efficient_attention,
+    "flash": flash_attention,
+    "padded": padded_attention,
+    "explicit": explicit_attention,
+}

@@ -1,0 +1,67 @@
+"""Exponential moving average of a network's parameters: what is validated, evaluated and sampled from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Ema:
+    """Averages of `module`'s parameters, updated in a few fused kernels.
+
+    The decay warms up as min(decay, (1 + updates) / (10 + updates)), so that the random start is soon forgotten.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self._names = [name for name, _ in module.named_parameters()]
+        self._live = [parameter for _, parameter in module.named_parameters()]
+        self._averages = [parameter.detach().clone() for parameter in self._live]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move each average towards its parameter by 1 - decay."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self._averages, [p.detach() for p in self._live], 1 - decay)
+        self.updates += 1
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Inside, the module computes with the averages; afterwards with its own parameters again."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        own = [parameter.detach().clone() for parameter in self._live]
+        torch._foreach_copy_([p.detach() for p in self._live], self._averages)
+        torch._foreach_copy_(self._averages, own)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain numbers only: loads with weights_only=True. Not to be taken inside `applied`."""
+        return {
+            "decay": self.decay,
+            "updates": self.updates,
+            "averages": dict(zip(self._names, self._averages, strict=True)),
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the averages and the number of updates; the decay stays this object's own.
+
+        Raises:
+            ValueError: the state is of a network with other parameters.
+        """
+        averages: dict[str, Tensor] = state["averages"]
+        if set(averages) != set(self._names):
+            odd = sorted(set(averages) ^ set(self._names))
+            raise ValueError(f"EMA state of another network: {odd[0]} is not in both")
+        for name, average in zip(self._names, self._averages, strict=True):
+            average.copy_(averages[name])
+        self.updates = int(state["updates"])

@@ -1,0 +1,55 @@
+"""Packed sequences: which token belongs to which, and per-sequence rows brought to tokens and back."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def sequence_index(cu_seqlens: Int[Tensor, "sequences_plus_1"], tokens: int) -> Int[Tensor, "{tokens}"]:
+    """The sequence of each packed token; made on the device, so that no step waits for the GPU."""
+    place = torch.arange(tokens, device=cu_seqlens.device, dtype=cu_seqlens.dtype)
+    # All borders and minus one, not cu_seqlens[1:]: compiled, a slice is searched from its base (pytorch 182343).
+    index = torch.searchsorted(cu_seqlens, place, right=True) - 1
+    return index.clamp_max(cu_seqlens.numel() - 2)
+
+
+def to_tokens(
+    rows: Float[Tensor, "sequences width"],
+    index: Int[Tensor, "tokens"],
+    cu_seqlens: Int[Tensor, "sequences_plus_1"],
+) -> Float[Tensor, "tokens width"]:
+    """Each token's row of its sequence."""
+    gathered: Tensor = _ToTokens.apply(rows, index, cu_seqlens)  # type: ignore[no-untyped-call] # torch
+    return gathered
+
+
+class _ToTokens(torch.autograd.Function):
+    """A gather whose gradient sums runs of tokens.
+
+    index_select's own gradient adds token by token with atomics: hundreds of tokens queue for one row, and the order of
+    the sum, so its last bits, changes from run to run.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor, cu_seqlens: Tensor) -> Tensor:
+        ctx.save_for_backward(cu_seqlens)
+        return rows.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (cu_seqlens,) = ctx.saved_tensors
+        return sum_over_sequences(gradient, cu_seqlens), None, None
+
+
+def sum_over_sequences(
+    values: Float[Tensor, "tokens width"], cu_seqlens: Int[Tensor, "sequences_plus_1"]
+) -> Float[Tensor, "sequences width"]:
+    """Sum of each sequence's rows, accumulated in float32 at least; in a fixed order."""
+    wide = values if values.dtype == torch.float64 else values.float()
+    # `unsafe` skips a check of the offsets that would wait for the GPU.
+    total = torch.segment_reduce(
+        wide.contiguous(), "sum", offsets=cu_seqlens.long(), axis=0, unsafe=True, initial=0
+    )
+    return total.to(values.dtype)

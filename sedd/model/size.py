@@ -1,0 +1,22 @@
+"""The number of parameters in closed form, so that a login node knows it without torch."""
+
+from sedd.spec.model import ModelSpec
+
+VOCABULARY = 33
+"""Tokens of the alphabet: width of the embedding and of the output."""
+SINUSOIDS = 256
+"""Sines and cosines that describe the noise level."""
+MLP_FACTOR = 4
+"""Inner width of a block's MLP in units of its hidden width."""
+
+
+def parameter_count(spec: ModelSpec) -> int:
+    """Parameters of `Transformer(spec)`."""
+    hidden, cond, inner = spec.hidden, spec.cond, MLP_FACTOR * spec.hidden
+    noise_level = SINUSOIDS * cond + cond + cond * cond + cond
+    attention = 4 * hidden * hidden
+    mlp = hidden * inner + inner + inner * hidden + hidden
+    modulation = cond * 6 * hidden + 6 * hidden
+    block = 2 * hidden + attention + mlp + modulation
+    final = 2 * hidden + cond * hidden + hidden + hidden * VOCABULARY
+    return VOCABULARY * hidden + noise_level + spec.blocks * block + final
