@@ -1,0 +1,153 @@
+"""Parts to one store: drop duplicates, number the shards, write offsets, hashes and statistics."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from sedd.data.alphabet import ALPHABET_HASH, SIZE
+from sedd.data.duplicates import find_duplicates, find_unsampled
+from sedd.data.encode import Tally
+from sedd.data.files import NpyWriter, read_pieces, sync_folder
+from sedd.data.manifest import SPLITS, Shard, SplitManifest
+from sedd.data.parts import Part, PartSplit, PartWriter
+
+_LONGEST_COUNTED = 100_000  # lengths beyond share a bin of the statistics
+_COPY_RESIDUES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What is decided over all sequences together, not one by one."""
+
+    keep_duplicates: bool
+    sample: int | None
+    sample_seed: int
+
+
+def assemble(
+    parts: list[Part], folder: Path, selection: Selection, tally: Tally, *, base: Part | None = None
+) -> dict[str, SplitManifest]:
+    """Move the parts' sequences into `folder` in their order, and count in `tally` what is dropped.
+
+    The sequences of `base` come first and all stay. Otherwise the first of equal sequences stays; where both splits
+    have it, validation's does.
+    """
+    before = [base] if base else []
+    order = [part.splits[name] for group in (before, parts) for name in reversed(SPLITS) for part in group]
+    parts = [*before, *parts]
+    dropped = _select([split.folder / "hashes.npy" for split in order], order, selection, tally)
+    kept: dict[Path, PartSplit] = {}
+    first = 0
+    for split in order:
+        mask = dropped[first : first + split.sequences]
+        kept[split.folder] = compact(split, ~mask) if mask.any() else split
+        first += split.sequences
+    return {name: _join([kept[part.splits[name].folder] for part in parts], folder / name) for name in SPLITS}
+
+
+def content_hash(splits: dict[str, SplitManifest]) -> str:
+    """Names the sequences and their order, however they are sharded."""
+    named = [
+        ALPHABET_HASH,
+        *(f"{n} {s.offsets_checksum} {s.hashes_checksum}" for n, s in sorted(splits.items())),
+    ]
+    return str(xxhash.xxh3_128_hexdigest("\n".join(named).encode()))
+
+
+def _select(
+    files: list[Path], splits: list[PartSplit], selection: Selection, tally: Tally
+) -> NDArray[np.bool_]:
+    dropped = np.zeros(sum(split.sequences for split in splits), np.bool_)
+    if not selection.keep_duplicates:
+        dropped |= find_duplicates(files, len(dropped))
+        tally.add("duplicates", int(dropped.sum()))
+    if selection.sample is not None:
+        outside = find_unsampled(files, dropped, sample=selection.sample, seed=selection.sample_seed)
+        tally.add("not_sampled", int(outside.sum()))
+        dropped |= outside
+    return dropped
+
+
+def compact(split: PartSplit, keep: NDArray[np.bool_]) -> PartSplit:
+    """A part's split written again beside the old one, with only the sequences to keep."""
+    writer = PartWriter(split.folder.with_name(f"{split.folder.name}-kept"))
+    lengths = np.concatenate([np.empty(0, np.int32), *read_pieces(split.folder / "lengths.npy", np.int32)])
+    hashes = np.load(split.folder / "hashes.npy", mmap_mode="r")
+    for shard in split.shards:
+        tokens = np.load(split.folder / shard.file, mmap_mode="r")
+        within = slice(shard.first_sequence, shard.first_sequence + shard.sequences)
+        _copy_kept(writer, tokens, lengths[within], hashes[within], keep[within])
+        (split.folder / shard.file).unlink()
+    return writer.close()
+
+
+def _copy_kept(
+    writer: PartWriter,
+    tokens: NDArray[np.uint8],
+    lengths: NDArray[np.int32],
+    hashes: NDArray[np.uint64],
+    keep: NDArray[np.bool_],
+) -> None:
+    ends = np.cumsum(lengths, dtype=np.int64)
+    low = start = 0
+    while low < len(lengths):
+        high = max(int(np.searchsorted(ends, start + _COPY_RESIDUES, side="right")), low + 1)
+        stop = int(ends[high - 1])
+        kept = keep[low:high]
+        bytes_kept = tokens[start:stop][np.repeat(kept, lengths[low:high])].tobytes()
+        writer.write(bytes_kept, lengths[low:high][kept], hashes[low:high][kept])
+        low, start = high, stop
+
+
+def _join(parts: list[PartSplit], folder: Path) -> SplitManifest:
+    """Number the parts' shards through, and write `offsets.npy` and `hashes.npy` of all."""
+    folder.mkdir()
+    shards: list[Shard] = []
+    sequences = 0
+    histogram = np.zeros(_LONGEST_COUNTED + 1, np.int64)
+    longest = residues = 0
+    with (
+        NpyWriter(folder / "offsets.npy", "<i8") as offsets,
+        NpyWriter(folder / "hashes.npy", "<u8") as hashes,
+    ):
+        offsets.write(np.zeros(1, np.int64))
+        for part in parts:
+            for shard in part.shards:
+                name = f"tokens-{len(shards):05d}.npy"
+                os.rename(part.folder / shard.file, folder / name)
+                shards.append(replace(shard, file=name, first_sequence=sequences + shard.first_sequence))
+            for lengths in read_pieces(part.folder / "lengths.npy", np.int32):
+                offsets.write(residues + np.cumsum(lengths, dtype=np.int64))
+                residues += int(lengths.sum(dtype=np.int64))
+                longest = max(longest, int(lengths.max()))
+                histogram += np.bincount(np.minimum(lengths, _LONGEST_COUNTED), minlength=len(histogram))
+            for piece in read_pieces(part.folder / "hashes.npy", np.uint64):
+                hashes.write(piece)
+            sequences += part.sequences
+    sync_folder(folder)
+    return SplitManifest(
+        sequences=sequences,
+        residues=residues,
+        composition=tuple(sum((part.composition for part in parts), np.zeros(SIZE, np.int64)).tolist()),
+        lengths=_length_statistics(histogram, residues, longest),
+        offsets_checksum=offsets.checksum,
+        hashes_checksum=hashes.checksum,
+        shards=tuple(shards),
+    )
+
+
+def _length_statistics(histogram: NDArray[np.int64], residues: int, longest: int) -> dict[str, float]:
+    count = int(histogram.sum())
+    if not count:
+        return {"min": 0, "p05": 0, "median": 0, "mean": 0, "p95": 0, "max": 0}
+    below = np.cumsum(histogram)
+    quantile = {
+        name: int(np.searchsorted(below, q * count))
+        for name, q in (("p05", 0.05), ("median", 0.5), ("p95", 0.95))
+    }
+    shortest = int(np.flatnonzero(histogram)[0])
+    return {"min": shortest, **quantile, "mean": round(residues / count, 2), "max": longest}

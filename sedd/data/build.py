@@ -1,0 +1,211 @@
+"""FASTA files to a token store that appears whole or not at all."""
+
+import errno
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sedd.data.append import require_appendable, stored_part
+from sedd.data.aside import written_aside
+from sedd.data.assemble import Selection, assemble, content_hash
+from sedd.data.clusters import write_cluster_table
+from sedd.data.encode import TALLY, Filters
+from sedd.data.fasta import require_readable
+from sedd.data.files import file_checksum
+from sedd.data.identity import input_file, require_same, require_store
+from sedd.data.manifest import InputFile, Manifest, read_manifest, write_manifest
+from sedd.data.parts import Part, PartOptions, merged_tally
+from sedd.data.sources import Built, Progress, Source, build_source, ignore_progress, plan_sources
+from sedd.data.store import TokenStore
+from sedd.data.workers import build_sources
+from sedd.errors import DataError
+
+_WORTH_PROCESSES_BYTES = 1 << 25
+_MOST_WORKERS = 8  # some 60 MB each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """What decides the content of a store, besides its input."""
+
+    validation_fraction: float = 0.05
+    """Share of sequences, or of clusters if there are any, in the validation split."""
+    clusters: Path | None = None
+    """Table of `representative<tab>member`; members of one cluster stay on one side of the split."""
+    min_length: int = 1
+    """Residues; shorter sequences are dropped."""
+    max_length: int | None = None
+    """Residues; longer sequences are dropped (training cuts windows out of long ones by itself)."""
+    max_unknown: float | None = None
+    """Largest fraction of X."""
+    keep_duplicates: bool = False
+    """Keep sequences that occur again."""
+    limit: int | None = None
+    """Stop after so many sequences that pass the filters."""
+    sample: int | None = None
+    """Keep so many sequences, drawn uniformly."""
+    sample_seed: int = 0
+    """Another seed draws another sample."""
+    onto: Path | None = None
+    """A store that the new one begins with; its sequences stay where they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """`reused`: the store was there already, made of the same input with the same options."""
+
+    path: Path
+    manifest: Manifest
+    reused: bool
+
+
+def usable_cores() -> int:
+    """Processes to build with: the cores that this process may use, as far as memory is bounded."""
+    return min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+
+
+def build_store(
+    inputs: list[Path],
+    output: Path,
+    options: BuildOptions | None = None,
+    *,
+    force: bool = False,
+    workers: int | None = None,
+    progress: Progress = ignore_progress,
+) -> BuildResult:
+    """Build a token store, or find that it is there already; only `force` replaces one with other content.
+
+    The content does not depend on the number of `workers`: processes, by default one for each usable core.
+
+    Raises:
+        DataError: input that cannot be used, an output that is in the way, a full disk.
+    """
+    options = options or BuildOptions()
+    for path in (*inputs, *([options.clusters] if options.clusters else [])):
+        require_readable(path)
+    recorded = _recorded(options)
+    before = _before(options, recorded)
+    if output.exists():
+        require_store(output)
+        if not force:
+            manifest = require_same(output, inputs, before, recorded, progress)
+            return BuildResult(path=output, manifest=manifest, reused=True)
+    try:
+        with written_aside(output) as folder:
+            manifest = _build(inputs, folder, options, progress, workers or usable_cores())
+    except OSError as e:
+        raise _cannot_write(output, e) from e
+    return BuildResult(path=output, manifest=manifest, reused=False)
+
+
+def _before(options: BuildOptions, recorded: dict[str, Any]) -> tuple[InputFile, ...]:
+    """The inputs of the store that this one begins with."""
+    if options.onto is None:
+        return ()
+    manifest = read_manifest(options.onto)
+    require_appendable(options.onto, manifest, recorded)
+    return manifest.inputs
+
+
+def _build(
+    inputs: list[Path], folder: Path, options: BuildOptions, progress: Progress, workers: int
+) -> Manifest:
+    recorded = _recorded(options)
+    before = _before(options, recorded)
+    scratch = folder / "parts"
+    scratch.mkdir()
+    by_file = _build_sources(inputs, scratch, options, progress, workers)
+    parts = [part for of_file in by_file for built in of_file for part in built.parts]
+    _require_sequences(parts, inputs, options)
+    base = None if options.onto is None else stored_part(TokenStore.open(options.onto), scratch / "onto")
+    tally = merged_tally([*([base] if base else []), *parts])
+    selection = Selection(
+        keep_duplicates=options.keep_duplicates, sample=options.sample, sample_seed=options.sample_seed
+    )
+    splits = assemble(parts, folder, selection, tally, base=base)
+    shutil.rmtree(scratch)
+    manifest = Manifest(
+        content_hash=content_hash(splits),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        options=recorded,
+        inputs=(
+            *before,
+            *(
+                input_file(path, [built.fingerprint for built in b])
+                for path, b in zip(inputs, by_file, strict=True)
+            ),
+        ),
+        splits=splits,
+        tally=tally.counts,
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _build_sources(
+    inputs: list[Path], scratch: Path, options: BuildOptions, progress: Progress, workers: int
+) -> list[list[Built]]:
+    """What was built of each input file."""
+    clusters = None
+    if options.clusters is not None:
+        clusters = scratch / "clusters.npy"
+        write_cluster_table(options.clusters, clusters)
+    part_options = PartOptions(
+        filters=Filters(options.min_length, options.max_length, options.max_unknown),
+        validation_fraction=options.validation_fraction,
+        clusters=clusters,
+    )
+    planned = [plan_sources(path, scratch, number) for number, path in enumerate(inputs)]
+    sources = [source for of_file in planned for source in of_file]
+    if options.limit is not None:
+        built = _build_first(sources, part_options, progress, options.limit)
+    elif workers == 1 or sum(path.stat().st_size for path in inputs) < _WORTH_PROCESSES_BYTES:
+        built = [build_source(source, part_options, progress) for source in sources]
+    else:
+        built = build_sources(sources, part_options, progress, workers=workers)
+    remaining = iter(built)
+    return [[next(remaining) for _ in of_file] for of_file in planned]
+
+
+def _build_first(sources: list[Source], options: PartOptions, progress: Progress, limit: int) -> list[Built]:
+    built: list[Built] = []
+    for source in sources:
+        built.append(build_source(source, options, progress, at_most=limit))
+        limit -= sum(split.sequences for part in built[-1].parts for split in part.splits.values())
+    return built
+
+
+def _require_sequences(parts: list[Part], inputs: list[Path], options: BuildOptions) -> None:
+    tally = merged_tally(parts)
+    named = ", ".join(str(path) for path in inputs)
+    kept = sum(split.sequences for part in parts for split in part.splits.values())
+    if not kept:
+        reasons = "; ".join(
+            f"{n:,} {TALLY[key]}" for key, n in tally.counts.items() if n and key != "records"
+        )
+        raise DataError(f"{named}: none of the {tally.counts['records']:,} records is left: {reasons}")
+    if options.clusters is not None and tally.counts["unclustered"] == kept:
+        raise DataError(
+            f"{options.clusters} names none of the sequences of {named}",
+            hint="its columns hold accessions: W0FSK4 for a header >tr|W0FSK4|W0FSK4_9FLAV",
+        )
+
+
+def _recorded(options: BuildOptions) -> dict[str, Any]:
+    """The options as the manifest keeps them: content in place of paths."""
+    clusters = None if options.clusters is None else file_checksum(options.clusters)
+    onto = None if options.onto is None else read_manifest(options.onto).content_hash
+    return {**asdict(options), "clusters": clusters, "onto": onto}
+
+
+def _cannot_write(output: Path, error: OSError) -> DataError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(
+            f"{output} cannot be written: {error.strerror}",
+            hint="a store takes about as many bytes as its input has residues; nothing was left behind",
+        )
+    where = f" ({error.filename})" if error.filename else ""
+    return DataError(f"{output} cannot be built: {error.strerror or error}{where}")

@@ -1,0 +1,181 @@
+"""A block of FASTA records to tokens, with a tally of what was dropped and what was altered."""
+
+from dataclasses import dataclass, field
+from itertools import compress, pairwise
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from sedd.data.alphabet import ENCODING, NOT_A_RESIDUE, STOP, TOKENS, UNKNOWN_LETTER, WHITESPACE, X
+from sedd.data.fasta import accession
+from sedd.errors import DataError
+
+GAPS = bytes([TOKENS.index("."), TOKENS.index("-")])
+_NUCLEOTIDES = [TOKENS.index(letter) for letter in "ACGTUN"]
+_NUCLEOTIDE_SHARE = 0.95
+_ENOUGH_RESIDUES = 200
+_TO_X = bytes(X if code in (STOP, UNKNOWN_LETTER) else code for code in range(256))
+
+TALLY = {
+    "records": "records read",
+    "empty": "dropped: a header without sequence",
+    "too_short": "dropped: shorter than the minimum",
+    "too_long": "dropped: longer than the maximum",
+    "too_unknown": "dropped: too many X",
+    "duplicates": "dropped: the same sequence again",
+    "not_sampled": "dropped: not in the sample",
+    "letters_to_x": "letters outside the alphabet, now X",
+    "stops_to_x": "stops (*) inside a sequence, now X",
+    "stops_stripped": "stops (*) at the end, removed",
+    "gaps_removed": "gaps (- and .), removed",
+    "unclustered": "sequences that the cluster table lacks, split on their own",
+}
+"""What is counted on the way from records to sequences, and how it is told."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts under the names of `TALLY`."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TALLY, 0))
+
+    def add(self, name: str, count: int = 1) -> None:
+        self.counts[name] += count
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which sequences are kept; lengths in residues, `max_unknown` as a fraction of X."""
+
+    min_length: int = 1
+    max_length: int | None = None
+    max_unknown: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Kept sequences of one block, as bytes of token ids; accessions only where they were asked for."""
+
+    sequences: list[bytes]
+    accessions: list[bytes]
+    lengths: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+
+
+def encode_block(block: bytes, filters: Filters, tally: Tally, *, source: str, named: bool) -> Encoded:
+    """Tokens of a block of whole records; accessions only if `named`.
+
+    Raises:
+        DataError: a character that no protein has.
+    """
+    sequences = _split_regular(block)
+    if sequences is None:
+        sequences = _split_any(block, tally, source)
+    accessions = _accessions(block) if named else []
+    tally.add("records", len(sequences))
+    lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+    kept = _kept(sequences, lengths, filters, tally)
+    if not kept.all():
+        sequences, accessions = list(compress(sequences, kept)), list(compress(accessions, kept))
+    hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, sequences), np.uint64, len(sequences))
+    return Encoded(sequences, accessions, lengths[kept], hashes)
+
+
+def _split_regular(block: bytes) -> list[bytes] | None:
+    """The tokens of each record of a block with nothing to mend, or None.
+
+    One pass over all records in place of a few calls for each: takes half the time of `_split_any`.
+    """
+    characters = np.frombuffer(block, np.uint8)
+    line_ends = np.flatnonzero(characters == ord("\n"))
+    if not block.endswith(b"\n"):
+        return None
+    line_starts = np.concatenate([[0], line_ends[:-1] + 1])
+    headers = np.flatnonzero(characters[line_starts] == ord(">"))  # numbers of lines
+    starts = line_ends[headers] + 1
+    stops = np.append(line_starts[headers[1:]], len(block))
+    lengths = stops - starts - np.diff(headers, append=len(line_ends)) + 1
+    bodies = zip(starts.tolist(), stops.tolist(), strict=True)
+    tokens = b"".join([block[start:stop] for start, stop in bodies]).translate(ENCODING, WHITESPACE)
+    if len(tokens) != lengths.sum() or np.frombuffer(tokens, np.uint8).max(initial=0) >= GAPS[0]:
+        return None
+    ends = np.cumsum(lengths).tolist()
+    return [tokens[start:stop] for start, stop in pairwise([0, *ends])]
+
+
+def _split_any(block: bytes, tally: Tally, source: str) -> list[bytes]:
+    """The tokens of each record, mended where that is needed."""
+    bodies = [record.partition(b"\n")[2] for record in block[1:].split(b"\n>")]
+    return _mend([body.translate(ENCODING, WHITESPACE) for body in bodies], block, tally, source)
+
+
+def _accessions(block: bytes) -> list[bytes]:
+    return [accession(record.partition(b"\n")[0]) for record in block[1:].split(b"\n>")]
+
+
+def count_codes(codes: bytes) -> NDArray[np.int64]:
+    """int64 [256]: how often each byte occurs. Counts pairs: half as many take half the time."""
+    array = np.frombuffer(codes, np.uint8)
+    even = len(array) & ~1
+    if even < 1 << 16:
+        return np.bincount(array, minlength=256)
+    pairs = np.bincount(array[:even].view("<u2"), minlength=1 << 16).reshape(256, 256)
+    counts: NDArray[np.int64] = pairs.sum(axis=0) + pairs.sum(axis=1)
+    return counts + np.bincount(array[even:], minlength=256)
+
+
+def require_protein(block: bytes, source: str) -> None:
+    """Raise DataError if a block of records is nucleotides."""
+    bodies = b"".join(record.partition(b"\n")[2] for record in block[1:].split(b"\n>"))
+    codes = bodies.translate(ENCODING, WHITESPACE)
+    if len(codes) < _ENOUGH_RESIDUES:
+        return
+    a, c, g, t, u, _ = shares = count_codes(codes)[_NUCLEOTIDES] / len(codes)
+    if shares.sum() >= _NUCLEOTIDE_SHARE and min(a, c, g, t + u) > 0.02:
+        raise DataError(
+            f"{source} holds nucleotides, not proteins: {shares.sum():.0%} of its letters are A C G T U N",
+            hint="translate it first",
+        )
+
+
+def _mend(sequences: list[bytes], block: bytes, tally: Tally, source: str) -> list[bytes]:
+    """Strip final stops, remove gaps, turn what is left outside the alphabet into X."""
+    counts = count_codes(b"".join(sequences))
+    if counts[NOT_A_RESIDUE]:
+        raise _strange_character(sequences, block, source)
+    stripped = [sequence.rstrip(bytes([STOP])) for sequence in sequences]
+    ends = sum(map(len, sequences)) - sum(map(len, stripped))
+    tally.add("stops_stripped", ends)
+    tally.add("stops_to_x", int(counts[STOP]) - ends)
+    tally.add("letters_to_x", int(counts[UNKNOWN_LETTER]))
+    tally.add("gaps_removed", int(counts[list(GAPS)].sum()))
+    return [sequence.translate(_TO_X, GAPS) for sequence in stripped]
+
+
+def _strange_character(sequences: list[bytes], block: bytes, source: str) -> DataError:
+    number = next(i for i, s in enumerate(sequences) if NOT_A_RESIDUE in s)
+    header, _, body = block[1:].split(b"\n>")[number].partition(b"\n")
+    strange = next(byte for byte in body if ENCODING[byte] == NOT_A_RESIDUE and byte not in WHITESPACE)
+    name = accession(header)[:40].decode("utf-8", "replace")
+    shown = repr(chr(strange)) if 32 < strange < 127 else f"byte 0x{strange:02x}"
+    return DataError(f"{source}: {shown} in the sequence of {name!r} is not an amino acid")
+
+
+def _kept(
+    sequences: list[bytes], lengths: NDArray[np.int64], filters: Filters, tally: Tally
+) -> NDArray[np.bool_]:
+    longest = filters.max_length if filters.max_length is not None else np.iinfo(np.int64).max
+    reasons = {
+        "empty": lengths == 0,
+        "too_short": (lengths > 0) & (lengths < filters.min_length),
+        "too_long": lengths > longest,
+    }
+    kept: NDArray[np.bool_] = ~np.logical_or.reduce(list(reasons.values()))
+    if filters.max_unknown is not None:
+        unknown = np.fromiter((s.count(X) for s in sequences), np.int64, len(sequences))
+        reasons["too_unknown"] = kept & (unknown > filters.max_unknown * lengths)
+        kept &= ~reasons["too_unknown"]
+    for reason, dropped in reasons.items():
+        tally.add(reason, int(dropped.sum()))
+    return kept

@@ -1,0 +1,91 @@
+"""Files of a token store: numpy's own format, written piece by piece, with a checksum."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+HEADER_BYTES = 128
+Element = TypeVar("Element", bound=np.generic)
+_READ_BYTES = 1 << 22
+
+
+class NpyWriter:
+    """A one-dimensional `.npy` file whose length is not known beforehand; `checksum` leaves out the header."""
+
+    def __init__(self, path: Path, dtype: str) -> None:
+        self.path = path
+        self.dtype = np.dtype(dtype)
+        self.count = 0
+        self._file = path.open("wb")
+        self._file.write(bytes(HEADER_BYTES))
+        self._hash = xxhash.xxh3_128()
+
+    def write(self, data: bytes | NDArray[np.generic]) -> None:
+        """Append little-endian elements."""
+        raw = data if isinstance(data, bytes) else np.ascontiguousarray(data, self.dtype).view(np.uint8).data
+        self._file.write(raw)
+        self._hash.update(raw)
+        self.count += len(raw) // self.dtype.itemsize
+
+    @property
+    def checksum(self) -> str:
+        return str(self._hash.hexdigest())
+
+    def close(self) -> None:
+        """Write the header and put everything on the disk."""
+        self._file.seek(0)
+        self._file.write(_npy_header(self.dtype, self.count))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def __enter__(self) -> "NpyWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self._file.close()
+
+
+def _npy_header(dtype: np.dtype[np.generic], count: int) -> bytes:
+    """Format 1.0 (numpy.lib.format), padded to a fixed size so that the count can be filled in at the end."""
+    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': ({count},), }}"
+    room = HEADER_BYTES - 10
+    return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + text.ljust(room - 1).encode() + b"\n"
+
+
+def read_pieces(path: Path, dtype: type[Element], elements: int = 1 << 20) -> Iterator[NDArray[Element]]:
+    """The elements of a file by `NpyWriter`, some at a time: unlike mapped ones they do not stay in memory."""
+    with path.open("rb") as file:
+        file.seek(HEADER_BYTES)
+        while (piece := np.fromfile(file, dtype, elements)).size:
+            yield piece
+
+
+def file_checksum(path: Path, *, skip: int = 0) -> str:
+    """XXH3-128 of a file's bytes after the first `skip`."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        file.seek(skip)
+        while piece := file.read(_READ_BYTES):
+            digest.update(piece)
+    return str(digest.hexdigest())
+
+
+def sync_folder(path: Path) -> None:
+    """Put the names in a folder on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,57 @@
+"""What a store was made of, to tell whether it is there already, and what may lie in its place."""
+
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from sedd.data.fasta import SpanReader, spans
+from sedd.data.manifest import MANIFEST, InputFile, Manifest, read_manifest
+from sedd.data.sources import Progress
+from sedd.errors import DataError
+
+
+def input_file(path: Path, fingerprints: list[str]) -> InputFile:
+    """An input as the manifest keeps it, from the fingerprints of its spans."""
+    fingerprint = str(xxhash.xxh3_128_hexdigest("\n".join(fingerprints).encode()))
+    return InputFile(name=path.name, size_bytes=path.stat().st_size, fingerprint=fingerprint)
+
+
+def require_store(output: Path) -> None:
+    """Raise DataError where something else is in the way: that is never replaced."""
+    if not (output / MANIFEST).is_file():
+        raise DataError(f"{output} exists and is no token store", hint="choose another name after -o")
+
+
+def require_same(
+    output: Path,
+    inputs: list[Path],
+    before: tuple[InputFile, ...],
+    options: dict[str, Any],
+    progress: Progress,
+) -> Manifest:
+    """The manifest of `output`, if it was made of `before` and then these inputs, with these options.
+
+    Raises:
+        DataError: it was made of something else.
+    """
+    hint = "--force replaces it; or choose another name after -o"
+    manifest = read_manifest(output)
+    if manifest.options != options:
+        changed = ", ".join(key for key in options if manifest.options.get(key) != options[key])
+        raise DataError(f"{output} exists and was built with other options ({changed})", hint=hint)
+    there = [(file.size_bytes, file.fingerprint) for file in manifest.inputs[len(before) :]]
+    sizes = [path.stat().st_size for path in inputs]
+    # A different size spares reading everything.
+    if [size for size, _ in there] != sizes or there != [_fingerprint(path, progress) for path in inputs]:
+        raise DataError(f"{output} exists and was built from other input", hint=hint)
+    return manifest
+
+
+def _fingerprint(path: Path, progress: Progress) -> tuple[int, str]:
+    fingerprints = []
+    for span in spans(path):
+        with SpanReader(span, progress) as reader:
+            fingerprints.append(reader.fingerprint())
+    file = input_file(path, fingerprints)
+    return file.size_bytes, file.fingerprint

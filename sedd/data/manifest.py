@@ -1,0 +1,130 @@
+"""`manifest.json` of a token store: what it holds, where that came from, and what was changed on the way."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sedd.data.alphabet import ALPHABET_HASH
+from sedd.errors import DataError
+
+FORMAT = "sedd-token-store"
+VERSION = 1
+MANIFEST = "manifest.json"
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One file of tokens: whole sequences, numbered `first_sequence` onwards within their split."""
+
+    file: str
+    first_sequence: int
+    sequences: int
+    residues: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitManifest:
+    """One side of the train/validation split. `composition` counts each token id; `lengths` are residues."""
+
+    sequences: int
+    residues: int
+    composition: tuple[int, ...]
+    lengths: dict[str, float]
+    offsets_checksum: str
+    hashes_checksum: str
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputFile:
+    """One file that was read; `fingerprint` is over its bytes as they lie on the disk."""
+
+    name: str
+    size_bytes: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """All of `manifest.json`. `content_hash` names the sequences and their order, however they are sharded."""
+
+    content_hash: str
+    created: str
+    options: dict[str, Any]
+    inputs: tuple[InputFile, ...]
+    splits: dict[str, SplitManifest]
+    tally: dict[str, int]
+    notes: tuple[str, ...] = ()
+    alphabet_hash: str = ALPHABET_HASH
+    format: str = FORMAT
+    version: int = VERSION
+    hint: str = field(default="read me with numpy alone: sedd/data/README.md")
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`; the caller puts it on the disk and makes the folder appear."""
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `manifest.json`.
+
+    Raises:
+        DataError: no store, a damaged one, or one of another format version or alphabet.
+    """
+    path = folder / MANIFEST
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise _not_a_store(folder) from e
+    except (UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise DataError(f"{path} is damaged: {e}", hint="build the store again, with --force") from e
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise _not_a_store(folder)
+    if document.get("version") != VERSION:
+        raise DataError(
+            f"{folder} has format version {document.get('version')}; this program reads {VERSION}",
+            hint="build the store again",
+        )
+    if document.get("alphabet_hash") != ALPHABET_HASH:
+        raise DataError(f"{folder} was built with another alphabet", hint="build the store again")
+    return _parse_manifest(document, path)
+
+
+def _parse_manifest(document: dict[str, Any], path: Path) -> Manifest:
+    try:
+        splits = {name: _parse_split(document["splits"][name]) for name in SPLITS}
+        inputs = tuple(InputFile(**entry) for entry in document["inputs"])
+        notes = tuple(document["notes"])
+        return Manifest(**{**document, "splits": splits, "inputs": inputs, "notes": notes})
+    except (KeyError, TypeError) as e:
+        raise DataError(f"{path} is damaged: {e}", hint="build the store again, with --force") from e
+
+
+def _parse_split(entry: dict[str, Any]) -> SplitManifest:
+    shards = tuple(Shard(**shard) for shard in entry["shards"])
+    return SplitManifest(**{**entry, "shards": shards, "composition": tuple(entry["composition"])})
+
+
+def _not_a_store(folder: Path) -> DataError:
+    what = "is no token store" if folder.exists() else "does not exist"
+    return DataError(f"{folder} {what}", hint=f"make it with: sedd data build proteins.fasta -o '{folder}'")
+
+
+def unigram_nats(train: tuple[int, ...], validation: tuple[int, ...]) -> float:
+    """Nats per residue of `validation` under the letter frequencies of `train`, each counted once more.
+
+    What any model of proteins must beat: it knows how often a residue occurs, and nothing of its place.
+    """
+    seen = [count for count in zip(train, validation, strict=True) if sum(count)]
+    total_train = sum(t + 1 for t, _ in seen)
+    total_validation = sum(v for _, v in seen)
+    if not total_validation:
+        raise DataError(
+            "the validation split is empty", hint="build the store with a larger --validation-fraction"
+        )
+    return sum(-v * math.log((t + 1) / total_train) for t, v in seen) / total_validation

@@ -1,0 +1,167 @@
+"""Blocks of records to one part of a store: the step that several processes do side by side."""
+
+from dataclasses import dataclass, replace
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedd.data.alphabet import SIZE
+from sedd.data.clusters import ClusterTable
+from sedd.data.encode import Encoded, Filters, Tally, count_codes, encode_block, require_protein
+from sedd.data.files import NpyWriter
+from sedd.data.manifest import SPLITS, Shard
+
+SHARD_RESIDUES = 1 << 30
+_COUNT_RESIDUES = 1 << 20
+_BLOCKS_A_CHECK = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartOptions:
+    """How a part is made; the same for all parts of a store."""
+
+    filters: Filters
+    validation_fraction: float
+    clusters: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartSplit:
+    """One split's share of a part: `folder` holds shards, `lengths.npy` (int32) and `hashes.npy` (uint64)."""
+
+    folder: Path
+    shards: tuple[Shard, ...]
+    composition: NDArray[np.int64]
+
+    @property
+    def sequences(self) -> int:
+        return sum(shard.sequences for shard in self.shards)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What the blocks of one builder became."""
+
+    splits: dict[str, PartSplit]
+    tally: Tally
+
+
+def merged_tally(parts: list[Part]) -> Tally:
+    """The sum of the parts' tallies."""
+    tally = Tally()
+    for part in parts:
+        for name, count in part.tally.counts.items():
+            tally.add(name, count)
+    return tally
+
+
+class PartWriter:
+    """Writes one split's share of a part."""
+
+    def __init__(self, folder: Path, shard_residues: int = SHARD_RESIDUES) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self._shard_residues = shard_residues
+        self._lengths = NpyWriter(folder / "lengths.npy", "<i4")
+        self._hashes = NpyWriter(folder / "hashes.npy", "<u8")
+        self._tokens: NpyWriter | None = None
+        self._shards: list[Shard] = []
+        self._composition = np.zeros(SIZE, np.int64)
+        self._uncounted: list[bytes] = []
+
+    def write(self, tokens: bytes, lengths: NDArray[np.integer], hashes: NDArray[np.uint64]) -> None:
+        """Append whole sequences, end to end in `tokens`."""
+        if not len(lengths):
+            return
+        if self._tokens is None:
+            first = sum(shard.sequences for shard in self._shards)
+            name = f"tokens-{len(self._shards):05d}.npy"
+            self._tokens = NpyWriter(self._folder / name, "|u1")
+            self._shards.append(Shard(file=name, first_sequence=first, sequences=0, residues=0, checksum=""))
+        self._tokens.write(tokens)
+        self._lengths.write(lengths)
+        self._hashes.write(hashes)
+        self._count(tokens)
+        shard = self._shards[-1]
+        self._shards[-1] = replace(
+            shard, sequences=shard.sequences + len(lengths), residues=shard.residues + len(tokens)
+        )
+        if self._tokens.count >= self._shard_residues:
+            self._end_shard()
+
+    def _count(self, tokens: bytes = b"") -> None:
+        """Add to the composition; to count many blocks at once takes less time."""
+        self._uncounted.append(tokens)
+        if not tokens or sum(map(len, self._uncounted)) >= _COUNT_RESIDUES:
+            self._composition += count_codes(b"".join(self._uncounted))[:SIZE]
+            self._uncounted.clear()
+
+    def close(self) -> PartSplit:
+        """Put everything on the disk."""
+        self._end_shard()
+        self._count()
+        self._lengths.close()
+        self._hashes.close()
+        return PartSplit(folder=self._folder, shards=tuple(self._shards), composition=self._composition)
+
+    def _end_shard(self) -> None:
+        if self._tokens is not None:
+            self._tokens.close()
+            self._shards[-1] = replace(self._shards[-1], checksum=self._tokens.checksum)
+            self._tokens = None
+
+
+class PartBuilder:
+    """Encodes, filters and splits blocks of records into `folder`."""
+
+    def __init__(self, folder: Path, options: PartOptions) -> None:
+        self._options = options
+        self._blocks = 0
+        self._tally = Tally()
+        self._writers = {name: PartWriter(folder / name) for name in SPLITS}
+        self._clusters = ClusterTable(options.clusters) if options.clusters else None
+
+    def add(self, block: bytes, *, source: str, at_most: int | None = None) -> int:
+        """Take a block of whole records, or the first `at_most` kept sequences of it; how many were kept.
+
+        Raises:
+            DataError: the block is not protein.
+        """
+        if self._blocks % _BLOCKS_A_CHECK == 0:
+            require_protein(block, source)
+        self._blocks += 1
+        named = self._clusters is not None
+        encoded = encode_block(block, self._options.filters, self._tally, source=source, named=named)
+        if at_most is not None:
+            encoded = _first(encoded, at_most)
+        keys = encoded.hashes
+        if self._clusters is not None:
+            keys, missing = self._clusters.keys(encoded.accessions, encoded.hashes)
+            self._tally.add("unclustered", missing)
+        limit = np.uint64(validation_limit(self._options.validation_fraction))
+        _write_block(self._writers, encoded, keys < limit)
+        return len(encoded.sequences)
+
+    def close(self) -> Part:
+        """Put everything on the disk."""
+        splits = {name: writer.close() for name, writer in self._writers.items()}
+        return Part(splits=splits, tally=self._tally)
+
+
+def validation_limit(fraction: float) -> int:
+    """A sequence is in validation if its 64-bit hash is below this."""
+    return min(int(fraction * 2**64), 2**64 - 1)
+
+
+def _write_block(writers: dict[str, PartWriter], encoded: Encoded, in_validation: NDArray[np.bool_]) -> None:
+    for name, here in (("validation", in_validation), ("train", ~in_validation)):
+        tokens = b"".join(compress(encoded.sequences, here.tolist()))
+        writers[name].write(tokens, encoded.lengths[here], encoded.hashes[here])
+
+
+def _first(encoded: Encoded, count: int) -> Encoded:
+    return Encoded(
+        encoded.sequences[:count], encoded.accessions[:count], encoded.lengths[:count], encoded.hashes[:count]
+    )

@@ -1,0 +1,44 @@
+"""FASTA read record by record, for the few sequences that are evaluated or serve as templates."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.data.fasta import SpanReader, is_gzip, read_blocks, require_readable, spans
+from sedd.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One sequence as it stands in the file, its lines joined."""
+
+    name: str
+    """First word of the header."""
+    text: str
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a plain or gzip FASTA file in their order.
+
+    Raises:
+        DataError: the file cannot be read, is not FASTA, or has a record without a sequence.
+    """
+    require_readable(path)
+    for span in spans(path):
+        with SpanReader(span, _ignore) as reader:
+            for block in read_blocks(reader, path, gzipped=is_gzip(path)):
+                yield from _parse(block, path)
+
+
+def _parse(block: bytes, path: Path) -> Iterator[Record]:
+    for record in (b"\n" + block).split(b"\n>")[1:]:
+        header, _, body = record.partition(b"\n")
+        name = header.decode("utf-8", "replace").split(maxsplit=1)
+        text = b"".join(body.split()).decode("utf-8", "replace")
+        if not text:
+            raise DataError(f"{path}: '>{name[0] if name else ''}' has no sequence")
+        yield Record(name[0] if name else "unnamed", text)
+
+
+def _ignore(read_bytes: int) -> None:
+    pass

@@ -1,0 +1,73 @@
+"""Input files as sources that are read apart, and each source's blocks dealt to the builders of its parts."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.data.fasta import Span, SpanReader, is_gzip, read_blocks, spans
+from sedd.data.older import is_older_file, read_older_blocks
+from sedd.data.parts import Part, PartBuilder, PartOptions
+
+GZIP_LANES = (
+    2  # inflating is as quick as encoding by two processes; always two, so that the order does not vary
+)
+
+Progress = Callable[[int], None]
+"""Called with the bytes of input that have been read since the last call."""
+
+
+def ignore_progress(read_bytes: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A span of a file, and a folder for each part that is made of it: block i goes to part i mod `len(folders)`."""
+
+    span: Span
+    folders: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.span.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The parts of one source, and the fingerprint of its bytes."""
+
+    parts: list[Part]
+    fingerprint: str
+
+
+def plan_sources(path: Path, scratch: Path, number: int) -> list[Source]:
+    """The sources of one input file; the parts' folders are named after its `number`."""
+    lanes = GZIP_LANES if is_gzip(path) else 1
+    return [
+        Source(span, tuple(scratch / f"{number}-{i}-{lane}" for lane in range(lanes)))
+        for i, span in enumerate(spans(path))
+    ]
+
+
+def source_blocks(source: Source, reader: SpanReader) -> Iterator[bytes]:
+    """Blocks of whole FASTA records, whatever the file's format."""
+    path = source.span.path
+    if is_older_file(path):
+        return read_older_blocks(path)
+    return read_blocks(reader, path, gzipped=is_gzip(path))
+
+
+def build_source(
+    source: Source, options: PartOptions, progress: Progress, *, at_most: int | None = None
+) -> Built:
+    """Build all parts of a source in this process; of `at_most` sequences, if given."""
+    builders = [PartBuilder(folder, options) for folder in source.folders]
+    left = at_most
+    with SpanReader(source.span, progress) as reader:
+        for number, block in enumerate(source_blocks(source, reader)):
+            if left == 0:
+                break
+            kept = builders[number % len(builders)].add(block, source=source.name, at_most=left)
+            left = None if left is None else left - kept
+        fingerprint = reader.fingerprint()
+    return Built([builder.close() for builder in builders], fingerprint)

@@ -1,0 +1,54 @@
+"""Is a store still what was built? Every file is read and compared with the manifest."""
+
+from pathlib import Path
+
+import numpy as np
+
+from sedd.data.alphabet import RESIDUES
+from sedd.data.assemble import content_hash
+from sedd.data.files import HEADER_BYTES, file_checksum
+from sedd.data.manifest import SplitManifest
+from sedd.data.sources import Progress, ignore_progress
+from sedd.data.store import TokenStore
+
+
+def verify_store(path: Path, progress: Progress = ignore_progress) -> list[str]:
+    """One line for each thing that is wrong with a store; none if it is whole.
+
+    Raises:
+        DataError: so damaged that it cannot be opened.
+    """
+    store = TokenStore.open(path)
+    problems = []
+    for name, split in store.manifest.splits.items():
+        problems += _wrong_checksums(path / name, split, progress)
+        problems += _wrong_offsets(store, name)
+        strange = [token for token, count in enumerate(split.composition) if count and token not in RESIDUES]
+        if strange or sum(split.composition) != split.residues:
+            problems.append(
+                f"{path / name}: the manifest's composition is not that of {split.residues:,} residues"
+            )
+    if content_hash(store.manifest.splits) != store.content_hash:
+        problems.append(f"{path}: the manifest's content hash is not that of its splits")
+    return problems
+
+
+def _wrong_checksums(folder: Path, split: SplitManifest, progress: Progress) -> list[str]:
+    expected = {shard.file: shard.checksum for shard in split.shards}
+    expected |= {"offsets.npy": split.offsets_checksum, "hashes.npy": split.hashes_checksum}
+    problems = []
+    for file, checksum in expected.items():
+        if file_checksum(folder / file, skip=HEADER_BYTES) != checksum:
+            problems.append(f"{folder / file}: the content has changed since it was built")
+        progress((folder / file).stat().st_size)
+    return problems
+
+
+def _wrong_offsets(store: TokenStore, name: str) -> list[str]:
+    split = store.split(name)
+    offsets = split.offsets
+    edges = [0, *(shard.first_sequence + shard.sequences for shard in split.manifest.shards)]
+    starts = [*split.shard_starts.tolist(), split.residues]
+    if (offsets[np.array(edges)] != np.array(starts)).any() or (np.diff(offsets) < 1).any():
+        return [f"{split.folder / 'offsets.npy'}: does not fit the shards"]
+    return []
