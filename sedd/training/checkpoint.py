@@ -1,0 +1,126 @@
+"""Checkpoints: written aside, fsynced, checksummed, renamed; the newest whole one wins."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sedd.errors import CheckpointError
+from sedd.rundir.atomic import write_text, written_aside
+
+FORMAT = 1
+_NAME = re.compile(r"step-(\d{8,})\.pt")
+
+State = Mapping[str, Any]
+"""Tensors, numbers, texts, and lists and dicts of them: what `torch.load(weights_only=True)` reads back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The file beside a checkpoint that says what whole is; written after it, so without one it is not whole."""
+
+    step: int
+    bytes: int
+    sha256: str
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}.pt"
+
+
+def step_of(path: Path) -> int:
+    """The step in a checkpoint's name; -1 for another file."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else -1
+
+
+def write_checkpoint(folder: Path, step: int, state: State) -> Seal:
+    """Write `step-00001000.pt` and its seal; a crash at any byte leaves older checkpoints as they were.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder cannot be written.
+    """
+    path = checkpoint_path(folder, step)
+    try:
+        with written_aside(path) as aside:
+            torch.save(dict(state), aside)
+            seal = Seal(step=step, bytes=aside.stat().st_size, sha256=_sha256(aside))
+        write_text(_seal_path(path), json.dumps(dataclasses.asdict(seal)) + "\n")
+    except (OSError, RuntimeError) as e:  # torch's zip writer reports a full disk as a RuntimeError
+        reason = getattr(e, "strerror", None) or f"the disk or the quota is full ({str(e).splitlines()[0]})"
+        raise CheckpointError(f"cannot write {path}: {reason}", hint="is the disk full, or the quota?") from e
+    return seal
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Sealed checkpoints, newest first."""
+    sealed = (p for p in folder.glob("step-*.pt") if step_of(p) >= 0 and _seal_path(p).exists())
+    return sorted(sealed, key=step_of, reverse=True)
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint whose content is what its seal says, or None."""
+    return next((path for path in list_checkpoints(folder) if is_whole(path)), None)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint has the length and the checksum of its seal."""
+    try:
+        seal = Seal(**json.loads(_seal_path(path).read_bytes()))
+        return path.stat().st_size == seal.bytes and _sha256(path) == seal.sha256
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def read_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """A checkpoint's state; no code in it is run (`weights_only=True`).
+
+    Raises:
+        CheckpointError: no such file, damaged, or not a checkpoint of ours.
+    """
+    if _seal_path(path).exists() and not is_whole(path):
+        raise CheckpointError(f"{path} is damaged: its checksum is not the one it was written with")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as e:
+        raise CheckpointError(f"{path}: no such file") from e
+    except (
+        Exception
+    ) as e:  # of bytes that are no checkpoint the unpickler raises whatever comes, KeyError too
+        raise CheckpointError(f"{path} is not a checkpoint, or is damaged") from e
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        seen = state.get("format") if isinstance(state, dict) else type(state).__name__
+        raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}: seen {seen!r}")
+    return state
+
+
+def prune_checkpoints(folder: Path, *, keep: int, keep_every_steps: int | None) -> None:
+    """Remove all but the newest `keep` and the multiples of `keep_every_steps`; and what killed writers left."""
+    checkpoints = list_checkpoints(folder)
+    newest = step_of(checkpoints[0]) if checkpoints else -1
+    for path in folder.glob("step-*.pt"):
+        kept = path in checkpoints[:keep] or (keep_every_steps and step_of(path) % keep_every_steps == 0)
+        if not kept and step_of(path) <= newest:
+            _seal_path(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """At the start of an attempt, when nobody else writes: drop the temporary files of killed writers."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _seal_path(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

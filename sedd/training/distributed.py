@@ -1,0 +1,91 @@
+"""Ranks: who am I among the processes of a job, and how do we agree."""
+
+import contextlib
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+TIMEOUT = dt.timedelta(minutes=10)
+"""Longest wait for another rank: longer than a slow file system takes to load data, shorter than a walltime."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """This process among those of the job, as torchrun and our launcher say it in the environment."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Ranks":
+        """RANK, WORLD_SIZE and LOCAL_RANK; absent: a single process."""
+        return cls(
+            rank=int(environment.get("RANK", 0)),
+            size=int(environment.get("WORLD_SIZE", 1)),
+            local_rank=int(environment.get("LOCAL_RANK", 0)),
+        )
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def device(self) -> torch.device:
+        """The GPU of this rank, else the CPU. A task to which SLURM bound a single GPU sees that one as 0."""
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count:
+            return torch.device("cpu")
+        return torch.device("cuda", self.local_rank if self.local_rank < count else 0)
+
+
+class Group:
+    """The ranks of a job, connected: one backend for tensors, one on the CPU for decisions."""
+
+    def __init__(self, ranks: Ranks, device: torch.device) -> None:
+        self.ranks = ranks
+        self._device = device
+        self._control = dist.new_group(backend="gloo", timeout=TIMEOUT) if ranks.size > 1 else None
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says True: the same answer on all, without a look at the GPU."""
+        if self._control is None:
+            return flag
+        vote = torch.tensor(int(flag))
+        dist.all_reduce(vote, op=dist.ReduceOp.MAX, group=self._control)
+        return bool(vote)
+
+    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Replace a tensor by its sum over the ranks."""
+        if self.ranks.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self._control is not None:
+            dist.barrier(group=self._control)
+
+    def first_says(self, value: int) -> int:
+        """Rank 0's value, on all ranks."""
+        if self._control is None:
+            return value
+        box = torch.tensor(value)
+        dist.broadcast(box, src=0, group=self._control)
+        return int(box)
+
+
+@contextlib.contextmanager
+def connected(ranks: Ranks, device: torch.device) -> Iterator[Group]:
+    """Connect the ranks (NCCL on GPUs, gloo on CPUs) and take leave at the end."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if ranks.size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        yield Group(ranks, device)
+    finally:
+        if ranks.size > 1:
+            dist.destroy_process_group()

@@ -1,0 +1,82 @@
+"""The likelihood bound of given proteins under a trained network."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sedd.data.alphabet import encode
+from sedd.data.records import Record
+from sedd.diffusion.likelihood import Bound, join_bounds, likelihood_bound
+from sedd.errors import DataError
+from sedd.training.trained import Trained
+
+BATCH_RESIDUES = 16_384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The bound of every record, in the order of the file."""
+
+    names: tuple[str, ...]
+    bound: Bound
+    cut: int
+    """Proteins longer than the network was trained on, of which the beginning was evaluated."""
+
+
+def evaluate(
+    trained: Trained,
+    records: Iterable[Record],
+    *,
+    draws: int,
+    seed: int,
+    progress: Callable[[int], None],
+) -> Evaluation:
+    """Estimate the bound of each protein with `draws` noise levels; `progress` is told the proteins done.
+
+    Raises:
+        DataError: no protein, or a letter that is none.
+    """
+    longest = trained.experiment.data.max_length
+    device = next(trained.model.parameters()).device
+    names, encoded = [], []
+    for record in records:
+        names.append(record.name)
+        encoded.append(encode(record.text))
+    if not encoded:
+        raise DataError("there is no protein to evaluate")
+    cut = sum(len(tokens) > longest for tokens in encoded)
+    encoded = [tokens[:longest] for tokens in encoded]
+    bounds, done = [], 0
+    for batch in _batches(encoded):
+        tokens = torch.from_numpy(np.concatenate(batch)).to(device, torch.int64)
+        cu_seqlens = torch.tensor([0, *map(len, batch)], dtype=torch.int32, device=device).cumsum(
+            0, dtype=torch.int32
+        )
+        bounds.append(
+            likelihood_bound(
+                trained.log_score(cu_seqlens, max(map(len, batch))),
+                tokens,
+                cu_seqlens,
+                graph=trained.objective.graph,
+                noise=trained.objective.noise,
+                draws=draws,
+                seed=seed,
+                first_sample=done,
+            )
+        )
+        done += len(batch)
+        progress(done)
+    return Evaluation(names=tuple(names), bound=join_bounds(bounds), cut=cut)
+
+
+def _batches(encoded: Sequence[np.ndarray]) -> Iterable[list[np.ndarray]]:
+    """Runs of sequences of at most BATCH_RESIDUES residues, in order."""
+    batch: list[np.ndarray] = []
+    for tokens in encoded:
+        if batch and sum(map(len, batch)) + len(tokens) > BATCH_RESIDUES:
+            yield batch
+            batch = []
+        batch.append(tokens)
+    yield batch

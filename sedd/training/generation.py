@@ -1,0 +1,131 @@
+"""New proteins from a trained network: of given or of natural lengths, or around given residues."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from sedd.data.alphabet import RESIDUES, SIZE, decode, encode
+from sedd.data.records import Record
+from sedd.diffusion.infill import Template
+from sedd.diffusion.sampler import Progress, sample
+from sedd.errors import DataError, UsageError
+from sedd.training.counters import SAMPLING, generator
+from sedd.training.trained import Trained
+
+BATCH_RESIDUES = 16_384
+FREE = "_?"
+"""Letters of a template that mark free positions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """The sampler's settings."""
+
+    steps: int
+    predictor: str
+    temperature: float
+    top_p: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A template protein: what is given, and which positions are free."""
+
+    name: str
+    tokens: np.ndarray
+    free: np.ndarray
+
+
+def draw_lengths(trained: Trained, count: int, seed: int) -> list[int]:
+    """Lengths drawn from those of the training data."""
+    draws = torch.randint(
+        len(trained.length_quantiles), (count,), generator=generator(torch.device("cpu"), seed, SAMPLING)
+    )
+    return [int(length) for length in trained.length_quantiles[draws]]
+
+
+def draw_uniform_lengths(shortest: int, longest: int, count: int, seed: int) -> list[int]:
+    """Lengths drawn uniformly from shortest..longest."""
+    source = generator(torch.device("cpu"), seed, SAMPLING)
+    return [int(length) for length in torch.randint(shortest, longest + 1, (count,), generator=source)]
+
+
+def parse_frame(record: Record) -> Frame:
+    """A template from a FASTA record. Raises: DataError for a letter that is no amino acid, or nothing free."""
+    free = np.array([letter in FREE for letter in record.text])
+    if not free.any():
+        raise DataError(f"template '{record.name}' has no free position", hint="mark them with _ or ?")
+    text = "".join("X" if letter in FREE else letter for letter in record.text)
+    return Frame(record.name, encode(text), free)
+
+
+def generate(trained: Trained, lengths: Sequence[int], how: How, progress: Progress) -> Iterator[str]:
+    """Sequences of the given lengths, in order, batch by batch."""
+    for number, (first, stop) in enumerate(_batches(lengths)):
+        yield from _sample(trained, lengths[first:stop], how, number, None, progress)
+
+
+def infill(trained: Trained, frames: Sequence[Frame], how: How, progress: Progress) -> Iterator[str]:
+    """Each template with its free positions drawn; given residues never change."""
+    lengths = [len(frame.tokens) for frame in frames]
+    for number, (first, stop) in enumerate(_batches(lengths)):
+        part = frames[first:stop]
+        template = Template(
+            torch.from_numpy(np.concatenate([f.tokens for f in part])).long(),
+            torch.from_numpy(np.concatenate([f.free for f in part])),
+        )
+        yield from _sample(trained, lengths[first:stop], how, number, template, progress)
+
+
+def _sample(
+    trained: Trained,
+    lengths: Sequence[int],
+    how: How,
+    batch: int,
+    template: Template | None,
+    progress: Progress,
+) -> Iterable[str]:
+    longest = trained.experiment.data.max_length
+    if max(lengths) > longest:
+        raise UsageError(f"the network was trained on at most {longest} residues; asked for {max(lengths)}")
+    device = next(trained.model.parameters()).device
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    cu_seqlens = torch.tensor(edges, dtype=torch.int32, device=device)
+    tokens = sample(
+        trained.log_score(cu_seqlens, max(lengths)),
+        lengths,
+        graph=trained.objective.graph,
+        noise=trained.objective.noise,
+        steps=how.steps,
+        generator=generator(device, how.seed, SAMPLING, 1, batch),
+        predictor=how.predictor,
+        temperature=how.temperature,
+        top_p=how.top_p,
+        allowed=_allowed(trained).to(device),
+        template=template and Template(template.tokens.to(device), template.free.to(device)),
+        cached=trained.objective.graph.settles,
+        progress=progress,
+    )
+    drawn = tokens.cpu().numpy()
+    return [decode(drawn[first:stop]) for first, stop in pairwise(edges)]
+
+
+def _allowed(trained: Trained) -> torch.Tensor:
+    """Tokens that occur in the training data; the mask and the specials never do."""
+    residues = torch.tensor([number in RESIDUES for number in range(SIZE)])
+    return residues & (trained.composition > 0)
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Runs of sequences, as (first, behind the last), of at most BATCH_RESIDUES residues."""
+    first, residues = 0, 0
+    for number, length in enumerate(lengths):
+        if number > first and residues + length > BATCH_RESIDUES:
+            yield first, number
+            first, residues = number, 0
+        residues += length
+    yield first, len(lengths)

@@ -1,0 +1,116 @@
+"""The network as training sees it: built from a spec, spread over ranks, in the card's precision, with its loss."""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sedd.diffusion.curriculum import CURRICULA
+from sedd.diffusion.draws import counter_noise
+from sedd.diffusion.graph import GRAPHS
+from sedd.diffusion.noise import NOISES
+from sedd.diffusion.objective import Objective
+from sedd.diffusion.times import diffusion_times
+from sedd.model.transformer import Transformer
+from sedd.spec.diffusion import DiffusionSpec
+from sedd.spec.experiment import Experiment
+from sedd.training.counters import INIT, counter_seed
+from sedd.training.distributed import Ranks
+from sedd.training.feed import DeviceBatch
+from sedd.training.precision import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A transformer, the way its forward pass is run, and the objective of its output."""
+
+    model: Transformer
+    forward: nn.Module
+    """The model, perhaps compiled, perhaps wrapped for several ranks."""
+    objective: Objective
+    precision: Precision
+
+    def loss(self, batch: DeviceBatch, *, step: int, time_offset: float, noise_seed: int) -> Tensor:
+        """Sum of the training loss over the residues of a micro-batch, fp64; gradients reach the model."""
+        times = _times(batch, time_offset)
+        losses = self.objective.per_residue(
+            lambda x, sigma_bar: self._raw(self.forward, batch, x, sigma_bar),
+            batch.tokens,
+            batch.cu_seqlens,
+            times,
+            generator=_noise(batch, noise_seed),
+            step=step,
+        )
+        return losses.sum(dtype=torch.float64)
+
+    def bound(self, batch: DeviceBatch, *, time_offset: float, noise_seed: int) -> Tensor:
+        """Sum of the likelihood bound over the residues of a batch, fp64; on this rank alone."""
+        terms = self.objective.bound(
+            lambda x, sigma_bar: self._raw(self.model, batch, x, sigma_bar),
+            batch.tokens,
+            batch.cu_seqlens,
+            _times(batch, time_offset),
+            generator=_noise(batch, noise_seed),
+        )
+        return terms.sum(dtype=torch.float64)
+
+    def no_sync(self) -> contextlib.AbstractContextManager[Any]:
+        """While gradients are accumulated, ranks need not exchange them."""
+        if isinstance(self.forward, DistributedDataParallel):
+            return self.forward.no_sync()
+        return contextlib.nullcontext()
+
+    def _raw(self, forward: nn.Module, batch: DeviceBatch, x: Tensor, sigma_bar: Tensor) -> Tensor:
+        with self.precision.autocast(x.device):
+            raw = forward(x, batch.cu_seqlens, sigma_bar, max_length=batch.max_length)
+        return raw.float()  # type: ignore[no-any-return] # nn.Module's call is untyped
+
+
+def build_network(
+    experiment: Experiment, ranks: Ranks, precision: Precision, device: torch.device
+) -> Network:
+    """The network of an experiment, initialised from its seed alike on every rank."""
+    model = build_model(experiment, device)
+    forward: nn.Module = model
+    if experiment.training.compile:
+        forward = torch.compile(model)  # type: ignore[assignment] # it is a Module that calls the compiled code
+    if ranks.size > 1:
+        forward = DistributedDataParallel(
+            forward,
+            device_ids=[device] if device.type == "cuda" else None,
+            gradient_as_bucket_view=True,
+        )
+    return Network(model, forward, build_objective(experiment.diffusion), precision)
+
+
+def build_model(experiment: Experiment, device: torch.device) -> Transformer:
+    """The transformer with its initial weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(counter_seed(experiment.seed, INIT))
+        model = Transformer(experiment.model)
+    model.activation_checkpointing = experiment.training.activation_checkpointing
+    return model.to(device)
+
+
+def build_objective(spec: DiffusionSpec) -> Objective:
+    """The objective that a spec describes: its `kind` names the class, its other fields are the arguments."""
+    noise = NOISES[spec.noise.kind](**spec.noise.model_dump(exclude={"kind"}))
+    curriculum = None
+    if spec.curriculum is not None:
+        curriculum = CURRICULA[spec.curriculum.kind](**spec.curriculum.model_dump(exclude={"kind"}))
+    return Objective(GRAPHS[spec.graph](), noise, spec.parameterization, curriculum)
+
+
+def _times(batch: DeviceBatch, offset: float) -> Tensor:
+    """Diffusion times of the batch's sequences, one from each of as many equal strata; `offset` in [0, 1)."""
+    count = batch.sequences
+    strata = torch.arange(count, device=batch.tokens.device, dtype=torch.float64)
+    return diffusion_times(((strata + offset) / count).float())
+
+
+def _noise(batch: DeviceBatch, seed: int) -> Any:
+    samples = torch.arange(batch.sequences, device=batch.tokens.device)
+    return counter_noise(seed, 0, samples, batch.cu_seqlens, batch.tokens.numel())

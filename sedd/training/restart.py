@@ -1,0 +1,63 @@
+"""What goes into a checkpoint besides the state, and how a run takes up where it left off."""
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+
+from sedd.data.store import TokenStore
+from sedd.errors import DataError
+from sedd.rundir.events import append_event
+from sedd.rundir.layout import RunDir
+from sedd.spec.experiment import Experiment
+from sedd.spec.load import dump_resolved
+from sedd.training.checkpoint import FORMAT, checkpoint_path, newest_whole, read_checkpoint, step_of
+from sedd.training.distributed import Group
+from sedd.training.state import TrainState
+
+FRESH = 0
+
+
+def describe(run: RunDir, experiment: Experiment, store: TokenStore) -> dict[str, Any]:
+    """The part of a checkpoint that makes it self-describing: a checkpoint alone is enough to evaluate and sample."""
+    lengths = np.minimum(store.lengths("train"), experiment.data.max_length)
+    quantiles = np.quantile(lengths, np.linspace(0, 1, 1001), method="nearest")
+    return {
+        "format": FORMAT,
+        "run": f"{run.name}/{run.id}",
+        "spec": dump_resolved(experiment),
+        "data_hash": store.content_hash,
+        "length_quantiles": [int(q) for q in quantiles],
+        "composition": [int(count) for count in store.manifest.splits["train"].composition],
+    }
+
+
+def resume(run: RunDir, state: TrainState, store: TokenStore, group: Group, *, attempt: int) -> int:
+    """Load the newest whole checkpoint into `state`; returns its step, 0 for a fresh start.
+
+    Raises:
+        DataError: the store is not the one that the run began with.
+    """
+    newest = newest_whole(run.checkpoints) if group.ranks.is_first else None
+    step = group.first_says(step_of(newest) if newest else FRESH)
+    if step == FRESH:
+        return FRESH
+    path = checkpoint_path(run.checkpoints, step)
+    saved = read_checkpoint(path)
+    if saved["data_hash"] != store.content_hash:
+        raise DataError(
+            f"the store {store.path} changed: its content is {store.content_hash[:12]}, "
+            f"the run began with {saved['data_hash'][:12]}",
+            hint="put the old store back, or submit a new run",
+        )
+    state.load_state_dict(saved)
+    if group.ranks.is_first:
+        append_event(
+            run.events,
+            "resumed",
+            attempt=attempt,
+            now=dt.datetime.now(dt.UTC),
+            step=step,
+            checkpoint=path.name,
+        )
+    return step

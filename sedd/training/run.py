@@ -1,0 +1,247 @@
+"""The training of one attempt, from resuming to the last step or the first stop signal."""
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+
+from sedd.data.store import TokenStore
+from sedd.rundir.events import append_event
+from sedd.rundir.layout import RunDir
+from sedd.spec.experiment import Experiment
+from sedd.spec.load import load_resolved
+from sedd.training.checkpoint import remove_leftovers
+from sedd.training.distributed import Group, Ranks, connected
+from sedd.training.feed import DeviceBatch, training_feed, validation_set
+from sedd.training.memory import keep_freed_memory
+from sedd.training.metrics import MetricsLog
+from sedd.training.network import build_network
+from sedd.training.precision import capability_of, choose_precision
+from sedd.training.pulse import Pulse, pulse
+from sedd.training.record import Record, metric_row
+from sedd.training.restart import describe, resume
+from sedd.training.saver import Saver
+from sedd.training.schedule import learning_rate
+from sedd.training.state import TrainState, fresh_state
+from sedd.training.stop import StopFlag
+from sedd.training.tracking import start_tracker
+from sedd.training.update import Update
+from sedd.training.validation import Validation
+
+Say = Callable[[str], None]
+
+
+class Outcome(StrEnum):
+    """How an attempt ended that ended well."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    """A signal asked for it; the state is saved."""
+
+
+class NotFiniteError(RuntimeError):
+    """The loss or its gradient was not finite for more steps in a row than the spec allows."""
+
+
+def train(
+    run: RunDir,
+    *,
+    attempt: int,
+    ranks: Ranks,
+    stop: StopFlag,
+    wandb: str | None = None,
+    say: Say = print,
+) -> Outcome:
+    """Train a run folder's spec from its newest whole checkpoint to its last step, or until `stop` is set.
+
+    Every rank calls it; rank 0 writes. `wandb` is the mode of this site, where it has one of its own.
+
+    Raises:
+        SeddError: the spec, the data or the folder cannot be used.
+        NotFiniteError: training diverged.
+    """
+    experiment = _at_this_site(load_resolved(run.spec), wandb)
+    device = ranks.device()
+    if device.type == "cpu":
+        torch.set_num_threads(experiment.resources.cpus_per_process)
+        keep_freed_memory()
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    beat_path = run.heartbeat if ranks.is_first else None
+    with (
+        connected(ranks, device) as group,
+        pulse(beat_path, attempt=attempt, steps=experiment.training.steps, gpu=gpu) as beat,
+        ExitStack() as stack,
+    ):
+        say = say if ranks.is_first else _say_nothing
+        session = _open(run, experiment, group, device, attempt=attempt, beat=beat, say=say, stack=stack)
+        outcome = _loop(session, stop)
+        session.record.phase("done" if outcome is Outcome.COMPLETED else "stopping")
+    return outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Session:
+    """All that the loop works with."""
+
+    run: RunDir
+    attempt: int
+    experiment: Experiment
+    group: Group
+    description: dict[str, Any]
+    state: TrainState
+    batches: Iterator[list[DeviceBatch]]
+    update: Update
+    validation: Validation
+    record: Record
+    saver: Saver
+
+
+def _open(
+    run: RunDir,
+    experiment: Experiment,
+    group: Group,
+    device: torch.device,
+    *,
+    attempt: int,
+    beat: Pulse,
+    say: Say,
+    stack: ExitStack,
+) -> _Session:
+    """Build everything, resume, and be ready for the next step."""
+    spec, ranks = experiment.training, group.ranks
+    precision = choose_precision(spec.precision, capability_of(device))
+    store = TokenStore.open(experiment.data.store)
+    network = build_network(experiment, ranks, precision, device)
+    state = fresh_state(network.model, spec, scales_loss=precision.scales_loss)
+    if ranks.is_first:
+        remove_leftovers(run.checkpoints)
+    step = resume(run, state, store, group, attempt=attempt)
+    say(
+        f"{precision.name} on {device}, {ranks.size} rank(s); {'resumed at' if step else 'starting at'} step {step}"
+    )
+    saver = Saver(run, spec.checkpoint, attempt=attempt, say=say)
+    stack.callback(saver.close)
+    metrics = MetricsLog(run.metrics, resumed_step=step) if ranks.is_first else None
+    stack.callback(metrics.close if metrics else _do_nothing)
+    tracker = start_tracker(run, experiment, is_first=ranks.is_first, say=say)
+    stack.callback(tracker.finish)
+    return _Session(
+        run=run,
+        attempt=attempt,
+        experiment=experiment,
+        group=group,
+        description=describe(run, experiment, store),
+        state=state,
+        batches=stack.enter_context(closing(training_feed(experiment, store, ranks, device, step + 1))),
+        update=Update(experiment, network, ranks),
+        validation=Validation(network, validation_set(experiment, store, device), experiment.seed, group),
+        record=Record(spec, metrics=metrics, tracker=tracker, pulse=beat, saver=saver, say=say),
+        saver=saver,
+    )
+
+
+def _loop(s: _Session, stop: StopFlag) -> Outcome:
+    """Step, watch, save: until the last step, or until any rank was asked to stop."""
+    spec = s.experiment.training
+    if s.group.ranks.size > 1:
+        _rehearse(s)
+    s.record.begin(s.state.step)
+    for batches in s.batches:
+        if s.group.any(bool(stop)):
+            return _stop(s, stop)
+        norm = s.update(s.state, batches)
+        step, last = s.state.step, s.state.step == spec.steps
+        s.record.step(step)
+        validates = last or step % spec.validation.every_steps == 0
+        bound = _validate(s) if validates else None
+        if validates or step % spec.log_every_steps == 0:
+            _log(s, norm, bound)
+        if step % spec.checkpoint.every_steps == 0 and not last:
+            _save(s, aside=True)
+    _save(s, aside=False, reason="last")
+    return Outcome.COMPLETED
+
+
+def _rehearse(s: _Session) -> None:
+    """One gradient that is thrown away.
+
+    DDP regroups what it exchanges after its first backward pass; done here, a resumed run groups its first real step
+    as an uninterrupted one does, and rounds alike.
+    """
+    s.update.accumulate_gradient(s.state, s.validation.batches[:1], step=0)
+    s.state.optimizer.zero_grad(set_to_none=True)
+
+
+def _stop(s: _Session, stop: StopFlag) -> Outcome:
+    """Save where we are: the next attempt loses nothing."""
+    s.record.phase("checkpointing")
+    if s.group.ranks.is_first:
+        name = stop.signal.name if stop.signal else "another rank's"
+        now = dt.datetime.now(dt.UTC)
+        append_event(
+            s.run.events, "stop_requested", attempt=s.attempt, now=now, step=s.state.step, signal=name
+        )
+    _save(s, aside=False, reason="stop")
+    return Outcome.STOPPED
+
+
+def _validate(s: _Session) -> float:
+    s.record.phase("validating")
+    return s.validation(s.state, on_batch=lambda: s.record.phase("validating"))
+
+
+def _log(s: _Session, norm: torch.Tensor, bound: float | None) -> None:
+    """Make a row of the losses since the last one; the only wait on the GPU between two of them.
+
+    Raises:
+        NotFiniteError: too many bad steps in a row.
+    """
+    state, spec = s.state, s.experiment.training
+    row = metric_row(
+        state.step,
+        loss=float(state.loss_sum) / state.loss_steps,
+        grad_norm=float(norm),
+        learning_rate=learning_rate(state.step, spec),
+        residues=state.step * spec.residues_per_step,
+        bound=bound,
+    )
+    state.loss_sum.zero_()
+    state.loss_steps = 0
+    if s.group.ranks.is_first:
+        s.record.row(row)
+    if int(state.bad_steps) > spec.max_bad_steps:
+        raise NotFiniteError(
+            f"loss or gradient not finite for {int(state.bad_steps)} steps in a row up to step {state.step}; "
+            "try a lower training.learning_rate"
+        )
+
+
+def _save(s: _Session, *, aside: bool, reason: str = "periodic") -> None:
+    """Rank 0 writes a checkpoint; without `aside` all ranks wait until it is whole."""
+    if s.group.ranks.is_first:
+        s.record.make_durable()
+        contents = s.description | s.state.state_dict()
+        if aside:
+            s.saver.save_aside(s.state.step, contents)
+        else:
+            s.saver.save_now(s.state.step, contents, reason=reason)
+    if not aside:
+        s.group.barrier()
+
+
+def _at_this_site(experiment: Experiment, wandb: str | None) -> Experiment:
+    if wandb is None or experiment.tracking.wandb == "disabled":
+        return experiment
+    return experiment.model_copy(update={"tracking": experiment.tracking.model_copy(update={"wandb": wandb})})
+
+
+def _say_nothing(text: str) -> None:
+    pass
+
+
+def _do_nothing() -> None:
+    pass

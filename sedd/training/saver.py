@@ -1,0 +1,85 @@
+"""Saves while training goes on: a copy on the CPU is written by a thread; the last save of an attempt is waited for."""
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from sedd.errors import CheckpointError
+from sedd.rundir.events import append_event
+from sedd.rundir.layout import RunDir
+from sedd.spec.training import CheckpointSpec
+from sedd.training.checkpoint import prune_checkpoints, write_checkpoint
+from sedd.training.state import copy_to_cpu
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A checkpoint on disk."""
+
+    step: int
+    t: str
+    """When it became whole; UTC, ISO 8601."""
+
+
+class Saver:
+    """Writes checkpoints of rank 0, one at a time, and notes each as an event."""
+
+    def __init__(self, run: RunDir, spec: CheckpointSpec, *, attempt: int, say: Say) -> None:
+        self._run = run
+        self._spec = spec
+        self._attempt = attempt
+        self._say = say
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self.newest: Saved | None = None
+
+    def save_aside(self, step: int, state: dict[str, Any]) -> None:
+        """Copy the state and write it while training goes on.
+
+        A save that fails (disk full for a while) is said and passed over: older checkpoints stand, the next may pass.
+        """
+        self.wait()
+        self._writing = self._pool.submit(self._write, step, copy_to_cpu(state), "periodic")
+
+    def save_now(self, step: int, state: dict[str, Any], *, reason: str) -> None:
+        """Write the last checkpoint of an attempt and return when it is whole. Raises: CheckpointError."""
+        self.wait()
+        if self.newest is None or self.newest.step != step:
+            self._write(step, state, reason)
+
+    def wait(self) -> None:
+        """Return when nothing is being written."""
+        if self._writing is not None:
+            try:
+                self._writing.result()
+            except CheckpointError as e:
+                self._say(f"checkpoint failed, training goes on: {e.message}")
+            self._writing = None
+
+    def close(self) -> None:
+        self.wait()
+        self._pool.shutdown()
+
+    def _write(self, step: int, state: dict[str, Any], reason: str) -> None:
+        started = time.monotonic()
+        seal = write_checkpoint(self._run.checkpoints, step, state)
+        now = dt.datetime.now(dt.UTC)
+        self.newest = Saved(step=step, t=now.isoformat(timespec="milliseconds"))
+        append_event(
+            self._run.events,
+            "checkpoint",
+            attempt=self._attempt,
+            now=now,
+            step=step,
+            seconds=round(time.monotonic() - started, 3),
+            bytes=seal.bytes,
+            reason=reason,
+        )
+        prune_checkpoints(
+            self._run.checkpoints, keep=self._spec.keep, keep_every_steps=self._spec.keep_every_steps
+        )

@@ -1,0 +1,93 @@
+"""Everything a checkpoint must hold: weights, EMA, optimizer, loss scaler, the step. The rest follows from the spec."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from sedd.model.ema import Ema
+from sedd.model.transformer import Transformer
+from sedd.spec.training import TrainingSpec
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainState:
+    """What a step changes."""
+
+    model: Transformer
+    ema: Ema
+    optimizer: AdamW
+    scaler: torch.amp.GradScaler
+    """Disabled where the precision needs no loss scaling."""
+    step: int
+    """Optimiser steps done."""
+    loss_sum: torch.Tensor
+    """Sum of the global losses since the last logged step, float64."""
+    loss_steps: int
+    """How many losses that are."""
+    bad_steps: torch.Tensor
+    """Consecutive steps whose gradient was not finite, int64."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors and numbers, still on the device."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "loss_sum": self.loss_sum,
+            "loss_steps": self.loss_steps,
+            "bad_steps": self.bad_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave, of this or another number of ranks."""
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.step = int(state["step"])
+        self.loss_sum.copy_(state["loss_sum"])
+        self.loss_steps = int(state["loss_steps"])
+        self.bad_steps.copy_(state["bad_steps"])
+
+
+def fresh_state(model: Transformer, spec: TrainingSpec, *, scales_loss: bool) -> TrainState:
+    """The state before step 1; `model` is on its device and initialised."""
+    device = next(model.parameters()).device
+    return TrainState(
+        model=model,
+        ema=Ema(model, spec.ema_decay),
+        optimizer=_optimizer(model, spec),
+        scaler=torch.amp.GradScaler(device.type, enabled=scales_loss),
+        step=0,
+        loss_sum=torch.zeros((), dtype=torch.float64, device=device),
+        loss_steps=0,
+        bad_steps=torch.zeros((), dtype=torch.int64, device=device),
+    )
+
+
+def copy_to_cpu(value: Any) -> Any:
+    """A copy that later steps do not change: tensors on the CPU, containers rebuilt."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: copy_to_cpu(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(copy_to_cpu(item) for item in value)
+    return value
+
+
+def _optimizer(model: nn.Module, spec: TrainingSpec) -> AdamW:
+    """Fused AdamW; weight decay on matrices only. Fused takes the found-inf flag on the device: no sync a step."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": spec.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), fused=True)

@@ -1,0 +1,138 @@
+"""Weights & Biases: one run per run folder, whatever the number of attempts; never a reason to fail."""
+
+import netrc
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from sedd.rundir.atomic import replace_text, write_text
+from sedd.rundir.layout import RunDir
+from sedd.spec.experiment import Experiment
+from sedd.training.metrics import read_metrics
+
+Say = Callable[[str], None]
+
+
+class Tracker(Protocol):
+    """Where metric rows go besides metrics.jsonl."""
+
+    def log(self, row: Mapping[str, float | int]) -> None:
+        """Send one row; its `step` is the x axis."""
+
+    def finish(self) -> None:
+        """Flush; the run stays open for the next attempt."""
+
+
+class Silent:
+    """Tracks nothing."""
+
+    def log(self, row: Mapping[str, float | int]) -> None:
+        return
+
+    def finish(self) -> None:
+        return
+
+
+class Wandb:
+    """A W&B run that later attempts continue: same id, own step metric.
+
+    wandb holds rows back in memory, and a SIGKILL takes them along. So only what was logged when `finish` returned
+    counts as sent; the next attempt sends the rest again from metrics.jsonl. A row that did arrive is then there
+    twice, with the same step and the same numbers: the curve has no gap and stays one.
+    """
+
+    def __init__(self, run: Any, sent: Path, rows: Iterable[Mapping[str, float | int]]) -> None:
+        self._run = run
+        self._sent = sent
+        self._newest = int(sent.read_text()) if sent.exists() else 0
+        for row in rows:
+            if row["step"] > self._newest:
+                self.log(row)
+
+    def log(self, row: Mapping[str, float | int]) -> None:
+        self._run.log(dict(row))
+        self._newest = int(row["step"])
+
+    def finish(self) -> None:
+        self._run.finish()
+        replace_text(self._sent, f"{self._newest}\n")
+
+
+def start_tracker(run: RunDir, experiment: Experiment, *, is_first: bool, say: Say) -> Tracker:
+    """The tracker of an attempt; says project, run and URL, or the command that syncs an offline run.
+
+    Call it when metrics.jsonl holds the rows up to the step that the attempt starts from, and no others.
+
+    Without a login, without internet or without a working wandb the run goes on: offline, or untracked, and says so.
+    """
+    mode = experiment.tracking.wandb
+    if mode == "disabled" or not is_first:
+        return Silent()
+    if mode == "online" and not has_login():
+        say("wandb: no login found on this machine; going on offline (run `wandb login` once)")
+        mode = "offline"
+    try:
+        started = _start(run, experiment, mode)
+        if started is None:
+            say("wandb: no answer from the server; going on offline")
+            started = _start(run, experiment, "offline")
+    except Exception as e:  # whatever is wrong with tracking, training goes on; the log says what it was
+        say(f"wandb: {type(e).__name__}: {e}; going on without it")
+        return Silent()
+    where = (
+        started.url
+        if mode == "online" and started.url
+        else f"offline; wandb sync {run.wandb}/wandb/offline-run-*"
+    )
+    say(f"wandb: project {experiment.tracking.project}, run {run.name}/{run.id}: {where}")
+    return Wandb(started, run.wandb / "sent_step", read_metrics(run.metrics))
+
+
+def wandb_id(run: RunDir) -> str:
+    """The run's W&B id, made once and kept in the run folder."""
+    path = run.wandb / "id"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, secrets.token_hex(8) + "\n")
+    return path.read_text().strip()
+
+
+def has_login(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a W&B key is in the environment or in the home folder's netrc."""
+    if environment.get("WANDB_API_KEY"):
+        return True
+    try:
+        hosts = netrc.netrc(environment.get("NETRC")).hosts
+    except (OSError, netrc.NetrcParseError):
+        return False
+    server = environment.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    return any(host in server for host in hosts)
+
+
+def _start(run: RunDir, experiment: Experiment, mode: str) -> Any:
+    """A started W&B run, or None when the server did not answer."""
+    import wandb
+
+    identity = wandb_id(run)
+    settings = wandb.Settings(silent=True, init_timeout=60, save_code=False, disable_git=True)
+    try:
+        started = wandb.init(
+            id=identity,
+            resume="allow",
+            mode="online" if mode == "online" else "offline",
+            dir=str(run.wandb),
+            project=experiment.tracking.project,
+            entity=experiment.tracking.entity,
+            name=f"{run.name}/{run.id}",
+            group=run.name,
+            tags=list(experiment.tracking.tags),
+            config=experiment.model_dump(mode="json"),
+            settings=settings,
+        )
+    except wandb.errors.CommError:
+        return None
+    started.define_metric("step")
+    started.define_metric("*", step_metric="step")
+    return started

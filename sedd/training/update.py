@@ -1,0 +1,87 @@
+"""One optimiser step: forward and backward of the rank's micro-batches, clipping, AdamW, EMA. No wait on the GPU."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from sedd.spec.experiment import Experiment
+from sedd.training.counters import DROPOUT, NOISE, TIMES, counter_seed, unit_interval
+from sedd.training.distributed import Ranks
+from sedd.training.feed import DeviceBatch
+from sedd.training.network import Network
+from sedd.training.schedule import learning_rate
+from sedd.training.state import TrainState
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Makes steps of one experiment."""
+
+    experiment: Experiment
+    network: Network
+    ranks: Ranks
+
+    def __call__(self, state: TrainState, batches: Sequence[DeviceBatch]) -> torch.Tensor:
+        """Take the next step; returns the gradient's norm before clipping, still on the device."""
+        step = state.step + 1
+        loss = self.accumulate_gradient(state, batches, step)
+        state.loss_sum += self._over_ranks(loss)
+        state.loss_steps += 1
+        norm = self._apply(state, learning_rate(step, self.experiment.training))
+        state.ema.update()
+        state.step = step
+        return norm
+
+    def accumulate_gradient(
+        self, state: TrainState, batches: Sequence[DeviceBatch], step: int
+    ) -> torch.Tensor:
+        """Leave the gradient of the global batch's mean loss a residue; returns this rank's share of that loss."""
+        spec = self.experiment.training
+        total = torch.zeros((), dtype=torch.float64, device=state.loss_sum.device)
+        for place, batch in enumerate(batches):
+            last = place == len(batches) - 1
+            with contextlib.nullcontext() if last else self.network.no_sync():
+                loss = self._micro_batch_loss(batch, step) / spec.residues_per_step
+                # DDP averages over the ranks; the loss is a sum over them.
+                state.scaler.scale(loss * self.ranks.size).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _micro_batch_loss(self, batch: DeviceBatch, step: int) -> torch.Tensor:
+        """Sum of the weighted score entropy over the residues of a micro-batch."""
+        seed, spec = self.experiment.seed, self.experiment.training
+        torch.manual_seed(counter_seed(seed, DROPOUT, batch.number))
+        share = batch.number % spec.micro_batches_per_step + unit_interval(seed, TIMES, step)
+        return self.network.loss(
+            batch,
+            step=step,
+            time_offset=share / spec.micro_batches_per_step,
+            noise_seed=counter_seed(seed, NOISE, batch.number),
+        )
+
+    def _apply(self, state: TrainState, rate: float) -> torch.Tensor:
+        """Clip and step, unless the gradient is not finite: then the weights stay, and it is counted."""
+        optimizer, scaler = state.optimizer, state.scaler
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        scaler.unscale_(optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.experiment.training.clip_norm, foreach=True)
+        bad = ~torch.isfinite(norm)
+        state.bad_steps.copy_(torch.where(bad, state.bad_steps + 1, 0))
+        if scaler.is_enabled():
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            optimizer.found_inf = bad.float()  # type: ignore[attr-defined] # what GradScaler hands to fused optimisers
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _over_ranks(self, loss: torch.Tensor) -> torch.Tensor:
+        if self.ranks.size > 1:
+            dist.all_reduce(loss)
+        return loss
