@@ -1,0 +1,109 @@
+"""The only place that starts a SLURM command."""
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sedd.errors import ClusterError
+
+DEFAULT_TIMEOUT_S = 20.0
+
+# Variables with which a user changes what the commands print; parsers need what they asked for.
+_DISTURBING = (
+    "SQUEUE_",
+    "SACCT_",
+    "SINFO_",
+    "SCONTROL_",
+    "SLURM_TIME_FORMAT",
+    "SLURM_BITSTR_LEN",
+    "SLURM_JSON",
+    "SLURM_YAML",
+)
+_UNREACHABLE = (
+    "unable to contact slurm controller",
+    "socket timed out",
+    "zero bytes were transmitted",
+    "connection refused",
+    "slurm_persist_conn_open",
+    "unable to connect to database",
+    "could not establish a configuration source",
+    "slurm backup controller in standby mode",
+)
+_PREFIX = re.compile(r"^\w+: ((error|fatal): )?")
+
+
+class SlurmUnreachableError(ClusterError):
+    """SLURM gave no answer: not installed here, too slow, or its daemons are down. Nothing was learnt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command that succeeded wrote."""
+
+    stdout: str
+    stderr: str
+
+
+def run(command: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S, stdin: str | None = None) -> str:
+    """Standard output of a command that succeeded; times in SLURM's are seconds since 1970.
+
+    Raises:
+        SlurmUnreachableError: no such command, no answer within `timeout_s`, or no daemon behind it.
+        ClusterError: the command failed; the message has the first line of its standard error.
+    """
+    return call(command, timeout_s=timeout_s, stdin=stdin).stdout
+
+
+def call(command: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S, stdin: str | None = None) -> Answer:
+    """As `run`, with standard error, on which `sbatch --test-only` answers."""
+    try:
+        # errors="replace": SLURM cuts fields at bytes, which can halve a letter of a job name.
+        done = subprocess.run(
+            list(command),
+            input="" if stdin is None else stdin,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout_s,
+            env=clean_environment(os.environ),
+            check=False,
+        )
+    except FileNotFoundError as e:
+        hint = "run this where SLURM is installed, or use --cluster slurm/local.yaml"
+        raise SlurmUnreachableError(f"{command[0]}: command not found", hint=hint) from e
+    except OSError as e:
+        raise SlurmUnreachableError(f"{command[0]}: cannot start: {e.strerror or e}") from e
+    except subprocess.TimeoutExpired as e:
+        raise SlurmUnreachableError(f"{command[0]} did not answer within {timeout_s:g} s") from e
+    if done.returncode != 0:
+        raise failure(command, done.returncode, done.stderr or done.stdout)
+    return Answer(done.stdout, done.stderr)
+
+
+def failure(command: Sequence[str], exit_code: int, said: str) -> ClusterError:
+    """The error to raise for a command that said something and exited with `exit_code`."""
+    lines = _lines(said)
+    for line in lines:
+        if any(sign in line.lower() for sign in _UNREACHABLE):
+            return SlurmUnreachableError(f"{command[0]}: {line}")
+    first = lines[0] if lines else f"exit code {exit_code}, no message"
+    return ClusterError(f"{shlex.join(command[:4])}: {first}")
+
+
+def said_in(stderr: str) -> str:
+    """The first line of a command's standard error, less the name of the command."""
+    return next(iter(_lines(stderr)), "")
+
+
+def _lines(stderr: str) -> list[str]:
+    return [_PREFIX.sub("", line.strip()) for line in stderr.splitlines() if line.strip()]
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` with the output of SLURM commands pinned: plain C locale, times as seconds since 1970."""
+    kept = {name: value for name, value in environ.items() if not name.startswith(_DISTURBING)}
+    # Length 0 is "no limit": without it long array ranges end in "...".
+    return kept | {"LC_ALL": "C.UTF-8", "SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}

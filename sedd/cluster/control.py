@@ -1,0 +1,113 @@
+"""What we ask SLURM to do to jobs. Each request may be repeated: asked twice, it is done once."""
+
+import enum
+from collections.abc import Sequence
+
+from sedd.cluster.command import DEFAULT_TIMEOUT_S, SlurmUnreachableError, call, run, said_in
+from sedd.cluster.jobs import JobFact
+from sedd.cluster.scontrol import query_job
+from sedd.cluster.stopping import Stopping, stopping
+from sedd.errors import ClusterError
+
+
+class RequeueRefusedError(ClusterError):
+    """SLURM will not requeue the job: `JobRequeue=0`, `--no-requeue`, or it is forgotten or cancelled."""
+
+
+class Requeue(enum.StrEnum):
+    """What a requeue request came to."""
+
+    ASKED = "asked"
+    ALREADY = "already"
+
+
+def requeue(job_id: str, *, restarts: int | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Requeue:
+    """Put the job (`123`, or one task `120_3`) back in the queue; a job that is going there already stays.
+
+    SLURM is asked first: `scontrol requeue` on a job that preemption has requeued is an error, and on one
+    that its user is cancelling it is a resurrection. `restarts` is the `SLURM_RESTART_COUNT` of the attempt
+    that asks, where it asks for itself.
+
+    Raises:
+        RequeueRefusedError: cancelled, forgotten, or the site or job forbids it.
+        SlurmUnreachableError: SLURM gave no answer; nothing is known.
+    """
+    before = query_job(job_id, timeout_s=timeout_s)
+    if before is None:
+        raise RequeueRefusedError(f"job {job_id}: SLURM no longer knows it")
+    known = before.restarts or 0 if restarts is None else restarts
+    if is_going_back(before, restarts_before=known):
+        return Requeue.ALREADY
+    if stopping(before, restarts=known) is Stopping.CANCELLED:
+        raise RequeueRefusedError(f"job {job_id} was cancelled: it is not revived")
+    try:
+        run(["scontrol", "requeue", job_id], timeout_s=timeout_s)
+    except SlurmUnreachableError:
+        raise
+    except ClusterError as e:
+        # Between question and request preemption may have been faster; then its outcome is ours.
+        after = query_job(job_id, timeout_s=timeout_s)
+        if after is not None and is_going_back(after, restarts_before=known):
+            return Requeue.ALREADY
+        raise RequeueRefusedError(e.message) from e
+    return Requeue.ASKED
+
+
+def is_going_back(job: JobFact, *, restarts_before: int | None = None) -> bool:
+    """Whether SLURM has the job in the queue or on its way there.
+
+    A requeued job whose processes still run is COMPLETING with its restart count already raised.
+    """
+    if job.state.is_waiting:
+        return True
+    raised = restarts_before is not None and (job.restarts or 0) > restarts_before
+    return raised and not job.state.is_final
+
+
+def update_job(
+    job_id: str,
+    *,
+    exclude_nodes: Sequence[str] | None = None,
+    start_now: bool = False,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> None:
+    """Change a requeued job: the nodes it must not get, or an end to its wait of about two minutes.
+
+    The nodes are taken from the requeue on, also while the job is completing. The start is accepted there too,
+    and then forgotten: it counts only once the job is PENDING, that is after its last process has ended.
+
+    Raises:
+        ClusterError: SLURM refuses, as it does while the job runs.
+    """
+    changes = []
+    if exclude_nodes is not None:
+        changes.append(f"ExcNodeList={','.join(exclude_nodes)}")
+    if start_now:
+        changes.append("StartTime=now")
+    if changes:
+        run(["scontrol", "update", f"JobId={job_id}", *changes], timeout_s=timeout_s)
+
+
+def scancel(
+    job_ids: Sequence[str], *, signal: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> None:
+    """Cancel the jobs, or send `signal` (`USR2`) to their steps instead. Ended jobs are no error.
+
+    Raises:
+        SlurmUnreachableError, ClusterError: as `command.run`.
+    """
+    if not job_ids:
+        return
+    # --quiet: no complaint about jobs that have ended.
+    options = ["--quiet", *([f"--signal={signal}"] if signal else [])]
+    run(["scancel", *options, *job_ids], timeout_s=timeout_s)
+
+
+def sbatch_test_only(script: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
+    """SLURM's estimate of start, processors and nodes for a batch script, which is not submitted.
+
+    Raises:
+        SlurmUnreachableError: no answer.
+        ClusterError: SLURM would not accept the script; the message has its reason.
+    """
+    return said_in(call(["sbatch", "--test-only"], stdin=script, timeout_s=timeout_s).stderr)

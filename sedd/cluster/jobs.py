@@ -1,0 +1,145 @@
+"""One job as SLURM (or the local executor) sees it, and the small texts that job records are made of."""
+
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sedd.cluster.states import JobState
+
+_NOTHING = frozenset(
+    {"", "N/A", "NONE", "None", "(null)", "(None)", "Unknown", "UNKNOWN", "n/a", "None assigned"}
+)
+_LIMIT = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFact:
+    """What one source said about one job (or one array task). None: that source does not say.
+
+    Attributes:
+        job_id: `123`, or `120_3` for task 3 of array 120: the name that `scontrol` and `scancel` take for it.
+        slurm_id: the number SLURM counts with; for an array task it differs from `job_id`.
+        reason: why the job waits, or why it ended.
+        nodes: SLURM's node list, unexpanded: `v100-[1-2]`.
+        starts_at: when it started; for a waiting job the expected start, if SLURM has one.
+        preempted_at: when it was told that a job with more right to its nodes wants them.
+        restarts: how often SLURM requeued it.
+        may_requeue: whether SLURM will requeue it (`Requeue=1`).
+        exit_code, exit_signal: of the batch script.
+    """
+
+    job_id: str
+    state: JobState
+    slurm_id: str | None = None
+    name: str | None = None
+    user: str | None = None
+    partition: str | None = None
+    reason: str | None = None
+    nodes: str | None = None
+    submitted_at: datetime | None = None
+    starts_at: datetime | None = None
+    ended_at: datetime | None = None
+    preempted_at: datetime | None = None
+    time_limit_s: int | None = None
+    restarts: int | None = None
+    may_requeue: bool | None = None
+    exit_code: int | None = None
+    exit_signal: int | None = None
+
+
+def array_of(job_id: str) -> str:
+    """`120` for `120_3`, and for `120` itself."""
+    return job_id.partition("_")[0]
+
+
+def expand_job_id(job_id: str) -> list[str]:
+    """Every job that squeue's `123_[0-2,7%4]` stands for; a single job is itself.
+
+    A range that SLURM cut short (`123_[1-5,...]`) gives what is left of it.
+    """
+    array, _, tasks = job_id.partition("_")
+    if not tasks.startswith("["):
+        return [job_id]
+    return [f"{array}_{task}" for task in expand_range(tasks.strip("[]"))]
+
+
+def expand_range(text: str) -> Iterator[int]:
+    """The numbers in `0-3,7,10-20:5%2`, where `%2` is a parallelism limit."""
+    for part in text.partition("%")[0].split(","):
+        if match := re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part.strip()):
+            first, last, step = match[1], match[2] or match[1], match[3] or "1"
+            yield from range(int(first), int(last) + 1, max(1, int(step)))
+
+
+def count_nodes(text: str | None) -> int:
+    """How many nodes are in `v100-[1-3,7],login2`; 0 for none."""
+    return len(expand_nodes(text)) if text else 0
+
+
+def expand_nodes(text: str) -> list[str]:
+    """`v100-[01-03],login2` as names, leading zeros kept."""
+    names: list[str] = []
+    for part in re.findall(r"(?:[^,\[\]]|\[[^\]]*\])+", text):
+        names += _expand_brackets(part.strip())
+    return names
+
+
+def _expand_brackets(text: str) -> list[str]:
+    before, bracket, rest = text.partition("[")
+    if not bracket:
+        return [text] if text else []
+    inside, _, after = rest.partition("]")
+    numbers: list[str] = []
+    for part in inside.split(","):
+        first, dash, last = part.partition("-")
+        if dash and first.isdigit() and last.isdigit():
+            numbers += [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
+        else:
+            numbers.append(part)
+    return [f"{before}{number}{tail}" for number in numbers for tail in (_expand_brackets(after) or [""])]
+
+
+def text_or_none(text: str) -> str | None:
+    """None for the many ways in which SLURM prints nothing."""
+    stripped = text.strip()
+    return None if stripped in _NOTHING else stripped
+
+
+def parse_time(text: str) -> datetime | None:
+    """A moment in UTC from seconds since 1970, or from SLURM's ISO form, which is in the machine's zone."""
+    stripped = text.strip()
+    if stripped.isdigit():
+        return _from_epoch(stripped)
+    if stripped in _NOTHING:
+        return None
+    try:
+        return datetime.fromisoformat(stripped).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _from_epoch(digits: str) -> datetime | None:
+    return datetime.fromtimestamp(int(digits), UTC) if int(digits) else None
+
+
+@functools.lru_cache(maxsize=1024)  # ten thousand lines of squeue hold few different limits
+def parse_limit_s(text: str) -> int | None:
+    """Seconds in SLURM's `1-00:00:00`, `02:30:00`, `10:00`; None for `UNLIMITED` and for no limit given."""
+    match = _LIMIT.fullmatch(text.strip())
+    if not match:
+        return None
+    days, hours, minutes, seconds = (
+        int(match[part] or 0) for part in ("days", "hours", "minutes", "seconds")
+    )
+    return days * 86400 + hours * 3600 + minutes * 60 + seconds
+
+
+def parse_exit(text: str) -> tuple[int | None, int | None]:
+    """Exit code and signal in `1:0` or `0:9`; (None, None) when there is none."""
+    code, _, signal = text.strip().partition(":")
+    if not code.isdigit():
+        return None, None
+    return int(code), int(signal) if signal.isdigit() else None

@@ -1,0 +1,127 @@
+"""A profile says where jobs run: a SLURM site, or this machine. Users edit it as YAML (`slurm/*.yaml`)."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from sedd.cluster.sbatch_options import problem_with
+from sedd.errors import SpecError
+from sedd.yaml import Bytes, Document, Duration, StrictModel, load_document, validate
+
+WandbMode = Literal["online", "offline", "disabled"]
+MailEvent = Literal[
+    "BEGIN", "END", "FAIL", "REQUEUE", "TIME_LIMIT", "TIME_LIMIT_80", "TIME_LIMIT_90", "ARRAY_TASKS", "ALL"
+]
+
+
+class Gpu(StrictModel):
+    """The cards of the partition."""
+
+    type: str | None = None
+    """The type's name in SLURM's Gres, such as `v100`; nothing asks for a card of any type."""
+    memory: Bytes | None = None
+    """Memory of one card, such as `32GiB`: preflight compares it with what the model needs."""
+
+
+class Mail(StrictModel):
+    """Mail that SLURM sends about a job."""
+
+    user: str
+    """Address, or user name at the site."""
+    type: tuple[MailEvent, ...] = ("END", "FAIL")
+    """The events that are worth a mail."""
+
+
+class SlurmProfile(StrictModel):
+    """A SLURM site."""
+
+    executor: Literal["slurm"]
+    """SLURM, through submitit."""
+    partition: str | None = None
+    """Partition, or several with commas; nothing is the site's default."""
+    account: str | None = None
+    """Account to charge."""
+    qos: str | None = None
+    """Quality of service."""
+    constraint: str | None = None
+    """Node features to ask for, such as `v100-32g`."""
+    exclude: str | None = None
+    """Nodes never to use, such as `node[03,17]`."""
+    gpu: Gpu = Gpu()
+    """The cards of the partition."""
+    max_walltime: Duration | None = None
+    """Longest time limit that the site grants; a longer `resources.walltime` is cut down to it."""
+    mail: Mail | None = None
+    """Mail about jobs; nothing sends none."""
+    setup: tuple[str, ...] = ()
+    """Shell lines run on the node before Python: `module load …`, `source …/activate`."""
+    container: str | None = None
+    """Apptainer image in which Python runs on the node."""
+    scratch: str | None = None
+    """Fast folder of the node itself, such as `/scratch/$USER`; becomes TMPDIR of the job."""
+    wandb: WandbMode | None = None
+    """wandb mode on the nodes, `offline` where they have no network; nothing leaves it to the spec."""
+    sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
+    """Further long options of sbatch, without dashes in front: `reservation: proteins`, `exclusive: true`."""
+
+    @field_validator("sbatch")
+    @classmethod
+    def _known_options(cls, options: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
+        if problems := [problem for pair in options.items() if (problem := problem_with(*pair))]:
+            raise ValueError("; ".join(problems))
+        return options
+
+
+class LocalProfile(StrictModel):
+    """This machine, without a scheduler."""
+
+    executor: Literal["local"]
+    """submitit's local executor: jobs are processes of this machine."""
+    gpu: Gpu = Gpu()
+    """The cards of this machine."""
+    wandb: WandbMode | None = None
+    """wandb mode on this machine; nothing leaves it to the spec."""
+
+
+Profile = SlurmProfile | LocalProfile
+EXECUTORS: dict[str, type[SlurmProfile] | type[LocalProfile]] = {"slurm": SlurmProfile, "local": LocalProfile}
+
+
+def load_profile(
+    given: str | Path | None, *, spec: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> Profile:
+    """The profile for `--cluster given`, else of `$SEDD_CLUSTER`, else `slurm/local.yaml`, else the default.
+
+    Raises:
+        SpecError: no such file, or one with problems.
+    """
+    path = find_profile(given, spec=spec, environ=environ)
+    return LocalProfile(executor="local") if path is None else read_profile(load_document(path))
+
+
+def find_profile(given: str | Path | None, *, spec: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file that `load_profile` reads; None for the embedded default.
+
+    `slurm/local.yaml` is looked for beside the spec and one folder up (`jobs/x.yaml` → `slurm/`), then here.
+    """
+    if chosen := given or environ.get("SEDD_CLUSTER"):
+        return Path(chosen).expanduser()
+    folders = [*list(spec.resolve().parents)[:2], Path.cwd()] if spec else [Path.cwd()]
+    return next((path for folder in folders if (path := folder / "slurm" / "local.yaml").is_file()), None)
+
+
+def read_profile(document: Document) -> Profile:
+    """The profile in a YAML document. Raises: SpecError with all its problems."""
+    executor = document.data.get("executor")
+    if executor not in EXECUTORS:
+        near = difflib.get_close_matches(str(executor), EXECUTORS, n=1)
+        said = "'executor' is missing" if executor is None else f"executor is {executor!r}"
+        hint = f"did you mean '{near[0]}'?" if near else None
+        raise SpecError(
+            f"{document.where(('executor',))}: {said}; it must be one of 'slurm', 'local'", hint=hint
+        )
+    return validate(EXECUTORS[executor], document)

@@ -1,0 +1,78 @@
+"""The queue in one question: every job of some users, however many there are."""
+
+from collections.abc import Sequence
+
+from sedd.cluster.command import DEFAULT_TIMEOUT_S, run
+from sedd.cluster.jobs import JobFact, expand_job_id, parse_limit_s, parse_time, text_or_none
+from sedd.cluster.states import parse_state
+
+# --Format cuts every field at its width. The name is last: it alone may hold the separator.
+_WIDTHS = {
+    "JobArrayID": 60,
+    "JobID": 20,
+    "State": 20,
+    "Reason": 100,
+    "NodeList": 250,
+    "SubmitTime": 24,
+    "StartTime": 24,
+    "EndTime": 24,
+    "TimeLimit": 24,
+    "RestartCnt": 12,
+    "Partition": 80,
+    "UserName": 60,
+    "Name": 120,
+}
+_SEPARATOR = "|"
+FORMAT = ",".join(f"{field}:{width}{_SEPARATOR}" for field, width in _WIDTHS.items())
+
+
+def query_squeue(users: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
+    """squeue's lines for all jobs of `users`, also those that ended in the last MinJobAge (300 s by default).
+
+    Asked by user, not by job: one unknown job id makes squeue refuse the whole question.
+
+    Raises:
+        SlurmUnreachableError, ClusterError: as `command.run`.
+    """
+    command = [
+        "squeue",
+        "--array",
+        "--noheader",
+        "--states=all",
+        f"--user={','.join(users)}",
+        f"--Format={FORMAT}",
+    ]
+    return run(command, timeout_s=timeout_s)
+
+
+def parse_squeue(text: str) -> list[JobFact]:
+    """One fact for each job, arrays expanded."""
+    return [fact for line in text.splitlines() for fact in _parse_line(line)]
+
+
+def _parse_line(line: str) -> list[JobFact]:
+    fields = [field.strip() for field in line.split(_SEPARATOR, len(_WIDTHS) - 1)]
+    if len(fields) < len(_WIDTHS):
+        return []  # a warning between the lines
+    ids, slurm_id, state, reason, nodes, submitted, starts, ends, limit, restarts, partition, user, name = (
+        fields
+    )
+    parsed = parse_state(state)
+    return [
+        JobFact(
+            job_id=job_id,
+            slurm_id=slurm_id,
+            state=parsed,
+            name=name.rstrip().removesuffix(_SEPARATOR).rstrip(),
+            user=user,
+            partition=partition,
+            reason=text_or_none(reason),
+            nodes=text_or_none(nodes),
+            submitted_at=parse_time(submitted),
+            starts_at=parse_time(starts),
+            ended_at=parse_time(ends) if parsed.is_final else None,
+            time_limit_s=parse_limit_s(limit),
+            restarts=int(restarts) if restarts.isdigit() else None,
+        )
+        for job_id in expand_job_id(ids)
+    ]

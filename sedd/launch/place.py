@@ -1,0 +1,78 @@
+"""Where a job entry finds itself: which job, which of its tasks, on which node. Read off the environment, pure."""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sedd.cluster.local import find_local
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One task process of a job.
+
+    Under SLURM every rank has an entry of its own; the local executor's single entry starts all ranks.
+    """
+
+    executor: str
+    """`slurm` or `local`."""
+    job_id: str
+    """`123`, or `120_3` for one task of an array; `host:pid:start` of submitit's controller for a local job."""
+    log_name: str
+    """The job in names of log files."""
+    host: str
+    rank: int = 0
+    local_rank: int = 0
+    restarts: int = 0
+    """How often SLURM has requeued this job."""
+    cpus: int | None = None
+    """CPU cores of each process, where the scheduler gives a number."""
+
+    lead_s: float = 0.0
+    """How long before the time limit SLURM warns the job."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this entry decides for the run."""
+        return self.rank == 0
+
+
+def find_place(environment: Mapping[str, str] = os.environ) -> Place:
+    """The place of this process, started by submitit's SLURM or local executor."""
+    if environment.get("SUBMITIT_EXECUTOR") == "slurm":
+        return slurm_place(environment)
+    pid = int(environment["SUBMITIT_LOCAL_JOB_ID"])
+    host = socket.gethostname()
+    controller = find_local(pid)
+    return Place(
+        executor="local",
+        job_id=controller.job_id if controller else f"{host}:{pid}:0",
+        log_name=str(pid),
+        host=host,
+    )
+
+
+def slurm_place(environment: Mapping[str, str]) -> Place:
+    """The place that SLURM's variables describe, in a task of a step or in the batch script itself."""
+    job_id = slurm_job_id(environment)
+    return Place(
+        executor="slurm",
+        job_id=job_id,
+        log_name=job_id,
+        host=environment.get("SLURMD_NODENAME") or socket.gethostname(),
+        rank=int(environment.get("SLURM_PROCID", 0)),
+        local_rank=int(environment.get("SLURM_LOCALID", 0)),
+        restarts=int(environment.get("SLURM_RESTART_COUNT", 0)),
+        lead_s=float(environment.get("SEDD_LEAD_S", 0)),
+        cpus=int(environment["SLURM_CPUS_PER_TASK"]) if "SLURM_CPUS_PER_TASK" in environment else None,
+    )
+
+
+def slurm_job_id(environment: Mapping[str, str]) -> str:
+    """The name by which SLURM's commands take this job alone.
+
+    Not `SLURM_JOB_ID` in an array: for one of its tasks that number means the whole array.
+    """
+    array = environment.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{environment['SLURM_ARRAY_TASK_ID']}" if array else environment["SLURM_JOB_ID"]

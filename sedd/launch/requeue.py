@@ -1,0 +1,97 @@
+"""Let runs go on: revive those that ended without completing, move running ones."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sedd.cluster.control import scancel
+from sedd.cluster.profile import SlurmProfile
+from sedd.errors import RunError
+from sedd.launch.again import slowest_save_s
+from sedd.launch.causes import MOVED_BY
+from sedd.launch.resources import read_manifest_profile, slurm_parameters
+from sedd.launch.standing import Situation, Standing, look
+from sedd.launch.submission import submit_local, submit_slurm
+from sedd.launch.tree import GRACE_S, Role, ask_to_stop, end_all, find_members
+from sedd.rundir.events import append_event
+from sedd.rundir.layout import RunDir
+from sedd.spec.load import load_resolved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requeued:
+    """What became of one run that was to go on."""
+
+    run: RunDir
+    changed: bool
+    detail: str
+
+
+def requeue(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Requeued]:
+    """Make each run go on from its newest checkpoint.
+
+    Raises:
+        RunError: one of them is completed; nothing is done to any.
+        ClusterError: SLURM refuses, or does not answer.
+    """
+    situations = [look(run) for run in runs]
+    if done := [s for s in situations if s.standing is Standing.COMPLETED]:
+        raise RunError(
+            f"run {done[0].run.id} is completed: there is nothing to go on with",
+            hint="sedd submit --again SPEC trains the same once more",
+        )
+    return [_go_on(situation, now) for situation in situations]
+
+
+def revive(run: RunDir) -> None:
+    """Submit a run again, into its own folder, with the code that it was frozen with.
+
+    Raises:
+        RunError, ClusterError: it could not be submitted; the run is as it was.
+    """
+    profile = read_manifest_profile(run)
+    if not isinstance(profile, SlurmProfile):
+        submit_local([run])
+        return
+    parameters = slurm_parameters(
+        load_resolved(run.spec), profile, code=run.code, submitit=run.submitit, save_s=slowest_save_s(run)
+    )
+    submit_slurm([run], parameters, folder=run.submitit)
+
+
+def _go_on(situation: Situation, now: dt.datetime) -> Requeued:
+    run = situation.run
+    if situation.standing is Standing.WAITING:
+        return Requeued(run=run, changed=False, detail=f"waits in the queue already, job {situation.job_id}")
+    if situation.standing is Standing.RUNNING and situation.executor == "local" and _is_orphaned(run):
+        ask_to_stop(run, Role.TRAINING)
+        end_all(run, grace_s=GRACE_S)
+    elif situation.standing is Standing.RUNNING:
+        return _move_on(situation, now)
+    revive(run)
+    return Requeued(run=run, changed=True, detail="submitted again; goes on from its newest checkpoint")
+
+
+def _move_on(situation: Situation, now: dt.datetime) -> Requeued:
+    """Make a running run save and start again, elsewhere if SLURM likes."""
+    run = situation.run
+    if situation.cancelled:
+        raise RunError(f"run {run.id} is cancelled and still ending", hint="repeat this in a minute")
+    if situation.executor == "local" and not _has(run, Role.TRAINING):
+        return Requeued(run=run, changed=False, detail="is about to start by itself")
+    append_event(run.events, "stop_requested", attempt=situation.attempt, now=now, by=MOVED_BY)
+    if situation.executor == "local":
+        ask_to_stop(run, Role.TRAINING)
+        return Requeued(run=run, changed=True, detail="saves, then starts again")
+    # Not `scontrol requeue`: that would kill it before its checkpoint is written. It requeues itself.
+    scancel([situation.job_id], signal="USR2")
+    return Requeued(run=run, changed=True, detail="saves, then goes back to the queue")
+
+
+def _is_orphaned(run: RunDir) -> bool:
+    """Whether training goes on without the job entry that would start it again."""
+    return not _has(run, Role.ENTRY) and not _has(run, Role.CONTROLLER)
+
+
+def _has(run: RunDir, role: Role) -> bool:
+    return any(member.role is role for member in find_members(run))

@@ -1,0 +1,171 @@
+"""What submitit is told: an experiment's wishes meet a profile. Pure."""
+
+import math
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile, read_profile
+from sedd.errors import SpecError
+from sedd.rundir.layout import RunDir, read_manifest
+from sedd.spec.experiment import Experiment
+from sedd.yaml import Document
+
+FOREVER_MIN = 10 * 365 * 24 * 60
+"""For submitit's own local time limit, which would kill; the job entry keeps the walltime itself."""
+UNLIMITED = 1_000_000
+"""Array tasks at a time where the spec sets no limit; submitit's own default would be 256."""
+_SECRET = re.compile(
+    r"(?<![A-Za-z0-9_])((?:\w*_)?(?:API_?KEY|TOKEN|SECRET|PASSWORD|PASSWD)(?:_\w*)?)\s*=\s*[^\s$]",
+    re.IGNORECASE,
+)
+
+Parameters = dict[str, Any]
+
+
+def slurm_parameters(
+    experiment: Experiment,
+    profile: SlurmProfile,
+    *,
+    code: Path,
+    submitit: Path,
+    parallel: int | None = None,
+    save_s: float | None = None,
+) -> Parameters:
+    """Parameters of submitit's SlurmExecutor.
+
+    `submitit` is the folder of its files, `parallel` the number of array tasks at a time, `save_s` a measured
+    checkpoint time.
+    """
+    wishes = experiment.resources
+    walltime_s = granted_walltime_s(experiment, profile)
+    lead_s = signal_lead_s(walltime_s, save_s)
+    wanted: Parameters = {
+        "job_name": experiment.name,
+        "partition": profile.partition,
+        "account": profile.account,
+        "qos": profile.qos,
+        "constraint": profile.constraint,
+        "exclude": profile.exclude,
+        "time": math.ceil(walltime_s / 60),
+        "nodes": wishes.nodes,
+        "ntasks_per_node": wishes.ranks_per_node,
+        "cpus_per_task": wishes.cpus_per_process,
+        "gres": _gres(wishes.gpus_per_node, profile.gpu.type),
+        "mem": f"{math.ceil(wishes.memory / 2**20)}M",
+        "mail_user": profile.mail.user if profile.mail else None,
+        "mail_type": ",".join(profile.mail.type) if profile.mail else None,
+        "signal_delay_s": lead_s,
+        "array_parallelism": parallel or UNLIMITED,
+        "stderr_to_stdout": True,
+        "setup": _setup_lines(profile, code, lead_s),
+        "teardown": _teardown_lines(submitit),
+        # Since 22.05 srun no longer takes --cpus-per-task over from sbatch.
+        "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={wishes.cpus_per_process}"],
+        "additional_parameters": {"requeue": True} | profile.sbatch,
+    }
+    given = {key: value for key, value in wanted.items() if value is not None}
+    return given | {"wckey": None}  # submitit sets one that sites with a list of wckeys refuse
+
+
+def local_parameters(experiment: Experiment, environment: Mapping[str, str]) -> Parameters:
+    """Parameters of submitit's LocalExecutor: one task, which starts all ranks.
+
+    Raises:
+        SpecError: more than one node.
+    """
+    wishes = experiment.resources
+    if wishes.nodes > 1:
+        raise SpecError(
+            f"resources.nodes is {wishes.nodes}: this machine is one node",
+            hint="--cluster PROFILE names a SLURM site; or --set resources.nodes=1",
+        )
+    parameters: Parameters = {
+        "timeout_min": FOREVER_MIN,
+        "tasks_per_node": 1,
+        "gpus_per_node": wishes.gpus_per_node,
+        "stderr_to_stdout": True,
+    }
+    visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if wishes.gpus_per_node and all(card.strip().isdigit() for card in visible):
+        parameters["visible_gpus"] = tuple(int(card) for card in visible)
+    return parameters
+
+
+def granted_walltime_s(experiment: Experiment, profile: Profile) -> int:
+    """The walltime of one attempt: what the spec asks for, at most what the site grants."""
+    asked = experiment.resources.walltime
+    longest = profile.max_walltime if isinstance(profile, SlurmProfile) else None
+    return asked if longest is None else min(asked, longest)
+
+
+def signal_lead_s(walltime_s: int, save_s: float | None = None) -> int:
+    """Seconds before the time limit at which SLURM warns the job: four measured checkpoint times and half a minute.
+
+    Two minutes without a measurement; never more than a quarter of the walltime.
+    """
+    lead = 120.0 if save_s is None else 30 + 4 * save_s
+    return max(1, min(math.ceil(lead), walltime_s // 4))
+
+
+def render_sbatch(parameters: Parameters, *, submitit: Path, tasks: int) -> str:
+    """The batch script that submitit would hand to sbatch, for a job or for an array of `tasks`."""
+    # The one place that uses a private name of submitit: its executor refuses to exist where there is no srun.
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(submitit))}"
+    count = {"map_count": tasks} if tasks > 1 else {}
+    return str(_make_sbatch_string(command=command, folder=submitit, **parameters, **count))
+
+
+def read_manifest_profile(run: RunDir) -> Profile:
+    """The profile with which a run was submitted. Raises: RunError, SpecError on a damaged manifest."""
+    return read_profile(
+        Document(name=str(run.manifest), data=read_manifest(run).get("profile", {}), lines={})
+    )
+
+
+def require_no_secrets(profile: Profile) -> None:
+    """Keep keys out of manifests and batch scripts, which hold the profile's lines. Raises: SpecError."""
+    if isinstance(profile, LocalProfile):
+        return
+    for text in (*profile.setup, *map(str, profile.sbatch.values())):
+        if found := _SECRET.search(text):
+            raise SpecError(
+                f"the profile sets {found[1]}: it would be copied into every run folder",
+                hint="jobs inherit your environment, and `wandb login` keeps its key in your home",
+            )
+
+
+def require_plain_path(path: Path) -> None:
+    """Raises: SpecError for characters that cannot stand in PYTHONPATH or in SLURM's file names."""
+    if bad := sorted({c for c in str(path) if c in ":%\\\n"}):
+        raise SpecError(
+            f"runs cannot live in {str(path)!r}: it holds {bad[0]!r}", hint="set SEDD_RUNS to another folder"
+        )
+
+
+def _gres(gpus: int, kind: str | None) -> str | None:
+    return None if not gpus else f"gpu:{kind}:{gpus}" if kind else f"gpu:{gpus}"
+
+
+def _setup_lines(profile: SlurmProfile, code: Path, lead_s: int) -> list[str]:
+    scratch = [f'export TMPDIR="{profile.scratch}" && mkdir -p "$TMPDIR"'] if profile.scratch else []
+    return [
+        *profile.setup,
+        *scratch,
+        f'export PYTHONPATH={shlex.quote(str(code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
+        "export PYTHONSAFEPATH=1",
+        f"export SEDD_LEAD_S={lead_s}",
+        # A handler, not '': programs started here would inherit an ignored signal. With it the shell outlives
+        # a signal to the whole job and reaches the last line.
+        "trap : TERM USR2",
+    ]
+
+
+def _teardown_lines(submitit: Path) -> list[str]:
+    aftermath = [sys.executable, "-m", "sedd.launch.aftermath", str(submitit)]
+    return [shlex.join(aftermath)]

@@ -1,0 +1,66 @@
+"""Whether a run starts again after an attempt ended: a pure decision on its history."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sedd.rundir.attempts import Attempt, Cause
+from sedd.spec.retry import RetrySpec
+
+MAX_DELAY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Another attempt follows."""
+
+    detail: str
+    delay_s: float
+    """Seconds to wait where no queue does the waiting: nothing after progress, else doubling."""
+    avoid_hosts: tuple[str, ...]
+    """Nodes that the next attempt must not get."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """No attempt follows unless a user asks for one."""
+
+    detail: str
+
+
+def retry_decision(history: Sequence[Attempt], policy: RetrySpec) -> Retry | GiveUp:
+    """What follows the last attempt of `history`, which holds those of one submission, oldest first.
+
+    An attempt without a last word counts as killed.
+    """
+    cause = history[-1].cause or Cause.KILLED
+    if cause in (Cause.COMPLETED, Cause.CANCELLED):
+        return GiveUp(detail=cause.value)
+    budget = {Cause.CRASHED: policy.crashes, Cause.NODE_FAULT: policy.node_faults}.get(cause)
+    spent = sum(attempt.cause is cause for attempt in history)
+    if budget is not None and spent > budget:
+        return GiveUp(detail=f"{_words(cause)} {spent} times; retry allows {budget}")
+    idle = _without_progress(history)
+    if idle > policy.without_progress:
+        return GiveUp(
+            detail=f"{idle} attempts in a row saved no step; retry.without_progress allows {policy.without_progress}"
+        )
+    counted = _words(cause) if budget is None else f"{_words(cause)}, restart {spent} of {budget}"
+    return Retry(
+        detail=counted,
+        delay_s=min(MAX_DELAY_S, 2.0**idle) if idle else 0.0,
+        avoid_hosts=tuple(dict.fromkeys(a.host for a in history if a.cause is Cause.NODE_FAULT and a.host)),
+    )
+
+
+def _without_progress(history: Sequence[Attempt]) -> int:
+    """How many attempts in a row, up to the last, saved nothing new; those that a user moved on do not count."""
+    idle = 0
+    for attempt in reversed(history):
+        if attempt.made_progress:
+            break
+        idle += attempt.cause is not Cause.MOVED
+    return idle
+
+
+def _words(cause: Cause) -> str:
+    return cause.value.replace("_", " ")

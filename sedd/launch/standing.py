@@ -1,0 +1,98 @@
+"""Is anything of a run under way, wherever it runs? What `cancel` and `requeue` must know before they act."""
+
+import socket
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sedd.cluster.local import find_local
+from sedd.cluster.scontrol import query_job
+from sedd.errors import RunError
+from sedd.launch.tree import find_members
+from sedd.rundir.attempts import is_cancelled, parse_attempts
+from sedd.rundir.events import Event, read_events
+from sedd.rundir.layout import RunDir
+
+
+class Standing(StrEnum):
+    """Where a run stands."""
+
+    COMPLETED = "completed"
+    WAITING = "waiting"
+    """SLURM has its job in the queue."""
+    RUNNING = "running"
+    """Processes of it are, or may be, alive."""
+    OVER = "over"
+    """Nothing of it is alive, and it is not completed: cancelled, given up, or killed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """A run, its last word and its job."""
+
+    run: RunDir
+    standing: Standing
+    executor: str
+    job_id: str
+    attempt: int
+    cancelled: bool
+    last: str
+    """Newest event that says more than that a checkpoint was written."""
+
+
+def look(run: RunDir) -> Situation:
+    """Find out where a run stands.
+
+    Raises:
+        RunError: it is a local run of another machine, or was never submitted.
+        ClusterError: SLURM does not answer.
+    """
+    said = read_events(run.events)
+    submission = next((e for e in reversed(said) if e.event == "submitted"), None)
+    if submission is None:
+        raise RunError(f"run {run.id} was never submitted")
+    moves = [e.event for e in said if e.event not in ("preflight", "checkpoint")]
+    executor = str(submission.get("executor"))
+    return Situation(
+        run=run,
+        standing=_standing(run, submission, executor, is_completed="completed" in moves),
+        executor=executor,
+        job_id=str(submission.get("job_id")),
+        attempt=max(e.attempt for e in said),
+        cancelled=is_cancelled(said),
+        last=moves[-1],
+    )
+
+
+def _standing(run: RunDir, submission: Event, executor: str, *, is_completed: bool) -> Standing:
+    if is_completed:
+        return Standing.COMPLETED
+    if executor == "slurm":
+        return _slurm_standing(str(submission.get("job_id")))
+    if executor == "foreground":
+        return _foreground_standing(run)
+    host = submission.get("host")
+    if host != socket.gethostname():
+        raise RunError(
+            f"run {run.id} is a local run of {host}", hint=f"log in to {host} and repeat the command there"
+        )
+    return Standing.RUNNING if find_members(run) else Standing.OVER
+
+
+def _foreground_standing(run: RunDir) -> Standing:
+    """A run of `sedd train` belongs to its terminal: only when it has ended is it anybody else's."""
+    attempt = next(iter(reversed(parse_attempts(read_events(run.events)))), None)
+    if attempt is None or attempt.cause is not None:
+        return Standing.OVER
+    if attempt.host == socket.gethostname() and find_local(attempt.pid) is None:
+        return Standing.OVER
+    raise RunError(
+        f"run {run.id} trains in the foreground: process {attempt.pid} on {attempt.host}",
+        hint="Ctrl-C there saves and ends it",
+    )
+
+
+def _slurm_standing(job_id: str) -> Standing:
+    job = query_job(job_id)
+    if job is None or job.state.is_final:
+        return Standing.OVER
+    return Standing.WAITING if job.state.is_waiting else Standing.RUNNING

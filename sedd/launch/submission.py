@@ -1,0 +1,152 @@
+"""Run folders → submitit → job ids. The only file besides `detached.py` that talks to submitit's executors."""
+
+import contextlib
+import datetime as dt
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from sedd.cluster.site import query_config
+from sedd.errors import ClusterError, RunError
+from sedd.launch.job import Job
+from sedd.launch.resources import Parameters
+from sedd.rundir.events import append_event, read_events
+from sedd.rundir.layout import RunDir
+
+_LOCAL_TIMEOUT_S = 120
+_KEPT = ("SLURM_CONF",)
+_THREADS = 32
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def submit_local(runs: Sequence[RunDir]) -> None:
+    """Start the runs on this machine, in a session of their own; each gets its `submitted` event.
+
+    Raises:
+        RunError: a run could not be started; the message has the reason.
+    """
+    log = runs[0].submitit / "submit.log"
+    command = [sys.executable, "-m", "sedd.launch.detached", *(str(run.path) for run in runs)]
+    with log.open("ab") as output:
+        try:
+            done = subprocess.run(
+                command,
+                cwd=runs[0].path,
+                env=local_environment(runs[0].code),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                timeout=_LOCAL_TIMEOUT_S + 5 * len(runs),
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as e:
+            raise RunError(f"cannot start {runs[0].path.name} on this machine: {e}") from e
+    if done.returncode != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = lines[-1] if lines else f"exit code {done.returncode}"
+        raise RunError(f"cannot start {runs[0].path.name} on this machine: {said}")
+
+
+def local_environment(code: Path) -> dict[str, str]:
+    """Our environment with the run's own code in front, and nothing of the working folder."""
+    path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("SUBMITIT_")}
+    return inherited | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+def submit_slurm(
+    runs: Sequence[RunDir], parameters: Parameters, *, folder: Path, continues: str | None = None
+) -> list[str]:
+    """Submit runs to SLURM as one job, or as arrays no larger than the site allows; returns their job ids.
+
+    Each run gets its `submitted` event as soon as its array is accepted; `continues` names the job that a new job of
+    the same run takes over from.
+
+    Raises:
+        ClusterError: sbatch refused; runs of earlier arrays stay submitted.
+    """
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    chunks = split(runs, largest=query_config().max_array_size if len(runs) > 1 else 1)
+    ids: list[str] = []
+    try:
+        executor = submitit.SlurmExecutor(folder=folder)
+        executor.update_parameters(**_shared_out(parameters, len(chunks)))
+        with outside_any_job():
+            for chunk in chunks:
+                with executor.batch():
+                    jobs = [executor.submit(Job(str(run.path))) for run in chunk]
+                named = [str(job.job_id) for job in jobs]
+                in_threads(
+                    lambda pair: _say_submitted(*pair, continues), list(zip(chunk, named, strict=True))
+                )
+                ids += named
+    except (FailedJobError, FailedSubmissionError) as e:
+        raise ClusterError(
+            first_line(str(e)), hint="sedd preflight SPEC --cluster PROFILE looks closer"
+        ) from e
+    except (RuntimeError, OSError) as e:
+        raise ClusterError(f"cannot submit to SLURM: {first_line(str(e))}") from e
+    return ids
+
+
+def _say_submitted(run: RunDir, job_id: str, continues: str | None) -> None:
+    append_event(
+        run.events,
+        "submitted",
+        attempt=max((event.attempt for event in read_events(run.events)), default=0),
+        now=dt.datetime.now(dt.UTC),
+        job_id=job_id,
+        executor="slurm",
+        host=socket.gethostname(),
+        **({"continues": continues} if continues else {}),
+    )
+
+
+def in_threads(act: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """`act` on every item, in order of the items: a thousand run folders wait for the disk side by side.
+
+    Raises: what the first failing item raised, after all have ended.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(act, items))
+
+
+def split(runs: Sequence[RunDir], *, largest: int) -> list[Sequence[RunDir]]:
+    """Runs in arrays whose indices stay below the site's MaxArraySize."""
+    return [runs[start : start + largest] for start in range(0, len(runs), largest)]
+
+
+def first_line(text: str) -> str:
+    """The first line with something on it."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+
+
+@contextlib.contextmanager
+def outside_any_job() -> Iterator[None]:
+    """Hide the variables of the job that we are in, if any: sbatch would take them for the new job's wishes."""
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    hidden = {k: v for k, v in os.environ.items() if k.startswith(("SLURM", "SRUN_")) and k not in _KEPT}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _shared_out(parameters: Parameters, arrays: int) -> Parameters:
+    """The limit on tasks at a time, shared out over several arrays: SLURM knows it only for each."""
+    limit = parameters.get("array_parallelism")
+    return parameters if limit is None else parameters | {"array_parallelism": max(1, limit // arrays)}

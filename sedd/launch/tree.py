@@ -1,0 +1,85 @@
+"""The process tree of a local run, found by its command lines: each of them names the run's folder."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from sedd.cluster.local import LocalJob, find_local, signal_local
+from sedd.rundir.layout import RunDir
+
+GRACE_S = 60.0
+"""For local training to write its checkpoint; then SIGKILL. Under SLURM the site's KillWait does the same."""
+POLL_S = 0.1
+
+
+class Role(StrEnum):
+    """What a process is to its run."""
+
+    CONTROLLER = "submitit.local._local"
+    ENTRY = "submitit.core._submit"
+    TRAINING = "sedd.launch.worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A living process of a run on this machine."""
+
+    role: Role
+    process: LocalJob
+
+
+def find_members(run: RunDir) -> list[Member]:
+    """The living processes of a run on this machine."""
+    return [
+        Member(role, process)
+        for pid, arguments in _command_lines()
+        if (role := role_in(arguments, run)) and (process := find_local(pid))
+    ]
+
+
+def role_in(arguments: list[str], run: RunDir) -> Role | None:
+    """The part that a command line plays in a run, or None."""
+    for role in Role:
+        named = str(run.path if role is Role.TRAINING else run.submitit)
+        if role.value in arguments and named in arguments:
+            return role
+    return None
+
+
+def ask_to_stop(run: RunDir, *roles: Role) -> int:
+    """SIGTERM to the run's processes in these roles; how many got it."""
+    return sum(signal_local(m.process, signal.SIGTERM) for m in find_members(run) if m.role in roles)
+
+
+def end_all(run: RunDir, *, grace_s: float) -> bool:
+    """Wait until no process of the run is left, after `grace_s` with SIGKILL; whether none had to be killed."""
+    if wait_until(lambda: not find_members(run), timeout_s=grace_s):
+        return True
+    for member in find_members(run):
+        signal_local(member.process, signal.SIGKILL)
+    wait_until(lambda: not find_members(run), timeout_s=5.0)
+    return False
+
+
+def wait_until(is_so: Callable[[], bool], *, timeout_s: float) -> bool:
+    """Whether it became so in time."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def _command_lines() -> Iterator[tuple[int, list[str]]]:
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                content = Path(entry.path, "cmdline").read_bytes()
+            except OSError:
+                continue
+            yield int(entry.name), content.decode(errors="replace").split("\0")
