@@ -1,0 +1,46 @@
+"""A hash of the first batch that a run will train on: the same on every machine that reads the same data."""
+
+import hashlib
+from pathlib import Path
+
+from sedd.preflight.scene import Answers
+from sedd.spec.experiment import Experiment
+
+Question = tuple[str, Path, int, int, int]
+
+
+def first_batch(experiment: Experiment, answers: Answers) -> str:
+    """Hash of micro-batch 0: tokens and borders. Raises: DataError, OSError."""
+    return answers.once(_question(experiment), lambda: _first_batch(experiment))
+
+
+def known_first_batch(experiment: Experiment, answers: Answers) -> str | None:
+    """What `first_batch` has found already; None: it was not asked, has failed or is still reading."""
+    return answers.known(_question(experiment), str)
+
+
+def _question(experiment: Experiment) -> Question:
+    """All that the first batch depends on."""
+    return (
+        "first batch",
+        experiment.data.store,
+        experiment.data.max_length,
+        experiment.training.residues_per_gpu,
+        experiment.seed,
+    )
+
+
+def _first_batch(experiment: Experiment) -> str:
+    from sedd.data.batches import Batches
+    from sedd.data.store import TokenStore
+
+    batches = Batches(
+        TokenStore.open(experiment.data.store),
+        max_length=experiment.data.max_length,
+        residues=experiment.training.residues_per_gpu,
+        seed=experiment.seed,
+    )
+    batch = batches.micro_batch(0)
+    found = hashlib.sha256(batch.tokens.astype("<i8").tobytes())
+    found.update(batch.cu_seqlens.astype("<i4").tobytes())
+    return found.hexdigest()[:16]

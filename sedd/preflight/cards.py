@@ -1,0 +1,136 @@
+"""The GPUs of this machine as the driver shows them (NVML): torch-free, starts no CUDA context."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Bits of nvmlDeviceGetCurrentClocksThrottleReasons that mean trouble, not idleness or a set limit.
+_SLOWDOWNS = {0x08: "hardware slowdown", 0x40: "too hot", 0x80: "power brake", 0x20: "too hot (software)"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One GPU. None: this driver or card does not say.
+
+    Attributes:
+        bus: PCI address: domain, bus, device.
+        used_bytes: memory in use now, by whomever, the driver's own share included.
+        processes: (pid, memory) of compute processes that are not this one.
+        ecc_errors: uncorrected, since the driver was loaded.
+        retired_pages: pages retired or rows remapped for uncorrected errors, over the card's life.
+        is_retirement_pending: whether a reset is due to put faulty memory aside.
+        slowdowns: why its clock is held down now, in words.
+    """
+
+    index: int
+    name: str
+    uuid: str
+    bus: tuple[int, int, int] | None
+    capability: tuple[int, int] | None
+    memory_bytes: int
+    used_bytes: int
+    processes: tuple[tuple[int, int | None], ...]
+    ecc_errors: int | None
+    retired_pages: int | None
+    is_retirement_pending: bool | None
+    slowdowns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """The NVIDIA driver and its cards."""
+
+    version: str
+    cuda: tuple[int, int]
+    """Newest CUDA that the driver knows by itself."""
+    cards: tuple[Card, ...]
+
+
+def query_driver() -> Driver | None:
+    """The driver and all its cards; None where there is no NVIDIA driver or no `nvidia-ml-py`."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        version, cuda = _text(pynvml.nvmlSystemGetDriverVersion()), pynvml.nvmlSystemGetCudaDriverVersion_v2()
+        cards = tuple(_card(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount()))
+        return Driver(version=version, cuda=(cuda // 1000, cuda % 1000 // 10), cards=cards)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def visible(driver: Driver, environ: Mapping[str, str]) -> tuple[Card, ...]:
+    """The cards that CUDA_VISIBLE_DEVICES leaves this process, in its order."""
+    asked = environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is None:
+        return driver.cards
+    chosen: list[Card] = []
+    for word in filter(None, map(str.strip, asked.split(","))):
+        found = [c for c in driver.cards if word == str(c.index) or c.uuid.startswith(word)]
+        if not found:
+            break  # CUDA stops at the first name that it does not know
+        chosen.append(found[0])
+    return tuple(chosen)
+
+
+def _card(nvml: Any, index: int) -> Card:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+
+    def ask(question: Callable[..., Any], *arguments: Any) -> Any:
+        with _tolerating(nvml):
+            return question(handle, *arguments)
+        return None
+
+    reasons = ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons) or 0
+    processes = ask(nvml.nvmlDeviceGetComputeRunningProcesses) or ()
+    pages, is_pending = _faulty_memory(nvml, ask)
+    return Card(
+        index=index,
+        name=_text(nvml.nvmlDeviceGetName(handle)),
+        uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+        bus=_bus(ask(nvml.nvmlDeviceGetPciInfo)),
+        capability=ask(nvml.nvmlDeviceGetCudaComputeCapability),
+        memory_bytes=memory.total,
+        used_bytes=memory.used,
+        processes=tuple((p.pid, p.usedGpuMemory) for p in processes if p.pid != os.getpid()),
+        ecc_errors=ask(
+            nvml.nvmlDeviceGetTotalEccErrors, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
+        ),
+        retired_pages=pages,
+        is_retirement_pending=is_pending,
+        slowdowns=tuple(word for bit, word in _SLOWDOWNS.items() if reasons & bit),
+    )
+
+
+def _bus(pci: Any) -> tuple[int, int, int] | None:
+    return None if pci is None else (int(pci.domain), int(pci.bus), int(pci.device))
+
+
+def _faulty_memory(nvml: Any, ask: Callable[..., Any]) -> tuple[int | None, bool | None]:
+    """Pages or rows set aside for uncorrected errors, and whether a reset is due; from Ampere on they are rows."""
+    rows = ask(nvml.nvmlDeviceGetRemappedRows)
+    if rows is not None:
+        _correctable, uncorrectable, is_pending, _failed = rows
+        return int(uncorrectable), bool(is_pending)
+    pages = ask(nvml.nvmlDeviceGetRetiredPages, nvml.NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR)
+    pending = ask(nvml.nvmlDeviceGetRetiredPagesPendingStatus)
+    return (None if pages is None else len(pages)), (None if pending is None else bool(pending))
+
+
+@contextlib.contextmanager
+def _tolerating(nvml: Any) -> Iterator[None]:
+    """Pass over what this card or driver does not know."""
+    with contextlib.suppress(nvml.NVMLError, AttributeError):
+        yield
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

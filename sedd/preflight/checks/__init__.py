@@ -1,0 +1,1 @@
+"""The checks, one a file: ../README.md says how to add one."""

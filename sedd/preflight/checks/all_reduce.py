@@ -1,0 +1,138 @@
+"""The ranks of the job find each other and sum a tensor: NCCL on GPUs, gloo on CPUs."""
+
+import datetime as dt
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sedd.preflight.check import Check
+from sedd.preflight.device import training_device
+from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.scene import Scene, Side
+from sedd.units import format_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+_MEETING = dt.timedelta(seconds=40)
+"""Longest wait for the others: they may still be importing torch from a slow file system."""
+_SUMMING = dt.timedelta(seconds=15)
+_BYTES = 32 << 20
+# Rank 0's store stays: training's own meeting, at the same port, goes on in it without a moment in between at which
+# another rank would find nobody there.
+_stores: list[Any] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    ranks: int
+    backend: str
+    meeting: str
+    problem: str | None
+    seconds: float
+    """Of one all-reduce."""
+    is_right: bool
+
+
+def gather(scene: Scene) -> Facts | None:
+    if scene.ranks_size == 1:
+        return None
+    device = training_device(scene)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    meeting = f"{scene.environ['MASTER_ADDR']}:{scene.environ['MASTER_PORT']}"
+    problem, seconds, is_right = None, 0.0, False
+    try:
+        seconds, is_right = _sum_over_ranks(scene, device, backend)
+    except RuntimeError as e:  # torch.distributed's errors are subclasses
+        problem = str(e).strip().splitlines()[0]
+    return Facts(
+        ranks=scene.ranks_size,
+        backend=backend,
+        meeting=meeting,
+        problem=problem,
+        seconds=seconds,
+        is_right=is_right,
+    )
+
+
+def judge(facts: Facts) -> Verdict:
+    saw = f"{facts.ranks} ranks, {facts.backend}"
+    if facts.problem:
+        return fail(
+            f"{saw}, meeting at {facts.meeting}: {facts.problem}",
+            "another rank failed (its log says why), or the network between nodes: see NCCL_SOCKET_IFNAME, firewalls",
+        )
+    if not facts.is_right:
+        return fail(
+            f"{saw}: the sum over the ranks is wrong", "the cards' links compute wrongly: another node"
+        )
+    speed = format_bytes(_BYTES / max(facts.seconds, 1e-9))
+    return ok(f"{saw}: {format_bytes(_BYTES)} summed in {1000 * facts.seconds:.0f} ms ({speed}/s)")
+
+
+def _sum_over_ranks(scene: Scene, device: "torch.device", backend: str) -> tuple[float, bool]:
+    """Seconds of an all-reduce, and whether its result is right."""
+    import torch
+    import torch.distributed as dist
+
+    store = _meet(scene)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        backend, store=store, rank=scene.rank, world_size=scene.ranks_size, timeout=_SUMMING
+    )
+    try:
+        numbers = torch.full((_BYTES // 4,), float(scene.rank + 1), device=device)
+        dist.all_reduce(numbers)  # the first one connects
+        expected = scene.ranks_size * (scene.ranks_size + 1) / 2
+        is_right = bool((numbers == expected).all())
+        started = time.perf_counter()
+        dist.all_reduce(numbers)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started, is_right
+    finally:
+        dist.destroy_process_group()
+
+
+def _meet(scene: Scene) -> Any:
+    """The store at the job's meeting point, once all ranks are there. Raises: RuntimeError."""
+    import torch.distributed
+
+    dist: Any = torch.distributed  # its stores are not in its types
+
+    is_host = scene.rank == 0 and scene.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    store = dist.TCPStore(
+        scene.environ["MASTER_ADDR"],
+        int(scene.environ["MASTER_PORT"]),
+        scene.ranks_size,
+        is_host,
+        timeout=_MEETING,
+        wait_for_workers=False,
+        multi_tenant=True,
+    )
+    _stores.append(store)
+    attempt = scene.environ.get("SEDD_ATTEMPT", "0")  # keys of their own: training's must not be taken
+    mine = dist.PrefixStore(f"preflight-{attempt}", store)
+    mine.set(f"here-{scene.rank}", "1")
+    mine.wait([f"here-{rank}" for rank in range(scene.ranks_size)], _MEETING)
+    return mine
+
+
+CHECK = Check(
+    sides=(Side.NODE,),
+    of_node=True,
+    catches="ranks that do not find each other, a slow or broken network, a bad link between cards",
+    takes="1 s, and the wait for the last rank",
+    gather=gather,
+    judge=judge,
+    passing=Facts(ranks=4, backend="nccl", meeting="node1:29500", problem=None, seconds=0.004, is_right=True),
+    failing=Facts(
+        ranks=4,
+        backend="nccl",
+        meeting="node1:29500",
+        problem="wait timeout after 40000ms, keys: /preflight-1/here-3",
+        seconds=0.0,
+        is_right=False,
+    ),
+)

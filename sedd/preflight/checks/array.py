@@ -1,0 +1,68 @@
+"""A sweep as job arrays, against the site's MaxArraySize: how many arrays it takes, or that there are none."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from sedd.preflight.check import Check
+from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.scene import Scene, Side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    groups: tuple[int, ...]
+    """Runs that ask for the same resources: an array has one set of them."""
+    max_array_size: int
+    """One more than the largest index; 0: the site has no arrays."""
+    parallel: int | None
+
+
+def gather(scene: Scene) -> Facts | None:
+    if scene.site is None or len(scene.runs_together) == 1:
+        return None
+    groups = Counter((e.name, e.resources.model_dump_json()) for e in scene.runs_together)
+    return Facts(
+        groups=tuple(groups.values()),
+        max_array_size=scene.slurm.config().max_array_size,
+        parallel=scene.parallel,
+    )
+
+
+def judge(facts: Facts) -> Verdict:
+    runs, largest = sum(facts.groups), facts.max_array_size
+    if largest < 1:
+        return fail(
+            f"{runs} runs, and this site has no job arrays (MaxArraySize=0)",
+            "submit the points one by one: the spec without sweep, and --set for each",
+        )
+    arrays = sum(-(-group // largest) for group in facts.groups)
+    saw = f"{runs} runs in {arrays} {'array' if arrays == 1 else 'arrays'}"
+    saw += f", indices up to {min(max(facts.groups), largest) - 1} (MaxArraySize={largest})"
+    if max(facts.groups) > largest:
+        saw += ": split to fit"
+    at_once = _at_once(facts)
+    if facts.parallel is None or at_once <= facts.parallel:
+        return ok(saw)
+    return warn(
+        f"{saw}; SLURM limits each array by itself: {at_once} runs at a time, not {facts.parallel}",
+        f"a larger sweep.parallel, or a sweep that is one array: at most {largest} runs of the same resources",
+    )
+
+
+def _at_once(facts: Facts) -> int:
+    """Runs at a time: the limit is shared out over the arrays of a group, each of which gets one at least."""
+    parallel = facts.parallel or 0
+    arrays = [-(-group // facts.max_array_size) for group in facts.groups]
+    return sum(count * max(1, parallel // count) for count in arrays)
+
+
+CHECK = Check(
+    sides=(Side.LOGIN,),
+    of_request=True,
+    catches="a sweep larger than the site's job arrays, or a site without them",
+    takes="< 0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(groups=(1200,), max_array_size=1001, parallel=8),
+    failing=Facts(groups=(12,), max_array_size=0, parallel=None),
+)

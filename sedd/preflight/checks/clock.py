@@ -1,0 +1,51 @@
+"""The clock of this machine against that of the file system that holds the run."""
+
+from dataclasses import dataclass
+
+from sedd.preflight.check import Check
+from sedd.preflight.filesystem import existing, measure_writing
+from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.scene import Scene, Side
+
+# Heartbeats are read on another machine; one that is a minute old counts as stale.
+_TOLERATED_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    ahead_s: float
+
+
+def gather(scene: Scene) -> Facts | None:
+    if not scene.is_first_here:
+        return None
+    try:
+        folder = existing(scene.folder)
+        writing = scene.answers.once(("clock", folder), lambda: measure_writing(folder, size_bytes=0))
+        return Facts(ahead_s=writing.clock_ahead_s)
+    except OSError:  # the check `run_folder` says so
+        return None
+
+
+def judge(facts: Facts) -> Verdict:
+    size = abs(facts.ahead_s)
+    if size <= _TOLERATED_S:
+        return ok(f"within {max(size, 0.1):.1f} s of the file system's")
+    direction = "ahead of" if facts.ahead_s > 0 else "behind"
+    return warn(
+        f"{size:.0f} s {direction} the file system's clock",
+        "heartbeats will look stale and times in events wrong: tell the site (NTP), training itself is not harmed",
+    )
+
+
+CHECK = Check(
+    sides=(Side.LOGIN, Side.NODE),
+    of_node=True,
+    of_request=True,
+    catches="a wrong clock: runs that look dead or start in the future",
+    takes="< 0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(ahead_s=0.02),
+    failing=Facts(ahead_s=-3600.0),
+)

@@ -1,0 +1,173 @@
+"""The token store: there, whole, of our alphabet, and large enough for a batch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sedd.errors import DataError
+from sedd.preflight.check import Check
+from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.scene import Scene, Side
+from sedd.units import format_bytes, format_count
+
+if TYPE_CHECKING:
+    from sedd.data.store import TokenStore
+
+# What is read in full to compare checksums; of a larger store the first shards.
+_READ_BYTES = {Side.LOGIN: 256 << 20, Side.NODE: 1 << 30}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    store: Path
+    problem: str | None
+    """What is wrong with the store as a whole."""
+    hint: str | None
+    train_sequences: int
+    train_residues: int
+    validation_residues: int
+    residues_per_step: int
+    wanted_validation_residues: int
+    content_hash: str
+    compared_bytes: int
+    total_bytes: int
+    damaged: tuple[str, ...]
+    """Files whose content is not what was built."""
+
+
+def gather(scene: Scene) -> Facts | None:
+    if not scene.is_first_here:
+        return None
+    from sedd.data.store import TokenStore  # numpy: a tenth of a second
+
+    path, training = scene.experiment.data.store, scene.experiment.training
+    try:
+        store = TokenStore.open(path)
+    except DataError as e:
+        return _missing(path, e.message, _build_command(path) if not path.exists() else e.hint)
+    except OSError as e:
+        return _missing(path, f"{path}: {(e.strerror or str(e)).lower()}", "make it readable for your user")
+    train, validation = store.split("train"), store.split("validation")
+    limit = _READ_BYTES[scene.side]
+    damaged, compared = scene.answers.once(("content", store.path, limit), lambda: _compare(store, limit))
+    return Facts(
+        store=path,
+        problem=None,
+        hint=None,
+        train_sequences=train.sequences,
+        train_residues=train.residues,
+        validation_residues=validation.residues,
+        residues_per_step=training.residues_per_step,
+        wanted_validation_residues=training.validation.residues,
+        content_hash=store.content_hash,
+        compared_bytes=compared,
+        total_bytes=train.residues + validation.residues,
+        damaged=damaged,
+    )
+
+
+def judge(facts: Facts) -> Verdict:
+    if facts.problem:
+        return fail(facts.problem, facts.hint or "build it: sedd data build proteins.fasta -o STORE")
+    if facts.damaged:
+        return fail(
+            f"{', '.join(facts.damaged)} in {facts.store}: not the content that was built",
+            "build the store again, with --force",
+        )
+    part = (
+        "" if facts.compared_bytes == facts.total_bytes else f", first {format_bytes(facts.compared_bytes)}"
+    )
+    saw = (
+        f"{facts.train_sequences:,} proteins, {format_count(facts.train_residues)} residues to train on; "
+        f"checksums agree{part} ({facts.content_hash[:12]})"
+    )
+    if facts.train_residues < facts.residues_per_step:
+        return fail(
+            f"{facts.train_residues:,} residues in {facts.store}, {facts.residues_per_step:,} in one batch",
+            "more data, or a smaller training.residues_per_step",
+        )
+    if facts.validation_residues == 0:
+        return fail(
+            f"{facts.store} has no validation proteins", "build it with a larger --validation-fraction"
+        )
+    if facts.validation_residues < facts.wanted_validation_residues:
+        return warn(
+            f"{saw}; only {facts.validation_residues:,} of {facts.wanted_validation_residues:,} validation residues",
+            "the bound has a wider error bar: build with a larger --validation-fraction",
+        )
+    return ok(saw)
+
+
+def _compare(store: "TokenStore", limit_bytes: int) -> tuple[tuple[str, ...], int]:
+    """Files that differ from their checksum, and how many bytes of tokens were compared."""
+    from sedd.data.files import HEADER_BYTES, file_checksum
+
+    damaged, compared, read = [], 0, 0
+    for name, split in store.manifest.splits.items():
+        files = [(shard.file, shard.checksum, shard.residues, shard.residues) for shard in split.shards]
+        files.append(("offsets.npy", split.offsets_checksum, 8 * split.sequences, 0))
+        files.append(("hashes.npy", split.hashes_checksum, 8 * split.sequences, 0))
+        for file, checksum, size, residues in files:
+            if read and read + size > limit_bytes:
+                continue
+            read, compared = read + size, compared + residues
+            if file_checksum(store.path / name / file, skip=HEADER_BYTES) != checksum:
+                damaged.append(f"{name}/{file}")
+    return tuple(damaged), compared
+
+
+def _build_command(store: Path) -> str:
+    """How to make a store that is not there; of the FASTA file beside it, where there is just one."""
+    beside = [
+        path
+        for pattern in ("*.fasta", "*.fasta.gz", "*.fa", "*.fa.gz")
+        for path in store.parent.glob(pattern)
+    ]
+    fasta = f"'{beside[0]}'" if len(beside) == 1 else "proteins.fasta"
+    return f"make it with: sedd data build {fasta} -o '{store}'"
+
+
+def _missing(store: Path, problem: str, hint: str | None) -> Facts:
+    return Facts(
+        store=store,
+        problem=problem,
+        hint=hint,
+        train_sequences=0,
+        train_residues=0,
+        validation_residues=0,
+        residues_per_step=0,
+        wanted_validation_residues=0,
+        content_hash="",
+        compared_bytes=0,
+        total_bytes=0,
+        damaged=(),
+    )
+
+
+CHECK = Check(
+    sides=(Side.LOGIN, Side.NODE),
+    of_node=True,  # the login node saw it: this one may lack the file system
+    catches="no store, one cut short, swapped or of another alphabet; fewer residues than a batch",
+    takes="0.2 s + 1 s a GiB",
+    gather=gather,
+    judge=judge,
+    passing=Facts(
+        store=Path("/data/uniref50"),
+        problem=None,
+        hint=None,
+        train_sequences=1_900_000,
+        train_residues=500_000_000,
+        validation_residues=1_000_000,
+        residues_per_step=131_072,
+        wanted_validation_residues=262_144,
+        content_hash="0f3a5c7e9b1d2468",
+        compared_bytes=268_435_456,
+        total_bytes=501_000_000,
+        damaged=(),
+    ),
+    failing=_missing(
+        Path("/data/uniref50"),
+        "/data/uniref50 does not exist",
+        "make it with: sedd data build proteins.fasta -o …",
+    ),
+)

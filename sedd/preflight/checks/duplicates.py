@@ -1,0 +1,62 @@
+"""Was this very spec submitted before, from this runs folder?"""
+
+from dataclasses import dataclass
+
+from sedd.errors import RunError
+from sedd.preflight.check import Check
+from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.scene import Scene, Side
+from sedd.rundir.events import read_events
+from sedd.rundir.find import list_runs
+from sedd.rundir.layout import RunDir, read_manifest
+
+_ENDED = ("completed", "gave_up", "cancelled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    runs: tuple[tuple[str, str], ...]
+    """Id and last event of every run of the same spec, oldest first."""
+
+
+def gather(scene: Scene) -> Facts:
+    asked = {(experiment.name, experiment.hash()) for experiment in scene.runs_together}
+    names = {name for name, _ in asked}
+    same = [run for run in list_runs(scene.folder) if run.name in names and (run.name, _hash(run)) in asked]
+    return Facts(runs=tuple((run.id, _last_word(run)) for run in same))
+
+
+def judge(facts: Facts) -> Verdict:
+    if not facts.runs:
+        return ok("no run of this spec yet")
+    identity, word = facts.runs[-1]
+    others = f" and {len(facts.runs) - 1} more" if len(facts.runs) > 1 else ""
+    state = word if word in _ENDED else f"last event: {word}"
+    return warn(
+        f"this very spec is run {identity} already ({state}){others}", f"look first: sedd status {identity}"
+    )
+
+
+def _hash(run: RunDir) -> str | None:
+    try:
+        return read_manifest(run).get("spec_hash")
+    except RunError:
+        return None
+
+
+def _last_word(run: RunDir) -> str:
+    events = [event.event for event in read_events(run.events)]
+    ended = [event for event in events if event in _ENDED]
+    return (ended or events or ["none"])[-1]
+
+
+CHECK = Check(
+    sides=(Side.LOGIN,),
+    of_request=True,
+    catches="the same work queued twice",
+    takes="< 0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(runs=()),
+    failing=Facts(runs=(("20261122-193359-1a2b3c4d", "completed"),)),
+)

@@ -1,0 +1,60 @@
+"""The first batch that this machine reads, and whether it is the one that the login node read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.errors import DataError
+from sedd.preflight.batch_hash import first_batch
+from sedd.preflight.check import Check
+from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.scene import Scene, Side
+from sedd.rundir.layout import read_manifest
+from sedd.spec.experiment import Experiment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    store: Path
+    here: str
+    at_submit: str | None
+    """As the login node read it; None: it was not asked to."""
+
+
+def gather(scene: Scene) -> Facts | None:
+    if scene.rank != 0:
+        return None
+    at_submit = read_manifest(scene.run).get("first_batch") if scene.run else None
+    try:
+        found = [first_batch(experiment, scene.answers) for experiment in _asked(scene)]
+    except (DataError, OSError):  # the check `data_store` says so
+        return None
+    return Facts(store=scene.experiment.data.store, here=found[0], at_submit=at_submit)
+
+
+def judge(facts: Facts) -> Verdict:
+    if facts.at_submit is None:
+        return ok(f"the first batch is {facts.here}")
+    if facts.at_submit != facts.here:
+        return fail(
+            f"the first batch is {facts.here} here, was {facts.at_submit} at the login node: {facts.store} differs",
+            "the data changed since, or this node sees other data: look with sedd data info on both, submit again",
+        )
+    return ok(f"the first batch is {facts.here}, as at the login node")
+
+
+def _asked(scene: Scene) -> tuple[Experiment, ...]:
+    """On the login side all runs of the request: each has a seed of its own, and its node will want to know."""
+    return scene.runs_together if scene.side is Side.LOGIN else (scene.experiment,)
+
+
+CHECK = Check(
+    sides=(Side.LOGIN, Side.NODE),
+    of_node=True,  # the login node read it: this one has other data
+    of_request=True,
+    catches="a node that reads other data than the login node did; data swapped after the submission",
+    takes="0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(store=Path("/data/uniref50"), here="9f2c41d08a7be365", at_submit="9f2c41d08a7be365"),
+    failing=Facts(store=Path("/data/uniref50"), here="03bb7e15c9d4f2a8", at_submit="9f2c41d08a7be365"),
+)

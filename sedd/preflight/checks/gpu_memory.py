@@ -1,0 +1,93 @@
+"""Weights, optimiser state and activations, against the memory of one card."""
+
+from dataclasses import dataclass
+
+from sedd.model.size import parameter_count
+from sedd.preflight.cards import query_driver, visible
+from sedd.preflight.check import Check
+from sedd.preflight.finding import Verdict, fail, ok, unknown, warn
+from sedd.preflight.footprint import activation_bytes, largest_fit, state_bytes
+from sedd.preflight.scene import Scene, Side
+from sedd.units import format_bytes, format_count
+
+# The estimate is good to about a tenth.
+_SURE, _LIKELY = 1.15, 0.92
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    parameters: int
+    residues_per_gpu: int
+    state_bytes: int
+    activation_bytes: int
+    card_bytes: int | None
+    fitting: int | None
+    """The largest residues_per_gpu that fits."""
+    recomputes: bool
+
+
+def gather(scene: Scene) -> Facts | None:
+    experiment = scene.experiment
+    if experiment.resources.gpus_per_node == 0:
+        return None
+    training, parameters = experiment.training, parameter_count(experiment.model)
+    card_bytes = _card_bytes(scene)
+    return Facts(
+        parameters=parameters,
+        residues_per_gpu=training.residues_per_gpu,
+        state_bytes=state_bytes(parameters),
+        activation_bytes=activation_bytes(experiment, training.residues_per_gpu),
+        card_bytes=card_bytes,
+        fitting=largest_fit(experiment, parameters, int(_LIKELY * card_bytes)) if card_bytes else None,
+        recomputes=training.activation_checkpointing,
+    )
+
+
+def judge(facts: Facts) -> Verdict:
+    needed = facts.state_bytes + facts.activation_bytes
+    saw = (
+        f"{format_count(facts.parameters)} parameters and {facts.residues_per_gpu:,} residues "
+        f"take about {format_bytes(needed)}"
+    )
+    if facts.card_bytes is None:
+        return unknown(f"{saw}; the card's memory is unknown", "write gpu: {memory: 32GiB} in the profile")
+    saw += f" of {format_bytes(facts.card_bytes)}"
+    if needed <= _LIKELY * facts.card_bytes:
+        return ok(saw)
+    advice = [f"training.residues_per_gpu: {facts.fitting}"] if facts.fitting else []
+    advice += [] if facts.recomputes else ["training.activation_checkpointing: true"]
+    hint = " or ".join(advice) or "a smaller model, or a card with more memory"
+    return fail(saw, hint) if needed > _SURE * facts.card_bytes else warn(f"{saw}: tight", hint)
+
+
+def _card_bytes(scene: Scene) -> int | None:
+    if scene.runs_here and (driver := query_driver()):
+        return min((card.memory_bytes for card in visible(driver, scene.environ)), default=None)
+    return scene.profile.gpu.memory
+
+
+CHECK = Check(
+    sides=(Side.LOGIN, Side.NODE),
+    catches="a batch or model that the card's 16 or 32 GiB cannot hold",
+    takes="< 0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(
+        parameters=23_930_880,
+        residues_per_gpu=32_768,
+        state_bytes=1 << 30,
+        activation_bytes=6 << 30,
+        card_bytes=16 << 30,
+        fitting=32_768,
+        recomputes=False,
+    ),
+    failing=Facts(
+        parameters=23_930_880,
+        residues_per_gpu=131_072,
+        state_bytes=1 << 30,
+        activation_bytes=24 << 30,
+        card_bytes=16 << 30,
+        fitting=65_536,
+        recomputes=False,
+    ),
+)

@@ -1,0 +1,107 @@
+"""The cards of this node through the driver: as many as asked for, idle, healthy."""
+
+from dataclasses import dataclass
+
+from sedd.preflight.cards import Card, query_driver, visible
+from sedd.preflight.check import Check
+from sedd.preflight.finding import Verdict, combine, fail, warn
+from sedd.preflight.scene import Scene, Side
+from sedd.units import format_bytes
+
+# The driver and our own contexts take some hundred MiB.
+_IDLE_BYTES = 1 << 30
+_WORN_PAGES = 60  # NVIDIA replaces a card with more retired pages than this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    asked: int
+    has_driver: bool
+    cards: tuple[Card, ...]
+
+
+def gather(scene: Scene) -> Facts | None:
+    asked = scene.experiment.resources.gpus_per_node
+    if asked == 0 or not scene.runs_here or not scene.is_first_here:
+        return None
+    driver = query_driver()
+    # SLURM may show each task one card, its own: then that one is what this process answers for.
+    cards = visible(driver, scene.environ) if driver else ()
+    is_one_each = scene.side is Side.NODE and scene.ranks_size > 1 and len(cards) == 1
+    return Facts(asked=1 if is_one_each else asked, has_driver=driver is not None, cards=cards)
+
+
+def judge(facts: Facts) -> Verdict:
+    if not facts.has_driver:
+        return fail(
+            f"no NVIDIA driver answers here; the job asks for {facts.asked} GPUs",
+            "resources.gpus_per_node: 0 trains on the CPU; or use --cluster with a profile that has GPUs",
+        )
+    if len(facts.cards) < facts.asked:
+        return fail(
+            f"{len(facts.cards)} GPUs visible, {facts.asked} asked for",
+            "see CUDA_VISIBLE_DEVICES and nvidia-smi -L; or ask for fewer, resources.gpus_per_node",
+        )
+    names = ", ".join(sorted({card.name for card in facts.cards}))
+    problems = [problem for card in facts.cards for problem in _problems(card)]
+    return combine(problems, all_well=f"{len(facts.cards)} × {names}: idle, no memory errors, clocks free")
+
+
+def _problems(card: Card) -> list[Verdict]:
+    found, name = [], f"GPU {card.index}"
+    if card.used_bytes > _IDLE_BYTES and (card.processes or card.used_bytes > card.memory_bytes // 4):
+        pids = ", ".join(str(pid) for pid, _ in card.processes[:3])
+        by = f" by process {pids}" if pids else ""
+        found.append(
+            fail(
+                f"{name} is busy: {format_bytes(card.used_bytes)} in use{by}",
+                "another node, or end that process",
+            )
+        )
+    if card.ecc_errors:
+        found.append(
+            fail(f"{name} had {card.ecc_errors} uncorrected memory errors", "report the node to the site")
+        )
+    if card.is_retirement_pending:
+        found.append(
+            fail(f"{name} waits for a reset to put faulty memory aside", "report the node to the site")
+        )
+    if card.retired_pages and card.retired_pages >= _WORN_PAGES:
+        found.append(
+            warn(f"{name} has {card.retired_pages} pages of faulty memory", "report the node to the site")
+        )
+    if card.slowdowns:
+        found.append(
+            warn(f"{name} is slowed down: {', '.join(card.slowdowns)}", "report the node to the site")
+        )
+    return found
+
+
+def _sheet(used_bytes: int, processes: tuple[tuple[int, int | None], ...]) -> Facts:
+    card = Card(
+        index=0,
+        name="Tesla V100-SXM2-32GB",
+        uuid="GPU-0",
+        bus=(0, 0x3B, 0),
+        capability=(7, 0),
+        memory_bytes=32 << 30,
+        used_bytes=used_bytes,
+        processes=processes,
+        ecc_errors=0,
+        retired_pages=0,
+        is_retirement_pending=False,
+        slowdowns=(),
+    )
+    return Facts(asked=1, has_driver=True, cards=(card,))
+
+
+CHECK = Check(
+    sides=(Side.LOGIN, Side.NODE),
+    of_node=True,
+    catches="cards missing, busy with somebody else's work, throttled, or with memory errors",
+    takes="0.1 s a card",
+    gather=gather,
+    judge=judge,
+    passing=_sheet(300 << 20, ()),
+    failing=_sheet(20 << 30, ((4711, 19 << 30),)),
+)

@@ -1,0 +1,63 @@
+"""The number format that training will use, against what the card computes in hardware."""
+
+from dataclasses import dataclass
+
+from sedd.preflight.cards import query_driver, visible
+from sedd.preflight.check import Check
+from sedd.preflight.device import BF16_FROM
+from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.scene import Scene, Side
+from sedd.preflight.torch_wheel import capability_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    asked: str
+    needs_gpu: bool
+    capability: tuple[int, int] | None
+    """Of the weakest card; None where it is not known."""
+
+
+def gather(scene: Scene) -> Facts:
+    needs_gpu = scene.experiment.resources.gpus_per_node > 0
+    return Facts(
+        asked=scene.experiment.training.precision,
+        needs_gpu=needs_gpu,
+        capability=_capability(scene) if needs_gpu else None,
+    )
+
+
+def judge(facts: Facts) -> Verdict:
+    asked, capability = facts.asked, facts.capability
+    if not facts.needs_gpu:
+        if asked == "fp16":
+            return fail("fp16 on a CPU", "training.precision: auto (fp32 on a CPU)")
+        return ok(f"{'fp32' if asked == 'auto' else asked} on the CPU")
+    if asked == "bf16" and capability is not None and capability < BF16_FROM:
+        return fail(
+            f"bf16 on compute capability {capability[0]}.{capability[1]}: emulated, slow, O(N²) attention memory",
+            "training.precision: auto (fp16 with loss scaling there)",
+        )
+    if asked == "bf16" and capability is None:
+        return warn("bf16, on a card that nobody named", "bf16 needs compute capability 8.0: use auto")
+    if asked == "auto" and capability is not None:
+        return ok("auto: bf16" if capability >= BF16_FROM else "auto: fp16 with loss scaling")
+    return ok(f"{asked}" + (": chosen by the card's capability" if asked == "auto" else ""))
+
+
+def _capability(scene: Scene) -> tuple[int, int] | None:
+    if scene.runs_here and (driver := query_driver()):
+        cards = visible(driver, scene.environ)
+        return min((card.capability for card in cards if card.capability), default=None)
+    return capability_of(scene.profile.gpu.type) if scene.profile.gpu.type else None
+
+
+CHECK = Check(
+    sides=(Side.LOGIN, Side.NODE),
+    catches="bf16 forced on a V100, fp16 on a CPU",
+    takes="< 0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(asked="auto", needs_gpu=True, capability=(7, 0)),
+    failing=Facts(asked="bf16", needs_gpu=True, capability=(7, 0)),
+)

@@ -1,0 +1,115 @@
+"""The folder of the run: can this user write there, how fast does a checkpoint reach the disk?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.errors import ClusterError
+from sedd.model.size import parameter_count
+from sedd.preflight.check import Check
+from sedd.preflight.filesystem import Writing, existing, measure_writing
+from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.footprint import checkpoint_bytes
+from sedd.preflight.notice import preemption_notice
+from sedd.preflight.scene import Scene, Side, chosen_partitions
+from sedd.units import format_bytes, format_duration
+
+_PROBE_BYTES = {Side.LOGIN: 8 << 20, Side.NODE: 64 << 20}
+# Half of the notice is for the step that is being computed, the other ranks and a busy file system.
+_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    folder: Path
+    problem: str | None
+    """Why nothing can be written there."""
+    writing: Writing | None
+    checkpoint_bytes: int
+    window_s: int | None
+    """From the first signal of a preemption to SIGKILL; None: nothing preempts, or SLURM did not say."""
+
+
+def gather(scene: Scene) -> Facts | None:
+    if scene.rank != 0:
+        return None
+    folder = existing(scene.folder)
+    writing, problem = None, None
+    try:
+        size = _PROBE_BYTES[scene.side]
+        writing = scene.answers.once(
+            ("writing", folder, size), lambda: measure_writing(folder, size_bytes=size)
+        )
+    except OSError as e:
+        problem = (e.strerror or str(e)).lower()
+    return Facts(
+        folder=folder,
+        problem=problem,
+        writing=writing,
+        checkpoint_bytes=checkpoint_bytes(parameter_count(scene.experiment.model)),
+        window_s=_window_s(scene),
+    )
+
+
+def judge(facts: Facts) -> Verdict:
+    if facts.writing is None:
+        return fail(
+            f"cannot write in {facts.folder}: {facts.problem}",
+            "set SEDD_RUNS to a folder with space that you may write",
+        )
+    speed = facts.writing.written_bytes / max(facts.writing.seconds, 1e-9)
+    save_s = facts.checkpoint_bytes / speed
+    saw = (
+        f"{format_bytes(speed)}/s into {facts.folder}: a checkpoint of "
+        f"{format_bytes(facts.checkpoint_bytes)} takes about {_seconds(save_s)}"
+    )
+    if facts.window_s is None:
+        return ok(saw)
+    saw += f" of {format_duration(facts.window_s)} notice"
+    if save_s > facts.window_s:
+        return fail(
+            saw, "a preempted run would lose all since its last periodic checkpoint: write to a faster disk"
+        )
+    if save_s > _SHARE * facts.window_s:
+        return warn(
+            saw, "little is left for the running step: write to a faster disk, or checkpoint more often"
+        )
+    return ok(saw)
+
+
+def _window_s(scene: Scene) -> int | None:
+    if scene.site is None:
+        return None
+    try:
+        config = scene.slurm.config()
+        partitions = chosen_partitions(scene.site, scene.slurm.partitions())
+    except ClusterError:  # the check `partition` says so
+        return None
+    windows = [preemption_notice(config, partition).window_s for partition in partitions]
+    return min((window for window in windows if window is not None), default=None)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else format_duration(seconds)
+
+
+CHECK = Check(
+    sides=(Side.LOGIN, Side.NODE),
+    catches="a read-only or full folder; a checkpoint slower than the notice before a preemption",
+    takes="0.1 to 1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(
+        folder=Path("/scratch/runs"),
+        problem=None,
+        writing=Writing(seconds=0.1, written_bytes=64 << 20, clock_ahead_s=0.0),
+        checkpoint_bytes=383 << 20,
+        window_s=30,
+    ),
+    failing=Facts(
+        folder=Path("/archive/runs"),
+        problem="read-only file system",
+        writing=None,
+        checkpoint_bytes=383 << 20,
+        window_s=30,
+    ),
+)

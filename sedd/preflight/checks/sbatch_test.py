@@ -1,0 +1,91 @@
+"""SLURM's own word: would it accept this job? `sbatch --test-only` with the options of the spec and profile."""
+
+from dataclasses import dataclass
+
+from sedd.cluster.command import SlurmUnreachableError
+from sedd.cluster.control import sbatch_test_only
+from sedd.cluster.profile import SlurmProfile
+from sedd.errors import ClusterError
+from sedd.preflight.check import Check
+from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.scene import SLURM_TIMEOUT_S, Scene, Side
+from sedd.spec.resources import ResourcesSpec
+
+_HINTS = {
+    "invalid account": "account: in the profile; yours: sacctmgr show assoc user=$USER format=account,partition,qos",
+    "invalid qos": "qos: in the profile; yours: sacctmgr show assoc user=$USER format=account,qos",
+    "invalid partition": "partition: in the profile; the site's: sinfo -s",
+    "time limit": "max_walltime: in the profile; the site's: sinfo -o '%P %l'",
+    "node configuration": "resources in the spec, gpu.type in the profile; the site's: sinfo -o '%P %G %c %m %f'",
+    "job array": "a smaller sweep; the site's limits: scontrol show config | grep -i array",
+    "feature": "constraint: in the profile; the site's: sinfo -o '%P %f'",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    refusal: str | None
+    """SLURM's reason, or None: it would accept the job."""
+
+
+def gather(scene: Scene) -> Facts | None:
+    if scene.site is None:
+        return None
+    tasks = len(scene.runs_together)
+    if tasks > 1:  # what is larger than an array may be is split
+        tasks = max(1, min(tasks, scene.slurm.config().max_array_size))
+    script = render_script(scene.experiment.resources, scene.site, tasks=tasks)
+    try:
+        scene.answers.once(("sbatch", script), lambda: sbatch_test_only(script, timeout_s=SLURM_TIMEOUT_S))
+    except SlurmUnreachableError:
+        raise
+    except ClusterError as e:
+        return Facts(refusal=e.message)
+    return Facts(refusal=None)
+
+
+def judge(facts: Facts) -> Verdict:
+    if facts.refusal is None:
+        return ok("SLURM would accept this job")
+    said = facts.refusal.lower()
+    hint = next(
+        (hint for sign, hint in _HINTS.items() if sign in said),
+        "mend the profile; ask the site what it means",
+    )
+    return fail(facts.refusal, hint)
+
+
+def render_script(asked: ResourcesSpec, site: SlurmProfile, *, tasks: int = 1) -> str:
+    """A batch script that asks for what the job will ask for, and does nothing; an array where there are tasks."""
+    minutes = max(1, min(asked.walltime, site.max_walltime or asked.walltime) // 60)
+    gpu = f"gpu:{site.gpu.type}" if site.gpu.type else "gpu"
+    options: dict[str, str | int | bool | None] = {
+        "partition": site.partition,
+        "account": site.account,
+        "qos": site.qos,
+        "constraint": site.constraint,
+        "exclude": site.exclude,
+        "array": f"0-{tasks - 1}" if tasks > 1 else None,
+        "nodes": asked.nodes,
+        "ntasks-per-node": asked.ranks_per_node,
+        "cpus-per-task": asked.cpus_per_process,
+        "mem": f"{asked.memory >> 20}M",
+        "time": minutes,
+        "gres": f"{gpu}:{asked.gpus_per_node}" if asked.gpus_per_node else None,
+        **site.sbatch,
+    }
+    lines = [
+        f"#SBATCH --{key}" + ("" if value is True else f"={value}") for key, value in options.items() if value
+    ]
+    return "\n".join(["#!/bin/sh", *lines, "true", ""])
+
+
+CHECK = Check(
+    sides=(Side.LOGIN,),
+    catches="whatever else SLURM refuses: account, qos, constraint, reservation, combinations of options",
+    takes="0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(refusal=None),
+    failing=Facts(refusal="sbatch: error: Invalid account or account/partition combination specified"),
+)

@@ -1,0 +1,83 @@
+"""Do the nodes see what this machine sees? Runs, data and Python, as far as the kind of file system tells."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.errors import ClusterError
+from sedd.preflight.check import Check
+from sedd.preflight.filesystem import Mount, query_mount
+from sedd.preflight.finding import Verdict, ok, unknown, warn
+from sedd.preflight.scene import Scene, Side, chosen_partitions, nodes_of
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    folders: tuple[tuple[str, Path, Mount | None], ...]
+    """What it is for, where it is, and the mount under it."""
+    is_whole_cluster: bool
+    """Whether all nodes of the partition are this very machine."""
+
+
+def gather(scene: Scene) -> Facts | None:
+    if scene.site is None:
+        return None
+    folders = [("runs", scene.folder), ("data", scene.experiment.data.store)]
+    if not scene.site.setup and not scene.site.container:  # those bring a Python of their own
+        folders.append(("Python", Path(sys.prefix)))
+    return Facts(
+        folders=tuple((purpose, path, query_mount(path)) for purpose, path in folders),
+        is_whole_cluster=_is_whole_cluster(scene),
+    )
+
+
+def judge(facts: Facts) -> Verdict:
+    kinds = ", ".join(f"{purpose} on {mount.kind if mount else '?'}" for purpose, _, mount in facts.folders)
+    if facts.is_whole_cluster:
+        return ok(f"{kinds}; all nodes are this machine")
+    local = [
+        (purpose, path, mount) for purpose, path, mount in facts.folders if mount and mount.is_node_local
+    ]
+    if local:
+        seen = ", ".join(f"{purpose} in {path} ({mount.kind})" for purpose, path, mount in local)
+        return warn(
+            f"on a disk of this machine alone, it seems: {seen}",
+            "nodes need them too: move them to a shared file system (SEDD_RUNS for runs; data.store; the environment)",
+        )
+    if any(mount is None for _, _, mount in facts.folders):
+        return unknown(f"{kinds}: /proc/self/mounts does not say")
+    return ok(f"{kinds}: file systems that nodes usually share")
+
+
+def _is_whole_cluster(scene: Scene) -> bool:
+    """Whether as many of SLURM's node daemons run here as the partition has nodes."""
+    if scene.site is None:
+        return False
+    try:
+        nodes = nodes_of(chosen_partitions(scene.site, scene.slurm.partitions()), scene.slurm.nodes())
+    except ClusterError:  # the check `partition` says so
+        return False
+    return 0 < len(nodes) <= sum(_process_name(folder) == "slurmd" for folder in _PROC.glob("[0-9]*"))
+
+
+def _process_name(folder: Path) -> str:
+    try:
+        return (folder / "comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:  # it ended meanwhile
+        return ""
+
+
+_SHARED = Mount(point="/home", kind="nfs4", source="server:/home")
+_OWN = Mount(point="/", kind="ext4", source="/dev/sda1")
+
+CHECK = Check(
+    sides=(Side.LOGIN,),
+    catches="runs, data or Python on a disk that the nodes do not see",
+    takes="0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(folders=(("runs", Path("/home/ada/runs"), _SHARED),), is_whole_cluster=False),
+    failing=Facts(folders=(("runs", Path("/var/tmp/runs"), _OWN),), is_whole_cluster=False),
+)

@@ -1,0 +1,77 @@
+"""Weights & Biases: the mode that the run will use, and whether a login is there for it. Reads no key's value."""
+
+import importlib.util
+import netrc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.preflight.check import Check
+from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.scene import Scene, Side
+
+_HOST = "api.wandb.ai"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    mode: str
+    decided_by: str
+    is_installed: bool
+    login: str | None
+    """Where a login was found; None: nowhere."""
+    project: str
+
+
+def gather(scene: Scene) -> Facts:
+    tracking = scene.experiment.tracking
+    mode, decided_by = tracking.wandb, "the spec"
+    if scene.profile.wandb is not None:
+        mode, decided_by = scene.profile.wandb, "the profile"
+    return Facts(
+        mode=mode,
+        decided_by=decided_by,
+        is_installed=importlib.util.find_spec("wandb") is not None,
+        login=find_login(scene.environ),
+        project=f"{tracking.entity}/{tracking.project}" if tracking.entity else tracking.project,
+    )
+
+
+def judge(facts: Facts) -> Verdict:
+    saw = f"{facts.mode} by {facts.decided_by}"
+    if facts.mode == "disabled":
+        return ok(f"{saw}; metrics.jsonl is always written")
+    if not facts.is_installed:
+        return warn(f"{saw}, but wandb is not installed: metrics.jsonl alone", "pip install wandb")
+    if facts.mode == "offline":
+        return ok(f"{saw}, project {facts.project}; `wandb sync` sends it later")
+    if facts.login is None:
+        return warn(
+            f"{saw}, but nobody is logged in: the run goes on offline",
+            "wandb login, or tracking.wandb: offline",
+        )
+    return ok(f"{saw}, project {facts.project}; login in {facts.login}")
+
+
+def find_login(environ: Mapping[str, str]) -> str | None:
+    """Where wandb would find a key, or None."""
+    if environ.get("WANDB_API_KEY"):
+        return "$WANDB_API_KEY"
+    host = environ.get("WANDB_BASE_URL", f"https://{_HOST}").split("//")[-1].strip("/")
+    path = Path(environ.get("NETRC") or Path(environ.get("HOME", "~")).expanduser() / ".netrc")
+    try:
+        found = netrc.netrc(str(path)).authenticators(host)
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return str(path) if found and found[2] else None
+
+
+CHECK = Check(
+    sides=(Side.LOGIN, Side.NODE),
+    catches="online tracking without a login, or without wandb",
+    takes="< 0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(mode="offline", decided_by="the spec", is_installed=True, login=None, project="sedd"),
+    failing=Facts(mode="online", decided_by="the spec", is_installed=True, login=None, project="sedd"),
+)

@@ -1,0 +1,44 @@
+"""The device that this process will train on, and the number format there. Torch inside the functions only."""
+
+from typing import TYPE_CHECKING
+
+from sedd.preflight.scene import Scene
+
+if TYPE_CHECKING:
+    import torch
+
+BF16_FROM = (8, 0)
+
+
+def precision_name(asked: str, capability: tuple[int, int] | None) -> str:
+    """fp32, fp16 or bf16 for what the spec asks; `capability` is None on a CPU."""
+    if asked != "auto":
+        return asked
+    if capability is None:
+        return "fp32"
+    return "bf16" if capability >= BF16_FROM else "fp16"
+
+
+def training_device(scene: Scene) -> "torch.device":
+    """The GPU of this rank, else the CPU. A task to which SLURM bound a single GPU sees that one as 0."""
+    import torch
+
+    if scene.experiment.resources.gpus_per_node == 0 or not torch.cuda.is_available():
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    return torch.device("cuda", scene.local_rank if scene.local_rank < count else 0)
+
+
+def capability_of(device: "torch.device") -> tuple[int, int] | None:
+    """Compute capability of a CUDA device, None of a CPU."""
+    import torch
+
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+
+
+def training_dtype(scene: Scene, device: "torch.device") -> "torch.dtype":
+    """What matrix products will be computed in."""
+    import torch
+
+    name = precision_name(scene.experiment.training.precision, capability_of(device))
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]

@@ -1,0 +1,79 @@
+"""What a check found: the contract of monitoring tools, for people and for `--json`."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How a check came out."""
+
+    OK = "OK"
+    WARN = "WARN"
+    """The job will start, and may end otherwise than expected."""
+    FAIL = "FAIL"
+    """The job would not run to its end."""
+    UNKNOWN = "UNKNOWN"
+    """It could not be looked at: nothing is known either way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One check's answer: what it saw, and what to do about it unless all is well."""
+
+    check: str
+    status: Status
+    saw: str
+    hint: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """The finding as a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A finding that does not know yet which check it belongs to."""
+
+    status: Status
+    saw: str
+    hint: str | None = None
+
+
+def ok(saw: str) -> Verdict:
+    return Verdict(Status.OK, saw)
+
+
+def warn(saw: str, hint: str) -> Verdict:
+    return Verdict(Status.WARN, saw, hint)
+
+
+def fail(saw: str, hint: str) -> Verdict:
+    return Verdict(Status.FAIL, saw, hint)
+
+
+def unknown(saw: str, hint: str | None = None) -> Verdict:
+    return Verdict(Status.UNKNOWN, saw, hint)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Status:
+    """The gravest status: FAIL before WARN before UNKNOWN before OK."""
+    return max((v.status for v in verdicts), key=_GRAVITY.index, default=Status.OK)
+
+
+def combine(verdicts: Iterable[Verdict], *, all_well: str) -> Verdict:
+    """One verdict of several: the gravest status, with what was seen and advised at every problem."""
+    problems = [v for v in verdicts if v.status is not Status.OK]
+    if not problems:
+        return ok(all_well)
+    hints = dict.fromkeys(v.hint for v in problems if v.hint)
+    return Verdict(worst(problems), "; ".join(v.saw for v in problems), "; ".join(hints) or None)
+
+
+def has_failures(findings: Iterable[Finding], *, strict: bool = False) -> bool:
+    """Whether the job would not run to its end; strict: or may end otherwise than expected."""
+    bad = {Status.FAIL, Status.WARN} if strict else {Status.FAIL}
+    return any(finding.status in bad for finding in findings)
+
+
+_GRAVITY = (Status.OK, Status.UNKNOWN, Status.WARN, Status.FAIL)

@@ -1,0 +1,57 @@
+"""How much memory and disk an experiment takes: closed formulas over its spec."""
+
+from sedd.spec.experiment import Experiment
+
+# fp32 weights, EMA and AdamW's two moments.
+_SAVED_BYTES_PER_PARAMETER = 4 + 4 + 8
+# The same, the gradient, and autocast's half-precision copy of the weights.
+_TRAINING_BYTES_PER_PARAMETER = _SAVED_BYTES_PER_PARAMETER + 4 + 2
+# Bytes kept for the backward pass a residue and hidden unit, fitted to measured peaks (README.md): of a block in half
+# precision or fp32, of a block's input, of embedding and output, and of the same when blocks are recomputed.
+_BLOCK, _BLOCK_FP32, _BLOCK_INPUT, _ENDS, _ENDS_RECOMPUTED = 46, 81, 4, 28, 10
+# CUDA context, cuBLAS workspace, allocator's rounding.
+_CONTEXT_BYTES = 3 << 28
+
+
+def checkpoint_bytes(parameters: int) -> int:
+    """One checkpoint on disk."""
+    return parameters * _SAVED_BYTES_PER_PARAMETER
+
+
+def kept_checkpoints(experiment: Experiment) -> int:
+    """Checkpoints on disk at the end of the run, and the one that is being written aside."""
+    kept = experiment.training.checkpoint
+    for_ever = experiment.training.steps // kept.keep_every_steps if kept.keep_every_steps else 0
+    return kept.keep + for_ever + 1
+
+
+def state_bytes(parameters: int) -> int:
+    """GPU memory that holds weights, gradients, moments and EMA: needed whatever the batch."""
+    return parameters * _TRAINING_BYTES_PER_PARAMETER + _CONTEXT_BYTES
+
+
+def activation_bytes(experiment: Experiment, residues: int) -> int:
+    """GPU memory that a forward pass over so many residues keeps for the backward pass, to some 10 %.
+
+    With activation checkpointing: every block's input, and one block in full.
+    """
+    model, training = experiment.model, experiment.training
+    block = _BLOCK_FP32 if training.precision == "fp32" else _BLOCK
+    if training.activation_checkpointing:
+        kept = _BLOCK_INPUT * model.blocks + block + _ENDS_RECOMPUTED
+    else:
+        kept = block * model.blocks + _ENDS
+    return residues * model.hidden * kept
+
+
+def largest_fit(experiment: Experiment, parameters: int, memory_bytes: int) -> int | None:
+    """The largest `residues_per_gpu` that divides the global batch as the spec wants, and fits; None if none does."""
+    training, ranks = experiment.training, experiment.resources.ranks
+    for share in range(ranks, training.residues_per_step + 1, ranks):
+        residues, left = divmod(training.residues_per_step, share)
+        if residues < experiment.data.max_length:
+            return None
+        needed = state_bytes(parameters) + activation_bytes(experiment, residues)
+        if not left and residues <= training.residues_per_gpu and needed <= memory_bytes:
+            return residues
+    return None

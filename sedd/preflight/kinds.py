@@ -1,0 +1,55 @@
+"""A sweep's runs, sorted into kinds that preflight could judge differently."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sedd.spec.experiment import Experiment
+from sedd.spec.load import Request
+from sedd.spec.sweep import Point
+
+# No check looks at these; first_batch takes the seeds from the whole request.
+_WITHOUT_EFFECT: dict[str, Any] = {
+    "seed": True,
+    "diffusion": True,
+    "training": {
+        "learning_rate",
+        "warmup_steps",
+        "schedule",
+        "weight_decay",
+        "beta1",
+        "beta2",
+        "clip_norm",
+        "ema_decay",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """Runs that are one to preflight."""
+
+    experiment: Experiment
+    """The first of them."""
+    point: str
+    """What sets the first of them apart: `model.hidden=768`; empty without a sweep."""
+
+
+def kinds_of(request: Request) -> list[Kind]:
+    """One kind for every group of runs that differ in nothing that a check looks at, in the order of the sweep."""
+    found: dict[str, Kind] = {}
+    for experiment, point in zip(request.experiments, request.points, strict=True):
+        key = json.dumps(experiment.model_dump(mode="json", exclude=_WITHOUT_EFFECT))
+        found.setdefault(key, Kind(experiment=experiment, point=_words(point)))
+    return list(found.values())
+
+
+def _words(point: Point) -> str:
+    """The overrides that a check may look at."""
+    return ", ".join(f"{key}={value}" for key, value in point.items() if not _is_without_effect(key))
+
+
+def _is_without_effect(key: str) -> bool:
+    section, *rest = key.split(".")
+    without = _WITHOUT_EFFECT.get(section, ())
+    return without is True or bool(rest and rest[0] in without)
