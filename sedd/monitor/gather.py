@@ -1,0 +1,115 @@
+"""Everything known about runs at one moment: from their folders, and from SLURM or this machine about their jobs."""
+
+import datetime as dt
+import functools
+import gc
+import os
+import pwd
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from sedd.monitor.facts import Facts, RunFacts, Witness
+from sedd.monitor.folder import Folder, has_ended
+from sedd.monitor.history import History
+from sedd.monitor.processes import query_alive
+from sedd.monitor.queue import Queue
+from sedd.monitor.state import State, decide
+from sedd.rundir.layout import RunDir
+
+
+class Gatherer:
+    """Facts about runs; remembers what it read. Facts that did not change are the same objects as last time."""
+
+    def __init__(
+        self, *, queue: Queue | None = None, alive: Callable[[History], bool | None] = query_alive
+    ) -> None:
+        self._queue = queue or Queue()
+        self._alive = alive
+        self._listed: list[RunDir] = []
+        self._folders: list[Folder] = []
+
+    def gather(self, runs: Iterable[RunDir], *, now: dt.datetime) -> Facts:
+        """Everything known about `runs`; runs whose folder has vanished are left out."""
+        is_first = not self._folders
+        with _uncollected():
+            self._list(list(runs))
+            read = [(f, facts) for f in self._folders if (facts := f.read()) is not None]
+            waiting = [facts for _, facts in read if _needs_slurm(facts)]
+            if waiting and self._queue.is_due:
+                self._queue.refresh(_owners(waiting), now=now)
+            seen = [self._with_witness(folder, facts) for folder, facts in read]
+            if is_first:
+                gc.freeze()  # they stay: later searches for cycles need not go through them
+        if waiting and (forgotten := _forgotten(seen, now)):
+            self._queue.recall(forgotten)
+            seen = [self._with_witness(folder, facts) for folder, facts in read]
+        return Facts(taken=now, runs=tuple(seen), queue=self._queue.facts)
+
+    def _list(self, runs: list[RunDir]) -> None:
+        if runs == self._listed:
+            return
+        known = {str(folder.run.path): folder for folder in self._folders}
+        new = {(path := str(run.path)): known.get(path) or Folder(run) for run in runs}
+        self._listed, self._folders = runs, list(new.values())
+
+    def _with_witness(self, folder: Folder, facts: RunFacts) -> RunFacts:
+        if has_ended(facts.history):
+            return facts
+        if facts.plan.executor == "slurm":
+            asked = self._queue.facts
+            job, is_down = self._queue.job(facts.history.job_id), asked.down_since is not None
+            old = folder.joined(facts)
+            if old is not None and old.witness.job is job and old.witness.slurm_down is is_down:
+                last, seen = facts.history.last, old.witness.seen
+                # That SLURM has said the same again is news only for a run that had spoken since.
+                if seen is asked.asked or (seen is not None and (last is None or last.t <= seen)):
+                    return old
+            return folder.join(facts, Witness(job=job, seen=asked.asked, slurm_down=is_down))
+        alive = self._alive(facts.history)
+        if alive is False:
+            # It may have had its last word between our reading and its end.
+            facts = folder.read() or facts
+        return folder.join(facts, Witness(alive=alive))
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the search for reference cycles: reading makes a million objects and no cycle."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _needs_slurm(facts: RunFacts) -> bool:
+    return facts.plan.executor == "slurm" and not has_ended(facts.history)
+
+
+def _forgotten(runs: Sequence[RunFacts], now: dt.datetime) -> list[str]:
+    """Jobs of the runs that will be called lost unless slurmdbd knows more."""
+    unknown = [f for f in runs if f.witness.job is None and f.history.job_id and _needs_slurm(f)]
+    return sorted({f.history.job_id for f in unknown if decide(f, now=now).state is State.LOST})
+
+
+def _owners(runs: Sequence[RunFacts]) -> list[str]:
+    """Who made the runs, by name: whose jobs to ask SLURM for."""
+    users = {_user(folder) for folder in {os.path.dirname(str(facts.run.path)) for facts in runs}}
+    return sorted(user for user in users if user)
+
+
+def _user(path: str) -> str | None:
+    try:
+        return _user_name(os.stat(path).st_uid)
+    except OSError:
+        return None
+
+
+@functools.cache
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

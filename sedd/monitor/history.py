@@ -1,0 +1,175 @@
+"""A run's events in brief: what the monitor needs of them, small enough to keep for ten thousand runs."""
+
+import datetime as dt
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts
+from sedd.rundir.events import Event, parse_events
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A checkpoint, as its event says."""
+
+    t: dt.datetime
+    step: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What happened to a run so far.
+
+    Attributes:
+        submitted: first submission.
+        causes: how many attempts ended by each cause; completion is not counted.
+        last: newest event that moved the run on (`preflight` and `checkpoint` do not).
+        productive_s: seconds of training whose result was kept, the open attempt up to its newest checkpoint.
+        training_since: when the newest attempt began to train, as far as events say.
+        findings: preflight's findings that were not OK, of the newest preflight on each side.
+    """
+
+    submitted: dt.datetime | None = None
+    job_id: str = ""
+    host: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    causes: Mapping[Cause, int] = field(default_factory=dict)
+    last: Event | None = None
+    cancelled: bool = False
+    saved: Saved | None = None
+    productive_s: float = 0.0
+    training_since: dt.datetime | None = None
+    findings: tuple[Mapping[str, Any], ...] = ()
+    error: str | None = None
+
+    @property
+    def open_attempt(self) -> Attempt | None:
+        """The attempt that has had no last word."""
+        newest = self.attempts[-1] if self.attempts else None
+        is_open = self.last is not None and self.last.event in (
+            "attempt_started",
+            "resumed",
+            "stop_requested",
+        )
+        return newest if is_open else None
+
+    @property
+    def first_start(self) -> dt.datetime | None:
+        return self.attempts[0].started if self.attempts else None
+
+
+_CHECKPOINT = b'"event": "checkpoint"'
+_AFTER_TIME = len('{"t": "2026-11-22T08:00:00.000+00:00", ')
+"""Where `append_event` begins the event's name. A line of another make is parsed, which only takes longer."""
+_STAYS = ("preflight", "checkpoint")
+
+
+def parse_history(content: bytes) -> History:
+    """The history in an events.jsonl. Of checkpoints with nothing between them only the last is parsed."""
+    lines = content.rstrip(b"\n").split(b"\n")
+    kept: list[bytes] = []
+    was_saved = False
+    for line in lines:
+        is_saved = line.startswith(_CHECKPOINT, _AFTER_TIME)
+        if is_saved and was_saved:
+            kept[-1] = line
+        else:
+            kept.append(line)
+        was_saved = is_saved
+    return summarise(_parse_at_once(kept))
+
+
+def summarise(events: Sequence[Event]) -> History:
+    """The history that `events` tell."""
+    place = {e.event: k for k, e in enumerate(events)}
+
+    def newest(*names: str) -> Event | None:
+        at = max(place.get(name, -1) for name in names)
+        return events[at] if at >= 0 else None
+
+    attempts, failure = parse_attempts(events), newest("failed")
+    placed, training = newest("submitted", "attempt_started"), newest("attempt_started", "resumed")
+    return History(
+        submitted=next((e.t for e in events if e.event == "submitted"), None),
+        job_id=str(placed.get("job_id", "")) if placed else "",
+        host=str(placed.get("host", "")) if placed else "",
+        attempts=attempts,
+        causes=_causes(attempts),
+        last=next((e for e in reversed(events) if e.event not in _STAYS), None),
+        cancelled="cancelled" in place and is_cancelled(events),
+        saved=_saved(newest("checkpoint")),
+        productive_s=_productive_s(events) if attempts else 0.0,
+        training_since=training.t if training else None,
+        findings=_findings(events) if "preflight" in place else (),
+        error=_text(failure.get("error")) if failure else None,
+    )
+
+
+def queued_s(attempts: Sequence[Attempt], submitted: dt.datetime | None) -> list[float | None]:
+    """Seconds each attempt waited before it started; None where the previous one's end is not known."""
+    ends = [submitted, *(a.ended for a in attempts[:-1])]
+    return [
+        (a.started - end).total_seconds() if end else None for a, end in zip(attempts, ends, strict=False)
+    ]
+
+
+def lost_steps(attempts: Sequence[Attempt]) -> list[int]:
+    """Steps that each attempt had saved but the next did not start from (a damaged checkpoint)."""
+    return [max(0, a.last_step - b.first_step) for a, b in pairwise(attempts)] + [0] * bool(attempts)
+
+
+def _parse_at_once(lines: Sequence[bytes]) -> Sequence[Event]:
+    """As `parse_events`, by one call for all lines: with thousands of runs that is what counts."""
+    try:
+        records = json.loads((b"[" + b",".join(lines) + b"]").decode())
+        moment = dt.datetime.fromisoformat
+        return [Event(moment(r.pop("t")), r.pop("event"), r.pop("attempt"), r) for r in records]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return parse_events(b"\n".join(lines))  # one of them is unfinished or foreign
+
+
+def _causes(attempts: Sequence[Attempt]) -> dict[Cause, int]:
+    ended = [a.cause for a in attempts if a.cause is not None and a.cause is not Cause.COMPLETED]
+    return dict(Counter(ended)) if ended else {}
+
+
+def _saved(newest: Event | None) -> Saved | None:
+    return Saved(t=newest.t, step=int(newest.get("step", 0)), attempt=newest.attempt) if newest else None
+
+
+def _productive_s(events: Sequence[Event]) -> float:
+    """Sum over attempts of the time from start of training (or of the attempt) to the last checkpoint."""
+    total, start, end = 0.0, None, None
+    for event in events:
+        if event.event == "attempt_started":
+            total += _between(start, end)
+            start, end = event.t, None
+        elif event.event == "resumed":
+            start = event.t
+        elif event.event == "checkpoint":
+            end = event.t
+    return total + _between(start, end)
+
+
+def _between(start: dt.datetime | None, end: dt.datetime | None) -> float:
+    return max(0.0, (end - start).total_seconds()) if start and end else 0.0
+
+
+def _findings(events: Sequence[Event]) -> tuple[Mapping[str, Any], ...]:
+    newest = {e.get("side", ""): e for e in events if e.event == "preflight"}
+    found = [
+        f | {"side": side}
+        for side, e in newest.items()
+        for f in e.get("findings") or ()
+        if isinstance(f, dict)
+    ]
+    return tuple(found)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

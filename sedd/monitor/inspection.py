@@ -1,0 +1,132 @@
+"""One run in full: what the detail view and the report are made of."""
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sedd.errors import RunError
+from sedd.monitor.facts import RunFacts
+from sedd.monitor.history import lost_steps, queued_s
+from sedd.monitor.logs import last_lines, newest_log
+from sedd.monitor.metrics import Curves, read_curves
+from sedd.monitor.snapshot import RunView, view_run
+from sedd.monitor.state import State
+from sedd.rundir.attempts import Cause
+from sedd.rundir.events import Event, read_events
+
+T = TypeVar("T")
+_LOG_LINES = 15
+_BAD = frozenset({State.FAILED, State.GAVE_UP, State.LOST, State.STALLED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """One attempt as a row of the timeline.
+
+    Attributes:
+        queued_s: how long it waited before it started.
+        lasted_s: how long it ran, until now if it still runs; None when its end is not known.
+        lost: steps that were taken and not kept, as far as is known.
+        cause: what ended it; None while it runs.
+    """
+
+    number: int
+    started: dt.datetime
+    host: str
+    queued_s: float | None
+    lasted_s: float | None
+    first_step: int
+    last_step: int
+    lost: int
+    cause: Cause | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """A run at the moment `taken`."""
+
+    taken: dt.datetime
+    view: RunView
+    timeline: tuple[Stretch, ...]
+    curves: Curves
+    events: tuple[Event, ...]
+    findings: tuple[Mapping[str, Any], ...]
+    log: Path | None
+    log_end: tuple[str, ...]
+    """Its last lines, for a run in trouble."""
+
+
+def inspect(facts: RunFacts, *, now: dt.datetime) -> Inspection:
+    """Read what the snapshot leaves out; what this user may not read is left out too."""
+    view = view_run(facts, now=now)
+    log = newest_log(facts.run)
+    trouble = view.state in _BAD and log is not None
+    return Inspection(
+        taken=now,
+        view=view,
+        timeline=timeline(facts, view, now=now),
+        curves=_readable(lambda: read_curves(facts.run.metrics), Curves()),
+        events=_readable(lambda: read_events(facts.run.events), ()),
+        findings=facts.history.findings,
+        log=log,
+        log_end=_readable(lambda: tuple(last_lines(log, _LOG_LINES).splitlines()), ())
+        if trouble and log
+        else (),
+    )
+
+
+def _readable(read: Callable[[], T], default: T) -> T:
+    try:
+        return read()
+    except (OSError, RunError):
+        return default
+
+
+def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[Stretch, ...]:
+    """The attempts, each with its waiting and its losses: pure."""
+    attempts = facts.history.attempts
+    waits, losses = queued_s(attempts, facts.history.submitted), lost_steps(attempts)
+    stretches = []
+    for attempt, wait, lost in zip(attempts, waits, losses, strict=True):
+        is_newest = attempt is attempts[-1]
+        end = attempt.ended or (now if is_newest and view.is_live else None)
+        unsaved = max(0, view.step - attempt.last_step) if is_newest and view.state.is_final else 0
+        killed = Cause.KILLED if is_newest and view.state is State.LOST else None
+        stretches.append(
+            Stretch(
+                number=attempt.number,
+                started=attempt.started,
+                host=attempt.host,
+                queued_s=wait,
+                lasted_s=(end - attempt.started).total_seconds() if end else None,
+                first_step=attempt.first_step,
+                last_step=max(attempt.last_step, view.step if is_newest else 0),
+                lost=lost + unsaved,
+                cause=attempt.cause or killed,
+            )
+        )
+    return tuple(stretches)
+
+
+def next_commands(view: RunView) -> tuple[str, str, str]:
+    """The three commands that make sense now."""
+    return tuple(command.format(id=view.id) for command in _NEXT.get(view.state, _WHILE_LIVE))  # type: ignore[return-value] # three of them
+
+
+_WHILE_LIVE: Sequence[str] = ("sedd logs {id} -f", "sedd requeue {id}", "sedd cancel {id}")
+_AFTER_TROUBLE: Sequence[str] = ("sedd logs {id}", "sedd requeue {id}", "sedd report {id} -o report.html")
+_NEXT: Mapping[State, Sequence[str]] = {
+    State.COMPLETED: (
+        "sedd sample {id} -n 10 -o samples.fasta",
+        "sedd evaluate {id} --fasta proteins.fasta",
+        "sedd report {id} -o report.html",
+    ),
+    State.QUEUED: ("sedd status {id} --watch", "sedd logs {id} -f", "sedd cancel {id}"),
+    State.REQUEUED: ("sedd status {id} --watch", "sedd logs {id}", "sedd cancel {id}"),
+    State.FAILED: _AFTER_TROUBLE,
+    State.GAVE_UP: _AFTER_TROUBLE,
+    State.LOST: _AFTER_TROUBLE,
+    State.CANCELLED: _AFTER_TROUBLE,
+}

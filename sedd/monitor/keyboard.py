@@ -1,0 +1,64 @@
+"""Keys of a terminal, one at a time, without waiting for a line's end."""
+
+import os
+import select
+import termios
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_KEYS = {
+    b"\x1b[A": "up",
+    b"\x1bOA": "up",
+    b"\x1b[B": "down",
+    b"\x1bOB": "down",
+    b"\x1b[5~": "pageup",
+    b"\x1b[6~": "pagedown",
+    b"\x1b": "escape",
+    b"\r": "enter",
+    b"\n": "enter",
+    b"\x7f": "backspace",
+    b"\x08": "backspace",
+    b"\x03": "ctrl-c",
+}
+
+
+@contextmanager
+def raw_keys(handle: int) -> Iterator[None]:
+    """The terminal gives every key at once and shows none; as before afterwards."""
+    before = termios.tcgetattr(handle)
+    try:
+        tty.setcbreak(handle)
+        yield
+    finally:
+        termios.tcsetattr(handle, termios.TCSADRAIN, before)
+
+
+def read_keys(handle: int, *, timeout_s: float) -> list[str]:
+    """The keys pressed within `timeout_s`, as soon as there is one; `ctrl-c` when the terminal is gone."""
+    ready, _, _ = select.select([handle], [], [], timeout_s)
+    if not ready:
+        return []
+    content = os.read(handle, 1024)
+    return parse_keys(content) if content else ["ctrl-c"]
+
+
+def parse_keys(content: bytes) -> list[str]:
+    """`up`, `enter`, … or the letter itself; sequences of keys that mean nothing here are passed over."""
+    if content in _KEYS:
+        return [_KEYS[content]]
+    keys: list[str] = []
+    while content:
+        known = next((k for k in sorted(_KEYS, key=len, reverse=True) if content.startswith(k)), None)
+        if known == b"\x1b" and len(content) > 1:
+            return keys  # some other key's sequence
+        if known is not None:
+            keys.append(_KEYS[known])
+            content = content[len(known) :]
+            continue
+        text = content.decode("utf-8", "ignore")
+        if not text:
+            return keys
+        keys += [text[0]] if text[0].isprintable() else []
+        content = text[1:].encode()
+    return keys

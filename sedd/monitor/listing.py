@@ -1,0 +1,62 @@
+"""The runs below a root, listed again and again: only folders in which something appeared or vanished are read."""
+
+import os
+import time
+from pathlib import Path
+
+from sedd.rundir.layout import RunDir
+
+_SETTLED_NS = 2_000_000_000
+"""A folder that changed less long ago may change again without its time changing: some file systems count seconds."""
+
+
+class Listing:
+    """Every run below `root`, as `sedd.rundir.find.list_runs`, with a memory."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._names: dict[str, tuple[int, list[RunDir]]] = {}
+        self._runs: list[RunDir] = []
+
+    def runs(self) -> list[RunDir]:
+        """The runs now, oldest first; the same `RunDir`s as last time."""
+        names: dict[str, tuple[int, list[RunDir]]] = {}
+        for path in _folders(str(self._root)):
+            stamp = _changed_ns(path)
+            old = self._names.get(path)
+            names[path] = old if old and old[0] == stamp else _scan(path, stamp, old[1] if old else [])
+        if [found for _, found in names.values()] != [found for _, found in self._names.values()]:
+            self._runs = sorted(
+                (run for _, found in names.values() for run in found),
+                key=lambda run: os.path.basename(str(run.path)),
+            )
+        self._names = names
+        return self._runs
+
+
+def _scan(path: str, stamp: int, known: list[RunDir]) -> tuple[int, list[RunDir]]:
+    """The runs in one folder, and the stamp under which they may be remembered."""
+    old = {str(run.path): run for run in known}
+    parent = Path(path)
+    found, waiting = [], False
+    for folder in _folders(path):
+        if os.path.exists(f"{folder}/manifest.json"):
+            found.append(old.get(folder) or RunDir(parent / os.path.basename(folder)))
+        else:
+            waiting = True  # its manifest is written last, and will not change this folder's time
+    settled = not waiting and time.time_ns() - stamp > _SETTLED_NS
+    return (stamp if settled else -1), found
+
+
+def _folders(path: str) -> list[str]:
+    try:
+        return [entry.path for entry in os.scandir(path) if entry.is_dir()]
+    except OSError:
+        return []
+
+
+def _changed_ns(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return -2

@@ -1,0 +1,171 @@
+"""One run as one HTML page that needs no network: to send to a colleague."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from sedd.monitor.cells import count_cell, duration_cell, percent_cell, place_text, point_text
+from sedd.monitor.inspection import Inspection
+from sedd.monitor.metrics import means
+from sedd.monitor.page import PAGE
+from sedd.monitor.sentences import sentence
+from sedd.monitor.state import cause_words
+from sedd.monitor.svg import chart
+from sedd.rundir.layout import RunDir
+
+_SAMPLES = 10
+_LINE = 60
+_COLUMNS = 300
+_EVENTS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Papers:
+    """What of a run folder a report quotes.
+
+    Attributes:
+        spec: the resolved spec, YAML.
+        manifest: versions, commit, hashes.
+        samples: (name, sequence) of generated proteins.
+    """
+
+    spec: str
+    manifest: Mapping[str, Any]
+    samples: tuple[tuple[str, str], ...]
+
+
+def read_papers(run: RunDir) -> Papers:
+    """The papers of a run; what is missing or may not be read is empty."""
+    manifest: Mapping[str, Any] = {}
+    try:
+        manifest = json.loads(run.manifest.read_bytes())
+        spec = run.spec.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):
+        spec = ""
+    return Papers(spec=spec, manifest=manifest, samples=_read_samples(run))
+
+
+def render_report(seen: Inspection, papers: Papers) -> str:
+    """The page."""
+    view = seen.view
+    title = f"{view.name} {view.id}"
+    body = [
+        f"<h1>{escape(view.name)}</h1><p class=id>{escape(view.id)} · "
+        f'<b class="state {view.state.name.lower()}">{escape(view.state)}</b> · '
+        f"{seen.taken:%Y-%m-%d %H:%M} UTC</p>",
+        _trouble(seen),
+        _tiles(seen),
+        _charts(seen),
+        _section("Attempts", _timeline(seen)),
+        _section("Samples", _samples(papers.samples)),
+        _section("Preflight findings that were not OK", _findings(seen)),
+        _section("Events", _events(seen)),
+        _section("Configuration", f"<pre>{escape(papers.spec)}</pre>" if papers.spec else ""),
+        _section("Made from", _made_from(papers.manifest)),
+    ]
+    return PAGE.format(title=escape(title), body="\n".join(part for part in body if part))
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+
+
+def _trouble(seen: Inspection) -> str:
+    lines = seen.log_end or tuple((seen.view.error or "").splitlines())
+    if not seen.view.why and not lines:
+        return ""
+    log = f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""
+    return f'<div class="trouble"><b>{escape(seen.view.why)}</b>{log}</div>'
+
+
+def _tiles(seen: Inspection) -> str:
+    view = seen.view
+    perplexity = view.validation_perplexity
+    tiles = [
+        ("steps", f"{view.step:,} / {view.steps:,}" if view.steps else f"{view.step:,}"),
+        ("training loss, nats", f"{view.loss:.4f}" if view.loss is not None else ""),
+        (
+            "validation bound, nats",
+            f"{view.validation_bound:.4f}" if view.validation_bound is not None else "",
+        ),
+        ("validation perplexity", f"{perplexity:.2f}" if perplexity is not None else ""),
+        ("residues/s", count_cell(view.residues_per_s)),
+        ("on", place_text(view)),
+        ("time well used", percent_cell(view.ettr)),
+        ("time left", duration_cell(view.eta_s)),
+        ("point", point_text(view.point)),
+    ]
+    cells = [f"<div><dt>{escape(n)}</dt><dd>{escape(v)}</dd></div>" for n, v in tiles if v]
+    return f"<dl>{''.join(cells)}</dl>"
+
+
+def _charts(seen: Inspection) -> str:
+    c = seen.curves
+    # Single batches would hide the curve under their noise.
+    losses = [("training loss", means(c.loss, _COLUMNS)), ("validation bound", c.validation_bound)]
+    return chart("Loss", losses, unit="nats per residue") + chart(
+        "Learning rate", [("learning rate", c.learning_rate)], unit=""
+    )
+
+
+def _timeline(seen: Inspection) -> str:
+    rows = [
+        (
+            str(s.number),
+            f"{s.started:%Y-%m-%d %H:%M}",
+            s.host,
+            duration_cell(s.queued_s),
+            duration_cell(s.lasted_s),
+            f"{s.first_step:,} → {s.last_step:,}",
+            f"{s.lost:,}",
+            cause_words(s.cause) or "runs",
+        )
+        for s in seen.timeline
+    ]
+    return _table(("#", "started (UTC)", "node", "queued", "ran", "steps", "lost", "ended by"), rows)
+
+
+def _samples(samples: Sequence[tuple[str, str]]) -> str:
+    blocks = []
+    for name, sequence in samples[:_SAMPLES]:
+        lines = [sequence[k : k + _LINE] for k in range(0, len(sequence), _LINE)]
+        blocks.append(f"<b>&gt;{escape(name)}</b> <span class=id>{len(sequence)} residues</span>\n")
+        blocks.append(escape("\n".join(lines)) + "\n")
+    return f"<pre>{''.join(blocks)}</pre>" if blocks else ""
+
+
+def _findings(seen: Inspection) -> str:
+    keys = ("side", "check", "status", "saw", "hint")
+    rows = [tuple(str(f.get(key) or "") for key in keys) for f in seen.findings]
+    return _table(keys, rows)
+
+
+def _events(seen: Inspection) -> str:
+    told = [e for e in seen.events if e.event != "checkpoint"][-_EVENTS:]
+    return _table(("time (UTC)", "what"), [(f"{e.t:%Y-%m-%d %H:%M:%S}", sentence(e)) for e in told])
+
+
+def _made_from(manifest: Mapping[str, Any]) -> str:
+    known = {
+        k: v for k, v in manifest.items() if k in ("git", "code_hash", "spec_hash", "parameters", "versions")
+    }
+    return f"<pre>{escape(json.dumps(known, indent=1, sort_keys=True))}</pre>" if known else ""
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    return f"<table><tr>{head}</tr>{''.join(lines)}</table>" if lines else ""
+
+
+def _read_samples(run: RunDir) -> tuple[tuple[str, str], ...]:
+    """Sequences of the newest FASTA file in samples/."""
+    try:
+        files = sorted(run.samples.glob("*.fasta"), key=lambda path: path.stat().st_mtime)
+        text = files[-1].read_text(encoding="utf-8", errors="replace") if files else ""
+    except OSError:
+        return ()
+    records = [record.partition("\n") for record in text.split(">")[1:]]
+    return tuple((name.strip(), "".join(sequence.split())) for name, _, sequence in records[:_SAMPLES])

@@ -1,0 +1,27 @@
+"""A curve in one line of text."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float], *, width: int) -> str:
+    """At most `width` blocks, oldest first, each the mean of its share of `values`; lowest value, lowest block.
+
+    Values that are no finite number are left out. Empty for fewer than two values.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2 or width < 1:
+        return ""
+    means = bin_means(finite, bins=min(width, len(finite)))
+    low, high = min(means), max(means)
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BLOCKS[round((mean - low) * scale)] for mean in means)
+
+
+def bin_means(values: Sequence[float], *, bins: int) -> list[float]:
+    """The means of `bins` equal shares of at least as many values, in order."""
+    edges = [len(values) * k // bins for k in range(bins + 1)]
+    return [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
