@@ -1,0 +1,156 @@
+"""`sedd data`: build, describe and verify token stores."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sedd.cli.console import err, out, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sedd.data.manifest import Manifest
+
+app = typer.Typer(no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Store = Annotated[Path, typer.Argument(help="Folder of a token store.", metavar="STORE")]
+
+
+@app.command("build")
+def build(
+    fasta: Annotated[list[Path], typer.Argument(help="FASTA files, plain or gzip; or older .pt files.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store to make.")],
+    validation_fraction: Annotated[
+        float, typer.Option(min=0.0, max=0.5, help="Share of sequences (or clusters) to validate on.")
+    ] = 0.05,
+    clusters: Annotated[
+        Path | None,
+        typer.Option(help="Lines of representative<tab>member: a cluster stays on one side of the split."),
+    ] = None,
+    min_length: Annotated[int, typer.Option(min=1, help="Drop shorter sequences; residues.")] = 1,
+    max_length: Annotated[
+        int | None, typer.Option(min=1, help="Drop longer ones (training cuts windows by itself); residues.")
+    ] = None,
+    max_unknown: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Drop sequences with a larger fraction of X.")
+    ] = None,
+    keep_duplicates: Annotated[bool, typer.Option(help="Keep sequences that occur again.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many sequences.")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Keep so many, drawn uniformly.")] = None,
+    sample_seed: Annotated[int, typer.Option(help="Another seed draws another sample.")] = 0,
+    onto: Annotated[
+        Path | None,
+        typer.Option(help="A store to begin with: its sequences stay, on their side of the split."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a store with other content.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn FASTA into a token store, split for training and validation.
+
+    Example: sedd data build proteins.fasta.gz -o stores/proteins
+    """
+    import signal
+    import sys
+
+    from sedd.data.build import BuildOptions, build_store
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a cancelled job removes what it has half built
+    options = BuildOptions(
+        validation_fraction=validation_fraction,
+        clusters=clusters,
+        min_length=min_length,
+        max_length=max_length,
+        max_unknown=max_unknown,
+        keep_duplicates=keep_duplicates,
+        limit=limit,
+        sample=sample,
+        sample_seed=sample_seed,
+        onto=onto,
+    )
+    total = sum(path.stat().st_size for path in fasta if path.is_file())
+    with _progress("reading", total) as advance:
+        result = build_store(fasta, output, options, force=force, progress=advance)
+    if as_json:
+        print_json({"store": str(output), "reused": result.reused, **asdict(result.manifest)})
+        return
+    state = "is there already, from the same input with the same options" if result.reused else "built"
+    out().print(f"{output}: {state}")
+    out().print(manifest_table(result.manifest))
+
+
+@app.command("info")
+def info(store: Store, as_json: Json = False) -> None:
+    """Describe a store: sequences, residues, lengths, what was dropped and why.
+
+    Example: sedd data info stores/proteins
+    """
+    from sedd.data.store import TokenStore
+
+    opened = TokenStore.open(store)
+    if as_json:
+        print_json({"store": str(store), **asdict(opened.manifest)})
+        return
+    out().print(f"{store}: {', '.join(file.name for file in opened.manifest.inputs)}")
+    out().print(manifest_table(opened.manifest))
+
+
+@app.command("verify")
+def verify(store: Store, as_json: Json = False) -> None:
+    """Read every file of a store and compare it with its checksum. Exit code 1 if one has changed.
+
+    Example: sedd data verify stores/proteins
+    """
+    from sedd.data.verify import verify_store
+
+    total = sum(path.stat().st_size for path in store.glob("*/*.npy"))
+    with _progress("verifying", total) as advance:
+        problems = verify_store(store, advance)
+    if as_json:
+        print_json({"store": str(store), "ok": not problems, "problems": problems})
+    else:
+        out().print("\n".join(problems) if problems else f"{store}: every file is as it was built")
+    raise typer.Exit(1 if problems else 0)
+
+
+def manifest_table(manifest: "Manifest") -> "Table":
+    """Splits side by side, then what was dropped or altered."""
+    from rich.table import Table
+
+    from sedd.data.encode import TALLY
+    from sedd.data.manifest import unigram_nats
+    from sedd.units import format_count
+
+    table = Table("", *manifest.splits, show_edge=False, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    splits = manifest.splits.values()
+    table.add_row("sequences", *(f"{split.sequences:,}" for split in splits))
+    table.add_row("residues", *(format_count(split.residues) for split in splits))
+    for name in ("median", "mean", "max"):
+        table.add_row(f"{name} length", *(f"{split.lengths[name]:,.0f}" for split in splits))
+    if all(split.residues for split in splits):
+        nats = unigram_nats(*(split.composition for split in splits))
+        table.add_row("unigram nats/residue", "", f"{nats:.4f}")
+    table.add_section()
+    for name, count in manifest.tally.items():
+        if count:
+            table.add_row(TALLY[name], f"{count:,}", "")
+    return table
+
+
+@contextmanager
+def _progress(what: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left, on stderr if that is a terminal."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TransferSpeedColumn as Rate
+
+    columns: list[Any] = [TextColumn(what), BarColumn(), DownloadColumn(), Rate(), TimeRemainingColumn()]
+    console = err()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total_bytes)
+        yield lambda count: bar.update(task, advance=count)

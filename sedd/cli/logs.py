@@ -1,0 +1,46 @@
+"""`sedd logs`: what a run printed."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from sedd.cli.console import err
+from sedd.monitor.logs import follow_log, last_lines, newest_log
+from sedd.rundir.find import find_run, runs_root
+from sedd.rundir.layout import RunDir
+
+
+def command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, id, job id or name.")],
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on, across attempts, until the run ends.")
+    ] = False,
+    rank: Annotated[int, typer.Option(help="Rank of the process whose log to show.", min=0)] = 0,
+    tail: Annotated[int, typer.Option(help="How many of the last lines to show first.", min=0)] = 100,
+) -> None:
+    """Show a run's newest log.
+
+    Example: sedd logs quickstart -f
+    """
+    found = find_run(run, runs_root())
+    log = newest_log(found, rank=rank)
+    if log is None:
+        _say_none(found, rank)
+    else:
+        err().print(f"{log}", style="dim", soft_wrap=True, markup=False)
+    if follow:
+        for text in follow_log(found, rank=rank, tail=tail):
+            _write(text)
+    elif log is not None:
+        _write(last_lines(log, tail))
+
+
+def _say_none(run: RunDir, rank: int) -> None:
+    others = "" if rank == 0 else f" of rank {rank}"
+    err().print(f"No log{others} yet in {run.logs}: the job has not started.", soft_wrap=True, markup=False)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,110 @@
+"""The `sedd` command: every subcommand is a file of this folder, imported only when it is called."""
+
+import importlib
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+from sedd.errors import SeddError
+
+if TYPE_CHECKING:
+    import typer
+
+COMMANDS = {
+    "submit": "Turn specs into jobs: preflight, freeze the code, make run folders, submit.",
+    "status": "What the runs are doing.",
+    "logs": "Show a run's log; -f follows it.",
+    "report": "One self-contained HTML page about a run.",
+    "cancel": "End runs for good.",
+    "requeue": "Revive runs that gave up, or move running ones on.",
+    "preflight": "Will this spec run to its end here? The readiness checks alone.",
+    "train": "Train in the foreground, without a scheduler; also under torchrun.",
+    "evaluate": "Likelihood bound of a run or checkpoint on FASTA files.",
+    "sample": "Generate proteins from a run or checkpoint.",
+    "data": "Build, check and describe token stores.",
+    "schema": "JSON Schema of specs or cluster profiles, for editors.",
+}
+"""Name to one line of help. `sedd/cli/<name>.py` holds `command`, a function, or `app`, a group of them."""
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line: errors become one line and an exit code; a traceback only with --debug."""
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("SEDD_DEBUG"))
+    try:
+        if not _has_glanced(arguments):
+            build_app(arguments)(args=arguments, prog_name="sedd")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as e:
+        if debug:
+            traceback.print_exc()
+        else:
+            _print_error(e)
+        sys.exit(e.exit_code if isinstance(e, SeddError) else 1)
+
+
+def _has_glanced(arguments: list[str]) -> bool:
+    """Whether this was a plain `sedd status`, now answered: the command that is called most starts soonest."""
+    if arguments[:1] != ["status"]:
+        return False
+    from sedd.cli.glance import parse_glance, show
+
+    if (asked := parse_glance(arguments[1:])) is None:
+        return False
+    try:
+        show(asked)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, `head` say, has seen enough; nor may Python try to flush again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    return True
+
+
+def build_app(arguments: list[str]) -> "typer.Typer":
+    """The command line with the called command imported and the others as names: `--help` stays quick."""
+    import typer
+
+    app = typer.Typer(
+        help="Train SEDD protein diffusion on V100 SLURM clusters: preflighted, preemption-proof, monitored.",
+        epilog="Example: sedd submit jobs/quickstart.yaml --follow",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    called = next((a for a in arguments if not a.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f"sedd.cli.{name}") if name == called else None
+        if module is not None and hasattr(module, "app"):
+            app.add_typer(module.app, name=name, help=summary)
+        else:
+            app.command(name, short_help=summary)(module.command if module else _not_called)
+    return app
+
+
+def _root() -> None:
+    pass
+
+
+def _not_called() -> None:
+    raise AssertionError("a command that was not called has been run")
+
+
+def _print_error(error: Exception) -> None:
+    if isinstance(error, SeddError):
+        message, hint = error.message, error.hint
+    elif isinstance(error, OSError):
+        where = f": {error.filename}" if error.filename else ""
+        message, hint = f"{error.strerror or error}{where}", None
+    else:
+        message, hint = f"{type(error).__name__}: {error}", "this is a bug; --debug shows where"
+    for line in message.splitlines() or [""]:
+        print(f"error: {line}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)

@@ -1,0 +1,221 @@
+"""`sedd submit`: specs in, runs out."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from sedd.cli.console import err, out, print_json
+from sedd.cluster.profile import Profile, load_profile
+from sedd.errors import UsageError
+from sedd.launch.ledger import Known, find_known, require_new
+from sedd.launch.submit import Order, render, submit
+from sedd.model.size import parameter_count
+from sedd.preflight.finding import Finding, Status, has_failures
+from sedd.rundir.events import read_events
+from sedd.rundir.find import runs_root
+from sedd.rundir.layout import RunDir, read_manifest
+from sedd.spec.load import load_request
+
+INTERRUPTED = 130
+_LISTED = 8
+"""Runs of a sweep that are named one by one."""
+
+
+def command(
+    specs: Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Experiment specs (jobs/*.yaml).")],
+    cluster: Annotated[
+        Path | None, typer.Option(help="Cluster profile; default $SEDD_CLUSTER, else slurm/local.yaml.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the specs.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the batch script (or local command); touch nothing.")
+    ] = False,
+    preflight: Annotated[
+        bool, typer.Option("--preflight/--no-preflight", help="Check that the job can run before submitting.")
+    ] = True,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when all runs ended; exit 1 if one failed.")
+    ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="As --wait, with live progress; Ctrl-C leaves it.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Submit also what has been submitted already.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Turn specs into jobs: check, freeze the code, make run folders, submit (a sweep as one array).
+
+    Example: sedd submit jobs/uniref50_small.yaml --cluster slurm/v100.yaml --follow
+    """
+    if follow and as_json:
+        raise UsageError("--follow draws on the terminal, --json is for machines", hint="use --wait --json")
+    orders = [_order(spec, cluster, set_ or ()) for spec in specs]
+    now = dt.datetime.now(dt.UTC)
+    if dry_run:
+        _print_dry_run([render(order, now=now) for order in orders], as_json=as_json)
+        return
+    known = None if again else _same_run(orders)
+    if known and (follow or wait):
+        _finish([known.run], _attach(known, follow=follow), as_json=as_json)
+        return
+    if not again:
+        for order in orders:
+            require_new(order.request.experiments, order.runs)
+    if preflight:
+        orders = _checked(orders, as_json=as_json)
+    runs: list[RunDir] = []
+    for order in orders:
+        made = submit(order, now=now)
+        runs += made
+        if not as_json:
+            _print_submitted(made, order)
+    _finish(runs, _watch(runs, follow=follow) if wait or follow else None, as_json=as_json)
+
+
+def _finish(runs: Sequence[RunDir], succeeded: bool | None, *, as_json: bool) -> None:
+    """The command's last words. Ends it with exit code 1 when a run that it waited for did not succeed."""
+    if as_json:
+        print_json(_document(runs, succeeded))
+    if succeeded is False:
+        raise typer.Exit(1)
+
+
+def _order(spec: Path, cluster: Path | None, overrides: Sequence[str]) -> Order:
+    request = load_request(spec, overrides)
+    return Order(
+        request=request,
+        profile=load_profile(cluster, spec=spec),
+        runs=runs_root(),
+        parameters=[parameter_count(experiment.model) for experiment in request.experiments],
+    )
+
+
+def _same_run(orders: Sequence[Order]) -> Known | None:
+    """The run that a single spec is submitted as already, if it is."""
+    if len(orders) != 1 or len(orders[0].request.experiments) != 1:
+        return None
+    known = find_known(orders[0].request.experiments, orders[0].runs)
+    return known[-1] if known else None
+
+
+def _attach(known: Known, *, follow: bool) -> bool:
+    """Watch the run that exists instead of submitting its spec again; whether it ended well."""
+    what = f"This spec is submitted already: run {known.run.name}/{known.run.id}, {known.standing}."
+    err().print(f"{what} --again submits another.", markup=False, soft_wrap=True)
+    return _watch([known.run], follow=follow)
+
+
+def _checked(orders: Sequence[Order], *, as_json: bool) -> list[Order]:
+    """The orders with what preflight found. Ends the command with exit code 1 when one of them could not run."""
+    from sedd.preflight.batch_hash import known_first_batch
+    from sedd.preflight.run import check_login
+    from sedd.preflight.scene import Answers
+
+    answers, told, checked = Answers(), set[Finding](), []
+    for order in orders:
+        findings = check_login(order.request, order.profile, runs=order.runs, answers=answers)
+        if has_failures(findings):
+            _refuse(order, findings, as_json=as_json)
+        remarkable = [finding for finding in findings if finding.status is not Status.OK]
+        for finding in remarkable:
+            if finding not in told:  # of several specs most of it is about the site
+                err().print(f"preflight {finding.status}: {finding.check}: {finding.saw}", markup=False)
+        told |= set(remarkable)
+        batches = [known_first_batch(experiment, answers) for experiment in order.request.experiments]
+        checked.append(
+            replace(order, findings=[asdict(finding) for finding in remarkable], first_batches=batches)
+        )
+    return checked
+
+
+def _refuse(order: Order, findings: Sequence[Finding], *, as_json: bool) -> NoReturn:
+    from sedd.preflight.render import conclusion, findings_table
+
+    if as_json:
+        print_json({"runs": [], "findings": [asdict(finding) for finding in findings]})
+    else:
+        out().print(findings_table(findings))
+        out().print(conclusion(findings))
+        name = order.request.experiments[0].name
+        err().print(
+            f"Nothing was submitted: {name} would not run to its end. --no-preflight submits all the same.",
+            markup=False,
+        )
+    raise typer.Exit(1)
+
+
+def _print_dry_run(scripts: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"scripts": list(scripts)})
+        return
+    for script in scripts:
+        out().print(script, markup=False, soft_wrap=True)
+
+
+def _print_submitted(runs: Sequence[RunDir], order: Order) -> None:
+    """What was submitted, where, and how to go on."""
+    console = out()
+    experiment, count = order.request.experiments[0], len(runs)
+    what = f"run {runs[0].id}" if count == 1 else f"{count} runs"
+    console.print(
+        f"Submitted {experiment.name}: {what}, {_where(order.profile, runs[0])}", markup=False, soft_wrap=True
+    )
+    for run in runs[:_LISTED] if count > 1 else ():
+        point = read_manifest(run).get("point") or {}
+        told = ", ".join(f"{key}={value}" for key, value in point.items())
+        console.print(f"  {run.id}  {told}", markup=False, soft_wrap=True)
+    if count > _LISTED:
+        console.print(f"  … and {count - _LISTED} more")
+    console.print(
+        f"  folder  {runs[0].path if count == 1 else runs[0].path.parent}", markup=False, soft_wrap=True
+    )
+    named = runs[0].id
+    console.print(f"  follow  sedd status {named if count == 1 else ''}".rstrip(), soft_wrap=True)
+    console.print(f"  log     sedd logs {named} -f", soft_wrap=True)
+    console.print(f"  end     sedd cancel {named}", soft_wrap=True)
+
+
+def _where(profile: Profile, run: RunDir) -> str:
+    if profile.executor == "local":
+        return "on this machine, in the background"
+    partition = f", partition {profile.partition}" if profile.partition else ""
+    return f"SLURM job {_job_id(run)}{partition}"
+
+
+def _job_id(run: RunDir) -> str | None:
+    return next((e.get("job_id") for e in reversed(read_events(run.events)) if e.event == "submitted"), None)
+
+
+def _watch(runs: Sequence[RunDir], *, follow: bool) -> bool:
+    """Whether all runs succeeded, once all have ended. Ctrl-C leaves them running: exit code 130."""
+    from sedd.monitor.follow import follow as follow_runs
+    from sedd.monitor.follow import wait as wait_for
+
+    try:
+        views = follow_runs(runs, console=out()) if follow else wait_for(runs)
+    except KeyboardInterrupt:
+        if not follow:
+            err().print("\nNo longer waiting; the runs go on. sedd status shows them.")
+        raise typer.Exit(INTERRUPTED) from None
+    return all(view.state.is_success for view in views)
+
+
+def _document(runs: Sequence[RunDir], succeeded: bool | None) -> dict[str, Any]:
+    listed = [
+        {
+            "name": run.name,
+            "id": run.id,
+            "path": str(run.path),
+            "job_id": _job_id(run),
+            "point": read_manifest(run).get("point"),
+        }
+        for run in runs
+    ]
+    return {"runs": listed} | ({} if succeeded is None else {"succeeded": succeeded})

@@ -1,0 +1,156 @@
+"""`sedd train`: training in the foreground, without a scheduler."""
+
+import datetime as dt
+import os
+import shlex
+import socket
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sedd.cli.console import err
+from sedd.errors import RunError, SeddError, UsageError
+from sedd.rundir.attempts import parse_attempts
+from sedd.rundir.events import append_event, read_events
+from sedd.rundir.find import runs_root
+from sedd.rundir.layout import RunDir
+
+
+def command(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC|RUN", help="A spec, or a run folder to go on with.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the spec.")
+    ] = None,
+) -> None:
+    """Train in the foreground. Ctrl-C or SIGTERM saves and ends; the run goes on with `sedd train RUN`.
+
+    Under torchrun every process is a rank: torchrun --nproc-per-node 4 -m sedd train jobs/mine.yaml
+
+    Example: sedd train jobs/quickstart.yaml --set training.steps=20
+    """
+    from sedd.training.distributed import Ranks
+    from sedd.training.run import Outcome, train
+    from sedd.training.stop import StopFlag
+
+    ranks = Ranks.from_environment(os.environ)
+    stop = StopFlag()
+    stop.install()
+    run = _run_folder(spec, set_ or (), ranks.rank, ranks.size)
+    attempt = _begin(run, ranks.size) if ranks.is_first else 0
+    try:
+        outcome = train(run, attempt=attempt, ranks=ranks, stop=stop)
+    except Exception as error:  # the run folder must say why; the command line prints it
+        if ranks.is_first:
+            _say_failed(run, attempt, error)
+        raise
+    if not ranks.is_first:
+        return
+    if outcome is Outcome.COMPLETED:
+        append_event(run.events, "completed", attempt=attempt, now=_now(), step=_last_step(run))
+        err().print(f"completed: {run.path}", markup=False, soft_wrap=True)
+        return
+    detail = f"stopped by {stop.signal.name if stop.signal else 'a signal'}"
+    append_event(run.events, "gave_up", attempt=attempt, now=_now(), cause="preempted", detail=detail)
+    err().print(
+        f"stopped and saved; go on with: sedd train {shlex.quote(str(run.path))}",
+        markup=False,
+        soft_wrap=True,
+    )
+    raise typer.Exit(1)
+
+
+def _run_folder(spec: Path, overrides: Sequence[str], rank: int, ranks: int) -> RunDir:
+    """The folder to train in: the given one, or a new one, of which rank 0 tells the others."""
+    given = RunDir(spec.expanduser().absolute())
+    if given.manifest.exists():
+        if overrides:
+            raise UsageError(
+                "--set changes a spec, and a run's spec is fixed", hint="start a new run from the spec"
+            )
+        return given
+    if ranks == 1:
+        return _new_run(spec, overrides, ranks)
+    from torch.distributed import TCPStore  # type: ignore[attr-defined] # documented, but not in its __all__
+
+    # Not MASTER_PORT: init_process_group will listen there.
+    port = int(os.environ["MASTER_PORT"]) + 1
+    store = TCPStore(
+        os.environ["MASTER_ADDR"], port, ranks, is_master=rank == 0, timeout=dt.timedelta(minutes=5)
+    )
+    if rank == 0:
+        store.set("run", str(_new_run(spec, overrides, ranks).path))
+    run = RunDir(Path(store.get("run").decode()))
+    # The store lives in rank 0, which must not go on, and drop it, before everybody has read.
+    if store.add("readers", 1) == ranks:
+        store.set("all have read", "")
+    if rank == 0:
+        store.wait(["all have read"])
+    return run
+
+
+def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
+    from sedd.cluster.profile import LocalProfile
+    from sedd.launch.submit import Order, make_runs
+    from sedd.model.size import parameter_count
+    from sedd.spec.load import load_request
+
+    overrides = [*overrides, "resources.nodes=1", f"resources.processes_per_node={ranks}"]
+    request = load_request(spec, overrides)
+    if len(request.experiments) > 1:
+        raise UsageError(f"{spec} is a sweep of {len(request.experiments)} runs", hint="sedd submit takes it")
+    order = Order(
+        request=request,
+        profile=LocalProfile(executor="local"),
+        runs=runs_root(),
+        parameters=[parameter_count(request.experiments[0].model)],
+    )
+    run = make_runs(order, now=_now(), made=[]).runs[0]
+    append_event(
+        run.events,
+        "submitted",
+        attempt=0,
+        now=_now(),
+        job_id="",
+        executor="foreground",
+        host=socket.gethostname(),
+    )
+    return run
+
+
+def _begin(run: RunDir, ranks: int) -> int:
+    """Count this start as an attempt; returns its number. Raises: RunError when the run is complete."""
+    events = read_events(run.events)
+    if any(event.event == "completed" for event in events):
+        raise RunError(f"{run.name}/{run.id} is completed", hint="start a new run from its spec")
+    attempt = 1 + len(parse_attempts(events))
+    append_event(
+        run.events,
+        "attempt_started",
+        attempt=attempt,
+        now=_now(),
+        job_id="",
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        nodes=1,
+        ranks=ranks,
+        executor="foreground",
+    )
+    return attempt
+
+
+def _say_failed(run: RunDir, attempt: int, error: Exception) -> None:
+    line = traceback.format_exception_only(error)[-1].strip()
+    line = error.message if isinstance(error, SeddError) else line
+    append_event(run.events, "failed", attempt=attempt, now=_now(), cause="crashed", error=line, rank=0)
+    append_event(run.events, "gave_up", attempt=attempt, now=_now(), cause="crashed", detail=line)
+
+
+def _last_step(run: RunDir) -> int:
+    return max((int(e.get("step", 0)) for e in read_events(run.events) if e.event == "checkpoint"), default=0)
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
