@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Run every test that this machine can run, and say which it cannot.
+#
+# usage: bash tools/test.sh [--slurm] [--v100] [PYTEST ARGUMENTS…]
+#   --slurm   also the tests against a real SLURM on this machine; installs Debian's packages (needs root)
+#   --v100    with the PyTorch that V100 users run
+# Paths in PYTEST ARGUMENTS are taken from the project's folder. The exit code is pytest's.
+
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/_venv.sh"
+
+extras=(test) slurm=no arguments=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --slurm) slurm=yes ;;
+        --v100) extras+=(v100) ;;
+        -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+        --) shift; arguments+=("$@"); break ;;
+        *) arguments+=("$1") ;;
+    esac
+    shift
+done
+
+use_venv "${extras[@]}"
+if [ $slurm = yes ]; then
+    bash "$root/slurm/devcluster/install.sh"
+    export SEDD_TEST_SLURM=1
+fi
+
+cd "$root"
+status=0
+python -m pytest ${arguments[@]+"${arguments[@]}"} || status=$?
+
+if [ $slurm = no ]; then
+    say "not run: tests on a real SLURM, since nobody asked. To run them: bash tools/test.sh --slurm   (as root)"
+fi
+if ! nvidia-smi -L >/dev/null 2>&1; then
+    say "not run: tests on a GPU, since there is none. To run them: the same command on a machine with one"
+fi
+exit $status
