@@ -1,0 +1,73 @@
+"""`sedd logs` as a process."""
+
+import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sedd.rundir.events import append_event
+from sedd.rundir.layout import RunDir, create_run, write_manifest
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    now = dt.datetime.now(dt.UTC)
+    run = create_run(tmp_path / "my runs", "quick", "20261122-080000-1a2b3c4d", "name: x\n")
+    write_manifest(run, {"created": now.isoformat(), "steps": 400, "executor": "local"})
+    append_event(
+        run.events, "submitted", attempt=0, now=now, job_id="elsewhere:1:1", executor="local", host="h"
+    )
+    return run
+
+
+def start(run: RunDir, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sedd", "logs", "quick", *arguments]
+    environment = os.environ | {"SEDD_RUNS": str(run.path.parent.parent)}
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def test_without_a_log_it_says_so(run: RunDir) -> None:
+    process = start(run)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "")
+    assert "No log yet" in err
+
+
+def test_the_last_lines_of_the_asked_rank(run: RunDir) -> None:
+    (run.logs / "7_0.out").write_text("of rank 0\n")
+    (run.logs / "7_1.out").write_text("a\nb\nc\n")
+    out, err = start(run, "--rank", "1", "--tail", "2").communicate(timeout=20)
+    assert out == "b\nc\n"
+    assert str(run.logs / "7_1.out") in err
+
+
+def test_following_ends_with_the_run(run: RunDir) -> None:
+    process = start(run, "-f")
+    time.sleep(0.7)
+    (run.logs / "7_0.out").write_text("hello\n")
+    append_event(run.events, "completed", attempt=1, now=dt.datetime.now(dt.UTC), step=1)
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "hello\n")
+
+
+def test_ctrl_c_ends_following_with_130(run: RunDir) -> None:
+    (run.logs / "7_0.out").write_text("hello\n")
+    process = start(run, "-f")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "hello\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err

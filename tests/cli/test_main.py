@@ -1,0 +1,176 @@
+"""The command line's frame: lazy commands, one-line errors, exit codes."""
+
+import importlib
+import os
+import resource
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sedd.cli import main as cli
+from sedd.errors import DataError, SpecError
+
+ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Result = tuple[int, str, str]
+
+
+@pytest.fixture
+def sedd(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run the command line in this process with a `logs` that does `act`; gives exit code, stdout, stderr."""
+
+    def run(act: Callable[[], None], *arguments: str) -> Result:
+        def command() -> None:
+            act()
+
+        module = types.ModuleType("sedd.cli.logs")
+        module.command = command  # type: ignore[attr-defined] # a module made for the test
+        monkeypatch.setitem(sys.modules, "sedd.cli.logs", module)
+        monkeypatch.setattr(sys, "argv", ["sedd", "logs", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        code = caught.value.code
+        return code if isinstance(code, int) else 0, captured.out, captured.err
+
+    return run
+
+
+def raises(error: BaseException) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+def test_a_command_that_returns_is_0(sedd):
+    assert sedd(lambda: print("done")) == (0, "done\n", "")
+
+
+def test_a_users_error_is_one_line_for_each_problem_and_a_hint(sedd):
+    error = SpecError("a.yaml:1: no\na.yaml:2: no", hint="did you mean yes?")
+    assert sedd(raises(error)) == (
+        2,
+        "",
+        "error: a.yaml:1: no\nerror: a.yaml:2: no\nhint: did you mean yes?\n",
+    )
+
+
+def test_what_failed_is_1_and_what_was_asked_wrongly_2(sedd):
+    assert sedd(raises(DataError("torn")))[0] == 1
+    assert sedd(raises(SpecError("torn")))[0] == 2
+    assert sedd(raises(typer.Exit(1)))[0] == 1
+
+
+def test_the_systems_errors_name_the_file(sedd):
+    code, _, said = sedd(lambda: print(Path("/no such folder/file").read_text()))
+    assert (code, said) == (1, "error: No such file or directory: /no such folder/file\n")
+
+
+def test_a_bug_of_ours_is_admitted_without_a_traceback(sedd):
+    code, _, said = sedd(lambda: 1 / 0)
+    assert code == 1
+    assert said == "error: ZeroDivisionError: division by zero\nhint: this is a bug; --debug shows where\n"
+
+
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(sedd, monkeypatch):
+    code, _, said = sedd(raises(SpecError("torn")), "--debug")
+    assert code == 2
+    assert "Traceback" in said
+    monkeypatch.setenv("SEDD_DEBUG", "1")
+    assert "Traceback" in sedd(raises(DataError("torn")))[2]
+
+
+def test_control_c_is_130_and_no_traceback(sedd):
+    code, _, said = sedd(raises(KeyboardInterrupt()))
+    assert code == 130
+    assert "Traceback" not in said
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Run:
+    """Run sedd in a process of its own, in an empty folder."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sedd", *arguments],
+            cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    return run
+
+
+def test_help_names_every_command(shell: Run):
+    done = shell("--help")
+    assert done.returncode == 0
+    assert [name for name in cli.COMMANDS if f" {name} " not in done.stdout] == []
+
+
+def words() -> list[tuple[str, ...]]:
+    """Every command and subcommand."""
+    found: list[tuple[str, ...]] = []
+    for name in cli.COMMANDS:
+        module = importlib.import_module(f"sedd.cli.{name}")
+        group = (
+            [each.name or each.callback.__name__ for each in module.app.registered_commands]
+            if hasattr(module, "app")
+            else []
+        )
+        found += [(name, each) for each in group] or [(name,)]
+    return found
+
+
+@pytest.mark.parametrize("command", words(), ids=" ".join)
+def test_every_command_has_help_with_an_example(command: tuple[str, ...]):
+    result = CliRunner().invoke(cli.build_app(list(command)), [*command, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert f"Example: sedd {' '.join(command)}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sttus"], "Did you mean 'status'?"),
+        (["schema", "--nope"], "No such option"),
+        (["schema", "x"], "'spec'"),
+    ],
+)
+def test_bad_usage_is_2_with_a_word_why(shell: Run, arguments: list[str], said: str):
+    done = shell(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_hangs_up_is_no_noise(tmp_path: Path):
+    done = subprocess.run(
+        f"'{sys.executable}' -m sedd schema | true",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def cpu_seconds(arguments: list[str], folder: Path) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-m", "sedd", *arguments], cwd=folder, capture_output=True, timeout=60
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr.decode()
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status"], ["status", "--json"]])
+def test_what_is_called_often_starts_at_once(arguments: list[str], tmp_path: Path):
+    """The goal is 0.5 s on an idle machine; the bound leaves room for a busy one."""
+    assert min(cpu_seconds(arguments, tmp_path) for _ in range(3)) < 1.0

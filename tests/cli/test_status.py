@@ -1,0 +1,167 @@
+"""`sedd status` as a process."""
+
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sedd.cli.glance import Glance, parse_glance
+from sedd.rundir.events import append_event
+from sedd.rundir.heartbeat import Heartbeat, write_heartbeat
+from sedd.rundir.layout import RunDir, create_run, write_manifest
+
+
+def sedd(*arguments: str, runs: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    known = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    command = [sys.executable, "-m", "sedd", *arguments]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=known | {"SEDD_RUNS": str(runs)} | environment,
+        check=False,
+    )
+
+
+def make_run(runs: Path, name: str = "quickstart", identity: str = "20261122-080000-1a2b3c4d") -> RunDir:
+    now = dt.datetime.now(dt.UTC)
+    run = create_run(runs, name, identity, "name: x\n")
+    manifest = {
+        "created": now.isoformat(),
+        "steps": 400,
+        "gpus": 0,
+        "executor": "local",
+        "point": {},
+        "sweep": None,
+    }
+    write_manifest(run, manifest)
+    append_event(
+        run.events, "submitted", attempt=0, now=now, job_id="elsewhere:1:1", executor="local", host="h"
+    )
+    append_event(
+        run.events, "attempt_started", attempt=1, now=now, job_id="elsewhere:1:1", host="elsewhere", pid=1
+    )
+    beat = Heartbeat(
+        t=now.isoformat(),
+        progress_t=now.isoformat(),
+        attempt=1,
+        phase="training",
+        step=100,
+        steps=400,
+        loss=2.7,
+    )
+    write_heartbeat(run.heartbeat, beat)
+    return run
+
+
+def test_no_runs_is_a_friendly_line_and_no_error(tmp_path: Path) -> None:
+    done = sedd("status", runs=tmp_path / "none yet")
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert "sedd submit" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_no_runs_as_json_is_a_document(tmp_path: Path) -> None:
+    assert json.loads(sedd("status", "--json", runs=tmp_path).stdout)["runs"] == []
+
+
+def test_table_when_piped_is_plain(tmp_path: Path) -> None:
+    make_run(tmp_path / "my runs")
+    done = sedd("status", runs=tmp_path / "my runs")
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    assert done.stdout.splitlines()[1].split()[:3] == ["quickstart", "running", "█▎···"]
+
+
+@pytest.mark.parametrize("word", ["quickstart", "20261122-080000-1a2b3c4d", "20261122"])
+def test_json_of_one_run(tmp_path: Path, word: str) -> None:
+    make_run(tmp_path)
+    document = json.loads(sedd("status", word, "--json", runs=tmp_path).stdout)
+    assert [(r["state"], r["step"], r["loss"]) for r in document["runs"]] == [("running", 100, 2.7)]
+
+
+def test_json_of_one_run_tells_its_attempts(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    run = json.loads(sedd("status", "quickstart", "--json", runs=tmp_path).stdout)["runs"][0]
+    keys = {
+        "attempt",
+        "started",
+        "host",
+        "queued_s",
+        "ran_s",
+        "first_step",
+        "last_step",
+        "lost_steps",
+        "cause",
+    }
+    assert [set(attempt) for attempt in run["timeline"]] == [keys] * run["attempts"]
+    assert "timeline" not in json.loads(sedd("status", "--json", runs=tmp_path).stdout)["runs"][0]
+
+
+def test_the_quick_way_and_the_whole_command_line_say_the_same(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    whole = "from sedd.cli.main import build_app; build_app(['status'])(['status', '--json', 'quickstart'])"
+    said = subprocess.run(
+        [sys.executable, "-c", whole],
+        env=os.environ | {"SEDD_RUNS": str(tmp_path)},
+        check=True,
+        capture_output=True,
+    )
+    quick = json.loads(sedd("status", "--json", "quickstart", runs=tmp_path).stdout)["runs"][0]
+    slow = json.loads(said.stdout)["runs"][0]
+    assert [
+        (k, v) for k, v in slow.items() if not k.endswith("_s") and k not in ("ettr", "at_risk", "timeline")
+    ] == [
+        (k, v) for k, v in quick.items() if not k.endswith("_s") and k not in ("ettr", "at_risk", "timeline")
+    ]
+
+
+def test_what_is_no_plain_question_goes_to_the_whole_command_line() -> None:
+    assert parse_glance(["--all", "a", "--json"]) == Glance(runs=("a",), every=True, as_json=True)
+    assert parse_glance(["-w"]) == Glance(watch=True)
+    assert [parse_glance([flag]) for flag in ("--help", "-h", "--al", "-ww", "--", "-")] == [None] * 6
+
+
+def test_status_starts_without_the_command_line_library(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    code = (
+        "import sys; sys.argv = ['sedd', 'status']\n"
+        "from sedd.cli.main import main; main()\n"
+        "heavy = {'typer', 'click', 'pydantic', 'torch'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    environment = os.environ | {"SEDD_RUNS": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
+
+
+def test_an_unknown_run_is_bad_usage(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    done = sedd("status", "quickstrat", runs=tmp_path)
+    assert done.returncode == 2
+    assert "did you mean 'quickstart'?" in done.stderr
+
+
+def test_older_runs_are_shown_on_request(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "old")
+    then = dt.datetime.now(dt.UTC) - dt.timedelta(days=3)
+    append_event(run.events, "completed", attempt=1, now=then, step=400)
+    assert "1 ended earlier" in sedd("status", runs=tmp_path).stderr
+    assert "completed" in sedd("status", "--all", runs=tmp_path).stdout
+
+
+def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    code = (
+        "import sys, sedd.cli.status as s\n"
+        "assert 'pydantic' not in sys.modules\n"  # later versions of typer load it for their own use
+        "s.command(runs=None, every=True, as_json=False)\n"
+        "heavy = {'torch', 'wandb', 'numpy', 'submitit', 'pydantic', 'yaml'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    environment = os.environ | {"SEDD_RUNS": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)

@@ -1,0 +1,189 @@
+"""`sedd submit`, as a user types it: real training of a tiny network in submitit's local executor."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sedd.cluster.local import signal_local
+from sedd.launch.tree import find_members, wait_until
+from sedd.rundir.events import read_events
+from sedd.rundir.find import list_runs
+from sedd.rundir.layout import RunDir
+
+SPEC = """
+name: tiny
+data: {{store: "{store}", max_length: 64}}
+model: {{hidden: 16, cond: 8, blocks: 1, heads: 2}}
+training:
+  steps: {steps}
+  residues_per_step: 512
+  residues_per_gpu: 256
+  warmup_steps: 2
+  log_every_steps: 2
+  validation: {{residues: 1024}}
+resources: {{gpus_per_node: 0, cpus_per_process: 1, memory: 1GiB}}
+tracking: {{wandb: disabled}}
+"""
+
+
+class Desk:
+    """A folder in which somebody works."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder, self.runs = folder, folder / "runs"
+        (folder / "jobs").mkdir(parents=True)
+        self.spec = folder / "jobs" / "tiny.yaml"
+        self.spec.write_text(SPEC.format(store=data, steps=6))
+        self.endless = folder / "jobs" / "endless.yaml"
+        self.endless.write_text(SPEC.format(store=data, steps=1_000_000))
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        return [sys.executable, "-m", "sedd", *map(str, arguments)]
+
+    def sedd(self, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=os.environ | {"COLUMNS": "100"},
+            check=False,
+            **options,
+        )
+
+
+@pytest.fixture
+def desk(tmp_path: Path, store: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path / "my desk", store)
+    yield desk
+    for run in list_runs(desk.runs):
+        for member in find_members(run):
+            signal_local(member.process, signal.SIGKILL)
+
+
+def only_run(desk: Desk) -> RunDir:
+    (run,) = list_runs(desk.runs)
+    return run
+
+
+def wait_until_training(run: RunDir) -> None:
+    ready = wait_until(lambda: run.metrics.exists() and run.metrics.stat().st_size > 0, timeout_s=60)
+    assert ready, [path.read_text() for path in run.logs.iterdir()]
+
+
+def test_submit_wait_then_everything_that_can_be_asked_of_a_completed_run(desk: Desk) -> None:
+    done = desk.sedd("submit", desk.spec, "--wait", "--json", "--no-preflight")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    run = only_run(desk)
+    assert told["succeeded"] is True
+    assert [(r["id"], r["path"]) for r in told["runs"]] == [(run.id, str(run.path))]
+    assert read_events(run.events)[-1].event == "completed"
+
+    again = desk.sedd("submit", desk.spec, "--no-preflight")
+    assert again.returncode == 1
+    assert run.id in again.stderr
+    assert "completed" in again.stderr
+    assert "--again" in again.stderr
+    assert "Traceback" not in again.stderr
+    assert only_run(desk) == run
+
+    requeued = desk.sedd("requeue", run.id)
+    assert requeued.returncode == 1
+    assert "completed" in requeued.stderr
+    cancelled = desk.sedd("cancel", "tiny")
+    assert cancelled.returncode == 0
+    assert "completed already" in cancelled.stdout
+
+
+def test_a_submission_returns_at_once_also_into_a_pipe_and_names_the_next_commands(desk: Desk) -> None:
+    began = time.monotonic()
+    shell = f"{sys.executable} -m sedd submit jobs/endless.yaml --no-preflight | cat"
+    done = subprocess.run(
+        ["bash", "-c", shell], cwd=desk.folder, capture_output=True, text=True, timeout=60, check=True
+    )
+    run = only_run(desk)
+    assert time.monotonic() - began < 20
+    for command in ("sedd status", "sedd logs", "sedd cancel"):
+        assert f"{command} {run.id}" in done.stdout
+    wait_until_training(run)
+    assert desk.sedd("cancel", run.id).returncode == 0
+    assert not find_members(run)
+    assert any(run.checkpoints.iterdir()), "cancelling saves"
+
+
+def test_ctrl_c_in_follow_leaves_the_run_going_and_exits_130(desk: Desk) -> None:
+    process = subprocess.Popen(
+        desk.command("submit", desk.endless, "--no-preflight", "--follow"),
+        cwd=desk.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert wait_until(lambda: bool(list_runs(desk.runs)), timeout_s=30)
+    run = only_run(desk)
+    wait_until_training(run)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does at Ctrl-C: to the whole foreground group
+    output = process.communicate(timeout=30)[0]
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert "go on" in output
+    size = run.metrics.stat().st_size
+    assert wait_until(lambda: run.metrics.stat().st_size > size, timeout_s=20), "the run must go on"
+    desk.sedd("cancel", run.id)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["submit", "jobs/tinny.yaml"], 2, "did you mean 'jobs/tiny.yaml'"),
+        (["submit", "jobs/tiny.yaml", "--set", "training.stepps=4"], 2, "steps"),
+        (["submit", "jobs/tiny.yaml", "--cluster", "nowhere.yaml"], 2, "nowhere.yaml"),
+        (["submit", "jobs/tiny.yaml", "--follow", "--json"], 2, "--wait --json"),
+        (["submit", "jobs/tiny.yaml", "--set", "resources.nodes=2"], 2, "one node"),
+        (["submit", "jobs/tiny.yaml", "--set", "data.store=/nowhere.store"], 1, "/nowhere.store"),
+        (["cancel", "nothing"], 2, "no run 'nothing'"),
+        (["requeue", "nothing"], 2, "no run 'nothing'"),
+    ],
+)
+def test_a_mistake_is_told_in_words_with_the_right_exit_code_and_makes_nothing(
+    desk: Desk, arguments: list[str], code: int, said: str
+) -> None:
+    done = desk.sedd(*arguments)
+    assert done.returncode == code, done.stderr
+    assert said in (done.stdout + done.stderr).replace("\n", " ")
+    assert "Traceback" not in done.stderr
+    assert not list_runs(desk.runs)
+
+
+def test_a_failed_preflight_is_one_json_document_too(desk: Desk) -> None:
+    done = desk.sedd("submit", desk.spec, "--set", "data.store=/nowhere.store", "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["runs"] == []
+    assert "FAIL" in {finding["status"] for finding in told["findings"]}
+
+
+def test_a_dry_run_prints_the_batch_script_and_touches_nothing(desk: Desk) -> None:
+    profile = desk.folder / "site.yaml"
+    profile.write_text("executor: slurm\npartition: gpu\n")
+    before = sorted(desk.folder.rglob("*"))
+    done = desk.sedd(
+        "submit", desk.spec, "--cluster", profile, "--dry-run", "--set", "resources.gpus_per_node=1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("#!/bin/bash\n")
+    assert "#SBATCH --gres=gpu:1" in done.stdout
+    local = desk.sedd("submit", desk.spec, "--dry-run")
+    assert "on this machine" in local.stdout
+    assert sorted(desk.folder.rglob("*")) == before

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import pytest
+
+from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile, find_profile, load_profile, read_profile
+from sedd.cluster.sbatch_options import VALID, problem_with
+from sedd.errors import SpecError
+from sedd.yaml import parse_document
+
+SHIPPED = sorted((Path(__file__).parents[2] / "slurm").glob("*.yaml"))
+
+
+def read(text: str) -> Profile:
+    return read_profile(parse_document(text, name="site.yaml"))
+
+
+def slurm(text: str) -> SlurmProfile:
+    profile = read(f"executor: slurm\n{text}")
+    assert isinstance(profile, SlurmProfile)
+    return profile
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_profiles_load(path: Path) -> None:
+    assert load_profile(path)
+
+
+def test_units_are_seconds_and_bytes() -> None:
+    profile = slurm("max_walltime: 24h\ngpu: {type: v100, memory: 32GiB}\n")
+    assert profile.max_walltime == 86400
+    assert profile.gpu.memory == 32 * 2**30
+
+
+def test_everything_a_site_needs_can_be_said() -> None:
+    profile = slurm(
+        "partition: gpu\naccount: a\nqos: q\nconstraint: v100-32g\nexclude: n[1-2]\n"
+        "mail: {user: ada, type: [END]}\nsetup: [module load python]\ncontainer: /i.sif\nscratch: /s/$USER\n"
+        "wandb: offline\nsbatch: {reservation: r, exclusive: true, nice: 10}\n"
+    )
+    assert profile.setup == ("module load python",)
+    assert profile.sbatch == {"reservation": "r", "exclusive": True, "nice": 10}
+    assert profile.mail is not None
+    assert profile.mail.type == ("END",)
+
+
+def test_all_problems_at_once_each_with_its_line() -> None:
+    with pytest.raises(SpecError) as caught:
+        slurm("partitoin: gpu\nmax_walltime: 24\nwandb: ofline\nsbatch: {reservaton: x}\n")
+    message = caught.value.message
+    assert "site.yaml:2: unknown field 'partitoin' (did you mean 'partition'?)" in message
+    assert "site.yaml:3: max_walltime" in message
+    assert "site.yaml:4: wandb is 'ofline'" in message
+    assert "did you mean 'reservation'?" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("partition: gpu\n", "'executor' is missing"),
+        ("executor: slrum\n", "executor is 'slrum'"),
+        ("executor: local\npartition: gpu\n", "unknown field 'partition'"),
+    ],
+)
+def test_the_executor_decides_which_fields_there_are(text: str, expected: str) -> None:
+    with pytest.raises(SpecError, match=expected):
+        read(text)
+
+
+def test_a_misspelt_executor_has_a_suggestion() -> None:
+    with pytest.raises(SpecError) as caught:
+        read("executor: slrum\n")
+    assert caught.value.hint == "did you mean 'slurm'?"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("reservation", "x", None),
+        ("exclusive", True, None),
+        ("exclusive", "user", None),
+        ("nice", 100, None),
+        ("contiguous", True, None),
+        ("contiguous", "x", "takes no value"),
+        ("reservation", True, "needs a value"),
+        ("contiguous", False, "leave the line out"),
+        ("--reservation", "x", "did you mean 'reservation'"),
+        ("mem_per_gpu", "8G", "did you mean 'mem-per-gpu'"),
+        ("blub", 1, "valid are acctg-freq"),
+        ("time", "1:00", "resources.walltime"),
+        ("partition", "gpu", "`partition:`"),
+    ],
+)
+def test_raw_options(option: str, value: str | int | bool, expected: str | None) -> None:
+    problem = problem_with(option, value)
+    assert problem is None if expected is None else problem is not None and expected in problem
+
+
+def test_options_of_old_and_new_slurm_are_known() -> None:
+    assert {"bb", "mem-bind", "tres-per-task", "segment", "prefer", "licenses"} <= VALID
+
+
+def test_which_profile_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_profile(None, spec=None, environ={}) is None
+    assert load_profile(None, environ={}) == LocalProfile(executor="local")
+
+    project = tmp_path / "my project"
+    (project / "slurm").mkdir(parents=True)
+    (project / "slurm" / "local.yaml").write_text("executor: local\nwandb: offline\n")
+    spec = project / "jobs" / "x.yaml"
+    assert find_profile(None, spec=spec, environ={}) == project / "slurm" / "local.yaml"
+    assert find_profile(None, spec=spec, environ={"SEDD_CLUSTER": "site.yaml"}) == Path("site.yaml")
+    assert find_profile("given.yaml", spec=spec, environ={"SEDD_CLUSTER": "site.yaml"}) == Path("given.yaml")
+    assert load_profile(None, spec=spec, environ={}) == LocalProfile(executor="local", wandb="offline")
+
+
+def test_a_missing_profile_says_which_one_is_near(tmp_path: Path) -> None:
+    (tmp_path / "v100.yaml").write_text("executor: slurm\n")
+    with pytest.raises(SpecError) as caught:
+        load_profile(tmp_path / "v1000.yaml")
+    assert caught.value.hint is not None
+    assert "v100.yaml" in caught.value.hint

@@ -1,0 +1,54 @@
+"""Shared by all tests: shapes checked at run time, golden files, one thread per test process."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import jaxtyping
+import pytest
+
+jaxtyping.install_import_hook(["sedd.diffusion", "sedd.model"], "beartype.beartype")
+hypothesis.settings.register_profile("sedd", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("sedd")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--renew-golden", action="store_true", help="write golden files instead of comparing")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden("table.txt", text)` compares text with tests/<room>/golden/table.txt."""
+
+    def compare(name: str, text: str) -> None:
+        path = Path(request.path).parent / "golden" / name
+        if request.config.getoption("--renew-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        expected = path.read_text(encoding="utf-8") if path.exists() else ""
+        assert text == expected, (
+            f"differs from {path}; if that is wanted: pytest --renew-golden {request.path}"
+        )
+
+    return compare
+
+
+@pytest.fixture(autouse=True)
+def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's own cluster, runs folder or W&B login never leak into a test."""
+    for name in ("SEDD_CLUSTER", "SEDD_RUNS", "SEDD_DEBUG", "WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A token store of real proteins of at least MAX_LENGTH residues: every one gives MAX_LENGTH to an epoch."""
+    from sedd.data.build import BuildOptions, build_store
+    from tests.tiny import MAX_LENGTH, PROTEINS
+
+    path = tmp_path_factory.mktemp("data") / "small.store"
+    build_store([PROTEINS], path, BuildOptions(limit=80, min_length=MAX_LENGTH, validation_fraction=0.2))
+    return path

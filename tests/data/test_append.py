@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from proteins import made_up_proteins, write_fasta
+
+from sedd.data.alphabet import decode
+from sedd.data.build import BuildOptions, build_store
+from sedd.data.store import TokenStore
+from sedd.data.verify import verify_store
+from sedd.errors import DataError
+
+HALF = {"validation_fraction": 0.5}
+PROTEINS = made_up_proteins(600)
+
+
+def _sequences(path: Path, split: str) -> list[str]:
+    of = TokenStore.open(path).split(split)
+    return [decode(of.tokens(i)) for i in range(of.sequences)]
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    fasta = write_fasta(tmp_path / "old.fasta", PROTEINS[:400])
+    return build_store([fasta], tmp_path / "old", BuildOptions(**HALF)).path
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """Half of it is in the old one."""
+    return write_fasta(tmp_path / "new.fasta", PROTEINS[200:])
+
+
+def test_old_sequences_keep_their_numbers_and_new_ones_follow(tmp_path: Path, old: Path, release: Path):
+    result = build_store([release], tmp_path / "new", BuildOptions(onto=old, **HALF))
+    whole = build_store([tmp_path / "old.fasta", release], tmp_path / "whole", BuildOptions(**HALF))
+    for split in ("train", "validation"):
+        before, after = _sequences(old, split), _sequences(tmp_path / "new", split)
+        assert after[: len(before)] == before
+        assert after == _sequences(tmp_path / "whole", split)
+    assert result.manifest.content_hash == whole.manifest.content_hash
+    assert result.manifest.tally == whole.manifest.tally
+    assert result.manifest.splits["train"].composition == whole.manifest.splits["train"].composition
+    assert verify_store(tmp_path / "new") == []
+
+
+def test_the_old_store_is_untouched_and_may_go(tmp_path: Path, old: Path, release: Path):
+    before = {file: file.read_bytes() for file in old.rglob("*.*")}
+    build_store([release], tmp_path / "new", BuildOptions(onto=old, **HALF))
+    assert {file: file.read_bytes() for file in old.rglob("*.*")} == before
+    for file in before:
+        file.unlink()
+    assert verify_store(tmp_path / "new") == []
+
+
+def test_a_store_may_be_replaced_by_itself_and_more(tmp_path: Path, old: Path, release: Path):
+    build_store([release], old, BuildOptions(onto=old, **HALF), force=True)
+    assert sorted(_sequences(old, "train") + _sequences(old, "validation")) == sorted(PROTEINS)
+    assert verify_store(old) == []
+
+
+def test_the_same_addition_again_is_reused(tmp_path: Path, old: Path, release: Path):
+    build_store([release], tmp_path / "new", BuildOptions(onto=old, **HALF))
+    assert build_store([release], tmp_path / "new", BuildOptions(onto=old, **HALF)).reused
+
+
+def test_shards_of_the_old_store_take_no_space_again(tmp_path: Path, old: Path, release: Path):
+    build_store([release], tmp_path / "new", BuildOptions(onto=old, **HALF))
+    shards = [folder / "train" / "tokens-00000.npy" for folder in (old, tmp_path / "new")]
+    assert shards[0].samefile(shards[1])
+    np.testing.assert_array_equal(*(np.load(shard) for shard in shards))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation_fraction": 0.1}, "validation_fraction=0.5"),
+        ({"min_length": 5, **HALF}, "min_length=1"),
+        ({"sample": 5, **HALF}, "sample"),
+        ({"clusters": True, **HALF}, "clusters"),
+    ],
+)
+def test_what_would_break_the_split_is_refused(
+    options: dict[str, object], message: str, tmp_path: Path, old: Path, release: Path
+):
+    if "clusters" in options:
+        options = {**options, "clusters": tmp_path / "clusters.tsv"}
+        (tmp_path / "clusters.tsv").write_text("P1\tP2\n")
+    with pytest.raises(DataError, match=message):
+        build_store([release], tmp_path / "new", BuildOptions(onto=old, **options))
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,104 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from proteins import made_up_proteins
+
+from sedd.data.alphabet import encode
+from sedd.data.manifest import unigram_nats
+from sedd.data.store import TokenStore
+from sedd.data.verify import verify_store
+from sedd.errors import DataError
+
+MakeStore = Callable[..., TokenStore]
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> TokenStore:
+    return make_store(made_up_proteins(400), validation_fraction=0.3)
+
+
+def test_lengths_are_those_of_the_sequences(make_store: MakeStore):
+    store = make_store(["MKV", "A" * 40_000, "MK"])
+    assert store.lengths("train").tolist() == [3, 40_000, 2]
+    assert store.split("train").longest == 40_000
+    np.testing.assert_array_equal(store.split("train").tokens(2), encode("MK"))
+
+
+def test_unigram_nats_is_the_cross_entropy_of_letter_frequencies(make_store: MakeStore):
+    train, validation = {"A": 7, "L": 1}, {"A": 1, "W": 1}
+    counts = [tuple(of.get(letter, 0) for letter in "ALW") for of in (train, validation)]
+    # Each of the three letters is counted once more: 8/11, 2/11, 1/11.
+    assert math.isclose(unigram_nats(*counts), -(math.log(8 / 11) + math.log(1 / 11)) / 2)
+
+
+def test_unigram_nats_of_uniform_letters_is_log_20(store: TokenStore):
+    assert abs(store.unigram_nats() - math.log(20)) < 0.01
+
+
+def test_a_whole_store_has_no_problems(store: TokenStore):
+    seen: list[int] = []
+    assert verify_store(store.path, seen.append) == []
+    assert sum(seen) == sum(file.stat().st_size for file in store.path.rglob("*.npy"))
+
+
+@pytest.mark.parametrize("file", ["tokens-00000.npy", "offsets.npy", "hashes.npy"])
+def test_a_flipped_bit_is_found(store: TokenStore, file: str):
+    path = store.path / "train" / file
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1
+    path.write_bytes(data)
+    problems = verify_store(store.path)
+    assert any(str(path) in problem for problem in problems)
+
+
+def test_a_changed_manifest_is_found(store: TokenStore):
+    path = store.path / "manifest.json"
+    document = json.loads(path.read_text())
+    document["splits"]["train"]["composition"][4] += 1
+    document["content_hash"] = "0" * 32
+    path.write_text(json.dumps(document))
+    assert len(verify_store(store.path)) == 2
+
+
+def _remove(path: Path) -> None:
+    (path / "train" / "hashes.npy").unlink()
+
+
+def _cut(path: Path) -> None:
+    tokens = path / "train" / "tokens-00000.npy"
+    tokens.write_bytes(tokens.read_bytes()[:-1])
+
+
+def _change(path: Path, **fields: object) -> None:
+    manifest = path / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **fields}))
+
+
+DAMAGE = {
+    "missing file": (_remove, "hashes.npy is missing"),
+    "cut file": (_cut, "bytes instead of"),
+    "half a manifest": (lambda path: (path / "manifest.json").write_text("{"), "is damaged"),
+    "no manifest": (lambda path: (path / "manifest.json").unlink(), "is no token store"),
+    "other format": (lambda path: _change(path, format="zarr"), "is no token store"),
+    "later version": (lambda path: _change(path, version=2), "format version 2"),
+    "other alphabet": (lambda path: _change(path, alphabet_hash="0"), "another alphabet"),
+    "missing split": (lambda path: _change(path, splits={}), "is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_told_when_a_store_is_opened(name: str, store: TokenStore):
+    damage, message = DAMAGE[name]
+    damage(store.path)
+    with pytest.raises(DataError, match=message):
+        TokenStore.open(store.path)
+
+
+def test_a_store_that_is_not_there_says_how_to_make_it(tmp_path: Path):
+    with pytest.raises(DataError, match="does not exist") as raised:
+        TokenStore.open(tmp_path / "nothing")
+    assert "sedd data build" in str(raised.value.hint)

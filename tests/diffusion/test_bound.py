@@ -1,0 +1,173 @@
+"""The likelihood bound against exact likelihoods of worlds that can be written down."""
+
+import itertools
+
+import pytest
+import torch
+
+from sedd.diffusion.bound import evidence_bound
+from sedd.diffusion.draws import counter_noise, packed_positions
+from sedd.diffusion.graph import GRAPHS
+from sedd.diffusion.likelihood import join_bounds, likelihood_bound
+from sedd.diffusion.noise import NOISES, Geometric
+from sedd.diffusion.predictor import PREDICTORS
+from sedd.diffusion.times import T_MIN
+from tests.diffusion.enumeration import World, expm, noise_named, small_graph
+
+F64 = torch.float64
+
+
+def mean_bound(world, noise, log_score, x_0, copies=4000):
+    """Mean and standard error of the bound of one sequence, by its own draws."""
+    tokens = x_0.repeat(copies)
+    cu = torch.arange(copies + 1, dtype=torch.int32) * world.length
+    u = (torch.arange(copies, dtype=F64) + 0.5) / copies
+    noise_source = counter_noise(1, 2, torch.arange(copies), cu, len(tokens))
+    terms = evidence_bound(log_score, tokens, cu, u, graph=world.graph, noise=noise, randomness=noise_source)
+    each = terms.view(copies, -1).sum(1)
+    return each.mean().item(), (each.std() / copies**0.5).item()
+
+
+def chain_law(world, noise, log_score, steps):
+    """Exact distribution of the analytic sampler's result with this score."""
+    times = torch.linspace(1, T_MIN, steps + 1, dtype=F64)
+    law, graph = world.prior(), world.graph
+    count = len(world.states)
+
+    def at(t):
+        sigma_bar = noise.total(t)
+        flat = log_score(world.states.flatten(), sigma_bar.expand(count))
+        return flat.view(count, world.length, world.n), sigma_bar
+
+    for t, s in itertools.pairwise(times):
+        law = world.law(PREDICTORS["analytic"](graph, noise, at(t)[0], world.states, t, s), law)
+    log_score_end, sigma_bar = at(times[-1])
+    kernel = graph.posterior(log_score_end, world.states, sigma_bar, sigma_bar)
+    kernel = kernel * graph.clean_tokens(torch.device("cpu"))
+    return world.law(kernel / kernel.sum(-1, keepdim=True), law)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_bound_of_the_exact_score_is_the_exact_likelihood(graph, noise):
+    world, schedule = World(small_graph(graph), 2), noise_named(noise)
+    for number in (0, 6):
+        mean, error = mean_bound(world, schedule, world.log_score(), world.states[number])
+        exact = -world.p_0.reshape(-1)[number].log().item()
+        # What remains is the prior's distance and the last step's independent tokens.
+        assert exact - 4 * error < mean < exact + 4 * error + 0.02
+        assert error < 0.3
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_bound_pays_for_both_ends_of_a_short_schedule(graph):
+    world, noise = World(small_graph(graph), 1), Geometric(sigma_min=0.3, sigma_max=0.9)
+    law = expm(world.graph, 0.9)
+    for x_0 in world.p_0.nonzero()[:, 0].tolist():
+        mean, error = mean_bound(world, noise, world.log_score(), torch.tensor([x_0]), copies=20_000)
+        exact = -world.p_0[x_0].log()
+        if not world.graph.settles:
+            # Started from the prior, not from p_1: KL(P(x_0, .) || prior) - KL(P(x_0, .) || p_1).
+            exact += (law[x_0] * (world.marginal(0.9) / world.prior()).log()).sum()
+        assert mean == pytest.approx(exact.item(), abs=4 * error + 1e-3)
+        assert error < 0.02
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_bound_of_a_wrong_score_is_above_the_likelihood_of_its_own_chain(graph, noise):
+    world, schedule = World(small_graph(graph, 3), 2), noise_named(noise)
+    wrong = world.log_score(distort=0.5)
+    law = chain_law(world, schedule, wrong, steps=200)
+    assert law.sum().item() == pytest.approx(1, abs=1e-9)
+    for number in world.p_0.reshape(-1).nonzero()[:3, 0].tolist():
+        mean, error = mean_bound(world, schedule, wrong, world.states[number])
+        assert mean + 4 * error > -law[number].log().item()
+
+
+def denoiser(n, length):
+    """An inexact guess of each clean token from the tokens seen: logits [length, n]; no noise level enters."""
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(length, n, length, n, dtype=F64, generator=generator)
+
+    def logits(x):
+        seen = torch.nn.functional.one_hot(x, n).to(F64)
+        return torch.einsum("...ia,iajb->...jb", seen, weight)
+
+    return logits
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_absorbing_bound_is_the_order_agnostic_autoregressive_value(noise):
+    graph, length = small_graph("absorbing"), 3
+    world, logits = World(graph, length), denoiser(4, length)
+
+    def log_score(x, sigma_bar):
+        rows = x.view(-1, length)
+        return graph.log_score_of_mean(logits(rows), rows, sigma_bar[:, None]).view(-1, 4)
+
+    x_0 = torch.tensor([0, 2, 1])
+    orders = list(itertools.permutations(range(length)))
+    value = 0.0
+    for order in orders:
+        x = torch.full((length,), graph.mask)
+        for place in order:
+            value -= logits(x)[place, :3].log_softmax(-1)[x_0[place]].item() / len(orders)
+            x[place] = x_0[place]
+    mean, error = mean_bound(world, noise_named(noise), log_score, x_0, copies=30_000)
+    assert mean == pytest.approx(value, abs=4 * error)
+    assert error < 0.02 * value
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_likelihood_is_reproducible_and_indifferent_to_batches(graph):
+    world, noise = World(small_graph(graph), 2), noise_named("loglinear")
+    tokens, log_score = world.states[[0, 1, 5, 6, 9]].flatten(), world.log_score()
+    cu = torch.arange(6, dtype=torch.int32) * 2
+    options = {"graph": world.graph, "noise": noise, "draws": 8, "seed": 5}
+    whole = likelihood_bound(log_score, tokens, cu, **options)
+    again = likelihood_bound(log_score, tokens, cu, **options)
+    assert torch.equal(whole.nats, again.nats)
+    parts = [
+        likelihood_bound(log_score, tokens[:4], cu[:3], **options),
+        likelihood_bound(log_score, tokens[4:], cu[:4], first_sample=2, **options),
+    ]
+    joined = join_bounds(parts)
+    torch.testing.assert_close(joined.nats, whole.nats, rtol=1e-12, atol=0)
+    assert joined.nats_per_residue == pytest.approx(whole.nats_per_residue, rel=1e-12)
+    other = likelihood_bound(log_score, tokens, cu, **{**options, "seed": 6})
+    assert not torch.equal(other.nats, whole.nats)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_standard_error_covers_the_spread_over_seeds(graph):
+    world, noise = World(small_graph(graph), 2), noise_named("loglinear")
+    tokens, cu = world.states[[0, 1, 5, 6]].flatten(), torch.arange(5, dtype=torch.int32) * 2
+    log_score = world.log_score(distort=0.3)
+    runs = [
+        likelihood_bound(log_score, tokens, cu, graph=world.graph, noise=noise, draws=12, seed=seed)
+        for seed in range(16)
+    ]
+    spread = torch.tensor([run.nats_per_residue for run in runs]).std().item()
+    claimed = sum(run.standard_error for run in runs) / len(runs)
+    assert 0.6 * spread < claimed < 2 * spread
+    bound = runs[0]
+    assert bound.perplexity == pytest.approx(torch.tensor(bound.nats_per_residue, dtype=F64).exp().item())
+    assert bound.bits_per_residue == pytest.approx(bound.nats_per_residue / 0.6931471805599453)
+
+
+def test_knowing_nothing_costs_exactly_the_alphabet_for_every_draw():
+    graph = GRAPHS["absorbing"]()
+    tokens = torch.randint(4, 24, (300,), generator=torch.Generator().manual_seed(0))
+    cu = torch.tensor([0, 1, 100, 100, 300], dtype=torch.int32)
+    index, _ = packed_positions(cu, 300)
+
+    def log_score(x, sigma_bar):
+        return graph.log_score_of_mean(torch.zeros(300, 33, dtype=F64), x, sigma_bar[index])
+
+    bound = likelihood_bound(
+        log_score, tokens, cu, graph=graph, noise=noise_named("geometric"), draws=5, seed=0
+    )
+    assert bound.nats_per_residue == pytest.approx(torch.tensor(32.0, dtype=F64).log().item(), rel=1e-7)
+    assert bound.residues.tolist() == [1, 99, 0, 200]
+    assert bound.standard_error < 1e-7

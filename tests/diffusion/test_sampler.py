@@ -1,0 +1,161 @@
+"""Samplers against their exact laws."""
+
+import itertools
+
+import pytest
+import torch
+
+from sedd.diffusion.graph import GRAPHS
+from sedd.diffusion.infill import Template
+from sedd.diffusion.noise import NOISES
+from sedd.diffusion.predictor import PREDICTORS
+from sedd.diffusion.sampler import sample
+from sedd.diffusion.times import T_MIN
+from tests.diffusion.enumeration import World, chi_square_p, noise_named, small_graph
+
+F64 = torch.float64
+CPU = torch.device("cpu")
+
+
+def exact_law(world, noise, predictor, steps):
+    """Distribution of the sampler's result by multiplying its kernels over all states."""
+    times = torch.linspace(1, T_MIN, steps + 1, dtype=F64)
+    graph, law = world.graph, world.prior()
+    for t, s in itertools.pairwise(times):
+        score = world.log_score_table(noise.total(t).item())
+        law = world.law(PREDICTORS[predictor](graph, noise, score, world.states, t, s), law)
+    sigma_bar = noise.total(times[-1])
+    kernel = graph.posterior(world.log_score_table(sigma_bar.item()), world.states, sigma_bar, sigma_bar)
+    kernel = kernel * graph.clean_tokens(CPU)
+    return world.law(kernel / kernel.sum(-1, keepdim=True), law)
+
+
+def draw(world, noise, count, seed=0, log_score=None, **options):
+    """Samples as [count, length]."""
+    x = sample(
+        world.log_score() if log_score is None else log_score,
+        [world.length] * count,
+        graph=world.graph,
+        noise=noise,
+        generator=torch.Generator().manual_seed(seed),
+        **{"steps": 6, **options},
+    )
+    return x.view(count, world.length)
+
+
+def counts(world, x):
+    return world.index(x).bincount(minlength=len(world.states))
+
+
+@pytest.mark.parametrize("predictor", PREDICTORS)
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_error_of_the_law_falls_as_one_over_the_number_of_steps(graph, noise, predictor):
+    world, schedule = World(small_graph(graph, 3), 2, seed=1), noise_named(noise)
+    # What a schedule's end costs at any number of steps: the distance of p_1 from the prior.
+    floor = (
+        world.marginal(schedule.total(torch.tensor(1.0)).item()).reshape(-1) - world.prior()
+    ).abs().sum() / 2
+    floor = 0.0 if world.graph.settles else floor.item()
+    error = [
+        (exact_law(world, schedule, predictor, steps) - world.p_0.reshape(-1)).abs().sum().item() / 2
+        for steps in (30, 60, 120)
+    ]
+    assert error[2] < 0.1
+    for coarse, fine in itertools.pairwise(error):
+        assert fine < 0.6 * coarse + floor + 2e-6
+
+
+@pytest.mark.parametrize("predictor", PREDICTORS)
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_samples_follow_the_exact_law(graph, noise, predictor):
+    world, schedule = World(small_graph(graph, 3), 2), noise_named(noise)
+    x = draw(world, schedule, 20_000, predictor=predictor)
+    assert chi_square_p(counts(world, x), exact_law(world, schedule, predictor, 6)) > 1e-4
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_infilling_follows_the_conditional_and_keeps_what_is_given(graph, noise):
+    world, count = World(small_graph(graph, 3), 3, seed=2), 6000
+    given = torch.tensor([0, 0, 1]).expand(count, 3)
+    free = torch.tensor([True, True, False]).expand(count, 3)
+    template = Template(given.flatten(), free.flatten())
+    x = draw(world, noise_named(noise), count, template=template, steps=60)
+    assert (x[:, 2] == 1).all()
+    conditional = world.p_0.clone()
+    conditional[..., [i for i in range(3) if i != 1]] = 0
+    observed, expected = counts(world, x) / count, (conditional / conditional.sum()).reshape(-1)
+    # 1e-2: 60 steps' own error, or what a first guess leaves behind after the sweeps.
+    assert (observed - expected).abs().sum() / 2 < 0.01 + 2 * (len(expected.nonzero()) / count) ** 0.5 / 2
+
+
+@pytest.mark.parametrize("predictor", PREDICTORS)
+@pytest.mark.parametrize("noise", NOISES)
+def test_cached_sampler_gives_the_same_samples_with_fewer_calls(noise, predictor):
+    world = World(small_graph("absorbing"), 3)
+    exact, calls = world.log_score(), []
+
+    def counted(x, sigma_bar):
+        calls.append(x)
+        return exact(x, sigma_bar)
+
+    schedule = noise_named(noise)
+    options = {"predictor": predictor, "steps": 60, "log_score": counted}
+    plain = draw(world, schedule, 5, **options)
+    assert len(calls) == 61
+    calls.clear()
+    assert torch.equal(draw(world, schedule, 5, cached=True, **options), plain)
+    assert 1 <= len(calls) <= 15
+    assert all(not torch.equal(a, b) for a, b in itertools.pairwise(calls))
+
+
+def test_only_the_absorbing_graph_has_a_cached_sampler():
+    world = World(small_graph("uniform"), 2)
+    with pytest.raises(ValueError, match="absorbing"):
+        draw(world, noise_named("loglinear"), 1, cached=True)
+
+
+@pytest.mark.parametrize("predictor", PREDICTORS)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_every_sample_is_clean_and_allowed_even_of_a_useless_network(graph, predictor):
+    whole = GRAPHS[graph]()
+    generator = torch.Generator().manual_seed(3)
+    allowed = (torch.arange(33) >= 4) & (torch.arange(33) < 24)
+
+    def useless(x, sigma_bar):
+        return 8 * torch.randn(len(x), 33, dtype=F64, generator=generator)
+
+    for options in ({}, {"temperature": 0.5}, {"top_p": 0.5}, {"steps": 1}):
+        x = sample(
+            useless, [40, 0, 7], graph=whole, noise=noise_named("loglinear"), generator=generator,
+            predictor=predictor, allowed=allowed, **{"steps": 5, **options},
+        )  # fmt: skip
+        assert x.shape == (47,)
+        assert allowed[x].all()
+        assert x.unique().numel() > 5
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_same_seed_same_samples(graph):
+    world = World(small_graph(graph), 2)
+    first, again, other = (draw(world, noise_named("loglinear"), 50, seed=s) for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_temperature_sharpens_towards_the_likeliest_residue():
+    world = World(small_graph("absorbing"), 1)
+    p, cold = world.p_0[:3], world.p_0[:3] ** 4
+    x = draw(world, noise_named("loglinear"), 20_000, temperature=0.25)
+    assert chi_square_p(x.flatten().bincount(minlength=3), cold / cold.sum()) > 1e-4
+    x = draw(world, noise_named("loglinear"), 2000, top_p=float(p.max()) - 1e-6)
+    assert (x == p.argmax()).all()
+
+
+def test_progress_is_told_after_every_step():
+    told = []
+    world = World(small_graph("absorbing"), 1)
+    draw(world, noise_named("loglinear"), 2, steps=3, progress=lambda done, of: told.append((done, of)))
+    assert told == [(1, 3), (2, 3), (3, 3)]

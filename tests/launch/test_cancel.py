@@ -1,0 +1,100 @@
+"""Cancelled is cancelled: saved, ended, and not revived by anything but a user."""
+
+import datetime as dt
+import signal
+
+import pytest
+
+from sedd.cluster.local import signal_local
+from sedd.errors import RunError
+from sedd.launch import cancel as cancel_module
+from sedd.launch.cancel import cancel
+from sedd.launch.requeue import requeue
+from sedd.launch.tree import find_members
+from sedd.rundir.events import read_events
+from tests.launch.conftest import (
+    LocalRuns,
+    small_experiment,
+    story,
+    wait_for_end,
+    wait_for_event,
+    wait_for_steps,
+)
+
+NOW = dt.datetime.now(dt.UTC)
+
+
+def test_a_running_run_saves_and_ends_for_good(local: LocalRuns) -> None:
+    run = local.start_one(plan="long")
+    wait_for_steps(run, 3)
+    (result,) = cancel([run], now=NOW)
+    assert result.changed
+    assert not find_members(run)
+    assert story(run) == ["submitted", "attempt_started", "cancelled", "stop_requested"]
+    assert read_events(run.events)[-1].get("reason") == "stop"
+    (second,) = cancel([run], now=NOW)
+    assert (second.changed, second.detail) == (False, "cancelled already")
+
+
+def test_a_cancelled_run_goes_on_when_its_user_says_so(local: LocalRuns) -> None:
+    run = local.start_one(plan="long train")
+    wait_for_steps(run, 3)
+    cancel([run], now=NOW)
+    (result,) = requeue([run], now=NOW)
+    assert result.changed
+    assert wait_for_end(run).event == "cancelled"  # the first last word; the newest is below
+    wait_for_event(run, "completed")
+    assert story(run)[-3:] == ["attempt_started", "resumed", "completed"]
+
+
+def test_training_that_does_not_listen_is_killed_after_the_grace(
+    local: LocalRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancel_module, "GRACE_S", 0.5)
+    run = local.start_one(small_experiment(), plan="deaf")
+    wait_for_steps(run, 3)
+    (result,) = cancel([run], now=NOW)
+    assert "killed" in result.detail
+    assert not find_members(run)
+
+
+def test_a_run_waiting_for_its_next_attempt_is_cancelled_too(local: LocalRuns) -> None:
+    run = local.start_one(plan="kill")
+    wait_for_event(run, "requeued", count=2)
+    cancel([run], now=NOW)
+    assert not find_members(run)
+    assert "completed" not in story(run)
+
+
+def test_what_has_ended_is_left_as_it_is_and_says_so(local: LocalRuns) -> None:
+    done, given_up = local.start_one(), local.start_one(small_experiment(seed=1), plan="crash")
+    wait_for_end(done)
+    wait_for_end(given_up)
+    results = cancel([done, given_up], now=NOW)
+    assert [r.changed for r in results] == [False, False]
+    assert "completed already" in results[0].detail
+    assert "given up already" in results[1].detail
+    assert story(done)[-1] == "completed"
+
+
+def test_a_run_of_another_machine_is_refused_before_anything_is_written(local: LocalRuns) -> None:
+    run = local.make(small_experiment())[0]
+    with pytest.raises(RunError, match="never submitted"):
+        cancel([run], now=NOW)
+    run.events.write_text(
+        '{"t": "2026-11-22T00:00:00+00:00", "event": "submitted", "attempt": 0, "executor": "local", "host": "far"}\n'
+    )
+    with pytest.raises(RunError, match="far"):
+        cancel([run], now=NOW)
+    assert story(run) == ["submitted"]
+
+
+def test_training_whose_job_entry_was_killed_can_be_cancelled(local: LocalRuns) -> None:
+    run = local.start_one(plan="deaf")
+    wait_for_steps(run, 3)
+    for member in find_members(run):
+        if member.role.name != "TRAINING":
+            signal_local(member.process, signal.SIGKILL)
+    cancel_result = cancel([run], now=NOW)
+    assert cancel_result[0].changed
+    assert not find_members(run)

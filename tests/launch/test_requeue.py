@@ -1,0 +1,68 @@
+"""`requeue`: what ended goes on, what runs moves on, what is done stays done."""
+
+import datetime as dt
+import signal
+
+import pytest
+
+from sedd.cluster.local import signal_local
+from sedd.errors import RunError
+from sedd.launch.requeue import requeue
+from sedd.launch.tree import Role, find_members, wait_until
+from sedd.rundir.attempts import Cause, parse_attempts
+from sedd.rundir.events import read_events
+from tests.launch.conftest import LocalRuns, story, wait_for_end, wait_for_event, wait_for_steps
+
+NOW = dt.datetime.now(dt.UTC)
+
+
+def test_a_run_that_gave_up_goes_on_from_where_it_was_with_fresh_budgets(local: LocalRuns) -> None:
+    run = local.start_one(plan="crash@5 crash@9 crash@12 train")
+    wait_for_end(run)
+    (result,) = requeue([run], now=NOW)
+    assert result.changed
+    wait_for_event(run, "completed")
+    attempts = parse_attempts(read_events(run.events))
+    assert [a.cause for a in attempts] == [Cause.CRASHED, Cause.CRASHED, Cause.CRASHED, Cause.COMPLETED]
+    assert attempts[2].first_step == 9
+
+
+def test_a_running_run_saves_and_starts_again_free_of_charge(local: LocalRuns) -> None:
+    run = local.start_one()
+    wait_for_steps(run, 5)
+    requeue([run], now=NOW)
+    wait_for_end(run)
+    assert "requeued:moved" in story(run)
+    assert story(run)[-1] == "completed"
+
+
+def test_a_completed_run_is_refused(local: LocalRuns) -> None:
+    run = local.start_one()
+    wait_for_end(run)
+    with pytest.raises(RunError, match="completed") as refusal:
+        requeue([run], now=NOW)
+    assert "--again" in (refusal.value.hint or "")
+
+
+def test_a_run_whose_job_entry_was_killed_is_revived_once_its_training_has_saved(local: LocalRuns) -> None:
+    run = local.start_one(plan="long train")
+    wait_for_steps(run, 5)
+    for role in (Role.CONTROLLER, Role.ENTRY):
+        for member in find_members(run):
+            if member.role is role:
+                signal_local(member.process, signal.SIGKILL)
+    requeue([run], now=NOW)
+    wait_for_event(run, "completed")
+    attempts = parse_attempts(read_events(run.events))
+    assert [a.cause for a in attempts] == [Cause.KILLED, Cause.COMPLETED]
+    assert attempts[1].first_step == attempts[0].last_step > 0, "no step may be lost"
+
+
+def test_a_run_between_two_attempts_is_left_to_itself(local: LocalRuns) -> None:
+    run = local.start_one(plan="kill train")
+    wait_for_event(run, "requeued")
+    assert wait_until(lambda: all(m.role is not Role.TRAINING for m in find_members(run)), timeout_s=5)
+    (result,) = requeue([run], now=NOW)
+    assert not result.changed
+    assert "about to start" in result.detail
+    wait_for_end(run)

@@ -1,0 +1,149 @@
+"""What submitit is told, and the batch script that comes of it."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from submitit import SlurmExecutor
+
+from sedd.cluster.profile import SlurmProfile
+from sedd.errors import SpecError
+from sedd.launch.resources import (
+    granted_walltime_s,
+    local_parameters,
+    render_sbatch,
+    require_no_secrets,
+    require_plain_path,
+    signal_lead_s,
+    slurm_parameters,
+)
+from sedd.spec.experiment import Experiment
+from tests.launch.conftest import small_experiment
+
+RUN = Path("/shared/my runs/small/20261122-120000-1a2b3c4d")
+PLAIN = SlurmProfile(executor="slurm")
+FULL = SlurmProfile.model_validate(
+    {
+        "executor": "slurm",
+        "partition": "gpu",
+        "account": "proteins",
+        "qos": "normal",
+        "constraint": "v100-32g",
+        "exclude": "node[03,17]",
+        "gpu": {"type": "v100"},
+        "max_walltime": "12h",
+        "mail": {"user": "me@lab.org"},
+        "setup": ["module load cuda/12.8"],
+        "scratch": "/scratch/$USER",
+        "sbatch": {"reservation": "week 47", "exclusive": True},
+    }
+)
+FOUR_GPUS = {"nodes": 2, "gpus_per_node": 2, "cpus_per_process": 8, "memory": "96GiB", "walltime": "24h"}
+
+
+def script(
+    experiment: Experiment, profile: SlurmProfile, *, tasks: int = 1, parallel: int | None = None
+) -> str:
+    submitit = RUN / "submitit"
+    parameters = slurm_parameters(
+        experiment, profile, code=RUN / "code", submitit=submitit, parallel=parallel
+    )
+    return render_sbatch(parameters, submitit=submitit, tasks=tasks)
+
+
+@pytest.mark.parametrize(
+    ("name", "resources", "profile", "tasks", "parallel"),
+    [
+        ("one_cpu", {}, PLAIN, 1, None),
+        ("two_nodes_full_profile", FOUR_GPUS, FULL, 1, None),
+        ("array_two_at_a_time", {"gpus_per_node": 1}, PLAIN, 12, 2),
+    ],
+)
+def test_batch_script(
+    name: str,
+    resources: dict[str, object],
+    profile: SlurmProfile,
+    tasks: int,
+    parallel: int | None,
+    golden: Callable[[str, str], None],
+) -> None:
+    experiment = small_experiment(resources={"gpus_per_node": 0} | resources)
+    text = script(experiment, profile, tasks=tasks, parallel=parallel)
+    golden(f"{name}.sbatch", text.replace(shlex.quote(sys.executable), "/venv/bin/python"))
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_submitit_accepts_all_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/srun")
+    executor = SlurmExecutor(folder=tmp_path)
+    executor.update_parameters(**slurm_parameters(small_experiment(), FULL, code=RUN, submitit=RUN))
+
+
+def test_a_batch_script_survives_the_signals_that_its_job_gets() -> None:
+    trap = next(line for line in script(small_experiment(), PLAIN).splitlines() if line.startswith("trap"))
+    survivor = (
+        f'{trap}\nkill -TERM $$; kill -USR2 $$; bash -c "kill -TERM \\$\\$" ; echo child $?; echo alive'
+    )
+    done = subprocess.run(["bash", "-c", survivor], capture_output=True, text=True, check=True)
+    assert "alive" in done.stdout
+    assert "child 143" in done.stdout, "programs of the script must not inherit an ignored SIGTERM"
+
+
+def test_the_site_cuts_the_walltime_down() -> None:
+    asks_24h = small_experiment(resources=FOUR_GPUS)
+    assert granted_walltime_s(asks_24h, FULL) == 12 * 3600
+    assert granted_walltime_s(asks_24h, PLAIN) == 24 * 3600
+
+
+@given(st.integers(60, 10**6), st.none() | st.floats(0, 10**5))
+def test_the_warning_leaves_most_of_the_walltime_for_training(walltime_s: int, save_s: float | None) -> None:
+    lead_s = signal_lead_s(walltime_s, save_s)
+    assert 1 <= lead_s <= max(1, walltime_s // 4)
+
+
+def test_the_warning_comes_earlier_where_saving_is_slow() -> None:
+    assert signal_lead_s(86400) == 120
+    assert signal_lead_s(86400, save_s=2.0) == 38
+    assert signal_lead_s(86400, save_s=300.0) == 1230
+
+
+def test_a_local_run_has_one_task_and_keeps_to_the_users_gpus() -> None:
+    two = small_experiment(resources={"gpus_per_node": 2, "memory": "1GiB"})
+    assert local_parameters(two, {"CUDA_VISIBLE_DEVICES": "4,7"})["visible_gpus"] == (4, 7)
+    assert "visible_gpus" not in local_parameters(two, {})
+    assert "visible_gpus" not in local_parameters(two, {"CUDA_VISIBLE_DEVICES": "GPU-1f"})
+    assert local_parameters(two, {})["tasks_per_node"] == 1
+
+
+def test_this_machine_is_one_node() -> None:
+    with pytest.raises(SpecError, match=r"resources\.nodes is 2"):
+        local_parameters(small_experiment(resources={"nodes": 2, "gpus_per_node": 1}), {})
+
+
+@pytest.mark.parametrize(
+    "line", ["export WANDB_API_KEY=1f2e", "HF_TOKEN=abc", 'export MY_PASSWORD="x"', "ALL,API_KEY=12"]
+)
+def test_a_profile_with_a_key_in_it_is_refused(line: str) -> None:
+    with pytest.raises(SpecError, match="every run folder"):
+        require_no_secrets(SlurmProfile(executor="slurm", setup=["module load x", line]))
+    with pytest.raises(SpecError):
+        require_no_secrets(SlurmProfile(executor="slurm", sbatch={"export": line}))
+
+
+@pytest.mark.parametrize("line", ["module load token/1.2", "export TOKENIZERS=1", "export KEY=$MY_TOKEN"])
+def test_harmless_lines_are_accepted(line: str) -> None:
+    require_no_secrets(SlurmProfile(executor="slurm", setup=[line]))
+
+
+def test_runs_cannot_live_where_their_path_would_be_read_as_two() -> None:
+    require_plain_path(Path("/home/me/my runs"))
+    for bad in ("/home/a:b", "/home/100%", "/home/a\nb"):
+        with pytest.raises(SpecError, match=re.escape("SEDD_RUNS") + "|cannot live"):
+            require_plain_path(Path(bad))

@@ -1,0 +1,139 @@
+"""Following runs until they have ended."""
+
+import datetime as dt
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sedd.monitor.facts import Facts
+from sedd.monitor.follow import follow, pace_s, progress_line, wait
+from sedd.monitor.gather import Gatherer
+from sedd.monitor.snapshot import Snapshot
+from sedd.monitor.state import State
+
+
+@contextmanager
+def script(*steps: Callable[[], object], every_s: float = 0.15) -> Iterator[list[float]]:
+    """Runs `steps` one after another in the background; the list gets the moment of the last one."""
+    ended: list[float] = []
+
+    def play() -> None:
+        for step in steps:
+            time.sleep(every_s)
+            step()
+        ended.append(time.monotonic())
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    yield ended
+    thread.join()
+
+
+def console(*, terminal: bool) -> tuple[Console, io.StringIO]:
+    stream = io.StringIO()
+    return Console(file=stream, width=100, force_terminal=terminal, highlight=False), stream
+
+
+@pytest.fixture
+def run(farm: Any) -> Any:
+    run = farm.run("quick", executor="local", steps=100, created=dt.datetime.now(dt.UTC).isoformat())
+    run.now = dt.datetime.now(dt.UTC)
+    return run.submitted(ago_s=0)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_follows_across_a_requeue_and_ends_within_a_second_of_the_last_event(
+    run: Any, terminal: bool
+) -> None:
+    target, stream = console(terminal=terminal)
+    steps = (
+        lambda: run.started(ago_s=0).beat(10, ago_s=0, loss=3.0),
+        lambda: run.event("stop_requested", step=50, signal="SIGTERM"),
+        lambda: run.checkpoint(50, ago_s=0).event("requeued", cause="preempted", step=50),
+        lambda: run.started(ago_s=0).resumed(50, ago_s=0),
+        lambda: run.beat(100, ago_s=0, phase="done", loss=2.5, validation_bound=2.6),
+        lambda: run.event("completed", step=100),
+    )
+    with script(*steps) as ended:
+        (view,) = follow([run.folder], console=target, gatherer=Gatherer(alive=lambda h: True), poll_s=0.1)
+        returned = time.monotonic()
+    assert returned - ended[0] < 1.0
+    assert (view.state, view.attempts, view.step) == (State.COMPLETED, 2, 100)
+    text = stream.getvalue()
+    told = ["submitted as job 4711", "attempt 1 started", "asked to stop by SIGTERM, at step 50"]
+    told += [
+        "requeued after a preemption, at step 50",
+        "attempt 2 started",
+        "resumed from step 50",
+        "completed at",
+    ]
+    positions = [text.index(sentence) for sentence in told]
+    assert positions == sorted(positions)
+    assert "100/100" in text
+    assert ("\x1b" in text) is terminal
+
+
+def test_a_run_without_a_heartbeat_is_followed_to_its_failure(run: Any) -> None:
+    target, stream = console(terminal=False)
+    steps = (
+        lambda: run.started(ago_s=0),
+        lambda: run.event("failed", cause="crashed", error="Traceback\nValueError: no data", rank=0),
+        lambda: run.event("gave_up", cause="crashed", step=0, detail="1 retry used"),
+    )
+    with script(*steps):
+        (view,) = follow([run.folder], console=target, gatherer=Gatherer(alive=lambda h: True), poll_s=0.1)
+    assert view.state is State.GAVE_UP
+    assert "ValueError: no data" in stream.getvalue()
+
+
+def test_a_run_that_only_seems_lost_for_a_moment_is_followed_on(run: Any) -> None:
+    looks = iter([True, False, True, True])
+    run.started(ago_s=0)
+    target, _ = console(terminal=False)
+    with script(lambda: run.event("completed", step=100), every_s=0.6):
+        gatherer = Gatherer(alive=lambda h: next(looks, True))
+        (view,) = follow([run.folder], console=target, gatherer=gatherer, poll_s=0.1)
+    assert view.state is State.COMPLETED
+
+
+def test_a_killed_run_is_given_up_after_a_second_look(run: Any) -> None:
+    run.started(ago_s=0)
+    begun = time.monotonic()
+    (view,) = wait([run.folder], poll_s=0.1, gatherer=Gatherer(alive=lambda h: False))
+    assert view.state is State.LOST
+    assert 1.5 < time.monotonic() - begun < 4
+
+
+def test_wait_returns_when_the_last_of_several_ends(run: Any, farm: Any) -> None:
+    other = farm.run("other", executor="local").submitted(ago_s=0).event("cancelled", by="ada")
+    with script(lambda: run.event("completed", step=100)):
+        views = wait([run.folder, other.folder], poll_s=0.05, gatherer=Gatherer(alive=lambda h: True))
+    assert [v.state for v in views] == [State.COMPLETED, State.CANCELLED]
+
+
+def test_ctrl_c_ends_the_following_and_says_that_the_run_goes_on(run: Any) -> None:
+    class Interrupted(Gatherer):
+        def gather(self, runs: Any, *, now: Any) -> Facts:
+            raise KeyboardInterrupt
+
+    target, stream = console(terminal=True)
+    with pytest.raises(KeyboardInterrupt):
+        follow([run.folder], console=target, gatherer=Interrupted())
+    assert "the runs go on" in stream.getvalue()
+
+
+def test_plain_lines_come_often_at_first_and_seldom_later() -> None:
+    assert pace_s(0) == 5
+    assert pace_s(3600) == 180
+    assert pace_s(1e6) == 300
+
+
+def test_a_plain_line_has_the_numbers_that_matter(zoo: Snapshot, golden: Callable[[str, str], None]) -> None:
+    lines = [progress_line(view, zoo.taken, name=f"{view.name}  ") for view in zoo.runs]
+    golden("progress_lines.txt", "\n".join(line.partition("  ")[2] for line in lines) + "\n")

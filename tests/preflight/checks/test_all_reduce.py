@@ -1,0 +1,107 @@
+"""Two processes meet, and training's own meeting at the same port still works afterwards."""
+
+import datetime as dt
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from sedd.preflight.checks import all_reduce as check
+from sedd.preflight.finding import Status
+from sedd.preflight.scene import Side
+
+RANK = """
+import datetime as dt, os
+import torch, torch.distributed as dist
+from sedd.cluster.profile import LocalProfile
+from sedd.preflight.checks import all_reduce as check
+from sedd.preflight.scene import Scene, Side
+from sedd.spec.experiment import Experiment
+from pathlib import Path
+
+rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+experiment = Experiment.model_validate({"name": "x", "data": {"store": "/"}, "training": {"steps": 1},
+                                        "resources": {"gpus_per_node": 0}})
+scene = Scene(side=Side.NODE, experiment=experiment, profile=LocalProfile(executor="local"), folder=Path("/"),
+              environ=os.environ, rank=rank, ranks_size=size)
+verdict = check.judge(check.gather(scene))
+print(verdict.status, verdict.saw, flush=True)
+if verdict.status == "OK":
+    dist.init_process_group("gloo", timeout=dt.timedelta(seconds=20))  # as training does
+    number = torch.ones(1)
+    dist.all_reduce(number)
+    print("training", int(number), flush=True)
+    dist.destroy_process_group()
+"""
+
+
+def start(rank: int, port: int) -> subprocess.Popen[str]:
+    environment = {
+        **os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    command = [sys.executable, "-c", RANK]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_ranks_sum_and_training_meets_again_at_the_same_port():
+    port = free_port()
+    said = [process.communicate(timeout=90)[0] for process in [start(rank, port) for rank in (0, 1)]]
+    for text in said:
+        assert "OK 2 ranks, gloo: 32.0 MiB summed" in text
+        assert "training 2" in text
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """Nobody is waited for."""
+    monkeypatch.setattr(check, "_MEETING", dt.timedelta(seconds=0.3))
+    monkeypatch.setattr(check, "_stores", [])
+
+
+def meeting(port: int, **more: str) -> dict[str, str]:
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **more}
+
+
+def test_a_rank_that_never_comes_is_a_finding_and_no_traceback(make_scene, hurried):
+    port = free_port()
+    verdict = check.judge(check.gather(make_scene(side=Side.NODE, environ=meeting(port), ranks_size=2)))
+    assert verdict.status is Status.FAIL
+    assert f"2 ranks, gloo, meeting at 127.0.0.1:{port}: " in verdict.saw
+    assert "here-1" in verdict.saw
+
+
+def test_preflight_takes_no_key_of_trainings_own(make_scene, hurried):
+    scene = make_scene(side=Side.NODE, environ=meeting(free_port(), SEDD_ATTEMPT="3"))
+    check._meet(scene)
+    (store,) = check._stores
+    assert store.check(["preflight-3/here-0"])
+    assert not store.check(["here-0"])
+
+
+def test_ranks_of_an_earlier_attempt_are_not_taken_for_this_ones(make_scene, hurried):
+    """torchrun's agent keeps its store while the ranks are started anew."""
+    import torch.distributed as dist
+
+    port = free_port()
+    agents = dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    for rank in (0, 1):
+        agents.set(f"preflight-1/here-{rank}", "1")
+    again = meeting(port, SEDD_ATTEMPT="2", TORCHELASTIC_USE_AGENT_STORE="True")
+    verdict = check.judge(check.gather(make_scene(side=Side.NODE, environ=again, ranks_size=2)))
+    assert verdict.status is Status.FAIL
+    assert "preflight-2/here-1" in verdict.saw
+
+
+def test_one_process_has_nobody_to_meet(make_scene):
+    assert check.gather(make_scene(side=Side.NODE)) is None

@@ -1,0 +1,77 @@
+"""Missing, truncated, swapped and too small data."""
+
+import shutil
+
+import pytest
+
+from sedd.preflight.checks import data_store
+from sedd.preflight.finding import Status
+
+
+def look(scene):
+    return data_store.judge(data_store.gather(scene))
+
+
+@pytest.fixture
+def own_store(built_store, tmp_path):
+    return shutil.copytree(built_store, tmp_path / "own.store")
+
+
+def test_whole_store_is_ok_and_named_by_its_hash(make_scene):
+    verdict = look(make_scene())
+    assert verdict.status is Status.OK
+    assert "checksums agree" in verdict.saw
+
+
+def test_missing_store_says_how_to_make_it(make_scene, tmp_path):
+    verdict = look(make_scene({"data.store": str(tmp_path / "none.store")}))
+    assert verdict.status is Status.FAIL
+    assert "does not exist" in verdict.saw
+    assert "sedd data build" in verdict.hint
+
+
+def test_missing_store_beside_a_fasta_names_that_fasta(make_scene, built_store):
+    verdict = look(make_scene({"data.store": str(built_store.parent / "other.store")}))
+    assert f"'{built_store.parent / 'p.fasta'}'" in verdict.hint
+
+
+def test_truncated_file_is_seen_by_its_size(make_scene, own_store):
+    (shard,) = (own_store / "train").glob("tokens*.npy")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    verdict = look(make_scene({"data.store": str(own_store)}))
+    assert verdict.status is Status.FAIL
+    assert shard.name in verdict.saw
+
+
+@pytest.mark.parametrize("file", ["tokens*.npy", "offsets.npy", "hashes.npy"])
+def test_swapped_content_of_the_right_size_is_seen_by_its_checksum(make_scene, own_store, file):
+    (path,) = (own_store / "train").glob(file)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    verdict = look(make_scene({"data.store": str(own_store)}))
+    assert verdict.status is Status.FAIL
+    assert f"train/{path.name}" in verdict.saw
+
+
+def test_manifest_of_another_alphabet_fails(make_scene, own_store):
+    manifest = own_store / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"alphabet_hash": "', '"alphabet_hash": "0'))
+    verdict = look(make_scene({"data.store": str(own_store)}))
+    assert verdict.status is Status.FAIL
+    assert "alphabet" in verdict.saw
+
+
+def test_fewer_residues_than_a_batch_fails(make_scene):
+    verdict = look(make_scene({"training.residues_per_step": 51_200}))
+    assert verdict.status is Status.FAIL
+    assert "51,200 in one batch" in verdict.saw
+
+
+def test_small_validation_set_is_a_warning(make_scene):
+    verdict = look(make_scene({"training.validation.residues": 10**6}))
+    assert verdict.status is Status.WARN
+
+
+def test_other_processes_of_a_node_leave_the_store_to_the_first(make_scene):
+    assert data_store.gather(make_scene(local_rank=1)) is None

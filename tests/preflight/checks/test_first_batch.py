@@ -1,0 +1,93 @@
+"""The node's first batch is the login node's, or the job does not train."""
+
+import json
+import shutil
+
+import pytest
+
+from sedd.data.batches import Batches
+from sedd.data.build import build_store
+from sedd.data.store import TokenStore
+from sedd.preflight.batch_hash import first_batch, known_first_batch
+from sedd.preflight.checks import first_batch as check
+from sedd.preflight.finding import Status
+from sedd.preflight.scene import Answers, Side
+from sedd.rundir.layout import RunDir
+
+
+@pytest.fixture
+def run_of(tmp_path):
+    def make(first):
+        run = RunDir(tmp_path / "run")
+        run.path.mkdir()
+        run.manifest.write_text(json.dumps({"first_batch": first} if first else {}))
+        return run
+
+    return make
+
+
+def look(scene):
+    return check.judge(check.gather(scene))
+
+
+def test_login_and_node_read_the_same_first_batch(make_scene, run_of):
+    login = make_scene()
+    assert look(login).status is Status.OK
+    told = known_first_batch(login.experiment, login.answers)
+    verdict = look(make_scene(side=Side.NODE, run=run_of(told)))
+    assert verdict.status is Status.OK
+    assert verdict.saw == f"the first batch is {told}, as at the login node"
+
+
+def test_other_data_at_the_same_place_fails(make_scene, run_of, built_store, tmp_path):
+    own = shutil.copytree(built_store, tmp_path / "own.store")
+    spec = {"data.store": str(own)}
+    told = first_batch(make_scene(spec).experiment, Answers())
+    shutil.rmtree(own)
+    fasta = built_store.parent / "p.fasta"
+    (tmp_path / "p.fasta").write_text(fasta.read_text().replace("A", "C"))
+    build_store([tmp_path / "p.fasta"], own, workers=1)
+    verdict = look(make_scene(spec, side=Side.NODE, run=run_of(told)))
+    assert verdict.status is Status.FAIL
+    assert told in verdict.saw
+    assert str(own) in verdict.saw
+    assert check.CHECK.of_node
+
+
+def test_the_hash_is_of_the_very_batch_that_training_takes_first(make_scene, monkeypatch):
+    experiment = make_scene().experiment
+    taken = []
+    real = Batches.micro_batch
+    monkeypatch.setattr(Batches, "micro_batch", lambda self, n: taken.append((self, n)) or real(self, n))
+    first_batch(experiment, Answers())
+    ((batches, number),) = taken
+    assert (number, batches.residues, batches.seed) == (0, 512, experiment.seed)
+    longest = TokenStore.open(experiment.data.store).split("train").longest
+    assert batches.max_length == min(experiment.data.max_length, longest)
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"data.max_length": 32}, {"training.residues_per_gpu": 256}])
+def test_the_hash_depends_on_all_that_the_batch_does(make_scene, change):
+    experiment, changed = make_scene().experiment, make_scene(change).experiment
+    assert first_batch(changed, Answers()) != first_batch(experiment, Answers())
+
+
+def test_the_login_side_reads_it_for_every_seed_of_a_sweep(make_scene):
+    one = make_scene().experiment
+    request = tuple(one.model_copy(update={"seed": seed}) for seed in range(3))
+    scene = make_scene(request=request)
+    check.gather(scene)
+    assert len({known_first_batch(experiment, scene.answers) for experiment in request} - {None}) == 3
+
+
+def test_what_was_not_read_is_not_known(make_scene):
+    assert known_first_batch(make_scene().experiment, Answers()) is None
+
+
+def test_without_the_login_nodes_hash_the_nodes_own_is_said(make_scene, run_of):
+    assert look(make_scene(side=Side.NODE, run=run_of(None))).status is Status.OK
+
+
+def test_missing_data_is_left_to_the_check_of_the_store(make_scene, tmp_path):
+    assert check.gather(make_scene({"data.store": str(tmp_path / "none.store")})) is None
+    assert check.gather(make_scene(side=Side.NODE, rank=1)) is None

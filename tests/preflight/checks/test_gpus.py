@@ -1,0 +1,76 @@
+"""Cards missing, busy, worn or slowed down; and what CUDA_VISIBLE_DEVICES leaves."""
+
+import dataclasses
+
+import pytest
+
+from sedd.preflight.cards import Driver, visible
+from sedd.preflight.checks import gpus as check
+from sedd.preflight.finding import Status
+from sedd.preflight.scene import Side
+
+CARD = check.CHECK.passing.cards[0]
+FOUR = tuple(dataclasses.replace(CARD, index=i, uuid=f"GPU-{i}abc") for i in range(4))
+DRIVER = Driver(version="570.124.06", cuda=(12, 8), cards=FOUR)
+
+
+def look(monkeypatch, make_scene, driver, spec=None, **scene):
+    monkeypatch.setattr(check, "query_driver", lambda: driver)
+    spec = {"resources.gpus_per_node": 2, "training.residues_per_step": 1024} | (spec or {})
+    return check.judge(check.gather(make_scene(spec, side=Side.NODE, **scene)))
+
+
+def test_cpu_jobs_ask_for_no_card(make_scene):
+    assert check.gather(make_scene(side=Side.NODE)) is None
+
+
+def test_no_driver_fails(monkeypatch, make_scene):
+    verdict = look(monkeypatch, make_scene, None)
+    assert verdict.status is Status.FAIL
+    assert "no NVIDIA driver" in verdict.saw
+
+
+@pytest.mark.parametrize(("devices", "status"), [("0,1", Status.OK), ("3", Status.FAIL), ("", Status.FAIL)])
+def test_visible_cards_are_counted(monkeypatch, make_scene, devices, status):
+    verdict = look(monkeypatch, make_scene, DRIVER, environ={"CUDA_VISIBLE_DEVICES": devices})
+    assert verdict.status is status
+
+
+def test_a_task_that_sees_its_own_card_alone_is_well(monkeypatch, make_scene):
+    verdict = look(monkeypatch, make_scene, DRIVER, environ={"CUDA_VISIBLE_DEVICES": "2"}, ranks_size=2)
+    assert verdict.status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "words"),
+    [
+        (
+            {"used_bytes": 20 << 30, "processes": ((4711, None),)},
+            Status.FAIL,
+            "busy: 20.0 GiB in use by process 4711",
+        ),
+        ({"used_bytes": 20 << 30}, Status.FAIL, "busy"),  # in a container other processes do not show
+        ({"used_bytes": 2 << 30}, Status.OK, "idle"),  # the driver's own
+        ({"ecc_errors": 3}, Status.FAIL, "3 uncorrected memory errors"),
+        ({"is_retirement_pending": True}, Status.FAIL, "reset"),
+        ({"retired_pages": 61}, Status.WARN, "61 pages"),
+        ({"retired_pages": 2}, Status.OK, "idle"),
+        ({"slowdowns": ("too hot",)}, Status.WARN, "too hot"),
+        ({"ecc_errors": None, "retired_pages": None, "is_retirement_pending": None}, Status.OK, "idle"),
+    ],
+)
+def test_state_of_a_card(changes, status, words):
+    verdict = check.judge(
+        check.Facts(asked=1, has_driver=True, cards=(dataclasses.replace(CARD, **changes),))
+    )
+    assert verdict.status is status
+    assert words in verdict.saw
+
+
+@pytest.mark.parametrize(
+    ("devices", "indices"),
+    [(None, [0, 1, 2, 3]), ("2,0", [2, 0]), ("GPU-1a", [1]), ("0,9,1", [0]), ("", []), ("-1", [])],
+)
+def test_cuda_visible_devices(devices, indices):
+    environ = {} if devices is None else {"CUDA_VISIBLE_DEVICES": devices}
+    assert [card.index for card in visible(DRIVER, environ)] == indices

@@ -1,0 +1,135 @@
+"""W&B login, duplicates, git, packages, frozen code."""
+
+import datetime as dt
+
+import pytest
+
+import sedd
+from sedd.cluster.command import SlurmUnreachableError
+from sedd.cluster.profile import LocalProfile
+from sedd.errors import ClusterError
+from sedd.preflight.checks import duplicates, frozen_code, git_state, packages, wandb_login
+from sedd.preflight.finding import Status
+from sedd.preflight.scene import Side
+from sedd.rundir.events import append_event
+from sedd.rundir.layout import RunDir, create_run, write_manifest
+
+KEY = "0123456789abcdef" * 2
+
+
+def wandb(make_scene, mode, **scene):
+    return wandb_login.judge(wandb_login.gather(make_scene({"tracking": {"wandb": mode}}, **scene)))
+
+
+def test_online_without_a_login_warns_and_never_blocks(make_scene):
+    verdict = wandb(make_scene, "online")
+    assert verdict.status is Status.WARN
+    assert "wandb login" in verdict.hint
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_other_modes_need_no_login(make_scene, mode):
+    assert wandb(make_scene, mode).status is Status.OK
+
+
+def test_login_is_found_and_its_key_never_shown(make_scene, tmp_path):
+    (tmp_path / ".netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {KEY}\n")
+    verdict = wandb(make_scene, "online")
+    assert verdict.status is Status.OK
+    assert ".netrc" in verdict.saw
+    assert KEY not in verdict.saw
+    assert wandb(make_scene, "online", environ={"WANDB_API_KEY": KEY}).saw.endswith("$WANDB_API_KEY")
+
+
+def test_damaged_netrc_is_no_login(make_scene, tmp_path):
+    (tmp_path / ".netrc").write_text("machine\n")
+    assert wandb(make_scene, "online").status is Status.WARN
+
+
+def test_profile_decides_over_spec(make_scene):
+    verdict = wandb(make_scene, "online", profile=LocalProfile(executor="local", wandb="disabled"))
+    assert verdict.saw.startswith("disabled by the profile")
+
+
+def test_same_spec_again_is_found_and_another_is_not(make_scene, tmp_path):
+    scene = make_scene()
+    assert duplicates.judge(duplicates.gather(scene)).status is Status.OK
+    run = create_run(tmp_path, "small", "20261122-193359-1a2b3c4d", "")
+    write_manifest(run, {"spec_hash": scene.experiment.hash()})
+    append_event(run.events, "completed", attempt=1, now=dt.datetime.now(dt.UTC))
+    verdict = duplicates.judge(duplicates.gather(scene))
+    assert verdict.status is Status.WARN
+    assert run.id in verdict.saw
+    assert "completed" in verdict.saw
+    assert duplicates.gather(make_scene({"seed": 1})).runs == ()
+
+
+def test_git_commit_and_changes(monkeypatch, make_scene):
+    answers = {"--short=10": "4f748ba1c2\n", "--abbrev-ref": "main\n", "--porcelain": " M sedd/a b.py\n"}
+    monkeypatch.setattr(
+        git_state, "run", lambda command, timeout_s: answers[next(a for a in command if a in answers)]
+    )
+    verdict = git_state.judge(git_state.gather(make_scene()))
+    assert verdict.status is Status.WARN
+    assert "4f748ba1c2 on main" in verdict.saw
+    assert "sedd/a b.py" in verdict.saw
+
+
+@pytest.mark.parametrize(
+    "error", [ClusterError("not a git repository"), SlurmUnreachableError("git: command not found")]
+)
+def test_code_outside_git_is_well(monkeypatch, make_scene, error):
+    def refuse(command, timeout_s):
+        raise error
+
+    monkeypatch.setattr(git_state, "run", refuse)
+    assert git_state.judge(git_state.gather(make_scene())).status is Status.OK
+
+
+def test_this_environment_has_its_packages(make_scene):
+    verdict = packages.judge(packages.gather(make_scene()))
+    assert verdict.status is Status.OK, verdict.saw
+
+
+@pytest.mark.parametrize(
+    ("installed", "saw"),
+    [
+        ((), "not installed: torch"),
+        ((("torch", "2.5.1"),), "torch 2.5.1"),
+        ((("torch", "2.14.0+cu130"),), "torch 2.14"),
+    ],
+)
+def test_package_missing_or_out_of_range_fails_with_the_command(installed, saw):
+    facts = packages.Facts(python=(3, 12, 0), required=(("torch", ">=2.6,<2.14"),), installed=installed)
+    verdict = packages.judge(facts)
+    assert verdict.status is Status.FAIL
+    assert saw in verdict.saw
+    assert verdict.hint.endswith("-m pip install 'torch>=2.6,<2.14'")
+
+
+def test_old_python_fails():
+    assert packages.judge(packages.Facts(python=(3, 10, 4), required=(), installed=())).status is Status.FAIL
+
+
+def test_requirements_leave_extras_out():
+    lines = ["torch<2.14,>=2.6", "pyyaml (>=6)", 'pytest>=8; extra == "test"', "einops"]
+    assert packages.parse_requirements(lines) == (("torch", "<2.14,>=2.6"), ("pyyaml", ">=6"), ("einops", ""))
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "fits"),
+    [("2.10.0", ">=2.6,<2.14", True), ("2.6.0rc1", ">=2.6", True), ("1.4", "~=1.4", True), ("2.0", "~=1.4", False),
+     ("1.4.5", "~=1.4.2", True), ("3", "!=3.0", False)],
+)  # fmt: skip
+def test_in_range(version, wanted, fits):
+    assert packages.in_range(version, wanted) is fits
+
+
+def test_code_that_is_not_the_frozen_one_fails(monkeypatch, make_scene, tmp_path):
+    run = RunDir(tmp_path)
+    assert frozen_code.gather(make_scene(side=Side.NODE, run=run)) is None  # foreground: nothing was frozen
+    (run.code / "sedd").mkdir(parents=True)
+    verdict = frozen_code.judge(frozen_code.gather(make_scene(side=Side.NODE, run=run)))
+    assert verdict.status is Status.FAIL
+    monkeypatch.setattr(sedd, "__file__", str(run.code / "sedd" / "__init__.py"))
+    assert frozen_code.judge(frozen_code.gather(make_scene(side=Side.NODE, run=run))).status is Status.OK

@@ -1,0 +1,40 @@
+"""A kernel that computes wrong numbers is found out."""
+
+import math
+
+import pytest
+
+import sedd.model.attention
+from sedd.preflight.checks import known_answer as check
+from sedd.preflight.finding import Status
+from sedd.preflight.scene import Side
+
+
+def look(make_scene):
+    return check.judge(check.gather(make_scene(side=Side.NODE)))
+
+
+def test_this_cpu_computes_right(make_scene):
+    verdict = look(make_scene)
+    assert verdict.status is Status.OK
+    assert "padded attention" in verdict.saw
+
+
+@pytest.mark.parametrize("wrong", [lambda x: x * 1.001, lambda x: x / 0], ids=["slightly wrong", "infinite"])
+def test_wrong_attention_fails(monkeypatch, make_scene, wrong):
+    right = sedd.model.attention.attention
+    monkeypatch.setattr(sedd.model.attention, "attention", lambda *inputs: wrong(right(*inputs)))
+    verdict = look(make_scene)
+    assert verdict.status is Status.FAIL
+    assert "attention off by" in verdict.saw
+    assert "matmul" not in verdict.saw
+
+
+@pytest.mark.parametrize(
+    ("dtype", "error", "status"),
+    [("float16", 2e-3, Status.OK), ("float16", 2e-2, Status.FAIL), ("bfloat16", 2e-2, Status.OK),
+     ("float32", 1e-3, Status.FAIL), ("float16", math.nan, Status.FAIL), ("float16", math.inf, Status.FAIL)],
+)  # fmt: skip
+def test_tolerance_follows_the_format(dtype, error, status):
+    facts = check.Facts(device="cuda:0", dtype=dtype, kernel="efficient", errors=(("matmul", error),))
+    assert check.judge(facts).status is status

@@ -1,0 +1,53 @@
+"""What is asked of `sbatch --test-only`, and what a refusal becomes."""
+
+import pytest
+
+from sedd.cluster.command import SlurmUnreachableError
+from sedd.errors import ClusterError
+from sedd.preflight.checks import sbatch_test as check
+from sedd.preflight.finding import Status
+from sedd.spec.resources import ResourcesSpec
+from tests.preflight.slurm_facts import profile
+
+
+def test_script_asks_for_what_spec_and_profile_say():
+    asked = ResourcesSpec.model_validate(
+        {"nodes": 2, "gpus_per_node": 4, "memory": "64GiB", "walltime": "48h"}
+    )
+    site = profile(
+        partition="gpu", account="me", gpu={"type": "v100"}, max_walltime="24h", sbatch={"exclusive": True}
+    )
+    options = {line.removeprefix("#SBATCH ") for line in check.render_script(asked, site).splitlines()[1:-1]}
+    assert options == {
+        "--partition=gpu", "--account=me", "--nodes=2", "--ntasks-per-node=4", "--cpus-per-task=4", "--mem=65536M",
+        "--time=1440", "--gres=gpu:v100:4", "--exclusive",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("refusal", "hint"),
+    [
+        ("Invalid account or account/partition combination specified", "account:"),
+        ("invalid partition specified: nope", "partition:"),
+        ("allocation failure: Requested node configuration is not available", "resources"),
+        ("something new", "ask the site"),
+    ],
+)
+def test_refusal_fails_in_slurms_words_with_a_hint(monkeypatch, make_scene, refusal, hint):
+    def refuse(script, *, timeout_s):
+        raise ClusterError(f"sbatch --test-only: {refusal}")
+
+    monkeypatch.setattr(check, "sbatch_test_only", refuse)
+    verdict = check.judge(check.gather(make_scene(profile=profile())))
+    assert verdict.status is Status.FAIL
+    assert refusal in verdict.saw
+    assert hint in verdict.hint
+
+
+def test_silence_is_no_refusal(monkeypatch, make_scene):
+    def silent(script, *, timeout_s):
+        raise SlurmUnreachableError("sbatch did not answer within 3 s")
+
+    monkeypatch.setattr(check, "sbatch_test_only", silent)
+    with pytest.raises(SlurmUnreachableError):
+        check.gather(make_scene(profile=profile()))

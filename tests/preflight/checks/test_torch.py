@@ -1,0 +1,113 @@
+"""Torch on a node: import, device, architecture, driver, number format, loss scaler."""
+
+import builtins
+import dataclasses
+
+import pytest
+
+from sedd.cluster.profile import LocalProfile
+from sedd.preflight.checks import gpu_memory, loss_scaler, precision, torch_device
+from sedd.preflight.finding import Status
+from sedd.preflight.scene import Side
+from tests.preflight.slurm_facts import profile
+
+GPU = {"resources.gpus_per_node": 1}
+WELL = torch_device.CHECK.passing
+
+
+def test_torch_that_does_not_import_fails_with_its_error(monkeypatch, make_scene):
+    real = builtins.__import__
+
+    def broken(name, *rest, **more):
+        if name == "torch":
+            raise ImportError("libcudart.so.12: cannot open shared object file")
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    facts = torch_device.gather(make_scene(side=Side.NODE))
+    monkeypatch.undo()
+    verdict = torch_device.judge(facts)
+    assert verdict.status is Status.FAIL
+    assert "libcudart.so.12" in verdict.saw
+
+
+def test_cpu_job_on_this_machine_is_well(make_scene):
+    assert torch_device.judge(torch_device.gather(make_scene(side=Side.NODE))).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "words"),
+    [
+        ({"cuda": None, "capability": None}, Status.FAIL, "without CUDA"),
+        ({"capability": None}, Status.FAIL, "sees no GPU"),
+        ({"archs": ("sm_75", "sm_80")}, Status.FAIL, "no kernels for Tesla V100"),
+        ({"driver": "470.82.01"}, Status.FAIL, "470.82.01 is too old"),
+        ({"cuda": "13.0", "driver": "570.124.06"}, Status.FAIL, "too old"),
+        ({"driver": "525.60.13"}, Status.OK, "sm_70"),
+        ({"driver": None}, Status.OK, "sm_70"),
+        ({"cudnn": 91_100}, Status.WARN, "cuDNN"),
+        ({"cudnn": 91_100, "capability": (8, 0)}, Status.OK, "sm_80"),
+    ],
+)
+def test_device(changes, status, words):
+    verdict = torch_device.judge(dataclasses.replace(WELL, **changes))
+    assert verdict.status is status
+    assert words in verdict.saw
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpu", "status", "words"),
+    [
+        ("bf16", "v100", Status.FAIL, "compute capability 7.0"),
+        ("bf16", "a100", Status.OK, "bf16"),
+        ("bf16", None, Status.WARN, "nobody named"),
+        ("auto", "v100", Status.OK, "fp16 with loss scaling"),
+        ("auto", "a100", Status.OK, "auto: bf16"),
+        ("auto", None, Status.OK, "auto"),
+    ],
+)
+def test_precision(make_scene, asked, gpu, status, words):
+    scene = make_scene({**GPU, "training.precision": asked}, profile=profile(gpu={"type": gpu}))
+    verdict = precision.judge(precision.gather(scene))
+    assert verdict.status is status
+    assert words in verdict.saw
+
+
+def test_fp16_on_a_cpu_fails(make_scene):
+    verdict = precision.judge(precision.gather(make_scene({"training.precision": "fp16"})))
+    assert verdict.status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("memory", "residues", "status"),
+    [("32GiB", 32_768, Status.OK), ("16GiB", 131_072, Status.FAIL), (None, 32_768, Status.UNKNOWN)],
+)
+def test_memory_of_the_card(monkeypatch, make_scene, memory, residues, status):
+    monkeypatch.setattr(gpu_memory, "query_driver", lambda: None)
+    spec = {**GPU, "model": {}, "training.residues_per_gpu": residues, "training.residues_per_step": 131_072}
+    facts = gpu_memory.gather(make_scene(spec, profile=profile(gpu={"memory": memory} if memory else {})))
+    verdict = gpu_memory.judge(facts)
+    assert facts.parameters == 23_930_880
+    assert verdict.status is status
+    if status is Status.FAIL:
+        fitting = gpu_memory.judge(gpu_memory.gather(make_scene(
+            {**spec, "training.residues_per_gpu": facts.fitting}, profile=profile(gpu={"memory": memory})
+        )))  # fmt: skip
+        assert fitting.status is Status.OK
+
+
+def test_cpu_job_needs_no_card(make_scene):
+    assert gpu_memory.gather(make_scene(profile=LocalProfile(executor="local"))) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [({}, Status.OK), ({"skipped_overflow": False}, Status.FAIL), ({"scale_after": 65536.0}, Status.FAIL),
+     ({"stepped_after": False}, Status.FAIL)],
+)  # fmt: skip
+def test_loss_scaler(changes, status):
+    assert loss_scaler.judge(dataclasses.replace(loss_scaler.CHECK.passing, **changes)).status is status
+
+
+def test_no_loss_scaler_on_a_cpu(make_scene):
+    assert loss_scaler.gather(make_scene(side=Side.NODE)) is None

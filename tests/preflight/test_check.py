@@ -1,0 +1,57 @@
+"""Claims about every check there is; a new one is covered without an edit here."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sedd.preflight import checks as folder
+from sedd.preflight.check import Check, all_checks, checks_of
+from sedd.preflight.finding import Status
+from sedd.preflight.readme import README, renewed
+from sedd.preflight.scene import Side
+
+CHECKS = list(all_checks().items())
+each_check = pytest.mark.parametrize(
+    "check", [check for _, check in CHECKS], ids=[name for name, _ in CHECKS]
+)
+
+
+def test_every_file_of_the_folder_is_a_check():
+    files = {path.stem for path in Path(folder.__path__[0]).glob("*.py")} - {"__init__"}
+    assert files == set(all_checks())
+
+
+def test_both_sides_have_checks():
+    assert checks_of(Side.LOGIN)
+    assert checks_of(Side.NODE)
+    assert set(checks_of(Side.LOGIN)) | set(checks_of(Side.NODE)) == set(all_checks())
+
+
+@each_check
+def test_passing_sheet_is_ok(check: Check[Any]):
+    verdict = check.judge(check.passing)
+    assert verdict.status is Status.OK
+    assert verdict.saw
+
+
+@each_check
+def test_failing_sheet_says_what_it_saw_and_what_to_do(check: Check[Any]):
+    verdict = check.judge(check.failing)
+    assert verdict.status in (Status.FAIL, Status.WARN)
+    assert verdict.saw
+    assert verdict.hint
+
+
+@each_check
+def test_facts_are_frozen(check: Check[Any]):
+    name = dataclasses.fields(check.passing)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(check.passing, name, None)
+
+
+def test_readme_lists_the_checks():
+    assert README.read_text(encoding="utf-8") == renewed(README.read_text(encoding="utf-8")), (
+        "sedd/preflight/README.md is out of date: python -m sedd.preflight.readme"
+    )

@@ -1,0 +1,59 @@
+"""Memory by formula against peaks that were measured."""
+
+import pytest
+
+from sedd.model.size import parameter_count
+from sedd.preflight.footprint import (
+    activation_bytes,
+    checkpoint_bytes,
+    kept_checkpoints,
+    largest_fit,
+    state_bytes,
+)
+from sedd.spec.experiment import Experiment
+
+GIB = 1 << 30
+
+
+def experiment(hidden=512, blocks=6, heads=8, **training) -> Experiment:
+    training = {"steps": 1000, "residues_per_step": 65_536, "residues_per_gpu": 65_536} | training
+    model = {"hidden": hidden, "blocks": blocks, "heads": heads}
+    return Experiment.model_validate(
+        {"name": "x", "data": {"store": "/"}, "model": model, "training": training}
+    )
+
+
+# Peak GiB of `training_step` with 65,536 residues, torch 2.11, one H100; the CUDA context comes on top.
+@pytest.mark.parametrize(
+    ("spec", "peak_gib"),
+    [
+        ({}, 9.89),
+        ({"activation_checkpointing": True}, 2.90),
+        ({"precision": "fp32"}, 16.61),
+        ({"hidden": 768, "blocks": 8, "heads": 12}, 19.64),
+        ({"hidden": 768, "blocks": 12, "heads": 12}, 28.85),
+        ({"hidden": 768, "blocks": 12, "heads": 12, "activation_checkpointing": True}, 6.38),
+        ({"hidden": 768, "blocks": 12, "heads": 12, "precision": "fp32"}, 48.92),
+    ],
+)
+def test_estimate_is_within_a_tenth_of_the_measured_peak(spec, peak_gib):
+    asked = experiment(**spec)
+    context_gib = 0.75
+    estimate = state_bytes(parameter_count(asked.model)) + activation_bytes(asked, 65_536)
+    assert estimate / GIB - context_gib == pytest.approx(peak_gib, rel=0.1)
+
+
+def test_checkpoint_holds_weights_ema_and_two_moments_in_fp32():
+    assert checkpoint_bytes(23_930_880) == 4 * 4 * 23_930_880
+
+
+def test_checkpoints_on_disk_count_the_one_being_written_and_those_for_ever():
+    assert kept_checkpoints(experiment(checkpoint={"keep": 3})) == 4
+    assert kept_checkpoints(experiment(checkpoint={"keep": 3, "keep_every_steps": 100})) == 14
+
+
+@pytest.mark.parametrize(("memory_gib", "fitting"), [(80, 65_536), (8, 32_768), (3, 8_192), (1, None)])
+def test_largest_fit_divides_the_batch_and_fits(memory_gib, fitting):
+    asked = experiment()
+    found = largest_fit(asked, parameter_count(asked.model), memory_gib * GIB)
+    assert found == fitting

@@ -1,0 +1,104 @@
+"""Events → attempts and what ended them."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from sedd.rundir.attempts import Cause, is_cancelled, parse_attempts
+from sedd.rundir.events import Event
+
+START = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
+Said = tuple[str, dict[str, Any]]
+
+
+def told(*said: Said) -> list[Event]:
+    """Events a minute apart; an attempt_started opens the next attempt."""
+    events, attempt = [], 0
+    for minute, (name, fields) in enumerate(said):
+        attempt += name == "attempt_started"
+        events.append(Event(START + dt.timedelta(minutes=minute), name, attempt, fields))
+    return events
+
+
+SUBMITTED: Said = ("submitted", {"job_id": "7", "executor": "slurm"})
+STARTED: Said = ("attempt_started", {"job_id": "7", "host": "n1", "pid": 42})
+
+
+def saved(step: int) -> Said:
+    return "checkpoint", {"step": step}
+
+
+def failed(cause: str) -> Said:
+    return "failed", {"cause": cause, "error": "ValueError: no"}
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ([], None),
+        ([saved(5)], None),
+        ([("stop_requested", {"step": 5}), saved(5)], None),
+        ([saved(9), ("completed", {"step": 9})], Cause.COMPLETED),
+        ([saved(5), ("requeued", {"cause": "preempted"})], Cause.PREEMPTED),
+        ([saved(5), ("requeued", {"cause": "time_limit"})], Cause.TIME_LIMIT),
+        ([("requeued", {"cause": "moved"})], Cause.MOVED),
+        ([failed("crashed")], Cause.CRASHED),
+        ([failed("node_fault")], Cause.NODE_FAULT),
+        ([failed("node_fault"), ("requeued", {"cause": "node_fault"})], Cause.NODE_FAULT),
+        ([failed("killed"), ("requeued", {"cause": "killed"})], Cause.KILLED),
+        ([failed("crashed"), ("gave_up", {"cause": "crashed"})], Cause.CRASHED),
+        ([("cancelled", {"by": "me"})], Cause.CANCELLED),
+        ([("requeued", {"cause": "something newer"})], Cause.CRASHED),
+        ([("gave_up", {})], Cause.CRASHED),
+    ],
+)
+def test_what_ended_an_attempt(said: list[Said], cause: Cause | None):
+    (attempt,) = parse_attempts(told(SUBMITTED, STARTED, *said))
+    assert attempt.cause == cause
+    assert (attempt.ended is None) == (cause is None)
+
+
+def test_an_attempt_without_a_last_word_was_killed_if_another_followed():
+    first, second = parse_attempts(told(SUBMITTED, STARTED, saved(5), STARTED))
+    assert first.cause is Cause.KILLED
+    assert first.ended is None, "nobody knows when"
+    assert second.cause is None
+
+
+def test_steps_tell_progress():
+    resumed = ("resumed", {"step": 20, "checkpoint": "x"})
+    first, second, third = parse_attempts(
+        told(STARTED, saved(10), saved(20), STARTED, resumed, STARTED, resumed, saved(30))
+    )
+    assert (first.first_step, first.last_step, first.made_progress) == (0, 20, True)
+    assert (second.first_step, second.last_step, second.made_progress) == (20, 20, False)
+    assert (third.first_step, third.last_step, third.made_progress) == (20, 30, True)
+
+
+def test_an_attempt_says_where_it_ran_and_why_it_failed():
+    (attempt,) = parse_attempts(told(SUBMITTED, STARTED, failed("crashed")))
+    assert (attempt.number, attempt.job_id, attempt.host, attempt.pid) == (1, "7", "n1", 42)
+    assert attempt.error == "ValueError: no"
+    assert attempt.started == START + dt.timedelta(minutes=1)
+    assert attempt.ended == START + dt.timedelta(minutes=2)
+
+
+def test_nothing_was_attempted_before_the_first_start():
+    assert parse_attempts([]) == ()
+    assert parse_attempts(told(SUBMITTED, ("preflight", {"ok": True}))) == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "cancelled"),
+    [
+        ([], False),
+        (["submitted"], False),
+        (["submitted", "cancelled"], True),
+        (["submitted", "attempt_started", "cancelled", "requeued"], True),
+        (["submitted", "cancelled", "submitted"], False),
+        (["submitted", "cancelled", "submitted", "cancelled"], True),
+    ],
+)
+def test_the_users_last_word_counts(names: list[str], cancelled: bool):
+    assert is_cancelled(told(*((name, {}) for name in names))) is cancelled

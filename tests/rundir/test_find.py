@@ -1,0 +1,104 @@
+"""From what a user types to a run."""
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from sedd.errors import UsageError
+from sedd.rundir.events import append_event
+from sedd.rundir.find import find_run, list_runs, runs_root
+from sedd.rundir.layout import RunDir, create_run, write_manifest
+
+NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
+OLD, NEW, OTHER = "20261122-100000-aaaa1111", "20261122-110000-aaaa1111", "20261123-100000-bbbb2222"
+
+
+def make(root: Path, name: str, identity: str, *jobs: str) -> RunDir:
+    run = create_run(root, name, identity, "x")
+    write_manifest(run, {"name": name})
+    for job in jobs:
+        append_event(run.events, "submitted", attempt=0, now=NOW, job_id=job)
+    return run
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "my runs"
+    make(root, "protein", OLD, "100", "vm:8776:721863")
+    make(root, "protein", NEW, "101", "205")
+    make(root, "sweep", OTHER, "300_2")
+    create_run(root, "sweep", "20261124-000000-cccc3333", "x")  # never submitted
+    (root / "a file").write_text("x")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("typed", "identity"),
+    [
+        ("protein", NEW),
+        ("sweep", OTHER),
+        (OLD, OLD),
+        (OLD[:12], OLD),
+        ("20261123", OTHER),
+        ("100", OLD),
+        ("vm:8776:721863", OLD),
+        ("205", NEW),
+        ("300_2", OTHER),
+    ],
+)
+def test_a_name_an_id_its_beginning_or_a_job_is_enough(root: Path, typed: str, identity: str):
+    assert find_run(typed, root).id == identity
+
+
+def test_a_folder_is_a_run_wherever_it_lies(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = root / "protein" / OLD
+    assert find_run(str(run), tmp_path / "elsewhere").id == OLD
+    assert find_run(f"{run}/", tmp_path / "elsewhere").id == OLD
+    monkeypatch.chdir(run)
+    assert find_run(".", tmp_path / "elsewhere") == RunDir(run)
+
+
+def test_a_names_folder_as_a_shell_completes_it_is_its_newest_run(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(root.parent)
+    assert find_run("my runs/protein/", root).id == NEW
+
+
+def test_an_ambiguous_beginning_is_refused_with_the_newest(root: Path):
+    with pytest.raises(UsageError, match="'20261122' is the beginning of 2 run ids") as caught:
+        find_run("20261122", root)
+    assert caught.value.hint == f"the newest is {NEW}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [("protien", "did you mean 'protein'?"), ("999", "sedd status --all"), ("xyzzy", "$SEDD_RUNS")],
+)
+def test_what_is_not_found_is_told_with_a_hint(root: Path, typed: str, hint: str):
+    with pytest.raises(UsageError, match=f"no run '{typed}' in") as caught:
+        find_run(typed, root)
+    assert hint in str(caught.value.hint)
+
+
+def test_a_folder_that_was_never_submitted_is_no_run(root: Path):
+    with pytest.raises(UsageError):
+        find_run("20261124-000000-cccc3333", root)
+
+
+def test_runs_are_listed_oldest_first(root: Path):
+    assert [run.id for run in list_runs(root)] == [OLD, NEW, OTHER]
+
+
+def test_without_a_runs_folder_there_are_none(tmp_path: Path):
+    assert list_runs(tmp_path / "nothing") == []
+
+
+def test_runs_live_where_the_environment_says_else_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert runs_root({}) == tmp_path / "runs"
+    assert runs_root({"SEDD_RUNS": ""}) == tmp_path / "runs"
+    assert runs_root({"SEDD_RUNS": "/fast/my runs"}) == Path("/fast/my runs")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert runs_root({"SEDD_RUNS": "~/runs"}) == Path("/home/me/runs")

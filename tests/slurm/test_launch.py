@@ -1,0 +1,272 @@
+"""Runs on a real SLURM: preempted, moved, killed, cancelled; they go on, or stay ended, as DESIGN 5 says."""
+
+import datetime as dt
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sedd.cluster import command
+from sedd.cluster.control import scancel, update_job
+from sedd.cluster.jobs import JobFact
+from sedd.cluster.profile import SlurmProfile
+from sedd.cluster.scontrol import query_job
+from sedd.cluster.states import JobState
+from sedd.launch.cancel import cancel
+from sedd.launch.freeze import code_hash
+from sedd.launch.requeue import requeue
+from sedd.launch.resources import slurm_parameters
+from sedd.launch.submission import submit_slurm
+from sedd.launch.submit import make_runs
+from sedd.launch.tree import wait_until
+from sedd.rundir.attempts import parse_attempts
+from sedd.rundir.events import read_events
+from sedd.rundir.layout import RunDir, read_manifest, write_manifest
+from sedd.spec.experiment import Experiment
+from tests.launch.conftest import (
+    STAND_IN,
+    logs_of,
+    order_for,
+    small_experiment,
+    story,
+    wait_for_event,
+    wait_for_steps,
+)
+from tests.slurm.conftest import DevCluster
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+
+NOW = dt.datetime.now(dt.UTC)
+WHOLE_NODE = {"gpus_per_node": 4, "processes_per_node": 1, "cpus_per_process": 1, "memory": "1GiB"}
+URGENT = ("--partition=urgent", "--gpus-per-node=4", "--time=10", "--mem=1000")
+Start = Callable[..., list[RunDir]]
+
+
+@pytest.fixture
+def start(devcluster: DevCluster, tmp_path: Path) -> Start:
+    """Submit runs whose training process is the stand-in of tests/launch, as one job or array."""
+
+    def submit(
+        *experiments: Experiment, plan: str = "train", partition: str = "requeue", **options: object
+    ) -> list[RunDir]:
+        profile = SlurmProfile.model_validate(
+            {"executor": "slurm", "partition": partition, "gpu": {"type": "v100"}, "sbatch": options}
+        )
+        made = experiments or (small_experiment(resources=WHOLE_NODE),)
+        order = order_for(*made, runs=tmp_path / "my runs", profile=profile)
+        batch = make_runs(order, now=NOW, made=[])
+        code, submitit = batch.folder / "code", batch.folder / "submitit"
+        shutil.copy(STAND_IN, code / "sedd" / "launch" / "worker.py")
+        for run in batch.runs:
+            write_manifest(run, read_manifest(run) | {"code_hash": code_hash(code / "sedd")})
+            (run.path / "plan.txt").write_text(plan)
+        parameters = slurm_parameters(made[0], profile, code=code, submitit=submitit)
+        submit_slurm(batch.runs, parameters, folder=submitit)
+        return list(batch.runs)
+
+    return submit
+
+
+def job_of(run: RunDir) -> str:
+    return str([e for e in read_events(run.events) if e.event == "submitted"][-1].get("job_id"))
+
+
+def slurm_state(run: RunDir) -> JobState | None:
+    job = query_job(job_of(run))
+    return job.state if job else None
+
+
+def wait_for_word(run: RunDir, word: str, *, timeout_s: float = 240.0) -> None:
+    """Wait for the run's word; a wait that SLURM imposes after a requeue is waived, as its owner may."""
+
+    def is_said() -> bool:
+        job = query_job(job_of(run))
+        if job and job.state.is_waiting and job.reason not in ("Resources", "Priority"):
+            update_job(job.job_id, start_now=True)
+        return word in story(run) or any(told.startswith(f"{word}:") for told in story(run))
+
+    assert wait_until(is_said, timeout_s=timeout_s), f"{story(run)}\n{logs_of(run)}"
+
+
+def is_(state: JobState) -> Callable[[JobFact], bool]:
+    return lambda job: job.state is state
+
+
+def preempt(cluster: DevCluster, run: RunDir) -> str:
+    """Take the run's node away for two seconds."""
+    job = query_job(job_of(run))
+    assert job is not None
+    return cluster.submit("sleep 2", f"--nodelist={job.nodes}", *URGENT)
+
+
+def training_pid(run: RunDir, rank: int) -> int:
+    """The process that trains as `rank`, whichever node of this machine it is on."""
+    for entry in Path("/proc").iterdir():
+        try:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            if b"sedd.launch.worker" not in arguments or str(run.path).encode() not in arguments:
+                continue
+            if f"RANK={rank}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                return int(entry.name)
+        except OSError:
+            continue
+    raise AssertionError(f"nobody trains as rank {rank}:\n{logs_of(run)}")
+
+
+def entry_pid(run: RunDir) -> int:
+    return int(wait_for_event(run, "attempt_started", timeout_s=60).get("pid"))
+
+
+def assert_nothing_was_repeated(run: RunDir) -> None:
+    """Each attempt began where the one before had stopped."""
+    attempts = parse_attempts(read_events(run.events))
+    assert [b.first_step for b in attempts[1:]] == [a.last_step for a in attempts[:-1]], story(run)
+
+
+def test_a_run_completes_and_slurm_agrees(devcluster: DevCluster, start: Start) -> None:
+    (run,) = start()
+    wait_for_word(run, "completed")
+    devcluster.wait(job_of(run), is_(JobState.COMPLETED))
+    assert story(run) == ["submitted", "attempt_started", "completed"]
+
+
+@pytest.mark.parametrize("partition", ["requeue", "nograce", "cancel"])
+def test_a_preempted_run_saves_and_goes_on_where_it_was(
+    devcluster: DevCluster, start: Start, partition: str
+) -> None:
+    (run,) = start(plan="endless train", partition=partition)
+    wait_for_steps(run, 10)
+    preempt(devcluster, run)
+    wait_for_word(run, "completed")
+    assert "requeued:preempted" in story(run)
+    assert_nothing_was_repeated(run)
+    assert len({e.get("job_id") for e in read_events(run.events) if e.event == "attempt_started"}) == 1
+
+
+def test_a_preemption_that_sends_the_users_signal_is_survived(devcluster: DevCluster, start: Start) -> None:
+    devcluster.switch("user-signal", "on")
+    try:
+        (run,) = start(plan="endless train")
+        wait_for_steps(run, 10)
+        preempt(devcluster, run)
+        wait_for_word(run, "completed")
+        assert "requeued:preempted" in story(run)
+        assert_nothing_was_repeated(run)
+    finally:
+        devcluster.switch("user-signal", "off")
+
+
+def test_the_time_limit_is_just_another_pause(devcluster: DevCluster, start: Start) -> None:
+    (run,) = start(small_experiment(resources=WHOLE_NODE | {"walltime": "2m"}), plan="endless train")
+    wait_for_word(run, "completed", timeout_s=240)
+    assert "requeued:time_limit" in story(run)
+    assert_nothing_was_repeated(run)
+
+
+def test_a_run_cancelled_by_scancel_is_not_revived(devcluster: DevCluster, start: Start) -> None:
+    (run,) = start(plan="endless")
+    wait_for_steps(run, 10)
+    scancel([job_of(run)])
+    wait_for_word(run, "cancelled")
+    devcluster.wait(job_of(run), is_(JobState.CANCELLED))
+    assert story(run)[:3] == ["submitted", "attempt_started", "stop_requested"]
+
+
+def test_sedd_cancel_ends_runs_in_whatever_state_they_are(devcluster: DevCluster, start: Start) -> None:
+    running = start(plan="endless")[0]
+    wait_for_steps(running, 10)
+    waiting = start(plan="endless", begin="now+1hour")[0]
+    results = cancel([running, waiting], now=NOW)
+    assert all(result.changed for result in results)
+    for run in (running, waiting):
+        devcluster.wait(job_of(run), is_(JobState.CANCELLED))
+        assert "cancelled" in story(run)
+    assert "attempt_started" not in story(waiting)
+    (again,) = requeue([running], now=NOW)
+    assert again.changed
+    assert wait_until(lambda: story(running).count("attempt_started") == 2, timeout_s=60)
+
+
+def test_a_run_is_moved_on_by_its_user(devcluster: DevCluster, start: Start) -> None:
+    (run,) = start(plan="endless train")
+    wait_for_steps(run, 10)
+    requeue([run], now=NOW)
+    wait_for_word(run, "completed")
+    assert "requeued:moved" in story(run)
+    assert_nothing_was_repeated(run)
+
+
+def test_when_the_job_entry_is_killed_the_batch_script_decides(devcluster: DevCluster, start: Start) -> None:
+    (run,) = start(plan="endless train")
+    wait_for_steps(run, 10)
+    os.kill(entry_pid(run), signal.SIGKILL)
+    wait_for_word(run, "completed")
+    assert "requeued:killed" in story(run)
+
+
+def test_when_one_rank_on_another_node_is_killed_the_whole_run_starts_again(
+    devcluster: DevCluster, start: Start
+) -> None:
+    two_by_two = {"nodes": 2, "gpus_per_node": 2, "cpus_per_process": 1, "memory": "1GiB"}
+    (run,) = start(small_experiment(resources=two_by_two), plan="endless train")
+    wait_for_steps(run, 10)
+    assert wait_until(lambda: (run.path / "progress-3.txt").exists(), timeout_s=30)
+    os.kill(training_pid(run, rank=3), signal.SIGKILL)
+    wait_for_word(run, "completed")
+    assert "requeued:killed" in story(run)
+    failures = {(e.get("cause"), e.get("rank")) for e in read_events(run.events) if e.event == "failed"}
+    assert ("killed", 3) in failures
+    ranks = {path.stem.rpartition("_")[2] for path in run.logs.iterdir()}
+    assert ranks == {"0", "1", "2", "3"}
+
+
+def test_where_slurm_refuses_a_requeue_a_new_job_takes_the_run_over_once(
+    devcluster: DevCluster, start: Start
+) -> None:
+    (run,) = start(plan="endless train")
+    wait_for_steps(run, 10)
+    first = job_of(run)
+    command.run(["scontrol", "update", f"JobId={first}", "Requeue=0"])
+    preempt(devcluster, run)
+    wait_for_word(run, "completed")
+    submitted = [e for e in read_events(run.events) if e.event == "submitted"]
+    assert [e.get("continues") for e in submitted] == [None, first]
+    assert_nothing_was_repeated(run)
+
+
+def test_a_node_fault_sends_the_run_to_another_node(devcluster: DevCluster, start: Start) -> None:
+    (run,) = start(plan="fault@5 train")
+    wait_for_word(run, "completed")
+    hosts = [e.get("host") for e in read_events(run.events) if e.event == "attempt_started"]
+    assert len(hosts) == 2
+    assert hosts[0] != hosts[1], logs_of(run)
+
+
+def test_a_run_that_gave_up_has_failed_for_slurm_and_can_be_revived(
+    devcluster: DevCluster, start: Start
+) -> None:
+    (run,) = start(small_experiment(resources=WHOLE_NODE, retry={"crashes": 0}), plan="crash@5 train")
+    wait_for_word(run, "gave_up")
+    first = job_of(run)
+    devcluster.wait(first, is_(JobState.FAILED))
+    requeue([run], now=NOW)
+    wait_for_word(run, "completed")
+    assert job_of(run) != first
+    assert_nothing_was_repeated(run)
+
+
+def test_one_preempted_task_of_an_array_leaves_its_siblings_alone(
+    devcluster: DevCluster, start: Start
+) -> None:
+    runs = start(*(small_experiment(seed=n, resources=WHOLE_NODE) for n in range(3)), plan="long")
+    for run in runs:
+        wait_for_steps(run, 10)
+    preempt(devcluster, runs[0])
+    for run in runs:
+        wait_for_word(run, "completed")
+    assert {job_of(run).rpartition("_")[2] for run in runs} == {"0", "1", "2"}
+    assert [story(run).count("attempt_started") for run in runs] == [2, 1, 1]
+    assert_nothing_was_repeated(runs[0])

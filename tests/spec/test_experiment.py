@@ -1,0 +1,181 @@
+"""The experiment as a whole: its identity, its fields, its schema."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+import sedd
+from sedd.complaints import inner_models
+from sedd.spec.experiment import Experiment
+from sedd.spec.load import ExperimentFile
+
+LEAST: dict[str, Any] = {"name": "a", "data": {"store": "/s"}, "training": {"steps": 10}}
+
+CHANGES: dict[str, Any] = {
+    "name": "b",
+    "seed": 1,
+    "data.store": "/t",
+    "data.max_length": 100,
+    "model.hidden": 1024,
+    "model.cond": 8,
+    "model.blocks": 2,
+    "model.heads": 4,
+    "model.dropout": 0.2,
+    "diffusion.graph": "uniform",
+    "diffusion.noise": {"kind": "geometric"},
+    "diffusion.noise.epsilon": 0.5,
+    "diffusion.parameterization": "subs",
+    "diffusion.curriculum": {"kind": "sigma_scale", "preschool_steps": 1},
+    "training.steps": 11,
+    "training.residues_per_step": 65536,
+    "training.residues_per_gpu": 65536,
+    "training.learning_rate": 1.0,
+    "training.warmup_steps": 1,
+    "training.schedule": "constant",
+    "training.weight_decay": 0.5,
+    "training.beta1": 0.5,
+    "training.beta2": 0.5,
+    "training.clip_norm": 0.5,
+    "training.ema_decay": 0.5,
+    "training.precision": "fp32",
+    "training.compile": True,
+    "training.activation_checkpointing": True,
+    "training.max_bad_steps": 1,
+    "training.log_every_steps": 1,
+    "training.validation.every_steps": 1,
+    "training.validation.residues": 1,
+    "training.checkpoint.every_steps": 1,
+    "training.checkpoint.keep": 1,
+    "training.checkpoint.keep_every_steps": 1,
+    "resources.nodes": 2,
+    "resources.gpus_per_node": 2,
+    "resources.processes_per_node": 2,
+    "resources.cpus_per_process": 2,
+    "resources.memory": "1GiB",
+    "resources.walltime": "1h",
+    "retry.crashes": 2,
+    "retry.node_faults": 2,
+    "retry.without_progress": 2,
+    "tracking.wandb": "online",
+    "tracking.project": "p",
+    "tracking.entity": "e",
+    "tracking.tags": ["t"],
+}
+"""Each field of an experiment, and a value that is not its default."""
+
+
+def changed(dotted: str, value: Any) -> Experiment:
+    data: dict[str, Any] = Experiment.model_validate(LEAST).model_dump(mode="json")
+    section = data
+    *path, last = dotted.split(".")
+    for part in path:
+        section = section[part]
+    section[last] = value
+    return Experiment.model_validate(data)
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted names of the fields that hold no section; for a union of kinds, the union and its default's fields."""
+    for name, field in model.model_fields.items():
+        inner = list(inner_models(field.annotation))
+        if len(inner) != 1:
+            yield prefix + name
+        if inner and field.default is not None:
+            yield from (f for f in leaves(inner[0], f"{prefix}{name}.") if not f.endswith(".kind"))
+
+
+def test_the_table_of_changes_is_complete():
+    assert set(CHANGES) == set(leaves(Experiment))
+
+
+@pytest.mark.parametrize("dotted", CHANGES)
+def test_the_hash_changes_with_each_field(dotted: str):
+    assert changed(dotted, CHANGES[dotted]).hash() != Experiment.model_validate(LEAST).hash()
+
+
+def test_the_hash_is_the_same_for_the_same_experiment_however_written():
+    reordered = dict(reversed(LEAST.items())) | {
+        "seed": 0,
+        "resources": {"walltime": "1d", "memory": "32768MiB"},
+    }
+    assert Experiment.model_validate(reordered).hash() == Experiment.model_validate(LEAST).hash()
+
+
+def test_an_experiment_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        Experiment.model_validate(LEAST).seed = 3  # type: ignore[misc] # the point of the test
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../a", "a/b", ".a", "-a", "a" * 65, "ä"])
+def test_names_that_no_folder_should_have_are_refused(name: str):
+    with pytest.raises(ValidationError, match="name"):
+        changed("name", name)
+
+
+@pytest.mark.parametrize(
+    ("resources", "ranks"),
+    [
+        ({"gpus_per_node": 4, "nodes": 2}, 8),
+        ({"gpus_per_node": 0}, 1),
+        ({"gpus_per_node": 0, "processes_per_node": 2, "nodes": 2}, 4),
+        ({}, 1),
+    ],
+)
+def test_ranks(resources: dict[str, int], ranks: int):
+    data = LEAST | {"resources": resources, "training": {"steps": 1, "residues_per_gpu": 16384}}
+    assert Experiment.model_validate(data).resources.ranks == ranks
+
+
+def all_models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for inner in inner_models(field.annotation):
+            yield from all_models(inner)
+
+
+def test_every_field_has_a_docstring():
+    bare = [
+        f"{m.__name__}.{n}"
+        for m in all_models(ExperimentFile)
+        for n, f in m.model_fields.items()
+        if not f.description
+    ]
+    assert bare == []
+
+
+def attributes_read(folder: Path) -> set[str]:
+    """Every `x.name` that is read in the package outside the spec room."""
+    read: set[str] = set()
+    for path in folder.rglob("*.py"):
+        if "spec" not in path.relative_to(folder).parts:
+            read |= {n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)}
+    return read
+
+
+def spec_interface() -> dict[str, set[str]]:
+    """Fields that the spec room itself turns into something: property or method name to the fields it reads."""
+    made: dict[str, set[str]] = {}
+    for model in all_models(Experiment):
+        source = ast.parse(Path(str(__import__(model.__module__, fromlist=["x"]).__file__)).read_text())
+        for each in ast.walk(source):
+            if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
+                made[each.name] = {n.attr for n in ast.walk(each) if isinstance(n, ast.Attribute)}
+    return made
+
+
+def test_every_spec_field_is_read_somewhere():
+    read = attributes_read(Path(sedd.__path__[0]))
+    for name, fields in spec_interface().items():
+        read |= fields if name in read else set()
+    unread = [d for d in leaves(Experiment) if d.rsplit(".", 1)[-1] not in read]
+    assert unread == [], "a field that nothing reads promises what no run does"
+
+
+def test_all_kinds_of_a_union_have_one_name_each():
+    for model in all_models(Experiment):
+        if "kind" in model.model_fields:
+            assert get_args(model.model_fields["kind"].annotation) == (model.model_fields["kind"].default,)

@@ -1,0 +1,233 @@
+"""The doors between the rooms of sedd/, and what an import may cost."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sedd
+
+PACKAGE = Path(sedd.__path__[0])
+
+BASE = {"errors", "units", "yaml", "complaints"}
+PURE = {"diffusion"}
+DOORS: dict[str, set[str]] = {
+    "errors": set(),
+    "units": set(),
+    "complaints": {"errors"},
+    "yaml": {"errors", "units", "complaints"},
+    "spec": BASE,
+    "rundir": {"errors"},
+    "diffusion": set(),
+    "model": {"spec"},
+    "data": {"spec", "errors", "units"},
+    "training": {"diffusion", "model", "data", "spec", "rundir", *BASE},
+    "cluster": BASE,
+    "launch": {"spec", "cluster", "rundir", *BASE},
+    "preflight": {"spec", "cluster", "rundir", "data", *BASE},
+    "monitor": {"cluster", "rundir", *BASE},
+    "cli": {"*"},
+    "__main__": {"cli"},
+}
+"""Room → rooms that it may import: the table of the design."""
+
+INSIDE_FUNCTIONS: dict[str, set[str]] = {
+    "launch": {"training", "preflight"},
+}
+"""Rooms that may be imported inside functions (or for types) only: the job's own steps, on the compute node."""
+
+SINGLE_FILES: set[tuple[str, str, bool]] = {
+    ("preflight", "sedd.model.size", False),  # the parameter count in closed form, without torch
+    ("preflight", "sedd.model.attention", True),  # the kernel that a node must compute rightly
+    ("preflight", "sedd.model.transformer", True),  # the step that must fit a card's memory
+    ("preflight", "sedd.model.transformer", True),  # the network whose real step a node must hold
+}
+"""One file behind an otherwise closed door, and whether it may be imported inside functions only."""
+
+
+def modules() -> list[str]:
+    files = PACKAGE.rglob("*.py")
+    dotted = (".".join(("sedd", *path.relative_to(PACKAGE).with_suffix("").parts)) for path in files)
+    return sorted(name.removesuffix(".__init__") for name in dotted)
+
+
+def source(module: str) -> ast.Module:
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(tree: ast.AST, *, inside: bool = False) -> Iterator[tuple[str, bool]]:
+    """Every imported module of ours, and whether the import waits inside a function."""
+    for node in ast.iter_child_nodes(tree):
+        within = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or is_for_types(node)
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise AssertionError(f"relative import in line {node.lineno}")
+            yield from (
+                (
+                    f"{node.module}.{alias.name}"
+                    if f"{node.module}.{alias.name}" in ALL
+                    else str(node.module),
+                    inside,
+                )
+                for alias in node.names
+            )
+        else:
+            yield from imports(node, inside=within)
+
+
+def is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+ALL = set(modules())
+
+
+def trespasses(module: str) -> list[str]:
+    """Imports of other rooms for which this room has no door."""
+    own, wrong = room(module), []
+    for imported, inside in imports(source(module)):
+        target = room(imported)
+        if not imported.startswith("sedd.") or target == own:
+            continue
+        allowed = DOORS.get(own, set()) | (INSIDE_FUNCTIONS.get(own, set()) if inside else set())
+        if (
+            target not in allowed
+            and "*" not in allowed
+            and not {(own, imported, False), (own, imported, inside)} & SINGLE_FILES
+        ):
+            wrong.append(f"{module} imports {imported}{' inside a function' if inside else ''}")
+    return wrong
+
+
+def test_every_room_is_in_the_table():
+    assert {room(module) for module in modules()} - {""} == set(DOORS)
+
+
+@pytest.mark.parametrize("module", modules())
+def test_rooms_talk_only_through_their_doors(module: str):
+    assert trespasses(module) == []
+
+
+@pytest.mark.parametrize("module", modules())
+def test_private_names_stay_in_their_file(module: str):
+    names = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(source(module))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("sedd")
+        for alias in node.names
+        if alias.name.startswith("_")
+    ]
+    assert names == []
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda p: p.parent.name)
+def test_an_init_file_holds_at_most_a_docstring(path: Path):
+    body = ast.parse(path.read_text()).body
+    assert all(isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant) for n in body)
+    assert len(body) <= 1
+
+
+def test_only_the_launch_room_knows_submitit():
+    users = {
+        room(m) for m in modules() if any(name.split(".")[0] == "submitit" for name, _ in imports(source(m)))
+    }
+    assert users == {"launch"}
+
+
+def test_only_the_cluster_room_names_slurms_commands():
+    commands = {"sbatch", "squeue", "scontrol", "sacct", "scancel", "sinfo", "srun"}
+    users = {
+        m
+        for m in modules()
+        if room(m) != "cluster"
+        for node in ast.walk(source(m))
+        if isinstance(node, ast.List) and node.elts
+        if isinstance(node.elts[0], ast.Constant) and node.elts[0].value in commands
+    }
+    assert users == set()
+
+
+PROBE = """
+import json, logging, os, signal, sys
+state = lambda: {
+    "environment": dict(os.environ),
+    "handlers": [str(signal.getsignal(s)) for s in signal.valid_signals()],
+    "logging": [str(h) for h in logging.getLogger().handlers] + [logging.getLogger().level],
+    "folder": os.getcwd(),
+    "files": sorted(os.listdir(".")),
+}
+before = state()
+__import__(sys.argv[1])
+after = state()
+print(json.dumps({
+    "changed": [key for key in before if before[key] != after[key]],
+    "loaded": sorted({name.split(".")[0] for name in sys.modules}),
+}))
+"""
+
+
+def look(module: str, folder: Path, *, first: str = "") -> dict[str, list[str]]:
+    """What importing a module in a fresh interpreter changes and loads."""
+    environment = {**os.environ, "PYTHONPATH": f"{PACKAGE.parent}{os.pathsep}{folder}"}
+    done = subprocess.run(
+        [sys.executable, "-c", first + PROBE, module],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "importing says nothing"
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+LIGHT = ["submit", "status", "logs", "cancel", "requeue", "preflight"]
+NEVER_ON_A_LOGIN_NODE = {"torch", "wandb", "pynvml", "einops", "jaxtyping"}
+
+
+@pytest.mark.parametrize("command", LIGHT)
+def test_a_login_node_command_imports_neither_torch_nor_wandb(command: str, tmp_path: Path):
+    loaded = set(look(f"sedd.cli.{command}", tmp_path)["loaded"])
+    assert loaded & NEVER_ON_A_LOGIN_NODE == set()
+
+
+@pytest.mark.parametrize("module", ["sedd.cli.status", "sedd.cli.main", "sedd.cli.logs"])
+def test_what_is_called_often_imports_next_to_nothing(module: str, tmp_path: Path):
+    assert set(look(module, tmp_path)["loaded"]) & {"pydantic", "numpy", "submitit", "yaml"} == set()
+
+
+TORCH_FREE = ["spec", "rundir", "cluster", "monitor", "preflight", "launch"]
+
+
+def test_whole_rooms_are_free_of_torch(tmp_path: Path):
+    program = "\n".join(f"import {m}" for m in modules() if room(m) in TORCH_FREE)
+    (tmp_path / "all_of_them.py").write_text(program)
+    assert set(look("all_of_them", tmp_path)["loaded"]) & {"torch", "wandb"} == set()
+
+
+def test_importing_does_nothing(tmp_path: Path):
+    """Every module at once, after the libraries that have habits of their own."""
+    libraries = "import torch, submitit, wandb, einops, jaxtyping, pydantic, typer, rich, numpy\n"
+    (tmp_path / "libraries.py").write_text(libraries)
+    (tmp_path / "everything.py").write_text(
+        "\n".join(f"import {m}" for m in modules() if m != "sedd.__main__")
+    )
+    before = "import sys; sys.dont_write_bytecode = True; import libraries\n"
+    assert look("everything", tmp_path, first=before)["changed"] == []
+
+
+def test_the_doors_are_really_looked_at(monkeypatch: pytest.MonkeyPatch):
+    """A door that is closed makes the test above fail."""
+    monkeypatch.setitem(DOORS, "monitor", set())
+    assert any(trespasses(module) for module in modules() if room(module) == "monitor")

@@ -1,0 +1,318 @@
+"""Strict YAML: traps, places, suggestions."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from sedd.errors import SpecError
+from sedd.yaml import (
+    Document,
+    StrictModel,
+    dump_document,
+    load_document,
+    parse_document,
+    parse_override,
+    validate,
+)
+
+
+class Steep(StrictModel):
+    kind: Literal["steep"] = "steep"
+    slope: float = 1.0
+
+
+class Flat(StrictModel):
+    kind: Literal["flat"] = "flat"
+    height: float = 0.0
+
+
+class Inner(StrictModel):
+    rate: float = Field(default=1.0, gt=0)
+    count: int = 1
+    quick: bool = False
+    mode: Literal["fast", "slow"] = "fast"
+    tags: tuple[str, ...] = ()
+
+
+class Outer(StrictModel):
+    name: str
+    inner: Inner = Inner()
+    hill: Annotated[Steep | Flat, Field(discriminator="kind")] = Steep()
+
+
+def read(text: str) -> Outer:
+    return validate(Outer, parse_document(text, name="f.yaml"))
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        read(text)
+    return caught.value.message.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("rate: 3e-4", "write 3.0e-4"),
+        ("rate: 1E5", "write 1.0e+5"),
+        ("rate: 1.5e5", "write 1.5e+5"),
+        ("count: 24:00:00", "write a duration like 24h"),
+        ("count: 1:30", "base-60"),
+        ("count: 010", "write 10"),
+        ("count: 000", "write 0"),
+        ("quick: on", "write true or false"),
+        ("quick: Off", "write true or false"),
+        ("mode: no", "write true or false"),
+        ("mode: YES", "quote it"),
+        ("mode: y", "quote it"),
+    ],
+)
+def test_every_trap_names_its_line_its_field_and_what_to_write(line: str, advice: str):
+    (problem,) = problems(f"name: a\ninner:\n  {line}\n")
+    field, seen = line.split(": ")
+    assert problem.startswith(f"f.yaml:3: inner.{field}: {seen} ")
+    assert advice in problem
+
+
+@pytest.mark.parametrize("item", ["3e-4", "on", "010", "1:30"])
+def test_traps_are_caught_inside_lists(item: str):
+    (problem,) = problems(f"name: a\ninner:\n  tags:\n  - fine\n  - {item}\n")
+    assert problem.startswith(f"f.yaml:5: inner.tags.1: {item} is ")
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize("text", ["3e-4", "24:00:00", "010", "on", "no"])
+def test_quotes_make_a_trap_plain_text(text: str, quote: str):
+    assert read(f"name: {quote}{text}{quote}\n").name == text
+
+
+@pytest.mark.parametrize("number", ["3.0e-4", "0.0003", "3.e-4", "+3.0e-4"])
+def test_numbers_that_every_yaml_reads_alike_pass(number: str):
+    assert read(f"name: a\ninner: {{rate: {number}}}\n").inner.rate == 3e-4
+
+
+def test_all_problems_of_a_file_are_told_at_once():
+    told = problems("nam: a\ninner:\n  rate: fast\n  mode: fas\n  rat: 1\n  count: 1.5\nhill: {kind: flt}\n")
+    assert {line.split(": ")[0] for line in told} == {"f.yaml", *(f"f.yaml:{n}" for n in (1, 3, 4, 5, 6, 7))}
+
+
+def test_all_traps_and_repeats_of_a_file_are_told_at_once():
+    told = problems("name: on\nname: b\ninner: {rate: 3e-4, count: 010, count: 2}\n")
+    assert len(told) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("name: a\nname: b\n", "f.yaml:2: 'name' is given twice"),
+        ("name: a\ninner: {count: 1}\ninner: {rate: 2.0}\n", "f.yaml:3: 'inner' is given twice"),
+        ("name: a\ninner:\n  count: 1\n  rate: 2.0\n  count: 3\n", "f.yaml:5: 'count' is given twice"),
+    ],
+)
+def test_a_repeated_key_is_refused_at_its_second_place(text: str, problem: str):
+    assert problems(text) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("name: a\ninner: {cuont: 1}\n", "f.yaml:2: unknown field 'inner.cuont' (did you mean 'count'?)"),
+        ("name: a\ncount: 1\n", "f.yaml:2: unknown field 'count' (did you mean 'inner.count'?)"),
+        (
+            "name: a\ninner: {slope: 1}\n",
+            "f.yaml:2: unknown field 'inner.slope' (did you mean 'hill.slope'?)",
+        ),
+        ("name: a\nslopes: 1\n", "f.yaml:2: unknown field 'slopes' (did you mean 'hill.slope'?)"),
+        (
+            "name: a\nhill: {kind: flat, hight: 1}\n",
+            "f.yaml:2: unknown field 'hill.hight' (did you mean 'height'?)",
+        ),
+        (
+            "name: a\nhill: {kind: flat, slope: 1}\n",
+            "f.yaml:2: unknown field 'hill.slope' (only kind steep has it)",
+        ),
+        ("name: a\nxyzzy: 1\n", "f.yaml:2: unknown field 'xyzzy'"),
+        (
+            "name: a\ninner: {mode: slwo}\n",
+            "f.yaml:2: inner.mode is 'slwo'; it must be 'fast' or 'slow' (did you mean 'slow'?)",
+        ),
+        (
+            "name: a\nhill: {kind: step}\n",
+            "f.yaml:2: hill.kind is 'step'; it must be one of 'steep', 'flat' (did you mean 'steep'?)",
+        ),
+        ("name: a\nhill: {slope: 1}\n", "f.yaml:2: 'hill.kind' is missing"),
+        ("inner: {}\n", "f.yaml: 'name' is missing"),
+    ],
+)
+def test_a_mistake_is_named_with_what_was_probably_meant(text: str, problem: str):
+    assert problems(text) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("inner:", "inner is empty; it must be a section: 'key: value' lines"),
+        ("inner: 5", "inner is 5; it must be a section: 'key: value' lines"),
+        ("inner: [1]", "inner is [1]; it must be a section: 'key: value' lines"),
+        ("hill: flat", "hill is 'flat'; it must be a section: 'key: value' lines"),
+        ("inner: {count: }", "inner.count is empty; it must be a whole number"),
+        ("inner: {count: 1.5}", "inner.count is 1.5; it must be a whole number"),
+        ("inner: {rate: fast}", "inner.rate is 'fast'; it must be a number"),
+        ("inner: {rate: 0}", "inner.rate is 0; it must be greater than 0"),
+        ("inner: {rate: .nan}", "inner.rate is nan; it must be a finite number"),
+        ("inner: {quick: maybe}", "inner.quick is 'maybe'; it must be true or false"),
+        ("inner: {tags: a}", "inner.tags is 'a'; it must be a list: [a, b]"),
+        ("inner: {tags: [2020-01-01]}", "inner.tags.0 is 2020-01-01; it must be text: put it in quotes"),
+    ],
+)
+def test_a_wrong_value_is_told_in_words_of_the_file(line: str, said: str):
+    assert problems(f"name: a\n{line}\n") == [f"f.yaml:2: {said}"]
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "- a\n- b\n", "just words\n", "---\n"])
+def test_a_file_that_is_no_mapping_says_what_was_expected(text: str):
+    (problem,) = problems(text)
+    assert problem.startswith("f.yaml: ")
+    assert "'key: value' lines" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: a\n\tinner: 1\n", 2),
+        ("name: [a\n", 2),
+        ("name: a\n---\nname: b\n", 2),
+        ("name: 'a\n", 2),
+        ("a: *b\n", 1),
+    ],
+)
+def test_broken_yaml_is_told_with_its_line(text: str, line: int):
+    (problem,) = problems(text)
+    assert problem.startswith(f"f.yaml:{line}: not valid YAML: ")
+
+
+def test_a_tag_of_another_program_is_refused():
+    (problem,) = problems("name: !!python/object/apply:os.getcwd []\n")
+    assert "f.yaml:1" in problem
+
+
+def test_anchors_aliases_and_merges_are_followed_however_deep():
+    text = "name: &n a\ninner: &i {rate: 2.0, tags: [&t x, *t, *n]}\n"
+    document = parse_document(text + "other: {<<: *i, count: 3}\nthird: {<<: [{rate: 5.0}, *i]}\n", name="f")
+    assert document.data["inner"]["tags"] == ["x", "x", "a"]
+    assert document.data["other"] == {"rate": 2.0, "tags": ["x", "x", "a"], "count": 3}
+    assert document.data["third"]["rate"] == 5.0, "the first of several merged sections wins"
+    assert document.where(("other", "count")) == "f:3"
+    assert document.where(("other", "rate")) == "f:2", "a merged value stands where it was written"
+
+
+def test_a_sections_own_value_wins_over_a_merged_one():
+    assert read("name: a\ninner: {count: 3, <<: {count: 2, rate: 2.0}}\n").inner == Inner(count=3, rate=2.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a {b: *a}\n",
+        "a: &a [*a]\n",
+        "a: &a {<<: &b {<<: *a}}\nc: {<<: *b}\n",
+        "a: {<<: 3}\n",
+        "? [a]\n: 1\n",
+    ],
+)
+def test_knots_are_told_not_followed(text: str):
+    assert all(line.startswith("f.yaml:1: ") for line in problems(text))
+
+
+def test_what_is_nested_too_deeply_is_one_line():
+    assert problems("a: " + "[" * 3000) == ["f.yaml: nested too deeply"]
+
+
+@pytest.mark.parametrize("content", [b"\x80\x00\xff\xfe", "name: a\n".encode("utf-16")])
+def test_a_binary_file_is_told_so(tmp_path: Path, content: bytes):
+    path = tmp_path / "f.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SpecError, match="not a text file"):
+        load_document(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xef\xbb\xbfname: a\ninner: {count: 2}\n", b"name: a\r\ninner: {count: 2}\r\n"]
+)
+def test_files_of_other_systems_are_read(tmp_path: Path, content: bytes):
+    path = tmp_path / "f.yaml"
+    path.write_bytes(content)
+    assert validate(Outer, load_document(path)) == Outer(name="a", inner=Inner(count=2))
+
+
+def test_a_missing_file_suggests_its_neighbour(tmp_path: Path):
+    (tmp_path / "quickstart.yaml").write_text("name: a\n")
+    with pytest.raises(SpecError, match="no such file") as caught:
+        load_document(tmp_path / "quikstart.yaml")
+    assert caught.value.hint == f"did you mean '{tmp_path / 'quickstart.yaml'}'?"
+
+
+def test_a_folder_or_unreadable_path_gives_one_line_and_no_foolish_hint(tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "file" / "x", "Not a directory")):
+        with pytest.raises(SpecError) as caught:
+            load_document(path)
+        assert caught.value.message == f"{path}: cannot be read: {reason}"
+        assert caught.value.hint is None
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("a.b=3e-4", ("a", "b"), 3e-4),
+        ("a.b= 3e-4 ", ("a", "b"), 3e-4),
+        ("a=5", ("a",), 5),
+        ("a=true", ("a",), True),
+        ("a=word", ("a",), "word"),
+        ("a='5'", ("a",), "5"),
+        ("a=x=y", ("a",), "x=y"),
+        ("a=[1, 2.5]", ("a",), [1, 2.5]),
+        ("a={kind: x}", ("a",), {"kind": "x"}),
+        ("a=", ("a",), None),
+        ("a=null", ("a",), None),
+        ("a=24h", ("a",), "24h"),
+        ("a=/some/path with space", ("a",), "/some/path with space"),
+    ],
+)
+def test_an_override_is_a_dotted_key_and_a_yaml_value(text: str, key: tuple[str, ...], value: object):
+    assert parse_override(text) == (key, value)
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "=3", ".a=3", "a.=3", "", "a=[", "a=010", "a=on", "a=1:30:00", "a=&x [*x]"]
+)
+def test_an_override_that_cannot_be_read_is_shown_back(text: str):
+    with pytest.raises(SpecError) as caught:
+        parse_override(text)
+    assert caught.value.message.startswith(f"--set {text}: ")
+
+
+def test_a_key_that_the_file_lacks_stands_where_its_section_does():
+    document = Document("f", {}, {("a",): 1, ("a", "b"): 2}, {("c", "d"): "--set c.d=1"})
+    assert document.where(("a", "b", "x")) == "f:2"
+    assert document.where(("c", "d", "e")) == "--set c.d=1"
+    assert document.where(("c",)) == "--set c.d=1", "a section that only an override made"
+    assert document.where(("z",)) == "f"
+    assert document.where(()) == "f"
+
+
+PLAIN = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "))
+SCALARS = PLAIN | st.booleans() | st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3)))
+@example("3e-4")
+@example("089")
+@example("24:00:00")
+@example("y")
+def test_what_is_dumped_is_read_back_equal(value: object):
+    assert parse_document(dump_document({"value": value}), name="f").data == {"value": value}

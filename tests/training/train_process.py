@@ -1,0 +1,41 @@
+"""Run as a script by the tests: train a run folder, and end at an exact step by SIGKILL or by a stop request."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from sedd.rundir.layout import RunDir
+from sedd.training.distributed import Ranks
+from sedd.training.run import Outcome, train
+from sedd.training.stop import StopFlag
+
+
+class EndsAtStep(StopFlag):
+    """Asked once before every step, it counts, and does what it was told when its step has come."""
+
+    def __init__(self, end: str, first_step: int) -> None:
+        super().__init__()
+        self._how, _, step = end.partition(":")
+        self._step = int(step or -1)
+        self._seen = first_step
+
+    def __bool__(self) -> bool:
+        due = self._how != "never" and self._seen >= self._step
+        self._seen += 1
+        if due and self._how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if due:
+            self.signal = signal.SIGTERM
+        return due
+
+
+def newest_step(run: RunDir) -> int:
+    return max((int(p.stem.removeprefix("step-")) for p in run.checkpoints.glob("step-*.json")), default=0)
+
+
+if __name__ == "__main__":
+    folder = RunDir(Path(sys.argv[1]))
+    stop = EndsAtStep(sys.argv[3], newest_step(folder))
+    outcome = train(folder, attempt=int(sys.argv[2]), ranks=Ranks.from_environment(os.environ), stop=stop)
+    sys.exit(0 if outcome is Outcome.COMPLETED else 75)
