@@ -1,5 +1,6 @@
 """Runs on a real SLURM: preempted, moved, killed, cancelled; they go on, or stay ended, as DESIGN 5 says."""
 
+import contextlib
 import datetime as dt
 import os
 import shutil
@@ -15,6 +16,7 @@ from sedd.cluster.jobs import JobFact
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.scontrol import query_job
 from sedd.cluster.states import JobState
+from sedd.errors import ClusterError
 from sedd.launch.cancel import cancel
 from sedd.launch.freeze import code_hash
 from sedd.launch.requeue import requeue
@@ -85,7 +87,8 @@ def wait_for_word(run: RunDir, word: str, *, timeout_s: float = 240.0) -> None:
     def is_said() -> bool:
         job = query_job(job_of(run))
         if job and job.state.is_waiting and job.reason not in ("Resources", "Priority"):
-            update_job(job.job_id, start_now=True)
+            with contextlib.suppress(ClusterError):  # it may have begun since we looked
+                update_job(job.job_id, start_now=True)
         return word in story(run) or any(told.startswith(f"{word}:") for told in story(run))
 
     assert wait_until(is_said, timeout_s=timeout_s), f"{story(run)}\n{logs_of(run)}"
