@@ -50,6 +50,8 @@ class Document:
     lines: Mapping[Key, int]
     said: Mapping[Key, str] = field(default_factory=dict)
     """Where the keys that do not come from the file were given, such as `--set seed=1`."""
+    problems: tuple[Problem, ...] = ()
+    """Traps and repeated keys; `validate` tells them with its own."""
 
     def where(self, key: Key) -> str:
         """`file:line` of a key, or of the nearest enclosing key that is given; or how else it was given."""
@@ -68,7 +70,7 @@ def load_document(path: Path) -> Document:
     """Read a YAML mapping.
 
     Raises:
-        SpecError: no such file, not YAML, not a mapping, a repeated key, or a YAML trap.
+        SpecError: no such file, not YAML, or not a mapping. Traps and repeated keys: `validate` raises.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -93,8 +95,7 @@ def parse_document(text: str, *, name: str) -> Document:
         )
     reader = _Reader(name)
     data = reader.read(root, ())
-    raise_problems(reader.problems)
-    return Document(name=name, data=data, lines=reader.lines)
+    return Document(name=name, data=data, lines=reader.lines, problems=tuple(reader.problems))
 
 
 def dump_document(data: Mapping[str, Any]) -> str:
@@ -129,10 +130,14 @@ Model = TypeVar("Model", bound=BaseModel)
 def validate(model: type[Model], document: Document) -> Model:
     """Build `model` from a document. Raises: SpecError with every problem, each with line and suggestion."""
     try:
-        return model.model_validate(document.data)
+        built = model.model_validate(document.data)
     except ValidationError as e:
-        raise_problems(parse_problem(error, model, document.data, document.where) for error in e.errors())
+        own = [error for error in e.errors() if not isinstance(error.get("input"), _Unreadable)]
+        told = [parse_problem(error, model, document.data, document.where) for error in own]
+        raise_problems([*document.problems, *told])
         raise AssertionError("a ValidationError without errors") from e
+    raise_problems(document.problems)
+    return built
 
 
 def _compose(text: str, name: str) -> yaml.Node | None:
@@ -179,6 +184,10 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(str, _Dumper.represent_str)
 
 
+class _Unreadable:
+    """Stands for a value that is a problem already."""
+
+
 class _Reader:
     """Builds a YAML tree's value; notes the line of every key, and every trap and repeated key as a problem."""
 
@@ -191,7 +200,7 @@ class _Reader:
     def read(self, node: yaml.Node, key: Key) -> Any:
         if node in self._open:
             self._complain(node, f"{_dotted(key)}an anchor that holds itself")
-            return None
+            return _Unreadable()
         self._open.append(node)
         try:
             return self._read(node, key)
@@ -206,14 +215,14 @@ class _Reader:
             return [self._at(child, (*key, i), _line(child)) for i, child in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and node.style is None and (trap := _trap(node.value)):
             self._complain(node, f"{_dotted(key)}{trap}")
-            return None
+            return _Unreadable()
         try:
             return yaml.SafeLoader("").construct_object(node)
         except (yaml.YAMLError, ValueError) as e:
             self._complain(
                 node, f"{_dotted(key)}cannot read {node.value!r}: {getattr(e, 'problem', None) or e}"
             )
-            return None
+            return _Unreadable()
 
     def _at(self, node: yaml.Node, key: Key, line: int) -> Any:
         self.lines[key] = line

@@ -73,7 +73,7 @@ def _run_folder(spec: Path, overrides: Sequence[str], rank: int, ranks: int) -> 
         return given
     if ranks == 1:
         return _new_run(spec, overrides, ranks)
-    from torch.distributed import TCPStore  # type: ignore[attr-defined] # documented, but not in its __all__
+    from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined] # documented, but not in its __all__
 
     # Not MASTER_PORT: init_process_group will listen there.
     port = int(os.environ["MASTER_PORT"]) + 1
@@ -82,7 +82,10 @@ def _run_folder(spec: Path, overrides: Sequence[str], rank: int, ranks: int) -> 
     )
     if rank == 0:
         store.set("run", str(_new_run(spec, overrides, ranks).path))
-    run = RunDir(Path(store.get("run").decode()))
+    try:
+        run = RunDir(Path(store.get("run").decode()))
+    except DistError as e:
+        raise RunError("rank 0 ended before it made the run folder", hint="its own error says why") from e
     # The store lives in rank 0, which must not go on, and drop it, before everybody has read.
     if store.add("readers", 1) == ranks:
         store.set("all have read", "")

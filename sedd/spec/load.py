@@ -1,6 +1,7 @@
 """From a YAML file and `--set` overrides to resolved experiments."""
 
 import copy
+import dataclasses
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -48,7 +49,7 @@ def load_request(path: Path, overrides: Iterable[str] = ()) -> Request:
     base = path.resolve().parent
     data = copy.deepcopy(document.data)
     said: dict[Key, str] = {}
-    given = Document(name=document.name, data=data, lines=document.lines, said=said)
+    given = dataclasses.replace(document, data=data, said=said)
     _make_store_absolute(given, base)
     for text in overrides:
         key, value = parse_override(text)
@@ -98,7 +99,7 @@ def _at_point(document: Document, point: Point, base: Path) -> Experiment:
             document.where(("sweep", kind, dotted)) for kind in document.data["sweep"] if kind != "parallel"
         )
         _set(data, key, value, said=said[key])
-    given = Document(name=document.name, data=data, lines=document.lines, said=said)
+    given = dataclasses.replace(document, data=data, said=said)
     _make_store_absolute(given, base)
     return validate(Experiment, given)
 

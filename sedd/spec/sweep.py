@@ -23,6 +23,16 @@ class SweepSpec(StrictModel):
     parallel: int | None = Field(default=None, ge=1)
     """Points that may run at the same time; absent: as many as the cluster lets."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _names_its_kind(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            bare = [str(k) for k, v in data.items() if k not in cls.model_fields and isinstance(v, list)]
+            if bare:
+                keys = ", ".join(bare)
+                raise ValueError(f"put {keys} below 'grid:' (every combination) or 'zip:' (values together)")
+        return data
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         given = [kind for kind in ("grid", "zip", "list") if getattr(self, kind)]

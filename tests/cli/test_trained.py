@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -76,7 +77,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_where_it_stopped(store: Path, tmp_path
 
 def test_two_processes_under_torchrun_share_one_run_folder(store: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(dump_resolved(tiny_spec(store, steps=4)))
-    port = str(20000 + time.time_ns() % 20000)
+    port = str(20000 + time.time_ns() % 10000)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
     command += ["-m", "sedd", "train", str(tmp_path / "tiny.yaml")]
     done = subprocess.run(
@@ -86,6 +87,25 @@ def test_two_processes_under_torchrun_share_one_run_folder(store: Path, tmp_path
     (run,) = list_runs(tmp_path)
     assert "2 rank(s)" in done.stdout.decode()
     assert newest_whole(run.checkpoints) is not None
+
+
+def test_a_bad_spec_under_torchrun_is_told_by_rank_0_and_is_no_bug_of_the_others(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("name: bad\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1] - 1
+    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "sedd", "train", str(tmp_path / "bad.yaml")]
+    ranks = [
+        subprocess.Popen(command, env=shared | {"RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    (_, first), (_, second) = (process.communicate(timeout=200) for process in ranks)
+    assert [process.returncode for process in ranks] == [2, 1]
+    assert first.startswith("error: ")
+    assert "'training' is missing" in first
+    assert "error: rank 0 ended before it made the run folder" in second
+    assert "bug" not in second
 
 
 def test_evaluation_is_the_same_to_the_last_digit_and_adds_up(

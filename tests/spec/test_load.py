@@ -193,6 +193,7 @@ def test_a_point_builds_on_overrides_and_on_the_specs_folder(load: Load, tmp_pat
         ),
         ("{list: [{training: {steps: 5}}]}", "sweep: write dotted keys, such as training.steps"),
         ("{grid: {seed: 5}}", "sweep.grid.seed is 5; it must be a list"),
+        ("{seed: [5], model.blocks: [1]}", "sweep: put seed, model.blocks below 'grid:'"),
         ("{gird: {seed: [5]}}", "unknown field 'sweep.gird' (did you mean 'grid'?)"),
         ("{parallel: 0, grid: {seed: [5]}}", "sweep.parallel is 0"),
         ("5", "sweep is 5; it must be a section"),
