@@ -1,6 +1,7 @@
 """Shared by all tests: shapes checked at run time, golden files, one thread per test process."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ hypothesis.settings.register_profile("sedd", deadline=None)  # a busy machine is
 hypothesis.settings.load_profile("sedd")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_SILENT", "true")
+# A shell starts what it puts in the background deaf to Ctrl-C, and the commands that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
