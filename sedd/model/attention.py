@@ -42,6 +42,17 @@ def fastest(device: torch.device, dtype: torch.dtype) -> str:
     return "flash" if half and torch.cuda.get_device_capability(device) >= (8, 0) else "efficient"
 
 
+def is_legal(implementation: str, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this device can run an implementation in this dtype."""
+    if implementation in ("padded", "explicit"):
+        return True
+    half = dtype in (torch.float16, torch.bfloat16)
+    if device.type != "cuda" or not (half or dtype == torch.float32):
+        return False
+    is_new = torch.cuda.get_device_capability(device) >= (8, 0)
+    return is_new or dtype != torch.bfloat16 if implementation == "efficient" else is_new and half
+
+
 def efficient_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
     """PyTorch's memory-efficient kernel in its variable-length form; what a V100 can run."""
     max_length = min(max_length, q.shape[0])  # the kernel refuses more

@@ -17,8 +17,9 @@ def sparkline(values: Sequence[float], *, width: int) -> str:
         return ""
     means = bin_means(finite, bins=min(width, len(finite)))
     low, high = min(means), max(means)
-    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BLOCKS[round((mean - low) * scale)] for mean in means)
+    span = high - low if 0 < high - low < math.inf else math.inf
+    # Divided first: of tiny spans the inverse is infinite.
+    return "".join(BLOCKS[round((mean - low) / span * (len(BLOCKS) - 1))] for mean in means)
 
 
 def bin_means(values: Sequence[float], *, bins: int) -> list[float]:

@@ -2,12 +2,23 @@
 
 from typing import TYPE_CHECKING
 
+from sedd.preflight.cards import query_driver, visible
 from sedd.preflight.scene import Scene
+from sedd.preflight.torch_wheel import capability_of as wheel_capability_of
 
 if TYPE_CHECKING:
     import torch
 
 BF16_FROM = (8, 0)
+TRITON_FROM = (8, 0)
+
+
+def weakest_capability(scene: Scene) -> tuple[int, int] | None:
+    """Compute capability of the weakest card that the job will see, without torch; None where it is not known."""
+    if scene.runs_here and (driver := query_driver()):
+        cards = visible(driver, scene.environ)
+        return min((card.capability for card in cards if card.capability), default=None)
+    return wheel_capability_of(scene.profile.gpu.type) if scene.profile.gpu.type else None
 
 
 def precision_name(asked: str, capability: tuple[int, int] | None) -> str:
@@ -34,6 +45,12 @@ def capability_of(device: "torch.device") -> tuple[int, int] | None:
     import torch
 
     return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+
+
+def training_attention(scene: Scene) -> str | None:
+    """The attention implementation that the spec names; None: the fastest legal one."""
+    asked = scene.experiment.training.attention
+    return None if asked == "auto" else asked
 
 
 def training_dtype(scene: Scene, device: "torch.device") -> "torch.dtype":

@@ -54,8 +54,10 @@ class TrainingSpec(StrictModel):
     """Decay of the weights' exponential moving average, warmed up as (1 + step) / (10 + step)."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """auto: bf16 from compute capability 8.0 on, fp16 with loss scaling below (V100), fp32 on a CPU."""
-    compile: bool = False
-    """Run the network through torch.compile."""
+    attention: Literal["auto", "efficient", "flash", "padded", "explicit"] = "auto"
+    """Attention kernel; auto: flash in half precision from capability 8.0 on, efficient below, padded on a CPU."""
+    compile: bool | Literal["auto"] = False
+    """Run the network through torch.compile; auto: where Triton supports the card, from compute capability 8.0 on."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     max_bad_steps: int = Field(default=50, ge=0)

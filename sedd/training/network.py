@@ -14,13 +14,15 @@ from sedd.diffusion.graph import GRAPHS
 from sedd.diffusion.noise import NOISES
 from sedd.diffusion.objective import Objective
 from sedd.diffusion.times import diffusion_times
+from sedd.errors import SpecError
+from sedd.model.attention import fastest, is_legal
 from sedd.model.transformer import Transformer
 from sedd.spec.diffusion import DiffusionSpec
 from sedd.spec.experiment import Experiment
 from sedd.training.counters import INIT, counter_seed
 from sedd.training.distributed import Ranks
 from sedd.training.feed import DeviceBatch
-from sedd.training.precision import Precision
+from sedd.training.precision import Precision, capability_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,11 @@ def build_network(
     experiment: Experiment, ranks: Ranks, precision: Precision, device: torch.device
 ) -> Network:
     """The network of an experiment, initialised from its seed alike on every rank."""
+    training = experiment.training
     model = build_model(experiment, device)
+    model.attention = choose_attention(training.attention, device, precision.compute)
     forward: nn.Module = model
-    if experiment.training.compile:
+    if compiles(training.compile, capability_of(device)):
         forward = torch.compile(model)  # type: ignore[assignment] # it is a Module that calls the compiled code
     if ranks.size > 1:
         forward = DistributedDataParallel(
@@ -84,6 +88,23 @@ def build_network(
             gradient_as_bucket_view=True,
         )
     return Network(model, forward, build_objective(experiment.diffusion), precision)
+
+
+def choose_attention(asked: str, device: torch.device, dtype: torch.dtype) -> str:
+    """Name of the attention implementation to train with. Raises: SpecError where the device cannot run it."""
+    chosen = fastest(device, dtype) if asked == "auto" else asked
+    if not is_legal(chosen, device, dtype):
+        name = str(dtype).removeprefix("torch.")
+        raise SpecError(
+            f"training.attention is {chosen}, which does not run in {name} on {device}",
+            hint=f"auto takes {fastest(device, dtype)} here",
+        )
+    return chosen
+
+
+def compiles(asked: bool | str, capability: tuple[int, int] | None) -> bool:
+    """Whether the network is compiled; `auto` does where Triton supports the card, and not on a CPU."""
+    return capability is not None and capability >= (8, 0) if asked == "auto" else bool(asked)
 
 
 def build_model(experiment: Experiment, device: torch.device) -> Transformer:

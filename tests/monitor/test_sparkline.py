@@ -2,12 +2,13 @@
 
 import math
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sedd.monitor.sparkline import BLOCKS, sparkline
 
 
+@example([0.0, 2.3e-309], 2)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=200), st.integers(1, 40))
 def test_never_wider_than_asked_and_both_extremes_are_drawn(values: list[float], width: int) -> None:
     line = sparkline(values, width=width)

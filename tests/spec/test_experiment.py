@@ -42,6 +42,7 @@ CHANGES: dict[str, Any] = {
     "training.clip_norm": 0.5,
     "training.ema_decay": 0.5,
     "training.precision": "fp32",
+    "training.attention": "efficient",
     "training.compile": True,
     "training.activation_checkpointing": True,
     "training.max_bad_steps": 1,

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sedd.preflight.check import Check
-from sedd.preflight.device import training_device, training_dtype
+from sedd.preflight.device import (
+    TRITON_FROM,
+    capability_of,
+    training_attention,
+    training_device,
+    training_dtype,
+)
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.preflight.scene import Scene, Side
 
@@ -39,11 +45,15 @@ class Facts:
 
 
 def gather(scene: Scene) -> Facts | None:
-    if not scene.experiment.training.compile:
+    asked = scene.experiment.training.compile
+    if not asked:
         return None
     import torch
 
     device = training_device(scene)
+    capability = capability_of(device)
+    if asked == "auto" and (capability is None or capability < TRITON_FROM):
+        return None
     dtype = training_dtype(scene, device)
     problem, output_error, gradient_error, seconds = None, math.nan, math.nan, math.nan
     try:
@@ -102,7 +112,11 @@ def _network(scene: Scene, device: "torch.device") -> "Transformer":
     torch.manual_seed(0)
     spec = scene.experiment
     without_dropout = spec.model.model_copy(update={"dropout": 0.0})
-    model = Transformer(without_dropout, activation_checkpointing=spec.training.activation_checkpointing)
+    model = Transformer(
+        without_dropout,
+        attention=training_attention(scene),
+        activation_checkpointing=spec.training.activation_checkpointing,
+    )
     for weight in model.parameters():
         if not weight.any():
             torch.nn.init.normal_(weight, std=0.05)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sedd.preflight.check import Check
-from sedd.preflight.device import training_device, training_dtype
+from sedd.preflight.device import training_attention, training_device, training_dtype
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.preflight.scene import Scene, Side
 
@@ -31,16 +31,19 @@ class Facts:
     """Of each quantity; NaN where it is not finite."""
 
 
-def gather(scene: Scene) -> Facts:
-    from sedd.model.attention import attention, explicit_attention, fastest
+def gather(scene: Scene) -> Facts | None:
+    from sedd.model.attention import attention, explicit_attention, fastest, is_legal
 
     device = training_device(scene)
     dtype, model = training_dtype(scene, device), scene.experiment.model
+    kernel = training_attention(scene) or fastest(device, dtype)
+    if not is_legal(kernel, device, dtype):  # the check `attention` says so
+        return None
     product = _errors("matmul", device, dtype, [(256, model.hidden), (model.hidden, 256)], lambda a, b: a @ b)
     borders = _borders(_LENGTHS)
 
     def fast(q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor") -> "torch.Tensor":
-        return attention(q, k, v, borders.to(device), max(_LENGTHS))
+        return attention(q, k, v, borders.to(device), max(_LENGTHS), implementation=kernel)
 
     def exact(q: "torch.Tensor", k: "torch.Tensor", v: "torch.Tensor") -> "torch.Tensor":
         return explicit_attention(q, k, v, borders, max(_LENGTHS))
@@ -50,7 +53,7 @@ def gather(scene: Scene) -> Facts:
     return Facts(
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
-        kernel=fastest(device, dtype),
+        kernel=kernel,
         errors=(*product, *attended),
     )
 

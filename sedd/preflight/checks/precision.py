@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.cards import query_driver, visible
 from sedd.preflight.check import Check
-from sedd.preflight.device import BF16_FROM
+from sedd.preflight.device import BF16_FROM, weakest_capability
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.preflight.scene import Scene, Side
-from sedd.preflight.torch_wheel import capability_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +21,7 @@ def gather(scene: Scene) -> Facts:
     return Facts(
         asked=scene.experiment.training.precision,
         needs_gpu=needs_gpu,
-        capability=_capability(scene) if needs_gpu else None,
+        capability=weakest_capability(scene) if needs_gpu else None,
     )
 
 
@@ -43,13 +41,6 @@ def judge(facts: Facts) -> Verdict:
     if asked == "auto" and capability is not None:
         return ok("auto: bf16" if capability >= BF16_FROM else "auto: fp16 with loss scaling")
     return ok(f"{asked}" + (": chosen by the card's capability" if asked == "auto" else ""))
-
-
-def _capability(scene: Scene) -> tuple[int, int] | None:
-    if scene.runs_here and (driver := query_driver()):
-        cards = visible(driver, scene.environ)
-        return min((card.capability for card in cards if card.capability), default=None)
-    return capability_of(scene.profile.gpu.type) if scene.profile.gpu.type else None
 
 
 CHECK = Check(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sedd.model.size import parameter_count
 from sedd.preflight.check import Check
-from sedd.preflight.device import training_device, training_dtype
+from sedd.preflight.device import training_attention, training_device, training_dtype
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.preflight.scene import Scene, Side
 from sedd.units import format_bytes
@@ -85,9 +85,11 @@ def _two_steps(scene: Scene, device: "torch.device") -> tuple[float, float]:
 
     spec, dtype = scene.experiment, training_dtype(scene, device)
     torch.manual_seed(0)
-    model = Transformer(spec.model, activation_checkpointing=spec.training.activation_checkpointing).to(
-        device
-    )
+    model = Transformer(
+        spec.model,
+        attention=training_attention(scene),
+        activation_checkpointing=spec.training.activation_checkpointing,
+    ).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
     residues, length = spec.training.residues_per_gpu, spec.data.max_length
     borders = torch.tensor([*range(0, residues, length), residues], dtype=torch.int32, device=device)

@@ -5,6 +5,7 @@ import math
 import pytest
 
 import sedd.model.attention
+from sedd.preflight.checks import attention
 from sedd.preflight.checks import known_answer as check
 from sedd.preflight.finding import Status
 from sedd.preflight.scene import Side
@@ -23,11 +24,24 @@ def test_this_cpu_computes_right(make_scene):
 @pytest.mark.parametrize("wrong", [lambda x: x * 1.001, lambda x: x / 0], ids=["slightly wrong", "infinite"])
 def test_wrong_attention_fails(monkeypatch, make_scene, wrong):
     right = sedd.model.attention.attention
-    monkeypatch.setattr(sedd.model.attention, "attention", lambda *inputs: wrong(right(*inputs)))
+    monkeypatch.setattr(
+        sedd.model.attention, "attention", lambda *inputs, **how: wrong(right(*inputs, **how))
+    )
     verdict = look(make_scene)
     assert verdict.status is Status.FAIL
     assert "attention off by" in verdict.saw
     assert "matmul" not in verdict.saw
+
+
+def test_the_kernel_that_the_spec_names_is_the_one_tried(make_scene):
+    scene = make_scene({"training.attention": "explicit"}, side=Side.NODE)
+    assert check.gather(scene).kernel == "explicit"
+
+
+def test_a_kernel_that_cannot_run_here_is_left_to_its_own_check(make_scene):
+    scene = make_scene({"training.attention": "flash"}, side=Side.NODE)
+    assert check.gather(scene) is None
+    assert attention.judge(attention.gather(scene)).status is Status.FAIL
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from sedd.cluster.profile import LocalProfile
-from sedd.preflight.checks import gpu_memory, loss_scaler, precision, torch_device
+from sedd.preflight.checks import attention, gpu_memory, loss_scaler, precision, torch_device
 from sedd.preflight.finding import Status
 from sedd.preflight.scene import Side
 from tests.preflight.slurm_facts import profile
@@ -111,3 +111,29 @@ def test_loss_scaler(changes, status):
 
 def test_no_loss_scaler_on_a_cpu(make_scene):
     assert loss_scaler.gather(make_scene(side=Side.NODE)) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "number", "capability", "status"),
+    [
+        ("efficient", "auto", (7, 0), Status.OK),
+        ("efficient", "bf16", (7, 0), Status.FAIL),
+        ("efficient", "auto", (9, 0), Status.OK),
+        ("flash", "auto", (7, 0), Status.FAIL),
+        ("flash", "fp16", (7, 5), Status.FAIL),
+        ("flash", "fp32", (9, 0), Status.FAIL),
+        ("flash", "auto", (8, 0), Status.OK),
+        ("flash", "auto", None, Status.UNKNOWN),
+        ("padded", "auto", (7, 0), Status.OK),
+        ("explicit", "auto", (9, 0), Status.WARN),
+    ],
+)
+def test_a_forced_attention_kernel_is_held_against_the_card(asked, number, capability, status):
+    facts = attention.Facts(asked=asked, precision=number, needs_gpu=True, capability=capability)
+    verdict = attention.judge(facts)
+    assert verdict.status is status
+    assert verdict.hint or status is Status.OK
+
+
+def test_attention_left_to_the_toolkit_raises_no_question(make_scene):
+    assert attention.gather(make_scene(GPU)) is None
