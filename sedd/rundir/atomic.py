@@ -28,6 +28,12 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def write_first(path: Path, text: str) -> None:
+    """Write a file of a folder that nobody reads yet: its content is durable, its name once the folder is."""
+    path.write_text(text, encoding="utf-8")
+    _fsync(path)
+
+
 def replace_text(path: Path, text: str) -> None:
     """Replace a small file's content at once; without fsync, so a power cut may undo it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")

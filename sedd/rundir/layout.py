@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sedd.errors import RunError
-from sedd.rundir.atomic import write_text
+from sedd.rundir.atomic import write_first, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def create_run(runs: Path, name: str, identity: str, spec_yaml: str) -> RunDir:
         run = RunDir(_new_folder((runs / name).resolve(), identity))
         for folder in (run.checkpoints, run.logs, run.submitit):
             folder.mkdir()
-        write_text(run.spec, spec_yaml)
+        write_first(run.spec, spec_yaml)  # the manifest, written last and aside, makes the folder durable
     except OSError as e:
         raise RunError(
             f"cannot make a run folder in {runs / name}: {e.strerror}",
