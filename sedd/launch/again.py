@@ -12,7 +12,7 @@ from sedd.launch.place import Place
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
 from sedd.launch.submission import submit_slurm
 from sedd.launch.words import say
-from sedd.rundir.attempts import Cause
+from sedd.rundir.attempts import Cause, save_times_s
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
 
@@ -39,8 +39,7 @@ def go_on(task: Task, avoid: Sequence[str], *, attempt: int, cause: Cause) -> bo
 
 def slowest_save_s(run: RunDir) -> float | None:
     """The longest that a checkpoint of this run took: what the warning before a time limit must leave."""
-    saves = [float(e.get("seconds", 0)) for e in read_events(run.events) if e.event == "checkpoint"]
-    return max(saves, default=None)
+    return max(save_times_s(read_events(run.events)), default=None)
 
 
 def _requeue_patiently(place: Place) -> None:

@@ -69,6 +69,11 @@ def is_cancelled(events: Sequence[Event]) -> bool:
     return bool(last) and last[-1] == "cancelled"
 
 
+def save_times_s(events: Iterable[Event]) -> list[float]:
+    """How long each checkpoint of the run took, in order."""
+    return [float(e.get("seconds", 0)) for e in events if e.event == "checkpoint"]
+
+
 _LAST_WORDS = ("requeued", "gave_up", "completed", "cancelled")
 
 

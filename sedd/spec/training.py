@@ -10,12 +10,15 @@ from sedd.yaml import StrictModel
 class CheckpointSpec(StrictModel):
     """When the state of a run is saved besides at its end and before every requeue."""
 
-    every_steps: int = Field(default=1000, ge=1)
-    """Steps between periodic checkpoints: what a SIGKILL can cost at most."""
+    every_steps: int | None = Field(default=None, ge=1)
+    """Steps between periodic checkpoints: what a SIGKILL can cost at most. Absent: as often as `overhead` allows."""
+    overhead: float = Field(default=0.01, gt=0, le=0.5)
+    """Share of the time that may go into periodic saving, measured as the run goes on: a save of 2 s every 200 s.
+    Never more often than every minute, nor more seldom than every hour. `every_steps`, where given, decides alone."""
     keep: int = Field(default=3, ge=1)
     """Newest checkpoints kept."""
     keep_every_steps: int | None = Field(default=None, ge=1)
-    """Checkpoints at multiples of this step are kept for ever; none when absent."""
+    """At multiples of this step a checkpoint is saved and kept for ever; none when absent."""
 
 
 class ValidationSpec(StrictModel):

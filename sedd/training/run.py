@@ -160,7 +160,7 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
         bound = _validate(s) if validates else None
         if validates or step % spec.log_every_steps == 0:
             _log(s, norm, bound)
-        if step % spec.checkpoint.every_steps == 0 and not last:
+        if s.saver.is_due(step) and not last:
             _save(s, aside=True)
     _save(s, aside=False, reason="last")
     return Outcome.COMPLETED

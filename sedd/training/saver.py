@@ -7,10 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from sedd.errors import CheckpointError
-from sedd.rundir.events import append_event
+from sedd.errors import CheckpointError, RunError
+from sedd.rundir.attempts import save_times_s
+from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir
 from sedd.spec.training import CheckpointSpec
+from sedd.training.cadence import Cadence
 from sedd.training.checkpoint import prune_checkpoints, write_checkpoint
 from sedd.training.state import copy_to_cpu
 
@@ -36,7 +38,13 @@ class Saver:
         self._say = say
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
+        self._cadence = Cadence(spec, past_s=save_times_s(read_events(run.events)))
         self.newest: Saved | None = None
+
+    def is_due(self, step: int) -> bool:
+        """Whether a periodic save follows this step."""
+        is_saving = self._writing is not None and not self._writing.done()
+        return self._cadence.is_due(step, is_saving=is_saving)
 
     def save_aside(self, step: int, state: dict[str, Any]) -> None:
         """Copy the state and write it while training goes on.
@@ -44,20 +52,22 @@ class Saver:
         A save that fails (disk full for a while) is said and passed over: older checkpoints stand, the next may pass.
         """
         self.wait()
-        self._writing = self._pool.submit(self._write, step, copy_to_cpu(state), "periodic")
+        self._cadence.begun()
+        started = time.monotonic()
+        self._writing = self._pool.submit(self._write, step, copy_to_cpu(state), "periodic", started)
 
     def save_now(self, step: int, state: dict[str, Any], *, reason: str) -> None:
         """Write the last checkpoint of an attempt and return when it is whole. Raises: CheckpointError."""
         self.wait()
         if self.newest is None or self.newest.step != step:
-            self._write(step, state, reason)
+            self._write(step, state, reason, time.monotonic())
 
     def wait(self) -> None:
         """Return when nothing is being written."""
         if self._writing is not None:
             try:
                 self._writing.result()
-            except CheckpointError as e:
+            except (CheckpointError, RunError) as e:
                 self._say(f"checkpoint failed, training goes on: {e.message}")
             self._writing = None
 
@@ -65,10 +75,10 @@ class Saver:
         self.wait()
         self._pool.shutdown()
 
-    def _write(self, step: int, state: dict[str, Any], reason: str) -> None:
-        started = time.monotonic()
+    def _write(self, step: int, state: dict[str, Any], reason: str, started: float) -> None:
         seal = write_checkpoint(self._run.checkpoints, step, state)
-        now = dt.datetime.now(dt.UTC)
+        now, seconds = dt.datetime.now(dt.UTC), time.monotonic() - started
+        self._cadence.took(seconds)
         self.newest = Saved(step=step, t=now.isoformat(timespec="milliseconds"))
         append_event(
             self._run.events,
@@ -76,7 +86,7 @@ class Saver:
             attempt=self._attempt,
             now=now,
             step=step,
-            seconds=round(time.monotonic() - started, 3),
+            seconds=round(seconds, 3),
             bytes=seal.bytes,
             reason=reason,
         )

@@ -50,6 +50,7 @@ CHANGES: dict[str, Any] = {
     "training.validation.every_steps": 1,
     "training.validation.residues": 1,
     "training.checkpoint.every_steps": 1,
+    "training.checkpoint.overhead": 0.1,
     "training.checkpoint.keep": 1,
     "training.checkpoint.keep_every_steps": 1,
     "resources.nodes": 2,

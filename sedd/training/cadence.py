@@ -1,0 +1,53 @@
+"""When the next periodic checkpoint is due: at the steps that the spec names, or as often as saving is cheap."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from sedd.spec.training import CheckpointSpec
+
+MIN_S, MAX_S = 60.0, 3600.0
+"""Bounds of a chosen interval: Young's optimum, sqrt(2 * save time * mean time between kills) (CACM 17(9), 1974), for
+one kill a day and saves of 0.02 s and of 75 s."""
+_RECENT = 3
+
+
+class Cadence:
+    """Rank 0's clock of periodic saves.
+
+    It alone writes, and a save exchanges nothing between ranks: the others need not know when. Nor does a run's
+    result depend on it: from whichever step it resumes, it ends with the same bits.
+    """
+
+    def __init__(
+        self, spec: CheckpointSpec, *, past_s: Sequence[float], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._spec = spec
+        self._past_s = [*past_s][-_RECENT:]
+        self._clock = clock
+        self._last = clock()
+
+    def is_due(self, step: int, *, is_saving: bool) -> bool:
+        """Whether to save after this step; `is_saving`: an earlier save is still being written."""
+        spec = self._spec
+        if spec.keep_every_steps and step % spec.keep_every_steps == 0:
+            return True
+        if spec.every_steps is not None:
+            return step % spec.every_steps == 0
+        slowest_s = max(self._past_s, default=None)
+        return not is_saving and self._clock() - self._last >= interval_s(slowest_s, overhead=spec.overhead)
+
+    def begun(self) -> None:
+        """A save begins now."""
+        self._last = self._clock()
+
+    def took(self, seconds: float) -> None:
+        """A save took so long."""
+        self._past_s = [*self._past_s, seconds][-_RECENT:]
+
+
+def interval_s(save_s: float | None, *, overhead: float) -> float:
+    """Seconds from the beginning of one save to that of the next, so that saving fills `overhead` of them.
+
+    Before the first measurement, the shortest interval: the first save is the measurement.
+    """
+    return MIN_S if save_s is None else min(max(save_s / overhead, MIN_S), MAX_S)
