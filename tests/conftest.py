@@ -50,7 +50,8 @@ def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A token store of real proteins of at least MAX_LENGTH residues: every one gives MAX_LENGTH to an epoch."""
-    from sedd.data.build import BuildOptions, build_store
+    from sedd.data.build import build_store
+    from sedd.spec.build import BuildOptions
     from tests.tiny import MAX_LENGTH, PROTEINS
 
     path = tmp_path_factory.mktemp("data") / "small.store"

@@ -37,7 +37,7 @@ DOORS: dict[str, set[str]] = {
 """Room → rooms that it may import: the table of the design."""
 
 INSIDE_FUNCTIONS: dict[str, set[str]] = {
-    "launch": {"training", "preflight"},
+    "launch": {"training", "preflight", "data"},
 }
 """Rooms that may be imported inside functions (or for types) only: the job's own steps, on the compute node."""
 

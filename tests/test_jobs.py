@@ -10,10 +10,13 @@ from sedd.cluster.profile import SlurmProfile, load_profile
 from sedd.errors import SpecError
 from sedd.launch.resources import local_parameters, render_sbatch, slurm_parameters
 from sedd.model.size import parameter_count
+from sedd.spec.build import DataTask
+from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_request
 
 PROJECT = Path(__file__).parents[1]
 SPECS = sorted((PROJECT / "jobs").glob("*.yaml"))
+TRAININGS = [spec for spec in SPECS if isinstance(load_request(spec).experiments[0], Experiment)]
 PROFILES = sorted((PROJECT / "slurm").glob("*.yaml"))
 
 
@@ -56,9 +59,15 @@ def test_a_spec_opens_with_its_command_hours_and_result(spec: Path):
     assert re.search(r"^expected result: +\w+", opening, re.M)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda p: p.stem)
+def training_of(spec: Path) -> Experiment:
+    experiment = load_request(spec).experiments[0]
+    assert isinstance(experiment, Experiment)
+    return experiment
+
+
+@pytest.mark.parametrize("spec", TRAININGS, ids=lambda p: p.stem)
 def test_parameter_counts_in_comments_are_true(spec: Path):
-    parameters = parameter_count(load_request(spec).experiments[0].model)
+    parameters = parameter_count(training_of(spec).model)
     for claim in re.findall(r"([\d,]{6,}) parameters", spec.read_text()):
         assert int(claim.replace(",", "")) == parameters
     for claim in re.findall(r"([\d.]+) million parameters", spec.read_text()):
@@ -66,7 +75,7 @@ def test_parameter_counts_in_comments_are_true(spec: Path):
 
 
 def test_the_designs_two_sizes_are_there():
-    sizes = {spec.stem: parameter_count(load_request(spec).experiments[0].model) for spec in SPECS}
+    sizes = {spec.stem: parameter_count(training_of(spec).model) for spec in TRAININGS}
     assert sizes["uniref50_small"] == 23_930_880
     assert sizes["uniref50_base"] == 66_521_344
     assert set(re.findall(r"([\d,]{6,}) parameters", (PROJECT / "jobs" / "README.md").read_text())) == {
@@ -75,10 +84,10 @@ def test_the_designs_two_sizes_are_there():
     }
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("spec", TRAININGS, ids=lambda p: p.stem)
 def test_arithmetic_in_comments_is_true(spec: Path):
     """`x 131,072 = 26 billion residues` and `26 billion residues at 90,000 a second and card` → the hours."""
-    experiment = load_request(spec).experiments[0]
+    experiment = training_of(spec)
     training, cards = experiment.training, experiment.resources.nodes * experiment.resources.gpus_per_node
     residues = training.steps * training.residues_per_step
     text = spec.read_text()
@@ -100,6 +109,13 @@ def test_numbers_read_alike_in_both_versions_of_yaml(path: Path):
     """Editors read YAML 1.2, where 131_072 is text."""
     values = (line.split("#")[0] for line in path.read_text().splitlines())
     assert [line for line in values if re.search(r":\s*\d+_\d", line)] == []
+
+
+def test_the_trainings_on_uniref50_read_the_store_that_its_data_job_makes():
+    (made,) = load_request(PROJECT / "jobs" / "uniref50_data.yaml").experiments
+    assert isinstance(made, DataTask)
+    readers = [spec for spec in TRAININGS if spec.stem.startswith("uniref50")]
+    assert {training_of(spec).data.store for spec in readers} == {made.build.store}
 
 
 def test_the_quickstart_fits_a_laptop():

@@ -26,10 +26,11 @@ import numpy as np
 from isal import igzip
 
 from sedd.data.batches import Batches
-from sedd.data.build import BuildOptions, build_store, usable_cores
+from sedd.data.build import build_store, usable_cores
 from sedd.data.files import HEADER_BYTES, NpyWriter
 from sedd.data.manifest import Manifest, Shard, SplitManifest, write_manifest
 from sedd.data.store import TokenStore
+from sedd.spec.build import BuildOptions
 
 REAL = Path(__file__).parents[1] / "jobs" / "data" / "uniprot2k.fasta.gz"
 READERS: dict[str, Callable[[str], Iterator[object]]] = {

@@ -57,7 +57,8 @@ def build(
     import signal
     import sys
 
-    from sedd.data.build import BuildOptions, build_store
+    from sedd.data.build import build_store
+    from sedd.spec.build import BuildOptions
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a cancelled job removes what it has half built
     options = BuildOptions(

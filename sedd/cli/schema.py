@@ -24,9 +24,14 @@ def command(
 
 
 def _spec_schema() -> dict[str, Any]:
-    from sedd.spec.load import ExperimentFile
+    from pydantic.json_schema import models_json_schema
 
-    return ExperimentFile.model_json_schema(mode="serialization")
+    from sedd.spec.load import FILES
+
+    kinds, schema = models_json_schema(
+        [(file, "serialization") for file in FILES.values()], ref_template="#/$defs/{model}"
+    )
+    return {"anyOf": list(kinds.values()), **schema}
 
 
 def _profile_schema() -> dict[str, Any]:

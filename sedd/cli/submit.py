@@ -18,7 +18,9 @@ from sedd.preflight.finding import Finding, Status, has_failures
 from sedd.rundir.events import read_events
 from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir, read_manifest
+from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_request
+from sedd.spec.task import TaskSpec
 
 INTERRUPTED = 130
 _LISTED = 8
@@ -93,8 +95,12 @@ def _order(spec: Path, cluster: Path | None, overrides: Sequence[str]) -> Order:
         request=request,
         profile=load_profile(cluster, spec=spec),
         runs=runs_root(),
-        parameters=[parameter_count(experiment.model) for experiment in request.experiments],
+        parameters=[_parameters(experiment) for experiment in request.experiments],
     )
+
+
+def _parameters(experiment: TaskSpec) -> int | None:
+    return parameter_count(experiment.model) if isinstance(experiment, Experiment) else None
 
 
 def _same_run(orders: Sequence[Order]) -> Known | None:

@@ -98,17 +98,24 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
     from sedd.cluster.profile import LocalProfile
     from sedd.launch.submit import Order, make_runs
     from sedd.model.size import parameter_count
+    from sedd.spec.experiment import Experiment
     from sedd.spec.load import load_request
 
     overrides = [*overrides, "resources.nodes=1", f"resources.processes_per_node={ranks}"]
     request = load_request(spec, overrides)
     if len(request.experiments) > 1:
         raise UsageError(f"{spec} is a sweep of {len(request.experiments)} runs", hint="sedd submit takes it")
+    (experiment,) = request.experiments
+    if not isinstance(experiment, Experiment):
+        raise UsageError(
+            f"{spec} asks for no training but for task: {experiment.task}",
+            hint=f"run it with: sedd submit {shlex.quote(str(spec))} --follow",
+        )
     order = Order(
         request=request,
         profile=LocalProfile(executor="local"),
         runs=runs_root(),
-        parameters=[parameter_count(request.experiments[0].model)],
+        parameters=[parameter_count(experiment.model)],
     )
     run = make_runs(order, now=_now(), made=[]).runs[0]
     append_event(

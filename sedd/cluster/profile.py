@@ -27,6 +27,17 @@ class Gpu(StrictModel):
     """Memory of one card, such as `32GiB`: preflight compares it with what the model needs."""
 
 
+class CpuNodes(StrictModel):
+    """Where the site runs jobs without GPUs; replaces the profile's own for those."""
+
+    partition: str
+    """Partition, or several with commas."""
+    qos: str | None = None
+    """Quality of service."""
+    constraint: str | None = None
+    """Node features to ask for."""
+
+
 class Mail(StrictModel):
     """Mail that SLURM sends about a job."""
 
@@ -53,6 +64,8 @@ class SlurmProfile(StrictModel):
     """Nodes never to use, such as `node[03,17]`."""
     gpu: Gpu = Gpu()
     """The cards of the partition."""
+    cpu: CpuNodes | None = None
+    """Where jobs without GPUs go, such as `task: data`; nothing sends them where the others go."""
     max_walltime: Duration | None = None
     """Longest time limit that the site grants; a longer `resources.walltime` is cut down to it."""
     mail: Mail | None = None
@@ -67,6 +80,10 @@ class SlurmProfile(StrictModel):
     """wandb mode on the nodes, `offline` where they have no network; nothing leaves it to the spec."""
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
     """Further long options of sbatch, without dashes in front: `reservation: proteins`, `exclusive: true`."""
+
+    def for_job(self, *, gpus_per_node: int) -> "SlurmProfile":
+        """The profile as it holds for a job with so many GPUs a node."""
+        return self if gpus_per_node or self.cpu is None else self.model_copy(update=dict(self.cpu))
 
     @field_validator("sbatch")
     @classmethod
@@ -85,6 +102,10 @@ class LocalProfile(StrictModel):
     """The cards of this machine."""
     wandb: WandbMode | None = None
     """wandb mode on this machine; nothing leaves it to the spec."""
+
+    def for_job(self, *, gpus_per_node: int) -> "LocalProfile":
+        """This profile: one machine runs everything."""
+        return self
 
 
 Profile = SlurmProfile | LocalProfile

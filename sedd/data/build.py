@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,35 +22,10 @@ from sedd.data.sources import Built, Progress, Source, build_source, ignore_prog
 from sedd.data.store import TokenStore
 from sedd.data.workers import build_sources
 from sedd.errors import DataError
+from sedd.spec.build import BuildOptions
 
 _WORTH_PROCESSES_BYTES = 1 << 25
 _MOST_WORKERS = 8  # some 60 MB each
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildOptions:
-    """What decides the content of a store, besides its input."""
-
-    validation_fraction: float = 0.05
-    """Share of sequences, or of clusters if there are any, in the validation split."""
-    clusters: Path | None = None
-    """Table of `representative<tab>member`; members of one cluster stay on one side of the split."""
-    min_length: int = 1
-    """Residues; shorter sequences are dropped."""
-    max_length: int | None = None
-    """Residues; longer sequences are dropped (training cuts windows out of long ones by itself)."""
-    max_unknown: float | None = None
-    """Largest fraction of X."""
-    keep_duplicates: bool = False
-    """Keep sequences that occur again."""
-    limit: int | None = None
-    """Stop after so many sequences that pass the filters."""
-    sample: int | None = None
-    """Keep so many sequences, drawn uniformly."""
-    sample_seed: int = 0
-    """Another seed draws another sample."""
-    onto: Path | None = None
-    """A store that the new one begins with; its sequences stay where they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +173,7 @@ def _recorded(options: BuildOptions) -> dict[str, Any]:
     """The options as the manifest keeps them: content in place of paths."""
     clusters = None if options.clusters is None else file_checksum(options.clusters)
     onto = None if options.onto is None else read_manifest(options.onto).content_hash
-    return {**asdict(options), "clusters": clusters, "onto": onto}
+    return {**options.model_dump(), "clusters": clusters, "onto": onto}
 
 
 def _cannot_write(output: Path, error: OSError) -> DataError:

@@ -18,7 +18,7 @@ from sedd.rundir.attempts import is_cancelled
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
-from sedd.spec.experiment import Experiment
+from sedd.spec.task import TaskSpec
 
 POLL_S = 0.1
 CANCEL_POLL_S = 2.0
@@ -33,7 +33,7 @@ class Task:
     """What a job entry works for, the same in every attempt."""
 
     run: RunDir
-    experiment: Experiment
+    experiment: TaskSpec
     place: Place
     command: tuple[str, ...]
     """Starts one training process."""

@@ -13,8 +13,8 @@ from sedd.launch.supervisor import begin_attempt, supervise
 from sedd.launch.words import say
 from sedd.rundir.attempts import Cause
 from sedd.rundir.layout import RunDir
-from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_resolved
+from sedd.spec.task import TaskSpec
 
 
 def enter(run: RunDir) -> int:
@@ -41,8 +41,8 @@ def make_task(run: RunDir, place: Place) -> Task:
     )
 
 
-def worker_command(run: RunDir, experiment: Experiment, profile: Profile) -> tuple[str, ...]:
-    """Starts a training process, inside the profile's container if it names one.
+def worker_command(run: RunDir, experiment: TaskSpec, profile: Profile) -> tuple[str, ...]:
+    """Starts a process that does the work, inside the profile's container if it names one.
 
     The job entry stays outside: SLURM's commands, which it needs, are rarely in an image.
     """
@@ -50,7 +50,7 @@ def worker_command(run: RunDir, experiment: Experiment, profile: Profile) -> tup
     if not isinstance(profile, SlurmProfile) or profile.container is None:
         return (sys.executable, *arguments)
     gpus = ("--nv",) if experiment.resources.gpus_per_node else ()
-    folders = (run.path, run.code.resolve(), experiment.data.store)
+    folders = (run.path, run.code.resolve(), *experiment.folders())
     binds = tuple(part for folder in folders for part in ("--bind", str(folder)))
     return ("apptainer", "exec", *gpus, *binds, profile.container, "python3", *arguments)
 

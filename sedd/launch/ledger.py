@@ -9,7 +9,7 @@ from sedd.errors import RunError
 from sedd.rundir.attempts import is_cancelled, parse_attempts
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.layout import RunDir, read_manifest
-from sedd.spec.experiment import Experiment
+from sedd.spec.task import TaskSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Known:
     """What its own events say: `waiting to start`, `in attempt 2`, `completed`."""
 
 
-def find_known(experiments: Sequence[Experiment], runs: Path) -> list[Known]:
+def find_known(experiments: Sequence[TaskSpec], runs: Path) -> list[Known]:
     """Runs of exactly these specs that are under way or completed; cancelled and given up ones do not count."""
     hashes = {experiment.hash(): experiment.name for experiment in experiments}
     beginnings = {spec_hash[:8] for spec_hash in hashes}
@@ -48,7 +48,7 @@ def describe_standing(said: Sequence[Event]) -> str | None:
     return "waiting for its next attempt" if last == "requeued" else f"in attempt {attempts[-1].number}"
 
 
-def require_new(experiments: Sequence[Experiment], runs: Path) -> None:
+def require_new(experiments: Sequence[TaskSpec], runs: Path) -> None:
     """Refuse a second submission of the same spec. Raises: RunError that names the first one."""
     known = find_known(experiments, runs)
     if not known:

@@ -11,7 +11,7 @@ from typing import Any
 from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile, read_profile
 from sedd.errors import SpecError
 from sedd.rundir.layout import RunDir, read_manifest
-from sedd.spec.experiment import Experiment
+from sedd.spec.task import TaskSpec
 from sedd.yaml import Document
 
 FOREVER_MIN = 10 * 365 * 24 * 60
@@ -27,7 +27,7 @@ Parameters = dict[str, Any]
 
 
 def slurm_parameters(
-    experiment: Experiment,
+    experiment: TaskSpec,
     profile: SlurmProfile,
     *,
     code: Path,
@@ -41,6 +41,7 @@ def slurm_parameters(
     checkpoint time.
     """
     wishes = experiment.resources
+    profile = profile.for_job(gpus_per_node=wishes.gpus_per_node)
     walltime_s = granted_walltime_s(experiment, profile)
     lead_s = signal_lead_s(walltime_s, save_s)
     wanted: Parameters = {
@@ -71,7 +72,7 @@ def slurm_parameters(
     return given | {"wckey": None}  # submitit sets one that sites with a list of wckeys refuse
 
 
-def local_parameters(experiment: Experiment, environment: Mapping[str, str]) -> Parameters:
+def local_parameters(experiment: TaskSpec, environment: Mapping[str, str]) -> Parameters:
     """Parameters of submitit's LocalExecutor: one task, which starts all ranks.
 
     Raises:
@@ -95,7 +96,7 @@ def local_parameters(experiment: Experiment, environment: Mapping[str, str]) -> 
     return parameters
 
 
-def granted_walltime_s(experiment: Experiment, profile: Profile) -> int:
+def granted_walltime_s(experiment: TaskSpec, profile: Profile) -> int:
     """The walltime of one attempt: what the spec asks for, at most what the site grants."""
     asked = experiment.resources.walltime
     longest = profile.max_walltime if isinstance(profile, SlurmProfile) else None

@@ -30,8 +30,8 @@ from sedd.launch.submission import in_threads, submit_local, submit_slurm
 from sedd.launch.supervisor import slots_folder
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir, create_run, run_id, write_manifest
-from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request, dump_resolved
+from sedd.spec.task import TaskSpec
 
 MANIFEST_FORMAT = 1
 
@@ -44,8 +44,8 @@ class Order:
     profile: Profile
     runs: Path
     """Root of all runs."""
-    parameters: Sequence[int]
-    """Network parameters of each experiment."""
+    parameters: Sequence[int | None]
+    """Network parameters of each experiment; None where it has no network of its own."""
     findings: Sequence[dict[str, Any]] | None = None
     """Login preflight's findings that were not OK; None: it was skipped."""
     first_batches: Sequence[str | None] | None = None
@@ -113,7 +113,7 @@ def make_runs(order: Order, *, now: dt.datetime, made: list[Path]) -> Batch:
     """The run folders of an order, complete with frozen code and manifest; each new folder is noted in `made`."""
     experiments = order.request.experiments
 
-    def make(experiment: Experiment) -> RunDir:
+    def make(experiment: TaskSpec) -> RunDir:
         run = create_run(
             order.runs, experiment.name, run_id(now, experiment.hash()), dump_resolved(experiment)
         )
@@ -157,7 +157,7 @@ def _submit(order: Order, batch: Batch) -> None:
         submit_slurm([batch.runs[n] for n in members], parameters, folder=batch.folder / "submitit")
 
 
-def _slurm_parameters(order: Order, folder: Path, experiment: Experiment) -> Parameters:
+def _slurm_parameters(order: Order, folder: Path, experiment: TaskSpec) -> Parameters:
     assert isinstance(order.profile, SlurmProfile)
     return slurm_parameters(
         experiment,
@@ -169,7 +169,7 @@ def _slurm_parameters(order: Order, folder: Path, experiment: Experiment) -> Par
 
 
 def _grouped(
-    experiments: Sequence[Experiment], parameters_of: Callable[[Experiment], Parameters]
+    experiments: Sequence[TaskSpec], parameters_of: Callable[[TaskSpec], Parameters]
 ) -> list[tuple[Parameters, list[int]]]:
     """Experiments (by number) that ask for the same resources: an array has one set of parameters."""
     groups: dict[str, tuple[Parameters, list[int]]] = {}
@@ -197,7 +197,8 @@ def _describe(run: RunDir, order: Order, number: int, about: dict[str, Any], now
         "id": run.id,
         "spec_hash": experiment.hash(),
         "point": order.request.points[number],
-        "steps": experiment.training.steps,
+        "task": experiment.task,
+        "steps": experiment.steps,
         "ranks": experiment.resources.ranks,
         "gpus": experiment.resources.nodes * experiment.resources.gpus_per_node,
         "parameters": order.parameters[number],

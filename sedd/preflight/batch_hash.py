@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sedd.preflight.scene import Answers
 from sedd.spec.experiment import Experiment
+from sedd.spec.task import TaskSpec
 
 Question = tuple[str, Path, int, int, int]
 
@@ -14,9 +15,9 @@ def first_batch(experiment: Experiment, answers: Answers) -> str:
     return answers.once(_question(experiment), lambda: _first_batch(experiment))
 
 
-def known_first_batch(experiment: Experiment, answers: Answers) -> str | None:
-    """What `first_batch` has found already; None: it was not asked, has failed or is still reading."""
-    return answers.known(_question(experiment), str)
+def known_first_batch(experiment: TaskSpec, answers: Answers) -> str | None:
+    """What `first_batch` has found already; None: no training, or it was not asked, has failed or is still reading."""
+    return answers.known(_question(experiment), str) if isinstance(experiment, Experiment) else None
 
 
 def _question(experiment: Experiment) -> Question:

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from sedd.preflight import checks as folder
 from sedd.preflight.finding import Verdict
 from sedd.preflight.scene import Scene, Side
+from sedd.spec.task import TaskSpec
 
 Facts = TypeVar("Facts")
 
@@ -19,6 +20,7 @@ class Check(Generic[Facts]):
     """One question about whether a job will run to its end; its name is its file's.
 
     Attributes:
+        tasks: the kinds of spec for which the question arises.
         catches: what goes wrong without it, for the README's table.
         takes: its usual time, measured, for the same table.
         gather: looks at the world; None where the question does not arise. May raise: then the finding is
@@ -31,6 +33,7 @@ class Check(Generic[Facts]):
     """
 
     sides: tuple[Side, ...]
+    tasks: tuple[type[TaskSpec], ...] = (TaskSpec,)
     catches: str
     takes: str
     gather: Callable[[Scene], Facts | None]
@@ -49,6 +52,10 @@ def all_checks() -> Mapping[str, Check[Any]]:
     return {name: importlib.import_module(f"{folder.__name__}.{name}").CHECK for name in names}
 
 
-def checks_of(side: Side) -> Mapping[str, Check[Any]]:
-    """The checks of one side."""
-    return {name: check for name, check in all_checks().items() if side in check.sides}
+def checks_of(side: Side, task: type[TaskSpec]) -> Mapping[str, Check[Any]]:
+    """The checks of one side for one kind of spec."""
+    return {
+        name: check
+        for name, check in all_checks().items()
+        if side in check.sides and issubclass(task, check.tasks)
+    }

@@ -34,7 +34,7 @@ def training_device(scene: Scene) -> "torch.device":
     """The GPU of this rank, else the CPU. A task to which SLURM bound a single GPU sees that one as 0."""
     import torch
 
-    if scene.experiment.resources.gpus_per_node == 0 or not torch.cuda.is_available():
+    if scene.training_run.resources.gpus_per_node == 0 or not torch.cuda.is_available():
         return torch.device("cpu")
     count = torch.cuda.device_count()
     return torch.device("cuda", scene.local_rank if scene.local_rank < count else 0)
@@ -49,7 +49,7 @@ def capability_of(device: "torch.device") -> tuple[int, int] | None:
 
 def training_attention(scene: Scene) -> str | None:
     """The attention implementation that the spec names; None: the fastest legal one."""
-    asked = scene.experiment.training.attention
+    asked = scene.training_run.training.attention
     return None if asked == "auto" else asked
 
 
@@ -57,5 +57,5 @@ def training_dtype(scene: Scene, device: "torch.device") -> "torch.dtype":
     """What matrix products will be computed in."""
     import torch
 
-    name = precision_name(scene.experiment.training.precision, capability_of(device))
+    name = precision_name(scene.training_run.training.precision, capability_of(device))
     return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]

@@ -4,9 +4,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
 from sedd.spec.sweep import Point
+from sedd.spec.task import TaskSpec
 
 # No check looks at these; first_batch takes the seeds from the whole request.
 _WITHOUT_EFFECT: dict[str, Any] = {
@@ -29,7 +29,7 @@ _WITHOUT_EFFECT: dict[str, Any] = {
 class Kind:
     """Runs that are one to preflight."""
 
-    experiment: Experiment
+    experiment: TaskSpec
     """The first of them."""
     point: str
     """What sets the first of them apart: `model.hidden=768`; empty without a sweep."""

@@ -17,8 +17,8 @@ from sedd.preflight.merge import Answer, merge
 from sedd.preflight.scene import Answers, Scene, Side, real_slurm
 from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir
-from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
+from sedd.spec.task import TaskSpec
 
 LOGIN_LIMIT_S = 4.0
 """All login checks together: they run side by side."""
@@ -39,7 +39,7 @@ def check_login(
         Scene(
             side=Side.LOGIN,
             experiment=kind.experiment,
-            profile=profile,
+            profile=profile.for_job(gpus_per_node=kind.experiment.resources.gpus_per_node),
             folder=runs.absolute(),
             environ=os.environ,
             slurm=real_slurm(answers),
@@ -50,11 +50,11 @@ def check_login(
         )
         for kind in kinds_of(request)
     ]
-    return side_by_side(checks_of(Side.LOGIN), scenes, limit_s=LOGIN_LIMIT_S)
+    return side_by_side(checks_of(Side.LOGIN, type(request.experiments[0])), scenes, limit_s=LOGIN_LIMIT_S)
 
 
 def check_node(
-    experiment: Experiment,
+    experiment: TaskSpec,
     profile: Profile,
     run: RunDir | None,
     *,
@@ -77,7 +77,7 @@ def check_node(
         ranks_size=ranks_size,
         local_rank=local_rank,
     )
-    return in_turn(checks_of(Side.NODE), [scene], limit_s=NODE_LIMIT_S)
+    return in_turn(checks_of(Side.NODE, type(experiment)), [scene], limit_s=NODE_LIMIT_S)
 
 
 def side_by_side(

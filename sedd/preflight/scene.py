@@ -11,6 +11,7 @@ from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile
 from sedd.cluster.site import Node, Partition, SiteConfig, query_config, query_nodes, query_partitions
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
+from sedd.spec.task import TaskSpec
 
 SLURM_TIMEOUT_S = 3.0
 """Longest wait for one answer of SLURM: the whole login side takes at most 5 s."""
@@ -101,7 +102,7 @@ class Scene:
     """One experiment at one place, seen from one side."""
 
     side: Side
-    experiment: Experiment
+    experiment: TaskSpec
     profile: Profile
     folder: Path
     """Where run folders are made (login), or the run folder itself (node)."""
@@ -113,7 +114,7 @@ class Scene:
     local_rank: int = 0
     slurm: Slurm = field(default_factory=real_slurm)
     answers: Answers = field(default_factory=Answers)
-    request: tuple[Experiment, ...] = ()
+    request: tuple[TaskSpec, ...] = ()
     """All runs that are submitted together, this one among them; see `runs_together`."""
     parallel: int | None = None
     """Runs of the request that may go on at the same time."""
@@ -121,9 +122,20 @@ class Scene:
     """Which of a sweep's runs this is, in words."""
 
     @property
-    def runs_together(self) -> tuple[Experiment, ...]:
+    def training_run(self) -> Experiment:
+        """What is asked for, to a check whose `tasks` are trainings alone."""
+        assert isinstance(self.experiment, Experiment)
+        return self.experiment
+
+    @property
+    def runs_together(self) -> tuple[TaskSpec, ...]:
         """The runs that share disk and queue: all points of a sweep, or this one."""
         return self.request or (self.experiment,)
+
+    @property
+    def training_runs(self) -> tuple[Experiment, ...]:
+        """The trainings among the runs that are submitted together."""
+        return tuple(run for run in self.runs_together if isinstance(run, Experiment))
 
     @property
     def site(self) -> SlurmProfile | None:

@@ -1,35 +1,43 @@
-"""From a YAML file and `--set` overrides to resolved experiments."""
+"""From a YAML file and `--set` overrides to resolved specs."""
 
 import copy
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, create_model
 
 from sedd.complaints import Key
 from sedd.errors import SpecError
-from sedd.spec.experiment import Experiment
 from sedd.spec.sweep import Point, SweepSpec
+from sedd.spec.task import EVERY, TaskSpec
+from sedd.spec.tasks import TASKS, task_of
 from sedd.yaml import Document, dump_document, load_document, parse_override, validate
 
 
-class ExperimentFile(Experiment):
-    """What a user writes: an experiment, and perhaps a sweep over it."""
+class Swept(TaskSpec):
+    """What a file may hold besides the spec of one run."""
 
     sweep: SweepSpec | None = Field(default=None)
     """Many runs from this one file."""
+
+
+FILES: dict[type[TaskSpec], type[TaskSpec]] = {
+    task: create_model(f"{task.__name__}File", __base__=(task, Swept), __doc__=task.__doc__)
+    for task in TASKS.values()
+}
+"""What a user writes for each task: its spec, and perhaps a sweep over it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What a spec file asks for: one run, or one for each point of its sweep."""
 
-    experiments: tuple[Experiment, ...]
+    experiments: tuple[TaskSpec, ...]
     points: tuple[Point, ...]
     """The overrides that made each experiment, dotted key to value; one empty mapping without a sweep."""
     parallel: int | None
@@ -50,33 +58,45 @@ def load_request(path: Path, overrides: Iterable[str] = ()) -> Request:
     data = copy.deepcopy(document.data)
     said: dict[Key, str] = {}
     given = dataclasses.replace(document, data=data, said=said)
-    _make_store_absolute(given, base)
+    task = task_of(given)
+    _make_paths_absolute(given, task, base)
     for text in overrides:
         key, value = parse_override(text)
         said[key] = f"--set {text}"
         _set(data, key, value, said=said[key])
-    _make_store_absolute(given, Path.cwd())
-    asked = validate(ExperimentFile, given)
+    task = task_of(given)
+    _make_paths_absolute(given, task, Path.cwd())
+    asked = validate(FILES[task], given)
+    assert isinstance(asked, Swept)
     if asked.sweep is None:
-        single = Experiment.model_validate(asked.model_dump(exclude={"sweep"}, mode="json"))
+        single = task.model_validate(asked.model_dump(exclude={"sweep"}, mode="json"))
         return Request(experiments=(single,), points=({},), parallel=None)
     points = tuple(asked.sweep.points())
     return Request(experiments=_at_points(given, points, base), points=points, parallel=asked.sweep.parallel)
 
 
-def load_resolved(path: Path) -> Experiment:
-    """The experiment of a run folder's spec.yaml. Raises: SpecError."""
-    return validate(Experiment, load_document(path))
+def load_resolved(path: Path) -> TaskSpec:
+    """The spec of a run folder's spec.yaml, whatever its task. Raises: SpecError."""
+    document = load_document(path)
+    return validate(task_of(document), document)
 
 
-def dump_resolved(experiment: Experiment) -> str:
-    """YAML of an experiment with every default written out; `load_resolved` reads it back equal."""
+Task = TypeVar("Task", bound=TaskSpec)
+
+
+def load_resolved_as(task: type[Task], path: Path) -> Task:
+    """The spec of a run folder that is known to have this task. Raises: SpecError."""
+    return validate(task, load_document(path))
+
+
+def dump_resolved(experiment: TaskSpec) -> str:
+    """YAML of a spec with every default written out; `load_resolved` reads it back equal."""
     return dump_document(experiment.model_dump(mode="json"))
 
 
-def _at_points(document: Document, points: Sequence[Point], base: Path) -> tuple[Experiment, ...]:
+def _at_points(document: Document, points: Sequence[Point], base: Path) -> tuple[TaskSpec, ...]:
     """The experiment of each sweep point. Raises: SpecError with the problems of all of them."""
-    experiments: list[Experiment] = []
+    experiments: list[TaskSpec] = []
     problems: dict[str, str] = {}
     for point in points:
         try:
@@ -90,7 +110,7 @@ def _at_points(document: Document, points: Sequence[Point], base: Path) -> tuple
     return tuple(experiments)
 
 
-def _at_point(document: Document, point: Point, base: Path) -> Experiment:
+def _at_point(document: Document, point: Point, base: Path) -> TaskSpec:
     data, said = copy.deepcopy(document.data), dict(document.said)
     del data["sweep"]
     for dotted, value in point.items():
@@ -100,8 +120,9 @@ def _at_point(document: Document, point: Point, base: Path) -> Experiment:
         )
         _set(data, key, value, said=said[key])
     given = dataclasses.replace(document, data=data, said=said)
-    _make_store_absolute(given, base)
-    return validate(Experiment, given)
+    task = task_of(given)
+    _make_paths_absolute(given, task, base)
+    return validate(task, given)
 
 
 def _set(data: dict[str, Any], key: tuple[str, ...], value: Any, *, said: str) -> None:
@@ -115,19 +136,33 @@ def _set(data: dict[str, Any], key: tuple[str, ...], value: Any, *, said: str) -
     data[key[-1]] = value
 
 
-def _make_store_absolute(document: Document, base: Path) -> None:
-    """Make data.store absolute, in place; what is not a path is left for the validation to name."""
-    section = document.data.get("data")
-    if isinstance(section, dict) and isinstance(section.get("store"), str):
-        where = document.where(("data", "store"))
-        section["store"] = str(base / _expand(section["store"], where))
+def _make_paths_absolute(document: Document, task: type[TaskSpec], base: Path) -> None:
+    """Make the task's paths absolute, in place; what is not a path is left for the validation to name."""
+    for pattern in task.PATHS:
+        for holder, last, key in _places(document.data, pattern):
+            if isinstance(holder[last], str):
+                holder[last] = str(base / _expand(holder[last], document.where(key), key))
 
 
-def _expand(text: str, where: str) -> str:
+def _places(data: Any, pattern: tuple[str, ...], above: Key = ()) -> Iterator[tuple[Any, Any, Key]]:
+    """Where in a document a path of `TaskSpec.PATHS` stands: what holds it, its label there, and its key."""
+    label, *rest = pattern
+    is_list = label == EVERY
+    if not isinstance(data, list if is_list else dict):
+        return
+    labels: Iterable[Any] = range(len(data)) if is_list else [label] if label in data else []
+    for each in labels:
+        if rest:
+            yield from _places(data[each], tuple(rest), (*above, each))
+        else:
+            yield data, each, (*above, each)
+
+
+def _expand(text: str, where: str, key: Key) -> str:
     expanded = os.path.expanduser(os.path.expandvars(text))
     if missing := re.search(r"\$\{?(\w+)\}?", expanded):
         raise SpecError(
-            f"{where}: data.store is {text!r}: the environment has no variable {missing[1]}",
+            f"{where}: {'.'.join(map(str, key))} is {text!r}: the environment has no variable {missing[1]}",
             hint=f"export {missing[1]}=…",
         )
     return expanded

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import torch
 
+from sedd.rundir.pulse import Pulse
 from sedd.spec.training import TrainingSpec
 from sedd.training.metrics import MetricsLog
-from sedd.training.pulse import Pulse
 from sedd.training.saver import Saver
 from sedd.training.tracking import Tracker
 from sedd.training.validation import perplexity

@@ -12,8 +12,9 @@ import torch
 from sedd.data.store import TokenStore
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir
+from sedd.rundir.pulse import Pulse
 from sedd.spec.experiment import Experiment
-from sedd.spec.load import load_resolved
+from sedd.spec.load import load_resolved_as
 from sedd.training.checkpoint import remove_leftovers
 from sedd.training.distributed import Group, Ranks, connected
 from sedd.training.feed import DeviceBatch, training_feed, validation_set
@@ -21,7 +22,7 @@ from sedd.training.memory import keep_freed_memory
 from sedd.training.metrics import MetricsLog
 from sedd.training.network import build_network
 from sedd.training.precision import capability_of, choose_precision
-from sedd.training.pulse import Pulse, pulse
+from sedd.training.pulse import pulse
 from sedd.training.record import Record, metric_row
 from sedd.training.restart import describe, resume
 from sedd.training.saver import Saver
@@ -64,7 +65,7 @@ def train(
         SeddError: the spec, the data or the folder cannot be used.
         NotFiniteError: training diverged.
     """
-    experiment = _at_this_site(load_resolved(run.spec), wandb)
+    experiment = _at_this_site(load_resolved_as(Experiment, run.spec), wandb)
     device = ranks.device()
     if device.type == "cpu":
         torch.set_num_threads(experiment.resources.cpus_per_process)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from proteins import write_fasta
 
-from sedd.data.build import BuildOptions, build_store
+from sedd.data.build import build_store
 from sedd.data.store import TokenStore
+from sedd.spec.build import BuildOptions
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ import pytest
 from proteins import made_up_proteins, write_fasta
 
 from sedd.data.alphabet import decode
-from sedd.data.build import BuildOptions, build_store
+from sedd.data.build import build_store
 from sedd.data.store import TokenStore
 from sedd.data.verify import verify_store
 from sedd.errors import DataError
+from sedd.spec.build import BuildOptions
 
 HALF = {"validation_fraction": 0.5}
 PROTEINS = made_up_proteins(600)

@@ -12,9 +12,10 @@ from scipy.stats import chisquare
 
 from sedd.data.alphabet import decode
 from sedd.data.batches import Batches, PackedBatch, validation_batches
-from sedd.data.build import BuildOptions, build_store
+from sedd.data.build import build_store
 from sedd.data.store import TokenStore
 from sedd.errors import DataError
+from sedd.spec.build import BuildOptions
 
 MakeStore = Callable[..., TokenStore]
 

@@ -13,9 +13,10 @@ from proteins import made_up_proteins, write_fasta
 
 from sedd.data import build, sources
 from sedd.data.alphabet import decode
-from sedd.data.build import BuildOptions, build_store
+from sedd.data.build import build_store
 from sedd.data.store import TokenStore
 from sedd.errors import DataError
+from sedd.spec.build import BuildOptions
 
 QUICKSTART = Path(__file__).parents[2] / "jobs" / "data"
 

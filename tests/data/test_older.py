@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from sedd.data.alphabet import decode
-from sedd.data.build import BuildOptions, build_store
+from sedd.data.build import build_store
 from sedd.data.store import TokenStore
 from sedd.errors import DataError
+from sedd.spec.build import BuildOptions
 
 
 def _entry(sequence: str) -> dict[str, object]:

@@ -198,7 +198,19 @@ def test_manifests_are_json_that_other_tools_can_read(tmp_path: Path) -> None:
     run = make_runs(order, now=NOW, made=[]).runs[0]
     manifest = json.loads(run.manifest.read_text())
     assert manifest["first_batch"] == "ab4ad8ab85b2bcea"
-    needed = {"format", "name", "id", "spec_hash", "point", "sweep", "steps", "ranks", "gpus", "executor"}
+    needed = {
+        "format",
+        "name",
+        "id",
+        "task",
+        "spec_hash",
+        "point",
+        "sweep",
+        "steps",
+        "ranks",
+        "gpus",
+        "executor",
+    }
     assert (
         needed | {"profile", "parameters", "versions", "git", "code_hash", "created", "first_batch"}
         == manifest.keys()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sedd.errors import RunError
+from sedd.launch.fit_node import blame
 from sedd.launch.submit import make_runs
-from sedd.launch.worker import blame
 from sedd.preflight.finding import Finding, Status
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit

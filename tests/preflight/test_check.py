@@ -11,6 +11,8 @@ from sedd.preflight.check import Check, all_checks, checks_of
 from sedd.preflight.finding import Status
 from sedd.preflight.readme import README, renewed
 from sedd.preflight.scene import Side
+from sedd.spec.build import DataTask
+from sedd.spec.tasks import TASKS
 
 CHECKS = list(all_checks().items())
 each_check = pytest.mark.parametrize(
@@ -24,9 +26,17 @@ def test_every_file_of_the_folder_is_a_check():
 
 
 def test_both_sides_have_checks():
-    assert checks_of(Side.LOGIN)
-    assert checks_of(Side.NODE)
-    assert set(checks_of(Side.LOGIN)) | set(checks_of(Side.NODE)) == set(all_checks())
+    reached = {task: {side: set(checks_of(side, task)) for side in Side} for task in TASKS.values()}
+    assert all(names for sides in reached.values() for names in sides.values())
+    assert set().union(*(names for sides in reached.values() for names in sides.values())) == set(
+        all_checks()
+    )
+
+
+def test_a_data_task_is_not_asked_about_networks_and_gpus():
+    asked = set(checks_of(Side.NODE, DataTask))
+    assert asked & {"known_answer", "torch_device", "gpu_memory", "data_store", "wandb_login"} == set()
+    assert {"build_inputs", "run_folder", "frozen_code"} <= asked
 
 
 @each_check

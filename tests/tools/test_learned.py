@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sedd.data.build import BuildOptions, build_store
+from sedd.data.build import build_store
 from sedd.rundir.layout import RunDir, create_run, write_manifest
+from sedd.spec.build import BuildOptions
 from tests.data.proteins import made_up_proteins, write_fasta
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "learned.py"

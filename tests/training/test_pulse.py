@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sedd.rundir import pulse as module
 from sedd.rundir.heartbeat import read_heartbeat
-from sedd.training import pulse as module
 from sedd.training.pulse import gpu_utilization, pulse
 
 

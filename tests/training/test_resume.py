@@ -136,7 +136,8 @@ def test_the_number_of_ranks_changes_rounding_only(
 
 
 def test_a_run_refuses_other_data_than_it_began_with(store: Path, make_run: MakeRun, tmp_path: Path) -> None:
-    from sedd.data.build import BuildOptions, build_store
+    from sedd.data.build import build_store
+    from sedd.spec.build import BuildOptions
     from tests.tiny import PROTEINS
 
     run = make_run(tiny_spec(store))

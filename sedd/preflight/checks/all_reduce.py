@@ -9,6 +9,7 @@ from sedd.preflight.check import Check
 from sedd.preflight.device import training_device
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.preflight.scene import Scene, Side
+from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def _meet(scene: Scene) -> Any:
 
 
 CHECK = Check(
+    tasks=(Experiment,),
     sides=(Side.NODE,),
     of_node=True,
     catches="ranks that do not find each other, a slow or broken network, a bad link between cards",

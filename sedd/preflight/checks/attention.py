@@ -6,6 +6,7 @@ from sedd.preflight.check import Check
 from sedd.preflight.device import BF16_FROM, precision_name, weakest_capability
 from sedd.preflight.finding import Verdict, fail, ok, unknown, warn
 from sedd.preflight.scene import Scene, Side
+from sedd.spec.experiment import Experiment
 
 FLASH_FROM = (8, 0)
 _HINT = "training.attention: auto"
@@ -22,10 +23,10 @@ class Facts:
 
 
 def gather(scene: Scene) -> Facts | None:
-    training = scene.experiment.training
+    training = scene.training_run.training
     if training.attention == "auto":
         return None
-    needs_gpu = scene.experiment.resources.gpus_per_node > 0
+    needs_gpu = scene.training_run.resources.gpus_per_node > 0
     return Facts(
         asked=training.attention,
         precision=training.precision,
@@ -56,6 +57,7 @@ def judge(facts: Facts) -> Verdict:
 
 
 CHECK = Check(
+    tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
     catches="an attention kernel forced on a card that cannot run it: flash on a V100",
     takes="< 0.1 s",

@@ -19,6 +19,7 @@ from sedd.preflight.device import (
 )
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.preflight.scene import Scene, Side
+from sedd.spec.experiment import Experiment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ class Facts:
 
 
 def gather(scene: Scene) -> Facts | None:
-    asked = scene.experiment.training.compile
+    asked = scene.training_run.training.compile
     if not asked:
         return None
     import torch
@@ -110,7 +111,7 @@ def _network(scene: Scene, device: "torch.device") -> "Transformer":
     from sedd.model.transformer import Transformer
 
     torch.manual_seed(0)
-    spec = scene.experiment
+    spec = scene.training_run
     without_dropout = spec.model.model_copy(update={"dropout": 0.0})
     model = Transformer(
         without_dropout,
@@ -129,12 +130,12 @@ def _step(
     """A function that gives output and gradient of a network (compiled or not) on one packed batch."""
     import torch
 
-    borders = _borders(scene.experiment.training.residues_per_gpu, scene.experiment.data.max_length)
+    borders = _borders(scene.training_run.training.residues_per_gpu, scene.training_run.data.max_length)
     cu_seqlens = torch.tensor(borders, dtype=torch.int32, device=device)
     tokens = torch.randint(4, 24, (borders[-1],), device=device)
     # Neighbours at opposite ends of the schedule.
     sigma_bar = torch.tensor([0.05 if n % 2 else 6.0 for n in range(len(borders) - 1)], device=device)
-    max_length = scene.experiment.data.max_length
+    max_length = scene.training_run.data.max_length
 
     def compute(
         forward: "Callable[..., torch.Tensor]", model: "Transformer"
@@ -170,6 +171,7 @@ def _reason(text: str) -> str:
 
 
 CHECK = Check(
+    tasks=(Experiment,),
     sides=(Side.NODE,),
     limit_s=300.0,
     catches="a compiler that fails, or makes another network of it (only with training.compile)",

@@ -8,6 +8,7 @@ from sedd.errors import DataError
 from sedd.preflight.check import Check
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.preflight.scene import Scene, Side
+from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes, format_count
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def gather(scene: Scene) -> Facts | None:
         return None
     from sedd.data.store import TokenStore  # numpy: a tenth of a second
 
-    path, training = scene.experiment.data.store, scene.experiment.training
+    path, training = scene.training_run.data.store, scene.training_run.training
     try:
         store = TokenStore.open(path)
     except DataError as e:
@@ -145,6 +146,7 @@ def _missing(store: Path, problem: str, hint: str | None) -> Facts:
 
 
 CHECK = Check(
+    tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
     of_node=True,  # the login node saw it: this one may lack the file system
     catches="no store, one cut short, swapped or of another alphabet; fewer residues than a batch",

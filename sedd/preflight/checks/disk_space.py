@@ -35,13 +35,13 @@ def gather(scene: Scene) -> Facts | None:
     if scene.rank != 0:
         return None
     mount = query_mount(scene.folder)
-    together = scene.runs_together if scene.side is Side.LOGIN else (scene.experiment,)
+    together = scene.training_runs if scene.side is Side.LOGIN else (scene.training_run,)
     return Facts(
         folder=existing(scene.folder),
         space=query_space(scene.folder),
         quota=query_quota(mount) if mount else None,
-        checkpoint_bytes=checkpoint_bytes(parameter_count(scene.experiment.model)),
-        checkpoints=kept_checkpoints(scene.experiment),
+        checkpoint_bytes=checkpoint_bytes(parameter_count(scene.training_run.model)),
+        checkpoints=kept_checkpoints(scene.training_run),
         needed_bytes=sum(map(_needed_bytes, together)),
         runs=len(together),
     )
@@ -77,6 +77,7 @@ def _needed_bytes(experiment: Experiment) -> int:
 _CHECKPOINT = 383 << 20
 
 CHECK = Check(
+    tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
     of_request=True,
     catches="a full disk or quota, too few inodes, more checkpoints than fit",

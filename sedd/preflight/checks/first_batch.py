@@ -28,7 +28,7 @@ def gather(scene: Scene) -> Facts | None:
         found = [first_batch(experiment, scene.answers) for experiment in _asked(scene)]
     except (DataError, OSError):  # the check `data_store` says so
         return None
-    return Facts(store=scene.experiment.data.store, here=found[0], at_submit=at_submit)
+    return Facts(store=scene.training_run.data.store, here=found[0], at_submit=at_submit)
 
 
 def judge(facts: Facts) -> Verdict:
@@ -44,10 +44,11 @@ def judge(facts: Facts) -> Verdict:
 
 def _asked(scene: Scene) -> tuple[Experiment, ...]:
     """On the login side all runs of the request: each has a seed of its own, and its node will want to know."""
-    return scene.runs_together if scene.side is Side.LOGIN else (scene.experiment,)
+    return scene.training_runs if scene.side is Side.LOGIN else (scene.training_run,)
 
 
 CHECK = Check(
+    tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
     of_node=True,  # the login node read it: this one has other data
     of_request=True,

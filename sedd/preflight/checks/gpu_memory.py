@@ -8,6 +8,7 @@ from sedd.preflight.check import Check
 from sedd.preflight.finding import Verdict, fail, ok, unknown, warn
 from sedd.preflight.footprint import activation_bytes, largest_fit, state_bytes
 from sedd.preflight.scene import Scene, Side
+from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes, format_count
 
 # The estimate is good to about a tenth.
@@ -27,7 +28,7 @@ class Facts:
 
 
 def gather(scene: Scene) -> Facts | None:
-    experiment = scene.experiment
+    experiment = scene.training_run
     if experiment.resources.gpus_per_node == 0:
         return None
     training, parameters = experiment.training, parameter_count(experiment.model)
@@ -67,6 +68,7 @@ def _card_bytes(scene: Scene) -> int | None:
 
 
 CHECK = Check(
+    tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
     catches="a batch or model that the card's 16 or 32 GiB cannot hold",
     takes="< 0.1 s",

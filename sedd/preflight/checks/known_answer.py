@@ -11,6 +11,7 @@ from sedd.preflight.check import Check
 from sedd.preflight.device import training_attention, training_device, training_dtype
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.preflight.scene import Scene, Side
+from sedd.spec.experiment import Experiment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,7 @@ def gather(scene: Scene) -> Facts | None:
     from sedd.model.attention import attention, explicit_attention, fastest, is_legal
 
     device = training_device(scene)
-    dtype, model = training_dtype(scene, device), scene.experiment.model
+    dtype, model = training_dtype(scene, device), scene.training_run.model
     kernel = training_attention(scene) or fastest(device, dtype)
     if not is_legal(kernel, device, dtype):  # the check `attention` says so
         return None
@@ -113,6 +114,7 @@ def _borders(lengths: tuple[int, ...]) -> "torch.Tensor":
 
 
 CHECK = Check(
+    tasks=(Experiment,),
     sides=(Side.NODE,),
     of_node=True,
     catches="a card, driver or kernel that computes wrong numbers",

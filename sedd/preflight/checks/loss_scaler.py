@@ -6,6 +6,7 @@ from sedd.preflight.check import Check
 from sedd.preflight.device import capability_of, precision_name, training_device
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.preflight.scene import Scene, Side
+from sedd.spec.experiment import Experiment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ def gather(scene: Scene) -> Facts | None:
 
     device = training_device(scene)
     if (
-        precision_name(scene.experiment.training.precision, capability_of(device)) != "fp16"
+        precision_name(scene.training_run.training.precision, capability_of(device)) != "fp16"
         or device.type != "cuda"
     ):
         return None
@@ -62,6 +63,7 @@ def judge(facts: Facts) -> Verdict:
 
 
 CHECK = Check(
+    tasks=(Experiment,),
     sides=(Side.NODE,),
     of_node=True,
     catches="fp16 overflows that reach the weights",

@@ -6,6 +6,7 @@ from sedd.preflight.check import Check
 from sedd.preflight.device import BF16_FROM, weakest_capability
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.preflight.scene import Scene, Side
+from sedd.spec.experiment import Experiment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +18,9 @@ class Facts:
 
 
 def gather(scene: Scene) -> Facts:
-    needs_gpu = scene.experiment.resources.gpus_per_node > 0
+    needs_gpu = scene.training_run.resources.gpus_per_node > 0
     return Facts(
-        asked=scene.experiment.training.precision,
+        asked=scene.training_run.training.precision,
         needs_gpu=needs_gpu,
         capability=weakest_capability(scene) if needs_gpu else None,
     )
@@ -44,6 +45,7 @@ def judge(facts: Facts) -> Verdict:
 
 
 CHECK = Check(
+    tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
     catches="bf16 forced on a V100, fp16 on a CPU",
     takes="< 0.1 s",

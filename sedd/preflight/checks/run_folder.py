@@ -11,6 +11,8 @@ from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.preflight.footprint import checkpoint_bytes
 from sedd.preflight.notice import preemption_notice
 from sedd.preflight.scene import Scene, Side, chosen_partitions
+from sedd.spec.experiment import Experiment
+from sedd.spec.task import TaskSpec
 from sedd.units import format_bytes, format_duration
 
 _PROBE_BYTES = {Side.LOGIN: 8 << 20, Side.NODE: 64 << 20}
@@ -24,7 +26,8 @@ class Facts:
     problem: str | None
     """Why nothing can be written there."""
     writing: Writing | None
-    checkpoint_bytes: int
+    checkpoint_bytes: int | None
+    """None: the task saves none."""
     window_s: int | None
     """From the first signal of a preemption to SIGKILL; None: nothing preempts, or SLURM did not say."""
 
@@ -45,7 +48,7 @@ def gather(scene: Scene) -> Facts | None:
         folder=folder,
         problem=problem,
         writing=writing,
-        checkpoint_bytes=checkpoint_bytes(parameter_count(scene.experiment.model)),
+        checkpoint_bytes=_checkpoint_bytes(scene.experiment),
         window_s=_window_s(scene),
     )
 
@@ -57,11 +60,11 @@ def judge(facts: Facts) -> Verdict:
             "set SEDD_RUNS to a folder with space that you may write",
         )
     speed = facts.writing.written_bytes / max(facts.writing.seconds, 1e-9)
+    saw = f"{format_bytes(speed)}/s into {facts.folder}"
+    if facts.checkpoint_bytes is None:
+        return ok(saw)
     save_s = facts.checkpoint_bytes / speed
-    saw = (
-        f"{format_bytes(speed)}/s into {facts.folder}: a checkpoint of "
-        f"{format_bytes(facts.checkpoint_bytes)} takes about {_seconds(save_s)}"
-    )
+    saw += f": a checkpoint of {format_bytes(facts.checkpoint_bytes)} takes about {_seconds(save_s)}"
     if facts.window_s is None:
         return ok(saw)
     saw += f" of {format_duration(facts.window_s)} notice"
@@ -74,6 +77,10 @@ def judge(facts: Facts) -> Verdict:
             saw, "little is left for the running step: write to a faster disk, or checkpoint more often"
         )
     return ok(saw)
+
+
+def _checkpoint_bytes(experiment: TaskSpec) -> int | None:
+    return checkpoint_bytes(parameter_count(experiment.model)) if isinstance(experiment, Experiment) else None
 
 
 def _window_s(scene: Scene) -> int | None:

@@ -24,7 +24,7 @@ class Facts:
 def gather(scene: Scene) -> Facts | None:
     if scene.site is None:
         return None
-    folders = [("runs", scene.folder), ("data", scene.experiment.data.store)]
+    folders = [("runs", scene.folder), *(("data", path) for path in scene.experiment.folders())]
     if not scene.site.setup and not scene.site.container:  # those bring a Python of their own
         folders.append(("Python", Path(sys.prefix)))
     return Facts(

@@ -11,6 +11,7 @@ from sedd.preflight.check import Check
 from sedd.preflight.device import training_attention, training_device, training_dtype
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.preflight.scene import Scene, Side
+from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Facts:
 
 
 def gather(scene: Scene) -> Facts | None:
-    if scene.experiment.resources.gpus_per_node == 0:
+    if scene.training_run.resources.gpus_per_node == 0:
         return None
     import torch
 
@@ -42,12 +43,12 @@ def gather(scene: Scene) -> Facts | None:
     if device.type != "cuda":  # the check `torch_device` says so
         return None
     card_bytes = torch.cuda.get_device_properties(device).total_memory
-    residues = scene.experiment.training.residues_per_gpu
+    residues = scene.training_run.training.residues_per_gpu
     try:
         # The random numbers that training draws must not depend on whether preflight ran.
         with torch.random.fork_rng([device]):
             norm, seconds = _two_steps(scene, device)
-        ema_bytes = _BYTES_OF_EMA * parameter_count(scene.experiment.model)
+        ema_bytes = _BYTES_OF_EMA * parameter_count(scene.training_run.model)
         peak_bytes = torch.cuda.max_memory_allocated(device) + ema_bytes
     except torch.cuda.OutOfMemoryError:
         norm, seconds, peak_bytes = math.nan, math.nan, None
@@ -83,7 +84,7 @@ def _two_steps(scene: Scene, device: "torch.device") -> tuple[float, float]:
 
     from sedd.model.transformer import Transformer
 
-    spec, dtype = scene.experiment, training_dtype(scene, device)
+    spec, dtype = scene.training_run, training_dtype(scene, device)
     torch.manual_seed(0)
     model = Transformer(
         spec.model,
@@ -110,6 +111,7 @@ def _two_steps(scene: Scene, device: "torch.device") -> tuple[float, float]:
 
 
 CHECK = Check(
+    tasks=(Experiment,),
     sides=(Side.NODE,),
     catches="a batch that the card does not hold; a network that it cannot compute",
     takes="2 s on a GPU",

@@ -9,6 +9,7 @@ from pathlib import Path
 from sedd.preflight.check import Check
 from sedd.preflight.finding import Verdict, ok, warn
 from sedd.preflight.scene import Scene, Side
+from sedd.spec.experiment import Experiment
 
 _HOST = "api.wandb.ai"
 
@@ -24,7 +25,7 @@ class Facts:
 
 
 def gather(scene: Scene) -> Facts:
-    tracking = scene.experiment.tracking
+    tracking = scene.training_run.tracking
     mode, decided_by = tracking.wandb, "the spec"
     if scene.profile.wandb is not None:
         mode, decided_by = scene.profile.wandb, "the profile"
@@ -67,6 +68,7 @@ def find_login(environ: Mapping[str, str]) -> str | None:
 
 
 CHECK = Check(
+    tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
     catches="online tracking without a login, or without wandb",
     takes="< 0.1 s",

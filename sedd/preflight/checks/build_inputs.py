@@ -1,0 +1,107 @@
+"""What a data task reads and where it writes: FASTA files that are there, and room for the store."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.preflight.check import Check
+from sedd.preflight.filesystem import existing, query_space
+from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.scene import Scene, Side
+from sedd.spec.build import BuildSpec, DataTask
+from sedd.units import format_bytes
+
+# Of UniRef50: bytes of store (and its parts, for a while both) for a byte of FASTA, and FASTA for a byte of gzip.
+_STORE_SHARE, _GZIP_RATIO = 1.0, 2.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    inputs: int
+    input_bytes: int
+    problem: str | None
+    """Why an input cannot be read."""
+    place: Path
+    """Folder of the store, or its nearest parent that exists."""
+    may_write: bool
+    free_bytes: int
+    needed_bytes: int
+    """By experience; 0 where the store is there already."""
+
+
+def gather(scene: Scene) -> Facts | None:
+    build = scene.experiment.build if isinstance(scene.experiment, DataTask) else None
+    if build is None:
+        return None
+    sizes = {path: path.stat().st_size for path in build.inputs if path.is_file()}
+    place = existing(build.store.parent)
+    return Facts(
+        inputs=len(build.inputs),
+        input_bytes=sum(sizes.values()),
+        problem=_problem(build),
+        place=place,
+        may_write=os.access(place, os.W_OK),
+        free_bytes=query_space(place).free_bytes,
+        needed_bytes=0 if build.store.exists() else sum(map(_store_bytes, sizes, sizes.values())),
+    )
+
+
+def judge(facts: Facts) -> Verdict:
+    if facts.problem:
+        return fail(
+            facts.problem, "download UniRef50 with: python3 tools/fetch_uniref50.py -o uniref50.fasta.gz"
+        )
+    if not facts.may_write:
+        return fail(
+            f"cannot write in {facts.place}", "build.store must lie in a folder where your user may write"
+        )
+    saw = f"{format_bytes(facts.free_bytes)} free in {facts.place}"
+    if facts.free_bytes < facts.needed_bytes:
+        return fail(
+            saw, f"the store needs about {format_bytes(facts.needed_bytes)}: put build.store on a larger disk"
+        )
+    files = f"{facts.inputs} input{'s' if facts.inputs > 1 else ''}"
+    return ok(f"{files} of {format_bytes(facts.input_bytes)}; {saw}")
+
+
+def _problem(build: BuildSpec) -> str | None:
+    for path in (*build.inputs, *filter(None, (build.clusters,))):
+        if not path.is_file():
+            return f"{path} {'is not a file' if path.exists() else 'does not exist'}"
+        if not os.access(path, os.R_OK):
+            return f"{path} may not be read by you"
+    return None
+
+
+def _store_bytes(path: Path, size: int) -> int:
+    return int(size * _STORE_SHARE * (_GZIP_RATIO if path.suffix == ".gz" else 1.0))
+
+
+_GOOD = Facts(
+    inputs=1,
+    input_bytes=11 << 30,
+    problem=None,
+    place=Path("/scratch/data"),
+    may_write=True,
+    free_bytes=90 << 30,
+    needed_bytes=28 << 30,
+)
+
+CHECK = Check(
+    tasks=(DataTask,),
+    sides=(Side.LOGIN, Side.NODE),
+    catches="FASTA files that are not there, a disk too small for the store",
+    takes="0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=_GOOD,
+    failing=Facts(
+        inputs=1,
+        input_bytes=11 << 30,
+        problem=None,
+        place=Path("/scratch/data"),
+        may_write=True,
+        free_bytes=9 << 30,
+        needed_bytes=28 << 30,
+    ),
+)

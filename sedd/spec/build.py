@@ -1,0 +1,78 @@
+"""A token store to build: from which files, which sequences, split how. Of a spec with `task: data`, and of options."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from sedd.spec.resources import ResourcesSpec
+from sedd.spec.task import EVERY, TaskSpec
+from sedd.yaml import StrictModel
+
+
+class BuildOptions(StrictModel):
+    """What decides the content of a store, besides its input."""
+
+    validation_fraction: float = Field(default=0.05, ge=0, le=0.5)
+    """Share of sequences, or of clusters if there are any, in the validation split."""
+    clusters: Path | None = None
+    """Table of `representative<tab>member`; members of one cluster stay on one side of the split."""
+    min_length: int = Field(default=1, ge=1)
+    """Residues; shorter sequences are dropped."""
+    max_length: int | None = Field(default=None, ge=1)
+    """Residues; longer sequences are dropped (training cuts windows out of long ones by itself)."""
+    max_unknown: float | None = Field(default=None, ge=0, le=1)
+    """Largest fraction of X; sequences with more are dropped."""
+    keep_duplicates: bool = False
+    """Keep sequences that occur again."""
+    limit: int | None = Field(default=None, ge=1)
+    """Stop after so many sequences that pass the filters."""
+    sample: int | None = Field(default=None, ge=1)
+    """Keep so many sequences, drawn uniformly."""
+    sample_seed: int = Field(default=0, ge=0)
+    """Another seed draws another sample."""
+    onto: Path | None = None
+    """A store that the new one begins with; its sequences stay where they are."""
+
+
+class BuildSpec(BuildOptions):
+    """Files in, a store out."""
+
+    inputs: tuple[Path, ...] = Field(min_length=1)
+    """FASTA files, plain or gzip; relative to the spec's own folder. `~` and `$VARIABLES` are expanded."""
+    store: Path
+    """Folder of the store to make; a store that is there already, of the same input, is left as it is."""
+
+
+class CpuResourcesSpec(ResourcesSpec):
+    """Cores, memory and time of one attempt on one node without GPUs."""
+
+    nodes: Literal[1] = 1
+    """One node: the build shares its work out over the cores."""
+    gpus_per_node: Literal[0] = 0
+    """No GPU: the job goes to the profile's `cpu` partition."""
+    processes_per_node: Literal[1] = 1
+    """One process, which starts others as it needs them."""
+
+
+class DataTask(TaskSpec):
+    """A token store built as a job, on a node without GPUs."""
+
+    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("build", "inputs", EVERY),
+        ("build", "store"),
+        ("build", "clusters"),
+        ("build", "onto"),
+    )
+
+    task: Literal["data"]
+    """Selects the building of a token store."""
+    build: BuildSpec
+    """From what, and what of it."""
+    resources: CpuResourcesSpec = CpuResourcesSpec()
+    """What one attempt asks of the cluster."""
+
+    def folders(self) -> tuple[Path, ...]:
+        """Where the inputs lie, and where the store will."""
+        read = (*self.build.inputs, *filter(None, (self.build.clusters, self.build.onto)))
+        return tuple(dict.fromkeys(path.parent for path in (*read, self.build.store)))

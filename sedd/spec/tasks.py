@@ -1,0 +1,23 @@
+"""What a spec may ask for, by its `task:`."""
+
+import difflib
+
+from sedd.errors import SpecError
+from sedd.spec.build import DataTask
+from sedd.spec.experiment import Experiment
+from sedd.spec.task import TaskSpec
+from sedd.yaml import Document
+
+TASKS: dict[str, type[TaskSpec]] = {"train": Experiment, "data": DataTask}
+
+
+def task_of(document: Document) -> type[TaskSpec]:
+    """The kind of spec that a document is. Raises: SpecError for a task that does not exist."""
+    asked = document.data.get("task", "train")
+    if isinstance(asked, str) and asked in TASKS:
+        return TASKS[asked]
+    near = difflib.get_close_matches(str(asked), TASKS, n=1)
+    raise SpecError(
+        f"{document.where(('task',))}: task is {asked!r}; it must be one of {', '.join(map(repr, TASKS))}",
+        hint=f"did you mean '{near[0]}'?" if near else None,
+    )

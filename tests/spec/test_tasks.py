@@ -1,0 +1,62 @@
+"""`task:` chooses what a spec may hold."""
+
+from pathlib import Path
+
+import pytest
+
+from sedd.errors import SpecError
+from sedd.spec.build import DataTask
+from sedd.spec.experiment import Experiment
+from sedd.spec.load import dump_resolved, load_request, load_resolved
+
+BUILD = "name: a\ntask: data\nbuild: {inputs: [x.fasta, /y.fasta.gz], store: out/s, min_length: 20}\n"
+
+
+def spec(folder: Path, text: str) -> Path:
+    path = folder / "spec.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_task_a_spec_is_a_training(tmp_path: Path):
+    path = spec(tmp_path, "name: a\ndata: {store: s}\ntraining: {steps: 1}\n")
+    (experiment,) = load_request(path).experiments
+    assert isinstance(experiment, Experiment)
+    assert (experiment.task, experiment.steps) == ("train", 1)
+
+
+def test_a_data_task_has_absolute_paths_and_no_gpu(tmp_path: Path):
+    (task,) = load_request(spec(tmp_path, BUILD)).experiments
+    assert isinstance(task, DataTask)
+    assert task.build.inputs == (tmp_path / "x.fasta", Path("/y.fasta.gz"))
+    assert task.build.store == tmp_path / "out" / "s"
+    assert (task.resources.gpus_per_node, task.resources.ranks, task.steps) == (0, 1, None)
+    assert task.folders() == (tmp_path, Path("/"), tmp_path / "out")
+
+
+def test_a_resolved_data_task_reads_back_equal(tmp_path: Path):
+    (task,) = load_request(spec(tmp_path, BUILD)).experiments
+    assert load_resolved(spec(tmp_path, dump_resolved(task))) == task
+
+
+def test_overrides_and_sweeps_reach_a_data_task(tmp_path: Path):
+    swept = BUILD + "sweep: {grid: {build.max_unknown: [0.1, 0.2]}}\n"
+    request = load_request(spec(tmp_path, swept), ["build.min_length=7"])
+    built = [task.build for task in request.experiments if isinstance(task, DataTask)]
+    assert [(build.max_unknown, build.min_length) for build in built] == [(0.1, 7), (0.2, 7)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (BUILD.replace("task: data", "task: dta"), "spec.yaml:2: task is 'dta'"),
+        (BUILD + "training: {steps: 1}\n", "unknown field 'training'"),
+        (BUILD + "resources: {gpus_per_node: 4}\n", "resources.gpus_per_node"),
+        (BUILD.replace("[x.fasta, /y.fasta.gz]", "[]"), "build.inputs"),
+        (BUILD.replace("x.fasta", "$NO_SUCH_VARIABLE/x"), "no variable NO_SUCH_VARIABLE"),
+    ],
+)
+def test_what_is_wrong_with_a_data_task_is_said(text: str, told: str, tmp_path: Path):
+    with pytest.raises(SpecError) as caught:
+        load_request(spec(tmp_path, text))
+    assert told in str(caught.value)
