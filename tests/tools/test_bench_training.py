@@ -1,0 +1,42 @@
+"""The training benchmark measures what it says, here at a toy size on the CPU."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "tools/bench_training.py"
+TOY = ("--device=cpu", "--models=tiny", "--crops=64", "--residues=512", "--seconds=0.1")
+
+
+def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *TOY, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+
+
+def test_every_arm_is_measured_and_what_cannot_run_is_said(tmp_path: Path) -> None:
+    report, picture = tmp_path / "bench.json", tmp_path / "bench.svg"
+    done = bench("--json", report, "--picture", picture)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(report.read_text())
+    assert [row["arm"] for row in told["steps"]] == ["padded batch", "loop"]
+    assert all(row["residues_per_s"] > 0 and 0 < row["matmul_share"] < 1 for row in told["steps"])
+    assert "efficient     does not run in fp32 on cpu" in done.stdout
+    assert picture.read_text().count("<rect") == 1 + len(told["steps"])
+
+
+def test_an_arm_that_is_none_is_refused() -> None:
+    done = bench("--arms=fast")
+    assert done.returncode == 2
+    assert "unknown: fast" in done.stderr
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_several_processes_share_one_measurement(tmp_path: Path, ranks: int) -> None:
+    done = bench("--arms=", f"--gpus={ranks}", "--json", tmp_path / "bench.json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["scaling"]
+    assert row["ranks"] == ranks
+    assert row["residues_per_s"] > 0
