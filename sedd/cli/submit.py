@@ -16,7 +16,7 @@ from sedd.launch.submit import Order, render, submit
 from sedd.model.size import parameter_count
 from sedd.preflight.finding import Finding, Status, has_failures
 from sedd.rundir.events import read_events
-from sedd.rundir.find import runs_root
+from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_request
@@ -47,6 +47,10 @@ def command(
     follow: Annotated[
         bool, typer.Option("--follow", help="As --wait, with live progress; Ctrl-C leaves it.")
     ] = False,
+    after: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="Start when this run (or sweep) has completed. May be repeated."),
+    ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Submit also what has been submitted already.")
     ] = False,
@@ -58,7 +62,8 @@ def command(
     """
     if follow and as_json:
         raise UsageError("--follow draws on the terminal, --json is for machines", hint="use --wait --json")
-    orders = [_order(spec, cluster, set_ or ()) for spec in specs]
+    earlier = [run for text in after or () for run in find_runs(text, runs_root())]
+    orders = [replace(_order(spec, cluster, set_ or ()), after=earlier) for spec in specs]
     now = dt.datetime.now(dt.UTC)
     if dry_run:
         _print_dry_run([render(order, now=now) for order in orders], as_json=as_json)
@@ -182,6 +187,10 @@ def _print_submitted(runs: Sequence[RunDir], order: Order) -> None:
     console.print(
         f"  folder  {runs[0].path if count == 1 else runs[0].path.parent}", markup=False, soft_wrap=True
     )
+    if order.after:
+        console.print(
+            f"  after   {', '.join(f'{run.name}/{run.id}' for run in order.after[:_LISTED])}", soft_wrap=True
+        )
     named = runs[0].id
     console.print(f"  follow  sedd status {named if count == 1 else ''}".rstrip(), soft_wrap=True)
     console.print(f"  log     sedd logs {named} -f", soft_wrap=True)

@@ -43,13 +43,17 @@ def query_job(job_id: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> JobFact |
     Raises:
         SlurmUnreachableError, ClusterError: as `command.run`.
     """
+    return next((fact for fact in query_jobs(job_id, timeout_s=timeout_s) if fact.job_id == job_id), None)
+
+
+def query_jobs(job_id: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> list[JobFact]:
+    """As `query_job`, of an array all tasks; nothing when SLURM has forgotten the job."""
     try:
-        text = run(["scontrol", "show", "job", job_id], timeout_s=timeout_s)
+        return parse_jobs(run(["scontrol", "show", "job", job_id], timeout_s=timeout_s))
     except ClusterError as e:
         if any(sign in e.message.lower() for sign in _FORGOTTEN):
-            return None
+            return []
         raise
-    return next((fact for fact in parse_jobs(text) if fact.job_id == job_id), None)
 
 
 def parse_jobs(text: str) -> list[JobFact]:

@@ -7,6 +7,7 @@ from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.control import RequeueRefusedError, requeue, update_job
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import ClusterError, SeddError
+from sedd.launch.after import take_along
 from sedd.launch.attempt import Task
 from sedd.launch.place import Place
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
@@ -83,10 +84,14 @@ def _continue(task: Task, avoid: Sequence[str], *, attempt: int, cause: Cause) -
     if avoid:
         extra["exclude"] = ",".join(_excluded(task, avoid))
     try:
-        submit_slurm([run], parameters | extra, folder=run.submitit, continues=job_id)
+        (successor,) = submit_slurm([run], parameters | extra, folder=run.submitit, continues=job_id)
     except SeddError as e:
         why = f"SLURM took neither a requeue nor a new job: {e.message}"
         return _give_up(task, why, attempt=attempt, cause=cause)
+    try:
+        take_along(job_id, successor)
+    except ClusterError as e:
+        print(f"jobs that wait for job {job_id} do not yet wait for {successor}: {e.message}", flush=True)
     return True
 
 

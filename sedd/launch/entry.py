@@ -4,6 +4,7 @@ import sys
 
 from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile
 from sedd.errors import RunError, SeddError
+from sedd.launch.after import require_completed
 from sedd.launch.attempt import Task
 from sedd.launch.freeze import imported_package, require_frozen
 from sedd.launch.place import Place, find_place
@@ -24,6 +25,7 @@ def enter(run: RunDir) -> int:
     task = make_task(run, find_place())
     try:
         require_frozen(run, package=imported_package())
+        require_completed(run)
     except RunError as e:
         return _refuse(task, e)
     return supervise(task, box)

@@ -3,10 +3,12 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sedd.cluster.control import scancel
 from sedd.cluster.profile import SlurmProfile
-from sedd.errors import RunError
+from sedd.errors import ClusterError, RunError
+from sedd.launch.after import dependency_on, take_along
 from sedd.launch.again import slowest_save_s
 from sedd.launch.causes import MOVED_BY
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
@@ -14,7 +16,7 @@ from sedd.launch.standing import Situation, Standing, look
 from sedd.launch.submission import submit_local, submit_slurm
 from sedd.launch.tree import GRACE_S, Role, ask_to_stop, end_all, find_members
 from sedd.rundir.events import append_event
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.load import load_resolved
 
 
@@ -43,20 +45,33 @@ def requeue(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Requeued]:
     return [_go_on(situation, now) for situation in situations]
 
 
-def revive(run: RunDir) -> None:
+def revive(situation: Situation) -> None:
     """Submit a run again, into its own folder, with the code that it was frozen with.
 
+    Runs that wait for it (`--after`) go on waiting, for its new job.
+
     Raises:
-        RunError, ClusterError: it could not be submitted; the run is as it was.
+        RunError, ClusterError: it could not be submitted, and is as it was; or it was, and the message says so.
     """
-    profile = read_manifest_profile(run)
+    run, profile = situation.run, read_manifest_profile(situation.run)
     if not isinstance(profile, SlurmProfile):
         submit_local([run])
         return
+    earlier = [RunDir(Path(path)) for path in read_manifest(run).get("after") or ()]
     parameters = slurm_parameters(
-        load_resolved(run.spec), profile, code=run.code, submitit=run.submitit, save_s=slowest_save_s(run)
+        load_resolved(run.spec),
+        profile,
+        code=run.code,
+        submitit=run.submitit,
+        save_s=slowest_save_s(run),
+        dependency=dependency_on([r for r in earlier if r.manifest.exists()], executor="slurm"),
     )
-    submit_slurm([run], parameters, folder=run.submitit)
+    (job_id,) = submit_slurm([run], parameters, folder=run.submitit)
+    try:
+        take_along(situation.job_id, job_id)
+    except ClusterError as e:
+        said = f"run {run.id} is submitted again as job {job_id}, but jobs that wait for it were not told: {e.message}"
+        raise ClusterError(said, hint=e.hint) from e
 
 
 def _go_on(situation: Situation, now: dt.datetime) -> Requeued:
@@ -68,7 +83,7 @@ def _go_on(situation: Situation, now: dt.datetime) -> Requeued:
         end_all(run, grace_s=GRACE_S)
     elif situation.standing is Standing.RUNNING:
         return _move_on(situation, now)
-    revive(run)
+    revive(situation)
     return Requeued(run=run, changed=True, detail="submitted again; goes on from its newest checkpoint")
 
 

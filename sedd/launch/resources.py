@@ -34,11 +34,12 @@ def slurm_parameters(
     submitit: Path,
     parallel: int | None = None,
     save_s: float | None = None,
+    dependency: str | None = None,
 ) -> Parameters:
     """Parameters of submitit's SlurmExecutor.
 
     `submitit` is the folder of its files, `parallel` the number of array tasks at a time, `save_s` a measured
-    checkpoint time.
+    checkpoint time, `dependency` what sbatch shall wait for.
     """
     wishes = experiment.resources
     profile = profile.for_job(gpus_per_node=wishes.gpus_per_node)
@@ -51,6 +52,7 @@ def slurm_parameters(
         "qos": profile.qos,
         "constraint": profile.constraint,
         "exclude": profile.exclude,
+        "dependency": dependency,
         "time": math.ceil(walltime_s / 60),
         "nodes": wishes.nodes,
         "ntasks_per_node": wishes.ranks_per_node,

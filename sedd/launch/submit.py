@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sedd.cluster.profile import Profile, SlurmProfile
+from sedd.launch.after import dependency_on
 from sedd.launch.freeze import (
     freeze_code,
     git_state,
@@ -50,6 +51,8 @@ class Order:
     """Login preflight's findings that were not OK; None: it was skipped."""
     first_batches: Sequence[str | None] | None = None
     """Hash of each experiment's first batch as the login node reads it; None: it was not looked at."""
+    after: Sequence[RunDir] = ()
+    """Runs that must have completed before these start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +77,11 @@ def submit(order: Order, *, now: dt.datetime) -> tuple[RunDir, ...]:
     if not isinstance(order.profile, SlurmProfile):
         for experiment in order.request.experiments:
             local_parameters(experiment, {})
+    dependency = dependency_on(order.after, executor=order.profile.executor)
     made: list[Path] = []
     try:
         batch = make_runs(order, now=now, made=made)
-        _submit(order, batch)
+        _submit(order, batch, dependency)
     except BaseException:  # Ctrl-C too: no folder may look submitted that is not
         _remove_unsubmitted(made)
         raise
@@ -92,8 +96,9 @@ def render(order: Order, *, now: dt.datetime) -> str:
     first = order.runs / experiments[0].name
     identity = run_id(now, experiments[0].hash())
     folder = first / (identity if len(experiments) == 1 else f"sweep-{identity}")
+    dependency = dependency_on(order.after, executor=order.profile.executor)
     if isinstance(order.profile, SlurmProfile):
-        groups = _grouped(experiments, functools.partial(_slurm_parameters, order, folder))
+        groups = _grouped(experiments, functools.partial(_slurm_parameters, order, folder, dependency))
         return "\n".join(
             render_sbatch(parameters, submitit=folder / "submitit", tasks=len(members))
             for parameters, members in groups
@@ -136,6 +141,7 @@ def make_runs(order: Order, *, now: dt.datetime, made: list[Path]) -> Batch:
         "executor": order.profile.executor,
         "profile": order.profile.model_dump(mode="json"),
         "sweep": shared.name if len(folders) > 1 else None,
+        "after": [str(run.path) for run in order.after],
         "format": MANIFEST_FORMAT,
     }
 
@@ -148,16 +154,17 @@ def make_runs(order: Order, *, now: dt.datetime, made: list[Path]) -> Batch:
     return Batch(runs=tuple(folders), folder=shared, made=made)
 
 
-def _submit(order: Order, batch: Batch) -> None:
+def _submit(order: Order, batch: Batch, dependency: str | None) -> None:
     if not isinstance(order.profile, SlurmProfile):
         submit_local(batch.runs)
         return
-    groups = _grouped(order.request.experiments, functools.partial(_slurm_parameters, order, batch.folder))
+    parameters_of = functools.partial(_slurm_parameters, order, batch.folder, dependency)
+    groups = _grouped(order.request.experiments, parameters_of)
     for parameters, members in groups:
         submit_slurm([batch.runs[n] for n in members], parameters, folder=batch.folder / "submitit")
 
 
-def _slurm_parameters(order: Order, folder: Path, experiment: TaskSpec) -> Parameters:
+def _slurm_parameters(order: Order, folder: Path, dependency: str | None, experiment: TaskSpec) -> Parameters:
     assert isinstance(order.profile, SlurmProfile)
     return slurm_parameters(
         experiment,
@@ -165,6 +172,7 @@ def _slurm_parameters(order: Order, folder: Path, experiment: TaskSpec) -> Param
         code=folder / "code",
         submitit=folder / "submitit",
         parallel=order.request.parallel,
+        dependency=dependency,
     )
 
 

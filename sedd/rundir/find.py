@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sedd.errors import UsageError
 from sedd.rundir.events import read_events
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, read_manifest
 
 
 def runs_root(environment: Mapping[str, str] = os.environ) -> Path:
@@ -48,6 +48,25 @@ def find_run(text: str, root: Path) -> RunDir:
     if is_job and (found := [run for run in runs if text in _job_ids(run)]):
         return found[-1]
     raise UsageError(f"no run '{text}' in {root}", hint=_hint(text, runs))
+
+
+def find_runs(text: str, root: Path) -> list[RunDir]:
+    """As `find_run`; a sweep's id, or a name whose newest run is a point of a sweep, is all runs of that sweep.
+
+    Raises:
+        UsageError, RunError: as `find_run` and `read_manifest`.
+    """
+    if found_sweep := next(root.glob(f"*/{text}"), None) if text.startswith("sweep-") else None:
+        return _points(found_sweep.parent, text)
+    found = find_run(text, root)
+    sweep = read_manifest(found).get("sweep")
+    is_all = text == found.name or Path(text).expanduser().absolute() == found.path.parent
+    return _points(found.path.parent, sweep) if sweep and is_all else [found]
+
+
+def _points(folder: Path, sweep: str) -> list[RunDir]:
+    runs = sorted(_runs_in(folder), key=lambda run: run.id)
+    return [run for run in runs if read_manifest(run).get("sweep") == sweep]
 
 
 def _scan(root: Path) -> Iterator[RunDir]:

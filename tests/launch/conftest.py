@@ -4,7 +4,7 @@ import datetime as dt
 import json
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,11 @@ def small_experiment(**changes: object) -> Experiment:
 
 
 def order_for(
-    *experiments: Experiment, runs: Path, profile: object = None, parallel: int | None = None
+    *experiments: Experiment,
+    runs: Path,
+    profile: object = None,
+    parallel: int | None = None,
+    after: Sequence[RunDir] = (),
 ) -> Order:
     points = tuple({} if len(experiments) == 1 else {"seed": e.seed} for e in experiments)
     return Order(
@@ -44,6 +48,7 @@ def order_for(
         profile=profile or LocalProfile(executor="local"),  # type: ignore[arg-type] # tests hand in profiles
         runs=runs,
         parameters=[23] * len(experiments),
+        after=after,
     )
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -48,22 +49,19 @@ FULL = SlurmProfile.model_validate(
 FOUR_GPUS = {"nodes": 2, "gpus_per_node": 2, "cpus_per_process": 8, "memory": "96GiB", "walltime": "24h"}
 
 
-def script(
-    experiment: Experiment, profile: SlurmProfile, *, tasks: int = 1, parallel: int | None = None
-) -> str:
+def script(experiment: Experiment, profile: SlurmProfile, *, tasks: int = 1, **wishes: Any) -> str:
     submitit = RUN / "submitit"
-    parameters = slurm_parameters(
-        experiment, profile, code=RUN / "code", submitit=submitit, parallel=parallel
-    )
+    parameters = slurm_parameters(experiment, profile, code=RUN / "code", submitit=submitit, **wishes)
     return render_sbatch(parameters, submitit=submitit, tasks=tasks)
 
 
 @pytest.mark.parametrize(
-    ("name", "resources", "profile", "tasks", "parallel"),
+    ("name", "resources", "profile", "tasks", "wishes"),
     [
-        ("one_cpu", {}, PLAIN, 1, None),
-        ("two_nodes_full_profile", FOUR_GPUS, FULL, 1, None),
-        ("array_two_at_a_time", {"gpus_per_node": 1}, PLAIN, 12, 2),
+        ("one_cpu", {}, PLAIN, 1, {}),
+        ("two_nodes_full_profile", FOUR_GPUS, FULL, 1, {}),
+        ("array_two_at_a_time", {"gpus_per_node": 1}, PLAIN, 12, {"parallel": 2}),
+        ("after_two_others", {}, PLAIN, 1, {"dependency": "afterok:7:12_0"}),
     ],
 )
 def test_batch_script(
@@ -71,11 +69,11 @@ def test_batch_script(
     resources: dict[str, object],
     profile: SlurmProfile,
     tasks: int,
-    parallel: int | None,
+    wishes: dict[str, object],
     golden: Callable[[str, str], None],
 ) -> None:
     experiment = small_experiment(resources={"gpus_per_node": 0} | resources)
-    text = script(experiment, profile, tasks=tasks, parallel=parallel)
+    text = script(experiment, profile, tasks=tasks, **wishes)
     golden(f"{name}.sbatch", text.replace(shlex.quote(sys.executable), "/venv/bin/python"))
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
 

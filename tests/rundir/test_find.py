@@ -1,13 +1,14 @@
 """From what a user types to a run."""
 
 import datetime as dt
+import json
 from pathlib import Path
 
 import pytest
 
 from sedd.errors import UsageError
 from sedd.rundir.events import append_event
-from sedd.rundir.find import find_run, list_runs, runs_root
+from sedd.rundir.find import find_run, find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir, create_run, write_manifest
 
 NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
@@ -102,3 +103,18 @@ def test_runs_live_where_the_environment_says_else_here(tmp_path: Path, monkeypa
     assert runs_root({"SEDD_RUNS": "/fast/my runs"}) == Path("/fast/my runs")
     monkeypatch.setenv("HOME", "/home/me")
     assert runs_root({"SEDD_RUNS": "~/runs"}) == Path("/home/me/runs")
+
+
+def test_a_sweep_is_all_its_points_by_its_id_or_by_a_name_whose_newest_run_is_one_of_them(root: Path):
+    first, *points = (root / "grid" / f"20261125-00000{n}-dddd4444" for n in range(4))
+    for path in (first, *points):
+        path.mkdir(parents=True)
+        sweep = None if path == first else "sweep-1"
+        (path / "manifest.json").write_text(json.dumps({"sweep": sweep}))
+    (root / "grid" / "sweep-1").mkdir()
+    for typed in ("grid", "sweep-1", str(root / "grid")):
+        assert [run.path for run in find_runs(typed, root)] == points
+    assert [run.path for run in find_runs(points[0].name, root)] == points[:1]
+    assert [run.path for run in find_runs(first.name, root)] == [first]
+    with pytest.raises(UsageError, match="no run 'sweep-2'"):
+        find_runs("sweep-2", root)

@@ -5,7 +5,7 @@ import datetime as dt
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from sedd.cluster.jobs import JobFact
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.scontrol import query_job
 from sedd.cluster.states import JobState
-from sedd.errors import ClusterError
+from sedd.errors import ClusterError, RunError
+from sedd.launch.after import dependency_on
 from sedd.launch.cancel import cancel
 from sedd.launch.freeze import code_hash
 from sedd.launch.requeue import requeue
@@ -52,20 +53,25 @@ def start(devcluster: DevCluster, tmp_path: Path) -> Start:
     """Submit runs whose training process is the stand-in of tests/launch, as one job or array."""
 
     def submit(
-        *experiments: Experiment, plan: str = "train", partition: str = "requeue", **options: object
+        *experiments: Experiment,
+        plan: str = "train",
+        partition: str = "requeue",
+        after: Sequence[RunDir] = (),
+        **options: object,
     ) -> list[RunDir]:
         profile = SlurmProfile.model_validate(
             {"executor": "slurm", "partition": partition, "gpu": {"type": "v100"}, "sbatch": options}
         )
         made = experiments or (small_experiment(resources=WHOLE_NODE),)
-        order = order_for(*made, runs=tmp_path / "my runs", profile=profile)
+        order = order_for(*made, runs=tmp_path / "my runs", profile=profile, after=after)
         batch = make_runs(order, now=NOW, made=[])
         code, submitit = batch.folder / "code", batch.folder / "submitit"
         shutil.copy(STAND_IN, code / "sedd" / "launch" / "worker.py")
         for run in batch.runs:
             write_manifest(run, read_manifest(run) | {"code_hash": code_hash(code / "sedd")})
             (run.path / "plan.txt").write_text(plan)
-        parameters = slurm_parameters(made[0], profile, code=code, submitit=submitit)
+        wait = dependency_on(after, executor="slurm")
+        parameters = slurm_parameters(made[0], profile, code=code, submitit=submitit, dependency=wait)
         submit_slurm(batch.runs, parameters, folder=submitit)
         return list(batch.runs)
 
@@ -121,6 +127,16 @@ def training_pid(run: RunDir, rank: int) -> int:
 
 def entry_pid(run: RunDir) -> int:
     return int(wait_for_event(run, "attempt_started", timeout_s=60).get("pid"))
+
+
+def started(run: RunDir) -> dt.datetime:
+    """When its first attempt began."""
+    return next(e.t for e in read_events(run.events) if e.event == "attempt_started")
+
+
+def ended(run: RunDir) -> dt.datetime:
+    """When it completed."""
+    return next(e.t for e in read_events(run.events) if e.event == "completed")
 
 
 def assert_nothing_was_repeated(run: RunDir) -> None:
@@ -233,11 +249,32 @@ def test_where_slurm_refuses_a_requeue_a_new_job_takes_the_run_over_once(
     wait_for_steps(run, 10)
     first = job_of(run)
     command.run(["scontrol", "update", f"JobId={first}", "Requeue=0"])
+    (later,) = start(after=[run])  # waits for the run, not for the job that it began in
     preempt(devcluster, run)
     wait_for_word(run, "completed")
     submitted = [e for e in read_events(run.events) if e.event == "submitted"]
     assert [e.get("continues") for e in submitted] == [None, first]
     assert_nothing_was_repeated(run)
+    wait_for_word(later, "completed")
+    assert started(later) > ended(run)
+
+
+def test_what_comes_after_a_run_waits_through_its_requeues_and_not_for_ever(
+    devcluster: DevCluster, start: Start
+) -> None:
+    policy = {"crashes": 0, "without_progress": 1}
+    (run,) = start(small_experiment(resources=WHOLE_NODE, retry=policy), plan="endless crash@15 train")
+    (later,) = start(after=[run])
+    wait_for_steps(run, 10)
+    requeue([run], now=NOW)
+    wait_for_word(run, "gave_up")
+    assert "requeued:moved" in story(run)
+    devcluster.wait(job_of(later), lambda job: job.reason == "DependencyNeverSatisfied")
+    with pytest.raises(RunError, match="will not complete"):
+        dependency_on([run], executor="slurm")
+    requeue([run], now=NOW)  # a new job, for which the other now waits
+    wait_for_word(later, "completed")
+    assert started(later) > ended(run)
 
 
 def test_a_node_fault_sends_the_run_to_another_node(devcluster: DevCluster, start: Start) -> None:
