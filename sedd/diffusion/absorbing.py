@@ -54,9 +54,10 @@ class Absorbing(Graph):
         x_0: Tokens,
         sigma_bar: Levels,
     ) -> Level:
-        sigma_bar = sigma_bar.expand(x_t.shape)
-        excess = self._excess(log_score + log_expm1(sigma_bar).unsqueeze(-1), x_0)
         masked = (x_t == self.mask) & (x_0 != self.mask)
+        # Without noise nothing is masked; nor may the gradient there be 0 times infinity.
+        sigma_bar = torch.where(masked, sigma_bar, 1.0)
+        excess = self._excess(log_score + log_expm1(sigma_bar).unsqueeze(-1), x_0)
         return torch.where(masked, excess / torch.expm1(sigma_bar), 0.0)
 
     def _excess(self, log_q: Tensor, x_0: Tensor) -> Tensor:

@@ -70,7 +70,12 @@ def likelihood_bound(
 
     Random numbers are keyed by (seed, draw, number of the sequence, position): `first_sample` is the number of the
     first sequence here, so that a set cut into other batches gives the same.
+
+    Raises:
+        ValueError: fewer than two draws: one has no spread to tell its error by.
     """
+    if draws < 2:
+        raise ValueError(f"the bound's error needs at least 2 draws; draws={draws}")
     sequences = cu_seqlens.numel() - 1
     index, _ = packed_positions(cu_seqlens, tokens.numel())
     numbers = first_sample + torch.arange(sequences, device=tokens.device)

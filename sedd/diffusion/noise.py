@@ -66,7 +66,10 @@ class Cosine(Noise):
         return self.sigma_min + (self.sigma_max - self.sigma_min) * torch.sin(0.5 * math.pi * t) ** 2
 
     def rate(self, t: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        return 0.5 * math.pi * (self.sigma_max - self.sigma_min) * torch.sin(math.pi * t)
+        # sin(pi t), which rounds to below zero at t = 1: from the nearer end instead.
+        return (
+            0.5 * math.pi * (self.sigma_max - self.sigma_min) * torch.sin(math.pi * torch.minimum(t, 1 - t))
+        )
 
 
 NOISES: dict[str, type[Noise]] = {"loglinear": Loglinear, "geometric": Geometric, "cosine": Cosine}

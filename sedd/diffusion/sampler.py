@@ -1,7 +1,7 @@
 """Samplers: from the prior back to clean tokens, step by step, for sequences of mixed length without padding."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -51,6 +51,8 @@ def sample(
     _require_possible(lengths, steps, graph, template, cached)
     device = device if device is not None else generator.device
     clean = graph.clean_tokens(device) if allowed is None else graph.clean_tokens(device) & allowed
+    sharpening = Sharpening(temperature=temperature, top_p=top_p, allowed=clean)
+    any_token = replace(sharpening, allowed=torch.ones_like(clean))
     chain = _Chain(
         log_score=log_score,
         sequences=len(lengths),
@@ -58,7 +60,8 @@ def sample(
         noise=noise,
         generator=generator,
         predictor=PREDICTORS[predictor],
-        sharpening=Sharpening(temperature=temperature, top_p=top_p, allowed=clean),
+        sharpening=sharpening,
+        on_the_way=sharpening if graph.settles else any_token,
         cached=cached,
     )
     x = graph.sample_prior((sum(lengths),), generator, device)
@@ -102,15 +105,16 @@ class _Chain:
     generator: torch.Generator
     predictor: Predictor
     sharpening: Sharpening
+    """Of the clean tokens."""
+    on_the_way: Sharpening
+    """Of the steps before: where tokens change more than once, any of them may be passed through."""
     cached: bool
 
     def step(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """Draw x_s given x_t."""
 
         def law(log_score: Tensor) -> Tensor:
-            probabilities = self.predictor(self.graph, self.noise, log_score, x, t, s)
-            # Where tokens change more than once, one that is not allowed at the end may well be passed through.
-            return self.sharpening.moves(probabilities, x) if self.graph.settles else probabilities
+            return self.on_the_way.moves(self.predictor(self.graph, self.noise, log_score, x, t, s), x)
 
         return self._draw(x, t, law)
 

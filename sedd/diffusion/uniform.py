@@ -62,6 +62,8 @@ class Uniform(Graph):
     ) -> Level:
         # P(x_0, x_0) / P(x_0, y) = 1 + n / (exp(sigma_bar) - 1) for each y != x_0; the other ratios are 1.
         log_odds = torch.log1p(self.n / torch.expm1(sigma_bar.expand(x_t.shape))).unsqueeze(-1)
+        # Infinite without noise, where each term is its limit, the score itself: reached to all digits at e^300.
+        log_odds = log_odds.clamp_max(300.0)
         own, clean = x_t.unsqueeze(-1), x_0.unsqueeze(-1)
         log_ratio = torch.where(own == clean, -log_odds, 0.0).expand_as(log_score)
         log_ratio = log_ratio.scatter(-1, clean, torch.where(own == clean, 0.0, log_odds))

@@ -16,26 +16,35 @@ class LoglinearSpec(StrictModel):
     """Probability that a residue is still clean at t = 1."""
 
 
-class GeometricSpec(StrictModel):
-    """sigma_bar(t) = sigma_min^(1-t) sigma_max^t."""
+class _RangeSpec(StrictModel):
+    """Total noise at both ends."""
 
-    kind: Literal["geometric"] = "geometric"
-    """Selects this schedule."""
-    sigma_min: float = Field(default=1e-3, gt=0)
-    """Total noise at t = 0."""
-    sigma_max: float = Field(default=20.0, gt=0)
-    """Total noise at t = 1."""
-
-
-class CosineSpec(StrictModel):
-    """sigma_bar(t) = sigma_max + (sigma_min - sigma_max)(1 + cos(pi t)) / 2."""
-
-    kind: Literal["cosine"] = "cosine"
-    """Selects this schedule."""
     sigma_min: float = Field(default=1e-3, gt=0)
     """Total noise at t = 0."""
     sigma_max: float = Field(default=20.0, gt=0)
     """Total noise at t = 1; below about 5, sampling starts outside the trained range."""
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(
+                f"sigma_min {self.sigma_min:g} is not below sigma_max {self.sigma_max:g}: noise must grow"
+            )
+        return self
+
+
+class GeometricSpec(_RangeSpec):
+    """sigma_bar(t) = sigma_min^(1-t) sigma_max^t."""
+
+    kind: Literal["geometric"] = "geometric"
+    """Selects this schedule."""
+
+
+class CosineSpec(_RangeSpec):
+    """sigma_bar(t) = sigma_max + (sigma_min - sigma_max)(1 + cos(pi t)) / 2."""
+
+    kind: Literal["cosine"] = "cosine"
+    """Selects this schedule."""
 
 
 NoiseSpec = Annotated[LoglinearSpec | GeometricSpec | CosineSpec, Field(discriminator="kind")]
@@ -72,14 +81,8 @@ class DiffusionSpec(StrictModel):
     graph: Literal["absorbing", "uniform"] = "absorbing"
     """Transition graph: residues jump to the mask, or to any other token."""
     noise: NoiseSpec = LoglinearSpec()
-    """Noise schedule."""
+    """Network output: log score (SEDD), or the distribution of the clean residue given the others (SUBS)."""
     parameterization: Literal["score", "subs"] = "score"
-    """Network output: log score (SEDD), or the clean residue's distribution (SUBS, absorbing graph only)."""
+    """Network output: log score (SEDD), or the clean residue's distribution given the others (on the absorbing graph: SUBS)."""
     curriculum: CurriculumSpec | None = None
     """Easier corruptions at the start of training; the reported validation bound is always the true one."""
-
-    @model_validator(mode="after")
-    def _subs_needs_masks(self) -> Self:
-        if self.parameterization == "subs" and self.graph != "absorbing":
-            raise ValueError("parameterization 'subs' exists for graph 'absorbing' only; use 'score'")
-        return self

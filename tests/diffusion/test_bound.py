@@ -156,6 +156,13 @@ def test_standard_error_covers_the_spread_over_seeds(graph):
     assert bound.bits_per_residue == pytest.approx(bound.nats_per_residue / 0.6931471805599453)
 
 
+def test_an_error_that_cannot_be_told_is_not_made_up():
+    world = World(small_graph("absorbing"), 2)
+    options = {"graph": world.graph, "noise": noise_named("loglinear"), "seed": 0}
+    with pytest.raises(ValueError, match="at least 2 draws"):
+        likelihood_bound(world.log_score(), torch.tensor([0, 1]), torch.tensor([0, 2]), draws=1, **options)
+
+
 def test_knowing_nothing_costs_exactly_the_alphabet_for_every_draw():
     graph = GRAPHS["absorbing"]()
     tokens = torch.randint(4, 24, (300,), generator=torch.Generator().manual_seed(0))

@@ -125,6 +125,47 @@ def test_steps_are_stable_in_single_precision(graph):
         )
 
 
+@pytest.mark.parametrize("sigma_bar", SIGMAS)
+def test_where_the_mask_stands_in_the_alphabet_does_not_matter(sigma_bar):
+    """Everything said about n tokens with the mask last holds after the alphabet is turned round."""
+    n, level = 5, torch.tensor(sigma_bar, dtype=F64)
+    last, first = GRAPHS["absorbing"](n=n, mask=n - 1), GRAPHS["absorbing"](n=n, mask=0)
+    generator = torch.Generator().manual_seed(1)
+    x_t, x_0 = torch.tensor([4, 4, 4, 4, 0, 1, 2, 3]), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+    log_score = torch.randn(len(x_t), n, dtype=F64, generator=generator)
+    turned = log_score.flip(-1), n - 1 - x_t, n - 1 - x_0
+    for name, arguments, mirrored in [
+        ("score_entropy", (log_score, x_t, x_0, level), (*turned, level)),
+        ("posterior", (log_score, x_t, level, level / 3), (*turned[:2], level, level / 3)),
+        ("log_score_of_mean", (log_score, x_t, level), (*turned[:2], level)),
+        ("reverse_rates", (log_score, x_t), turned[:2]),
+        ("log_transition", (x_0, level), (turned[2], level)),
+    ]:
+        given, other = getattr(last, name)(*arguments), getattr(first, name)(*mirrored)
+        torch.testing.assert_close(given, other.flip(-1) if other.ndim == 2 else other, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("tokens", [torch.int64, torch.int32])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_any_batch_shape_keeps_its_shape_and_its_dtype(graph, dtype, tokens):
+    clean = graph.clean_tokens(torch.device("cpu")).nonzero()[:, 0].to(tokens)
+    for shape, level_shape in [((), ()), ((6,), ()), ((2, 3), (2, 1)), ((2, 3), (3,)), ((0,), ())]:
+        x_0 = clean[torch.arange(math.prod(shape)) % len(clean)].view(shape)
+        level = torch.full(level_shape, 0.7, dtype=dtype)
+        x_t = graph.sample_transition(x_0, level, torch.Generator().manual_seed(0))
+        assert (x_t.shape, x_t.dtype) == (shape, tokens)
+        log_score = torch.zeros(*shape, graph.n, dtype=dtype)
+        for rows in (
+            graph.posterior(log_score, x_t, level, level),
+            graph.reverse_rates(log_score, x_t),
+            graph.log_score_of_mean(log_score, x_t, level),
+            graph.log_transition(x_0, level),
+        ):
+            assert (rows.shape, rows.dtype) == ((*shape, graph.n), dtype)
+        loss = graph.score_entropy(log_score, x_t, x_0, level)
+        assert (loss.shape, loss.dtype) == (shape, dtype)
+
+
 def test_posterior_of_a_wrong_score_is_still_a_distribution(graph):
     generator = torch.Generator().manual_seed(3)
     x = torch.arange(graph.n)

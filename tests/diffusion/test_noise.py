@@ -34,6 +34,16 @@ def test_single_precision_agrees_with_double(name):
         torch.testing.assert_close(compute(t).double(), compute(t.double()), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", NOISES)
+def test_noise_never_falls_not_even_by_rounding_at_the_ends(name, dtype):
+    t = torch.cat([T, 1 - torch.logspace(-16, -1, 60, dtype=torch.float64)]).to(dtype).sort().values
+    noise = NOISES[name]()
+    assert (noise.rate(t) >= 0).all()
+    assert (noise.total(t).diff() >= 0).all()
+    assert (noise.total(t) >= 0).all()
+
+
 def test_schedules_equal_their_formulas():
     for t in (0.0, 0.2, 0.7, 1.0):
         at = torch.tensor(t, dtype=torch.float64)

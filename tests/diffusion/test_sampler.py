@@ -154,6 +154,32 @@ def test_temperature_sharpens_towards_the_likeliest_residue():
     assert (x == p.argmax()).all()
 
 
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_every_graph_gets_colder_with_temperature_and_top_p(graph, noise):
+    """Mean probability of what is drawn: temperature 1 draws from p, so that it is the sum of p squared."""
+    world = World(small_graph(graph), 1)
+    p = world.p_0
+
+    def mean_p(**options):
+        x = draw(world, noise_named(noise), 4000, steps=30, **options)
+        return p[x].mean().item()
+
+    warm, cool, cold = (mean_p(temperature=t) for t in (1.0, 0.5, 0.1))
+    assert warm == pytest.approx((p**2).sum().item(), abs=0.015)
+    assert warm + 0.005 < cool < cold
+    assert mean_p(top_p=0.5) > warm + 0.01
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_all_randomness_comes_from_the_generator(graph):
+    before = torch.random.get_rng_state()
+    world = World(small_graph(graph), 2)
+    template = Template(torch.tensor([0, 1] * 5), torch.tensor([True, False] * 5))
+    draw(world, noise_named("loglinear"), 5, template=template)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
 def test_progress_is_told_after_every_step():
     told = []
     world = World(small_graph("absorbing"), 1)

@@ -61,6 +61,18 @@ def test_loss_is_zero_at_the_true_ratio_and_positive_elsewhere(graph, sigma_bar)
         assert loss.item() > 0 or (graph.rates()[:, x_t].scatter(0, torch.tensor(x_t), 0.0) == 0).all()
 
 
+def test_without_noise_the_loss_is_its_limit_and_has_a_gradient(graph):
+    """At sigma_bar = 0 every ratio is 0: what is left of the definition is sum Q(y, x) s_y."""
+    clean, zero = graph.clean_tokens(torch.device("cpu")).nonzero()[:, 0], torch.zeros((), dtype=F64)
+    log_score = torch.randn(len(clean), graph.n, dtype=F64, generator=torch.Generator().manual_seed(6))
+    log_score.requires_grad_()
+    loss = score_entropy(log_score, clean, clean, zero, graph)
+    into = graph.rates().T[clean].scatter(1, clean[:, None], 0.0)
+    torch.testing.assert_close(loss, (into * log_score.exp()).sum(1), rtol=1e-12, atol=0)
+    loss.sum().backward()
+    torch.testing.assert_close(log_score.grad, into * log_score.detach().exp(), rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("sigma_bar", [1e-3, 0.3, 2.0, 8.0])
 def test_minimiser_on_a_joint_distribution_is_its_score(graph, sigma_bar):
     world = World(graph, 2)

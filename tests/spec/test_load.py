@@ -110,8 +110,9 @@ def test_rules_over_several_fields_name_the_fields(load: Load):
     assert "training.residues_per_step / residues_per_gpu = 4" in shares
     (heads,) = told(load, "", "model.heads=7")
     assert heads.startswith("--set model.heads=7: model: hidden 512 is not a multiple of 8 x heads = 56")
-    (subs,) = told(load, "diffusion: {graph: uniform, parameterization: subs}\n")
-    assert subs.startswith("probe.yaml:6: diffusion: parameterization 'subs'")
+    (noise,) = told(load, "diffusion: {noise: {kind: geometric, sigma_min: 20.0, sigma_max: 1.0}}\n")
+    assert noise.startswith("probe.yaml:6: diffusion.noise")
+    assert "sigma_min 20 is not below sigma_max 1" in noise
 
 
 def test_a_store_is_taken_from_the_specs_own_folder(

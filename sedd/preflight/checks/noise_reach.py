@@ -1,0 +1,50 @@
+"""How far the noise goes: samplers start from tokens without any trace of a protein, training ends at sigma_bar(1)."""
+
+import math
+from dataclasses import dataclass
+
+from sedd.preflight.check import Check
+from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.scene import Scene, Side
+from sedd.spec.diffusion import LoglinearSpec
+from sedd.spec.experiment import Experiment
+
+ENOUGH = 5.0
+"""sigma_bar at which 0.7 % of the residues are still what they were: three in a protein of 450."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    kind: str
+    """Of the schedule."""
+    sigma_bar: float
+    """Total noise at t = 1."""
+
+
+def gather(scene: Scene) -> Facts:
+    noise = scene.training_run.diffusion.noise
+    end = -math.log(noise.epsilon) if isinstance(noise, LoglinearSpec) else noise.sigma_max
+    return Facts(kind=noise.kind, sigma_bar=end)
+
+
+def judge(facts: Facts) -> Verdict:
+    share = math.exp(-facts.sigma_bar)
+    saw = (
+        f"{facts.kind}: {share:.2g} of the residues are untouched at t = 1 (sigma_bar {facts.sigma_bar:.3g})"
+    )
+    if facts.sigma_bar >= ENOUGH:
+        return ok(saw)
+    field = "epsilon below 0.006" if facts.kind == "loglinear" else "sigma_max above 5"
+    return warn(saw, f"sampling starts outside the trained range: diffusion.noise with {field}")
+
+
+CHECK = Check(
+    tasks=(Experiment,),
+    sides=(Side.LOGIN,),
+    catches="a schedule that ends with residues still visible: sampling starts where nothing was trained",
+    takes="< 0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(kind="cosine", sigma_bar=20.0),
+    failing=Facts(kind="cosine", sigma_bar=2.0),
+)
