@@ -81,8 +81,8 @@ class DiffusionSpec(StrictModel):
     graph: Literal["absorbing", "uniform"] = "absorbing"
     """Transition graph: residues jump to the mask, or to any other token."""
     noise: NoiseSpec = LoglinearSpec()
-    """Network output: log score (SEDD), or the distribution of the clean residue given the others (SUBS)."""
+    """Noise schedule."""
     parameterization: Literal["score", "subs"] = "score"
-    """Network output: log score (SEDD), or the clean residue's distribution given the others (on the absorbing graph: SUBS)."""
+    """Network output: log score (SEDD), or the distribution of the clean residue given the others (SUBS)."""
     curriculum: CurriculumSpec | None = None
     """Easier corruptions at the start of training; the reported validation bound is always the true one."""
