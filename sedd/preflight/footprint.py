@@ -4,6 +4,7 @@ from sedd.spec.experiment import Experiment
 
 # fp32 weights, EMA and AdamW's two moments.
 _SAVED_BYTES_PER_PARAMETER = 4 + 4 + 8
+_MOMENTS_BYTES_PER_PARAMETER = 8
 # The same, the gradient, and autocast's half-precision copy of the weights.
 _TRAINING_BYTES_PER_PARAMETER = _SAVED_BYTES_PER_PARAMETER + 4 + 2
 # Bytes kept for the backward pass a residue and hidden unit, fitted to measured peaks (README.md): of a block in half
@@ -25,9 +26,13 @@ def kept_checkpoints(experiment: Experiment) -> int:
     return kept.keep + for_ever + 1
 
 
-def state_bytes(parameters: int) -> int:
+def state_bytes(experiment: Experiment, parameters: int) -> int:
     """GPU memory that holds weights, gradients, moments and EMA: needed whatever the batch."""
-    return parameters * _TRAINING_BYTES_PER_PARAMETER + _CONTEXT_BYTES
+    each = _TRAINING_BYTES_PER_PARAMETER
+    if experiment.training.shard_optimizer:
+        elsewhere = 1 - 1 / experiment.resources.ranks
+        each -= int(_MOMENTS_BYTES_PER_PARAMETER * elsewhere)
+    return parameters * each + _CONTEXT_BYTES
 
 
 def activation_bytes(experiment: Experiment, residues: int) -> int:
@@ -51,7 +56,7 @@ def largest_fit(experiment: Experiment, parameters: int, memory_bytes: int) -> i
         residues, left = divmod(training.residues_per_step, share)
         if residues < experiment.data.max_length:
             return None
-        needed = state_bytes(parameters) + activation_bytes(experiment, residues)
+        needed = state_bytes(experiment, parameters) + activation_bytes(experiment, residues)
         if not left and residues <= training.residues_per_gpu and needed <= memory_bytes:
             return residues
     return None

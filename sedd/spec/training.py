@@ -63,6 +63,8 @@ class TrainingSpec(StrictModel):
     """Run the network through torch.compile; auto: where Triton supports the card, from compute capability 8.0 on."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    shard_optimizer: bool = False
+    """Spread AdamW's moments over the ranks (ZeRO stage 1): of 8 bytes a parameter each of n GPUs holds 8/n."""
     max_bad_steps: int = Field(default=50, ge=0)
     """Consecutive steps with a loss or gradient that is not finite before the attempt counts as crashed."""
     log_every_steps: int = Field(default=50, ge=1)

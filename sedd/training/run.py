@@ -117,7 +117,7 @@ def _open(
     precision = choose_precision(spec.precision, capability_of(device))
     store = TokenStore.open(experiment.data.store)
     network = build_network(experiment, ranks, precision, device)
-    state = fresh_state(network.model, spec, scales_loss=precision.scales_loss)
+    state = fresh_state(network.model, spec, scales_loss=precision.scales_loss, ranks=ranks.size)
     if ranks.is_first:
         remove_leftovers(run.checkpoints)
     step = resume(run, state, store, group, attempt=attempt)
@@ -161,10 +161,16 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
         bound = _validate(s) if validates else None
         if validates or step % spec.log_every_steps == 0:
             _log(s, norm, bound)
-        if s.saver.is_due(step) and not last:
+        if not last and _is_due(s):
             _save(s, aside=True)
     _save(s, aside=False, reason="last")
     return Outcome.COMPLETED
+
+
+def _is_due(s: _Session) -> bool:
+    """Whether a periodic save follows: rank 0 decides, and others need to know only what they take part in."""
+    due = s.saver.is_due(s.state.step)
+    return bool(s.group.first_says(int(due))) if s.state.is_sharded else due
 
 
 def _rehearse(s: _Session) -> None:
@@ -223,6 +229,7 @@ def _log(s: _Session, norm: torch.Tensor, bound: float | None) -> None:
 
 def _save(s: _Session, *, aside: bool, reason: str = "periodic") -> None:
     """Rank 0 writes a checkpoint; without `aside` all ranks wait until it is whole."""
+    s.state.gather()
     if s.group.ranks.is_first:
         s.record.make_durable()
         contents = s.description | s.state.state_dict()

@@ -1,11 +1,12 @@
 """Everything a checkpoint must hold: weights, EMA, optimizer, loss scaler, the step. The rest follows from the spec."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from sedd.model.ema import Ema
 from sedd.model.transformer import Transformer
@@ -18,7 +19,8 @@ class TrainState:
 
     model: Transformer
     ema: Ema
-    optimizer: AdamW
+    optimizer: Optimizer
+    """AdamW, or its share of it where the moments are spread over the ranks."""
     scaler: torch.amp.GradScaler
     """Disabled where the precision needs no loss scaling."""
     step: int
@@ -29,6 +31,21 @@ class TrainState:
     """How many losses that are."""
     bad_steps: torch.Tensor
     """Consecutive steps whose gradient was not finite, int64."""
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether `gather` must be called, on every rank, before `state_dict`."""
+        return not isinstance(self.optimizer, AdamW)
+
+    def gather(self) -> None:
+        """Bring the moments of all ranks to rank 0. Every rank calls it; nothing to do where they are whole."""
+        if self.is_sharded:
+            self.optimizer.consolidate_state_dict(to=0)  # type: ignore[attr-defined] # ZeroRedundancyOptimizer's
+
+    @property
+    def stepping(self) -> Optimizer:
+        """The optimiser that changes this rank's weights: it takes the flag of gradients that are not finite."""
+        return self.optimizer.optim if self.is_sharded else self.optimizer  # type: ignore[attr-defined]
 
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors and numbers, still on the device."""
@@ -56,13 +73,13 @@ class TrainState:
         self.bad_steps.copy_(state["bad_steps"])
 
 
-def fresh_state(model: Transformer, spec: TrainingSpec, *, scales_loss: bool) -> TrainState:
+def fresh_state(model: Transformer, spec: TrainingSpec, *, scales_loss: bool, ranks: int = 1) -> TrainState:
     """The state before step 1; `model` is on its device and initialised."""
     device = next(model.parameters()).device
     return TrainState(
         model=model,
         ema=Ema(model, spec.ema_decay),
-        optimizer=_optimizer(model, spec),
+        optimizer=_optimizer(model, spec, ranks),
         scaler=torch.amp.GradScaler(device.type, enabled=scales_loss),
         step=0,
         loss_sum=torch.zeros((), dtype=torch.float64, device=device),
@@ -82,7 +99,7 @@ def copy_to_cpu(value: Any) -> Any:
     return value
 
 
-def _optimizer(model: nn.Module, spec: TrainingSpec) -> AdamW:
+def _optimizer(model: nn.Module, spec: TrainingSpec, ranks: int) -> Optimizer:
     """Fused AdamW; weight decay on matrices only. Fused takes the found-inf flag on the device: no sync a step."""
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
@@ -90,4 +107,10 @@ def _optimizer(model: nn.Module, spec: TrainingSpec) -> AdamW:
         {"params": matrices, "weight_decay": spec.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return AdamW(groups, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), fused=True)
+    how: dict[str, Any] = {"lr": spec.learning_rate, "betas": (spec.beta1, spec.beta2), "fused": True}
+    if spec.shard_optimizer and ranks > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of torch to itself, at this import
+            from torch.distributed.optim import ZeroRedundancyOptimizer
+        return ZeroRedundancyOptimizer(groups, AdamW, **how)
+    return AdamW(groups, **how)

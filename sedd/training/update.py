@@ -76,7 +76,7 @@ class Update:
             scaler.step(optimizer)
             scaler.update()
         else:
-            optimizer.found_inf = bad.float()  # type: ignore[attr-defined] # what GradScaler hands to fused optimisers
+            state.stepping.found_inf = bad.float()  # type: ignore[attr-defined] # what GradScaler hands to fused optimisers
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return norm

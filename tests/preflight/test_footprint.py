@@ -39,8 +39,16 @@ def experiment(hidden=512, blocks=6, heads=8, **training) -> Experiment:
 def test_estimate_is_within_a_tenth_of_the_measured_peak(spec, peak_gib):
     asked = experiment(**spec)
     context_gib = 0.75
-    estimate = state_bytes(parameter_count(asked.model)) + activation_bytes(asked, 65_536)
+    estimate = state_bytes(asked, parameter_count(asked.model)) + activation_bytes(asked, 65_536)
     assert estimate / GIB - context_gib == pytest.approx(peak_gib, rel=0.1)
+
+
+def test_a_sharded_optimizer_leaves_each_of_four_ranks_a_quarter_of_the_moments():
+    whole, sharded = experiment(), experiment(shard_optimizer=True)
+    four = {"resources": whole.resources.model_copy(update={"gpus_per_node": 4})}
+    saved = [state_bytes(asked.model_copy(update=four), 1_000_000) for asked in (whole, sharded)]
+    assert saved[0] - saved[1] == 6_000_000
+    assert state_bytes(sharded, 1_000_000) == state_bytes(whole, 1_000_000)
 
 
 def test_checkpoint_holds_weights_ema_and_two_moments_in_fp32():

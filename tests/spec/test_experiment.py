@@ -46,6 +46,7 @@ CHANGES: dict[str, Any] = {
     "training.attention": "efficient",
     "training.compile": True,
     "training.activation_checkpointing": True,
+    "training.shard_optimizer": True,
     "training.max_bad_steps": 1,
     "training.log_every_steps": 1,
     "training.validation.every_steps": 1,

@@ -50,6 +50,13 @@ def assert_same_end(one: RunDir, other: RunDir) -> None:
     assert one.metrics.read_bytes() == other.metrics.read_bytes()
 
 
+def assert_close_weights(one: RunDir, other: RunDir) -> None:
+    """As close as sums in another order leave them."""
+    first, second = (read_checkpoint(newest_whole(run.checkpoints)) for run in (one, other))
+    for name, weight in second["model"].items():
+        torch.testing.assert_close(first["model"][name], weight, rtol=1e-3, atol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(store: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     from sedd.rundir.layout import create_run
@@ -125,14 +132,32 @@ def test_several_ranks_resume_to_the_same_bits(store: Path, make_run: MakeRun, r
     assert_same_end(interrupted, whole)
 
 
+def test_a_sharded_optimizer_is_the_same_to_the_bit_and_loads_on_any_number_of_ranks(
+    store: Path, make_run: MakeRun
+) -> None:
+    spec = tiny_spec(store)
+    sharded = spec.model_copy(update={"training": spec.training.model_copy(update={"shard_optimizer": True})})
+    whole, spread = make_run(spec), make_run(sharded)
+    assert train_process(whole, ranks=2) == 0
+    assert train_process(spread, ranks=2, end="stop:8") == STOPPED
+    assert train_process(spread, ranks=2, attempt=2) == 0
+    one, other = (read_checkpoint(newest_whole(run.checkpoints)) for run in (whole, spread))
+    for part in ("step", "model", "ema", "scaler"):
+        assert_same_bits(one[part], other[part], part)
+    assert_same_bits(one["optimizer"]["state"], other["optimizer"]["state"])
+    assert whole.metrics.read_bytes() == spread.metrics.read_bytes()
+    alone = make_run(sharded)
+    assert train_process(alone, ranks=2, end="stop:8") == STOPPED
+    assert train_process(alone, attempt=2) == 0
+    assert_close_weights(alone, whole)
+
+
 def test_the_number_of_ranks_changes_rounding_only(
     store: Path, make_run: MakeRun, uninterrupted: RunDir
 ) -> None:
     run = make_run(tiny_spec(store))
     assert train_process(run, ranks=2) == 0
-    alone, together = (read_checkpoint(newest_whole(r.checkpoints)) for r in (uninterrupted, run))
-    for name, weight in alone["model"].items():
-        torch.testing.assert_close(together["model"][name], weight, rtol=1e-3, atol=1e-4)
+    assert_close_weights(run, uninterrupted)
 
 
 def test_a_run_refuses_other_data_than_it_began_with(store: Path, make_run: MakeRun, tmp_path: Path) -> None:

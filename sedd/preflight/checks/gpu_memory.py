@@ -36,7 +36,7 @@ def gather(scene: Scene) -> Facts | None:
     return Facts(
         parameters=parameters,
         residues_per_gpu=training.residues_per_gpu,
-        state_bytes=state_bytes(parameters),
+        state_bytes=state_bytes(experiment, parameters),
         activation_bytes=activation_bytes(experiment, training.residues_per_gpu),
         card_bytes=card_bytes,
         fitting=largest_fit(experiment, parameters, int(_LIKELY * card_bytes)) if card_bytes else None,
