@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.console import out, print_json
+from sedd.cli.each import for_each
 from sedd.launch.cancel import cancel
-from sedd.rundir.find import find_run, runs_root
 
 
 def command(
@@ -18,10 +17,5 @@ def command(
 
     Example: sedd cancel quickstart
     """
-    root = runs_root()
-    results = cancel([find_run(text, root) for text in runs], now=dt.datetime.now(dt.UTC))
-    if as_json:
-        print_json({"runs": [{"id": r.run.id, "cancelled": r.changed, "detail": r.detail} for r in results]})
-        return
-    for result in results:
-        out().print(f"{result.run.name}/{result.run.id}: {result.detail}", markup=False, soft_wrap=True)
+    now = dt.datetime.now(dt.UTC)
+    for_each(runs, lambda run: cancel([run], now=now)[0], word="cancelled", as_json=as_json)

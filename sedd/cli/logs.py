@@ -30,7 +30,7 @@ def command(
     else:
         err().print(f"{log}", style="dim", soft_wrap=True, markup=False)
     if follow:
-        for text in follow_log(found, rank=rank, tail=tail):
+        for text in follow_log(found, rank=rank, tail=tail, say=_remark):
             _write(text)
     elif log is not None:
         _write(last_lines(log, tail))
@@ -39,6 +39,10 @@ def command(
 def _say_none(run: RunDir, rank: int) -> None:
     others = "" if rank == 0 else f" of rank {rank}"
     err().print(f"No log{others} yet in {run.logs}: the job has not started.", soft_wrap=True, markup=False)
+
+
+def _remark(text: str) -> None:
+    err().print(text, style="yellow", soft_wrap=True, markup=False)
 
 
 def _write(text: str) -> None:

@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.console import out, print_json
+from sedd.cli.each import for_each
 from sedd.launch.requeue import requeue
-from sedd.rundir.find import find_run, runs_root
 
 
 def command(
@@ -16,12 +15,9 @@ def command(
 ) -> None:
     """Revive runs that gave up, were killed or cancelled; make running ones save and go on elsewhere.
 
-    Example: sedd requeue uniref50_small
+    A run that SLURM makes wait for two minutes after a requeue waits no longer.
+
+    Example: sedd requeue uniref50-small
     """
-    root = runs_root()
-    results = requeue([find_run(text, root) for text in runs], now=dt.datetime.now(dt.UTC))
-    if as_json:
-        print_json({"runs": [{"id": r.run.id, "requeued": r.changed, "detail": r.detail} for r in results]})
-        return
-    for result in results:
-        out().print(f"{result.run.name}/{result.run.id}: {result.detail}", markup=False, soft_wrap=True)
+    now = dt.datetime.now(dt.UTC)
+    for_each(runs, lambda run: requeue([run], now=now)[0], word="requeued", as_json=as_json)

@@ -11,7 +11,7 @@ import typer
 from sedd.cli.console import err, out, print_json
 from sedd.cluster.profile import Profile, load_profile
 from sedd.errors import UsageError
-from sedd.launch.ledger import Known, find_known, require_new
+from sedd.launch.ledger import Known, find_known, one_submission, require_new
 from sedd.launch.submit import Order, render, submit
 from sedd.model.size import parameter_count
 from sedd.preflight.finding import Finding, Status, has_failures
@@ -68,22 +68,33 @@ def command(
     if dry_run:
         _print_dry_run([render(order, now=now) for order in orders], as_json=as_json)
         return
-    known = None if again else _same_run(orders)
-    if known and (follow or wait):
+    watches = follow or wait
+    known = None if again else _known(orders, may_attach=watches)
+    if known is None:
+        if preflight:
+            orders = _checked(orders, as_json=as_json)
+        known, runs = _submit_alone(orders, now=now, again=again, may_attach=watches, as_json=as_json)
+    if known is not None:
         _finish([known.run], _attach(known, follow=follow), as_json=as_json)
         return
-    if not again:
-        for order in orders:
-            require_new(order.request.experiments, order.runs)
-    if preflight:
-        orders = _checked(orders, as_json=as_json)
+    _finish(runs, _watch(runs, follow=follow) if watches else None, as_json=as_json)
+
+
+def _submit_alone(
+    orders: Sequence[Order], *, now: dt.datetime, again: bool, may_attach: bool, as_json: bool
+) -> tuple[Known | None, list[RunDir]]:
+    """Submit the orders; or the run to watch instead, where somebody has submitted the same while we checked."""
     runs: list[RunDir] = []
-    for order in orders:
-        made = submit(order, now=now)
-        runs += made
-        if not as_json:
-            _print_submitted(made, order)
-    _finish(runs, _watch(runs, follow=follow) if wait or follow else None, as_json=as_json)
+    names = {experiment.name for order in orders for experiment in order.request.experiments}
+    with one_submission(names, orders[0].runs):
+        if known := None if again else _known(orders, may_attach=may_attach):
+            return known, runs
+        for order in orders:
+            made = submit(order, now=now)
+            runs += made
+            if not as_json:
+                _print_submitted(made, order)
+    return None, runs
 
 
 def _finish(runs: Sequence[RunDir], succeeded: bool | None, *, as_json: bool) -> None:
@@ -108,12 +119,18 @@ def _parameters(experiment: TaskSpec) -> int | None:
     return parameter_count(experiment.model) if isinstance(experiment, Experiment) else None
 
 
-def _same_run(orders: Sequence[Order]) -> Known | None:
-    """The run that a single spec is submitted as already, if it is."""
-    if len(orders) != 1 or len(orders[0].request.experiments) != 1:
-        return None
-    known = find_known(orders[0].request.experiments, orders[0].runs)
-    return known[-1] if known else None
+def _known(orders: Sequence[Order], *, may_attach: bool) -> Known | None:
+    """The run that a single spec is submitted as already, to be watched instead; None: all is new.
+
+    Raises:
+        RunError: some of it is submitted already, and there is not one run to watch instead.
+    """
+    if may_attach and len(orders) == 1 and len(orders[0].request.experiments) == 1:
+        known = find_known(orders[0].request.experiments, orders[0].runs)
+        return known[-1] if known else None
+    for order in orders:
+        require_new(order.request.experiments, order.runs)
+    return None
 
 
 def _attach(known: Known, *, follow: bool) -> bool:
@@ -210,16 +227,26 @@ def _job_id(run: RunDir) -> str | None:
 
 def _watch(runs: Sequence[RunDir], *, follow: bool) -> bool:
     """Whether all runs succeeded, once all have ended. Ctrl-C leaves them running: exit code 130."""
+    from sedd.monitor.failure import failure_line
     from sedd.monitor.follow import follow as follow_runs
     from sedd.monitor.follow import wait as wait_for
 
     try:
-        views = follow_runs(runs, console=out()) if follow else wait_for(runs)
+        views = follow_runs(runs, console=out()) if follow else wait_for(runs, say=_remark)
     except KeyboardInterrupt:
         if not follow:
             err().print("\nNo longer waiting; the runs go on. sedd status shows them.")
         raise typer.Exit(INTERRUPTED) from None
-    return all(view.state.is_success for view in views)
+    failed = [view for view in views if not view.state.is_success]
+    for view in failed[:_LISTED]:
+        _remark(failure_line(view))
+    if len(failed) > _LISTED:
+        _remark(f"… and {len(failed) - _LISTED} more: sedd status --all")
+    return not failed
+
+
+def _remark(text: str) -> None:
+    err().print(text, markup=False, soft_wrap=True)
 
 
 def _document(runs: Sequence[RunDir], succeeded: bool | None) -> dict[str, Any]:

@@ -39,6 +39,10 @@ class SlurmUnreachableError(ClusterError):
     """SLURM gave no answer: not installed here, too slow, or its daemons are down. Nothing was learnt."""
 
 
+class SlurmMissingError(SlurmUnreachableError):
+    """SLURM's commands are not on this machine: asking again is in vain."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a command that succeeded wrote."""
@@ -73,7 +77,7 @@ def call(command: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S, stdin:
         )
     except FileNotFoundError as e:
         hint = "run this where SLURM is installed, or use --cluster slurm/local.yaml"
-        raise SlurmUnreachableError(f"{command[0]}: command not found", hint=hint) from e
+        raise SlurmMissingError(f"{command[0]}: command not found", hint=hint) from e
     except OSError as e:
         raise SlurmUnreachableError(f"{command[0]}: cannot start: {e.strerror or e}") from e
     except subprocess.TimeoutExpired as e:

@@ -88,6 +88,11 @@ def update_job(
         run(["scontrol", "update", f"JobId={job_id}", *changes], timeout_s=timeout_s)
 
 
+def pauses_after_requeue(job: JobFact) -> bool:
+    """Whether the job waits for nothing but a time that SLURM, not its user, has set: its requeue plus two minutes."""
+    return job.state.is_waiting and job.reason == "BeginTime" and (job.restarts or 0) > 0
+
+
 def scancel(
     job_ids: Sequence[str], *, signal: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
 ) -> None:

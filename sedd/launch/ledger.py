@@ -1,15 +1,20 @@
 """Which specs have been submitted already: the run folders themselves are the ledger."""
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import RunError
+from sedd.launch import lock
 from sedd.rundir.attempts import is_cancelled, parse_attempts
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.task import TaskSpec
+
+PATIENCE_S = 120.0
+"""For somebody else's submission, the largest sweep's too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,19 @@ def find_known(experiments: Sequence[TaskSpec], runs: Path) -> list[Known]:
             if standing and _spec_hash(run) in hashes:
                 found.append(Known(run, standing))
     return found
+
+
+@contextlib.contextmanager
+def one_submission(names: Iterable[str], runs: Path) -> Iterator[None]:
+    """Keep other submissions of these names waiting: between our look into the ledger and our entry lies nobody's.
+
+    Raises:
+        RunError: another one does not end, or the runs folder cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        for name in sorted(set(names)):  # in one order, lest two of us wait for each other
+            stack.enter_context(lock.alone(runs / name / ".submit.lock", patience_s=PATIENCE_S))
+        yield
 
 
 def describe_standing(said: Sequence[Event]) -> str | None:

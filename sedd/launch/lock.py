@@ -1,4 +1,8 @@
-"""One attempt of a run at a time: a lock on its folder that lives as long as any process of the attempt."""
+"""Locks that die with their holder: one attempt of a run at a time, one submission of a name at a time.
+
+flock, not files that exist or not: what a killed process leaves behind would lock for ever. Linux makes it a lock of
+the whole NFS server (or of Lustre, mounted with `flock`); where a file system has none, nothing is kept apart.
+"""
 
 import contextlib
 import errno
@@ -11,26 +15,41 @@ from pathlib import Path
 from sedd.errors import RunError
 
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
-POLL_S = 0.5
+POLL_S = 0.2
 
 
 @contextlib.contextmanager
 def held(path: Path, *, patience_s: float) -> Iterator[int]:
     """Hold the lock of a run folder; yields a descriptor that children keep open to hold it too.
 
-    Where the file system has no such locks the scheduler alone keeps attempts apart.
-
     Raises:
         RunError: another attempt still runs after `patience_s`.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
-        deadline = time.monotonic() + patience_s
-        while not _try_lock(handle):
-            if time.monotonic() > deadline:
-                raise RunError(f"another attempt of {path} is still running", hint="sedd status shows it")
-            time.sleep(POLL_S)
+        if not _lock_within(handle, patience_s):
+            raise RunError(f"another attempt of {path} is still running", hint="sedd status shows it")
         yield handle
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def alone(path: Path, *, patience_s: float) -> Iterator[None]:
+    """Hold the lock of a file, which is made when it is not there; it stays.
+
+    Raises:
+        RunError: somebody else still holds it after `patience_s`, or it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # NFS locks only what is open for writing
+    except OSError as e:
+        raise RunError(f"cannot write {path}: {e.strerror}", hint="set SEDD_RUNS to a folder of yours") from e
+    try:
+        if not _lock_within(handle, patience_s):
+            raise RunError(f"another sedd submit still holds {path}", hint="is it waiting for a slow SLURM?")
+        yield
     finally:
         os.close(handle)
 
@@ -46,6 +65,13 @@ def one_of(slots: Sequence[Path], *, is_unwanted: Callable[[], bool]) -> Iterato
     finally:
         for handle in handles:
             os.close(handle)
+
+
+def _lock_within(handle: int, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while not (locked := _try_lock(handle)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return locked
 
 
 def _try_lock(handle: int) -> bool:

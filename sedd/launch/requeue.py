@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sedd.cluster.control import scancel
+from sedd.cluster.control import pauses_after_requeue, scancel, update_job
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import ClusterError, RunError
 from sedd.launch.after import dependency_on, take_along
@@ -77,7 +77,7 @@ def revive(situation: Situation) -> None:
 def _go_on(situation: Situation, now: dt.datetime) -> Requeued:
     run = situation.run
     if situation.standing is Standing.WAITING:
-        return Requeued(run=run, changed=False, detail=f"waits in the queue already, job {situation.job_id}")
+        return _hurry(situation)
     if situation.standing is Standing.RUNNING and situation.executor == "local" and _is_orphaned(run):
         ask_to_stop(run, Role.TRAINING)
         end_all(run, grace_s=GRACE_S)
@@ -85,6 +85,16 @@ def _go_on(situation: Situation, now: dt.datetime) -> Requeued:
         return _move_on(situation, now)
     revive(situation)
     return Requeued(run=run, changed=True, detail="submitted again; goes on from its newest checkpoint")
+
+
+def _hurry(situation: Situation) -> Requeued:
+    """Waive the pause of about two minutes that SLURM makes after a requeue; nothing else holds a job up for us."""
+    job, run = situation.job, situation.run
+    if job is None or not pauses_after_requeue(job):
+        return Requeued(run=run, changed=False, detail=f"waits in the queue already, job {situation.job_id}")
+    update_job(situation.job_id, start_now=True)
+    detail = f"pauses no longer after its requeue; waits for nodes, job {situation.job_id}"
+    return Requeued(run=run, changed=True, detail=detail)
 
 
 def _move_on(situation: Situation, now: dt.datetime) -> Requeued:

@@ -4,6 +4,7 @@ import socket
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sedd.cluster.jobs import JobFact
 from sedd.cluster.local import find_local
 from sedd.cluster.scontrol import query_job
 from sedd.errors import RunError
@@ -37,6 +38,8 @@ class Situation:
     cancelled: bool
     last: str
     """Newest event that says more than that a checkpoint was written."""
+    job: JobFact | None = None
+    """What SLURM says of the job; None under the local executor, and for a job that SLURM has forgotten."""
 
 
 def look(run: RunDir) -> Situation:
@@ -51,10 +54,12 @@ def look(run: RunDir) -> Situation:
     if submission is None:
         raise RunError(f"run {run.id} was never submitted")
     moves = [e.event for e in said if e.event not in ("preflight", "checkpoint")]
-    executor = str(submission.get("executor"))
+    executor, is_completed = str(submission.get("executor")), "completed" in moves
+    job = query_job(str(submission.get("job_id"))) if executor == "slurm" and not is_completed else None
     return Situation(
         run=run,
-        standing=_standing(run, submission, executor, is_completed="completed" in moves),
+        standing=_standing(run, submission, job, is_completed=is_completed),
+        job=job,
         executor=executor,
         job_id=str(submission.get("job_id")),
         attempt=max(e.attempt for e in said),
@@ -63,12 +68,12 @@ def look(run: RunDir) -> Situation:
     )
 
 
-def _standing(run: RunDir, submission: Event, executor: str, *, is_completed: bool) -> Standing:
+def _standing(run: RunDir, submission: Event, job: JobFact | None, *, is_completed: bool) -> Standing:
     if is_completed:
         return Standing.COMPLETED
-    if executor == "slurm":
-        return _slurm_standing(str(submission.get("job_id")))
-    if executor == "foreground":
+    if submission.get("executor") == "slurm":
+        return _slurm_standing(job)
+    if submission.get("executor") == "foreground":
         return _foreground_standing(run)
     host = submission.get("host")
     if host != socket.gethostname():
@@ -91,8 +96,7 @@ def _foreground_standing(run: RunDir) -> Standing:
     )
 
 
-def _slurm_standing(job_id: str) -> Standing:
-    job = query_job(job_id)
+def _slurm_standing(job: JobFact | None) -> Standing:
     if job is None or job.state.is_final:
         return Standing.OVER
     return Standing.WAITING if job.state.is_waiting else Standing.RUNNING

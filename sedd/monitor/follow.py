@@ -12,6 +12,7 @@ from rich.text import Text
 from sedd.monitor.cells import STYLES, count_cell, loss_cell
 from sedd.monitor.gather import Gatherer
 from sedd.monitor.poll import poll
+from sedd.monitor.queue import BackgroundQueue
 from sedd.monitor.sentences import outlook, rate, sentence
 from sedd.monitor.snapshot import RunView, Snapshot
 from sedd.monitor.state import State
@@ -42,7 +43,13 @@ def follow(
         KeyboardInterrupt: the user stopped looking; the runs go on.
         RunError: a run folder vanished.
     """
-    snapshots = poll(runs, every_s=poll_s, gatherer=gatherer or Gatherer())
+    gatherer = gatherer or Gatherer(queue=BackgroundQueue())
+    snapshots = poll(
+        runs,
+        every_s=poll_s,
+        gatherer=gatherer,
+        say=lambda text: console.print(text, style="yellow", markup=False),
+    )
     teller = _Teller(runs, console)
     try:
         show = _live if console.is_terminal else _plain
@@ -57,11 +64,20 @@ def follow(
 
 
 def wait(
-    runs: Sequence[RunDir], *, poll_s: float = 2.0, gatherer: Gatherer | None = None
+    runs: Sequence[RunDir],
+    *,
+    say: Callable[[str], None],
+    poll_s: float = 2.0,
+    gatherer: Gatherer | None = None,
 ) -> tuple[RunView, ...]:
-    """The final views of `runs`, once every one has ended. Raises: RunError when a run folder vanished."""
-    *_, last = poll(runs, every_s=poll_s, gatherer=gatherer or Gatherer())
-    return last.runs
+    """The final views of `runs`, once every one has ended; `say` hears of a SLURM that does not answer.
+
+    Raises:
+        RunError: a run folder vanished.
+    """
+    for snapshot in poll(runs, every_s=poll_s, gatherer=gatherer or Gatherer(), say=say):
+        views = snapshot.runs
+    return views
 
 
 class _Teller:

@@ -2,11 +2,12 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sedd.monitor.gather import Gatherer
 from sedd.monitor.poll import poll
+from sedd.monitor.queue import BackgroundQueue
 from sedd.monitor.tail import FileTail
 from sedd.rundir.layout import RunDir
 
@@ -39,14 +40,22 @@ def last_lines(path: Path, count: int) -> str:
 
 
 def follow_log(
-    run: RunDir, *, rank: int, tail: int, gatherer: Gatherer | None = None, poll_s: float = 0.5
+    run: RunDir,
+    *,
+    rank: int,
+    tail: int,
+    say: Callable[[str], None],
+    gatherer: Gatherer | None = None,
+    poll_s: float = 0.5,
 ) -> Iterator[str]:
     """The last `tail` lines of the newest log, then what is added to it or to the next one, until the run ends.
 
-    A new log file (another job id after `sedd requeue`) is announced by its name.
+    A new log file (another job id after `sedd requeue`) is announced by its name; `say` hears of a SLURM that does not
+    answer, which holds up no line.
     """
     follower = _Follower(run, rank, tail)
-    for _ in poll([run], every_s=poll_s, gatherer=gatherer or Gatherer()):
+    gatherer = gatherer or Gatherer(queue=BackgroundQueue())
+    for _ in poll([run], every_s=poll_s, gatherer=gatherer, say=say):
         yield from follower.read()
     time.sleep(poll_s)  # the last words of a process may reach a shared file system after its event
     yield from follower.read()

@@ -20,17 +20,28 @@ def poll(
     *,
     every_s: float,
     gatherer: Gatherer,
+    say: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Snapshot]:
     """A snapshot of `runs` every `every_s` seconds; the last one when each has ended.
 
+    When SLURM stops answering it is told to `say`, as when it answers again; meanwhile the run folders speak.
+
     Raises:
         RunError: the folder of one of them has vanished.
     """
-    views, lost_at = Views(), dict[str, float]()
+    views, lost_at, was_down = Views(), dict[str, float](), False
     while True:
         snapshot = views.snapshot(gatherer.gather(runs, now=dt.datetime.now(dt.UTC)))
+        is_down = snapshot.queue.down_since is not None
+        if is_down != was_down:
+            say(
+                f"SLURM does not answer ({snapshot.queue.error}); going on"
+                if is_down
+                else "SLURM answers again"
+            )
+        was_down = is_down
         _require_all(runs, snapshot)
         lost = {v.id: lost_at.get(v.id, clock()) for v in snapshot.runs if v.state is State.LOST}
         lost_at = lost

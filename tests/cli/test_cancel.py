@@ -5,7 +5,14 @@ import os
 import subprocess
 import sys
 
-from tests.launch.conftest import LocalRuns, local, small_experiment, wait_for_steps  # noqa: F401 # a fixture
+from tests.launch.conftest import (  # noqa: F401 # local is a fixture
+    LocalRuns,
+    local,
+    small_experiment,
+    story,
+    wait_for_steps,
+    write_events,
+)
 
 
 def test_several_runs_in_one_command_and_one_json_document(local: LocalRuns) -> None:  # noqa: F811
@@ -22,3 +29,28 @@ def test_several_runs_in_one_command_and_one_json_document(local: LocalRuns) -> 
     ]
     human = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert human.stdout.count("cancelled already") == 2
+
+
+def test_what_became_of_each_run_is_told_also_when_one_of_them_cannot_be_cancelled(
+    local: LocalRuns,  # noqa: F811
+) -> None:
+    (mine,) = local.start(small_experiment(), plan="long")
+    wait_for_steps(mine, 2)
+    (theirs,) = local.make(small_experiment(seed=1))
+    write_events(theirs, {"event": "submitted", "executor": "local", "host": "far", "job_id": "far:1:1"})
+    command = [sys.executable, "-m", "sedd", "cancel", theirs.id, mine.id]
+    environment = os.environ | {"SEDD_RUNS": str(local.runs)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout == f"{mine.name}/{mine.id}: cancelled\n"
+    assert done.stderr.splitlines() == [
+        f"error: run {theirs.id} is a local run of far",
+        "hint: log in to far and repeat the command there",
+    ]
+    assert story(theirs) == ["submitted"]
+
+    unknown = subprocess.run(
+        [*command, "nothing"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert unknown.returncode == 2
+    assert "no run was cancelled" in unknown.stderr

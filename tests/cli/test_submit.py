@@ -143,6 +143,31 @@ def test_ctrl_c_in_follow_leaves_the_run_going_and_exits_130(desk: Desk) -> None
     desk.sedd("cancel", run.id)
 
 
+def test_of_two_submissions_at_the_same_instant_one_starts_and_the_other_watches_it(desk: Desk) -> None:
+    command = desk.command("submit", desk.spec, "--no-preflight", "--wait", "--json")
+    both = [
+        subprocess.Popen(command, cwd=desk.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    answers = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], answers
+    assert {json.loads(out)["runs"][0]["id"] for out, _ in answers} == {only_run(desk).id}
+    assert sum("is submitted already" in err for _, err in answers) == 1
+
+
+def test_waiting_ends_with_the_reason_in_one_line(desk: Desk) -> None:
+    changes = ["training.learning_rate=1e30", "training.max_bad_steps=0", "retry.crashes=0"]
+    options = [word for change in changes for word in ("--set", change)]
+    done = desk.sedd("submit", desk.spec, "--no-preflight", "--wait", *options)
+    assert done.returncode == 1
+    run = only_run(desk)
+    (line,) = [line for line in done.stderr.splitlines() if run.id in line]
+    assert line.startswith(f"tiny/{run.id}: gave up after a crash: sedd.training.run.NotFiniteError: loss")
+    log = Path(line.partition("; log ")[2])
+    assert log.parent == run.logs
+    assert "NotFiniteError" in log.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

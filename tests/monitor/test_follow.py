@@ -2,18 +2,21 @@
 
 import datetime as dt
 import io
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from sedd.cluster.command import SlurmUnreachableError
 from sedd.monitor.facts import Facts
 from sedd.monitor.follow import follow, pace_s, progress_line, wait
 from sedd.monitor.gather import Gatherer
+from sedd.monitor.queue import Queue
 from sedd.monitor.snapshot import Snapshot
 from sedd.monitor.state import State
 
@@ -105,7 +108,7 @@ def test_a_run_that_only_seems_lost_for_a_moment_is_followed_on(run: Any) -> Non
 def test_a_killed_run_is_given_up_after_a_second_look(run: Any) -> None:
     run.started(ago_s=0)
     begun = time.monotonic()
-    (view,) = wait([run.folder], poll_s=0.1, gatherer=Gatherer(alive=lambda h: False))
+    (view,) = wait([run.folder], say=print, poll_s=0.1, gatherer=Gatherer(alive=lambda h: False))
     assert view.state is State.LOST
     assert 1.5 < time.monotonic() - begun < 4
 
@@ -113,7 +116,8 @@ def test_a_killed_run_is_given_up_after_a_second_look(run: Any) -> None:
 def test_wait_returns_when_the_last_of_several_ends(run: Any, farm: Any) -> None:
     other = farm.run("other", executor="local").submitted(ago_s=0).event("cancelled", by="ada")
     with script(lambda: run.event("completed", step=100)):
-        views = wait([run.folder, other.folder], poll_s=0.05, gatherer=Gatherer(alive=lambda h: True))
+        gatherer = Gatherer(alive=lambda h: True)
+        views = wait([run.folder, other.folder], say=print, poll_s=0.05, gatherer=gatherer)
     assert [v.state for v in views] == [State.COMPLETED, State.CANCELLED]
 
 
@@ -137,3 +141,25 @@ def test_plain_lines_come_often_at_first_and_seldom_later() -> None:
 def test_a_plain_line_has_the_numbers_that_matter(zoo: Snapshot, golden: Callable[[str, str], None]) -> None:
     lines = [progress_line(view, zoo.taken, name=f"{view.name}  ") for view in zoo.runs]
     golden("progress_lines.txt", "\n".join(line.partition("  ")[2] for line in lines) + "\n")
+
+
+def test_a_slurm_that_falls_silent_is_told_once_and_the_run_followed_on(farm: Any) -> None:
+    """The queue is asked every ten seconds at most; here a clock that leaps makes it due at every look."""
+    run = farm.run(executor="slurm").submitted(ago_s=0, job_id="7").started(ago_s=0)
+    answers: Iterator[str | None] = iter(["", None, None, "", ""])
+
+    def squeue(users: Sequence[str]) -> str:
+        answer = next(answers, "")
+        if answer is None:
+            raise SlurmUnreachableError("squeue: Unable to contact slurm controller (connect failure)")
+        if len(said) == 2:
+            run.event("completed", step=1)
+        return answer
+
+    said: list[str] = []
+    clock = itertools.count()
+    queue = Queue(squeue=squeue, sacct=lambda ids: "", clock=lambda: 1000.0 * next(clock))
+    (view,) = wait([run.folder], say=said.append, poll_s=0.01, gatherer=Gatherer(queue=queue))
+    assert view.state is State.COMPLETED
+    down = "SLURM does not answer (squeue: Unable to contact slurm controller (connect failure)); going on"
+    assert said == [down, "SLURM answers again"]

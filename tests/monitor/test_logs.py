@@ -59,7 +59,8 @@ def test_following_goes_on_in_the_next_log_until_the_run_ends(farm: Any) -> None
             run.event("completed", step=1)
         return True
 
-    said = list(follow_log(run.folder, rank=0, tail=2, gatherer=Gatherer(alive=alive), poll_s=0.02))
+    gatherer = Gatherer(alive=alive)
+    said = list(follow_log(run.folder, rank=0, tail=2, say=print, gatherer=gatherer, poll_s=0.02))
     assert "".join(said) == f"two\nthree\nfour\n==> {run.folder.logs / '8_0.out'} <==\nfive\n"
 
 
@@ -75,5 +76,6 @@ def test_following_waits_for_the_first_log(farm: Any) -> None:
             run.event("completed", step=1)
         return True
 
-    said = list(follow_log(run.folder, rank=0, tail=2, gatherer=Gatherer(alive=alive), poll_s=0.02))
+    gatherer = Gatherer(alive=alive)
+    said = list(follow_log(run.folder, rank=0, tail=2, say=print, gatherer=gatherer, poll_s=0.02))
     assert "".join(said) == "hello\n"
