@@ -32,6 +32,21 @@ def raise_problems(problems: Iterable[Problem]) -> None:
         raise SpecError("\n".join(lines))
 
 
+def merge_choices(problems: Iterable[Problem]) -> list[Problem]:
+    """Of a field that takes one of several types each refuses what it does not take: one problem of them all."""
+    merged: dict[tuple[str, str], Problem] = {}
+    for problem in problems:
+        seen, _, expected = problem.what.partition(_WANTED)
+        earlier = merged.get((problem.where, seen))
+        if earlier and expected:
+            problem = Problem(problem.where, f"{earlier.what} or {expected}", earlier.hint or problem.hint)
+        merged[problem.where, seen] = problem
+    return list(merged.values())
+
+
+_WANTED = "; it must be "
+
+
 def parse_problem(error: Any, model: type[BaseModel], data: object, where: Callable[[Key], str]) -> Problem:
     """One of pydantic's errors on `data` as a Problem; `where` says in which line a key stands."""
     kind, seen = error["type"], error.get("input")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 
-from sedd.complaints import Key, Problem, parse_problem, raise_problems
+from sedd.complaints import Key, Problem, merge_choices, parse_problem, raise_problems
 from sedd.errors import SpecError
 from sedd.units import exact_bytes, exact_duration, parse_bytes, parse_duration_s
 
@@ -134,7 +134,7 @@ def validate(model: type[Model], document: Document) -> Model:
     except ValidationError as e:
         own = [error for error in e.errors() if not isinstance(error.get("input"), _Unreadable)]
         told = [parse_problem(error, model, document.data, document.where) for error in own]
-        raise_problems([*document.problems, *told])
+        raise_problems([*document.problems, *merge_choices(told)])
         raise AssertionError("a ValidationError without errors") from e
     raise_problems(document.problems)
     return built

@@ -100,6 +100,15 @@ def test_all_problems_of_a_file_are_told_at_once():
     assert {line.split(": ")[0] for line in told} == {"f.yaml", *(f"f.yaml:{n}" for n in (1, 3, 4, 5, 6, 7))}
 
 
+def test_a_field_of_several_types_is_one_problem_that_names_them_all():
+    class Choice(StrictModel):
+        size: int | Literal["auto"] = 3
+
+    with pytest.raises(SpecError) as caught:
+        validate(Choice, parse_document("size: autoo\n", name="f.yaml"))
+    assert caught.value.message == "f.yaml:1: size is 'autoo'; it must be a whole number or 'auto' (did you mean 'auto'?)"
+
+
 def test_a_trap_hides_no_other_problem_and_is_told_once():
     told = problems("name: a\ninner:\n  rate: 3e-4\n  mode: fas\n  tags: [on]\n  cuont: 1\n")
     assert {line.split(": ")[0] for line in told} == {f"f.yaml:{n}" for n in (3, 4, 5, 6)}

@@ -15,6 +15,7 @@ from sedd.launch.ledger import Known, find_known, one_submission, require_new
 from sedd.launch.submit import Order, render, submit
 from sedd.model.size import parameter_count
 from sedd.preflight.finding import Finding, Status, has_failures
+from sedd.preflight.settle import settle
 from sedd.rundir.events import read_events
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
@@ -106,10 +107,11 @@ def _finish(runs: Sequence[RunDir], succeeded: bool | None, *, as_json: bool) ->
 
 
 def _order(spec: Path, cluster: Path | None, overrides: Sequence[str]) -> Order:
-    request = load_request(spec, overrides)
+    profile = load_profile(cluster, spec=spec)
+    request = settle(load_request(spec, overrides), profile)
     return Order(
         request=request,
-        profile=load_profile(cluster, spec=spec),
+        profile=profile,
         runs=runs_root(),
         parameters=[_parameters(experiment) for experiment in request.experiments],
     )

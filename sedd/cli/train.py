@@ -98,11 +98,13 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
     from sedd.cluster.profile import LocalProfile
     from sedd.launch.submit import Order, make_runs
     from sedd.model.size import parameter_count
+    from sedd.preflight.settle import settle
     from sedd.spec.experiment import Experiment
     from sedd.spec.load import load_request
 
     overrides = [*overrides, "resources.nodes=1", f"resources.processes_per_node={ranks}"]
-    request = load_request(spec, overrides)
+    profile = LocalProfile(executor="local")
+    request = settle(load_request(spec, overrides), profile)
     if len(request.experiments) > 1:
         raise UsageError(f"{spec} is a sweep of {len(request.experiments)} runs", hint="sedd submit takes it")
     (experiment,) = request.experiments
@@ -113,7 +115,7 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
         )
     order = Order(
         request=request,
-        profile=LocalProfile(executor="local"),
+        profile=profile,
         runs=runs_root(),
         parameters=[parameter_count(experiment.model)],
     )

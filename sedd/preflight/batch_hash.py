@@ -26,7 +26,7 @@ def _question(experiment: Experiment) -> Question:
         "first batch",
         experiment.data.store,
         experiment.data.max_length,
-        experiment.training.residues_per_gpu,
+        experiment.training.micro_batch_residues,
         experiment.seed,
     )
 
@@ -38,7 +38,7 @@ def _first_batch(experiment: Experiment) -> str:
     batches = Batches(
         TokenStore.open(experiment.data.store),
         max_length=experiment.data.max_length,
-        residues=experiment.training.residues_per_gpu,
+        residues=experiment.training.micro_batch_residues,
         seed=experiment.seed,
     )
     batch = batches.micro_batch(0)

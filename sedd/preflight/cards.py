@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sedd.cluster.profile import Profile
+
 # Bits of nvmlDeviceGetCurrentClocksThrottleReasons that mean trouble, not idleness or a set limit.
 _SLOWDOWNS = {0x08: "hardware slowdown", 0x40: "too hot", 0x80: "power brake", 0x20: "too hot (software)"}
 
@@ -134,3 +136,10 @@ def _tolerating(nvml: Any) -> Iterator[None]:
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
+
+
+def memory_of_a_card(profile: Profile, environ: Mapping[str, str], *, is_here: bool) -> int | None:
+    """Bytes of the smallest card that a job will see: of this machine's if it runs here, else as the profile says."""
+    if is_here and (driver := query_driver()):
+        return min((card.memory_bytes for card in visible(driver, environ)), default=None)
+    return profile.gpu.memory

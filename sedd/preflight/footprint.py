@@ -10,6 +10,8 @@ _TRAINING_BYTES_PER_PARAMETER = _SAVED_BYTES_PER_PARAMETER + 4 + 2
 # Bytes kept for the backward pass a residue and hidden unit, fitted to measured peaks (README.md): of a block in half
 # precision or fp32, of a block's input, of embedding and output, and of the same when blocks are recomputed.
 _BLOCK, _BLOCK_FP32, _BLOCK_INPUT, _ENDS, _ENDS_RECOMPUTED = 46, 81, 4, 28, 10
+FITS = 0.92
+"""Share of the card that an estimate may fill: it is good to about a tenth."""
 # CUDA context, cuBLAS workspace, allocator's rounding.
 _CONTEXT_BYTES = 3 << 28
 
@@ -52,11 +54,12 @@ def activation_bytes(experiment: Experiment, residues: int) -> int:
 def largest_fit(experiment: Experiment, parameters: int, memory_bytes: int) -> int | None:
     """The largest `residues_per_gpu` that divides the global batch as the spec wants, and fits; None if none does."""
     training, ranks = experiment.training, experiment.resources.ranks
+    most = training.residues_per_step if training.residues_per_gpu == "auto" else training.residues_per_gpu
     for share in range(ranks, training.residues_per_step + 1, ranks):
         residues, left = divmod(training.residues_per_step, share)
         if residues < experiment.data.max_length:
             return None
         needed = state_bytes(experiment, parameters) + activation_bytes(experiment, residues)
-        if not left and residues <= training.residues_per_gpu and needed <= memory_bytes:
+        if not left and residues <= most and needed <= memory_bytes:
             return residues
     return None

@@ -44,6 +44,8 @@ class Experiment(TaskSpec):
 
     @model_validator(mode="after")
     def _ranks_share_the_batch(self) -> Self:
+        if self.training.residues_per_gpu == "auto":
+            return self
         micro_batches, ranks = self.training.micro_batches_per_step, self.resources.ranks
         if micro_batches % ranks:
             raise ValueError(

@@ -1,9 +1,10 @@
 """How the network is optimised, watched and saved."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from sedd.errors import SpecError
 from sedd.yaml import StrictModel
 
 
@@ -37,8 +38,8 @@ class TrainingSpec(StrictModel):
     """Optimiser steps of the whole run."""
     residues_per_step: int = Field(default=131_072, ge=1)
     """Residues of a global batch, whatever the number of GPUs."""
-    residues_per_gpu: int = Field(default=32_768, ge=1)
-    """Residues of one forward pass on one GPU; the rest is gradient accumulation."""
+    residues_per_gpu: Annotated[int, Field(ge=1)] | Literal["auto"] = 32_768
+    """Residues of one forward pass on one GPU; the rest is accumulated. auto: the most that a card holds."""
     learning_rate: float = Field(default=3e-4, gt=0)
     """Peak learning rate of AdamW."""
     warmup_steps: int = Field(default=1000, ge=0)
@@ -75,13 +76,20 @@ class TrainingSpec(StrictModel):
     """Saving."""
 
     @property
+    def micro_batch_residues(self) -> int:
+        """`residues_per_gpu` as a number. Raises: SpecError while it is `auto`: whoever knows the card settles it."""
+        if self.residues_per_gpu == "auto":
+            raise SpecError("training.residues_per_gpu is auto: it has to be settled before the run begins")
+        return self.residues_per_gpu
+
+    @property
     def micro_batches_per_step(self) -> int:
         """Forward passes that make one global batch, over all ranks."""
-        return self.residues_per_step // self.residues_per_gpu
+        return self.residues_per_step // self.micro_batch_residues
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> Self:
-        if self.residues_per_step % self.residues_per_gpu:
+        if self.residues_per_gpu != "auto" and self.residues_per_step % self.residues_per_gpu:
             raise ValueError(
                 f"residues_per_step {self.residues_per_step} is not a multiple "
                 f"of residues_per_gpu {self.residues_per_gpu}"

@@ -58,7 +58,7 @@ def training_feed(
     """This rank's micro-batches of each step from `first_step` to the last."""
     spec = experiment.training
     batches = Batches(
-        store, max_length=experiment.data.max_length, residues=spec.residues_per_gpu, seed=experiment.seed
+        store, max_length=experiment.data.max_length, residues=spec.micro_batch_residues, seed=experiment.seed
     )
     return feed(batches.micro_batch, spec, ranks, device, first_step)
 
@@ -69,7 +69,7 @@ def validation_set(experiment: Experiment, store: TokenStore, device: torch.devi
     batches = validation_batches(
         store,
         residues_total=spec.validation.residues,
-        residues_per_batch=max(spec.residues_per_gpu, experiment.data.max_length),
+        residues_per_batch=max(spec.micro_batch_residues, experiment.data.max_length),
         max_length=experiment.data.max_length,
     )
     return [to_device(batch, number, device) for number, batch in enumerate(batches)]

@@ -130,7 +130,7 @@ def _step(
     """A function that gives output and gradient of a network (compiled or not) on one packed batch."""
     import torch
 
-    borders = _borders(scene.training_run.training.residues_per_gpu, scene.training_run.data.max_length)
+    borders = _borders(scene.training_run.training.micro_batch_residues, scene.training_run.data.max_length)
     cu_seqlens = torch.tensor(borders, dtype=torch.int32, device=device)
     tokens = torch.randint(4, 24, (borders[-1],), device=device)
     # Neighbours at opposite ends of the schedule.

@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 
 from sedd.model.size import parameter_count
-from sedd.preflight.cards import query_driver, visible
+from sedd.preflight.cards import memory_of_a_card
 from sedd.preflight.check import Check
 from sedd.preflight.finding import Verdict, fail, ok, unknown, warn
-from sedd.preflight.footprint import activation_bytes, largest_fit, state_bytes
+from sedd.preflight.footprint import FITS, activation_bytes, largest_fit, state_bytes
 from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes, format_count
 
-# The estimate is good to about a tenth.
-_SURE, _LIKELY = 1.15, 0.92
+_SURE = 1.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +31,14 @@ def gather(scene: Scene) -> Facts | None:
     if experiment.resources.gpus_per_node == 0:
         return None
     training, parameters = experiment.training, parameter_count(experiment.model)
-    card_bytes = _card_bytes(scene)
+    card_bytes = memory_of_a_card(scene.profile, scene.environ, is_here=scene.runs_here)
     return Facts(
         parameters=parameters,
-        residues_per_gpu=training.residues_per_gpu,
+        residues_per_gpu=training.micro_batch_residues,
         state_bytes=state_bytes(experiment, parameters),
-        activation_bytes=activation_bytes(experiment, training.residues_per_gpu),
+        activation_bytes=activation_bytes(experiment, training.micro_batch_residues),
         card_bytes=card_bytes,
-        fitting=largest_fit(experiment, parameters, int(_LIKELY * card_bytes)) if card_bytes else None,
+        fitting=largest_fit(experiment, parameters, int(FITS * card_bytes)) if card_bytes else None,
         recomputes=training.activation_checkpointing,
     )
 
@@ -53,18 +52,12 @@ def judge(facts: Facts) -> Verdict:
     if facts.card_bytes is None:
         return unknown(f"{saw}; the card's memory is unknown", "write gpu: {memory: 32GiB} in the profile")
     saw += f" of {format_bytes(facts.card_bytes)}"
-    if needed <= _LIKELY * facts.card_bytes:
+    if needed <= FITS * facts.card_bytes:
         return ok(saw)
     advice = [f"training.residues_per_gpu: {facts.fitting}"] if facts.fitting else []
     advice += [] if facts.recomputes else ["training.activation_checkpointing: true"]
     hint = " or ".join(advice) or "a smaller model, or a card with more memory"
     return fail(saw, hint) if needed > _SURE * facts.card_bytes else warn(f"{saw}: tight", hint)
-
-
-def _card_bytes(scene: Scene) -> int | None:
-    if scene.runs_here and (driver := query_driver()):
-        return min((card.memory_bytes for card in visible(driver, scene.environ)), default=None)
-    return scene.profile.gpu.memory
 
 
 CHECK = Check(

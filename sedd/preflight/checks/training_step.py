@@ -43,7 +43,7 @@ def gather(scene: Scene) -> Facts | None:
     if device.type != "cuda":  # the check `torch_device` says so
         return None
     card_bytes = torch.cuda.get_device_properties(device).total_memory
-    residues = scene.training_run.training.residues_per_gpu
+    residues = scene.training_run.training.micro_batch_residues
     try:
         # The random numbers that training draws must not depend on whether preflight ran.
         with torch.random.fork_rng([device]):
@@ -92,7 +92,7 @@ def _two_steps(scene: Scene, device: "torch.device") -> tuple[float, float]:
         activation_checkpointing=spec.training.activation_checkpointing,
     ).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    residues, length = spec.training.residues_per_gpu, spec.data.max_length
+    residues, length = spec.training.micro_batch_residues, spec.data.max_length
     borders = torch.tensor([*range(0, residues, length), residues], dtype=torch.int32, device=device)
     tokens = torch.randint(4, 24, (residues,), device=device)
     sigma_bar = torch.linspace(0.1, 5.0, borders.numel() - 1, device=device)

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 
 from sedd.cluster.profile import LocalProfile
+from sedd.preflight import cards
 from sedd.preflight.checks import attention, gpu_memory, loss_scaler, precision, torch_device
 from sedd.preflight.finding import Status
 from sedd.preflight.scene import Side
@@ -83,7 +84,7 @@ def test_fp16_on_a_cpu_fails(make_scene):
     [("32GiB", 32_768, Status.OK), ("16GiB", 131_072, Status.FAIL), (None, 32_768, Status.UNKNOWN)],
 )
 def test_memory_of_the_card(monkeypatch, make_scene, memory, residues, status):
-    monkeypatch.setattr(gpu_memory, "query_driver", lambda: None)
+    monkeypatch.setattr(cards, "query_driver", lambda: None)
     spec = {**GPU, "model": {}, "training.residues_per_gpu": residues, "training.residues_per_step": 131_072}
     facts = gpu_memory.gather(make_scene(spec, profile=profile(gpu={"memory": memory} if memory else {})))
     verdict = gpu_memory.judge(facts)

@@ -1,0 +1,67 @@
+"""`training.residues_per_gpu: auto` becomes a number, once and for all: before a run folder is made."""
+
+import dataclasses
+import os
+
+from sedd.cluster.profile import LocalProfile, Profile
+from sedd.errors import SpecError
+from sedd.model.size import parameter_count
+from sedd.preflight.cards import memory_of_a_card
+from sedd.preflight.footprint import FITS, largest_fit
+from sedd.spec.experiment import Experiment
+from sedd.spec.load import Request
+from sedd.spec.task import TaskSpec
+from sedd.units import format_bytes
+
+ON_A_CPU = 16_384
+"""Residues of a forward pass there: more make it no faster."""
+
+
+def settle(request: Request, profile: Profile) -> Request:
+    """The request with a number wherever it says auto: the most residues that a card of this profile holds.
+
+    Raises:
+        SpecError: the card's memory is not known, or holds no batch.
+    """
+    return dataclasses.replace(
+        request, experiments=tuple(_settled(experiment, profile) for experiment in request.experiments)
+    )
+
+
+def _settled(experiment: TaskSpec, profile: Profile) -> TaskSpec:
+    if not isinstance(experiment, Experiment) or experiment.training.residues_per_gpu != "auto":
+        return experiment
+    training = experiment.training.model_copy(update={"residues_per_gpu": _most(experiment, profile)})
+    # Validated again: the number must share the global batch equally among the ranks.
+    return Experiment.model_validate(
+        experiment.model_dump(mode="json") | {"training": training.model_dump(mode="json")}
+    )
+
+
+def _most(experiment: Experiment, profile: Profile) -> int:
+    if experiment.resources.gpus_per_node == 0:
+        return _on_a_cpu(experiment)
+    is_here = isinstance(profile, LocalProfile)
+    card_bytes = memory_of_a_card(profile, os.environ, is_here=is_here)
+    if card_bytes is None:
+        raise SpecError(
+            "training.residues_per_gpu is auto, but nobody knows the card's memory",
+            hint="write gpu: {memory: 32GiB} in the cluster profile, or a number in the spec",
+        )
+    most = largest_fit(experiment, parameter_count(experiment.model), int(FITS * card_bytes))
+    if most is None:
+        raise SpecError(
+            f"training.residues_per_gpu is auto, but no share of residues_per_step "
+            f"{experiment.training.residues_per_step} fits into {format_bytes(card_bytes)}",
+            hint="training.activation_checkpointing: true, or a smaller model",
+        )
+    return most
+
+
+def _on_a_cpu(experiment: Experiment) -> int:
+    total, ranks = experiment.training.residues_per_step, experiment.resources.ranks
+    shares = (share for share in range(ranks, total + 1, ranks) if total % share == 0)
+    most = next((total // share for share in shares if total // share <= ON_A_CPU), None)
+    if most is None:
+        raise SpecError(f"training.residues_per_step {total} cannot be shared equally by {ranks} processes")
+    return most
