@@ -72,6 +72,8 @@ class SlurmProfile(StrictModel):
     """Mail about jobs; nothing sends none."""
     setup: tuple[str, ...] = ()
     """Shell lines run on the node before Python: `module load …`, `source …/activate`."""
+    python: str | None = None
+    """Python on the node, looked for after `setup`: `python`; nothing is the one that submits, by its full path."""
     container: str | None = None
     """Apptainer image in which Python runs on the node."""
     scratch: str | None = None

@@ -36,7 +36,7 @@ def slurm_parameters(
     save_s: float | None = None,
     dependency: str | None = None,
 ) -> Parameters:
-    """Parameters of submitit's SlurmExecutor.
+    """Parameters of submitit's SlurmExecutor, and `python`, with which it is made.
 
     `submitit` is the folder of its files, `parallel` the number of array tasks at a time, `save_s` a measured
     checkpoint time, `dependency` what sbatch shall wait for.
@@ -45,7 +45,9 @@ def slurm_parameters(
     profile = profile.for_job(gpus_per_node=wishes.gpus_per_node)
     walltime_s = granted_walltime_s(experiment, profile)
     lead_s = signal_lead_s(walltime_s, save_s)
+    python = profile.python or shlex.quote(sys.executable)
     wanted: Parameters = {
+        "python": python,
         "job_name": experiment.name,
         "partition": profile.partition,
         "account": profile.account,
@@ -65,7 +67,7 @@ def slurm_parameters(
         "array_parallelism": parallel or UNLIMITED,
         "stderr_to_stdout": True,
         "setup": _setup_lines(profile, code, lead_s),
-        "teardown": _teardown_lines(submitit),
+        "teardown": _teardown_lines(python, submitit),
         # Since 22.05 srun no longer takes --cpus-per-task over from sbatch.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={wishes.cpus_per_process}"],
         "additional_parameters": {"requeue": True} | profile.sbatch,
@@ -119,9 +121,10 @@ def render_sbatch(parameters: Parameters, *, submitit: Path, tasks: int) -> str:
     # The one place that uses a private name of submitit: its executor refuses to exist where there is no srun.
     from submitit.slurm.slurm import _make_sbatch_string
 
-    command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(submitit))}"
+    asked = dict(parameters)
+    command = f"{asked.pop('python')} -u -m submitit.core._submit {shlex.quote(str(submitit))}"
     count = {"map_count": tasks} if tasks > 1 else {}
-    return str(_make_sbatch_string(command=command, folder=submitit, **parameters, **count))
+    return str(_make_sbatch_string(command=command, folder=submitit, **asked, **count))
 
 
 def read_manifest_profile(run: RunDir) -> Profile:
@@ -169,6 +172,5 @@ def _setup_lines(profile: SlurmProfile, code: Path, lead_s: int) -> list[str]:
     ]
 
 
-def _teardown_lines(submitit: Path) -> list[str]:
-    aftermath = [sys.executable, "-m", "sedd.launch.aftermath", str(submitit)]
-    return [shlex.join(aftermath)]
+def _teardown_lines(python: str, submitit: Path) -> list[str]:
+    return [f"{python} -m sedd.launch.aftermath {shlex.quote(str(submitit))}"]

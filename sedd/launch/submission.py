@@ -79,8 +79,9 @@ def submit_slurm(
     chunks = split(runs, largest=query_config().max_array_size if len(runs) > 1 else 1)
     ids: list[str] = []
     try:
-        executor = submitit.SlurmExecutor(folder=folder)
-        executor.update_parameters(**_shared_out(parameters, len(chunks)))
+        asked = _shared_out(parameters, len(chunks))
+        executor = submitit.SlurmExecutor(folder=folder, python=asked.pop("python"))
+        executor.update_parameters(**asked)
         with outside_any_job():
             for chunk in chunks:
                 with executor.batch():
@@ -149,4 +150,4 @@ def outside_any_job() -> Iterator[None]:
 def _shared_out(parameters: Parameters, arrays: int) -> Parameters:
     """The limit on tasks at a time, shared out over several arrays: SLURM knows it only for each."""
     limit = parameters.get("array_parallelism")
-    return parameters if limit is None else parameters | {"array_parallelism": max(1, limit // arrays)}
+    return dict(parameters) if limit is None else parameters | {"array_parallelism": max(1, limit // arrays)}

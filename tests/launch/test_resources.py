@@ -5,17 +5,22 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 from submitit import SlurmExecutor
 
-from sedd.cluster.profile import SlurmProfile
+from sedd.cluster.profile import LocalProfile, SlurmProfile
+from sedd.complaints import inner_models
 from sedd.errors import SpecError
+from sedd.launch.entry import worker_command
+from sedd.launch.freeze import imported_package
 from sedd.launch.resources import (
     granted_walltime_s,
     local_parameters,
@@ -25,6 +30,7 @@ from sedd.launch.resources import (
     signal_lead_s,
     slurm_parameters,
 )
+from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from tests.launch.conftest import small_experiment
 
@@ -80,8 +86,81 @@ def test_batch_script(
 
 def test_submitit_accepts_all_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/srun")
-    executor = SlurmExecutor(folder=tmp_path)
-    executor.update_parameters(**slurm_parameters(small_experiment(), FULL, code=RUN, submitit=RUN))
+    asked = slurm_parameters(small_experiment(), FULL, code=RUN, submitit=RUN)
+    executor = SlurmExecutor(folder=tmp_path, python=asked.pop("python"))
+    executor.update_parameters(**asked)
+
+
+REACHES: dict[str, tuple[object, str]] = {
+    "executor": ("slurm", "#SBATCH --job-name=small"),
+    "partition": ("long,short", "#SBATCH --partition=long,short"),
+    "account": ("proteins", "#SBATCH --account=proteins"),
+    "qos": ("high", "#SBATCH --qos=high"),
+    "constraint": ("v100-32g&ib", "#SBATCH --constraint='v100-32g&ib'"),
+    "exclude": ("node[03,17]", "#SBATCH --exclude='node[03,17]'"),
+    "gpu.type": ("v100", "#SBATCH --gres=gpu:v100:1"),
+    "cpu.partition": ("cpu", "#SBATCH --partition=cpu"),
+    "cpu.qos": ("low", "#SBATCH --qos=low"),
+    "cpu.constraint": ("big", "#SBATCH --constraint=big"),
+    "max_walltime": ("30m", "#SBATCH --time=30"),
+    "mail.user": ("me@lab.org", "#SBATCH --mail-user=me@lab.org"),
+    "mail.type": (["REQUEUE"], "#SBATCH --mail-type=REQUEUE"),
+    "setup": (["module load cuda", 'conda activate "my env"'], 'module load cuda\nconda activate "my env"\n'),
+    "python": ("python", "\npython -m sedd.launch.aftermath"),
+    "scratch": ("/scratch/$USER", 'export TMPDIR="/scratch/$USER"'),
+    "sbatch": ({"reservation": "week 47", "exclusive": True}, "#SBATCH --exclusive\n"),
+}
+"""Each field of a profile that a batch script shows, a value for it, and what is then in the script."""
+READ_ELSEWHERE = {
+    "gpu.memory": "preflight/checks/gpu_memory.py",
+    "container": "launch/entry.py",
+    "wandb": "launch/worker.py",
+}
+"""The other fields, and the file that reads them."""
+
+
+def test_every_field_of_a_profile_is_read_by_something() -> None:
+    assert set(fields_of(SlurmProfile)) == REACHES.keys() | READ_ELSEWHERE.keys()
+    assert set(fields_of(LocalProfile)) == {"executor", "gpu.type", "gpu.memory", "wandb"}
+    for field, reader in READ_ELSEWHERE.items():
+        assert f".{field.rpartition('.')[2]}" in (imported_package() / reader).read_text(), field
+
+
+def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted names of a profile's fields."""
+    for name, field in model.model_fields.items():
+        inner = list(inner_models(field.annotation))
+        if not inner:
+            yield prefix + name
+        for section in inner:
+            yield from fields_of(section, f"{prefix}{name}.")
+
+
+@pytest.mark.parametrize("field", REACHES)
+def test_a_profiles_field_reaches_the_batch_script(field: str) -> None:
+    value, shown = REACHES[field]
+    section, _, name = field.rpartition(".")
+    required = {"mail": {"user": "me"}, "cpu": {"partition": "any"}}.get(section, {})
+    given = {section: required | {name: value}} if section else {name: value}
+    experiment = small_experiment(resources={"gpus_per_node": 0 if section == "cpu" else 1})
+    assert shown in script(experiment, SlurmProfile.model_validate({"executor": "slurm"} | given))
+    assert field == "executor" or shown not in script(experiment, PLAIN)
+
+
+def test_in_a_container_the_training_runs_inside_and_the_job_entry_outside() -> None:
+    experiment = small_experiment(resources={"gpus_per_node": 1})
+    inside = SlurmProfile(executor="slurm", container="/images/sedd.sif")
+    command = worker_command(RunDir(RUN), experiment, inside)
+    assert command[:3] == ("apptainer", "exec", "--nv")
+    assert command[command.index("/images/sedd.sif") + 1 :] == (
+        "python3",
+        "-m",
+        "sedd.launch.worker",
+        str(RUN),
+    )
+    for folder in (RUN, experiment.data.store):
+        assert ("--bind", str(folder)) in pairwise(command)
+    assert script(experiment, inside) == script(experiment, PLAIN)
 
 
 def test_a_batch_script_survives_the_signals_that_its_job_gets() -> None:
