@@ -114,7 +114,7 @@ REACHES: dict[str, tuple[object, str]] = {
 READ_ELSEWHERE = {
     "gpu.memory": "preflight/checks/gpu_memory.py",
     "container": "launch/entry.py",
-    "wandb": "launch/worker.py",
+    "wandb": "launch/tasks.py",
 }
 """The other fields, and the file that reads them."""
 
