@@ -106,7 +106,8 @@ def test_a_field_of_several_types_is_one_problem_that_names_them_all():
 
     with pytest.raises(SpecError) as caught:
         validate(Choice, parse_document("size: autoo\n", name="f.yaml"))
-    assert caught.value.message == "f.yaml:1: size is 'autoo'; it must be a whole number or 'auto' (did you mean 'auto'?)"
+    expected = "f.yaml:1: size is 'autoo'; it must be a whole number or 'auto' (did you mean 'auto'?)"
+    assert caught.value.message == expected
 
 
 def test_a_trap_hides_no_other_problem_and_is_told_once():
