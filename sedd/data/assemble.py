@@ -14,6 +14,7 @@ from sedd.data.encode import Tally
 from sedd.data.files import NpyWriter, read_pieces, sync_folder
 from sedd.data.manifest import SPLITS, Shard, SplitManifest
 from sedd.data.parts import Part, PartSplit, PartWriter
+from sedd.data.picture import length_bin
 
 _LONGEST_COUNTED = 100_000  # lengths beyond share a bin of the statistics
 _COPY_RESIDUES = 1 << 24
@@ -134,10 +135,20 @@ def _join(parts: list[PartSplit], folder: Path) -> SplitManifest:
         residues=residues,
         composition=tuple(sum((part.composition for part in parts), np.zeros(SIZE, np.int64)).tolist()),
         lengths=_length_statistics(histogram, residues, longest),
+        length_histogram=_length_bins(histogram),
         offsets_checksum=offsets.checksum,
         hashes_checksum=hashes.checksum,
         shards=tuple(shards),
     )
+
+
+def _length_bins(histogram: NDArray[np.int64]) -> tuple[int, ...]:
+    """Counts of lengths, in bins that grow with the length."""
+    lengths = np.flatnonzero(histogram)
+    if not len(lengths):
+        return ()
+    bins = [length_bin(length) for length in lengths.tolist()]
+    return tuple(np.bincount(bins, weights=histogram[lengths]).astype(np.int64).tolist())
 
 
 def _length_statistics(histogram: NDArray[np.int64], residues: int, longest: int) -> dict[str, float]:

@@ -18,6 +18,7 @@ from sedd.data.files import file_checksum
 from sedd.data.identity import input_file, require_same, require_store
 from sedd.data.manifest import InputFile, Manifest, read_manifest, write_manifest
 from sedd.data.parts import Part, PartOptions, merged_tally
+from sedd.data.picture import PICTURE, render_picture
 from sedd.data.sources import Built, Progress, Source, build_source, ignore_progress, plan_sources
 from sedd.data.store import TokenStore
 from sedd.data.workers import build_sources
@@ -117,6 +118,7 @@ def _build(
         tally=tally.counts,
     )
     write_manifest(folder, manifest)
+    (folder / PICTURE).write_text(render_picture(manifest), encoding="utf-8")
     return manifest
 
 

@@ -1,7 +1,7 @@
 """A block of FASTA records to tokens, with a tally of what was dropped and what was altered."""
 
 from dataclasses import dataclass, field
-from itertools import compress, pairwise
+from itertools import compress
 
 import numpy as np
 import xxhash
@@ -55,9 +55,9 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Kept sequences of one block, as bytes of token ids; accessions only where they were asked for."""
+    """Kept sequences of one block, token ids end to end; accessions only where they were asked for."""
 
-    sequences: list[bytes]
+    tokens: bytes
     accessions: list[bytes]
     lengths: NDArray[np.int64]
     hashes: NDArray[np.uint64]
@@ -70,38 +70,37 @@ def encode_block(block: bytes, filters: Filters, tally: Tally, *, source: str, n
         DataError: a character that no protein has.
     """
     sequences = _split_regular(block)
-    if sequences is None:
+    tokens = b"".join(sequences)
+    if np.frombuffer(tokens, np.uint8).max(initial=0) >= GAPS[0]:
         sequences = _split_any(block, tally, source)
+        tokens = b"".join(sequences)
     accessions = _accessions(block) if named else []
     tally.add("records", len(sequences))
     lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
     kept = _kept(sequences, lengths, filters, tally)
     if not kept.all():
         sequences, accessions = list(compress(sequences, kept)), list(compress(accessions, kept))
+        lengths, tokens = lengths[kept], b"".join(sequences)
     hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, sequences), np.uint64, len(sequences))
-    return Encoded(sequences, accessions, lengths[kept], hashes)
+    return Encoded(tokens, accessions, lengths, hashes)
 
 
-def _split_regular(block: bytes) -> list[bytes] | None:
-    """The tokens of each record of a block with nothing to mend, or None.
+def _split_regular(block: bytes) -> list[bytes]:
+    """The codes of each record; right if there is nothing to mend.
 
     One pass over all records in place of a few calls for each: takes half the time of `_split_any`.
     """
     characters = np.frombuffer(block, np.uint8)
     line_ends = np.flatnonzero(characters == ord("\n"))
     if not block.endswith(b"\n"):
-        return None
+        line_ends = np.append(line_ends, len(block))
     line_starts = np.concatenate([[0], line_ends[:-1] + 1])
     headers = np.flatnonzero(characters[line_starts] == ord(">"))  # numbers of lines
-    starts = line_ends[headers] + 1
-    stops = np.append(line_starts[headers[1:]], len(block))
-    lengths = stops - starts - np.diff(headers, append=len(line_ends)) + 1
-    bodies = zip(starts.tolist(), stops.tolist(), strict=True)
-    tokens = b"".join([block[start:stop] for start, stop in bodies]).translate(ENCODING, WHITESPACE)
-    if len(tokens) != lengths.sum() or np.frombuffer(tokens, np.uint8).max(initial=0) >= GAPS[0]:
-        return None
-    ends = np.cumsum(lengths).tolist()
-    return [tokens[start:stop] for start, stop in pairwise([0, *ends])]
+    after = np.append(headers[1:], len(line_ends))
+    # Headers and sequences alike without line ends: each place lies as many bytes earlier as lines came before.
+    text = block.translate(ENCODING, b"\n")
+    starts, stops = line_ends[headers] - headers, line_ends[after - 1] - after + 1
+    return list(map(text.__getitem__, map(slice, starts.tolist(), stops.tolist())))
 
 
 def _split_any(block: bytes, tally: Tally, source: str) -> list[bytes]:

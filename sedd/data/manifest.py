@@ -28,7 +28,11 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitManifest:
-    """One side of the train/validation split. `composition` counts each token id; `lengths` are residues."""
+    """One side of the train/validation split. `lengths` are residues.
+
+    `composition` counts each token id: in all residues, or of a part beyond 16 Mi in an eighth of them.
+    `length_histogram` counts sequences: bin b holds lengths from 2^(b/4) up to 2^((b+1)/4).
+    """
 
     sequences: int
     residues: int
@@ -37,6 +41,7 @@ class SplitManifest:
     offsets_checksum: str
     hashes_checksum: str
     shards: tuple[Shard, ...]
+    length_histogram: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +112,8 @@ def _parse_manifest(document: dict[str, Any], path: Path) -> Manifest:
 
 def _parse_split(entry: dict[str, Any]) -> SplitManifest:
     shards = tuple(Shard(**shard) for shard in entry["shards"])
-    return SplitManifest(**{**entry, "shards": shards, "composition": tuple(entry["composition"])})
+    tuples = {key: tuple(entry.get(key, ())) for key in ("composition", "length_histogram")}
+    return SplitManifest(**{**entry, **tuples, "shards": shards})
 
 
 def _not_a_store(folder: Path) -> DataError:

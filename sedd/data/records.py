@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sedd.data.encode import require_protein
 from sedd.data.fasta import SpanReader, is_gzip, read_blocks, require_readable, spans
 from sedd.errors import DataError
 
@@ -21,12 +22,13 @@ def read_records(path: Path) -> Iterator[Record]:
     """The records of a plain or gzip FASTA file in their order.
 
     Raises:
-        DataError: the file cannot be read, is not FASTA, or has a record without a sequence.
+        DataError: the file cannot be read, is not FASTA, is of nucleotides, or has a record without a sequence.
     """
     require_readable(path)
     for span in spans(path):
         with SpanReader(span, _ignore) as reader:
             for block in read_blocks(reader, path, gzipped=is_gzip(path)):
+                require_protein(block, str(path))
                 yield from _parse(block, path)
 
 

@@ -1,16 +1,16 @@
-"""Sources built side by side: a process for each, and for gzip one that inflates and one for each of its parts."""
+"""Sources built side by side: this process and helpers take spans in turns; of gzip one inflates, and deals to two."""
 
 import fcntl
 import multiprocessing
 import os
 import signal
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sedd.data.fasta import SpanReader
 from sedd.data.parts import PartBuilder, PartOptions
@@ -19,7 +19,11 @@ from sedd.errors import DataError
 
 _PIPE_BYTES = 1 << 20
 _REPORT_BYTES = 1 << 22
+_PATIENCE_S = 1.0
+_DEAL = "deal"
 _spawn = multiprocessing.get_context("spawn")  # a fork would inherit the progress bar's thread half-way
+Role = tuple[int, str]
+"""Number of a source, and what is done of it: the name of a part's folder, or the dealing of its blocks."""
 
 
 def build_sources(
@@ -30,102 +34,182 @@ def build_sources(
     Raises:
         DataError: input that cannot be used, or a process that was killed.
     """
-    waiting = list(enumerate(sources))[::-1]
-    crew = _Crew(progress)
+    crew = _Crew(sources, options, progress, helpers=workers - 1)
     try:
-        while waiting or crew.at_work:
-            while waiting and (not crew.at_work or crew.at_work + len(waiting[-1][1].folders) <= workers):
-                _start(crew, *waiting.pop(), options)
-            crew.listen()
+        crew.work()
+        return [crew.built(number) for number in range(len(sources))]
     finally:
         crew.dismiss()
-    return [_collect(crew.results, number, source) for number, source in enumerate(sources)]
 
 
-@dataclass
 class _Crew:
-    """Processes at work, each with a pipe on which it tells its progress and in the end its result."""
+    """This process and its helpers. Each helper has a pipe on which it gets work, tells its progress and its result."""
 
-    progress: Progress
-    results: dict[tuple[int, str], Any] = field(default_factory=dict)
-    _running: dict[Connection, tuple[int, str]] = field(default_factory=dict)
-    _processes: list[SpawnProcess] = field(default_factory=list)
+    def __init__(
+        self, sources: list[Source], options: PartOptions, progress: Progress, *, helpers: int
+    ) -> None:
+        self._sources, self._options, self._progress = sources, options, progress
+        self._waiting = deque(enumerate(sources))
+        self._most = helpers
+        self._results: dict[Role, Any] = {}
+        self._processes: list[SpawnProcess] = []
+        self._idle: list[Connection] = []
+        self._busy: dict[Connection, Role] = {}
+        self._unheard = 0
 
-    @property
-    def at_work(self) -> int:
-        return len(self._running)
+    def work(self) -> None:
+        """Build everything."""
+        while self._waiting:
+            self._hand_out()
+            if self._waiting:
+                self._do(*self._waiting.popleft())
+        while self._busy:
+            self._listen(None)
 
-    def start(self, role: tuple[int, str], work: Callable[..., Any], *arguments: Any) -> None:
-        """Run `work(*arguments, report)` in a process of its own."""
-        ours, theirs = Pipe(duplex=False)
-        process = _spawn.Process(target=_work, args=(theirs, os.getpid(), work, arguments))
-        process.start()
-        theirs.close()
-        self._processes.append(process)
-        self._running[ours] = role
-
-    def listen(self) -> None:
-        """Wait for news; raise what a process has raised."""
-        for pipe in wait(list(self._running)):
-            assert isinstance(pipe, Connection)
-            try:
-                kind, value = pipe.recv()
-            except EOFError as e:
-                raise DataError("a process of the build was killed", hint="was there memory enough?") from e
-            if kind == "progress":
-                self.progress(value)
-            elif kind == "failed":
-                raise value
-            else:
-                self.results[self._running.pop(pipe)] = value
+    def built(self, number: int) -> Built:
+        """What was built of a source."""
+        source = self._sources[number]
+        parts = [self._results[number, folder.name] for folder in source.folders]
+        if len(parts) == 1:
+            built: Built = parts[0]
+            return built
+        return Built(parts, self._results[number, _DEAL])
 
     def dismiss(self) -> None:
         """End what still runs, and wait for it: afterwards nobody writes."""
         for process in self._processes:
-            process.terminate()
+            process.kill()  # they hear no milder signal
         for process in self._processes:
             process.join()
 
+    def _hand_out(self) -> None:
+        """Give the next sources to helpers, as long as there are enough."""
+        while self._waiting:
+            number, source = self._waiting[0]
+            free = len(self._idle) + self._most - len(self._processes)
+            lanes = len(source.folders)
+            if free < (1 if lanes == 1 else 1 + lanes):
+                return
+            self._waiting.popleft()
+            if lanes == 1:
+                self._give((number, source.folders[0].name), build_source, source, self._options)
+            else:
+                self._give((number, _DEAL), _deal, source, self._start_lanes(number, source))
 
-def _work(pipe: Connection, parent: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends the others
+    def _do(self, number: int, source: Source) -> None:
+        """Build a source in this process, or inflate and deal it."""
+        if len(source.folders) == 1:
+            self._results[number, source.folders[0].name] = build_source(source, self._options, self._report)
+            return
+        lanes = self._start_lanes(number, source)
+        try:
+            self._results[number, _DEAL] = _deal(source, lanes, self._report)
+        except BrokenPipeError:  # a lane has ended early: it says why
+            while self._busy:
+                self._listen(None)
+            raise
+
+    def _start_lanes(self, number: int, source: Source) -> list[Connection]:
+        """Helpers that build a part each of the blocks that come through these pipes."""
+        inputs = []
+        for folder in source.folders:
+            blocks, ours = Pipe(duplex=False)
+            with suppress(OSError, AttributeError):  # only quicker: Linux, and within the user's limit
+                fcntl.fcntl(ours.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            self._give((number, folder.name), _build_lane, blocks, folder, self._options, source.name)
+            blocks.close()
+            inputs.append(ours)
+        return inputs
+
+    def _give(self, role: Role, work: Callable[..., Any], *arguments: Any) -> None:
+        """Let a helper call `work(*arguments, report)`."""
+        if any(isinstance(argument, Connection | list) for argument in arguments) or not self._idle:
+            self._hire(role, (work, arguments))  # a pipe can be handed to a new process only
+            return
+        pipe = self._idle.pop()
+        pipe.send((work, arguments))
+        self._busy[pipe] = role
+
+    def _hire(self, role: Role, first: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
+        ours, theirs = Pipe()
+        process = _spawn.Process(target=_serve, args=(theirs, os.getpid(), first))
+        process.start()
+        theirs.close()
+        for argument in first[1]:
+            if isinstance(argument, list):
+                for pipe in argument:
+                    pipe.close()
+        self._processes.append(process)
+        self._busy[ours] = role
+
+    def _report(self, read_bytes: int) -> None:
+        """Progress of this process; now and then it looks after its helpers."""
+        self._progress(read_bytes)
+        self._unheard += read_bytes
+        if self._unheard >= _REPORT_BYTES:
+            self._unheard = 0
+            while self._busy and self._listen(0):
+                pass
+            self._hand_out()
+
+    def _listen(self, timeout_s: float | None) -> bool:
+        """Wait for news and take it; whether there was any. Raises what a helper has raised."""
+        heard = wait(list(self._busy), timeout_s)
+        for pipe in heard:
+            assert isinstance(pipe, Connection)
+            try:
+                kind, value = pipe.recv()
+            except (EOFError, ConnectionResetError):
+                del self._busy[pipe]
+                self._lose_one()
+            if kind == "progress":
+                self._progress(value)
+            elif kind == "failed":
+                raise value
+            else:
+                self._results[self._busy.pop(pipe)] = value
+                self._idle.append(pipe)
+        return bool(heard)
+
+    def _lose_one(self) -> NoReturn:
+        """Raise what another helper says: one that deals ends without a word when a lane has failed."""
+        while self._busy and self._listen(_PATIENCE_S):
+            pass
+        raise DataError("a process of the build was killed", hint="was there memory enough?")
+
+
+def _serve(pipe: Connection, parent: int, first: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
+    """A helper's life: do what is asked, tell what came of it, until the other end of the pipe is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # they reach all; the parent decides, and ends the others
     unreported = 0
 
-    def report(count: int) -> None:
+    def report(read_bytes: int) -> None:
         nonlocal unreported
-        unreported += count
-        if unreported >= _REPORT_BYTES or not count:
+        unreported += read_bytes
+        if unreported >= _REPORT_BYTES or not read_bytes:
             if os.getppid() != parent:
                 os._exit(1)
             pipe.send(("progress", unreported))
             unreported = 0
 
-    with suppress(BrokenPipeError):  # the parent is gone: nobody to tell
-        try:
-            result = work(*arguments, report)
-            report(0)
-            pipe.send(("done", result))
-        except BrokenPipeError:
-            raise
-        except Exception as e:
-            pipe.send(("failed", e))
+    with suppress(BrokenPipeError, EOFError):  # the parent is gone: nobody to tell
+        asked = first
+        while True:
+            work, arguments = asked
+            pipe.send(_answer(work, arguments, report))
+            asked = pipe.recv()
 
 
-def _start(crew: _Crew, number: int, source: Source, options: PartOptions) -> None:
-    if len(source.folders) == 1:
-        crew.start((number, "whole"), build_source, source, options)
-        return
-    inputs = []
-    for folder in source.folders:
-        blocks, ours = Pipe(duplex=False)
-        with suppress(OSError, AttributeError):  # only quicker: Linux, and within the user's limit
-            fcntl.fcntl(ours.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        crew.start((number, folder.name), _build_lane, blocks, folder, options, source.name)
-        blocks.close()
-        inputs.append(ours)
-    crew.start((number, "deal"), _deal, source, inputs)
-    for pipe in inputs:
-        pipe.close()
+def _answer(work: Callable[..., Any], arguments: tuple[Any, ...], report: Progress) -> tuple[str, Any]:
+    try:
+        result = work(*arguments, report)
+        report(0)
+        return "done", result
+    except BrokenPipeError:
+        raise
+    except Exception as e:
+        return "failed", e
 
 
 def _deal(source: Source, lanes: list[Connection], report: Progress) -> str:
@@ -136,18 +220,13 @@ def _deal(source: Source, lanes: list[Connection], report: Progress) -> str:
         fingerprint = reader.fingerprint()
     for lane in lanes:
         lane.send_bytes(b"")
+        lane.close()
     return fingerprint
 
 
 def _build_lane(blocks: Connection, folder: Path, options: PartOptions, source: str, report: Progress) -> Any:
     builder = PartBuilder(folder, options)
-    while block := blocks.recv_bytes():
-        builder.add(block, source=source)
+    with blocks:  # closed before a failure is told: who deals must not wait for us
+        while block := blocks.recv_bytes():
+            builder.add(block, source=source)
     return builder.close()
-
-
-def _collect(results: dict[tuple[int, str], Any], number: int, source: Source) -> Built:
-    if len(source.folders) == 1:
-        built: Built = results[number, "whole"]
-        return built
-    return Built([results[number, folder.name] for folder in source.folders], results[number, "deal"])

@@ -246,10 +246,10 @@ def test_content_does_not_depend_on_the_number_of_processes(tmp_path: Path, seve
     packed.write_bytes(
         gzip.compress(write_fasta(tmp_path / "b", made_up_proteins(5000, seed=2)).read_bytes())
     )
-    for workers in (1, 3):
-        build_store([plain, packed], tmp_path / f"{workers}", workers=workers)
+    for workers in (1, 2, 3, 5):
+        build_store([packed, plain, packed], tmp_path / f"{workers}", workers=workers)
     assert len(list((tmp_path / "1" / "train").glob("tokens-*"))) > 3
-    assert _digest(tmp_path / "1") == _digest(tmp_path / "3")
+    assert len({_digest(tmp_path / f"{workers}") for workers in (1, 2, 3, 5)}) == 1
 
 
 def test_an_error_in_one_process_ends_all_and_is_the_users(tmp_path: Path, several_sources: None):
@@ -260,6 +260,21 @@ def test_an_error_in_one_process_ends_all_and_is_the_users(tmp_path: Path, sever
         build_store([good, bad], tmp_path / "store", workers=2)
     assert raised.value.hint == "translate it first"
     assert _left_in(tmp_path) == ["a.fasta", "b.fasta"]
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_an_error_in_the_middle_of_a_gzip_file_stops_who_inflates_it(
+    workers: int, tmp_path: Path, several_sources: None
+):
+    """More follows than the pipes between the processes hold."""
+    around = b"".join(b">%d\n%b\n" % (i, b"MKVLAWQTRDEFG" * 40) for i in range(8000))
+    packed = tmp_path / "a.fasta.gz"
+    packed.write_bytes(gzip.compress(around + b">bad\nMK5\n" + around + around, 1))
+    good = write_fasta(tmp_path / "b.fasta", made_up_proteins(2000))
+    for inputs in ([packed, good], [good, packed]):
+        with pytest.raises(DataError, match="'5' in the sequence of 'bad'"):
+            build_store(inputs, tmp_path / "store", workers=workers)
+    assert _left_in(tmp_path) == ["a.fasta.gz", "b.fasta"]
 
 
 ENDLESS = """

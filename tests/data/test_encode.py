@@ -13,7 +13,8 @@ from sedd.errors import DataError
 def _encode(block: str, filters: Filters | None = None) -> tuple[list[str], dict[str, int], Encoded]:
     tally = Tally()
     encoded = encode_block(block.encode("utf-8"), filters or Filters(), tally, source="in.fasta", named=True)
-    sequences = [decode(np.frombuffer(s, np.uint8)) for s in encoded.sequences]
+    ends = np.cumsum(encoded.lengths)
+    sequences = [decode(s) for s in np.split(np.frombuffer(encoded.tokens, np.uint8), ends)[:-1]]
     return sequences, {name: count for name, count in tally.counts.items() if count}, encoded
 
 

@@ -118,13 +118,20 @@ def _compare(store: "TokenStore", limit_bytes: int) -> tuple[tuple[str, ...], in
 
 
 def _build_command(store: Path) -> str:
-    """How to make a store that is not there; of the FASTA file beside it, where there is just one."""
+    """How to make a store that is not there: of the FASTA file of its name beside it, or of the only one there."""
     beside = [
         path
         for pattern in ("*.fasta", "*.fasta.gz", "*.fa", "*.fa.gz")
         for path in store.parent.glob(pattern)
     ]
-    fasta = f"'{beside[0]}'" if len(beside) == 1 else "proteins.fasta"
+    named = [path for path in beside if path.name.split(".")[0] == store.name.split(".")[0]]
+    if not named and "uniref" in store.name.lower():  # of whatever else lies there it would be something else
+        fasta = store.parent / "uniref50.fasta.gz"
+        return (
+            f"download it with: python3 tools/fetch_uniref50.py -o '{fasta}', "
+            f"then build it: sedd data build '{fasta}' -o '{store}'"
+        )
+    fasta = f"'{(named or beside)[0]}'" if named or len(beside) == 1 else "proteins.fasta"
     return f"make it with: sedd data build {fasta} -o '{store}'"
 
 

@@ -75,3 +75,16 @@ def test_small_validation_set_is_a_warning(make_scene):
 
 def test_other_processes_of_a_node_leave_the_store_to_the_first(make_scene):
     assert data_store.gather(make_scene(local_rank=1)) is None
+
+
+def test_a_missing_uniref_store_beside_another_fasta_is_to_be_downloaded(make_scene, built_store):
+    verdict = look(make_scene({"data.store": str(built_store.parent / "uniref50.store")}))
+    assert "tools/fetch_uniref50.py" in verdict.hint
+    assert "p.fasta" not in verdict.hint
+
+
+def test_of_several_fasta_files_the_one_of_the_stores_name_is_named(make_scene, tmp_path):
+    for name in ("a.fasta", "uniref50.fasta.gz"):
+        (tmp_path / name).touch()
+    verdict = look(make_scene({"data.store": str(tmp_path / "uniref50.store")}))
+    assert verdict.hint.startswith(f"make it with: sedd data build '{tmp_path / 'uniref50.fasta.gz'}'")

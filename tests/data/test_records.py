@@ -1,0 +1,21 @@
+"""FASTA record by record."""
+
+from pathlib import Path
+
+import pytest
+
+from sedd.data.records import read_records
+from sedd.errors import DataError
+
+
+def test_records_come_in_order_with_first_words_and_joined_lines(tmp_path: Path):
+    path = tmp_path / "p.fasta"
+    path.write_text(">a one\nMKV\nLA\n>b\nmw\n")
+    assert [(record.name, record.text) for record in read_records(path)] == [("a", "MKVLA"), ("b", "mw")]
+
+
+def test_nucleotides_are_refused_as_a_build_refuses_them(tmp_path: Path):
+    path = tmp_path / "genes.fna"
+    path.write_text(">a\n" + "ACGTTGCA" * 100 + "\n")
+    with pytest.raises(DataError, match="genes.fna holds nucleotides, not proteins"):
+        list(read_records(path))
