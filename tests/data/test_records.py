@@ -17,5 +17,5 @@ def test_records_come_in_order_with_first_words_and_joined_lines(tmp_path: Path)
 def test_nucleotides_are_refused_as_a_build_refuses_them(tmp_path: Path):
     path = tmp_path / "genes.fna"
     path.write_text(">a\n" + "ACGTTGCA" * 100 + "\n")
-    with pytest.raises(DataError, match="genes.fna holds nucleotides, not proteins"):
+    with pytest.raises(DataError, match=r"genes\.fna holds nucleotides, not proteins"):
         list(read_records(path))
