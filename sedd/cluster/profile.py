@@ -78,6 +78,8 @@ class SlurmProfile(StrictModel):
     """Apptainer image in which Python runs on the node."""
     scratch: str | None = None
     """Fast folder of the node itself, such as `/scratch/$USER`; becomes TMPDIR of the job."""
+    stage: str | None = None
+    """Folder of the node, such as `$SLURM_TMPDIR`, to which token stores are copied first; nothing copies none."""
     wandb: WandbMode | None = None
     """wandb mode on the nodes, `offline` where they have no network; nothing leaves it to the spec."""
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
@@ -102,6 +104,8 @@ class LocalProfile(StrictModel):
     """submitit's local executor: jobs are processes of this machine."""
     gpu: Gpu = Gpu()
     """The cards of this machine."""
+    stage: str | None = None
+    """A faster folder, to which token stores are copied first; nothing copies none."""
     wandb: WandbMode | None = None
     """wandb mode on this machine; nothing leaves it to the spec."""
 

@@ -29,8 +29,8 @@ def train(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
 
     ranks = Ranks.from_environment(os.environ)
     require_fit_node(run, attempt, ranks_size=ranks.size, rank=ranks.rank, local_rank=ranks.local_rank)
-    wandb = read_manifest_profile(run).wandb
-    outcome = train_run(run, attempt=attempt, ranks=ranks, stop=stop, wandb=wandb)
+    site = read_manifest_profile(run)
+    outcome = train_run(run, attempt=attempt, ranks=ranks, stop=stop, wandb=site.wandb, stage=site.stage)
     return Exit.COMPLETED if outcome is Outcome.COMPLETED else Exit.STOPPED
 
 

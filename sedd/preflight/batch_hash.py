@@ -1,13 +1,12 @@
 """A hash of the first batch that a run will train on: the same on every machine that reads the same data."""
 
 import hashlib
-from pathlib import Path
 
 from sedd.preflight.scene import Answers
 from sedd.spec.experiment import Experiment
 from sedd.spec.task import TaskSpec
 
-Question = tuple[str, Path, int, int, int]
+Question = tuple[str, str, int, int]
 
 
 def first_batch(experiment: Experiment, answers: Answers) -> str:
@@ -24,20 +23,19 @@ def _question(experiment: Experiment) -> Question:
     """All that the first batch depends on."""
     return (
         "first batch",
-        experiment.data.store,
-        experiment.data.max_length,
+        experiment.data.model_dump_json(exclude={"stage"}),
         experiment.training.micro_batch_residues,
         experiment.seed,
     )
 
 
 def _first_batch(experiment: Experiment) -> str:
-    from sedd.data.batches import Batches
+    from sedd.data.mixture import training_batches
     from sedd.data.store import TokenStore
 
-    batches = Batches(
-        TokenStore.open(experiment.data.store),
-        max_length=experiment.data.max_length,
+    batches = training_batches(
+        [TokenStore.open(path) for path in experiment.data.stores],
+        experiment.data,
         residues=experiment.training.micro_batch_residues,
         seed=experiment.seed,
     )

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from sedd.spec.data import DataSpec
 from sedd.spec.diffusion import DiffusionSpec
 from sedd.spec.model import ModelSpec
-from sedd.spec.task import TaskSpec
+from sedd.spec.task import EVERY, TaskSpec
 from sedd.spec.tracking import TrackingSpec
 from sedd.spec.training import TrainingSpec
 
@@ -16,7 +16,10 @@ from sedd.spec.training import TrainingSpec
 class Experiment(TaskSpec):
     """One training, resolved: a sweep has become many of these before anything is submitted."""
 
-    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (("data", "store"),)
+    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("data", "store"),
+        ("data", "mixture", "stores", EVERY),
+    )
 
     task: Literal["train"] = "train"
     """Selects training; the default."""
@@ -39,8 +42,8 @@ class Experiment(TaskSpec):
         return self.training.steps
 
     def folders(self) -> tuple[Path, ...]:
-        """The token store."""
-        return (self.data.store,)
+        """The token stores."""
+        return self.data.stores
 
     @model_validator(mode="after")
     def _ranks_share_the_batch(self) -> Self:

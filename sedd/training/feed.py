@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from sedd.data.batches import Batches, PackedBatch, validation_batches
+from sedd.data.batches import PackedBatch, validation_batches
+from sedd.data.mixture import training_batches
 from sedd.data.store import TokenStore
 from sedd.spec.experiment import Experiment
 from sedd.spec.training import TrainingSpec
@@ -53,12 +54,12 @@ def micro_batch_numbers(step: int, spec: TrainingSpec, ranks: Ranks) -> range:
 
 
 def training_feed(
-    experiment: Experiment, store: TokenStore, ranks: Ranks, device: torch.device, first_step: int
+    experiment: Experiment, stores: list[TokenStore], ranks: Ranks, device: torch.device, first_step: int
 ) -> Generator[list[DeviceBatch], None, None]:
     """This rank's micro-batches of each step from `first_step` to the last."""
     spec = experiment.training
-    batches = Batches(
-        store, max_length=experiment.data.max_length, residues=spec.micro_batch_residues, seed=experiment.seed
+    batches = training_batches(
+        stores, experiment.data, residues=spec.micro_batch_residues, seed=experiment.seed
     )
     return feed(batches.micro_batch, spec, ranks, device, first_step)
 

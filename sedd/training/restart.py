@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sedd.data.mixture import joint_hash
 from sedd.data.store import TokenStore
 from sedd.errors import DataError
 from sedd.rundir.events import append_event
@@ -18,21 +19,26 @@ from sedd.training.state import TrainState
 FRESH = 0
 
 
-def describe(run: RunDir, experiment: Experiment, store: TokenStore) -> dict[str, Any]:
-    """The part of a checkpoint that makes it self-describing: a checkpoint alone is enough to evaluate and sample."""
+def describe(run: RunDir, experiment: Experiment, stores: list[TokenStore]) -> dict[str, Any]:
+    """The part of a checkpoint that makes it self-describing: a checkpoint alone is enough to evaluate and sample.
+
+    Lengths are those of the first store, the composition is that of all.
+    """
+    store = stores[0]
+    compositions = [each.manifest.splits["train"].composition for each in stores]
     lengths = np.minimum(store.lengths("train"), experiment.data.max_length)
     quantiles = np.quantile(lengths, np.linspace(0, 1, 1001), method="nearest")
     return {
         "format": FORMAT,
         "run": f"{run.name}/{run.id}",
         "spec": dump_resolved(experiment),
-        "data_hash": store.content_hash,
+        "data_hash": joint_hash(stores),
         "length_quantiles": [int(q) for q in quantiles],
-        "composition": [int(count) for count in store.manifest.splits["train"].composition],
+        "composition": [sum(counts) for counts in zip(*compositions, strict=True)],
     }
 
 
-def resume(run: RunDir, state: TrainState, store: TokenStore, group: Group, *, attempt: int) -> int:
+def resume(run: RunDir, state: TrainState, stores: list[TokenStore], group: Group, *, attempt: int) -> int:
     """Load the newest whole checkpoint into `state`; returns its step, 0 for a fresh start.
 
     Raises:
@@ -44,9 +50,10 @@ def resume(run: RunDir, state: TrainState, store: TokenStore, group: Group, *, a
         return FRESH
     path = checkpoint_path(run.checkpoints, step)
     saved = read_checkpoint(path)
-    if saved["data_hash"] != store.content_hash:
+    if saved["data_hash"] != joint_hash(stores):
+        changed = " or ".join(str(store.path) for store in stores)
         raise DataError(
-            f"the store {store.path} changed: its content is {store.content_hash[:12]}, "
+            f"the store {changed} changed: its content is {joint_hash(stores)[:12]}, "
             f"the run began with {saved['data_hash'][:12]}",
             hint="put the old store back, or submit a new run",
         )

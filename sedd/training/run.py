@@ -29,6 +29,7 @@ from sedd.training.saver import Saver
 from sedd.training.schedule import learning_rate
 from sedd.training.state import TrainState, fresh_state
 from sedd.training.stop import StopFlag
+from sedd.training.stores import open_stores
 from sedd.training.tracking import start_tracker
 from sedd.training.update import Update
 from sedd.training.validation import Validation
@@ -55,17 +56,20 @@ def train(
     ranks: Ranks,
     stop: StopFlag,
     wandb: str | None = None,
+    stage: str | None = None,
     say: Say = print,
 ) -> Outcome:
     """Train a run folder's spec from its newest whole checkpoint to its last step, or until `stop` is set.
 
-    Every rank calls it; rank 0 writes. `wandb` is the mode of this site, where it has one of its own.
+    Every rank calls it; rank 0 writes. `wandb` and `stage` (the node's folder for copies of stores) are this
+    site's, where it has its own.
 
     Raises:
         SeddError: the spec, the data or the folder cannot be used.
         NotFiniteError: training diverged.
     """
     experiment = _at_this_site(load_resolved_as(Experiment, run.spec), wandb)
+    stage = experiment.data.stage or stage
     device = ranks.device()
     if device.type == "cpu":
         torch.set_num_threads(experiment.resources.cpus_per_process)
@@ -78,7 +82,10 @@ def train(
         ExitStack() as stack,
     ):
         say = say if ranks.is_first else _say_nothing
-        session = _open(run, experiment, group, device, attempt=attempt, beat=beat, say=say, stack=stack)
+        stores = open_stores(experiment.data, stage, run=run, attempt=attempt, ranks=ranks)
+        session = _open(
+            run, experiment, stores, group, device, attempt=attempt, beat=beat, say=say, stack=stack
+        )
         outcome = _loop(session, stop)
         session.record.phase("done" if outcome is Outcome.COMPLETED else "stopping")
     return outcome
@@ -104,6 +111,7 @@ class _Session:
 def _open(
     run: RunDir,
     experiment: Experiment,
+    stores: list[TokenStore],
     group: Group,
     device: torch.device,
     *,
@@ -115,12 +123,11 @@ def _open(
     """Build everything, resume, and be ready for the next step."""
     spec, ranks = experiment.training, group.ranks
     precision = choose_precision(spec.precision, capability_of(device))
-    store = TokenStore.open(experiment.data.store)
     network = build_network(experiment, ranks, precision, device)
     state = fresh_state(network.model, spec, scales_loss=precision.scales_loss, ranks=ranks.size)
     if ranks.is_first:
         remove_leftovers(run.checkpoints)
-    step = resume(run, state, store, group, attempt=attempt)
+    step = resume(run, state, stores, group, attempt=attempt)
     say(
         f"{precision.name} on {device}, {ranks.size} rank(s); {'resumed at' if step else 'starting at'} step {step}"
     )
@@ -135,11 +142,11 @@ def _open(
         attempt=attempt,
         experiment=experiment,
         group=group,
-        description=describe(run, experiment, store),
+        description=describe(run, experiment, stores),
         state=state,
-        batches=stack.enter_context(closing(training_feed(experiment, store, ranks, device, step + 1))),
+        batches=stack.enter_context(closing(training_feed(experiment, stores, ranks, device, step + 1))),
         update=Update(experiment, network, ranks),
-        validation=Validation(network, validation_set(experiment, store, device), experiment.seed, group),
+        validation=Validation(network, validation_set(experiment, stores[0], device), experiment.seed, group),
         record=Record(spec, metrics=metrics, tracker=tracker, pulse=beat, saver=saver, say=say),
         saver=saver,
     )

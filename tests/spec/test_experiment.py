@@ -21,6 +21,7 @@ CHANGES: dict[str, Any] = {
     "seed": 1,
     "data.store": "/t",
     "data.max_length": 100,
+    "data.stage": "/local",
     "model.hidden": 1024,
     "model.cond": 8,
     "model.blocks": 2,

@@ -39,31 +39,36 @@ class Facts:
 def gather(scene: Scene) -> Facts | None:
     if not scene.is_first_here:
         return None
-    from sedd.data.store import TokenStore  # numpy: a tenth of a second
+    from sedd.data.mixture import joint_hash  # numpy: a tenth of a second
+    from sedd.data.store import TokenStore
 
-    path, training = scene.training_run.data.store, scene.training_run.training
-    try:
-        store = TokenStore.open(path)
-    except DataError as e:
-        return _missing(path, e.message, _build_command(path) if not path.exists() else e.hint)
-    except OSError as e:
-        return _missing(path, f"{path}: {(e.strerror or str(e)).lower()}", "make it readable for your user")
-    train, validation = store.split("train"), store.split("validation")
-    limit = _READ_BYTES[scene.side]
-    damaged, compared = scene.answers.once(("content", store.path, limit), lambda: _compare(store, limit))
+    training, opened = scene.training_run.training, []
+    for path in scene.training_run.data.stores:
+        try:
+            opened.append(TokenStore.open(path))
+        except DataError as e:
+            return _missing(path, e.message, _build_command(path) if not path.exists() else e.hint)
+        except OSError as e:
+            return _missing(
+                path, f"{path}: {(e.strerror or str(e)).lower()}", "make it readable for your user"
+            )
+    limit = _READ_BYTES[scene.side] // len(opened)
+    compared = [_ask(scene, store, limit) for store in opened]
+    trains = [store.split("train") for store in opened]
+    validation = opened[0].split("validation")
     return Facts(
-        store=path,
+        store=opened[0].path,
         problem=None,
         hint=None,
-        train_sequences=train.sequences,
-        train_residues=train.residues,
+        train_sequences=sum(train.sequences for train in trains),
+        train_residues=sum(train.residues for train in trains),
         validation_residues=validation.residues,
         residues_per_step=training.residues_per_step,
         wanted_validation_residues=training.validation.residues,
-        content_hash=store.content_hash,
-        compared_bytes=compared,
-        total_bytes=train.residues + validation.residues,
-        damaged=damaged,
+        content_hash=joint_hash(opened),
+        compared_bytes=sum(count for _, count in compared),
+        total_bytes=sum(split.residues for store in opened for split in store.manifest.splits.values()),
+        damaged=tuple(file for files, _ in compared for file in files),
     )
 
 
@@ -99,6 +104,10 @@ def judge(facts: Facts) -> Verdict:
     return ok(saw)
 
 
+def _ask(scene: Scene, store: "TokenStore", limit_bytes: int) -> tuple[tuple[str, ...], int]:
+    return scene.answers.once(("content", store.path, limit_bytes), lambda: _compare(store, limit_bytes))
+
+
 def _compare(store: "TokenStore", limit_bytes: int) -> tuple[tuple[str, ...], int]:
     """Files that differ from their checksum, and how many bytes of tokens were compared."""
     from sedd.data.files import HEADER_BYTES, file_checksum
@@ -126,10 +135,10 @@ def _build_command(store: Path) -> str:
     ]
     named = [path for path in beside if path.name.split(".")[0] == store.name.split(".")[0]]
     if not named and "uniref" in store.name.lower():  # of whatever else lies there it would be something else
-        fasta = store.parent / "uniref50.fasta.gz"
+        source = store.parent / "uniref50.fasta.gz"
         return (
-            f"download it with: python3 tools/fetch_uniref50.py -o '{fasta}', "
-            f"then build it: sedd data build '{fasta}' -o '{store}'"
+            f"download it with: python3 tools/fetch_uniref50.py -o '{source}', "
+            f"then build it: sedd data build '{source}' -o '{store}'"
         )
     fasta = f"'{(named or beside)[0]}'" if named or len(beside) == 1 else "proteins.fasta"
     return f"make it with: sedd data build {fasta} -o '{store}'"

@@ -1,0 +1,117 @@
+"""A store copied to a disk of the node itself: by one process a node, checked, and found again by the next attempt."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from sedd.data.files import HEADER_BYTES
+from sedd.data.manifest import MANIFEST, Manifest
+from sedd.data.store import TokenStore
+from sedd.errors import DataError
+
+_PIECE_BYTES = 1 << 22
+_SPARE_BYTES = 1 << 28  # for whatever else the job writes there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """A store to read from. `problem` says why it is the shared one; None: the node has a copy."""
+
+    store: TokenStore
+    problem: str | None
+    copied_bytes: int = 0
+    """0 where the copy was there already."""
+
+
+def stage_store(path: Path, folder: str) -> Staged:
+    """Open the node's own copy of a store under `folder`, in which `~` and `$VARIABLES` are expanded here.
+
+    Every process of a node may call it: the first copies, the others wait. Where that is not possible, the shared
+    store is opened and the reason told.
+
+    Raises:
+        DataError: the shared store is damaged.
+    """
+    shared = TokenStore.open(path)
+    place = os.path.expanduser(os.path.expandvars(folder))
+    if "$" in place or not place:
+        return Staged(store=shared, problem=f"{folder}: this node's environment does not have the variable")
+    copy = Path(place) / f"sedd-{shared.content_hash[:16]}.store"
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(copy.with_suffix(".lock")):
+            return _copied(shared, copy)
+    except OSError as e:
+        return Staged(store=shared, problem=f"{copy.parent}: {(e.strerror or str(e)).lower()}")
+
+
+def _copied(shared: TokenStore, copy: Path) -> Staged:
+    if (there := _whole(copy, shared.manifest)) is not None:
+        return Staged(store=there, problem=None)
+    files = _files(shared)
+    needed = sum(path.stat().st_size for path in files)
+    free = shutil.disk_usage(copy.parent).free
+    if free < needed + _SPARE_BYTES:
+        seen = f"{free / 2**30:.1f} GiB free, the store needs {needed / 2**30:.1f} GiB"
+        return Staged(store=shared, problem=f"{copy.parent}: {seen}")
+    aside = copy.with_suffix(".copying")
+    shutil.rmtree(aside, ignore_errors=True)  # of a copier that was killed: we hold the lock
+    try:
+        for path, checksum in files.items():
+            _copy(path, aside / path.relative_to(shared.path), checksum)
+        shutil.rmtree(copy, ignore_errors=True)
+        os.rename(aside, copy)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return Staged(store=TokenStore.open(copy), problem=None, copied_bytes=needed)
+
+
+def _whole(copy: Path, manifest: Manifest) -> TokenStore | None:
+    """The copy, if it is there: it got its name when its checksums had been seen."""
+    try:
+        there = TokenStore.open(copy)
+    except DataError:
+        return None
+    return there if there.manifest == manifest else None
+
+
+def _files(store: TokenStore) -> dict[Path, str | None]:
+    """The store's files and their checksums; the manifest, which has none, last."""
+    files: dict[Path, str | None] = {}
+    for name, split in store.manifest.splits.items():
+        folder = store.path / name
+        files |= {folder / shard.file: shard.checksum for shard in split.shards}
+        files |= {
+            folder / "offsets.npy": split.offsets_checksum,
+            folder / "hashes.npy": split.hashes_checksum,
+        }
+    return files | {store.path / MANIFEST: None}
+
+
+def _copy(source: Path, target: Path, checksum: str | None) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    seen = xxhash.xxh3_128()
+    with source.open("rb") as original, target.open("wb") as copy:
+        if checksum is not None:
+            copy.write(original.read(HEADER_BYTES))
+        while piece := original.read(_PIECE_BYTES):
+            seen.update(piece)
+            copy.write(piece)
+    if checksum is not None and seen.hexdigest() != checksum:
+        raise DataError(
+            f"{source}: the content has changed since it was built",
+            hint="build the store again, with --force",
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
