@@ -90,6 +90,8 @@ def in_newest_attempt(said: Sequence[Event]) -> Sequence[Event]:
 
 def describe_exit(code: int) -> str:
     """`killed by SIGKILL`, `exit code 1`."""
+    if code == Exit.DISK_FULL:
+        return "the disk of the run folder is full, or its quota is used up"
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,5 +1,6 @@
 """What a job says in events.jsonl."""
 
+import contextlib
 import datetime as dt
 from typing import Any
 
@@ -16,4 +17,5 @@ def say(run: RunDir, event: str, *, attempt: int, **fields: Any) -> None:
     try:
         append_event(run.events, event, attempt=attempt, now=dt.datetime.now(dt.UTC), **fields)
     except RunError as e:
-        print(f"event {event} is lost: {e.message}", flush=True)
+        with contextlib.suppress(OSError):  # the log may lie on the same disk
+            print(f"event {event} is lost: {e.message}", flush=True)

@@ -3,6 +3,8 @@
 It ends with a code of `sedd/rundir/exits.py`; the job entry decides what follows.
 """
 
+import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -29,7 +31,8 @@ def main(path: str) -> Exit:
         require_frozen(run, package=imported_package())
         return WORK[load_resolved(run.spec).task](run, attempt, stop)
     except Exception as error:  # the last chance to say why: the job entry reads only the exit code
-        _print_error(error)
+        with contextlib.suppress(OSError):  # the log may lie on a full disk
+            _print_error(error)
         return _say_failed(run, attempt, error)
 
 
@@ -52,6 +55,8 @@ def _say_failed(run: RunDir, attempt: int, error: Exception) -> Exit:
     from sedd.training.faults import is_node_fault
 
     code = Exit.NODE_FAULT if is_node_fault(error) else Exit.CRASHED
+    if is_disk_full(error):
+        code = Exit.DISK_FULL  # what is said below may find no room either
     say(
         run,
         "failed",
@@ -62,6 +67,15 @@ def _say_failed(run: RunDir, attempt: int, error: Exception) -> Exit:
         host=os.environ.get("SEDD_HOST", ""),
     )
     return code
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether the error, or one that led to it, is a full disk or an exceeded quota."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 if __name__ == "__main__":

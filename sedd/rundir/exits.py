@@ -8,6 +8,8 @@ class Exit(IntEnum):
 
     COMPLETED = 0
     CRASHED = 1
+    DISK_FULL = 74
+    """A crash that may have left no word in the run folder: there was no room for one (EX_IOERR)."""
     STOPPED = 75
     """Asked to stop by a signal; a checkpoint is on disk (EX_TEMPFAIL of sysexits.h)."""
     NODE_FAULT = 76

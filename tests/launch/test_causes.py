@@ -144,4 +144,6 @@ def test_only_the_newest_attempts_words_count() -> None:
 def test_exits_are_told_in_words() -> None:
     assert describe_exit(-9) == "killed by SIGKILL"
     assert describe_exit(3) == "exit code 3"
+    assert "disk of the run folder is full" in describe_exit(Exit.DISK_FULL)
+    assert by_exit(Exit.DISK_FULL) is Cause.CRASHED
     assert by_exit(-11) is Cause.CRASHED

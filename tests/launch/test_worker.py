@@ -1,5 +1,6 @@
 """The training process: fit node, own code, and an exit code that says how it ended."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from sedd.errors import RunError
 from sedd.launch.fit_node import blame
 from sedd.launch.submit import make_runs
+from sedd.launch.worker import is_disk_full
 from sedd.preflight.finding import Finding, Status
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
@@ -79,3 +81,24 @@ def test_only_a_fault_of_the_node_sends_the_job_elsewhere(checks: list[str], err
     assert type(blamed) is error
     assert is_node_fault(blamed) == (error is NodeFaultError)
     assert all(name in str(blamed) for name in checks)
+
+
+def test_where_no_word_can_be_written_the_exit_code_says_that_the_disk_is_full(tmp_path: Path) -> None:
+    run = make_runs(order_for(small_experiment(), runs=tmp_path / "my runs"), now=NOW, made=[]).runs[0]
+    run.events.symlink_to("/dev/full")
+    environment = os.environ | {"SEDD_ATTEMPT": "1", "PYTHONPATH": str(run.code), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "sedd.launch.worker", str(run.path)]
+    with open("/dev/full", "w") as log:
+        done = subprocess.run(
+            command, env=environment | {"PYTHONSAFEPATH": "1"}, stdout=log, stderr=log, check=False
+        )
+    assert done.returncode == Exit.DISK_FULL
+
+
+def test_a_full_disk_is_found_among_what_led_to_an_error() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    wrapped = RunError("cannot write the checkpoint")
+    wrapped.__cause__ = full
+    assert is_disk_full(full)
+    assert is_disk_full(wrapped)
+    assert not is_disk_full(RunError("no such folder"))
