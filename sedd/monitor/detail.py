@@ -22,13 +22,12 @@ from sedd.monitor.columns import put_width
 from sedd.monitor.inspection import Inspection, Stretch, next_commands
 from sedd.monitor.plot import plot
 from sedd.monitor.sentences import sentence
-from sedd.monitor.state import State, cause_words
+from sedd.monitor.state import cause_words
 from sedd.rundir.events import Event
 from sedd.units import format_bytes
 
 _EVENTS = 8
 _ERROR_LINES = 15
-_TROUBLE = frozenset({State.FAILED, State.GAVE_UP, State.LOST, State.STALLED})
 
 
 def detail_view(seen: Inspection, *, width: int) -> Group:
@@ -56,7 +55,7 @@ def detail_view(seen: Inspection, *, width: int) -> Group:
 def _title(seen: Inspection, width: int) -> Text:
     view = seen.view
     title = Text.assemble((view.name, "bold"), f"  {view.id}  ", (str(view.state), STYLES[view.state]))
-    if view.why and view.state not in _TROUBLE:
+    if view.why and not view.state.is_trouble:
         title.append(f": {view.why}")
     if view.point:
         title.append(f"\n{point_text(view.point)}", style="dim")
@@ -64,7 +63,7 @@ def _title(seen: Inspection, width: int) -> Text:
 
 
 def _trouble(seen: Inspection) -> list[Text]:
-    if seen.view.state not in _TROUBLE:
+    if not seen.view.state.is_trouble:
         return []
     lines = [Text(seen.view.why, style=STYLES[seen.view.state])] if seen.view.why else []
     if seen.log is not None:
@@ -152,10 +151,8 @@ def _events(seen: Inspection) -> list[Text]:
 
 def _told(events: Sequence[Event]) -> list[Event]:
     """The events, of checkpoints with nothing between them only the newest."""
-    following = [e.event for e in events[1:]]
-    return [
-        e for e, after in zip(events, [*following, ""], strict=True) if {e.event, after} != {"checkpoint"}
-    ]
+    following = [*(e.event for e in events[1:]), ""]
+    return [e for e, after in zip(events, following, strict=False) if {e.event, after} != {"checkpoint"}]
 
 
 def _paths(seen: Inspection) -> list[Text]:

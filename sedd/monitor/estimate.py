@@ -33,7 +33,7 @@ def productive_s(facts: RunFacts, *, now: dt.datetime, is_live: bool) -> float:
         return history.productive_s
     saved, newest = history.saved, history.attempts[-1]
     since = saved.t if saved is not None and saved.attempt == newest.number else history.training_since
-    return history.productive_s + max(0.0, (now - since).total_seconds()) if since else history.productive_s
+    return history.productive_s + _trained_s(facts.beat, since, now) if since else history.productive_s
 
 
 def eta_s(facts: RunFacts, *, now: dt.datetime, is_live: bool) -> float | None:
@@ -89,25 +89,23 @@ def at_risk_s(facts: RunFacts, *, now: dt.datetime, is_live: bool) -> float | No
         return None
     saved, newest = newest_checkpoint(facts), history.attempts[-1]
     start = history.training_since or newest.started
-    since = max(saved.t, start) if saved is not None else start
-    return max(0.0, (now - since).total_seconds())
+    return _trained_s(facts.beat, max(saved.t, start) if saved is not None else start, now)
 
 
 def step_of(facts: RunFacts) -> int:
-    """The newest step known: of the heartbeat, else of the newest checkpoint."""
+    """The newest step known: of the heartbeat, or of the newest checkpoint where that is later."""
     beat: Heartbeat | None = facts.beat
-    saved = facts.history.saved
-    is_newest = not facts.history.attempts or (
-        beat is not None and beat.attempt == facts.history.attempts[-1].number
-    )
+    attempts, saved = facts.history.attempts, facts.history.saved
+    is_newest = not attempts or (beat is not None and beat.attempt == attempts[-1].number)
     # An attempt that is still starting has not said yet where it resumes.
     if beat is not None and is_newest and (beat.step or beat.phase not in ("starting", "preflight")):
-        return max(beat.step, _resumed(facts))
-    return max(saved.step if saved else 0, _resumed(facts))
+        return max(beat.step, attempts[-1].last_step if attempts else 0)
+    return max(saved.step if saved else 0, attempts[-1].first_step if attempts else 0)
 
 
-def _resumed(facts: RunFacts) -> int:
-    return facts.history.attempts[-1].first_step if facts.history.attempts else 0
+def _trained_s(beat: Heartbeat, since: dt.datetime, now: dt.datetime) -> float:
+    """Seconds from `since` to when the training loop last moved on: a run that hangs trains nothing."""
+    return max(0.0, (min(now, dt.datetime.fromisoformat(beat.progress_t)) - since).total_seconds())
 
 
 def _seconds_since(text: str, now: dt.datetime) -> float:

@@ -11,6 +11,7 @@ from sedd.monitor.history import History
 from sedd.rundir.heartbeat import Heartbeat
 from sedd.rundir.layout import RunDir
 
+EVENTS_FILE = "events.jsonl"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -64,6 +65,11 @@ class RunFacts:
     beat: Heartbeat | None = None
     witness: Witness = field(default_factory=Witness)
     unreadable: tuple[str, ...] = ()
+
+    @property
+    def unread_events(self) -> str:
+        """Why its events may not be read; nothing where they may."""
+        return next((what for what in self.unreadable if what.startswith(EVENTS_FILE)), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

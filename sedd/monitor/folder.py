@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from sedd.monitor.facts import Plan, RunFacts, Witness
+from sedd.monitor.facts import EVENTS_FILE, Plan, RunFacts, Witness
 from sedd.monitor.history import History, parse_history
 from sedd.rundir.heartbeat import Heartbeat, parse_heartbeat
 from sedd.rundir.layout import RunDir
@@ -143,7 +143,7 @@ def parse_last_row(content: bytes) -> dict[str, Any]:
     return {}
 
 
-_MANIFEST, _EVENTS = "manifest.json", "events.jsonl"
+_MANIFEST, _EVENTS = "manifest.json", EVENTS_FILE
 _FILES: dict[str, tuple[str, Callable[[bytes], Plan | History | Heartbeat | None]]] = {
     _MANIFEST: ("plan", parse_plan),
     "heartbeat.json": ("beat", parse_heartbeat),

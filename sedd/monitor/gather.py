@@ -13,7 +13,8 @@ from sedd.monitor.folder import Folder, has_ended
 from sedd.monitor.history import History
 from sedd.monitor.processes import query_alive
 from sedd.monitor.queue import Queue
-from sedd.monitor.state import State, decide
+from sedd.monitor.state import State
+from sedd.monitor.verdict import decide
 from sedd.rundir.layout import RunDir
 
 

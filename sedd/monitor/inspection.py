@@ -18,7 +18,6 @@ from sedd.rundir.events import Event, read_events
 
 T = TypeVar("T")
 _LOG_LINES = 15
-_BAD = frozenset({State.FAILED, State.GAVE_UP, State.LOST, State.STALLED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +61,7 @@ def inspect(facts: RunFacts, *, now: dt.datetime) -> Inspection:
     """Read what the snapshot leaves out; what this user may not read is left out too."""
     view = view_run(facts, now=now)
     log = newest_log(facts.run)
-    trouble = view.state in _BAD and log is not None
+    trouble = view.state.is_trouble and log is not None
     return Inspection(
         taken=now,
         view=view,

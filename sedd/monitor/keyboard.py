@@ -23,6 +23,10 @@ _KEYS = {
 }
 
 
+_SEQUENCE_S = 0.05
+"""How long the rest of a key's sequence may take through a slow connection; longer, and it was Escape alone."""
+
+
 @contextmanager
 def raw_keys(handle: int) -> Iterator[None]:
     """The terminal gives every key at once and shows none; as before afterwards."""
@@ -40,7 +44,18 @@ def read_keys(handle: int, *, timeout_s: float) -> list[str]:
     if not ready:
         return []
     content = os.read(handle, 1024)
+    while content and not _is_whole(content) and select.select([handle], [], [], _SEQUENCE_S)[0]:
+        more = os.read(handle, 1024)
+        if not more:
+            break
+        content += more
     return parse_keys(content) if content else ["ctrl-c"]
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether no key's sequence is cut at the end."""
+    begun = content[content.rfind(b"\x1b") :] if b"\x1b" in content else b""
+    return not any(key.startswith(begun) and key != begun for key in _KEYS) if begun else True
 
 
 def parse_keys(content: bytes) -> list[str]:

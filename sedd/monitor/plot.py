@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from sedd.monitor.metrics import ceiling
+
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Bits of a braille character, by column and row from the top."""
 _EMPTY = 0x2800
@@ -11,19 +13,21 @@ _EMPTY = 0x2800
 def plot(points: Sequence[tuple[float, float]], *, width: int, height: int) -> list[str]:
     """`height` lines of curve and one of axis, none wider than `width`; the scale is written on both axes.
 
-    Each column shows the mean of its points. Empty for fewer than two finite points.
+    Each column shows the mean of its points; spikes are cut where the label of the upper end says `≥`. Empty for
+    fewer than two finite points.
     """
     finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     if len(finite) < 2 or finite[0][0] == finite[-1][0]:
         return []
     room = width - 10
     columns = _columns(finite, 2 * room)
-    low, high = min(y for _, y in columns), max(y for _, y in columns)
-    cells = _draw(columns, low, high, room, height)
-    labels = {0: high, height - 1: low} if high > low else {height - 1: low}
-    lines = [
-        f"{_number(labels[r]) if r in labels else '':>8} ┤{line}".rstrip() for r, line in enumerate(cells)
-    ]
+    low, top = min(y for _, y in columns), max(y for _, y in columns)
+    high = ceiling([y for _, y in columns])
+    cells = _draw([(x, min(y, high)) for x, y in columns], low, high, room, height)
+    labels = {height - 1: _number(low)}
+    if high > low:
+        labels[0] = ("≥" if top > high else "") + _number(high)
+    lines = [f"{labels.get(r, ''):>8} ┤{line}".rstrip() for r, line in enumerate(cells)]
     first, last = f"{finite[0][0]:.0f}", f"step {finite[-1][0]:.0f}"
     return [*lines, f"{'':>8} └{first}{last.rjust(room - len(first))}"]
 
@@ -57,7 +61,7 @@ def _draw(
 
 
 def _number(value: float) -> str:
-    """At most eight characters."""
+    """At most seven characters."""
     plain = value == 0 or 1e-3 <= abs(value) < 1e5
-    formats = (".4g", ".3g") if plain else (".1e", ".0e")
-    return next((text for f in formats if len(text := format(value, f)) <= 8), "")
+    formats = (".4g", ".3g", ".2g") if plain else (".1e", ".0e")
+    return next((text for f in formats if len(text := format(value, f)) <= 7), "")

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from sedd.monitor.cells import point_text
 from sedd.monitor.snapshot import RunView, Snapshot
-from sedd.monitor.state import State
+from sedd.monitor.state import BY_CARE
 from sedd.monitor.table import recent
 
 
@@ -35,7 +35,8 @@ class Screen:
     Attributes:
         chosen: id of the run under the cursor; None: the first.
         shows_all: also runs that ended long ago.
-        scroll: lines that the detail is scrolled down.
+        scroll: lines that the detail is scrolled down, or the log up from its end.
+        asked_in: where the question of `Mode.CONFIRM` came up.
         message: outcome of the last action.
     """
 
@@ -46,14 +47,16 @@ class Screen:
     shows_all: bool = False
     scroll: int = 0
     action: Action | None = None
+    asked_in: Mode = Mode.TABLE
     message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Something to do outside the screen: quit, or act on the chosen run."""
+    """Something to do outside the screen: quit, or act on the run with the id `target`."""
 
     action: Action | None = None
+    target: str = ""
     quits: bool = False
 
 
@@ -63,7 +66,7 @@ def _unknown_last(value: float | None) -> float:
 
 ORDERS: dict[str, Callable[[RunView], tuple[object, ...]]] = {
     "newest": lambda v: (tuple(-ord(letter) for letter in v.id),),
-    "state": lambda v: (list(State).index(v.state), v.name, v.id),
+    "state": lambda v: (BY_CARE.index(v.state), v.name, v.id),
     "loss": lambda v: (_unknown_last(v.validation_bound), _unknown_last(v.loss), v.id),
     "eta": lambda v: (_unknown_last(v.eta_s), v.id),
     "name": lambda v: (v.name, v.id),
@@ -84,21 +87,36 @@ def cursor(screen: Screen, views: Sequence[RunView]) -> int:
     return next((k for k, view in enumerate(views) if view.id == screen.chosen), 0)
 
 
+def chosen_run(screen: Screen, views: Sequence[RunView], snapshot: Snapshot) -> RunView | None:
+    """The run that keys act on. One that is open stays open when the filter no longer lets it pass."""
+    if screen.mode in (Mode.TABLE, Mode.FILTER):
+        return views[cursor(screen, views)] if views else None
+    return next((view for view in snapshot.runs if view.id == screen.chosen), None)
+
+
 def press(
-    screen: Screen, key: str, views: Sequence[RunView], *, page: int = 10
+    screen: Screen, key: str, views: Sequence[RunView], *, page: int = 10, deepest: int = 0
 ) -> tuple[Screen, Effect | None]:
-    """The screen after a key, and what is to be done. `views` are the runs shown now."""
+    """The screen after a key, and what is to be done.
+
+    `views` are the runs shown now; `page` lines fit, and a detail or log can be scrolled by `deepest`.
+    """
     if key == "ctrl-c":
         return screen, Effect(quits=True)
-    return _PRESS[screen.mode](dataclasses.replace(screen, message=""), key, views, page)
+    screen = dataclasses.replace(screen, message="")
+    if screen.mode in (Mode.DETAIL, Mode.LOG) and (moved := _scrolled(screen, key, page, deepest)):
+        return moved, None
+    return _PRESS[screen.mode](screen, key, views, page)
 
 
 def _press_table(
     screen: Screen, key: str, views: Sequence[RunView], page: int
 ) -> tuple[Screen, Effect | None]:
-    if key in ("q", "escape"):
+    if key == "q":
         return screen, Effect(quits=True)
-    steps = {"down": 1, "j": 1, "up": -1, "k": -1, "pagedown": page, "pageup": -page}
+    if key == "escape":
+        return dataclasses.replace(screen, filter=""), None
+    steps = _steps(page)
     if key in steps and views:
         position = min(max(cursor(screen, views) + steps[key], 0), len(views) - 1)
         return dataclasses.replace(screen, chosen=views[position].id), None
@@ -110,21 +128,20 @@ def _press_table(
         return dataclasses.replace(screen, shows_all=not screen.shows_all), None
     if key == "/":
         return dataclasses.replace(screen, mode=Mode.FILTER), None
-    return _press_run(screen, key, views)
-
-
-def _press_run(screen: Screen, key: str, views: Sequence[RunView]) -> tuple[Screen, Effect | None]:
-    """Keys about the chosen run, the same in the table, its detail and its log."""
     if not views:
         return screen, None
-    chosen = views[cursor(screen, views)].id
+    return _press_run(dataclasses.replace(screen, chosen=views[cursor(screen, views)].id), key), None
+
+
+def _press_run(screen: Screen, key: str) -> Screen:
+    """Keys about the chosen run, the same in the table, its detail and its log."""
     modes = {"enter": Mode.DETAIL, "l": Mode.LOG}
     actions = {"c": Action.CANCEL, "r": Action.REQUEUE}
     if key in modes:
-        return dataclasses.replace(screen, chosen=chosen, mode=modes[key], scroll=0), None
+        return dataclasses.replace(screen, mode=modes[key], scroll=0)
     if key in actions:
-        return dataclasses.replace(screen, chosen=chosen, mode=Mode.CONFIRM, action=actions[key]), None
-    return screen, None
+        return dataclasses.replace(screen, mode=Mode.CONFIRM, action=actions[key], asked_in=screen.mode)
+    return screen
 
 
 def _press_filter(
@@ -143,18 +160,29 @@ def _press_detail(
     screen: Screen, key: str, views: Sequence[RunView], page: int
 ) -> tuple[Screen, Effect | None]:
     if key in ("q", "escape"):
-        return dataclasses.replace(screen, mode=Mode.TABLE), None
-    steps = {"down": 1, "j": 1, "up": -1, "k": -1, "pagedown": page, "pageup": -page}
-    if key in steps:
-        return dataclasses.replace(screen, scroll=max(0, screen.scroll + steps[key])), None
-    return _press_run(screen, key, views)
+        return dataclasses.replace(screen, mode=Mode.TABLE, scroll=0), None
+    return _press_run(screen, key), None
+
+
+def _scrolled(screen: Screen, key: str, page: int, deepest: int) -> Screen | None:
+    """The screen after a key that scrolls; None for another key."""
+    steps = _steps(page)
+    if key not in steps:
+        return None
+    # A detail is read from its beginning, a log from its end.
+    step = -steps[key] if screen.mode is Mode.LOG else steps[key]
+    return dataclasses.replace(screen, scroll=max(0, min(screen.scroll + step, deepest)))
+
+
+def _steps(page: int) -> dict[str, int]:
+    return {"down": 1, "j": 1, "up": -1, "k": -1, "pagedown": page, "pageup": -page}
 
 
 def _press_confirm(
     screen: Screen, key: str, views: Sequence[RunView], page: int
 ) -> tuple[Screen, Effect | None]:
-    back = dataclasses.replace(screen, mode=Mode.TABLE, action=None)
-    return back, Effect(action=screen.action) if key == "y" else None
+    back = dataclasses.replace(screen, mode=screen.asked_in, action=None)
+    return back, Effect(action=screen.action, target=screen.chosen or "") if key == "y" else None
 
 
 _PRESS = {

@@ -32,11 +32,26 @@ def _checkpoint(e: Event) -> str:
     return f"checkpoint at step {e.get('step')}" + (f" ({' '.join(details)})" if details else "")
 
 
+def _submitted(e: Event) -> str:
+    if e.get("executor") == "foreground":
+        return f"started in the foreground on {e.get('host')}"
+    goes_on = f", which goes on from job {e.get('continues')}" if e.get("continues") else ""
+    return f"submitted as job {e.get('job_id')}{goes_on}"
+
+
+def _stop(e: Event) -> str:
+    by = e.get("signal") or e.get("by")
+    return "asked to stop" + (f" by {by}" if by else "") + _at_step(e)
+
+
+def _at_step(e: Event) -> str:
+    return f", at step {e.get('step')}" if e.get("step") is not None else ""
+
+
 def _ended(word: str) -> Callable[[Event], str]:
     def describe(e: Event) -> str:
         detail = f" ({e.get('detail')})" if e.get("detail") else ""
-        step = f", at step {e.get('step')}" if e.get("step") is not None else ""
-        return f"{word} {after_words(e.get('cause'))}{step}{detail}"
+        return f"{word} {after_words(e.get('cause'))}{_at_step(e)}{detail}"
 
     return describe
 
@@ -48,12 +63,12 @@ def _failed(e: Event) -> str:
 
 
 _SENTENCES: dict[str, Callable[[Event], str]] = {
-    "submitted": lambda e: f"submitted as job {e.get('job_id')}",
+    "submitted": _submitted,
     "preflight": _preflight,
     "attempt_started": _attempt,
     "resumed": lambda e: f"resumed from step {e.get('step')}",
     "checkpoint": _checkpoint,
-    "stop_requested": lambda e: f"asked to stop by {e.get('signal')}, at step {e.get('step')}",
+    "stop_requested": _stop,
     "failed": _failed,
     "requeued": _ended("requeued"),
     "gave_up": _ended("gave up"),

@@ -8,7 +8,8 @@ from typing import Any
 
 from sedd.monitor.estimate import at_risk_s, eta_s, ettr, newest_checkpoint, step_of
 from sedd.monitor.facts import Facts, QueueFacts, RunFacts
-from sedd.monitor.state import State, decide
+from sedd.monitor.state import State
+from sedd.monitor.verdict import decide
 from sedd.rundir.attempts import Cause
 from sedd.rundir.layout import RunDir
 
@@ -27,7 +28,7 @@ class RunView:
         why: one phrase where the state alone does not say it: the queue's reason, an error's last line.
         sweep: the sweep's id; `point`: the dotted keys in which this run differs from its siblings.
         validation_bound: nats per residue, of the last validation.
-        eta_s: to the run's last step, expected interruptions included.
+        eta_s: to the run's last step, expected interruptions included; None for a run that stands still.
         attempts: how many were started; `causes`: what ended those that ended before completion.
         at_risk_steps, at_risk_s: what a kill now would lose.
         ettr: effective training time ratio.
@@ -142,6 +143,7 @@ def view_run(facts: RunFacts, *, now: dt.datetime) -> RunView:
     step, saved = step_of(facts), newest_checkpoint(facts)
     trains = live and verdict.state is not State.PREFLIGHT
     final = verdict.state.is_final
+    has_end = not final and verdict.state is not State.STALLED
     return RunView(
         run=facts.run,
         state=verdict.state,
@@ -159,7 +161,7 @@ def view_run(facts: RunFacts, *, now: dt.datetime) -> RunView:
         loss=beat.loss if beat else None,
         validation_bound=beat.validation_bound if beat else None,
         residues_per_s=beat.residues_per_s if beat else None,
-        eta_s=None if final else eta_s(facts, now=now, is_live=trains),
+        eta_s=eta_s(facts, now=now, is_live=trains) if has_end else None,
         gpus=plan.gpus,
         gpu=(beat.gpu if beat else None) or plan.gpu_type,
         gpu_memory_bytes=beat.gpu_memory_bytes if beat else None,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from html import escape
 
 from sedd.monitor.cells import count_cell
+from sedd.monitor.metrics import ceiling
 
 Points = Sequence[tuple[float, float]]
 
@@ -23,13 +24,16 @@ def chart(name: str, curves: Sequence[tuple[str, Points]], *, unit: str) -> str:
         return ""
     xs = [x for _, points in drawn for x, _ in points]
     ys = [y for _, points in drawn for _, y in points]
-    x_axis, y_axis = (min(xs), max(xs)), _padded(min(ys), max(ys))
+    top = max(ceiling([y for _, y in points]) for _, points in drawn)
+    x_axis, y_axis = (min(xs), max(xs)), _padded(min(ys), top)
+    drawn = [(label, [(x, min(y, y_axis[1])) for x, y in points]) for label, points in drawn]
     parts = [
         *_grid(x_axis, y_axis),
         *(_line(k, points, x_axis, y_axis) for k, (_, points) in enumerate(drawn)),
     ]
     parts += _legend([label for label, _ in drawn])
     title = f"{name}, {unit}" if unit else name
+    title += f" (spikes up to {max(ys):.4g} are cut)" if max(ys) > y_axis[1] else ""
     return (
         f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="{escape(title, quote=True)} over steps">{"".join(parts)}</svg></figure>'

@@ -12,12 +12,15 @@ from rich.text import Text
 from sedd.monitor.cells import STYLES, point_text, short_point_text
 from sedd.monitor.columns import Column, fit, put, put_width
 from sedd.monitor.snapshot import RunView, Snapshot
-from sedd.monitor.state import NO_ANSWER, State
+from sedd.monitor.state import BY_CARE, State
+from sedd.monitor.verdict import NO_ANSWER
 from sedd.units import format_duration
 
 FOLD = 24
 """Groups with more runs than this become a summary and their best runs."""
 BEST = 3
+TROUBLED = 3
+"""Of a folded group's runs in trouble so many are shown besides."""
 RECENT_S = 86400.0
 """Runs that ended longer ago are shown only when asked for."""
 _NOTES = 5
@@ -55,7 +58,7 @@ def status_table(snapshot: Snapshot, views: Sequence[RunView], *, width: int, fo
             lines.append(part.heading)
         lines += [run_line(row.view, row.label, columns, snapshot.taken) for row in part.rows]
     if len(parts) > 1:
-        lines.append(Text.assemble("\n", state_counts(views)))
+        lines += [Text(""), *_wrapped(_counts(views), width)]
     lines += notes(snapshot, views)
     if (hidden := len(snapshot.runs) - len(views)) > 0:
         lines.append(Text(f"{hidden} that ended earlier: sedd status --all", style="dim"))
@@ -98,35 +101,61 @@ def notes(snapshot: Snapshot, views: Sequence[RunView]) -> list[Text]:
     for view in views:
         silence = view.why == NO_ANSWER and snapshot.queue.down_since is not None  # said above, once for all
         odd = [view.why] if view.why and view.state not in _WITH_WHY and not silence else []
-        said += [f"{view.name} {view.id[:15]}: {what}" for what in (*odd, *view.unreadable)]
+        unread = [what for what in view.unreadable if what != view.why]
+        said += [f"{view.name} {view.id[:15]}: {what}" for what in (*odd, *unread)]
     more = [f"and {len(said) - _NOTES} more remarks"] if len(said) > _NOTES else []
     return [Text(text, style="yellow") for text in said[:_NOTES] + more]
 
 
 def state_counts(views: Iterable[RunView]) -> Text:
-    """`3 running, 1 queued`, in the states' colours."""
+    """`1 stalled, 3 running`, in the states' colours, trouble first."""
+    return Text(", ").join(_counts(views))
+
+
+def _counts(views: Iterable[RunView]) -> list[Text]:
     counts = Counter(view.state for view in views)
-    parts = [Text(f"{counts[state]} {state}", style=STYLES[state]) for state in State if counts[state]]
-    return Text(", ").join(parts)
+    return [Text(f"{counts[state]} {state}", style=STYLES[state]) for state in BY_CARE if counts[state]]
+
+
+def _wrapped(parts: Sequence[Text], width: int) -> list[Text]:
+    """The parts with commas between them, in as many lines of `width` columns as they need, none of them split."""
+    lines: list[list[Text]] = [[]]
+    for part in parts:
+        if lines[-1] and sum(p.cell_len + 2 for p in lines[-1]) + part.cell_len + 1 > width:
+            lines.append([])
+        lines[-1].append(part)
+    joined = [Text(", ").join(line) for line in lines]
+    return [Text.assemble(line, ",") for line in joined[:-1]] + joined[-1:]
 
 
 def _groups(views: Sequence[RunView]) -> list[tuple[str, list[RunView]]]:
-    """Runs of one sweep, else of one name, together; the group with the newest run last."""
+    """Runs of one sweep, else of one name, together; the group with the newest run last, points by their values."""
     groups: dict[tuple[str, str], list[RunView]] = {}
     for view in views:
         groups.setdefault((view.name, view.sweep or ""), []).append(view)
     ordered = sorted(groups.items(), key=lambda item: item[1][-1].id)
-    return [(name, members) for (name, _), members in ordered]
+    return [(name, sorted(members, key=_point_order)) for (name, _), members in ordered]
+
+
+def _point_order(view: RunView) -> tuple[tuple[bool, float, str], ...]:
+    """Numbers by size, all else by its letters; runs without a point stay as they stand."""
+    return tuple(
+        (False, v, "") if isinstance(v, int | float) else (True, 0.0, str(v)) for v in view.point.values()
+    )
 
 
 def _part(name: str, views: list[RunView], *, fold: bool) -> _Part:
     if len(views) == 1 and not views[0].point:
         return _Part(heading=None, rows=(_Row(label=name, view=views[0]),))
-    folded = fold and len(views) > FOLD
-    shown = _best(views) if folded else views
     heading = Text.assemble((name, "bold"), f"  {len(views)} runs: ", state_counts(views))
-    if folded:
-        heading.append(f"; the best {len(shown)}:" if shown else "")
+    shown = views
+    if fold and len(views) > FOLD:
+        best, troubled = _best(views), [view for view in views if view.state.is_trouble]
+        shown = best + [view for view in troubled if view not in best][:TROUBLED]
+        heading.append(f"; the best {len(best)}" if best else "")
+        heading.append(
+            f"{' and' if best else ';'} {min(TROUBLED, len(troubled))} in trouble" if troubled else ""
+        )
     return _Part(heading=heading, rows=tuple(_Row(label=f"  {_label(view)}", view=view) for view in shown))
 
 
@@ -143,16 +172,16 @@ def _label(view: RunView) -> str:
 
 
 def _label_in(view: RunView, label: str, column: Column) -> str:
-    """The label; where it is too long, its point's keys are cut and the values stay."""
-    whole = point_text(view.point)
-    if cell_len(label) <= column.width or not whole or not label.endswith(whole):
+    """The label; where it is too long, its point's keys are cut and then its name: what tells runs apart stays."""
+    whole = point_text(view.point) or label.rpartition(" ")[2]
+    if cell_len(label) <= column.width or not label.endswith(f" {whole}"):
         return label
     before = label.removesuffix(whole)
-    point = short_point_text(view.point, column.width - cell_len(before))
-    room = column.width - cell_len(point)
+    rest = short_point_text(view.point, column.width - cell_len(before)) if view.point else whole
+    room = column.width - cell_len(rest)
     if before.strip() and cell_len(before) > room:
         before = f"{put_width(before.rstrip(), room - 1)} " if room > 2 else ""
-    return before + point
+    return before + rest
 
 
 def _style(column: Column, view: RunView) -> str:

@@ -1,46 +1,40 @@
 """The table of runs, live: refreshed in the background, steered by keys."""
 
 import dataclasses
-import datetime as dt
 import os
 import sys
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from sedd.errors import RunError, SeddError
+from sedd.errors import RunError
+from sedd.monitor.background import Do, Doer, Refresher
 from sedd.monitor.cells import point_text
 from sedd.monitor.columns import fit
 from sedd.monitor.detail import detail_view
 from sedd.monitor.facts import Facts
-from sedd.monitor.gather import Gatherer
 from sedd.monitor.inspection import inspect
 from sedd.monitor.keyboard import raw_keys, read_keys
 from sedd.monitor.logs import last_lines, newest_log
-from sedd.monitor.queue import BackgroundQueue
-from sedd.monitor.screen import Action, Effect, Mode, Screen, cursor, press, shown_runs
-from sedd.monitor.snapshot import RunView, Snapshot, Views
+from sedd.monitor.screen import Action, Mode, Screen, chosen_run, cursor, press, shown_runs
+from sedd.monitor.snapshot import RunView, Snapshot
 from sedd.monitor.table import header_line, notes, run_line, state_counts
 from sedd.rundir.layout import RunDir
 
-REFRESH_S = 2.0
 _TICK_S = 0.25
+_AHEAD = 500
+"""Lines of a log that are read beyond those shown: no page is longer."""
 _HELP = {
     Mode.TABLE: "↑↓ move  enter open  l log  / filter  s sort  a all  c cancel  r requeue  q quit",
     Mode.FILTER: "type to filter  enter keep  esc clear",
     Mode.DETAIL: "↑↓ scroll  l log  c cancel  r requeue  q back",
-    Mode.LOG: "↑↓ scroll back  enter details  c cancel  r requeue  q back",
+    Mode.LOG: "↑↓ scroll  enter details  c cancel  r requeue  q back",
     Mode.CONFIRM: "y yes  any other key no",
 }
-
-Do = Callable[[RunDir], str]
-"""Cancels or requeues a run; says what came of it."""
 
 
 def watch(
@@ -51,37 +45,62 @@ def watch(
     shows_all: bool = False,
 ) -> None:
     """Show the runs until the user quits. Raises: SeddError when runs cannot be listed at all."""
-    screen, keys = Screen(shows_all=shows_all), sys.stdin.fileno()
-    refresher = _Refresher(list_runs)
+    keys, refresher, doer = sys.stdin.fileno(), Refresher(list_runs), Doer(actions)
     refresher.start()
     try:
         with raw_keys(keys), Live(console=console, screen=True, auto_refresh=False) as live:
-            while True:
-                facts, snapshot = refresher.latest()
-                live.update(render(screen, facts, snapshot, size=console.size), refresh=True)
-                for key in read_keys(keys, timeout_s=_TICK_S):
-                    views = shown_runs(screen, snapshot)
-                    screen, effect = press(screen, key, views, page=max(1, console.height - 6))
-                    if effect is not None and effect.quits:
-                        return
-                    if effect is not None:
-                        screen = _act(screen, effect, views, actions)
+            _loop(Screen(shows_all=shows_all), live, keys, refresher, doer)
     except KeyboardInterrupt:
         return
     finally:
         refresher.stop()
+        doer.finish()
 
 
-def render(screen: Screen, facts: Facts, snapshot: Snapshot, *, size: tuple[int, int]) -> Group:
+def _loop(screen: Screen, live: Live, keys: int, refresher: Refresher, doer: Doer) -> None:
+    """Draw what has changed, read keys, until one of them quits."""
+    drawn: tuple[object, ...] = ()
+    while True:
+        facts, snapshot = refresher.latest()
+        screen = dataclasses.replace(screen, message=doer.news() or screen.message)
+        now = (screen, id(snapshot), live.console.size)
+        if drawn != now or screen.mode is Mode.LOG:  # a log grows between two looks at the runs
+            frame = render(screen, facts, snapshot, size=live.console.size)
+            live.update(frame.content, refresh=True)
+            drawn = now
+        for key in read_keys(keys, timeout_s=_TICK_S):
+            views, page = shown_runs(screen, snapshot), max(1, live.console.height - 6)
+            screen, effect = press(screen, key, views, page=page, deepest=frame.deepest)
+            if effect is not None and effect.quits:
+                return
+            target = next((v for v in snapshot.runs if effect and v.id == effect.target), None)
+            if effect is not None and effect.action is not None and target is not None:
+                screen = dataclasses.replace(screen, message=doer.begin(effect.action, target))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a terminal shows, and by how many lines it can be scrolled."""
+
+    content: Group
+    deepest: int = 0
+
+
+def render(screen: Screen, facts: Facts, snapshot: Snapshot, *, size: tuple[int, int]) -> Frame:
     """The whole terminal: `size` is (columns, lines)."""
     width, height = size
     views = shown_runs(screen, snapshot)
-    chosen = views[cursor(screen, views)] if views else None
-    body = max(1, height - 3)
-    if screen.mode is Mode.DETAIL and chosen is not None:
-        lines = _detail(chosen, facts, width)[screen.scroll :]
-    elif screen.mode is Mode.LOG and chosen is not None:
-        lines = _log(chosen, body, screen.scroll)
+    chosen = chosen_run(screen, views, snapshot)
+    body, deepest = max(1, height - 3), 0
+    mode = screen.asked_in if screen.mode is Mode.CONFIRM else screen.mode
+    if mode in (Mode.DETAIL, Mode.LOG) and chosen is None:
+        lines = [Text("The folder of this run has vanished.", style="yellow")]
+    elif mode is Mode.DETAIL and chosen is not None:
+        lines = _detail(chosen, facts, width)
+        deepest = max(0, len(lines) - body)
+        lines = lines[min(screen.scroll, deepest) :]
+    elif mode is Mode.LOG and chosen is not None:
+        lines, deepest = _log(chosen, body, screen.scroll)
     else:
         lines = _table(screen, views, snapshot, width, body)
     lines = lines[:body] + [Text("")] * (body - len(lines))
@@ -89,7 +108,7 @@ def render(screen: Screen, facts: Facts, snapshot: Snapshot, *, size: tuple[int,
     for line in parts:
         line.no_wrap = True
         line.truncate(width, overflow="crop")
-    return Group(*parts)
+    return Frame(Group(*parts), deepest)
 
 
 def _title(screen: Screen, views: Sequence[RunView], snapshot: Snapshot) -> Text:
@@ -124,7 +143,7 @@ def _table(
 def _labels(views: Sequence[RunView], snapshot: Snapshot) -> list[str]:
     """The name, and what tells runs of one name apart."""
     counts = Counter(view.name for view in snapshot.runs)
-    return [v.name if counts[v.name] == 1 else f"{v.name} {point_text(v.point) or v.id[:15]}" for v in views]
+    return [v.name if counts[v.name] == 1 else f"{v.name} {point_text(v.point) or v.id[4:15]}" for v in views]
 
 
 def _detail(view: RunView, facts: Facts, width: int) -> list[Text]:
@@ -137,15 +156,20 @@ def _detail(view: RunView, facts: Facts, width: int) -> list[Text]:
         return [Text(f"cannot read the run: {e}", style="yellow")]
 
 
-def _log(view: RunView, height: int, scroll: int) -> list[Text]:
+def _log(view: RunView, height: int, scroll: int) -> tuple[list[Text], int]:
+    """The part of the newest log that is `scroll` lines above its end, and how far up one may go from here."""
     log = newest_log(view.run)
     if log is None:
-        return [Text(f"no log yet in {view.run.logs}", style="dim")]
+        return [Text(f"no log yet in {view.run.logs}", style="dim")], 0
+    room = max(1, height - 1)
     try:
-        lines = last_lines(log, height - 1 + scroll).splitlines()
+        lines = last_lines(log, room + scroll + _AHEAD).splitlines()
     except OSError as e:
-        return [Text(f"cannot read {log}: {e.strerror}", style="yellow")]
-    return [Text(str(log), style="dim"), *(Text.from_ansi(line) for line in lines[: height - 1])]
+        return [Text(f"cannot read {log}: {e.strerror}", style="yellow")], 0
+    deepest = max(0, len(lines) - room)
+    end = len(lines) - min(scroll, deepest)
+    title = Text(f"{view.name} {view.id}  {log.name}", style="dim")
+    return [title, *(Text.from_ansi(line) for line in lines[max(0, end - room) : end])], deepest
 
 
 def _footer(screen: Screen, chosen: RunView | None) -> list[Text]:
@@ -153,47 +177,6 @@ def _footer(screen: Screen, chosen: RunView | None) -> list[Text]:
         question = Text(f"{screen.action} {chosen.name} {chosen.id}?  ", style="bold yellow")
         return [question, Text(_HELP[screen.mode], style="dim")]
     return [Text(screen.message, style="yellow"), Text(_HELP[screen.mode], style="dim")]
-
-
-def _act(screen: Screen, effect: Effect, views: Sequence[RunView], actions: Mapping[Action, Do]) -> Screen:
-    if effect.action is None or not views:
-        return screen
-    try:
-        message = actions[effect.action](views[cursor(screen, views)].run)
-    except SeddError as e:
-        message = f"{effect.action}: {e.message}"
-    return dataclasses.replace(screen, message=message)
-
-
-class _Refresher:
-    """Reads the runs in the background, so that a slow disk or SLURM never holds up a key."""
-
-    def __init__(self, list_runs: Callable[[], Sequence[RunDir]]) -> None:
-        self._list, self._views = list_runs, Views()
-        self._gatherer = Gatherer(queue=BackgroundQueue())
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._latest = self._read()
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    def latest(self) -> tuple[Facts, Snapshot]:
-        return self._latest
-
-    def _read(self) -> tuple[Facts, Snapshot]:
-        facts = self._gatherer.gather(self._list(), now=dt.datetime.now(dt.UTC))
-        return facts, self._views.snapshot(facts)
-
-    def _run(self) -> None:
-        while not self._stop.wait(REFRESH_S):
-            begun = time.monotonic()
-            with suppress(OSError, SeddError):  # a file system that is away for a moment: what is known stays
-                self._latest = self._read()
-            self._stop.wait(min(30.0, 2 * (time.monotonic() - begun)))  # a slow one is asked less often
 
 
 def is_possible(console: Console) -> bool:

@@ -1,8 +1,10 @@
 """One run in full."""
 
+import datetime as dt
 import io
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -137,3 +139,22 @@ def test_another_users_run_is_shown_as_far_as_it_may_be_read(
     text = render(look(zoo, "gave_up"), width=80)
     assert "no kernel image" in text
     assert "secret" not in text
+
+
+def test_a_run_whose_events_may_not_be_read_is_shown_by_its_heartbeat(
+    farm: Any, now: dt.datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = farm.run().submitted(ago_s=60).started(ago_s=50).beat(7)
+    real = os.open
+
+    def may_not(path: Any, *rest: Any) -> int:
+        if str(path).endswith("events.jsonl"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *rest)
+
+    monkeypatch.setattr(os, "open", may_not)  # chmod does not stop root, who runs CI
+    monkeypatch.setattr("sedd.monitor.inspection.read_events", lambda path: ())
+    (facts,) = Gatherer(queue=Queue(squeue=lambda users: "")).gather([run.folder], now=now).runs
+    text = render(inspect(facts, now=now), width=80)
+    assert text.splitlines()[0].endswith("running")
+    assert "cannot read events.jsonl: Permission denied" in text

@@ -13,6 +13,7 @@ from sedd.monitor.estimate import eta_s
 from sedd.monitor.facts import RunFacts, Witness
 from sedd.monitor.folder import Folder
 from sedd.monitor.snapshot import RunView, Snapshot
+from sedd.monitor.state import State
 
 
 def facts_of(run: Any) -> RunFacts:
@@ -58,16 +59,16 @@ def test_eta_waits_in_the_queue_once_for_each_time_limit_that_still_comes(
 
 def test_at_risk_is_the_time_since_the_newest_checkpoint_of_this_attempt(farm: Any, view_of: Any) -> None:
     run = farm.run(executor="local").submitted(ago_s=9000).started(ago_s=8000).checkpoint(100, ago_s=7000)
-    assert view_of(run.beat(150)).at_risk_s == 7000
-    assert view_of(run.beat(150)).at_risk_steps == 50
+    assert view_of(run.beat(150, ago_s=0)).at_risk_s == 7000
+    assert view_of(run.beat(150, ago_s=0)).at_risk_steps == 50
     run.event("requeued", ago_s=6990, cause="preempted", step=100).started(ago_s=310).resumed(100, ago_s=300)
-    assert view_of(run.beat(120)).at_risk_s == 300
-    assert view_of(run.beat(120)).at_risk_steps == 20
+    assert view_of(run.beat(120, ago_s=0)).at_risk_s == 300
+    assert view_of(run.beat(120, ago_s=0)).at_risk_steps == 20
 
 
 def test_a_checkpoint_that_only_the_heartbeat_knows_counts(farm: Any, view_of: Any) -> None:
     run = farm.run(executor="local").submitted(ago_s=9000).started(ago_s=8000)
-    view = view_of(run.beat(150, checkpoint_step=140, checkpoint_t=run.at(30).isoformat()))
+    view = view_of(run.beat(150, ago_s=0, checkpoint_step=140, checkpoint_t=run.at(30).isoformat()))
     assert (view.checkpoint_step, view.at_risk_s) == (140, 30)
 
 
@@ -90,6 +91,24 @@ def test_a_new_attempt_keeps_the_runs_step_until_it_says_where_it_resumes(farm: 
     run = farm.run(executor="local").submitted(ago_s=900).started(ago_s=800).checkpoint(100, ago_s=700)
     run.event("requeued", ago_s=600, cause="preempted", step=100).started(ago_s=10)
     assert view_of(run.beat(0, phase="starting", ago_s=1)).step == 100
+
+
+def test_a_run_that_stands_still_trains_nothing_and_has_no_end(farm: Any, view_of: Any) -> None:
+    run = farm.run(executor="local").submitted(ago_s=4000).started(ago_s=4000).resumed(10, ago_s=4000)
+    run.checkpoint(100, ago_s=3000)
+    hung = run.beat(150, ago_s=1, progress_t=run.at(2000).isoformat(), eta_s=500.0)
+    view = view_of(hung)
+    assert view.state is State.STALLED
+    assert (view.eta_s, view.at_risk_s, view.at_risk_steps) == (None, 1000, 50)
+    assert view.ettr == pytest.approx(2000 / 4000)
+
+
+def test_step_never_falls_behind_a_checkpoint_that_a_slower_heartbeat_has_not_seen(
+    farm: Any, view_of: Any
+) -> None:
+    run = farm.run(executor="local").submitted(ago_s=100).started(ago_s=90).checkpoint(60, ago_s=1)
+    view = view_of(run.beat(50, ago_s=4))
+    assert (view.step, view.at_risk_steps) == (60, 0)
 
 
 def test_step_never_falls_behind_the_checkpoint_it_resumed_from(farm: Any, view_of: Any) -> None:

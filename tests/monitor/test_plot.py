@@ -40,3 +40,12 @@ def test_too_little_to_draw_is_nothing() -> None:
 def test_a_flat_curve_is_a_line_with_one_label() -> None:
     lines = plot([(0, 2.0), (10, 2.0)], width=40, height=3)
     assert sum("2 ┤" in line for line in lines) == 1
+
+
+def test_a_spike_does_not_flatten_the_curve() -> None:
+    calm = [(k, 3.0 - k / 100) for k in range(100)]
+    spiky = [(k, 50.0 if k == 60 else y) for k, y in calm]
+    *body, _ = plot(spiky, width=60, height=4)
+    assert "≥" in body[0]
+    assert len({len(line) for line in body}) > 1, "the fall is still seen in every line"
+    assert "≥" not in "".join(plot(calm, width=60, height=4))

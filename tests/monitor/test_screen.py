@@ -1,9 +1,21 @@
 """Keys of `sedd status --watch`."""
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sedd.monitor.screen import ORDERS, Action, Effect, Mode, Screen, cursor, press, shown_runs
+from sedd.monitor.screen import (
+    ORDERS,
+    Action,
+    Effect,
+    Mode,
+    Screen,
+    chosen_run,
+    cursor,
+    press,
+    shown_runs,
+)
 from sedd.monitor.snapshot import Snapshot
 
 KEYS = [
@@ -30,7 +42,7 @@ KEYS = [
 def after(zoo: Snapshot, *keys: str, screen: Screen | None = None) -> tuple[Screen, Effect | None]:
     screen, effect = screen or Screen(), None
     for key in keys:
-        screen, effect = press(screen, key, shown_runs(screen, zoo), page=5)
+        screen, effect = press(screen, key, shown_runs(screen, zoo), page=5, deepest=20)
     return screen, effect
 
 
@@ -79,13 +91,50 @@ def test_nothing_is_cancelled_without_a_yes(zoo: Snapshot) -> None:
     assert (asked.mode, asked.action, effect) == (Mode.CONFIRM, Action.CANCEL, None)
     for key in KEYS:
         answered, effect = after(zoo, key, screen=asked)
-        assert effect == (Effect(action=Action.CANCEL) if key == "y" else None)
+        assert effect == (Effect(action=Action.CANCEL, target=asked.chosen or "") if key == "y" else None)
         assert answered.mode is Mode.TABLE
         assert answered.chosen == asked.chosen
 
 
 def test_requeue_asks_too(zoo: Snapshot) -> None:
-    assert after(zoo, "enter", "r", "y")[1] == Effect(action=Action.REQUEUE)
+    screen, effect = after(zoo, "enter", "r", "y")
+    assert effect == Effect(action=Action.REQUEUE, target=screen.chosen or "")
+    assert screen.mode is Mode.DETAIL, "back where the question came up"
+
+
+def test_an_answer_is_for_the_run_that_was_asked_about(zoo: Snapshot) -> None:
+    asked, _ = after(zoo, "c", screen=Screen(chosen=next(v.id for v in zoo.runs if v.name == "savers")))
+    others = [view for view in zoo.runs if view.name != "savers"]  # it no longer passes the filter
+    _, effect = press(asked, "y", others)
+    assert effect == Effect(action=Action.CANCEL, target=asked.chosen or "")
+
+
+def test_an_open_run_stays_open_when_the_filter_no_longer_lets_it_pass(zoo: Snapshot) -> None:
+    screen, _ = after(zoo, "down", "enter")
+    assert screen.mode is Mode.DETAIL
+    seen = chosen_run(screen, [], zoo)
+    assert seen is not None
+    assert seen.id == screen.chosen
+    gone = dataclasses.replace(zoo, runs=tuple(v for v in zoo.runs if v.id != screen.chosen))
+    assert chosen_run(screen, gone.runs, gone) is None, "no other run takes its place"
+
+
+def test_escape_clears_the_filter_and_never_quits(zoo: Snapshot) -> None:
+    kept, _ = after(zoo, "/", "q", "u", "enter")
+    assert after(zoo, "escape", screen=kept) == (dataclasses.replace(kept, filter=""), None)
+    assert after(zoo, "escape", "escape")[1] is None
+
+
+def test_nothing_scrolls_past_its_end_and_logs_scroll_up_from_theirs(zoo: Snapshot) -> None:
+    assert after(zoo, "enter", *["pagedown"] * 9)[0].scroll == 20
+    assert after(zoo, "enter", *["pagedown"] * 9, "up")[0].scroll == 19
+    assert after(zoo, "l", "down")[0].scroll == 0
+    assert after(zoo, "l", "up", "up")[0].scroll == 2
+
+
+def test_trouble_comes_first_in_order_of_state(zoo: Snapshot) -> None:
+    states = [view.state for view in shown_runs(Screen(order="state"), zoo)]
+    assert [s.is_trouble for s in states] == sorted([s.is_trouble for s in states], reverse=True)
 
 
 def test_detail_and_log_open_scroll_and_close(zoo: Snapshot) -> None:

@@ -27,3 +27,25 @@ def test_of_a_traceback_the_last_line_is_told() -> None:
         T, "failed", 1, {"cause": "crashed", "rank": 3, "error": "Traceback\n  x\nValueError: no\n"}
     )
     assert sentence(event) == "crashed on rank 3: ValueError: no"
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("stop_requested", {"by": "sedd requeue"}, "asked to stop by sedd requeue"),
+        ("stop_requested", {"signal": "SIGUSR2", "step": 7}, "asked to stop by SIGUSR2, at step 7"),
+        (
+            "submitted",
+            {"executor": "foreground", "job_id": "", "host": "desk"},
+            "started in the foreground on desk",
+        ),
+        ("submitted", {"executor": "slurm", "job_id": "12"}, "submitted as job 12"),
+        (
+            "submitted",
+            {"executor": "slurm", "job_id": "13", "continues": "12"},
+            "submitted as job 13, which goes on from job 12",
+        ),
+    ],
+)
+def test_only_what_an_event_says_is_told(name: str, fields: dict[str, object], said: str) -> None:
+    assert sentence(Event(T, name, 1, fields)) == said

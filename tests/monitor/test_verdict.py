@@ -1,5 +1,6 @@
 """The state of a run is a function of facts."""
 
+import dataclasses
 import datetime as dt
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from sedd.cluster.jobs import JobFact
 from sedd.cluster.states import JobState
 from sedd.monitor.facts import Plan, RunFacts, Witness
 from sedd.monitor.history import summarise
-from sedd.monitor.state import State, decide
+from sedd.monitor.state import BY_CARE, State
+from sedd.monitor.verdict import decide
 from sedd.rundir.events import Event
 from sedd.rundir.heartbeat import Heartbeat
 from sedd.rundir.layout import RunDir
@@ -52,6 +54,22 @@ PENDING = job(JobState.PENDING, reason="Priority", starts_at=NOW + dt.timedelta(
 TABLE = {
     # name: (executor, events, heartbeat, witness, state, part of why)
     "waits": ("slurm", [SUBMITTED], None, PENDING, State.QUEUED, "Priority, starts in 2h 5m"),
+    "ended, says slurmdbd, long before its last heartbeat": (
+        "slurm",
+        [SUBMITTED, STARTED],
+        beat(3),
+        job(JobState.CANCELLED, ended_at=ago(600)),
+        State.RUNNING,
+        "SLURM does not know job 4711",
+    ),
+    "killed when a controller that had forgotten it came back": (
+        "slurm",
+        [SUBMITTED, STARTED],
+        beat(100),
+        job(JobState.CANCELLED, ended_at=ago(600)),
+        State.LOST,
+        "no heartbeat for 1m 40s",
+    ),
     "waits, slurm down": ("slurm", [SUBMITTED], None, DOWN, State.QUEUED, "SLURM does not answer"),
     "just submitted, slurm was asked before": (
         "slurm",
@@ -315,7 +333,38 @@ def test_state_follows_from_facts(case: tuple) -> None:
 
 
 def test_every_state_is_reached() -> None:
-    assert {case[4] for case in TABLE.values()} == set(State)
+    assert {case[4] for case in TABLE.values()} | {State.UNKNOWN} == set(State)
+
+
+@pytest.mark.parametrize(
+    ("heartbeat", "state"),
+    [
+        (None, State.UNKNOWN),
+        (beat(3), State.RUNNING),
+        (beat(3, progress_ago_s=1000), State.STALLED),
+        (beat(3000), State.UNKNOWN),
+        (dataclasses.replace(beat(3000, "done"), step=100), State.COMPLETED),
+    ],
+)
+def test_who_may_not_read_the_events_is_told_what_the_heartbeat_says(
+    heartbeat: Heartbeat | None, state: State
+) -> None:
+    facts = RunFacts(
+        run=RunDir(Path("/runs/a/b")),
+        plan=Plan(made=ago(4000), executor="slurm"),
+        beat=heartbeat,
+        witness=UNKNOWN,
+        unreadable=("events.jsonl: Permission denied",),
+    )
+    verdict = decide(facts, now=NOW)
+    assert verdict.state is state
+    if state is State.UNKNOWN:
+        assert verdict.why == "events.jsonl: Permission denied"
+
+
+def test_each_state_has_its_place_in_the_order_of_care() -> None:
+    assert sorted(BY_CARE) == sorted(State)
+    assert [s for s in BY_CARE if s.is_trouble] == list(BY_CARE[:4])
 
 
 def test_only_completion_is_success_and_success_is_final() -> None:

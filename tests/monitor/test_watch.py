@@ -1,18 +1,9 @@
 """`sedd status --watch` on a terminal."""
 
-import contextlib
-import datetime as dt
-import fcntl
 import io
 import os
-import pty
-import re
-import select
-import shutil
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -43,7 +34,7 @@ def draw(screen: Screen, zoo: Snapshot, *, width: int = 80, height: int = 24) ->
     )
     stream = io.StringIO()
     Console(file=stream, width=width, color_system=None, highlight=False).print(
-        render(screen, Facts(taken=zoo.taken, runs=facts.runs), zoo, size=(width, height))
+        render(screen, Facts(taken=zoo.taken, runs=facts.runs), zoo, size=(width, height)).content
     )
     return stream.getvalue()
 
@@ -66,91 +57,6 @@ def test_every_mode_fits_every_terminal(zoo: Snapshot, mode: Mode, width: int, h
 def test_the_chosen_run_is_always_in_sight(zoo: Snapshot) -> None:
     for view in zoo.runs:
         assert view.name[:15] in draw(Screen(chosen=view.id), zoo, height=8)
-
-
-class Terminal:
-    """`sedd status --watch` in a pseudo-terminal."""
-
-    def __init__(self, runs: Any) -> None:
-        self.pid, self.handle = pty.fork()
-        if self.pid == 0:
-            os.environ |= {"SEDD_RUNS": str(runs), "TERM": "xterm", "PATH": "/nowhere"}
-            os.execv(sys.executable, [sys.executable, "-m", "sedd", "status", "--watch"])
-        self.resize(24, 80)
-        self.seen = ""
-
-    def resize(self, lines: int, columns: int) -> None:
-        fcntl.ioctl(self.handle, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-    def press(self, keys: str) -> None:
-        self.seen = ""
-        os.write(self.handle, keys.encode())
-
-    def until(self, text: str, *, timeout_s: float = 20) -> bool:
-        """Whether `text` is drawn in time."""
-        end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            if select.select([self.handle], [], [], 0.1)[0]:
-                with contextlib.suppress(OSError):
-                    self.seen += os.read(self.handle, 65536).decode("utf-8", "replace")
-            if text in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self.seen):
-                return True
-        return False
-
-    def exit_code(self) -> int:
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError):
-                if select.select([self.handle], [], [], 0.05)[0]:
-                    os.read(self.handle, 65536)
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.pid = 0
-                return os.waitstatus_to_exitcode(status)
-        return -1
-
-    def close(self) -> None:
-        if self.pid:
-            os.kill(self.pid, 9)
-            os.waitpid(self.pid, 0)
-        os.close(self.handle)
-
-
-@pytest.fixture
-def terminal(farm: Any) -> Iterator[Terminal]:
-    for name, identity in (("alpha", "20261122-080000-a"), ("beta", "20261122-090000-b")):
-        run = farm.run(name, identity, executor="local")
-        run.now = dt.datetime.now(dt.UTC)
-        run.submitted(ago_s=5, job_id="x:1:1")
-        if name == "alpha":
-            run.event("completed", step=9)
-    opened = Terminal(farm.root)
-    yield opened
-    opened.close()
-
-
-def test_a_session(terminal: Terminal, farm: Any) -> None:
-    assert terminal.until("beta")
-    terminal.press("a")
-    assert terminal.until("alpha")
-    terminal.resize(30, 132)
-    terminal.press("/alp\r")
-    assert terminal.until("/alp")
-    terminal.press("\r")
-    assert terminal.until("submitted as job x:1:1")
-    terminal.press("c")
-    assert terminal.until("cancel alpha 20261122-080000-a?")
-    terminal.press("n")
-    shutil.rmtree(farm.root / "alpha")
-    assert terminal.until("No run to show")
-    terminal.press("q")
-    assert terminal.exit_code() == 0
-
-
-def test_ctrl_c_quits(terminal: Terminal) -> None:
-    assert terminal.until("beta")
-    terminal.press("\x03")
-    assert terminal.exit_code() == 0
 
 
 def test_without_a_terminal_it_is_bad_usage(farm: Any) -> None:
