@@ -14,6 +14,10 @@ class RequeueRefusedError(ClusterError):
     """SLURM will not requeue the job: `JobRequeue=0`, `--no-requeue`, or it is forgotten or cancelled."""
 
 
+class JobCancelledError(RequeueRefusedError):
+    """The job was cancelled, or is being cancelled: whatever brings it back overrules its user."""
+
+
 class Requeue(enum.StrEnum):
     """What a requeue request came to."""
 
@@ -32,14 +36,9 @@ def requeue(job_id: str, *, restarts: int | None = None, timeout_s: float = DEFA
         RequeueRefusedError: cancelled, forgotten, or the site or job forbids it.
         SlurmUnreachableError: SLURM gave no answer; nothing is known.
     """
-    before = query_job(job_id, timeout_s=timeout_s)
-    if before is None:
-        raise RequeueRefusedError(f"job {job_id}: SLURM no longer knows it")
-    known = before.restarts or 0 if restarts is None else restarts
-    if is_going_back(before, restarts_before=known):
+    if (before := _still_here(job_id, restarts=restarts, timeout_s=timeout_s)) is None:
         return Requeue.ALREADY
-    if stopping(before, restarts=known) is Stopping.CANCELLED:
-        raise RequeueRefusedError(f"job {job_id} was cancelled: it is not revived")
+    known = before.restarts or 0 if restarts is None else restarts
     try:
         run(["scontrol", "requeue", job_id], timeout_s=timeout_s)
     except SlurmUnreachableError:
@@ -51,6 +50,28 @@ def requeue(job_id: str, *, restarts: int | None = None, timeout_s: float = DEFA
             return Requeue.ALREADY
         raise RequeueRefusedError(e.message) from e
     return Requeue.ASKED
+
+
+def is_requeued(job_id: str, *, restarts: int, timeout_s: float = DEFAULT_TIMEOUT_S) -> bool:
+    """Whether SLURM itself has put the job back in the queue already, as preemption without grace does.
+
+    Raises:
+        RequeueRefusedError: cancelled or forgotten. SlurmUnreachableError: nothing is known.
+    """
+    return _still_here(job_id, restarts=restarts, timeout_s=timeout_s) is None
+
+
+def _still_here(job_id: str, *, restarts: int | None, timeout_s: float) -> JobFact | None:
+    """The job, where it is not back in the queue. Raises: RequeueRefusedError when it will not be."""
+    job = query_job(job_id, timeout_s=timeout_s)
+    if job is None:
+        raise RequeueRefusedError(f"job {job_id}: SLURM no longer knows it")
+    known = job.restarts or 0 if restarts is None else restarts
+    if is_going_back(job, restarts_before=known):
+        return None
+    if stopping(job, restarts=known) is Stopping.CANCELLED:
+        raise JobCancelledError(f"job {job_id} was cancelled: it is not revived")
+    return job
 
 
 def is_going_back(job: JobFact, *, restarts_before: int | None = None) -> bool:

@@ -66,6 +66,8 @@ class SlurmProfile(StrictModel):
     """The cards of the partition."""
     cpu: CpuNodes | None = None
     """Where jobs without GPUs go, such as `task: data`; nothing sends them where the others go."""
+    requeue: bool = True
+    """Whether a job that must leave is requeued, with a pause of two minutes; false: a new job goes on with its run."""
     max_walltime: Duration | None = None
     """Longest time limit that the site grants; a longer `resources.walltime` is cut down to it."""
     mail: Mail | None = None

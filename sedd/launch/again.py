@@ -1,15 +1,21 @@
 """Ask SLURM for the next attempt: the same job back in the queue, or a job that continues it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from sedd.cluster.command import SlurmUnreachableError
-from sedd.cluster.control import RequeueRefusedError, requeue, update_job
+from sedd.cluster.control import (
+    JobCancelledError,
+    RequeueRefusedError,
+    is_requeued,
+    requeue,
+    update_job,
+)
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import ClusterError, SeddError
 from sedd.launch.after import take_along
 from sedd.launch.attempt import Task
-from sedd.launch.place import Place
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
 from sedd.launch.submission import submit_slurm
 from sedd.launch.words import say
@@ -17,19 +23,26 @@ from sedd.rundir.attempts import Cause, save_times_s
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
 
+Answer = TypeVar("Answer")
+
 _ASK_AGAIN_S = 10.0
-_ASKS = 4
+_ASKS = 60
+"""For ten minutes: who gives up sooner loses the run for good, who waits at worst is killed waiting."""
 
 
 def go_on(task: Task, avoid: Sequence[str], *, attempt: int, cause: Cause) -> bool:
     """Make sure that another attempt follows, on other nodes than `avoid`; whether it does.
 
-    Asked twice, it is done once. Where the site or the job forbids a requeue, a new job takes the run over.
+    Asked twice, it is done once. Where the site, the job or the profile has no requeue, a new job takes the run over.
     """
     try:
-        _requeue_patiently(task.place)
+        if not _is_back_in_the_queue(task):
+            return _continue(task, avoid, attempt=attempt, cause=cause)
         if avoid:
             _avoid(task, avoid)
+    except JobCancelledError:
+        say(task.run, "cancelled", attempt=attempt, by="scancel")
+        return False
     except RequeueRefusedError as refusal:
         print(f"no requeue: {refusal.message}", flush=True)
         return _continue(task, avoid, attempt=attempt, cause=cause)
@@ -43,17 +56,30 @@ def slowest_save_s(run: RunDir) -> float | None:
     return max(save_times_s(read_events(run.events)), default=None)
 
 
-def _requeue_patiently(place: Place) -> None:
-    """Requeue, asking again while SLURM does not answer: its controller may just be restarting."""
-    for ask in range(_ASKS):
+def _is_back_in_the_queue(task: Task) -> bool:
+    """Whether the job itself goes on: requeued now, or by SLURM. False where the site's profile wants a new job."""
+    place = task.place
+    if not _profile(task.run).requeue:
+        return _patiently(lambda: is_requeued(place.job_id, restarts=place.restarts))
+    _patiently(lambda: requeue(place.job_id, restarts=place.restarts))
+    return True
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """Ask, and ask again while SLURM does not answer: its controller may just be restarting."""
+    for _ in range(_ASKS - 1):
         try:
-            requeue(place.job_id, restarts=place.restarts)
-        except SlurmUnreachableError:
-            if ask == _ASKS - 1:
-                raise
+            return ask()
+        except SlurmUnreachableError as e:
+            print(f"SLURM does not answer, asking again: {e.message}", flush=True)
             time.sleep(_ASK_AGAIN_S)
-        else:
-            return
+    return ask()
+
+
+def _profile(run: RunDir) -> SlurmProfile:
+    profile = read_manifest_profile(run)
+    assert isinstance(profile, SlurmProfile), "a job of SLURM has a profile of SLURM"
+    return profile
 
 
 def _avoid(task: Task, hosts: Sequence[str]) -> None:
@@ -75,10 +101,8 @@ def _continue(task: Task, avoid: Sequence[str], *, attempt: int, cause: Cause) -
     run, job_id = task.run, task.place.job_id
     if any(e.event == "submitted" and e.get("continues") == job_id for e in read_events(run.events)):
         return True
-    profile = read_manifest_profile(run)
-    assert isinstance(profile, SlurmProfile)
     parameters = slurm_parameters(
-        task.experiment, profile, code=run.code, submitit=run.submitit, save_s=slowest_save_s(run)
+        task.experiment, _profile(run), code=run.code, submitit=run.submitit, save_s=slowest_save_s(run)
     )
     extra = {"dependency": f"afterany:{job_id}"}
     if avoid:

@@ -4,19 +4,16 @@ from pathlib import Path
 
 from sedd.monitor.logs import newest_log
 from sedd.monitor.snapshot import RunView
-from sedd.monitor.state import after_words
+from sedd.monitor.state import State, after_words
 from sedd.rundir.events import read_events
 
 
 def failure_line(view: RunView) -> str:
     """`small/20261122-120000-1a2b3c4d: gave up after a crash: ValueError: no; log /runs/…/logs/12_0.out`."""
     log = newest_log(view.run) or _job_log(view.run.submitit)
-    parts = [
-        f"{view.name}/{view.id}: {' '.join(filter(None, [view.state, _after(view)]))}",
-        f": {view.why}" if view.why else "",
-        f"; log {log}" if log else "",
-    ]
-    return "".join(parts)
+    why = f": {view.why}" if view.why and view.state is not State.CANCELLED else f" {view.why}".rstrip()
+    ended = " ".join(filter(None, [view.state, _after(view)]))
+    return f"{view.name}/{view.id}: {ended}{why}" + (f"; log {log}" if log else "")
 
 
 def _after(view: RunView) -> str:

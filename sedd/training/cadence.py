@@ -14,8 +14,8 @@ _RECENT = 3
 class Cadence:
     """Rank 0's clock of periodic saves.
 
-    It alone writes, and a save exchanges nothing between ranks: the others need not know when. Nor does a run's
-    result depend on it: from whichever step it resumes, it ends with the same bits.
+    It alone writes, so it alone decides; where a save takes all ranks, the loop tells them. A run's result does not
+    depend on it: from whichever step it resumes, it ends with the same bits.
     """
 
     def __init__(

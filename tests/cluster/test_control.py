@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from sedd.cluster.control import Requeue, RequeueRefusedError, requeue, sbatch_test_only, scancel, update_job
+from sedd.cluster.control import (
+    JobCancelledError,
+    Requeue,
+    RequeueRefusedError,
+    is_requeued,
+    requeue,
+    sbatch_test_only,
+    scancel,
+    update_job,
+)
 from sedd.errors import ClusterError
 
 Play = Callable[..., Path]
@@ -59,8 +68,10 @@ def test_a_job_that_went_back_already_is_left_alone(play: Play, shown: str) -> N
 @pytest.mark.parametrize("shown", ["CANCELLED", "COMPLETING"])
 def test_a_cancelled_job_is_never_revived(play: Play, shown: str) -> None:
     asked = play(shown)
-    with pytest.raises(RequeueRefusedError, match="cancelled"):
-        requeue("7", restarts=0)
+    for ask in (requeue, is_requeued):
+        play(shown, shown)
+        with pytest.raises(JobCancelledError, match="cancelled"):
+            ask("7", restarts=0)
     assert not asked.exists()
 
 
@@ -85,6 +96,15 @@ def test_a_forgotten_job_is_a_refusal(play: Play) -> None:
     play()
     with pytest.raises(RequeueRefusedError, match="no longer knows"):
         requeue("7")
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_back"), [("RUNNING", False), ("PENDING", True), ("COMPLETING 1", True)]
+)
+def test_whether_slurm_has_requeued_a_job_is_only_looked_at(play: Play, shown: str, is_back: bool) -> None:
+    asked = play(shown)
+    assert is_requeued("7", restarts=0) is is_back
+    assert not asked.exists()
 
 
 def test_update_names_the_job_once_with_all_changes(play: Play) -> None:

@@ -99,6 +99,17 @@ def test_a_requeue_that_was_announced_but_never_asked_for_is_asked_for(run: RunD
     assert slurm.asked("requeue") == ["requeue 120_3"]
 
 
+def test_a_user_who_cancels_between_the_last_word_and_the_request_is_obeyed(
+    run: RunDir, slurm: Slurm
+) -> None:
+    """Neither a requeue nor a job that continues it."""
+    slurm.show("COMPLETING")
+    write_events(run, SUBMITTED, STARTED, {"event": "requeued", "attempt": 1, "cause": "preempted"})
+    finish(task_of(run))
+    assert story(run)[3:] == ["cancelled"]
+    assert not slurm.asked("requeue")
+
+
 @pytest.mark.parametrize(("word", "code"), [("completed", 0), ("cancelled", 0), ("gave_up", 1)])
 def test_what_is_decided_stays_decided(run: RunDir, slurm: Slurm, word: str, code: int) -> None:
     write_events(run, SUBMITTED, STARTED, {"event": word, "attempt": 1})

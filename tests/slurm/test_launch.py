@@ -57,11 +57,11 @@ def start(devcluster: DevCluster, tmp_path: Path) -> Start:
         plan: str = "train",
         partition: str = "requeue",
         after: Sequence[RunDir] = (),
+        requeues: bool = True,
         **options: object,
     ) -> list[RunDir]:
-        profile = SlurmProfile.model_validate(
-            {"executor": "slurm", "partition": partition, "gpu": {"type": "v100"}, "sbatch": options}
-        )
+        site = {"executor": "slurm", "partition": partition, "gpu": {"type": "v100"}, "requeue": requeues}
+        profile = SlurmProfile.model_validate(site | {"sbatch": options})
         made = experiments or (small_experiment(resources=WHOLE_NODE),)
         order = order_for(*made, runs=tmp_path / "my runs", profile=profile, after=after)
         batch = make_runs(order, now=NOW, made=[])
@@ -257,6 +257,23 @@ def test_where_slurm_refuses_a_requeue_a_new_job_takes_the_run_over_once(
     assert_nothing_was_repeated(run)
     wait_for_word(later, "completed")
     assert started(later) > ended(run)
+
+
+@pytest.mark.parametrize("partition", ["requeue", "nograce"])
+def test_a_profile_without_requeue_goes_on_in_a_new_job_where_slurm_leaves_it_the_choice(
+    devcluster: DevCluster, start: Start, partition: str
+) -> None:
+    """With grace the run may leave for a new job, which makes no pause; without, SLURM has requeued it already."""
+    (run,) = start(plan="endless train", partition=partition, requeues=False)
+    wait_for_steps(run, 10)
+    first = job_of(run)
+    preempt(devcluster, run)
+    wait_for_word(run, "completed")
+    assert "requeued:preempted" in story(run)
+    assert_nothing_was_repeated(run)
+    jobs = [e.get("job_id") for e in read_events(run.events) if e.event == "attempt_started"]
+    assert (jobs[0], len(jobs)) == (first, 2)
+    assert (jobs[1] == first) is (partition == "nograce")
 
 
 def test_what_comes_after_a_run_waits_through_its_requeues_and_not_for_ever(
