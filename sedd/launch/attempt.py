@@ -38,7 +38,7 @@ class Task:
     command: tuple[str, ...]
     """Starts one training process."""
     limit_s: float | None = None
-    """Seconds after which the entry itself asks the training to stop; None: the scheduler does."""
+    """Seconds after which the entry itself asks the training to stop; None: the scheduler does, early enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +143,8 @@ def _watch(task: Task, running: Mapping[int, "subprocess.Popen[bytes]"], box: Si
         if code in (Exit.COMPLETED, Exit.STOPPED) and _severity(process.returncode) > _severity(code):
             rank, code = other, process.returncode
     left_s = None if task.limit_s is None else task.limit_s - (time.monotonic() - began)
-    return Ending(exit_code=code, signals=frozenset(box.received), time_left_s=left_s, rank=rank)
+    signals = frozenset(box.received | passed_on)
+    return Ending(exit_code=code, signals=signals, time_left_s=left_s, rank=rank)
 
 
 def _tell(running: Mapping[int, "subprocess.Popen[bytes]"], number: int) -> int:

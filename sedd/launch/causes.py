@@ -119,12 +119,13 @@ def _stop_cause(ending: Ending, said: Sequence[Event], slurm: SlurmFacts | None,
         is_over = ending.time_left_s is not None and ending.time_left_s <= 0
     else:
         warned_s = slurm.lead_s if signal.SIGUSR2 in ending.signals else 0.0
-        left_s = _time_left_s(slurm.job, now) if slurm.job else None
+        left_s = time_left_s(slurm.job, now) if slurm.job else None
         is_over = left_s is not None and left_s <= warned_s + EARLY_S
     return Cause.TIME_LIMIT if is_over else Cause.PREEMPTED
 
 
-def _time_left_s(job: JobFact, now: dt.datetime) -> float | None:
+def time_left_s(job: JobFact, now: dt.datetime) -> float | None:
+    """Seconds to the job's time limit; None when it has not started, or has no limit."""
     if job.starts_at is None or job.time_limit_s is None:
         return None
     return job.time_limit_s - (now - job.starts_at).total_seconds()

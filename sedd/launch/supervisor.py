@@ -1,6 +1,7 @@
 """The job entry's story: attempt after attempt, until the run is done, given up, or SLURM's to start again."""
 
 import contextlib
+import datetime as dt
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from sedd.launch.attempt import Meeting, Task, find_meeting, run_attempt
 from sedd.launch.causes import in_newest_attempt
 from sedd.launch.processes import SignalBox, adopt_orphans, signals_held
 from sedd.launch.settle import Settled, settle
+from sedd.launch.warning import warned_in_time
 from sedd.launch.words import LAST_WORDS, say
 from sedd.rundir.attempts import is_cancelled
 from sedd.rundir.events import Event, read_events
@@ -34,7 +36,7 @@ def supervise(task: Task, box: SignalBox) -> int:
     if not task.place.is_first:
         return _follow(task, box)
     if task.place.executor == "slurm":
-        return _lead_once(task, box, ()).exit_code
+        return _lead_once(warned_in_time(task, now=dt.datetime.now(dt.UTC)), box, ()).exit_code
     with _turn(task) as has_turn:
         if not has_turn:
             return 0

@@ -13,7 +13,6 @@ import pytest
 
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.scontrol import query_job
-from sedd.cluster.site import query_config
 from sedd.cluster.states import JobState
 from sedd.launch.tree import wait_until
 from sedd.rundir.layout import RunDir
@@ -89,11 +88,11 @@ def _is_packages(path: str) -> bool:
     return path.endswith(("site-packages", "dist-packages"))
 
 
-@pytest.fixture(params=["slurmdbd", "no slurmdbd"])
+@pytest.fixture
 def cluster(
     request: pytest.FixtureRequest, devcluster: DevCluster, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[DevCluster]:
-    """The dev cluster of all tests, or one of its own without slurmdbd and with SLURM's own pause after a requeue."""
+    """`slurmdbd`: the dev cluster of all tests; else one without it, and with SLURM's own pause after a requeue."""
     if request.param == "slurmdbd":
         yield devcluster
         return
@@ -160,6 +159,7 @@ def pauses(job: JobFact) -> bool:
     return job.state is JobState.PENDING and job.reason == "BeginTime"
 
 
+@pytest.mark.parametrize("cluster", ["no slurmdbd"], indirect=True)
 def test_whatever_waits_for_a_run_outlives_a_silent_slurm_and_says_so(
     cluster: DevCluster, user: User, submitted: tuple[RunDir, str]
 ) -> None:
@@ -186,10 +186,9 @@ def test_whatever_waits_for_a_run_outlives_a_silent_slurm_and_says_so(
         terminal.waits_for("SLURM answers again")
 
     cluster.wait(job_id, lambda job: job.restarts == 1 and job.state is not JobState.COMPLETING)
-    if not query_config().has_accounting:  # here SLURM makes it wait for two minutes
-        cluster.wait(job_id, pauses)
-        assert "pauses no longer" in user.sedd("requeue", run.id).stdout
-        cluster.wait(job_id, lambda job: job.state is JobState.RUNNING, timeout_s=60)
+    cluster.wait(job_id, pauses)  # for two minutes, unless its user waives them
+    assert "pauses no longer" in user.sedd("requeue", run.id).stdout
+    cluster.wait(job_id, lambda job: job.state is JobState.RUNNING, timeout_s=60)
     ended = user.sedd("cancel", run.id)
     assert (ended.returncode, ended.stderr) == (0, "")
     waiting.ends_with(1)
@@ -199,6 +198,7 @@ def test_whatever_waits_for_a_run_outlives_a_silent_slurm_and_says_so(
     cluster.wait(job_id, lambda job: job.state is JobState.CANCELLED)
 
 
+@pytest.mark.parametrize("cluster", ["slurmdbd"], indirect=True)
 def test_a_run_is_cancelled_through_a_silent_slurm(
     cluster: DevCluster, user: User, submitted: tuple[RunDir, str]
 ) -> None:
