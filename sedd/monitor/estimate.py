@@ -20,10 +20,19 @@ def ettr(facts: RunFacts, *, now: dt.datetime, is_live: bool) -> float | None:
     history = facts.history
     if history.submitted is None or not history.attempts:
         return None
-    end = now if is_live or history.last is None else history.last.t
-    total = (end - history.submitted).total_seconds()
+    total = ((now if is_live else _last_sign(facts)) - history.submitted).total_seconds()
     productive = productive_s(facts, now=now, is_live=is_live)
     return min(1.0, productive / total) if total > 0 and productive > 0 else None
+
+
+def _last_sign(facts: RunFacts) -> dt.datetime:
+    """When the run was last heard of: a killed one has no last word."""
+    history, beat = facts.history, facts.beat
+    signs = [history.last.t] if history.last else []
+    if history.open_attempt is not None:
+        signs += [history.saved.t] if history.saved else []
+        signs += [dt.datetime.fromisoformat(beat.t)] if beat else []
+    return max(signs, default=facts.plan.made)
 
 
 def productive_s(facts: RunFacts, *, now: dt.datetime, is_live: bool) -> float:

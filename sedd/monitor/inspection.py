@@ -26,7 +26,7 @@ class Stretch:
 
     Attributes:
         queued_s: how long it waited before it started.
-        lasted_s: how long it ran, until now if it still runs; None when its end is not known.
+        lasted_s: how long it ran: until now if it still runs, until its last heartbeat if nobody said when it ended.
         lost: steps that were taken and not kept, as far as is known.
         cause: what ended it; None while it runs.
     """
@@ -90,23 +90,27 @@ def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[Stret
     stretches = []
     for attempt, wait, lost in zip(attempts, waits, losses, strict=True):
         is_newest = attempt is attempts[-1]
-        end = attempt.ended or (now if is_newest and view.is_live else None)
+        end = attempt.ended or ((now if view.is_live else view.heartbeat_t) if is_newest else None)
         unsaved = max(0, view.step - attempt.last_step) if is_newest and view.state.is_final else 0
-        killed = Cause.KILLED if is_newest and view.state is State.LOST else None
+        unsaid = _UNSAID.get(view.state) if is_newest else None
         stretches.append(
             Stretch(
                 number=attempt.number,
                 started=attempt.started,
                 host=attempt.host,
                 queued_s=wait,
-                lasted_s=(end - attempt.started).total_seconds() if end else None,
+                lasted_s=max(0.0, (end - attempt.started).total_seconds()) if end else None,
                 first_step=attempt.first_step,
                 last_step=max(attempt.last_step, view.step if is_newest else 0),
                 lost=lost + unsaved,
-                cause=attempt.cause or killed,
+                cause=attempt.cause or unsaid,
             )
         )
     return tuple(stretches)
+
+
+_UNSAID = {State.LOST: Cause.KILLED, State.CANCELLED: Cause.CANCELLED}
+"""What ended an attempt that had no last word, by the state of its run."""
 
 
 def next_commands(view: RunView) -> tuple[str, str, str]:

@@ -35,6 +35,8 @@ th, td {{ text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0;
 tr {{ border-bottom: 1px solid var(--line); }}
 pre {{ background: var(--card); border-radius: .5rem; padding: .8rem 1rem; overflow-x: auto; font-size: .85rem; }}
 .trouble {{ border-left: 4px solid var(--bad); padding: .2rem 0 .2rem 1rem; margin: 1rem 0; }}
+.wide {{ overflow-x: auto; }}
+@media (max-width: 40rem) {{ .tick {{ font-size: 14px; }} table {{ font-size: .85rem; }} }}
 @media print {{ body {{ margin: 0; max-width: none; }} pre {{ white-space: pre-wrap; }} }}
 </style>
 </head>

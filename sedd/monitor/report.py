@@ -120,7 +120,7 @@ def _timeline(seen: Inspection) -> str:
             duration_cell(s.lasted_s),
             f"{s.first_step:,} → {s.last_step:,}",
             f"{s.lost:,}",
-            cause_words(s.cause) or "runs",
+            cause_words(s.cause) or ("runs" if seen.view.is_live else "–"),
         )
         for s in seen.timeline
     ]
@@ -157,7 +157,8 @@ def _made_from(manifest: Mapping[str, Any]) -> str:
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    return f"<table><tr>{head}</tr>{''.join(lines)}</table>" if lines else ""
+    table = f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+    return f'<div class="wide">{table}</div>' if lines else ""
 
 
 def _read_samples(run: RunDir) -> tuple[tuple[str, str], ...]:

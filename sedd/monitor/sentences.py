@@ -50,7 +50,9 @@ def _at_step(e: Event) -> str:
 
 def _ended(word: str) -> Callable[[Event], str]:
     def describe(e: Event) -> str:
-        detail = f" ({e.get('detail')})" if e.get("detail") else ""
+        detail = (
+            f" ({e.get('detail')})" if e.get("detail") not in (None, "", cause_words(e.get("cause"))) else ""
+        )
         return f"{word} {after_words(e.get('cause'))}{_at_step(e)}{detail}"
 
     return describe

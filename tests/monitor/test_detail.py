@@ -103,7 +103,7 @@ def test_timeline_counts_waiting_running_and_losses(zoo: Snapshot, squeue_line: 
     assert (first.queued_s, first.lasted_s, first.lost) == (3600, 3820, 0)
     assert (second.queued_s, second.lasted_s, second.cause) == (3380, 3600, None)
     (lost,) = look(zoo, "lost").timeline
-    assert (lost.lasted_s, lost.lost, lost.cause) == (None, 99, "killed")
+    assert (lost.lasted_s, lost.lost, lost.cause) == (4000, 99, "killed")
 
 
 def test_suggested_commands_exist(zoo: Snapshot) -> None:

@@ -87,6 +87,16 @@ def test_ettr_of_a_run_that_ended_stays(
     assert later.ettr == pytest.approx(0.25)
 
 
+def test_ettr_of_a_killed_run_counts_to_its_last_sign_of_life(
+    farm: Any, snapshot_of: Callable[..., Snapshot], now: dt.datetime
+) -> None:
+    run = farm.run(executor="local").submitted(ago_s=1000).started(ago_s=800).resumed(0, ago_s=600)
+    run.checkpoint(100, ago_s=400).beat(110, ago_s=200)
+    view = snapshot_of(run, now=now + dt.timedelta(days=3), alive=False).runs[0]
+    assert view.state is State.LOST
+    assert view.ettr == pytest.approx(200 / 800)
+
+
 def test_a_new_attempt_keeps_the_runs_step_until_it_says_where_it_resumes(farm: Any, view_of: Any) -> None:
     run = farm.run(executor="local").submitted(ago_s=900).started(ago_s=800).checkpoint(100, ago_s=700)
     run.event("requeued", ago_s=600, cause="preempted", step=100).started(ago_s=10)
