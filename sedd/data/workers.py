@@ -1,6 +1,5 @@
 """Sources built side by side: this process and helpers take spans in turns; of gzip one inflates, and deals to two."""
 
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -13,15 +12,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sedd.data.fasta import SpanReader
+from sedd.data.handover import Receiver, Sender
 from sedd.data.parts import PartBuilder, PartOptions
 from sedd.data.sources import Built, Progress, Source, build_source, source_blocks
 from sedd.errors import DataError
 
-_PIPE_BYTES = 1 << 20
 _REPORT_BYTES = 1 << 22
 _PATIENCE_S = 1.0
-_DEAL = "deal"
+_DEAL, _WHOLE = "deal", "whole"
 _spawn = multiprocessing.get_context("spawn")  # a fork would inherit the progress bar's thread half-way
+Work = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A function and its arguments, to which the helper adds its own `report`."""
 Role = tuple[int, str]
 """Number of a source, and what is done of it: the name of a part's folder, or the dealing of its blocks."""
 
@@ -55,24 +56,23 @@ class _Crew:
         self._processes: list[SpawnProcess] = []
         self._idle: list[Connection] = []
         self._busy: dict[Connection, Role] = {}
+        self._senders: list[Sender] = []
         self._unheard = 0
 
     def work(self) -> None:
         """Build everything."""
         while self._waiting:
             self._hand_out()
-            if self._waiting:
-                self._do(*self._waiting.popleft())
+            self._do(*self._waiting.popleft())
         while self._busy:
             self._listen(None)
 
     def built(self, number: int) -> Built:
         """What was built of a source."""
-        source = self._sources[number]
-        parts = [self._results[number, folder.name] for folder in source.folders]
-        if len(parts) == 1:
-            built: Built = parts[0]
+        if (whole := self._results.get((number, _WHOLE))) is not None:
+            built: Built = whole
             return built
+        parts = [self._results[number, folder.name] for folder in self._sources[number].folders]
         return Built(parts, self._results[number, _DEAL])
 
     def dismiss(self) -> None:
@@ -81,25 +81,19 @@ class _Crew:
             process.kill()  # they hear no milder signal
         for process in self._processes:
             process.join()
+        for sender in self._senders:
+            sender.close()
 
     def _hand_out(self) -> None:
-        """Give the next sources to helpers, as long as there are enough."""
-        while self._waiting:
-            number, source = self._waiting[0]
-            free = len(self._idle) + self._most - len(self._processes)
-            lanes = len(source.folders)
-            if free < (1 if lanes == 1 else 1 + lanes):
-                return
-            self._waiting.popleft()
-            if lanes == 1:
-                self._give((number, source.folders[0].name), build_source, source, self._options)
-            else:
-                self._give((number, _DEAL), _deal, source, self._start_lanes(number, source))
+        """Give the next sources to helpers, whole, as long as there are enough of both: one stays for this process."""
+        while len(self._waiting) > 1 and (self._idle or len(self._processes) < self._most):
+            number, source = self._waiting.popleft()
+            self._give((number, _WHOLE), build_source, source, self._options)
 
     def _do(self, number: int, source: Source) -> None:
         """Build a source in this process, or inflate and deal it."""
         if len(source.folders) == 1:
-            self._results[number, source.folders[0].name] = build_source(source, self._options, self._report)
+            self._results[number, _WHOLE] = build_source(source, self._options, self._report)
             return
         lanes = self._start_lanes(number, source)
         try:
@@ -109,36 +103,32 @@ class _Crew:
                 self._listen(None)
             raise
 
-    def _start_lanes(self, number: int, source: Source) -> list[Connection]:
-        """Helpers that build a part each of the blocks that come through these pipes."""
-        inputs = []
+    def _start_lanes(self, number: int, source: Source) -> list[Sender]:
+        """Helpers that build a part each of the blocks that they are sent."""
+        lanes = []
         for folder in source.folders:
-            blocks, ours = Pipe(duplex=False)
-            with suppress(OSError, AttributeError):  # only quicker: Linux, and within the user's limit
-                fcntl.fcntl(ours.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-            self._give((number, folder.name), _build_lane, blocks, folder, self._options, source.name)
-            blocks.close()
-            inputs.append(ours)
-        return inputs
+            sender = Sender()
+            self._senders.append(sender)
+            work = (_build_lane, (sender.receiver, folder, self._options, source.name))
+            self._hire((number, folder.name), work)  # ends of pipes can be handed to a new process only
+            sender.receiver.pipe.close()
+            lanes.append(sender)
+        return lanes
 
     def _give(self, role: Role, work: Callable[..., Any], *arguments: Any) -> None:
         """Let a helper call `work(*arguments, report)`."""
-        if any(isinstance(argument, Connection | list) for argument in arguments) or not self._idle:
-            self._hire(role, (work, arguments))  # a pipe can be handed to a new process only
+        if not self._idle:
+            self._hire(role, (work, arguments))
             return
         pipe = self._idle.pop()
         pipe.send((work, arguments))
         self._busy[pipe] = role
 
-    def _hire(self, role: Role, first: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
+    def _hire(self, role: Role, first: Work) -> None:
         ours, theirs = Pipe()
         process = _spawn.Process(target=_serve, args=(theirs, os.getpid(), first))
         process.start()
         theirs.close()
-        for argument in first[1]:
-            if isinstance(argument, list):
-                for pipe in argument:
-                    pipe.close()
         self._processes.append(process)
         self._busy[ours] = role
 
@@ -178,7 +168,7 @@ class _Crew:
         raise DataError("a process of the build was killed", hint="was there memory enough?")
 
 
-def _serve(pipe: Connection, parent: int, first: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
+def _serve(pipe: Connection, parent: int, first: Work) -> None:
     """A helper's life: do what is asked, tell what came of it, until the other end of the pipe is closed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # they reach all; the parent decides, and ends the others
@@ -212,21 +202,20 @@ def _answer(work: Callable[..., Any], arguments: tuple[Any, ...], report: Progre
         return "failed", e
 
 
-def _deal(source: Source, lanes: list[Connection], report: Progress) -> str:
-    """Read a source and deal its blocks to the lanes in turn; an empty one says that there are no more."""
+def _deal(source: Source, lanes: list[Sender], report: Progress) -> str:
+    """Read a source and deal its blocks to the lanes in turn."""
     with SpanReader(source.span, report) as reader:
         for number, block in enumerate(source_blocks(source, reader)):
-            lanes[number % len(lanes)].send_bytes(block)
+            lanes[number % len(lanes)].send(block)
         fingerprint = reader.fingerprint()
     for lane in lanes:
-        lane.send_bytes(b"")
-        lane.close()
+        lane.end()
     return fingerprint
 
 
-def _build_lane(blocks: Connection, folder: Path, options: PartOptions, source: str, report: Progress) -> Any:
+def _build_lane(receiver: Receiver, folder: Path, options: PartOptions, source: str, report: Progress) -> Any:
     builder = PartBuilder(folder, options)
-    with blocks:  # closed before a failure is told: who deals must not wait for us
-        while block := blocks.recv_bytes():
+    with receiver.blocks() as blocks:  # closed before a failure is told: who deals must not wait for us
+        for block in blocks:
             builder.add(block, source=source)
     return builder.close()

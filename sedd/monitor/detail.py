@@ -80,7 +80,7 @@ def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:
     view, now = seen.view, seen.taken
     ratio = view.step / view.steps if view.steps else 0.0
     left = f"  {duration_cell(view.eta_s)} left" if view.eta_s is not None else ""
-    yield "progress", f"{bar(ratio, width=20)} {view.step}/{view.steps or '?'} steps, {ratio:.0%}{left}"
+    yield "progress", f"{bar(ratio, width=20)} {view.step}/{view.steps or '?'} {view.unit}, {ratio:.0%}{left}"
     if view.loss is not None:
         bound = view.validation_bound
         validation = (
@@ -102,7 +102,7 @@ def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:
 
 def _saved(seen: Inspection, now: dt.datetime) -> str:
     view = seen.view
-    risk = f"a kill now would lose {view.at_risk_steps} steps, {duration_cell(view.at_risk_s)}"
+    risk = f"a kill now would lose {view.at_risk_steps} {view.unit}, {duration_cell(view.at_risk_s)}"
     if view.checkpoint_step is None:
         return f"nothing yet; {risk}" if view.at_risk_s is not None else ""
     age = age_cell(seconds_since(view.checkpoint_t, now))

@@ -49,6 +49,7 @@ def run_document(view: RunView) -> dict[str, Any]:
         "heartbeat": _moment(view.heartbeat_t),
         "step": view.step,
         "steps": view.steps,
+        "unit": view.unit,
         "loss": _number(view.loss),
         "validation_bound": _number(view.validation_bound),
         "validation_perplexity": _number(view.validation_perplexity),

@@ -143,10 +143,15 @@ def progress_line(view: RunView, now: dt.datetime, *, name: str = "") -> str:
     perplexity = view.validation_perplexity
     parts = [
         str(view.state) + (f" ({view.why})" if view.why else ""),
-        f"step {view.step}/{count_cell(view.steps) if view.steps is None else view.steps}",
+        _progress(view),
         f"loss {loss_cell(view.loss)}" if view.loss is not None else "",
         f"validation perplexity {loss_cell(perplexity)}" if perplexity is not None else "",
         rate(view.residues_per_s) if view.is_live else "",
         outlook(view.eta_s) if view.is_live else "",
     ]
     return f"{now.astimezone():%H:%M:%S}  {name}" + "  ".join(part for part in parts if part)
+
+
+def _progress(view: RunView) -> str:
+    steps = count_cell(view.steps) if view.steps is None else view.steps
+    return f"step {view.step}/{steps}" if view.unit == "steps" else f"{view.step}/{steps} {view.unit}"

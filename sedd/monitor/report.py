@@ -84,7 +84,7 @@ def _tiles(seen: Inspection) -> str:
     view = seen.view
     perplexity = view.validation_perplexity
     tiles = [
-        ("steps", f"{view.step:,} / {view.steps:,}" if view.steps else f"{view.step:,}"),
+        (view.unit, f"{view.step:,} / {view.steps:,}" if view.steps else f"{view.step:,}"),
         ("training loss, nats", f"{view.loss:.4f}" if view.loss is not None else ""),
         (
             "validation bound, nats",

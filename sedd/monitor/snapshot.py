@@ -27,6 +27,7 @@ class RunView:
     Attributes:
         why: one phrase where the state alone does not say it: the queue's reason, an error's last line.
         sweep: the sweep's id; `point`: the dotted keys in which this run differs from its siblings.
+        unit: what `step` and `steps` count: steps, or bytes of input where a token store is built.
         validation_bound: nats per residue, of the last validation.
         eta_s: to the run's last step, expected interruptions included; None for a run that stands still.
         attempts: how many were started; `causes`: what ended those that ended before completion.
@@ -49,6 +50,7 @@ class RunView:
     point: Mapping[str, Any]
     step: int
     steps: int | None
+    unit: str
     loss: float | None
     validation_bound: float | None
     residues_per_s: float | None
@@ -158,6 +160,7 @@ def view_run(facts: RunFacts, *, now: dt.datetime) -> RunView:
         point=plan.point,
         step=step,
         steps=plan.steps if plan.steps is not None else (beat.steps if beat else None),
+        unit=beat.unit if beat else "steps",
         loss=beat.loss if beat else None,
         validation_bound=beat.validation_bound if beat else None,
         residues_per_s=beat.residues_per_s if beat else None,

@@ -1,4 +1,7 @@
+import gzip
 import json
+import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,3 +72,65 @@ def test_a_missing_file_is_named(tmp_path: Path):
     done = _sedd("build", "no.fasta", "-o", "store", cwd=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (1, "error: no.fasta does not exist")
     assert list(tmp_path.iterdir()) == []
+
+
+def _flipped(content: bytes) -> bytes:
+    return content[:5000] + bytes([content[5000] ^ 4]) + content[5001:]
+
+
+WHOLE = gzip.compress(b"".join(b">%d\n%b\n" % (n, random.Random(n).randbytes(300).hex().translate(
+    str.maketrans("0123456789abcdef", "ACDEFGHIKLMNPQRS")).encode()) for n in range(200)))  # fmt: skip
+UNUSABLE = {
+    "cut.fasta.gz": (WHOLE[: len(WHOLE) // 2], "cut short"),
+    "flipped.fasta.gz": (_flipped(WHOLE), "is damaged"),
+    "headers.fasta": (b">a\n>b\n>c\n", "none of the 3 records is left: 3 dropped: a header without sequence"),
+    "garbage.fasta": (random.Random(0).randbytes(50_000), "is binary, not FASTA"),
+    "genes.fasta": (b">a\n" + b"ACGTTGCAAC" * 400 + b"\n", "holds nucleotides, not proteins"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_unusable_input_is_one_line_and_leaves_nothing(name: str, tmp_path: Path):
+    content, told = UNUSABLE[name]
+    (tmp_path / name).write_bytes(content)
+    done = _sedd("build", name, "-o", "store", cwd=tmp_path)
+    first, *rest = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert first.startswith("error: ")
+    assert name in first
+    assert told in first
+    assert [line[:6] for line in rest] in ([], ["hint: "])
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_protein_of_40_000_residues_is_stored_whole(tmp_path: Path):
+    (tmp_path / "titin.fasta").write_text(">titin\n" + "MKVLAWQTRE\n" * 4000)
+    done = _sedd("build", "titin.fasta", "-o", "store", "--json", cwd=tmp_path)
+    splits = json.loads(done.stdout)["splits"].values()
+    assert (done.returncode, max(split["lengths"]["max"] for split in splits)) == (0, 40_000)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path):
+    """On a disk of 64 KiB, in a mount namespace of its own."""
+    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mount = 'mount -t tmpfs -o size=64k none "$1"'
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*inside, mount, "sh", str(disk)], check=False).returncode
+    ):
+        pytest.skip("this system gives users no mount namespaces")
+    build = f'{mount} && cd "$1" && "$2" -m sedd data build "$3" -o store; echo "exit $?"; ls -A "$1"'
+    done = subprocess.run(
+        [*inside, build, "sh", str(disk), sys.executable, str(QUICKSTART)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stderr.splitlines() == [
+        "error: store cannot be written: No space left on device",
+        "hint: a store takes about as many bytes as its input has residues; nothing was left behind",
+    ]
+    assert done.stdout.split() == ["exit", "1"]
