@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from sedd.monitor.cells import count_cell, duration_cell, percent_cell, place_text, point_text
@@ -44,7 +45,13 @@ def read_papers(run: RunDir) -> Papers:
         spec = run.spec.read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):
         spec = ""
-    return Papers(spec=spec, manifest=manifest, samples=_read_samples(run))
+    return Papers(spec=spec, manifest=manifest, samples=_newest_samples(run))
+
+
+def read_samples(path: Path) -> tuple[tuple[str, str], ...]:
+    """(name, sequence) of the first proteins in a FASTA file. Raises: OSError."""
+    records = [r.partition("\n") for r in path.read_text(encoding="utf-8", errors="replace").split(">")[1:]]
+    return tuple((name.strip(), "".join(sequence.split())) for name, _, sequence in records[:_SAMPLES])
 
 
 def render_report(seen: Inspection, papers: Papers) -> str:
@@ -161,12 +168,10 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return f'<div class="wide">{table}</div>' if lines else ""
 
 
-def _read_samples(run: RunDir) -> tuple[tuple[str, str], ...]:
-    """Sequences of the newest FASTA file in samples/."""
+def _newest_samples(run: RunDir) -> tuple[tuple[str, str], ...]:
+    """Of the newest FASTA file in samples/."""
     try:
         files = sorted(run.samples.glob("*.fasta"), key=lambda path: path.stat().st_mtime)
-        text = files[-1].read_text(encoding="utf-8", errors="replace") if files else ""
+        return read_samples(files[-1]) if files else ()
     except OSError:
         return ()
-    records = [record.partition("\n") for record in text.split(">")[1:]]
-    return tuple((name.strip(), "".join(sequence.split())) for name, _, sequence in records[:_SAMPLES])

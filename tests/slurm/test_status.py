@@ -12,6 +12,7 @@ from sedd.monitor.queue import Queue
 from sedd.monitor.snapshot import RunView, Snapshot, take_snapshot
 from sedd.monitor.state import State
 from sedd.rundir.attempts import Cause
+from sedd.rundir.heartbeat import STALE_S, Heartbeat, write_heartbeat
 from sedd.rundir.layout import RunDir
 from tests.launch.conftest import small_experiment
 from tests.slurm.conftest import DevCluster
@@ -69,3 +70,20 @@ def test_scancel_is_seen_and_an_array_is_one_question(devcluster: DevCluster, st
     seen = look(*runs, gatherer=Gatherer(queue=counting)).runs
     assert [v.state is State.CANCELLED for v in seen] == [False, True, False]
     assert len(asked) == 1
+
+
+def test_a_job_that_runs_without_a_heartbeat_is_stalled(devcluster: DevCluster, start: Start) -> None:
+    (run,) = start(plan="endless train")
+    wait_for_word(run, "attempt_started")
+    wait_until_seen(run, lambda v: v.nodes.startswith("v100-"))
+
+    def beat(ago_s: float) -> None:
+        moment = (dt.datetime.now(dt.UTC) - dt.timedelta(seconds=ago_s)).isoformat()
+        known = {"attempt": 1, "phase": "training", "step": 7, "steps": 40}
+        write_heartbeat(run.heartbeat, Heartbeat(t=moment, progress_t=moment, **known))
+
+    beat(2 * STALE_S)
+    view = wait_until_seen(run, lambda v: v.state is State.STALLED)
+    assert "no heartbeat for 2m" in view.why
+    beat(0)
+    assert wait_until_seen(run, lambda v: v.state is State.RUNNING).step == 7
