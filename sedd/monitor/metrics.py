@@ -59,7 +59,7 @@ def ceiling(values: Sequence[float]) -> float:
     """Where an axis should end: at the largest value, or below a few spikes that would flatten all the rest."""
     ordered = sorted(values)
     usual, low = ordered[int(_USUAL * (len(ordered) - 1))], ordered[0]
-    if len(ordered) < _SPIKY or ordered[-1] - low <= _STRETCH * (usual - low):
+    if len(ordered) < _SPIKY or usual == low or ordered[-1] - low <= _STRETCH * (usual - low):
         return ordered[-1]
     return usual + (usual - low) / 2
 

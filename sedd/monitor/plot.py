@@ -47,9 +47,10 @@ def _draw(
     columns: Sequence[tuple[int, float]], low: float, high: float, width: int, height: int
 ) -> list[str]:
     rows = 4 * height
-    scale = (rows - 1) / (high - low) if high > low else 0.0
+    span = high - low if high > low else math.inf
     cells = [[_EMPTY] * width for _ in range(height)]
-    dots = [(x, rows - 1 - round((y - low) * scale)) for x, y in columns]
+    # Divided first: of tiny spans the inverse is infinite.
+    dots = [(x, rows - 1 - round((y - low) / span * (rows - 1))) for x, y in columns]
     for (x0, y0), (x1, y1) in zip(dots, [*dots[1:], dots[-1]], strict=True):
         for x in range(x0, max(x0 + 1, x1)):
             # A straight line to the next point, so that steep falls do not break the curve apart.

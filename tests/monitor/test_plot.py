@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sedd.monitor.plot import plot
@@ -11,6 +11,7 @@ POINTS = st.lists(st.tuples(st.integers(0, 10**7), st.floats(-1e5, 1e5)), min_si
 
 
 @given(POINTS, st.integers(20, 160), st.integers(2, 12))
+@example([(0, 0.0), (1, 2.2e-311)], 20, 2)
 def test_never_wider_or_higher_than_asked(points: list[tuple[int, float]], width: int, height: int) -> None:
     lines = plot(sorted(points), width=width, height=height)
     assert len(lines) in (0, height + 1)
@@ -49,3 +50,8 @@ def test_a_spike_does_not_flatten_the_curve() -> None:
     assert "≥" in body[0]
     assert len({len(line) for line in body}) > 1, "the fall is still seen in every line"
     assert "≥" not in "".join(plot(calm, width=60, height=4))
+
+
+def test_spikes_of_an_otherwise_flat_curve_are_drawn_whole() -> None:
+    *body, _ = plot([(k, 5.0 if k == 60 else 1.0) for k in range(100)], width=60, height=4)
+    assert body[0].lstrip().startswith("5 ┤")
