@@ -1,6 +1,7 @@
 """The queue in one question: every job of some users, however many there are."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from sedd.cluster.command import DEFAULT_TIMEOUT_S, run
 from sedd.cluster.jobs import JobFact, expand_job_id, parse_limit_s, parse_time, text_or_none
@@ -50,10 +51,23 @@ def parse_squeue(text: str) -> list[JobFact]:
     return [fact for line in text.splitlines() for fact in _parse_line(line)]
 
 
+def _fields(line: str) -> list[str]:
+    """The fields of a line; fewer than there should be for a warning between the lines.
+
+    Older versions know no text after a width: they leave the separators out, and columns are all there is.
+    """
+    if line.count(_SEPARATOR) >= len(_WIDTHS) - 1:
+        return [field.strip() for field in line.split(_SEPARATOR, len(_WIDTHS) - 1)]
+    ends = list(accumulate(_WIDTHS.values()))
+    if len(line) <= ends[-2]:
+        return []
+    return [line[end - width : end].strip() for end, width in zip(ends, _WIDTHS.values(), strict=True)]
+
+
 def _parse_line(line: str) -> list[JobFact]:
-    fields = [field.strip() for field in line.split(_SEPARATOR, len(_WIDTHS) - 1)]
+    fields = _fields(line)
     if len(fields) < len(_WIDTHS):
-        return []  # a warning between the lines
+        return []
     ids, slurm_id, state, reason, nodes, submitted, starts, ends, limit, restarts, partition, user, name = (
         fields
     )

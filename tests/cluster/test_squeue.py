@@ -29,6 +29,22 @@ def test_every_job_of_the_recorded_queue_is_there_once(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", RECORDED)
+def test_a_squeue_that_prints_no_separators_is_read_by_its_columns(version: str) -> None:
+    """As squeue did before it knew a suffix in `--Format=type:size<suffix>` (src/squeue/opts.c up to about 20.02)."""
+    with_suffixes = sample(version, "squeue")
+    widths = [int("".join(c for c in field if c.isdigit())) for field in squeue.FORMAT.split(",")]
+    columns = []
+    for line in with_suffixes.splitlines():
+        start, fields = 0, []
+        for width in widths:
+            fields.append(line[start : start + width])
+            start += width + 1
+        columns.append("".join(fields))
+    assert "|" not in columns[0]
+    assert parse_squeue("\n".join(columns)) == parse_squeue(with_suffixes)
+
+
+@pytest.mark.parametrize("version", RECORDED)
 def test_a_name_may_hold_the_separator_and_look_like_a_field(version: str) -> None:
     jobs = {job.job_id: job for job in parse_squeue(sample(version, "squeue"))}
     assert jobs["1"].name == "esm big|small JobState=FAILED β"
