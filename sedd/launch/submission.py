@@ -79,7 +79,7 @@ def submit_slurm(
     chunks = split(runs, largest=query_config().max_array_size if len(runs) > 1 else 1)
     ids: list[str] = []
     try:
-        asked = _shared_out(parameters, len(chunks))
+        asked = share_out(parameters, len(chunks))
         executor = submitit.SlurmExecutor(folder=folder, python=asked.pop("python"))
         executor.update_parameters(**asked)
         with outside_any_job():
@@ -147,7 +147,7 @@ def outside_any_job() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def _shared_out(parameters: Parameters, arrays: int) -> Parameters:
-    """The limit on tasks at a time, shared out over several arrays: SLURM knows it only for each."""
+def share_out(parameters: Parameters, arrays: int) -> Parameters:
+    """Parameters whose limit on tasks at a time is a share of it: SLURM knows one only for each of several arrays."""
     limit = parameters.get("array_parallelism")
     return dict(parameters) if limit is None else parameters | {"array_parallelism": max(1, limit // arrays)}

@@ -1,11 +1,10 @@
 """From a resolved request to submitted runs: folders, frozen code, manifests, submitit."""
 
 import datetime as dt
-import functools
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from sedd.launch.resources import (
     require_plain_path,
     slurm_parameters,
 )
-from sedd.launch.submission import in_threads, submit_local, submit_slurm
+from sedd.launch.submission import in_threads, share_out, submit_local, submit_slurm
 from sedd.launch.supervisor import slots_folder
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir, create_run, run_id, write_manifest
@@ -98,10 +97,9 @@ def render(order: Order, *, now: dt.datetime) -> str:
     folder = first / (identity if len(experiments) == 1 else f"sweep-{identity}")
     dependency = dependency_on(order.after, executor=order.profile.executor)
     if isinstance(order.profile, SlurmProfile):
-        groups = _grouped(experiments, functools.partial(_slurm_parameters, order, folder, dependency))
         return "\n".join(
             render_sbatch(parameters, submitit=folder / "submitit", tasks=len(members))
-            for parameters, members in groups
+            for parameters, members in _arrays(order, folder, dependency)
         )
     for experiment in experiments:
         local_parameters(experiment, {})
@@ -158,9 +156,7 @@ def _submit(order: Order, batch: Batch, dependency: str | None) -> None:
     if not isinstance(order.profile, SlurmProfile):
         submit_local(batch.runs)
         return
-    parameters_of = functools.partial(_slurm_parameters, order, batch.folder, dependency)
-    groups = _grouped(order.request.experiments, parameters_of)
-    for parameters, members in groups:
+    for parameters, members in _arrays(order, batch.folder, dependency):
         submit_slurm([batch.runs[n] for n in members], parameters, folder=batch.folder / "submitit")
 
 
@@ -176,15 +172,16 @@ def _slurm_parameters(order: Order, folder: Path, dependency: str | None, experi
     )
 
 
-def _grouped(
-    experiments: Sequence[TaskSpec], parameters_of: Callable[[TaskSpec], Parameters]
-) -> list[tuple[Parameters, list[int]]]:
-    """Experiments (by number) that ask for the same resources: an array has one set of parameters."""
-    groups: dict[str, tuple[Parameters, list[int]]] = {}
-    for number, experiment in enumerate(experiments):
-        parameters = parameters_of(experiment)
-        groups.setdefault(json.dumps(parameters, sort_keys=True), (parameters, []))[1].append(number)
-    return list(groups.values())
+def _arrays(order: Order, folder: Path, dependency: str | None) -> list[tuple[Parameters, list[int]]]:
+    """Parameters of each array and its experiments (by number), which ask for the same resources.
+
+    SLURM limits the tasks at a time of each array; the sweep's limit is shared out.
+    """
+    arrays: dict[str, tuple[Parameters, list[int]]] = {}
+    for number, experiment in enumerate(order.request.experiments):
+        parameters = _slurm_parameters(order, folder, dependency, experiment)
+        arrays.setdefault(json.dumps(parameters, sort_keys=True), (parameters, []))[1].append(number)
+    return [(share_out(parameters, len(arrays)), members) for parameters, members in arrays.values()]
 
 
 def _make_sweep_folder(shared: Path, order: Order) -> None:

@@ -111,14 +111,14 @@ REACHES: dict[str, tuple[object, str]] = {
     "sbatch": ({"reservation": "week 47", "exclusive": True}, "#SBATCH --exclusive\n"),
 }
 """Each field of a profile that a batch script shows, a value for it, and what is then in the script."""
-READ_ELSEWHERE = {"gpu.memory", "container", "wandb", "requeue"}
+READ_ELSEWHERE = {"gpu.memory", "container", "wandb", "requeue", "stage"}
 
 
 def test_every_field_of_a_profile_is_read_by_something() -> None:
     assert set(fields_of(SlurmProfile)) == REACHES.keys() | READ_ELSEWHERE
-    assert set(fields_of(LocalProfile)) == {"executor", "gpu.type", "gpu.memory", "wandb"}
+    assert set(fields_of(LocalProfile)) == {"executor", "gpu.type", "gpu.memory", "wandb", "stage"}
     package = "\n".join(path.read_text() for path in imported_package().rglob("*.py"))
-    unread = [f for f in READ_ELSEWHERE if not re.search(rf"profile\S*\.{re.escape(f)}\b", package)]
+    unread = [f for f in READ_ELSEWHERE if not re.search(rf"(profile|site)\S*\.{re.escape(f)}\b", package)]
     assert unread == []
 
 

@@ -97,8 +97,9 @@ def test_a_sweep_becomes_arrays_below_the_sites_limit(sbatch: Path, tmp_path: Pa
 
 def test_points_that_ask_for_other_resources_get_an_array_of_their_own(sbatch: Path, tmp_path: Path) -> None:
     sizes = [small_experiment(resources={"gpus_per_node": n, "memory": "1GiB"}) for n in (1, 2, 1)]
-    runs = submit(order_for(*sizes, runs=tmp_path / "runs", profile=SLURM), now=NOW)
+    runs = submit(order_for(*sizes, runs=tmp_path / "runs", profile=SLURM, parallel=2), now=NOW)
     assert [read_events(run.events)[-1].get("job_id") for run in runs] == ["100_0", "101", "100_1"]
+    assert "--array=0-1%1" in (sbatch / "script-0.sh").read_text(), "the sweep's limit is for both together"
 
 
 def test_a_refused_submission_leaves_nothing_and_says_why_in_one_line(sbatch: Path, tmp_path: Path) -> None:
