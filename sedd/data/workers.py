@@ -19,6 +19,7 @@ from sedd.errors import DataError
 
 _REPORT_BYTES = 1 << 22
 _PATIENCE_S = 1.0
+_BEHIND_THE_DEALER = 5  # niceness: on few cores the process that inflates feeds all, so it goes first
 _DEAL, _WHOLE = "deal", "whole"
 _spawn = multiprocessing.get_context("spawn")  # a fork would inherit the progress bar's thread half-way
 Work = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -214,6 +215,7 @@ def _deal(source: Source, lanes: list[Sender], report: Progress) -> str:
 
 
 def _build_lane(receiver: Receiver, folder: Path, options: PartOptions, source: str, report: Progress) -> Any:
+    os.nice(_BEHIND_THE_DEALER)
     builder = PartBuilder(folder, options)
     with receiver.blocks() as blocks:  # closed before a failure is told: who deals must not wait for us
         for block in blocks:

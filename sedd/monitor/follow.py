@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from sedd.monitor.cells import STYLES, count_cell, loss_cell
+from sedd.monitor.cells import STYLES, loss_cell
 from sedd.monitor.gather import Gatherer
 from sedd.monitor.poll import poll
 from sedd.monitor.queue import BackgroundQueue
@@ -153,5 +153,7 @@ def progress_line(view: RunView, now: dt.datetime, *, name: str = "") -> str:
 
 
 def _progress(view: RunView) -> str:
-    steps = count_cell(view.steps) if view.steps is None else view.steps
-    return f"step {view.step}/{steps}" if view.unit == "steps" else f"{view.step}/{steps} {view.unit}"
+    if view.steps is None:  # a build that has not begun
+        return ""
+    progress = f"{view.step}/{view.steps}"
+    return f"step {progress}" if view.unit == "steps" else f"{progress} {view.unit}"

@@ -115,6 +115,8 @@ _UNSAID = {State.LOST: Cause.KILLED, State.CANCELLED: Cause.CANCELLED}
 
 def next_commands(view: RunView) -> tuple[str, str, str]:
     """The three commands that make sense now."""
+    if view.state is State.COMPLETED and view.unit != "steps":
+        return (f"sedd logs {view.id}", "sedd data info STORE", "sedd data verify STORE")
     return tuple(command.format(id=view.id) for command in _NEXT.get(view.state, _WHILE_LIVE))  # type: ignore[return-value] # three of them
 
 

@@ -1,5 +1,6 @@
 """Following runs until they have ended."""
 
+import dataclasses
 import datetime as dt
 import io
 import itertools
@@ -163,3 +164,11 @@ def test_a_slurm_that_falls_silent_is_told_once_and_the_run_followed_on(farm: An
     assert view.state is State.COMPLETED
     down = "SLURM does not answer (squeue: Unable to contact slurm controller (connect failure)); going on"
     assert said == [down, "SLURM answers again"]
+
+
+def test_a_build_is_followed_in_bytes(zoo: Snapshot) -> None:
+    running = next(view for view in zoo.runs if view.state is State.RUNNING)
+    build = dataclasses.replace(running, unit="bytes", step=5_000, steps=20_000, loss=None)
+    assert "  5000/20000 bytes  " in progress_line(build, zoo.taken)
+    assert "step" not in progress_line(build, zoo.taken)
+    assert "step" not in progress_line(dataclasses.replace(build, step=0, steps=None), zoo.taken)
