@@ -68,3 +68,18 @@ job_processes() {
         case $(readlink "$dir/cwd" 2>/dev/null) in "$root"/*) echo "${dir#/proc/}" ;; esac
     done
 }
+
+# Nothing of a job that we may be in may leak into the daemons.
+forget_surrounding_job() {
+    local name
+    for name in $(env | sed -n 's/^\(SLURM_[A-Z_]*\)=.*/\1/p'); do [ "$name" = SLURM_CONF ] || unset "$name"; done
+}
+
+# start NAME COMMAND...: a daemon, under the name that choose_address decided on. It keeps none of our files open:
+# the caller may be waiting for the end of our output.
+start() {
+    local name=$1
+    shift
+    [ "$own_name" = no ] || set -- unshare --uts sh -c 'hostname localhost && exec "$@"' sh "$@"
+    "$@" >"$root/log/start-$name.log" 2>&1 </dev/null || die "$name: $(tail -qn 1 "$root/log/start-$name.log" "$root/log/$name.log" 2>/dev/null | tail -n 1)"
+}

@@ -9,20 +9,21 @@
 #   --max-array-size N   default 1001
 #   --kill-wait S        seconds from SIGTERM to SIGKILL, default 30
 #   --requeue-delay S    seconds for which a requeued job is held back, default 120
+#   --node-timeout S     seconds after which a node that does not answer is down, default 20
 # Prints the line that points SLURM's commands to it (export SLURM_CONF=…); all else goes to stderr.
 
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/common.sh"
 
-dbd=no user_signal=no job_requeue=1 max_array_size=1001 kill_wait=30 requeue_delay=120 folder= options=0
+dbd=no user_signal=no job_requeue=1 max_array_size=1001 kill_wait=30 requeue_delay=120 node_timeout=20 folder= options=0
 while [ $# -gt 0 ]; do
     case $1 in --*) options=$((options + 1)) ;; esac
     case $1 in
         --dbd) dbd=yes ;;
         --user-signal) user_signal=yes ;;
         --no-requeue) job_requeue=0 ;;
-        --max-array-size | --kill-wait | --requeue-delay)
+        --max-array-size | --kill-wait | --requeue-delay | --node-timeout)
             [[ ${2:-} =~ ^[0-9]+$ ]] || die "$1 needs a whole number" 2
             name=${1#--}
             declare "${name//-/_}=$2"
@@ -75,19 +76,9 @@ choose_address() {
     esac
 }
 
-# start NAME COMMAND...: a daemon, under the name that choose_address decided on. It keeps none of our files open:
-# the caller may be waiting for the end of our output.
-start() {
-    local name=$1
-    shift
-    [ "$own_name" = no ] || set -- unshare --uts sh -c 'hostname localhost && exec "$@"' sh "$@"
-    "$@" >"$root/log/start-$name.log" 2>&1 </dev/null || die "$name: $(tail -qn 1 "$root/log/start-$name.log" "$root/log/$name.log" 2>/dev/null | tail -n 1)"
-}
-
 start_daemons() {
-    local name node
-    # Nothing of a surrounding job may leak into the daemons.
-    for name in $(env | sed -n 's/^\(SLURM_[A-Z_]*\)=.*/\1/p'); do [ "$name" = SLURM_CONF ] || unset "$name"; done
+    local node
+    forget_surrounding_job
     pid_of munged >/dev/null || start_munged
     if [ $dbd = yes ]; then
         pid_of mariadbd >/dev/null || start_mariadb
