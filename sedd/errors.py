@@ -36,3 +36,7 @@ class ClusterError(SeddError):
 
 class CheckpointError(SeddError):
     """A checkpoint that cannot be written, or whose content is not whole."""
+
+
+class DiskFullError(SeddError):
+    """Nothing can be written: the disk or the quota is full. It may have space again later."""

@@ -114,6 +114,11 @@ def pauses_after_requeue(job: JobFact) -> bool:
     return job.state.is_waiting and job.reason == "BeginTime" and (job.restarts or 0) > 0
 
 
+def release(job_id: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    """Let a job that is held in the queue start. Raises: SlurmUnreachableError, ClusterError, as `command.run`."""
+    run(["scontrol", "release", job_id], timeout_s=timeout_s)
+
+
 def scancel(
     job_ids: Sequence[str], *, signal: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
 ) -> None:

@@ -46,6 +46,24 @@ def query_squeue(users: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S) 
     return run(command, timeout_s=timeout_s)
 
 
+def query_comments(user: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
+    """squeue's lines with id and comment of a user's jobs that have not ended.
+
+    Raises:
+        SlurmUnreachableError, ClusterError: as `command.run`.
+    """
+    fields = f"JobArrayID:60{_SEPARATOR},Comment:400"
+    return run(
+        ["squeue", "--array", "--noheader", f"--user={user}", f"--Format={fields}"], timeout_s=timeout_s
+    )
+
+
+def parse_comments(text: str) -> dict[str, str]:
+    """Comment of each job that has one, by job id."""
+    pairs = (line.split(_SEPARATOR, 1) for line in text.splitlines() if _SEPARATOR in line)
+    return {job_id.strip(): said for job_id, rest in pairs if (said := text_or_none(rest.strip()))}
+
+
 def parse_squeue(text: str) -> list[JobFact]:
     """One fact for each job, arrays expanded."""
     return [fact for line in text.splitlines() for fact in _parse_line(line)]

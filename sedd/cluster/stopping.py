@@ -36,6 +36,11 @@ _PLAIN = {
 }
 
 
+def is_held_after_launch(job: JobFact) -> bool:
+    """Whether SLURM holds the job because a node failed to launch it; it stays so until somebody releases it."""
+    return (job.reason or "").lower().replace("_", " ") == "launch failed requeued held"
+
+
 def stopping(job: JobFact, *, restarts: int) -> Stopping:
     """Why SLURM ends the attempt that was started with `SLURM_RESTART_COUNT` = `restarts`."""
     if (job.restarts or 0) > restarts:

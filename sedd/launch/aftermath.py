@@ -10,17 +10,21 @@ from pathlib import Path
 
 from submitit.core.utils import DelayedSubmission, JobPaths
 
+from sedd.errors import DiskFullError
 from sedd.launch.again import go_on
-from sedd.launch.attempt import Task
+from sedd.launch.attempt import STOP_GRACE_S, Task
 from sedd.launch.causes import Ending, in_newest_attempt
 from sedd.launch.entry import make_task
+from sedd.launch.output import survive_full_disk
 from sedd.launch.place import slurm_place
 from sedd.launch.processes import signals_held
-from sedd.launch.settle import settle
+from sedd.launch.settle import settle, settle_unsaid
 from sedd.launch.supervisor import begin_attempt, find_start, is_over
+from sedd.launch.tree import end_training
 from sedd.launch.words import LAST_WORDS
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import Event, read_events
+from sedd.rundir.fence import SupersededError, require_newest
 from sedd.rundir.layout import RunDir
 
 
@@ -29,21 +33,38 @@ def main(folder: str) -> int:
     place = slurm_place(os.environ)
     pickled = DelayedSubmission.load(JobPaths(folder, job_id=place.job_id).submitted_pickle)
     with signals_held():
-        return finish(make_task(RunDir(Path(pickled.function.path)), place))
+        try:
+            return finish(make_task(RunDir(Path(pickled.function.path)), place))
+        except SupersededError as e:
+            print(e.message, flush=True)
+            return 0
 
 
 def finish(task: Task) -> int:
-    """Make sure that the attempt of this start of the job has its last word, and that SLURM has been asked."""
+    """Make sure that the attempt of this start of the job has its last word, and that SLURM has been asked.
+
+    Raises:
+        SupersededError: this was a lost node's job; another has taken the run over.
+    """
     said = read_events(task.run.events)
     if is_over(said):
         return 0
-    if find_start(said, job_id=task.place.job_id, restarts=task.place.restarts) is None:
-        begin_attempt(task)  # its entry died too early to count itself
+    start = find_start(said, job_id=task.place.job_id, restarts=task.place.restarts)
+    if start is None:
+        try:
+            attempt = begin_attempt(task).attempt  # its entry died too early to count itself
+        except DiskFullError as e:
+            print(e.message, flush=True)
+            return settle_unsaid(task).exit_code
         said = read_events(task.run.events)
+    else:
+        attempt = start.attempt
+    require_newest(task.run.events, attempt=attempt)
     word = next((e for e in reversed(in_newest_attempt(said)) if e.event in LAST_WORDS), None)
+    end_training(task.run, attempt=attempt, grace_s=STOP_GRACE_S)
     if word is None:
         killed = Ending(exit_code=-signal.SIGKILL, signals=frozenset(), time_left_s=None, rank=0)
-        return settle(task, killed).exit_code
+        return settle(task, killed, attempt=attempt).exit_code
     if word.event == "requeued":
         return _ask_again(task, word)
     return 1 if word.event == "gave_up" else 0
@@ -56,4 +77,5 @@ def _ask_again(task: Task, word: Event) -> int:
 
 
 if __name__ == "__main__":
+    survive_full_disk()
     sys.exit(main(sys.argv[1]))

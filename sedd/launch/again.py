@@ -1,5 +1,6 @@
 """Ask SLURM for the next attempt: the same job back in the queue, or a job that continues it."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -10,14 +11,16 @@ from sedd.cluster.control import (
     RequeueRefusedError,
     is_requeued,
     requeue,
+    scancel,
     update_job,
 )
 from sedd.cluster.profile import SlurmProfile
+from sedd.cluster.squeue import parse_comments, query_comments
 from sedd.errors import ClusterError, SeddError
 from sedd.launch.after import take_along
 from sedd.launch.attempt import Task
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
-from sedd.launch.submission import submit_slurm
+from sedd.launch.submission import is_startable, say_submitted, submit_slurm
 from sedd.launch.words import say
 from sedd.rundir.attempts import Cause, save_times_s
 from sedd.rundir.events import read_events
@@ -99,16 +102,8 @@ def _excluded(task: Task, hosts: Sequence[str]) -> list[str]:
 def _continue(task: Task, avoid: Sequence[str], *, attempt: int, cause: Cause) -> bool:
     """Submit a job that starts in the same run folder when this one has ended, unless that has been done."""
     run, job_id = task.run, task.place.job_id
-    if any(e.event == "submitted" and e.get("continues") == job_id for e in read_events(run.events)):
-        return True
-    parameters = slurm_parameters(
-        task.experiment, _profile(run), code=run.code, submitit=run.submitit, save_s=slowest_save_s(run)
-    )
-    extra = {"dependency": f"afterany:{job_id}"}
-    if avoid:
-        extra["exclude"] = ",".join(_excluded(task, avoid))
     try:
-        (successor,) = submit_slurm([run], parameters | extra, folder=run.submitit, continues=job_id)
+        successor = _find_continuation(task) or _submit_continuation(task, avoid)
     except SeddError as e:
         why = f"SLURM took neither a requeue nor a new job: {e.message}"
         return _give_up(task, why, attempt=attempt, cause=cause)
@@ -116,7 +111,50 @@ def _continue(task: Task, avoid: Sequence[str], *, attempt: int, cause: Cause) -
         take_along(job_id, successor)
     except ClusterError as e:
         print(f"jobs that wait for job {job_id} do not yet wait for {successor}: {e.message}", flush=True)
+    print(f"job {successor} goes on with {run.id}", flush=True)
     return True
+
+
+def _find_continuation(task: Task) -> str | None:
+    """The job that continues this one, if it has been submitted; also when no event says so.
+
+    Somebody may have been killed between sbatch and the event. Where that was before submitit's file was in place the
+    job could not start: it goes, and another is submitted.
+
+    Raises:
+        SlurmUnreachableError, ClusterError: it cannot be known.
+    """
+    own = task.place.job_id
+    for event in read_events(task.run.events):
+        if event.event == "submitted" and event.get("continues") == own:
+            return str(event.get("job_id"))
+    comments = parse_comments(_patiently(lambda: query_comments(str(os.getuid()))))
+    for job_id in [job_id for job_id, comment in comments.items() if comment.endswith(_mark(task))]:
+        if is_startable(task.run.submitit, job_id):
+            say_submitted(task.run, job_id, continues=own)
+            return job_id
+        scancel([job_id])
+    return None
+
+
+def _submit_continuation(task: Task, avoid: Sequence[str]) -> str:
+    """Submit the job that waits for the end of this one. Raises: ClusterError, SpecError, RunError."""
+    run, job_id = task.run, task.place.job_id
+    parameters = slurm_parameters(
+        task.experiment, _profile(run), code=run.code, submitit=run.submitit, save_s=slowest_save_s(run)
+    )
+    sbatch = dict(parameters.get("additional_parameters", {}))
+    sbatch["comment"] = "; ".join(filter(None, [sbatch.get("comment"), _mark(task)]))
+    extra = {"dependency": f"afterany:{job_id}", "additional_parameters": sbatch}
+    if avoid:
+        extra["exclude"] = ",".join(_excluded(task, avoid))
+    (successor,) = submit_slurm([run], parameters | extra, folder=run.submitit, continues=job_id)
+    return successor
+
+
+def _mark(task: Task) -> str:
+    """What the comment of the job that continues this one says."""
+    return f"sedd: {task.run.id} continues {task.place.job_id}"
 
 
 def _give_up(task: Task, why: str, *, attempt: int, cause: Cause) -> bool:

@@ -14,14 +14,17 @@ from typing import IO
 from sedd.launch.causes import Ending, is_stop
 from sedd.launch.place import Place
 from sedd.launch.processes import SignalBox, end_children, start
+from sedd.launch.words import is_decided
 from sedd.rundir.attempts import is_cancelled
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
+from sedd.rundir.fence import newest_attempt
 from sedd.rundir.layout import RunDir
 from sedd.spec.task import TaskSpec
 
 POLL_S = 0.1
-CANCEL_POLL_S = 2.0
+LOOK_S = 2.0
+"""Between two looks at events.jsonl: is the run cancelled, or another attempt's by now?"""
 PEER_GRACE_S = 10.0
 """For the ranks that are left when one has failed: they hang in a collective and cannot save."""
 STOP_GRACE_S = 900.0
@@ -71,7 +74,7 @@ def run_attempt(task: Task, meeting: Meeting, box: SignalBox, *, keep_open: Sequ
             )
             for rank, local_rank in ranks.items()
         }
-        ending = _watch(task, running, box)
+        ending = _watch(task, meeting, running, box)
     end_children(grace_s=1.0)
     return ending
 
@@ -120,10 +123,12 @@ def _open_log(stack: contextlib.ExitStack, task: Task, meeting: Meeting, rank: i
         return None
 
 
-def _watch(task: Task, running: Mapping[int, "subprocess.Popen[bytes]"], box: SignalBox) -> Ending:
+def _watch(
+    task: Task, meeting: Meeting, running: Mapping[int, "subprocess.Popen[bytes]"], box: SignalBox
+) -> Ending:
     """Wait for all processes; the first that ended says how the attempt ended."""
     began = time.monotonic()
-    next_look = began + CANCEL_POLL_S
+    next_look = began + LOOK_S
     passed_on: set[int] = set()
     while all(process.poll() is None for process in running.values()):
         now = time.monotonic()
@@ -132,12 +137,19 @@ def _watch(task: Task, running: Mapping[int, "subprocess.Popen[bytes]"], box: Si
         for number in box.received - passed_on:
             passed_on.add(_tell(running, number))
         if now > next_look:
-            next_look = now + CANCEL_POLL_S
-            if signal.SIGTERM not in passed_on and is_cancelled(read_events(task.run.events)):
+            next_look = now + LOOK_S
+            said = read_events(task.run.events)
+            if newest_attempt(said) > meeting.attempt:
+                return _give_way(running)
+            if not task.place.is_first and is_decided(said, meeting.attempt):
+                break  # rank 0 has ended, and its entry has spoken: whoever still waits for it here waits in vain
+            if signal.SIGTERM not in passed_on and is_cancelled(said):
                 passed_on.add(_tell(running, signal.SIGTERM))
         time.sleep(POLL_S)
     ended = {rank: code for rank, process in running.items() if (code := process.poll()) is not None}
-    rank, code = max(ended.items(), key=lambda item: _severity(item[1]))
+    rank, code = max(
+        ended.items(), key=lambda item: _severity(item[1]), default=(task.place.rank, Exit.PEER_LOST)
+    )
     _end_peers(running, grace_s=STOP_GRACE_S if code in (Exit.COMPLETED, Exit.STOPPED) else PEER_GRACE_S)
     for other, process in running.items():
         if code in (Exit.COMPLETED, Exit.STOPPED) and _severity(process.returncode) > _severity(code):
@@ -145,6 +157,13 @@ def _watch(task: Task, running: Mapping[int, "subprocess.Popen[bytes]"], box: Si
     left_s = None if task.limit_s is None else task.limit_s - (time.monotonic() - began)
     signals = frozenset(box.received | passed_on)
     return Ending(exit_code=code, signals=signals, time_left_s=left_s, rank=rank)
+
+
+def _give_way(running: Mapping[int, "subprocess.Popen[bytes]"]) -> Ending:
+    """End processes that are no longer the run's: at once, since they would save if they were asked."""
+    for process in running.values():
+        process.kill()
+    return Ending(exit_code=Exit.SUPERSEDED, signals=frozenset(), time_left_s=None, rank=0)
 
 
 def _tell(running: Mapping[int, "subprocess.Popen[bytes]"], number: int) -> int:
@@ -174,6 +193,6 @@ def _severity(code: int) -> int:
     """Orders exits: the one that explains the others is the largest."""
     if code in (Exit.COMPLETED, Exit.STOPPED):
         return 0 if code == Exit.COMPLETED else 1
-    if is_stop(-code):
+    if is_stop(-code) or code == Exit.PEER_LOST:
         return 2
     return 4 if code == Exit.NODE_FAULT or code < 0 else 3

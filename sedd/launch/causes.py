@@ -18,6 +18,14 @@ MOVED_BY = "sedd requeue"
 EARLY_S = 70.0
 """SLURM sends the `--signal` signal up to 60 s early (sbatch(1)); the rest is our own delay."""
 
+_BY_EXIT: dict[int, Cause] = {
+    Exit.NODE_FAULT: Cause.NODE_FAULT,
+    Exit.DISK_FULL: Cause.DISK_FULL,
+    Exit.PEER_LOST: Cause.KILLED,
+    -signal.SIGKILL: Cause.KILLED,
+    128 + signal.SIGKILL: Cause.KILLED,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
@@ -59,8 +67,8 @@ def cause_of(ending: Ending, said: Sequence[Event], slurm: SlurmFacts | None, *,
     # A process that fails after it was told to leave says nothing about the program: its peers may be gone.
     if ending.exit_code == Exit.STOPPED or told:
         return _stop_cause(ending, said, slurm, now)
-    if ending.exit_code == Exit.NODE_FAULT:
-        return Cause.NODE_FAULT
+    if ending.exit_code in (Exit.NODE_FAULT, Exit.DISK_FULL):
+        return by_exit(ending.exit_code)
     return failure or by_exit(ending.exit_code)
 
 
@@ -70,22 +78,22 @@ def is_stop(number: int) -> bool:
 
 
 def by_exit(code: int) -> Cause:
-    """Killed or crashed, by exit code alone; a container runtime turns signal 9 into exit code 137."""
-    if code == Exit.NODE_FAULT:
-        return Cause.NODE_FAULT
-    return Cause.KILLED if code in (-signal.SIGKILL, 128 + signal.SIGKILL) else Cause.CRASHED
+    """The cause that an exit code alone tells; a container runtime turns signal 9 into exit code 137."""
+    return _BY_EXIT.get(code, Cause.CRASHED)
 
 
 def first_failure(said: Sequence[Event]) -> Cause | None:
     """The root among the failures of the newest attempt: when one rank is lost the others fail after it."""
-    causes = {e.get("cause") for e in in_newest_attempt(said) if e.event == "failed"}
-    return next((c for c in (Cause.NODE_FAULT, Cause.KILLED, Cause.CRASHED) if c in causes), None)
+    failures = [e for e in in_newest_attempt(said) if e.event == "failed"]
+    causes = {e.get("cause") for e in failures if not e.get("lost_peer")}
+    by_weight = (Cause.NODE_FAULT, Cause.DISK_FULL, Cause.KILLED, Cause.CRASHED)
+    return next((c for c in by_weight if c in causes), Cause.KILLED if failures else None)
 
 
 def in_newest_attempt(said: Sequence[Event]) -> Sequence[Event]:
-    """What was said since the newest attempt started; nothing before the first."""
+    """What the newest attempt said, from its start on; nothing before the first."""
     starts = [number for number, event in enumerate(said) if event.event == "attempt_started"]
-    return said[starts[-1] :] if starts else ()
+    return [e for e in said[starts[-1] :] if e.attempt == said[starts[-1]].attempt] if starts else ()
 
 
 def describe_exit(code: int) -> str:

@@ -7,6 +7,7 @@ from sedd.errors import RunError, SeddError
 from sedd.launch.after import require_completed
 from sedd.launch.attempt import Task
 from sedd.launch.freeze import imported_package, require_frozen
+from sedd.launch.output import survive_full_disk
 from sedd.launch.place import Place, find_place
 from sedd.launch.processes import SignalBox
 from sedd.launch.resources import read_manifest_profile
@@ -20,6 +21,7 @@ from sedd.spec.task import TaskSpec
 
 def enter(run: RunDir) -> int:
     """Run this task process of a job to its end; returns its exit code."""
+    survive_full_disk()
     box = SignalBox()
     box.install()
     task = make_task(run, find_place())

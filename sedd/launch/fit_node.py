@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sedd.errors import RunError
+from sedd.errors import DiskFullError, RunError
 from sedd.launch.resources import read_manifest_profile
 from sedd.launch.words import say
 from sedd.rundir.layout import RunDir
@@ -18,7 +18,8 @@ def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, l
     """Run the node preflight; rank 0 says what it found.
 
     Raises:
-        NodeFaultError: the node is at fault. RunError: the job is, and would be on any node.
+        NodeFaultError: the node is at fault. DiskFullError: it is worth waiting for space.
+        RunError: the job is at fault, and would be on any node.
     """
     from sedd.preflight.finding import Status, has_failures
     from sedd.preflight.run import check_node
@@ -43,10 +44,13 @@ def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, l
 
 
 def blame(failed: "Sequence[Finding]") -> Exception:
-    """The error for failed node checks: another node helps where one of them is about the node."""
+    """The error for failed node checks: another node helps where one is about the node, time where the disk is full."""
     from sedd.preflight.check import all_checks
     from sedd.training.faults import NodeFaultError
 
     message = "node preflight failed: " + ", ".join(f"{f.check}: {f.saw}" for f in failed)
     is_nodes = any(all_checks()[finding.check].of_node for finding in failed)
-    return NodeFaultError(message) if is_nodes else RunError(message)
+    if is_nodes:
+        return NodeFaultError(message)
+    is_full = any(finding.check == "disk_space" for finding in failed)
+    return DiskFullError(message) if is_full else RunError(message)

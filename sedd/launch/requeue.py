@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sedd.cluster.control import pauses_after_requeue, scancel, update_job
+from sedd.cluster.control import pauses_after_requeue, release, scancel, update_job
 from sedd.cluster.profile import SlurmProfile
+from sedd.cluster.stopping import is_held_after_launch
 from sedd.errors import ClusterError, RunError
 from sedd.launch.after import dependency_on, take_along
 from sedd.launch.again import slowest_save_s
@@ -88,8 +89,12 @@ def _go_on(situation: Situation, now: dt.datetime) -> Requeued:
 
 
 def _hurry(situation: Situation) -> Requeued:
-    """Waive the pause of about two minutes that SLURM makes after a requeue; nothing else holds a job up for us."""
+    """Waive SLURM's pause of two minutes after a requeue, or release what a failed launch left held."""
     job, run = situation.job, situation.run
+    if job is not None and is_held_after_launch(job):
+        release(situation.job_id)
+        detail = f"was held after a failed launch; waits for nodes, job {situation.job_id}"
+        return Requeued(run=run, changed=True, detail=detail)
     if job is None or not pauses_after_requeue(job):
         return Requeued(run=run, changed=False, detail=f"waits in the queue already, job {situation.job_id}")
     update_job(situation.job_id, start_now=True)

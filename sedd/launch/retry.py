@@ -47,18 +47,27 @@ def retry_decision(history: Sequence[Attempt], policy: RetrySpec) -> Retry | Giv
     counted = _words(cause) if budget is None else f"{_words(cause)}, restart {spent} of {budget}"
     return Retry(
         detail=counted,
-        delay_s=min(MAX_DELAY_S, 2.0**idle) if idle else 0.0,
+        delay_s=_delay_s(cause, idle),
         avoid_hosts=tuple(dict.fromkeys(a.host for a in history if a.cause is Cause.NODE_FAULT and a.host)),
     )
 
 
+def _delay_s(cause: Cause, idle: int) -> float:
+    if cause is Cause.DISK_FULL:
+        return MAX_DELAY_S
+    return min(MAX_DELAY_S, 2.0**idle) if idle else 0.0
+
+
 def _without_progress(history: Sequence[Attempt]) -> int:
-    """How many attempts in a row, up to the last, saved nothing new; those that a user moved on do not count."""
+    """How many attempts in a row, up to the last, saved nothing new.
+
+    Those that a user moved on do not count, nor those without space on the disk: that is waited for.
+    """
     idle = 0
     for attempt in reversed(history):
         if attempt.made_progress:
             break
-        idle += attempt.cause is not Cause.MOVED
+        idle += attempt.cause not in (Cause.MOVED, Cause.DISK_FULL)
     return idle
 
 

@@ -18,11 +18,12 @@ from sedd.launch.causes import (
     in_newest_attempt,
     is_stop,
 )
-from sedd.launch.retry import GiveUp, Retry, retry_decision
-from sedd.launch.words import say
+from sedd.launch.retry import MAX_DELAY_S, GiveUp, Retry, retry_decision
+from sedd.launch.words import say, say_patiently
 from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.exits import Exit
+from sedd.rundir.fence import newest_attempt, require_newest
 from sedd.rundir.layout import RunDir
 
 
@@ -40,9 +41,14 @@ class Settled:
         return 0 if self.next or self.cause in (Cause.COMPLETED, Cause.CANCELLED) else 1
 
 
-def settle(task: Task, ending: Ending) -> Settled:
-    """Find the cause of the newest attempt's end, write the last word, and requeue a SLURM job where one is due."""
-    run, number = task.run, _newest_number(task.run)
+def settle(task: Task, ending: Ending, *, attempt: int) -> Settled:
+    """Find the cause of the attempt's end, write its last word, and requeue a SLURM job where one is due.
+
+    Raises:
+        SupersededError: a newer attempt has begun; the last word is that one's to say.
+    """
+    run, number = task.run, attempt
+    require_newest(run.events, attempt=attempt)
     _say_failure(run, ending, number)
     said = read_events(run.events)
     slurm = ask_slurm(task)
@@ -50,20 +56,30 @@ def settle(task: Task, ending: Ending) -> Settled:
     history = submission_history(said, job_id=task.place.job_id, cause=cause)
     step = history[-1].last_step if history else 0
     if cause is Cause.COMPLETED:
-        say(run, "completed", attempt=number, step=step)
+        if not say_patiently(run, "completed", attempt=number, step=step):
+            return settle_unsaid(task)  # the next attempt finds nothing left to do, and says so
         return Settled(cause=cause, next=None)
     if cause is Cause.CANCELLED:
         if not is_cancelled(said):
-            say(run, "cancelled", attempt=number, by="scancel")
+            say_patiently(run, "cancelled", attempt=number, by="scancel")
         return Settled(cause=cause, next=None)
     decision = retry_decision(history, task.experiment.retry)
     if isinstance(decision, GiveUp):
-        say(run, "gave_up", attempt=number, cause=cause, step=step, detail=decision.detail)
+        say_patiently(run, "gave_up", attempt=number, cause=cause, step=step, detail=decision.detail)
         return Settled(cause=cause, next=None)
     say(run, "requeued", attempt=number, cause=cause, step=step, detail=decision.detail)
     if slurm is not None and not go_on(task, decision.avoid_hosts, attempt=number, cause=cause):
         return Settled(cause=cause, next=None)
     return Settled(cause=cause, next=decision)
+
+
+def settle_unsaid(task: Task) -> Settled:
+    """The end of an attempt of which nothing can be said, because the disk is full: another shall follow later."""
+    cause = Cause.DISK_FULL
+    attempt = newest_attempt(read_events(task.run.events))
+    if ask_slurm(task) is not None and not go_on(task, (), attempt=attempt, cause=cause):
+        return Settled(cause=cause, next=None)
+    return Settled(cause=cause, next=Retry(detail="disk full", delay_s=MAX_DELAY_S, avoid_hosts=()))
 
 
 def submission_history(said: Sequence[Event], *, job_id: str, cause: Cause | None = None) -> list[Attempt]:
@@ -94,10 +110,6 @@ def ask_slurm(task: Task) -> SlurmFacts | None:
         print(f"SLURM does not say what it wants: {e.message}", flush=True)
         job = None
     return SlurmFacts(job=job, restarts=task.place.restarts, lead_s=task.place.lead_s)
-
-
-def _newest_number(run: RunDir) -> int:
-    return max((event.attempt for event in read_events(run.events)), default=0)
 
 
 def _say_failure(run: RunDir, ending: Ending, number: int) -> None:

@@ -88,7 +88,8 @@ def submit_slurm(
                     jobs = [executor.submit(Job(str(run.path))) for run in chunk]
                 named = [str(job.job_id) for job in jobs]
                 in_threads(
-                    lambda pair: _say_submitted(*pair, continues), list(zip(chunk, named, strict=True))
+                    lambda pair: say_submitted(*pair, continues=continues),
+                    list(zip(chunk, named, strict=True)),
                 )
                 ids += named
     except (FailedJobError, FailedSubmissionError) as e:
@@ -100,7 +101,15 @@ def submit_slurm(
     return ids
 
 
-def _say_submitted(run: RunDir, job_id: str, continues: str | None) -> None:
+def is_startable(folder: Path, job_id: str) -> bool:
+    """Whether submitit's file of a job is in place: its last step after sbatch, without which the job cannot start."""
+    from submitit.core.utils import JobPaths
+
+    return bool(JobPaths(folder, job_id=job_id).submitted_pickle.exists())
+
+
+def say_submitted(run: RunDir, job_id: str, *, continues: str | None) -> None:
+    """Note in the run folder that a SLURM job is to train it."""
     append_event(
         run.events,
         "submitted",

@@ -65,6 +65,24 @@ def end_all(run: RunDir, *, grace_s: float) -> bool:
     return False
 
 
+def end_training(run: RunDir, *, attempt: int, grace_s: float) -> None:
+    """Wait until nobody on this machine trains for this attempt any more, after `grace_s` with SIGKILL.
+
+    Its job entry was killed: SIGTERM has reached the training, and it may be saving. SLURM takes it for gone where it
+    follows processes by their parents only.
+    """
+    mark = f"SEDD_ATTEMPT={attempt}"
+
+    def left() -> list[Member]:
+        return [
+            m for m in find_members(run) if m.role is Role.TRAINING and mark in _environment(m.process.pid)
+        ]
+
+    if not wait_until(lambda: not left(), timeout_s=grace_s):
+        for member in left():
+            signal_local(member.process, signal.SIGKILL)
+
+
 def wait_until(is_so: Callable[[], bool], *, timeout_s: float) -> bool:
     """Whether it became so in time."""
     deadline = time.monotonic() + timeout_s
@@ -73,6 +91,13 @@ def wait_until(is_so: Callable[[], bool], *, timeout_s: float) -> bool:
             return False
         time.sleep(POLL_S)
     return True
+
+
+def _environment(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
 
 
 def _command_lines() -> Iterator[tuple[int, list[str]]]:

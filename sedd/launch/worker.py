@@ -3,18 +3,18 @@
 It ends with a code of `sedd/rundir/exits.py`; the job entry decides what follows.
 """
 
-import contextlib
-import errno
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
 
 from sedd.errors import SeddError
+from sedd.launch.causes import STOP_SIGNALS, by_exit
 from sedd.launch.freeze import imported_package, require_frozen
+from sedd.launch.output import survive_full_disk
 from sedd.launch.tasks import WORK
 from sedd.launch.words import say
-from sedd.rundir.attempts import Cause
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_resolved
@@ -31,8 +31,7 @@ def main(path: str) -> Exit:
         require_frozen(run, package=imported_package())
         return WORK[load_resolved(run.spec).task](run, attempt, stop)
     except Exception as error:  # the last chance to say why: the job entry reads only the exit code
-        with contextlib.suppress(OSError):  # the log may lie on a full disk
-            _print_error(error)
+        _print_error(error)
         return _say_failed(run, attempt, error)
 
 
@@ -52,31 +51,33 @@ def _is_users(error: Exception) -> bool:
 
 
 def _say_failed(run: RunDir, attempt: int, error: Exception) -> Exit:
-    from sedd.training.faults import is_node_fault
+    from sedd.training.faults import exit_of
 
-    code = Exit.NODE_FAULT if is_node_fault(error) else Exit.CRASHED
-    if is_disk_full(error):
-        code = Exit.DISK_FULL  # what is said below may find no room either
-    say(
+    code = exit_of(error)
+    if code is Exit.SUPERSEDED:
+        return code  # the folder is another attempt's now
+    is_said = say(
         run,
         "failed",
         attempt=attempt,
-        cause=Cause.NODE_FAULT if code is Exit.NODE_FAULT else Cause.CRASHED,
+        cause=by_exit(code),
+        lost_peer=code is Exit.PEER_LOST,
         error=str(error) if _is_users(error) else traceback.format_exception_only(error)[-1].strip(),
         rank=int(os.environ.get("RANK", 0)),
         host=os.environ.get("SEDD_HOST", ""),
     )
-    return code
+    # Without room for a word nobody can judge what went wrong: it is to be seen again when there is space.
+    return code if is_said else Exit.DISK_FULL
 
 
-def is_disk_full(error: BaseException | None) -> bool:
-    """Whether the error, or one that led to it, is a full disk or an exceeded quota."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _deafen() -> None:
+    """The outcome is decided: a signal during the interpreter's end, which restores defaults, must not replace it."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    survive_full_disk()
+    code = main(sys.argv[1])
+    _deafen()
+    sys.exit(code)

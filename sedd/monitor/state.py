@@ -78,4 +78,5 @@ _NOUNS: dict[str, str] = {
     Cause.NODE_FAULT: "a node fault",
     Cause.KILLED: "a kill",
     Cause.CRASHED: "a crash",
+    Cause.DISK_FULL: "a full disk",
 }

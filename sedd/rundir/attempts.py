@@ -20,6 +20,8 @@ class Cause(StrEnum):
     KILLED = "killed"
     """No last word: SIGKILL, out of memory, node lost."""
     CRASHED = "crashed"
+    DISK_FULL = "disk_full"
+    """Nothing could be saved any more: it waits in the queue for space."""
     CANCELLED = "cancelled"
 
 
@@ -51,13 +53,14 @@ class Attempt:
 def parse_attempts(events: Iterable[Event]) -> tuple[Attempt, ...]:
     """The attempts in order; what was said before the first is left out.
 
-    An attempt that a later one followed without a last word was killed.
+    An attempt that a later one followed without a last word was killed. What an attempt said when a newer one had
+    begun already (its node was lost, and is back) does not count.
     """
     groups: list[list[Event]] = []
     for event in events:
         if event.event == "attempt_started":
             groups.append([event])
-        elif groups:
+        elif groups and event.attempt == groups[-1][0].attempt:
             groups[-1].append(event)
     last = len(groups) - 1
     return tuple([_attempt(group, is_last=k == last) for k, group in enumerate(groups)])

@@ -1,5 +1,6 @@
 """events.jsonl: what happened to a run, one JSON object a line, append-only."""
 
+import contextlib
 import datetime as dt
 import errno
 import json
@@ -70,6 +71,17 @@ def append_event(path: Path, event: str, *, attempt: int, now: dt.datetime, **fi
             os.close(handle)
     except OSError as e:
         raise RunError(f"cannot write {path}: {e.strerror}") from e
+
+
+def note_event(path: Path, event: str, *, attempt: int, **fields: Any) -> bool:
+    """Append an event as of now; whether that went well. A disk that is full for a while must not cost the run."""
+    try:
+        append_event(path, event, attempt=attempt, now=dt.datetime.now(dt.UTC), **fields)
+    except RunError as e:
+        with contextlib.suppress(OSError):  # the log may lie on the same disk
+            print(f"event {event} is lost: {e.message}", flush=True)
+        return False
+    return True
 
 
 def parse_events(content: bytes) -> tuple[Event, ...]:

@@ -9,8 +9,12 @@ class Exit(IntEnum):
     COMPLETED = 0
     CRASHED = 1
     DISK_FULL = 74
-    """A crash that may have left no word in the run folder: there was no room for one (EX_IOERR)."""
+    """Nothing can be saved, perhaps not even a word of it: the disk or the quota is full (EX_IOERR)."""
     STOPPED = 75
     """Asked to stop by a signal; a checkpoint is on disk (EX_TEMPFAIL of sysexits.h)."""
     NODE_FAULT = 76
     """This node cannot run the job: failed preflight, CUDA, NCCL or ECC error."""
+    SUPERSEDED = 77
+    """A newer attempt of the run has begun elsewhere; nothing was written since."""
+    PEER_LOST = 78
+    """Another rank is gone; what ended it is that rank's to say."""

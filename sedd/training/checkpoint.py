@@ -1,10 +1,11 @@
 """Checkpoints: written aside, fsynced, checksummed, renamed; the newest whole one wins."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,12 @@ def step_of(path: Path) -> int:
     return int(match[1]) if match else -1
 
 
-def write_checkpoint(folder: Path, step: int, state: State) -> Seal:
+def write_checkpoint(
+    folder: Path, step: int, state: State, *, before_publishing: Callable[[], None] = lambda: None
+) -> Seal:
     """Write `step-00001000.pt` and its seal; a crash at any byte leaves older checkpoints as they were.
+
+    `before_publishing` is called when all is written and nothing is visible yet; what it raises leaves no trace.
 
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written.
@@ -51,10 +56,17 @@ def write_checkpoint(folder: Path, step: int, state: State) -> Seal:
         with written_aside(path) as aside:
             torch.save(dict(state), aside)
             seal = Seal(step=step, bytes=aside.stat().st_size, sha256=_sha256(aside))
+            before_publishing()
         write_text(_seal_path(path), json.dumps(dataclasses.asdict(seal)) + "\n")
-    except (OSError, RuntimeError) as e:  # torch's zip writer reports a full disk as a RuntimeError
-        reason = getattr(e, "strerror", None) or f"the disk or the quota is full ({str(e).splitlines()[0]})"
-        raise CheckpointError(f"cannot write {path}: {reason}", hint="is the disk full, or the quota?") from e
+    except OSError as e:
+        raise CheckpointError(
+            f"cannot write {path}: {e.strerror}", hint="is the disk full, or the quota?"
+        ) from e
+    except RuntimeError as e:  # so torch's zip writer reports a full disk, without its number
+        full = OSError(errno.ENOSPC, str(e).splitlines()[0])
+        raise CheckpointError(
+            f"cannot write {path}: the disk or the quota is full ({full.strerror})"
+        ) from full
     return seal
 
 

@@ -1,21 +1,54 @@
-"""Which errors are the node's and not the program's."""
+"""What an error of a training process says about where the fault lies."""
 
+import errno
 import re
+from collections.abc import Iterator
+
+from sedd.errors import DiskFullError
+from sedd.rundir.exits import Exit
+from sedd.rundir.fence import SupersededError
 
 _NODE_FAULTS = re.compile(
     r"uncorrectable ECC|ECC error|GPU has fallen off the bus|device-side hardware|unspecified launch failure"
     r"|CUDA-capable device\(s\) is/are busy|no CUDA-capable device|CUDA driver initialization failed"
     r"|CUDA error: (unknown error|initialization error|system not yet initialized|hardware stack error)"
-    r"|NCCL error|ncclSystemError|ncclUnhandledCudaError|ncclRemoteError|NVLink|Connection reset by peer",
+    r"|NCCL error|ncclSystemError|ncclUnhandledCudaError|NVLink",
     re.IGNORECASE,
 )
 """Words of CUDA, NCCL and the driver. Not out-of-memory and not illegal memory access: those come back anywhere."""
+_LOST_PEERS = re.compile(
+    r"ncclRemoteError|Connection (reset|closed) by peer|Broken pipe|Socket closed", re.IGNORECASE
+)
+"""Words of NCCL and gloo for a rank that is gone: an innocent node says them of a dead one."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class NodeFaultError(Exception):
     """This node cannot run the job; another may."""
 
 
+def exit_of(error: BaseException) -> Exit:
+    """The exit code that tells the job entry what kind of error ended this process."""
+    if isinstance(error, SupersededError):
+        return Exit.SUPERSEDED
+    if any(_is_full(e) for e in _chain(error)):
+        return Exit.DISK_FULL
+    if _LOST_PEERS.search(str(error)):
+        return Exit.PEER_LOST
+    return Exit.NODE_FAULT if is_node_fault(error) else Exit.CRASHED
+
+
 def is_node_fault(error: BaseException) -> bool:
     """Whether another node would probably not show this error."""
     return isinstance(error, NodeFaultError) or bool(_NODE_FAULTS.search(str(error)))
+
+
+def _is_full(error: BaseException) -> bool:
+    return isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in _FULL)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

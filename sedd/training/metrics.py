@@ -1,34 +1,50 @@
 """metrics.jsonl: one row per logged step, a pure function of (spec, step): no clock in it."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from sedd.rundir.atomic import written_aside
+
 Row = Mapping[str, float | int]
 
 
 class MetricsLog:
-    """Appends rows; what a killed attempt wrote past the step it is resumed from is cut off first."""
+    """Appends rows; what a killed attempt wrote past the step it is resumed from is left out first.
+
+    The attempt gets a file of its own, put in the old one's place: an older attempt that is still alive somewhere
+    (its node was lost, and is back) appends to a file that nobody reads any more. While the disk is full rows wait in
+    memory.
+    """
 
     def __init__(self, path: Path, *, resumed_step: int) -> None:
-        self._path = path
         keep = _bytes_up_to(path, resumed_step)
-        self._file = open(path, "ab")  # noqa: SIM115 # open for the whole run; closed by close()
-        self._file.truncate(keep)
-        self._file.seek(0, os.SEEK_END)
+        with written_aside(path) as aside:
+            aside.write_bytes(path.read_bytes()[:keep] if keep else b"")
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self._waiting = b""
 
     def write(self, row: Row) -> None:
-        """Add one row, visible to readers at once."""
-        self._file.write(json.dumps(row).encode() + b"\n")
-        self._file.flush()
+        """Add one row, visible to readers at once, or as soon as the disk has space."""
+        self._waiting += json.dumps(row).encode() + b"\n"
+        with contextlib.suppress(
+            OSError
+        ):  # the next row or checkpoint tries again; that one says what it saw
+            self._flush()
 
     def make_durable(self) -> None:
-        """Before a checkpoint: the rows up to its step must survive whatever the checkpoint survives."""
-        os.fsync(self._file.fileno())
+        """Before a checkpoint: the rows up to its step must be as safe as it. Raises: OSError."""
+        self._flush()
+        os.fsync(self._file)
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._file)
+
+    def _flush(self) -> None:
+        while self._waiting:
+            self._waiting = self._waiting[os.write(self._file, self._waiting) :]
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
@@ -39,6 +55,12 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
         return []
     rows = (_parse(line) for line in lines)
     return [row for row in rows if row is not None]
+
+
+def last_logged_step(path: Path) -> int:
+    """Step of the last row: how far the attempt before came, saved or not; 0 without rows."""
+    rows = read_metrics(path)
+    return int(rows[-1]["step"]) if rows else 0
 
 
 def _parse(line: bytes) -> dict[str, float] | None:

@@ -56,11 +56,6 @@ class Record:
             checkpoint_t=newest.t if newest else None,
         )
 
-    def make_durable(self) -> None:
-        """Before a checkpoint: its rows must survive whatever it survives."""
-        if self._metrics:
-            self._metrics.make_durable()
-
     def row(self, row: dict[str, float | int]) -> None:
         """A logged step: to metrics.jsonl, the tracker, the heartbeat and the log."""
         step, now = int(row["step"]), time.monotonic()

@@ -1,6 +1,5 @@
 """What goes into a checkpoint besides the state, and how a run takes up where it left off."""
 
-import datetime as dt
 from typing import Any
 
 import numpy as np
@@ -8,12 +7,13 @@ import numpy as np
 from sedd.data.mixture import joint_hash
 from sedd.data.store import TokenStore
 from sedd.errors import DataError
-from sedd.rundir.events import append_event
+from sedd.rundir.events import note_event
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import dump_resolved
 from sedd.training.checkpoint import FORMAT, checkpoint_path, newest_whole, read_checkpoint, step_of
 from sedd.training.distributed import Group
+from sedd.training.metrics import last_logged_step
 from sedd.training.state import TrainState
 
 FRESH = 0
@@ -46,7 +46,10 @@ def resume(run: RunDir, state: TrainState, stores: list[TokenStore], group: Grou
     """
     newest = newest_whole(run.checkpoints) if group.ranks.is_first else None
     step = group.first_says(step_of(newest) if newest else FRESH)
+    repeats = max(0, last_logged_step(run.metrics) - step) if group.ranks.is_first else 0
     if step == FRESH:
+        if repeats:
+            note_event(run.events, "resumed", attempt=attempt, step=FRESH, repeats=repeats)
         return FRESH
     path = checkpoint_path(run.checkpoints, step)
     saved = read_checkpoint(path)
@@ -59,12 +62,5 @@ def resume(run: RunDir, state: TrainState, stores: list[TokenStore], group: Grou
         )
     state.load_state_dict(saved)
     if group.ranks.is_first:
-        append_event(
-            run.events,
-            "resumed",
-            attempt=attempt,
-            now=dt.datetime.now(dt.UTC),
-            step=step,
-            checkpoint=path.name,
-        )
+        note_event(run.events, "resumed", attempt=attempt, step=step, checkpoint=path.name, repeats=repeats)
     return step

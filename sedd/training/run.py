@@ -1,6 +1,5 @@
 """The training of one attempt, from resuming to the last step or the first stop signal."""
 
-import datetime as dt
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from sedd.data.store import TokenStore
-from sedd.rundir.events import append_event
+from sedd.rundir.events import note_event
 from sedd.rundir.layout import RunDir
 from sedd.rundir.pulse import Pulse
 from sedd.spec.experiment import Experiment
@@ -43,6 +42,10 @@ class Outcome(StrEnum):
     COMPLETED = "completed"
     STOPPED = "stopped"
     """A signal asked for it; the state is saved."""
+
+
+_PATIENCE_S = {"last": 300.0, "stop": 5.0}
+"""With a full disk: the other ranks wait meanwhile, and whoever sends a stop signal kills soon."""
 
 
 class NotFiniteError(RuntimeError):
@@ -131,10 +134,11 @@ def _open(
     say(
         f"{precision.name} on {device}, {ranks.size} rank(s); {'resumed at' if step else 'starting at'} step {step}"
     )
-    saver = Saver(run, spec.checkpoint, attempt=attempt, say=say)
-    stack.callback(saver.close)
     metrics = MetricsLog(run.metrics, resumed_step=step) if ranks.is_first else None
     stack.callback(metrics.close if metrics else _do_nothing)
+    durable = metrics.make_durable if metrics else _do_nothing
+    saver = Saver(run, spec.checkpoint, attempt=attempt, make_rows_durable=durable, say=say)
+    stack.callback(saver.close)
     tracker = start_tracker(run, experiment, is_first=ranks.is_first, say=say)
     stack.callback(tracker.finish)
     return _Session(
@@ -195,10 +199,7 @@ def _stop(s: _Session, stop: StopFlag) -> Outcome:
     s.record.phase("checkpointing")
     if s.group.ranks.is_first:
         name = stop.signal.name if stop.signal else "another rank's"
-        now = dt.datetime.now(dt.UTC)
-        append_event(
-            s.run.events, "stop_requested", attempt=s.attempt, now=now, step=s.state.step, signal=name
-        )
+        note_event(s.run.events, "stop_requested", attempt=s.attempt, step=s.state.step, signal=name)
     _save(s, aside=False, reason="stop")
     return Outcome.STOPPED
 
@@ -238,12 +239,11 @@ def _save(s: _Session, *, aside: bool, reason: str = "periodic") -> None:
     """Rank 0 writes a checkpoint; without `aside` all ranks wait until it is whole."""
     s.state.gather()
     if s.group.ranks.is_first:
-        s.record.make_durable()
         contents = s.description | s.state.state_dict()
         if aside:
             s.saver.save_aside(s.state.step, contents)
         else:
-            s.saver.save_now(s.state.step, contents, reason=reason)
+            s.saver.save_now(s.state.step, contents, reason=reason, patience_s=_PATIENCE_S[reason])
     if not aside:
         s.group.barrier()
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from sedd.errors import CheckpointError, RunError
 from sedd.rundir.attempts import save_times_s
-from sedd.rundir.events import append_event, read_events
+from sedd.rundir.events import note_event, read_events
+from sedd.rundir.fence import require_newest
 from sedd.rundir.layout import RunDir
 from sedd.spec.training import CheckpointSpec
 from sedd.training.cadence import Cadence
@@ -17,6 +18,8 @@ from sedd.training.checkpoint import prune_checkpoints, write_checkpoint
 from sedd.training.state import copy_to_cpu
 
 Say = Callable[[str], None]
+
+_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +34,17 @@ class Saved:
 class Saver:
     """Writes checkpoints of rank 0, one at a time, and notes each as an event."""
 
-    def __init__(self, run: RunDir, spec: CheckpointSpec, *, attempt: int, say: Say) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        spec: CheckpointSpec,
+        *,
+        attempt: int,
+        make_rows_durable: Callable[[], None],
+        say: Say,
+    ) -> None:
         self._run = run
+        self._make_rows_durable = make_rows_durable
         self._spec = spec
         self._attempt = attempt
         self._say = say
@@ -54,13 +66,34 @@ class Saver:
         self.wait()
         self._cadence.begun()
         started = time.monotonic()
+        try:
+            self._make_rows_durable()
+        except OSError as e:
+            self._say(f"checkpoint put off, training goes on: {e.strerror}")
+            return
         self._writing = self._pool.submit(self._write, step, copy_to_cpu(state), "periodic", started)
 
-    def save_now(self, step: int, state: dict[str, Any], *, reason: str) -> None:
-        """Write the last checkpoint of an attempt and return when it is whole. Raises: CheckpointError."""
-        self.wait()
-        if self.newest is None or self.newest.step != step:
-            self._write(step, state, reason, time.monotonic())
+    def save_now(self, step: int, state: dict[str, Any], *, reason: str, patience_s: float) -> None:
+        """Write the last checkpoint of an attempt and return when it is whole.
+
+        Raises:
+            CheckpointError, OSError: it cannot be written, though we tried again for `patience_s`.
+            SupersededError: a newer attempt has begun.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            self.wait()
+            try:
+                self._make_rows_durable()
+                if self.newest is None or self.newest.step != step:
+                    self._write(step, state, reason, time.monotonic())
+            except (CheckpointError, OSError) as e:
+                if time.monotonic() > deadline:
+                    raise
+                self._say(f"checkpoint failed, trying again: {e}")
+                time.sleep(_AGAIN_S)
+            else:
+                return
 
     def wait(self) -> None:
         """Return when nothing is being written."""
@@ -76,15 +109,16 @@ class Saver:
         self._pool.shutdown()
 
     def _write(self, step: int, state: dict[str, Any], reason: str, started: float) -> None:
-        seal = write_checkpoint(self._run.checkpoints, step, state)
+        seal = write_checkpoint(
+            self._run.checkpoints, step, state, before_publishing=self._require_newest_attempt
+        )
         now, seconds = dt.datetime.now(dt.UTC), time.monotonic() - started
         self._cadence.took(seconds)
         self.newest = Saved(step=step, t=now.isoformat(timespec="milliseconds"))
-        append_event(
+        note_event(
             self._run.events,
             "checkpoint",
             attempt=self._attempt,
-            now=now,
             step=step,
             seconds=round(seconds, 3),
             bytes=seal.bytes,
@@ -93,3 +127,6 @@ class Saver:
         prune_checkpoints(
             self._run.checkpoints, keep=self._spec.keep, keep_every_steps=self._spec.keep_every_steps
         )
+
+    def _require_newest_attempt(self) -> None:
+        require_newest(self._run.events, attempt=self._attempt)

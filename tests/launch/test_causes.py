@@ -136,14 +136,31 @@ def test_when_srun_ends_the_step_because_one_rank_failed_that_failure_is_the_cau
 
 
 def test_only_the_newest_attempts_words_count() -> None:
-    said = [Event(NOW, "submitted", 0), START, Event(NOW, "failed", 1), START, Event(NOW, "resumed", 2)]
-    assert [e.event for e in in_newest_attempt(said)] == ["attempt_started", "resumed"]
-    assert in_newest_attempt(said[:1]) == ()
+    again = Event(NOW, "attempt_started", 2)
+    late = Event(NOW, "failed", 1)  # of an attempt on a lost node that is back
+    said = [Event(NOW, "submitted", 0), START, Event(NOW, "failed", 1), again, late, Event(NOW, "resumed", 2)]
+    assert [(e.event, e.attempt) for e in in_newest_attempt(said)] == [("attempt_started", 2), ("resumed", 2)]
+    assert list(in_newest_attempt(said[:1])) == []
+
+
+@pytest.mark.parametrize(
+    ("root", "expected"),
+    [
+        ("node_fault", Cause.NODE_FAULT),
+        ("crashed", Cause.CRASHED),
+        ("killed", Cause.KILLED),
+        (None, Cause.KILLED),
+    ],
+)
+def test_a_rank_that_lost_another_is_never_the_root(root: str | None, expected: Cause) -> None:
+    lost = Event(NOW, "failed", 1, {"cause": "killed", "lost_peer": True, "rank": 0})
+    roots = [Event(NOW, "failed", 1, {"cause": root, "rank": 1})] if root else []
+    assert first_failure([START, lost, *roots, lost]) is expected
 
 
 def test_exits_are_told_in_words() -> None:
     assert describe_exit(-9) == "killed by SIGKILL"
     assert describe_exit(3) == "exit code 3"
     assert "disk of the run folder is full" in describe_exit(Exit.DISK_FULL)
-    assert by_exit(Exit.DISK_FULL) is Cause.CRASHED
+    assert by_exit(Exit.DISK_FULL) is Cause.DISK_FULL
     assert by_exit(-11) is Cause.CRASHED

@@ -89,6 +89,14 @@ def test_progress_is_never_punished_with_a_pause_and_a_pause_is_never_long(cause
     progressing = retry_decision([attempt(c) for c in causes], generous)
     idle = retry_decision([attempt(c, steps=0) for c in causes], generous)
     assert isinstance(progressing, Retry)
-    assert progressing.delay_s == 0
+    assert progressing.delay_s == (MAX_DELAY_S if causes[-1] is Cause.DISK_FULL else 0)
     assert isinstance(idle, Retry)
     assert 0 <= idle.delay_s <= MAX_DELAY_S
+
+
+def test_a_full_disk_is_waited_for_without_end() -> None:
+    decision = retry_decision(
+        [attempt(Cause.DISK_FULL, steps=0)] * 50, RetrySpec(without_progress=1, crashes=0)
+    )
+    assert isinstance(decision, Retry)
+    assert decision.delay_s > 0, "without a queue, not in a busy loop"

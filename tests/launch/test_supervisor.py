@@ -1,5 +1,6 @@
 """Local runs, for real: submitit's controller, the job entry, and a training process that behaves as told."""
 
+import datetime as dt
 import itertools
 import os
 import signal
@@ -178,3 +179,12 @@ def test_a_job_lives_in_a_session_of_its_own_and_holds_no_terminal(local: LocalR
         assert descriptors[0] == os.devnull
         assert all(Path(target).is_relative_to(run.path) for target in descriptors[1:]), descriptors
     wait_for_end(run)
+
+
+def test_an_attempt_that_was_replaced_ends_at_once_and_says_nothing_more(local: LocalRuns) -> None:
+    """What a lost node's job finds when its slurmd is back: SLURM has started another attempt meanwhile."""
+    run = local.start_one(plan="endless")
+    wait_for_steps(run, 10)
+    append_event(run.events, "attempt_started", attempt=2, now=dt.datetime.now(dt.UTC), job_id="another")
+    assert wait_until(lambda: not find_members(run), timeout_s=30), find_members(run)
+    assert story(run) == ["submitted", "attempt_started", "attempt_started"]

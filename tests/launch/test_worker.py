@@ -1,6 +1,5 @@
 """The training process: fit node, own code, and an exit code that says how it ended."""
 
-import errno
 import os
 import subprocess
 import sys
@@ -8,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sedd.errors import RunError
+from sedd.errors import DiskFullError, RunError
 from sedd.launch.fit_node import blame
 from sedd.launch.submit import make_runs
-from sedd.launch.worker import is_disk_full
 from sedd.preflight.finding import Finding, Status
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
@@ -71,7 +69,7 @@ def test_a_mistake_of_the_program_has_its_traceback_in_the_log_and_its_type_in_t
     [
         (["known_answer"], NodeFaultError),
         (["disk_space", "gpus"], NodeFaultError),
-        (["disk_space"], RunError),
+        (["disk_space"], DiskFullError),
         (["precision", "gpu_memory"], RunError),
     ],
 )
@@ -93,12 +91,3 @@ def test_where_no_word_can_be_written_the_exit_code_says_that_the_disk_is_full(t
             command, env=environment | {"PYTHONSAFEPATH": "1"}, stdout=log, stderr=log, check=False
         )
     assert done.returncode == Exit.DISK_FULL
-
-
-def test_a_full_disk_is_found_among_what_led_to_an_error() -> None:
-    full = OSError(errno.ENOSPC, "No space left on device")
-    wrapped = RunError("cannot write the checkpoint")
-    wrapped.__cause__ = full
-    assert is_disk_full(full)
-    assert is_disk_full(wrapped)
-    assert not is_disk_full(RunError("no such folder"))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from submitit.core.utils import JobPaths
 
 from sedd.cluster import command
 from sedd.cluster.control import scancel, update_job
@@ -18,14 +19,17 @@ from sedd.cluster.scontrol import query_job
 from sedd.cluster.states import JobState
 from sedd.errors import ClusterError, RunError
 from sedd.launch.after import dependency_on
+from sedd.launch.again import go_on
 from sedd.launch.cancel import cancel
+from sedd.launch.entry import make_task
 from sedd.launch.freeze import code_hash
+from sedd.launch.place import Place
 from sedd.launch.requeue import requeue
 from sedd.launch.resources import slurm_parameters
 from sedd.launch.submission import submit_slurm
 from sedd.launch.submit import make_runs
 from sedd.launch.tree import wait_until
-from sedd.rundir.attempts import parse_attempts
+from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest
 from sedd.spec.experiment import Experiment
@@ -292,6 +296,41 @@ def test_what_comes_after_a_run_waits_through_its_requeues_and_not_for_ever(
     requeue([run], now=NOW)  # a new job, for which the other now waits
     wait_for_word(later, "completed")
     assert started(later) > ended(run)
+
+
+def test_a_continuation_that_no_event_mentions_is_not_submitted_twice(
+    devcluster: DevCluster, start: Start
+) -> None:
+    """Whoever asks may be killed between sbatch and the event; the one who asks again finds the job itself."""
+    (run,) = start(plan="endless")
+    wait_for_steps(run, 10)
+    first = job_of(run)
+    command.run(["scontrol", "update", f"JobId={first}", "Requeue=0"])
+    task = make_task(run, Place(executor="slurm", job_id=first, log_name=first, host="v100-1"))
+
+    def ask() -> str:
+        assert go_on(task, (), attempt=1, cause=Cause.PREEMPTED)
+        return job_of(run)
+
+    def forget() -> None:
+        lines = run.events.read_text().splitlines(keepends=True)
+        run.events.write_text("".join(line for line in lines if '"continues"' not in line))
+
+    def waiting() -> list[str]:
+        return command.run(["squeue", "--noheader", "--states=PENDING", "--format=%i"]).split()
+
+    second = ask()
+    assert ask() == second
+    forget()
+    assert ask() == second
+    assert waiting() == [second]
+    forget()
+    JobPaths(
+        run.submitit, job_id=second
+    ).submitted_pickle.unlink()  # submitit's own last step was not reached
+    third = ask()
+    assert third != second
+    assert wait_until(lambda: waiting() == [third], timeout_s=30), waiting()
 
 
 def test_a_node_fault_sends_the_run_to_another_node(devcluster: DevCluster, start: Start) -> None:

@@ -81,7 +81,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     disk = threading.Event()
     began, written = threading.Event(), list[int]()
 
-    def write_slowly(folder: Path, step: int, state: dict[str, torch.Tensor]) -> Seal:
+    def write_slowly(folder: Path, step: int, state: dict[str, torch.Tensor], **_: object) -> Seal:
         began.set()
         assert disk.wait(60)
         written.append(int(state["step"]))
@@ -89,14 +89,14 @@ def test_training_goes_on_while_a_checkpoint_is_written(
 
     monkeypatch.setattr(saver, "write_checkpoint", write_slowly)
     run = make_run(tiny_spec(store))
-    writer = Saver(run, CheckpointSpec(), attempt=1, say=print)
+    writer = Saver(run, CheckpointSpec(), attempt=1, make_rows_durable=lambda: None, say=print)
     state = {"step": torch.tensor(1)}
     writer.save_aside(1, state)
     assert began.wait(60)
     state["step"] += 1  # the next step, while the first is still being written
     assert written == []
     threading.Timer(0.2, disk.set).start()
-    writer.save_now(2, state, reason="stop")
+    writer.save_now(2, state, reason="stop", patience_s=0)
     assert written == [1, 2], "what was copied is step 1's state; the last save returns when it is on disk"
     writer.close()
     assert len(save_times_s(read_events(run.events))) == 2

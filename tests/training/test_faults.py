@@ -1,0 +1,44 @@
+"""What an error says about where the fault lies."""
+
+import errno
+
+import pytest
+
+from sedd.errors import CheckpointError, DataError, DiskFullError
+from sedd.rundir.exits import Exit
+from sedd.rundir.fence import SupersededError
+from sedd.training.faults import NodeFaultError, exit_of
+
+
+def full_disk() -> CheckpointError:
+    try:
+        raise CheckpointError("cannot write step-00000010.pt") from OSError(
+            errno.ENOSPC, "No space left on device"
+        )
+    except CheckpointError as e:
+        return e
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("shapes differ"), Exit.CRASHED),
+        (DataError("no such store"), Exit.CRASHED),
+        (OSError(errno.EACCES, "Permission denied"), Exit.CRASHED),
+        (NodeFaultError("no card"), Exit.NODE_FAULT),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), Exit.NODE_FAULT),
+        (RuntimeError("NCCL error: unhandled system error (ncclSystemError)"), Exit.NODE_FAULT),
+        (
+            RuntimeError("gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer."),
+            Exit.PEER_LOST,
+        ),
+        (RuntimeError("pair.cc:553] Connection closed by peer [127.0.0.1]:38577"), Exit.PEER_LOST),
+        (RuntimeError("NCCL error: ncclRemoteError: a remote process exited"), Exit.PEER_LOST),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), Exit.DISK_FULL),
+        (DiskFullError("disk_space: 0 B free"), Exit.DISK_FULL),
+        (full_disk(), Exit.DISK_FULL),
+        (SupersededError("attempt 2 has begun"), Exit.SUPERSEDED),
+    ],
+)
+def test_an_error_becomes_the_exit_code_that_says_who_is_at_fault(error: Exception, expected: Exit) -> None:
+    assert exit_of(error) is expected
