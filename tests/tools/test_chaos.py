@@ -1,0 +1,94 @@
+"""The verdict of tools/chaos.py: what counts as equal, and what a report says."""
+
+import io
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+TOOLS = Path(__file__).parents[2] / "tools"
+
+
+@pytest.fixture
+def verdict(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import _chaos_verdict
+
+    return _chaos_verdict
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import _chaos_table
+
+    return _chaos_table
+
+
+def state() -> dict[str, Any]:
+    moments = {"step": torch.tensor(3.0), "exp_avg": torch.zeros(4)}
+    return {
+        "model": {"w": torch.arange(6, dtype=torch.float32).reshape(2, 3)},
+        "optimizer": [moments],
+        "step": 800,
+        "nan": torch.tensor(float("nan")),
+    }
+
+
+def flip_last_bit(tensor: torch.Tensor) -> None:
+    tensor.view(torch.int32).flatten()[-1] ^= 1
+
+
+def test_equal_states_differ_nowhere_and_a_nan_is_itself(verdict: ModuleType) -> None:
+    assert list(verdict.unequal(state(), state(), "checkpoint")) == []
+
+
+def test_a_single_bit_is_found_where_it_is(verdict: ModuleType) -> None:
+    seen = state()
+    flip_last_bit(seen["model"]["w"])
+    seen["optimizer"][0]["exp_avg"][0] = -0.0
+    seen["step"] = 801
+    found = list(verdict.unequal(state(), seen, "checkpoint"))
+    assert found == ["checkpoint.model.w", "checkpoint.optimizer.0.exp_avg", "checkpoint.step"]
+
+
+def test_what_is_missing_or_of_another_type_differs(verdict: ModuleType) -> None:
+    without = {key: value for key, value in state().items() if key != "step"}
+    assert list(verdict.unequal(state(), without, "checkpoint")) == ["checkpoint"]
+    halved = state() | {"nan": state()["nan"].half()}
+    assert list(verdict.unequal(state(), halved, "checkpoint")) == ["checkpoint.nan"]
+
+
+def run_of(layout: str, **changes: Any) -> dict[str, Any]:
+    good = {
+        "layout": layout,
+        "completed": True,
+        "differences": [],
+        "attempts": 4,
+        "steps_repeated": 30,
+        "steps_lost_gracefully": 0,
+        "overlaps": 0,
+        "ettr": 0.5,
+    }
+    return good | changes
+
+
+def test_the_report_of_several_campaigns_counts_all_and_fits_80_columns(table: ModuleType) -> None:
+    from rich.console import Console
+
+    fault = {"fault": "restart slurmctld", "victims": ["a", "b"]}
+    good = {"faults": [fault] * 20, "runs": [run_of("single"), run_of("2x2")], "orphans": [], "released": 0}
+    bad = good | {
+        "runs": [run_of("array/1", completed=False, differences=["metrics.jsonl"])],
+        "orphans": ["9: x"],
+    }
+    assert "40 faults, 3 runs: 1 lost, 1 different, 0 trained twice at once, 1 orphans" in table.summary(
+        [good, bad]
+    )
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table.render([good, bad]))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "restart slurmctld" in text

@@ -1,0 +1,144 @@
+"""The place that chaos.py hurts: a dev cluster, a small disk of its own for the runs, and the processes on it."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.cluster.jobs import JobFact
+from sedd.cluster.squeue import parse_squeue, query_squeue
+from sedd.errors import ClusterError, UsageError
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "slurm" / "devcluster"
+NODES = ("v100-1", "v100-2", "v100-3", "v100-4")
+DISK_MIB = 256
+OPTIONS = ("--kill-wait", "20", "--requeue-delay", "5", "--node-timeout", "10")
+"""Of our own dev cluster: nothing waits longer than it must."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a campaign happens."""
+
+    work: Path
+    """The campaign's own folder."""
+    cluster: Path
+    """The dev cluster's folder."""
+    has_own_disk: bool
+    """Whether `disk` is a file system of its own, which can be filled without hurting anybody else."""
+
+    @property
+    def disk(self) -> Path:
+        return self.work / "disk"
+
+    @property
+    def runs(self) -> Path:
+        return self.disk / "runs"
+
+    @property
+    def ballast(self) -> Path:
+        return self.disk / "ballast"
+
+    def daemon(self, action: str, name: str) -> None:
+        """`stop`, `kill` or `start` a daemon of the cluster. Raises: ClusterError."""
+        _script("daemon.sh", action, name, str(self.cluster))
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A living training process."""
+
+    pid: int
+    run: Path
+    rank: int
+    attempt: int
+
+
+@contextlib.contextmanager
+def open_site(slurm_conf: str | None) -> Iterator[Site]:
+    """The dev cluster that SLURM_CONF names, or one of our own that is taken down at the end, and a mounted disk.
+
+    Raises:
+        UsageError: SLURM_CONF names another cluster: nothing but a dev cluster may be hurt.
+        ClusterError: it does not come up.
+    """
+    with contextlib.ExitStack() as stack:
+        work = Path(tempfile.mkdtemp(prefix="sedd-chaos-"))
+        stack.callback(_remove, work)
+        work.chmod(0o755)  # munge refuses a socket that only root could reach
+        if slurm_conf is None:
+            cluster = work / "cluster"
+            stack.callback(_script, "down.sh", str(cluster))
+            _script("up.sh", *OPTIONS, str(cluster))
+            os.environ["SLURM_CONF"] = str(cluster / "etc" / "slurm.conf")
+        else:
+            cluster = Path(slurm_conf).parent.parent
+            if not (cluster / ".devcluster").exists():
+                raise UsageError(f"{slurm_conf} is not a dev cluster's", hint="unset SLURM_CONF")
+        (work / "disk").mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "sedd-chaos", str(work / "disk")]
+        is_mounted = subprocess.run(mount, check=False, stdout=sys.stderr).returncode == 0
+        if is_mounted:
+            stack.callback(_unmount, work / "disk")
+        yield Site(work=work, cluster=cluster, has_own_disk=is_mounted)
+
+
+def jobs() -> dict[str, JobFact]:
+    """All jobs of this user by id; empty while SLURM does not answer."""
+    try:
+        return {job.job_id: job for job in parse_squeue(query_squeue(["root"], timeout_s=5))}
+    except ClusterError:
+        return {}
+
+
+def workers(below: Path) -> list[Worker]:
+    """The living training processes of runs in a folder."""
+    found = []
+    for pid, arguments in _processes():
+        if "sedd.launch.worker" in arguments and arguments[-1].startswith(f"{below}/"):
+            with contextlib.suppress(OSError, KeyError):
+                said = _environment(pid)
+                found.append(Worker(pid, Path(arguments[-1]), int(said["RANK"]), int(said["SEDD_ATTEMPT"])))
+    return found
+
+
+def leftovers(below: Path) -> list[str]:
+    """Command lines that name the folder: of a campaign that is over there must be none."""
+    return [
+        f"{pid}: {' '.join(arguments)[:200]}"
+        for pid, arguments in _processes()
+        if pid != os.getpid() and any(argument.startswith(f"{below}/") for argument in arguments)
+    ]
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                content = Path(entry.path, "cmdline").read_bytes().decode(errors="replace")
+                yield int(entry.name), content.rstrip("\0").split("\0")
+
+
+def _environment(pid: int) -> dict[str, str]:
+    content = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    return dict(pair.split("=", 1) for pair in content.split("\0") if "=" in pair)
+
+
+def _script(name: str, *arguments: str) -> None:
+    command = ["bash", str(SCRIPTS / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    if done.returncode:
+        raise ClusterError(f"{name} {' '.join(arguments)}: {done.stderr.strip()}")
+
+
+def _unmount(disk: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(disk)], check=False)
+
+
+def _remove(work: Path) -> None:
+    """Nothing below a mount that is still there may be deleted by accident: rm stops at its border."""
+    subprocess.run(["rm", "-rf", "--one-file-system", str(work)], check=False, stdout=sys.stderr)
