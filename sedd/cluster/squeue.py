@@ -52,15 +52,13 @@ def query_comments(user: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
     Raises:
         SlurmUnreachableError, ClusterError: as `command.run`.
     """
-    fields = f"JobArrayID:60{_SEPARATOR},Comment:400"
-    return run(
-        ["squeue", "--array", "--noheader", f"--user={user}", f"--Format={fields}"], timeout_s=timeout_s
-    )
+    # %k is in every version; of --Format's separators older ones print none.
+    return run(["squeue", "--array", "--noheader", f"--user={user}", "--format=%i|%k"], timeout_s=timeout_s)
 
 
 def parse_comments(text: str) -> dict[str, str]:
     """Comment of each job that has one, by job id."""
-    pairs = (line.split(_SEPARATOR, 1) for line in text.splitlines() if _SEPARATOR in line)
+    pairs = (line.split("|", 1) for line in text.splitlines() if "|" in line)
     return {job_id.strip(): said for job_id, rest in pairs if (said := text_or_none(rest.strip()))}
 
 

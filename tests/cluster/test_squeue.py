@@ -3,7 +3,7 @@ import time
 import pytest
 
 from sedd.cluster import squeue
-from sedd.cluster.squeue import parse_squeue
+from sedd.cluster.squeue import parse_comments, parse_squeue
 from sedd.cluster.states import JobState
 from tests.cluster.recorded import RECORDED, sample
 
@@ -72,3 +72,11 @@ def test_ten_thousand_lines_take_less_than_a_second(version: str) -> None:
 def test_the_question_is_one_command_whatever_the_number_of_jobs() -> None:
     assert squeue.FORMAT.startswith("JobArrayID:")
     assert squeue.FORMAT.split(",")[-1].startswith("Name:")
+
+
+def test_comments_are_told_apart_by_job_and_may_hold_the_separator() -> None:
+    text = "12|(null)\n13|sedd: 20261122-120000-a269d64a continues 12\n14_3|grant 7 | mine\n15|\n"
+    assert parse_comments(text) == {
+        "13": "sedd: 20261122-120000-a269d64a continues 12",
+        "14_3": "grant 7 | mine",
+    }
