@@ -27,6 +27,14 @@ class Objective:
     noise: Noise
     parameterization: str = "score"
     curriculum: Curriculum | None = None
+    estimator: str = "times"
+    """`times` draws t and corrupts each token on its own; `counts` trains on the draws of `bound` itself."""
+
+    def __post_init__(self) -> None:
+        if self.estimator == "counts" and (not self.graph.settles or self.curriculum is not None):
+            raise ValueError(
+                "the estimator 'counts' is the absorbing graph's, and has no times for a curriculum"
+            )
 
     def log_score(self, network: Network, cu_seqlens: Int[Tensor, "sequences_plus_1"]) -> LogScore:
         """The network's log score for sequences packed as `cu_seqlens`."""
@@ -50,8 +58,12 @@ class Objective:
     ) -> Float[Tensor, "tokens"]:
         """Training loss of each residue in nats: d sigma_bar / dt times score entropy at its sequence's time.
 
-        `step` places the curriculum, whose loss this is then: the true one is `bound`.
+        With the estimator `counts` the same in expectation, with less variance: one of 1 ... L tokens is drawn to be
+        the number of masked ones, instead of being left to chance. `step` places the curriculum, whose loss this is
+        then: the true one is `bound`.
         """
+        if self.estimator == "counts":
+            return self.bound(network, tokens, cu_seqlens, t, generator=generator)
         scale = 1.0
         if self.curriculum is not None:
             u = self.curriculum.bend_times(((t - T_MIN) / (1 - T_MIN)).clamp_min(0.0), step)

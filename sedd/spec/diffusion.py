@@ -84,5 +84,13 @@ class DiffusionSpec(StrictModel):
     """Noise schedule."""
     parameterization: Literal["score", "subs"] = "score"
     """Network output: log score (SEDD), or the distribution of the clean residue given the others (SUBS)."""
+    estimator: Literal["times", "counts"] = "times"
+    """Of the loss: mask each residue on its own at a random time, or a random number of residues of each sequence."""
     curriculum: CurriculumSpec | None = None
     """Easier corruptions at the start of training; the reported validation bound is always the true one."""
+
+    @model_validator(mode="after")
+    def _counts_are_of_masks(self) -> Self:
+        if self.estimator == "counts" and (self.graph != "absorbing" or self.curriculum is not None):
+            raise ValueError("estimator 'counts' is for graph 'absorbing' without a curriculum; use 'times'")
+        return self

@@ -122,7 +122,7 @@ def build_objective(spec: DiffusionSpec) -> Objective:
     curriculum = None
     if spec.curriculum is not None:
         curriculum = CURRICULA[spec.curriculum.kind](**spec.curriculum.model_dump(exclude={"kind"}))
-    return Objective(GRAPHS[spec.graph](), noise, spec.parameterization, curriculum)
+    return Objective(GRAPHS[spec.graph](), noise, spec.parameterization, curriculum, spec.estimator)
 
 
 def _times(batch: DeviceBatch, offset: float) -> Tensor:

@@ -70,6 +70,35 @@ def test_subs_loss_is_the_weighted_cross_entropy_of_masked_residues(noise):
     assert (x == 3).any()
 
 
+@pytest.mark.parametrize("noise", NOISES)
+def test_counting_masks_costs_the_same_with_less_variance(noise):
+    """Both estimators of one loss, over many draws of the same sequences."""
+    copies = 3000
+    tokens, cu = (
+        TOKENS.repeat(copies),
+        torch.cat([torch.zeros(1), torch.tensor(LENGTHS * copies).cumsum(0)]).int(),
+    )
+    u = torch.rand(4 * copies, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    each = {}
+    for estimator in ("times", "counts"):
+        objective = Objective(small_graph("absorbing"), noise_named(noise), "subs", estimator=estimator)
+        loss = objective.per_residue(
+            network(4), tokens, cu, diffusion_times(u), generator=keyed(range(4 * copies), cu)
+        )
+        each[estimator] = loss.view(copies, -1).sum(1)
+    means = {name: values.mean().item() for name, values in each.items()}
+    errors = {name: values.std().item() / copies**0.5 for name, values in each.items()}
+    # Below t_min, 1e-3 of the way, only the bound looks.
+    assert means["counts"] == pytest.approx(means["times"], abs=4 * math.hypot(*errors.values()) + 0.05)
+    assert errors["counts"] < 0.7 * errors["times"]
+
+
+def test_counting_masks_needs_masks_and_no_curriculum():
+    for graph, curriculum in [("uniform", None), ("absorbing", TimeBias(preschool_steps=1))]:
+        with pytest.raises(ValueError, match="counts"):
+            Objective(small_graph(graph), noise_named("loglinear"), "score", curriculum, "counts")
+
+
 def test_network_without_knowledge_costs_the_logarithm_of_the_alphabet():
     objective = Objective(GRAPHS["absorbing"](), NOISES["loglinear"](), "score")
     tokens = torch.randint(4, 24, (20_000,), generator=torch.Generator().manual_seed(0))

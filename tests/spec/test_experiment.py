@@ -31,6 +31,7 @@ CHANGES: dict[str, Any] = {
     "diffusion.noise": {"kind": "geometric"},
     "diffusion.noise.epsilon": 0.5,
     "diffusion.parameterization": "subs",
+    "diffusion.estimator": "counts",
     "diffusion.curriculum": {"kind": "sigma_scale", "preschool_steps": 1},
     "training.steps": 11,
     "training.residues_per_step": 65536,
