@@ -1,60 +1,51 @@
 """`sedd evaluate`: how well a trained network knows given proteins."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sedd.cli.console import err, out, print_json
 
-if TYPE_CHECKING:
-    from sedd.training.evaluation import Evaluation
-
 
 def command(
-    run: Annotated[str, typer.Argument(metavar="RUN|CKPT", help="A run, or a checkpoint file.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|CKPT", help="A run, a checkpoint file or an exported folder.")
+    ],
     fasta: Annotated[list[Path], typer.Option("--fasta", help="FASTA files, plain or gzip.")],
     draws: Annotated[
         int, typer.Option(min=2, help="Noise levels a protein: more make the error smaller.")
     ] = 16,
     seed: Annotated[int, typer.Option(help="Another seed draws other noise.")] = 0,
-    per_sequence: Annotated[Path | None, typer.Option(help="CSV file: one line a protein.")] = None,
+    per_sequence: Annotated[
+        Path | None, typer.Option(help="Table with a row a protein: .csv or .parquet.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Upper bound on the negative log-likelihood of proteins, with EMA weights and its standard error.
 
-    Example: sedd evaluate quickstart --fasta proteins.fasta.gz --per-sequence bounds.csv
+    Example: sedd evaluate quickstart --fasta proteins.fasta.gz --per-sequence bounds.parquet
     """
     from sedd.cli.trained import load, progress, require_place
     from sedd.data.records import read_records
-    from sedd.training.evaluation import evaluate
+    from sedd.spec.trained import EvaluateOptions
+    from sedd.training.evaluation import evaluate, summary
+    from sedd.training.per_sequence import require_writer, write_table
 
-    require_place(per_sequence, "--per-sequence")
+    if per_sequence is not None:
+        require_place(per_sequence, "--per-sequence")
+        require_writer(per_sequence)
+    how = EvaluateOptions(draws=draws, seed=seed)
     records = [record for path in fasta for record in read_records(path)]
     trained = load(run)
     with progress("evaluating", len(records)) as step:
-        result = evaluate(
-            trained, records, draws=draws, seed=seed, progress=lambda done: step(done, len(records))
-        )
+        result = evaluate(trained, records, how=how, progress=lambda done: step(done, len(records)))
     if result.cut:
         longest = trained.experiment.data.max_length
         err().print(f"{result.cut} longer proteins: their first {longest} residues were evaluated")
     if per_sequence is not None:
-        _write_csv(per_sequence, result)
-    bound = result.bound
-    document = {
-        "run": trained.run,
-        "step": trained.step,
-        "sequences": len(result.names),
-        "residues": int(bound.residues.sum()),
-        "nats_per_residue": bound.nats_per_residue,
-        "standard_error": bound.standard_error,
-        "perplexity": bound.perplexity,
-        "bits_per_residue": bound.bits_per_residue,
-        "draws": draws,
-        "seed": seed,
-        "cut": result.cut,
-    }
+        write_table(per_sequence, result)
+    bound, document = result.bound, summary(trained, how, result)
     if as_json:
         print_json(document)
         return
@@ -63,24 +54,3 @@ def command(
         f"at most {bound.nats_per_residue:.4f} ± {bound.standard_error:.4f} nats a residue "
         f"({bound.bits_per_residue:.4f} bits), perplexity {bound.perplexity:.2f}"
     )
-
-
-def _write_csv(path: Path, result: "Evaluation") -> None:
-    import csv
-    import io
-
-    from sedd.cli.trained import write_output
-
-    bound = result.bound
-    rows = zip(
-        result.names,
-        bound.residues.tolist(),
-        (bound.nats / bound.residues).tolist(),
-        (bound.variance.sqrt() / bound.residues).tolist(),
-        strict=True,
-    )
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "residues", "nats_per_residue", "standard_error"])
-    writer.writerows(rows)
-    write_output(path, text.getvalue())

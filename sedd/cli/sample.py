@@ -1,9 +1,8 @@
 """`sedd sample`: new proteins from a trained network."""
 
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,14 +10,15 @@ from sedd.cli.console import err
 from sedd.errors import UsageError
 
 if TYPE_CHECKING:
-    from sedd.training.generation import Frame
+    from sedd.spec.trained import SampleOptions
+    from sedd.training.generation import Sample
     from sedd.training.trained import Trained
-
-LINE = 60
 
 
 def command(
-    run: Annotated[str, typer.Argument(metavar="RUN|CKPT", help="A run, or a checkpoint file.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN|CKPT", help="A run, a checkpoint file or an exported folder.")
+    ],
     count: Annotated[
         int, typer.Option("-n", "--count", min=1, help="Proteins, or draws of each template.")
     ] = 10,
@@ -39,55 +39,88 @@ def command(
         float, typer.Option(min=0.01, max=1.0, help="Draw among the likeliest of this mass.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same proteins.")] = 0,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Page about the samples beside real proteins, .html; or numbers, .json."),
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Training data for the report; default: where the run had it.")
+    ] = None,
 ) -> None:
     """Draw proteins, with EMA weights, as FASTA.
 
-    Example: sedd sample quickstart -n 10 --length 80-120 -o samples.fasta
+    Example: sedd sample quickstart -n 100 -o samples.fasta --report samples.html
     """
-    from sedd.cli.trained import load, progress, require_place, write_output
-    from sedd.data.records import read_records
-    from sedd.diffusion.predictor import PREDICTORS
-    from sedd.training import generation
+    from sedd.cli.trained import load, progress, require_place
+    from sedd.rundir.atomic import write_output
+    from sedd.training.generation import draw_samples, fasta_text, read_frames
 
-    if predictor not in PREDICTORS:
-        raise UsageError(f"--predictor is '{predictor}'; there are {', '.join(PREDICTORS)}")
-    if infill is not None and length is not None:
-        raise UsageError("--infill takes the length of its templates, so --length has no meaning")
+    how = _options(
+        count=count, length=_parse_length(length), infill=infill, steps=steps,
+        predictor=predictor, temperature=temperature, top_p=top_p, seed=seed,
+    )  # fmt: skip
     require_place(output, "--output")
-    frames = [generation.parse_frame(record) for record in read_records(infill)] if infill else []
+    _require_report(report)
+    frames = read_frames(infill) if infill is not None else []
     trained = load(run)
-    how = generation.How(steps=steps, predictor=predictor, temperature=temperature, top_p=top_p, seed=seed)
     with progress("sampling", steps) as tick:
-        if infill:
-            frames = [frame for frame in frames for _ in range(count)]
-            sequences = list(generation.infill(trained, frames, how, tick))
-        else:
-            sequences = list(generation.generate(trained, _lengths(trained, count, length, seed), how, tick))
-    text = "".join(_entries(trained, sequences, frames, how_text=f"seed={seed} steps={steps} {predictor}"))
+        samples = draw_samples(trained, how, frames, tick)
+    text = fasta_text(trained, how, samples)
     if output is None:
         sys.stdout.write(text)
+    else:
+        write_output(output, text)
+        err().print(f"{len(samples)} proteins in {output}", markup=False, soft_wrap=True)
+    if report is not None:
+        _report(report, trained, how, samples, store)
+
+
+def _options(**given: Any) -> "SampleOptions":
+    from pydantic import ValidationError
+
+    from sedd.diffusion.predictor import PREDICTORS
+    from sedd.spec.trained import SampleOptions
+
+    if given["predictor"] not in PREDICTORS:
+        raise UsageError(f"--predictor is '{given['predictor']}'; there are {', '.join(PREDICTORS)}")
+    try:
+        return SampleOptions(**given)
+    except ValidationError as e:
+        raise UsageError("; ".join(f"--{error['msg'].partition(', ')[2]}" for error in e.errors())) from e
+
+
+def _parse_length(text: str | None) -> int | tuple[int, int] | None:
+    if text is None:
+        return None
+    low, dash, high = text.partition("-")
+    if not low.isdigit() or (dash and not high.isdigit()):
+        raise UsageError(f"--length is '{text}'", hint="write 100, or a range as 80-120")
+    return (int(low), int(high)) if dash else int(low)
+
+
+def _require_report(report: Path | None) -> None:
+    """Refuse a report that could not be written, before the work. Raises: UsageError."""
+    from sedd.cli.trained import require_place
+    from sedd.quality.neighbours import require_aligner
+
+    if report is None:
         return
-    write_output(output, text)
-    err().print(f"{len(sequences)} proteins in {output}", markup=False, soft_wrap=True)
+    require_place(report, "--report")
+    if report.suffix not in (".html", ".json"):
+        raise UsageError(f"--report is {report}: neither .html nor .json")
+    require_aligner()
 
 
-def _lengths(trained: "Trained", count: int, length: str | None, seed: int) -> list[int]:
-    from sedd.training.generation import draw_lengths, draw_uniform_lengths
+def _report(
+    path: Path, trained: "Trained", how: "SampleOptions", samples: "list[Sample]", given: Path | None
+) -> None:
+    from sedd.training.sample_report import assess_samples, open_training_data, write_report
 
-    if length is None:
-        return draw_lengths(trained, count, seed)
-    low, dash, high = length.partition("-")
-    if not low.isdigit() or (dash and not high.isdigit()) or int(low) < 1 or int(high or low) < int(low):
-        raise UsageError(f"--length is '{length}'", hint="write 100, or a range as 80-120")
-    return draw_uniform_lengths(int(low), int(high or low), count, seed)
-
-
-def _entries(
-    trained: "Trained", sequences: Sequence[str], frames: Sequence["Frame"], *, how_text: str
-) -> Iterable[str]:
-    """FASTA entries whose headers say where they come from."""
-    for number, sequence in enumerate(sequences):
-        name = f"{frames[number].name}_{number}" if frames else f"sample_{number}"
-        lines = [sequence[start : start + LINE] for start in range(0, len(sequence), LINE)]
-        header = f">{name} run={trained.run} step={trained.step} {how_text} length={len(sequence)}"
-        yield "\n".join([header, *lines]) + "\n"
+    store = open_training_data(trained, given)
+    if store is None:
+        gone = trained.experiment.data.store
+        err().print(
+            f"the training data {gone} is not here: the report does without (--store names it)", markup=False
+        )
+    write_report(path, trained, how, assess_samples(trained, samples, store))
+    err().print(f"report in {path}", markup=False, soft_wrap=True)

@@ -7,38 +7,24 @@ from typing import TYPE_CHECKING
 
 from sedd.cli.console import err
 from sedd.errors import UsageError
-from sedd.rundir.atomic import write_text
 
 if TYPE_CHECKING:
     from sedd.training.trained import Trained
 
 
 def load(run_or_checkpoint: str) -> "Trained":
-    """The network of a checkpoint file, or of a run's newest whole checkpoint.
+    """The network of a checkpoint file, an exported folder, or a run's newest whole checkpoint.
 
     Raises:
         UsageError: no such run or file. CheckpointError: not a checkpoint, or damaged.
     """
     import torch
 
-    from sedd.rundir.find import find_run, runs_root
-    from sedd.training.distributed import Ranks
-    from sedd.training.precision import PRECISIONS, capability_of, choose_precision
-    from sedd.training.trained import find_checkpoint, load_trained
+    from sedd.rundir.find import runs_root
+    from sedd.training.trained import find_trained, load_trained
 
-    device = Ranks().device()
-    capability = capability_of(device)
-    path = Path(run_or_checkpoint).expanduser()
-    if path.suffix == ".pt" and not path.is_file():
-        raise UsageError(f"{path}: no such checkpoint")
-    if not path.is_file():
-        path = find_checkpoint(find_run(run_or_checkpoint, runs_root()))
-    # What was trained in fp16 or bf16 is read on any machine: on a CPU in fp32.
-    trained = load_trained(
-        path,
-        device,
-        lambda asked: PRECISIONS["fp32"] if capability is None else choose_precision(asked, capability),
-    )
+    trained = load_trained(find_trained(run_or_checkpoint, runs_root()))
+    device = next(trained.model.parameters()).device
     err().print(f"{trained.run} at step {trained.step}, {trained.precision.name} on {device}", markup=False)
     torch.set_grad_enabled(False)
     return trained
@@ -52,14 +38,6 @@ def require_place(path: Path | None, option: str) -> None:
         raise UsageError(f"{option} is {path}, a folder", hint="name a file in it")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"{option} is {path}: there is no folder {path.absolute().parent}")
-
-
-def write_output(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a pipe or a device, such as /dev/stdout, is written to as it is."""
-    if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")
-    else:
-        write_text(path, text)
 
 
 @contextmanager

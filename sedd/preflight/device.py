@@ -34,7 +34,7 @@ def training_device(scene: Scene) -> "torch.device":
     """The GPU of this rank, else the CPU. A task to which SLURM bound a single GPU sees that one as 0."""
     import torch
 
-    if scene.training_run.resources.gpus_per_node == 0 or not torch.cuda.is_available():
+    if scene.experiment.resources.gpus_per_node == 0 or not torch.cuda.is_available():
         return torch.device("cpu")
     count = torch.cuda.device_count()
     return torch.device("cuda", scene.local_rank if scene.local_rank < count else 0)

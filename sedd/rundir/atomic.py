@@ -28,6 +28,14 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def write_output(path: Path, text: str) -> None:
+    """`write_text` for a path that a user gave: a pipe or a device, such as /dev/stdout, is written to as it is."""
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+    else:
+        write_text(path, text)
+
+
 def write_first(path: Path, text: str) -> None:
     """Write a file of a folder that nobody reads yet: its content is durable, its name once the folder is."""
     path.write_text(text, encoding="utf-8")

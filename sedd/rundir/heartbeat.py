@@ -23,12 +23,12 @@ class Heartbeat:
     """When the training loop last moved on: a step, a validation batch, a checkpoint; UTC, ISO 8601."""
     attempt: int
     phase: str
-    """starting, preflight, training, building, validating, checkpointing, stopping, or done."""
+    """starting, preflight, training, building, evaluating, sampling, validating, checkpointing, stopping, or done."""
     step: int
     steps: int
     """How many there are in all."""
     unit: str = "steps"
-    """What `step` counts: steps of training, or bytes of input that have been read."""
+    """What `step` counts: steps of training or sampling, bytes of input read, proteins evaluated."""
     loss: float | None = None
     """Training loss of the last logged step, nats per residue."""
     validation_bound: float | None = None

@@ -70,6 +70,11 @@ class RunDir:
         return self.path / "wandb"
 
     @property
+    def evaluation(self) -> Path:
+        """Of `task: evaluate`: what was found, in a few numbers."""
+        return self.path / "evaluation.json"
+
+    @property
     def samples(self) -> Path:
         return self.path / "samples"
 

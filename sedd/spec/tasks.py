@@ -6,9 +6,15 @@ from sedd.errors import SpecError
 from sedd.spec.build import DataTask
 from sedd.spec.experiment import Experiment
 from sedd.spec.task import TaskSpec
+from sedd.spec.trained import EvaluateTask, SampleTask
 from sedd.yaml import Document
 
-TASKS: dict[str, type[TaskSpec]] = {"train": Experiment, "data": DataTask}
+TASKS: dict[str, type[TaskSpec]] = {
+    "train": Experiment,
+    "data": DataTask,
+    "evaluate": EvaluateTask,
+    "sample": SampleTask,
+}
 
 
 def task_of(document: Document) -> type[TaskSpec]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from sedd.data.alphabet import encode
 from sedd.data.records import Record
 from sedd.diffusion.likelihood import Bound, join_bounds, likelihood_bound
 from sedd.errors import DataError
+from sedd.spec.trained import EvaluateOptions
 from sedd.training.trained import Trained
 
 BATCH_RESIDUES = 16_384
@@ -29,11 +31,10 @@ def evaluate(
     trained: Trained,
     records: Iterable[Record],
     *,
-    draws: int,
-    seed: int,
+    how: EvaluateOptions,
     progress: Callable[[int], None],
 ) -> Evaluation:
-    """Estimate the bound of each protein with `draws` noise levels; `progress` is told the proteins done.
+    """Estimate the bound of each protein with `how.draws` noise levels; `progress` is told the proteins done.
 
     Raises:
         DataError: no protein, or a letter that is none.
@@ -61,14 +62,32 @@ def evaluate(
                 cu_seqlens,
                 graph=trained.objective.graph,
                 noise=trained.objective.noise,
-                draws=draws,
-                seed=seed,
+                draws=how.draws,
+                seed=how.seed,
                 first_sample=done,
             )
         )
         done += len(batch)
         progress(done)
     return Evaluation(names=tuple(names), bound=join_bounds(bounds), cut=cut)
+
+
+def summary(trained: Trained, how: EvaluateOptions, result: Evaluation) -> dict[str, Any]:
+    """All proteins in a few numbers, for JSON."""
+    bound = result.bound
+    return {
+        "run": trained.run,
+        "step": trained.step,
+        "sequences": len(result.names),
+        "residues": int(bound.residues.sum()),
+        "nats_per_residue": bound.nats_per_residue,
+        "standard_error": bound.standard_error,
+        "perplexity": bound.perplexity,
+        "bits_per_residue": bound.bits_per_residue,
+        "draws": how.draws,
+        "seed": how.seed,
+        "cut": result.cut,
+    }
 
 
 def _batches(encoded: Sequence[np.ndarray]) -> Iterable[list[np.ndarray]]:

@@ -1,34 +1,28 @@
 """New proteins from a trained network: of given or of natural lengths, or around given residues."""
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from sedd.data.alphabet import RESIDUES, SIZE, decode, encode
-from sedd.data.records import Record
+from sedd.data.records import Record, read_records
 from sedd.diffusion.infill import Template
 from sedd.diffusion.sampler import Progress, sample
 from sedd.errors import DataError, UsageError
+from sedd.spec.trained import SampleOptions
 from sedd.training.counters import SAMPLING, generator
 from sedd.training.trained import Trained
 
 BATCH_RESIDUES = 16_384
+LINE = 60
+"""Residues a line of FASTA."""
 FREE = "_?"
 """Letters of a template that mark free positions."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class How:
-    """The sampler's settings."""
-
-    steps: int
-    predictor: str
-    temperature: float
-    top_p: float
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +34,53 @@ class Frame:
     free: np.ndarray
 
 
-def draw_lengths(trained: Trained, count: int, seed: int) -> list[int]:
-    """Lengths drawn from those of the training data."""
-    draws = torch.randint(
-        len(trained.length_quantiles), (count,), generator=generator(torch.device("cpu"), seed, SAMPLING)
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A drawn protein."""
+
+    name: str
+    sequence: str
+
+
+def read_frames(path: Path) -> list[Frame]:
+    """The templates of a FASTA file. Raises: DataError, as `parse_frame`."""
+    return [parse_frame(record) for record in read_records(path)]
+
+
+def draw_samples(
+    trained: Trained, wanted: SampleOptions, frames: Sequence[Frame], progress: Progress
+) -> list[Sample]:
+    """As many proteins as are wanted, or draws of each template; `progress` is told the steps done, over all batches.
+
+    Raises:
+        UsageError: longer than the network was trained on.
+    """
+    if frames:
+        drawn = [frame for frame in frames for _ in range(wanted.count)]
+        sequences = infill(trained, drawn, wanted, progress)
+        return [
+            Sample(f"{frame.name}_{n}", s) for n, (frame, s) in enumerate(zip(drawn, sequences, strict=True))
+        ]
+    lengths = draw_lengths(trained, wanted)
+    return [Sample(f"sample_{n}", s) for n, s in enumerate(generate(trained, lengths, wanted, progress))]
+
+
+def fasta_text(trained: Trained, wanted: SampleOptions, samples: Sequence[Sample]) -> str:
+    """FASTA whose headers say where each protein comes from."""
+    how = f"run={trained.run} step={trained.step} seed={wanted.seed} steps={wanted.steps} {wanted.predictor}"
+    return "".join(
+        f">{s.name} {how} length={len(s.sequence)}\n{textwrap.fill(s.sequence, LINE)}\n" for s in samples
     )
-    return [int(length) for length in trained.length_quantiles[draws]]
 
 
-def draw_uniform_lengths(shortest: int, longest: int, count: int, seed: int) -> list[int]:
-    """Lengths drawn uniformly from shortest..longest."""
-    source = generator(torch.device("cpu"), seed, SAMPLING)
-    return [int(length) for length in torch.randint(shortest, longest + 1, (count,), generator=source)]
+def draw_lengths(trained: Trained, wanted: SampleOptions) -> list[int]:
+    """Lengths drawn from those of the training data, or uniformly from the wanted range."""
+    source, count = generator(torch.device("cpu"), wanted.seed, SAMPLING), (wanted.count,)
+    if wanted.length_range is None:
+        draws = torch.randint(len(trained.length_quantiles), count, generator=source)
+        return [int(length) for length in trained.length_quantiles[draws]]
+    shortest, longest = wanted.length_range
+    return [int(length) for length in torch.randint(shortest, longest + 1, count, generator=source)]
 
 
 def parse_frame(record: Record) -> Frame:
@@ -63,28 +92,41 @@ def parse_frame(record: Record) -> Frame:
     return Frame(record.name, encode(text), free)
 
 
-def generate(trained: Trained, lengths: Sequence[int], how: How, progress: Progress) -> Iterator[str]:
+def generate(
+    trained: Trained, lengths: Sequence[int], how: SampleOptions, progress: Progress
+) -> Iterator[str]:
     """Sequences of the given lengths, in order, batch by batch."""
-    for number, (first, stop) in enumerate(_batches(lengths)):
-        yield from _sample(trained, lengths[first:stop], how, number, None, progress)
+    batches = list(_batches(lengths))
+    for number, (first, stop) in enumerate(batches):
+        tell = _part_of(progress, number, len(batches))
+        yield from _sample(trained, lengths[first:stop], how, number, None, tell)
 
 
-def infill(trained: Trained, frames: Sequence[Frame], how: How, progress: Progress) -> Iterator[str]:
+def infill(
+    trained: Trained, frames: Sequence[Frame], how: SampleOptions, progress: Progress
+) -> Iterator[str]:
     """Each template with its free positions drawn; given residues never change."""
     lengths = [len(frame.tokens) for frame in frames]
-    for number, (first, stop) in enumerate(_batches(lengths)):
+    batches = list(_batches(lengths))
+    for number, (first, stop) in enumerate(batches):
         part = frames[first:stop]
         template = Template(
             torch.from_numpy(np.concatenate([f.tokens for f in part])).long(),
             torch.from_numpy(np.concatenate([f.free for f in part])),
         )
-        yield from _sample(trained, lengths[first:stop], how, number, template, progress)
+        tell = _part_of(progress, number, len(batches))
+        yield from _sample(trained, lengths[first:stop], how, number, template, tell)
+
+
+def _part_of(progress: Progress, number: int, batches: int) -> Progress:
+    """The progress of all batches, from that of one."""
+    return lambda done, of: progress(number * of + done, batches * of)
 
 
 def _sample(
     trained: Trained,
     lengths: Sequence[int],
-    how: How,
+    how: SampleOptions,
     batch: int,
     template: Template | None,
     progress: Progress,

@@ -1,6 +1,5 @@
-"""A trained network, read from a checkpoint alone: with its EMA weights, ready to be evaluated and sampled from."""
+"""A trained network, read from a checkpoint or an export alone: ready to be evaluated and sampled from."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,13 +8,15 @@ from torch import Tensor
 
 from sedd.diffusion.bound import LogScore
 from sedd.diffusion.objective import Objective
-from sedd.errors import CheckpointError
+from sedd.errors import CheckpointError, UsageError
 from sedd.model.transformer import Transformer
-from sedd.rundir.layout import RunDir
+from sedd.rundir.find import find_run
 from sedd.spec.experiment import Experiment
 from sedd.training.checkpoint import newest_whole, read_checkpoint
+from sedd.training.distributed import Ranks
+from sedd.training.export import is_export, read_export
 from sedd.training.network import build_objective
-from sedd.training.precision import Precision
+from sedd.training.precision import PRECISIONS, Precision, capability_of, choose_precision
 from sedd.yaml import parse_document, validate
 
 
@@ -46,31 +47,50 @@ class Trained:
         return self.objective.log_score(network, cu_seqlens)
 
 
-def find_checkpoint(run: RunDir) -> Path:
-    """The newest whole checkpoint of a run. Raises: CheckpointError when there is none yet."""
-    path = newest_whole(run.checkpoints)
-    if path is None:
+def find_trained(text: str, runs: Path) -> Path:
+    """A checkpoint file or an exported folder as named, or a run's newest whole checkpoint.
+
+    Raises:
+        UsageError: no such run or file. CheckpointError: the run has no whole checkpoint yet.
+    """
+    path = Path(text).expanduser()
+    if path.is_file() or is_export(path):
+        return path
+    if path.suffix == ".pt":
+        raise UsageError(f"{path}: no such checkpoint")
+    run = find_run(text, runs)
+    newest = newest_whole(run.checkpoints)
+    if newest is None:
         raise CheckpointError(f"{run.path} has no whole checkpoint yet", hint=f"sedd status {run.id}")
-    return path
+    return newest
 
 
-def load_trained(path: Path, device: torch.device, choose: Callable[[str], Precision]) -> Trained:
-    """Read a checkpoint; `choose` turns the spec's precision into one that the device has.
+def load_trained(path: Path, device: torch.device | None = None) -> Trained:
+    """Read a checkpoint's EMA weights, or an export's weights, onto a device; without one onto this process's best.
+
+    Precision is the spec's, where the device has it: what was trained in fp16 or bf16 runs in fp32 on a CPU.
 
     Raises:
         CheckpointError: not a checkpoint, or damaged.
     """
-    saved = read_checkpoint(path)
-    experiment = validate(Experiment, parse_document(saved["spec"], name=str(path)))
+    device = device if device is not None else Ranks().device()
+    if path.is_dir():
+        description, experiment, weights = read_export(path)
+    else:
+        description = read_checkpoint(path)
+        experiment = validate(Experiment, parse_document(description["spec"], name=str(path)))
+        weights = description["model"] | description["ema"]["averages"]
     model = Transformer(experiment.model)
-    model.load_state_dict(saved["model"] | saved["ema"]["averages"])
+    model.load_state_dict(weights)
+    capability = capability_of(device)
+    asked = experiment.training.precision
     return Trained(
         experiment=experiment,
         model=model.to(device).eval().requires_grad_(False),
         objective=build_objective(experiment.diffusion),
-        precision=choose(experiment.training.precision),
-        run=str(saved["run"]),
-        step=int(saved["step"]),
-        length_quantiles=torch.tensor(saved["length_quantiles"]),
-        composition=torch.tensor(saved["composition"]),
+        precision=PRECISIONS["fp32"] if capability is None else choose_precision(asked, capability),
+        run=str(description["run"]),
+        step=int(description["step"]),
+        length_quantiles=torch.tensor(description["length_quantiles"]),
+        composition=torch.tensor(description["composition"]),
     )

@@ -1,5 +1,6 @@
 """`sedd train`, `evaluate` and `sample` as a user types them, on a small network of a few steps."""
 
+import contextlib
 import csv
 import json
 import os
@@ -11,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
@@ -157,6 +160,95 @@ def test_a_checkpoint_alone_is_enough(trained: RunDir, tmp_path: Path) -> None:
     assert by_file.stdout == by_run.stdout
 
 
+def test_an_exported_network_reads_back_to_the_bit(trained: RunDir, fasta: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my network"
+    done = sedd("export", trained.path, "-o", folder, runs=runs_of(trained))
+    assert done.returncode == 0, done.stderr
+    newest = newest_whole(trained.checkpoints)
+    assert newest is not None
+    saved = torch.load(newest, weights_only=True)
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    assert set(weights) == set(saved["model"])
+    assert all(torch.equal(weights[name], average) for name, average in saved["ema"]["averages"].items())
+    for command in (["sample", "-n", 2, "--steps", 8], ["evaluate", "--fasta", fasta, "--json"]):
+        by_run, by_folder = (
+            sedd(command[0], source, *command[1:], runs=tmp_path) for source in (trained.path, folder)
+        )
+        assert by_folder.returncode == 0, by_folder.stderr
+        assert by_folder.stdout == by_run.stdout
+
+
+def test_weights_as_trained_are_exported_on_request(trained: RunDir, tmp_path: Path) -> None:
+    sedd("export", trained.path, "--raw", "-o", tmp_path / "raw", runs=runs_of(trained))
+    newest = newest_whole(trained.checkpoints)
+    assert newest is not None
+    saved = torch.load(newest, weights_only=True)
+    weights = safetensors.torch.load_file(tmp_path / "raw" / "model.safetensors")
+    assert all(torch.equal(weights[name], weight) for name, weight in saved["model"].items())
+    assert any(not torch.equal(weights[name], mean) for name, mean in saved["ema"]["averages"].items())
+
+
+def test_a_damaged_or_foreign_export_is_named_and_none_is_overwritten(
+    trained: RunDir, tmp_path: Path
+) -> None:
+    folder = tmp_path / "network"
+    sedd("export", trained.path, "-o", folder, runs=runs_of(trained))
+    again = sedd("export", trained.path, "-o", folder, runs=runs_of(trained))
+    assert (again.returncode, "not empty" in again.stderr) == (2, True)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-4] + b"\0\0\0\1")
+    config = json.loads((folder / "config.json").read_text())
+    for text, said in [
+        (json.dumps(config), "damaged"),
+        (json.dumps(config | {"format": 9}), "format 1"),
+        ("{}", "format 1"),
+        ("[", "not an exported network"),
+        (json.dumps(config | {"spec": {}}), "not an exported network"),
+    ]:
+        (folder / "config.json").write_text(text)
+        done = sedd("sample", folder, "-n", 1, runs=tmp_path)
+        assert done.returncode == 1
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert said in line
+
+
+def test_the_table_may_be_parquet_and_holds_what_the_csv_does(
+    trained: RunDir, fasta: Path, tmp_path: Path
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pip install 'protein-sedd[parquet]'")
+    tables = [tmp_path / "each.csv", tmp_path / "each.parquet"]
+    for path in tables:
+        done = sedd("evaluate", trained.path, "--fasta", fasta, "--per-sequence", path, runs=runs_of(trained))
+        assert done.returncode == 0, done.stderr
+    rows = parquet.read_table(tables[1]).to_pylist()
+    assert [{name: str(value) for name, value in row.items()} for row in rows] == list(
+        csv.DictReader(tables[0].open())
+    )
+    assert [type(value) for value in rows[0].values()] == [str, int, float, float]
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("pyarrow", ["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "x.parquet"], "parquet"),
+        ("parasail", ["sample", "{run}", "--report", "x.html"], "report"),
+    ],
+)
+def test_a_package_of_an_option_that_is_missing_is_named_before_the_work(
+    trained: RunDir, fasta: Path, tmp_path: Path, package: str, arguments: list[str], extra: str
+) -> None:
+    (tmp_path / f"{package}.py").write_text("raise ImportError\n")
+    names = {"run": trained.path, "fasta": fasta}
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
+    command = [sys.executable, "-m", "sedd", *(a.format(**names) for a in arguments)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert package in line
+    assert f"protein-sedd[{extra}]" in done.stderr
+    assert done.stdout == ""
+
+
 def sequences(text: str) -> list[str]:
     return ["".join(entry.splitlines()[1:]) for entry in text.split(">")[1:]]
 
@@ -190,6 +282,82 @@ def test_lengths_are_drawn_from_the_data_by_default(trained: RunDir) -> None:
     assert [len(s) for s in drawn] == [MAX_LENGTH] * 4  # every training window of this store has that length
 
 
+def test_lengths_follow_the_training_data_of_the_checkpoint(trained: RunDir, tmp_path: Path) -> None:
+    newest = newest_whole(trained.checkpoints)
+    assert newest is not None
+    saved = torch.load(newest, weights_only=True)
+    saved["length_quantiles"] = [7] * 500 + [31] * 501
+    torch.save(saved, tmp_path / "two_lengths.pt")
+    options = ["--steps", 1, "--seed", 3, "-n", 40]
+    lengths = [
+        len(s) for s in sequences(sedd("sample", tmp_path / "two_lengths.pt", *options, runs=tmp_path).stdout)
+    ]
+    assert set(lengths) == {7, 31}
+    assert (
+        8 <= lengths.count(7) <= 32
+    )  # of 40 fair coins; outside once in 20,000 seeds, and this one is fixed
+
+
+def test_temperature_and_top_p_reach_the_sampler(trained: RunDir) -> None:
+    """What they do is proved in tests/diffusion; after six steps this network hardly prefers any residue."""
+
+    def drawn(*options: object) -> str:
+        arguments = ["-n", 2, "--length", 60, "--steps", 30]
+        done = sedd("sample", trained.path, *arguments, *options, runs=runs_of(trained))
+        assert done.returncode == 0, done.stderr
+        return "".join(sequences(done.stdout))
+
+    def most_common(text: str) -> float:
+        return max(map(text.count, text)) / len(text)
+
+    warm = drawn()
+    assert drawn("--temperature", 0.01) != warm
+    assert most_common(drawn("--top-p", 0.01)) > 2 * most_common(warm)
+
+
+def test_progress_is_drawn_on_a_terminal_and_stays_out_of_the_proteins(trained: RunDir) -> None:
+    ours, theirs = os.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "sedd",
+        "sample",
+        trained.path,
+        "-n",
+        "1",
+        "--length",
+        "9",
+        "--steps",
+        "7",
+    ]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # Linux's word for the end of a terminal
+        while chunk := os.read(ours, 4096):
+            seen += chunk
+    os.close(ours)
+    assert process.stdout is not None
+    assert process.stdout.read().startswith(b">sample_0 ")
+    assert process.wait(timeout=60) == 0
+    assert b"sampling" in seen
+    assert b"7/7" in seen
+
+
+def test_a_report_is_a_page_or_numbers(trained: RunDir, tmp_path: Path) -> None:
+    pytest.importorskip("parasail", reason="pip install 'protein-sedd[report]'")
+    for name in ("samples.html", "samples.json"):
+        arguments = ["-n", 3, "--steps", 4, "-o", tmp_path / "s.fasta", "--report", tmp_path / name]
+        done = sedd("sample", trained.path, *arguments, runs=runs_of(trained))
+        assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "samples.json").read_text())
+    drawn = sequences((tmp_path / "s.fasta").read_text())
+    assert found["samples"]["residues"] == sum(map(len, drawn)) == found["held_out"]["residues"]
+    assert len(found["samples"]["identities"]) == 3
+    assert f"{trained.name}/{trained.id}" in (tmp_path / "samples.html").read_text()
+
+
 def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Path) -> None:
     template = "____MKV?LAAG" + "_" * 9 + "ACD??"
     (tmp_path / "motif.fasta").write_text(f">motif\n{template[:10]}\n{template[10:]}\n")
@@ -212,6 +380,8 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "--predictor", "magic"], 2, "analytic"),
         (["sample", "{run}", "-o", "no folder/new.fasta"], 2, "there is no folder"),
         (["sample", "{run}", "-o", "."], 2, "a folder"),
+        (["sample", "{run}", "--infill", "{fasta}", "--length", "9"], 2, "infill takes the length"),
+        (["sample", "{run}", "--report", "page.pdf"], 2, "neither .html nor .json"),
         (["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "."], 2, "a folder"),
         (["sample", "{run}", "--infill", "{fasta}"], 1, "no free position"),
         (["evaluate", "{run}", "--fasta", "nowhere.fasta"], 1, "does not exist"),

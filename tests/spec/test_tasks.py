@@ -8,6 +8,7 @@ from sedd.errors import SpecError
 from sedd.spec.build import DataTask
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import dump_resolved, load_request, load_resolved
+from sedd.spec.trained import EvaluateTask, SampleTask
 
 BUILD = "name: a\ntask: data\nbuild: {inputs: [x.fasta, /y.fasta.gz], store: out/s, min_length: 20}\n"
 
@@ -59,4 +60,35 @@ def test_overrides_and_sweeps_reach_a_data_task(tmp_path: Path):
 def test_what_is_wrong_with_a_data_task_is_said(text: str, told: str, tmp_path: Path):
     with pytest.raises(SpecError) as caught:
         load_request(spec(tmp_path, text))
+    assert told in str(caught.value)
+
+
+SAMPLE = "name: a\ntask: sample\nsample: {network: ../runs/a, infill: t.fasta}\n"
+
+
+def test_tasks_of_a_trained_network_have_absolute_paths_and_one_process(tmp_path: Path):
+    (task,) = load_request(spec(tmp_path, SAMPLE)).experiments
+    assert isinstance(task, SampleTask)
+    assert (task.network, task.inputs) == (tmp_path / "../runs/a", (tmp_path / "t.fasta",))
+    assert load_resolved(spec(tmp_path, dump_resolved(task))) == task
+    text = "name: a\ntask: evaluate\nevaluate: {network: n.pt, fasta: [/x/f.fasta]}\n"
+    (task,) = load_request(spec(tmp_path, text)).experiments
+    assert isinstance(task, EvaluateTask)
+    assert task.folders() == (tmp_path, Path("/x"))
+    assert (task.resources.ranks, task.resources.gpus_per_node) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("infill: t.fasta", "length: [80, 20]"), "is no length"),
+        (("infill: t.fasta", "length: 0"), "is no length"),
+        (("infill: t.fasta", "infill: t.fasta, length: 9"), "length has no meaning"),
+        (("infill: t.fasta", "predictor: analytik"), "analytic"),
+        (("sample: {", "resources: {gpus_per_node: 2}\nsample: {"), "resources.gpus_per_node"),
+    ],
+)
+def test_what_is_wrong_with_a_sample_task_is_said(change: tuple[str, str], told: str, tmp_path: Path):
+    with pytest.raises(SpecError) as caught:
+        load_request(spec(tmp_path, SAMPLE.replace(*change)))
     assert told in str(caught.value)

@@ -7,6 +7,7 @@ from sedd.preflight.check import Check
 from sedd.preflight.finding import Verdict, combine, fail, warn
 from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
+from sedd.spec.trained import TrainedTask
 from sedd.units import format_bytes
 
 # The driver and our own contexts take some hundred MiB.
@@ -22,7 +23,7 @@ class Facts:
 
 
 def gather(scene: Scene) -> Facts | None:
-    asked = scene.training_run.resources.gpus_per_node
+    asked = scene.experiment.resources.gpus_per_node
     if asked == 0 or not scene.runs_here or not scene.is_first_here:
         return None
     driver = query_driver()
@@ -97,7 +98,7 @@ def _sheet(used_bytes: int, processes: tuple[tuple[int, int | None], ...]) -> Fa
 
 
 CHECK = Check(
-    tasks=(Experiment,),
+    tasks=(Experiment, TrainedTask),
     sides=(Side.LOGIN, Side.NODE),
     of_node=True,
     catches="cards missing, busy with somebody else's work, throttled, or with memory errors",

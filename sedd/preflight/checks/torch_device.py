@@ -10,6 +10,7 @@ from sedd.preflight.finding import Verdict, combine, fail, ok, warn
 from sedd.preflight.scene import Scene, Side
 from sedd.preflight.torch_wheel import covers, install_command
 from sedd.spec.experiment import Experiment
+from sedd.spec.trained import TrainedTask
 
 # Oldest Linux driver for each CUDA major version: minor versions are compatible with it (CUDA release notes).
 _DRIVER_FROM = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
@@ -42,7 +43,7 @@ def gather(scene: Scene) -> Facts:
         import_error=None,
         version=torch.__version__,
         cuda=torch.version.cuda,
-        needs_gpu=scene.training_run.resources.gpus_per_node > 0,
+        needs_gpu=scene.experiment.resources.gpus_per_node > 0,
         device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
         capability=capability_of(device),
         archs=tuple(torch.cuda.get_arch_list()) if on_gpu else (),
@@ -97,7 +98,7 @@ def _digits(facts: Facts) -> str:
 
 
 CHECK = Check(
-    tasks=(Experiment,),
+    tasks=(Experiment, TrainedTask),
     sides=(Side.NODE,),
     of_node=True,
     catches="torch that does not import, sees no GPU, has no kernels for it, or wants a newer driver",

@@ -8,6 +8,7 @@ from sedd.preflight.finding import Verdict, fail, ok, unknown
 from sedd.preflight.scene import Scene, Side, chosen_partitions, nodes_of
 from sedd.preflight.torch_wheel import Wheel, capability_of, covers, install_command, query_wheel
 from sedd.spec.experiment import Experiment
+from sedd.spec.trained import TrainedTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class Facts:
 
 
 def gather(scene: Scene) -> Facts:
-    needs_gpu = scene.training_run.resources.gpus_per_node > 0
+    needs_gpu = scene.experiment.resources.gpus_per_node > 0
     wheel = scene.answers.once("wheel", query_wheel)
     return Facts(wheel=wheel, needs_gpu=needs_gpu, cards=_cards(scene) if needs_gpu else ())
 
@@ -76,7 +77,7 @@ def _digits(capability: tuple[int, int]) -> str:
 _V100 = (("v100", (7, 0)),)
 
 CHECK = Check(
-    tasks=(Experiment,),
+    tasks=(Experiment, TrainedTask),
     sides=(Side.LOGIN,),
     catches="no torch, torch without CUDA, torch without kernels for the card (no sm_70 on a V100)",
     takes="0.1 s",

@@ -9,6 +9,7 @@ from sedd.preflight.finding import Verdict, ok, unknown, warn
 from sedd.preflight.kernel_log import Xid, query_xids, uptime_s
 from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
+from sedd.spec.trained import TrainedTask
 from sedd.units import format_duration
 
 # The card's or the board's own (NVIDIA's list of Xid errors); others, 13, 31, 43, 45, are a program's that has ended.
@@ -26,7 +27,7 @@ class Facts:
 
 
 def gather(scene: Scene) -> Facts | None:
-    if scene.training_run.resources.gpus_per_node == 0 or not scene.runs_here or not scene.is_first_here:
+    if scene.experiment.resources.gpus_per_node == 0 or not scene.runs_here or not scene.is_first_here:
         return None
     driver = query_driver()
     if driver is None:  # the check `gpus` says so
@@ -59,7 +60,7 @@ def judge(facts: Facts) -> Verdict:
 _FELL = Xid(bus=(0, 0x3B, 0), code=79, at_s=90_000.0, words="GPU has fallen off the bus")
 
 CHECK = Check(
-    tasks=(Experiment,),
+    tasks=(Experiment, TrainedTask),
     sides=(Side.NODE,),
     of_node=True,
     catches="cards of which the driver has reported a fault (Xid), where the kernel's log may be read",

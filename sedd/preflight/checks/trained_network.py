@@ -1,0 +1,80 @@
+"""What evaluation and sampling start from: a network that is there, and FASTA files that can be read."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.errors import UsageError
+from sedd.preflight.check import Check
+from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.scene import Scene, Side
+from sedd.rundir.find import find_run
+from sedd.spec.trained import TrainedTask
+
+EXPORTED = ("config.json", "model.safetensors")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    network: Path
+    kind: str | None
+    """checkpoint, export or run; None where there is nothing of the kind."""
+    checkpoints: int = 0
+    """Of a run: sealed ones."""
+    problem: str | None = None
+    """Why a FASTA file cannot be read."""
+
+
+def gather(scene: Scene) -> Facts:
+    task = scene.experiment
+    assert isinstance(task, TrainedTask)
+    kind, checkpoints = _kind(task.network)
+    return Facts(network=task.network, kind=kind, checkpoints=checkpoints, problem=_problem(task.inputs))
+
+
+def judge(facts: Facts) -> Verdict:
+    if facts.problem:
+        return fail(facts.problem, "paths are taken from the spec's own folder")
+    if facts.kind is None:
+        return fail(
+            f"{facts.network} is no run, checkpoint or exported folder",
+            "network: names one of these; paths are taken from the spec's own folder",
+        )
+    if facts.kind == "run" and not facts.checkpoints:
+        return warn(f"{facts.network} has no checkpoint yet", "submit when its training has saved one")
+    return ok(f"{facts.network}: {facts.kind}")
+
+
+def _kind(path: Path) -> tuple[str | None, int]:
+    if path.is_file():
+        return "checkpoint", 1
+    if all((path / name).is_file() for name in EXPORTED):
+        return "export", 0
+    if not path.is_dir():
+        return None, 0
+    try:
+        run = find_run(str(path), path)
+    except UsageError:
+        return None, 0
+    return "run", sum(p.with_suffix(".json").exists() for p in run.checkpoints.glob("step-*.pt"))
+
+
+def _problem(paths: tuple[Path, ...]) -> str | None:
+    for path in paths:
+        if not path.is_file():
+            return f"{path} {'is not a file' if path.exists() else 'does not exist'}"
+        if not os.access(path, os.R_OK):
+            return f"{path} may not be read by you"
+    return None
+
+
+CHECK = Check(
+    tasks=(TrainedTask,),
+    sides=(Side.LOGIN, Side.NODE),
+    catches="a network or FASTA file that is not there, a run without a checkpoint (evaluate, sample)",
+    takes="< 0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(network=Path("/runs/small"), kind="run", checkpoints=3),
+    failing=Facts(network=Path("/runs/smal"), kind=None),
+)

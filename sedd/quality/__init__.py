@@ -1,0 +1,1 @@
+"""What sampled proteins are like, beside real ones."""

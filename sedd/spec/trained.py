@@ -1,0 +1,144 @@
+"""What is asked of a trained network: the likelihood of given proteins, or new ones. As jobs, and as options."""
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sedd.spec.resources import ResourcesSpec
+from sedd.spec.task import EVERY, TaskSpec
+from sedd.yaml import StrictModel
+
+
+class EvaluateOptions(StrictModel):
+    """How the likelihood bound is estimated."""
+
+    draws: int = Field(default=16, ge=2)
+    """Noise levels a protein: more make the error smaller."""
+    seed: int = 0
+    """Another seed draws other noise."""
+
+
+class SampleOptions(StrictModel):
+    """Which proteins are drawn, and how."""
+
+    count: int = Field(default=10, ge=1)
+    """Proteins, or draws of each template."""
+    length: int | tuple[int, int] | None = None
+    """Residues, or the shortest and the longest; absent: drawn as in the training data."""
+    infill: Path | None = None
+    """FASTA of templates: _ or ? marks free positions, the rest stays."""
+    steps: int = Field(default=128, ge=1)
+    """Sampling steps."""
+    predictor: Literal["analytic", "euler"] = "analytic"
+    """One step back in time: Tweedie's formula, or first order."""
+    temperature: float = Field(default=1.0, ge=0.01)
+    """Below 1: likelier residues."""
+    top_p: float = Field(default=1.0, ge=0.01, le=1)
+    """Draw among the likeliest of this mass."""
+    seed: int = Field(default=0, ge=0)
+    """The same seed draws the same proteins."""
+
+    @model_validator(mode="after")
+    def _length_makes_sense(self) -> Self:
+        if self.infill is not None and self.length is not None:
+            raise ValueError("infill takes the length of its templates, so length has no meaning")
+        shortest, longest = self.length_range or (1, 1)
+        if not 1 <= shortest <= longest:
+            raise ValueError(f"length {self.length} is no length; write 100, or a range as [80, 120]")
+        return self
+
+    @property
+    def length_range(self) -> tuple[int, int] | None:
+        """The shortest and the longest length; None: as in the training data."""
+        return (self.length, self.length) if isinstance(self.length, int) else self.length
+
+
+class EvaluateSpec(EvaluateOptions):
+    """Proteins in, their likelihood bound out."""
+
+    network: Path
+    """A run's folder, a checkpoint or an exported folder; relative to the spec's own folder."""
+    fasta: tuple[Path, ...] = Field(min_length=1)
+    """FASTA files, plain or gzip; relative to the spec's own folder."""
+    per_sequence: Literal["csv", "parquet"] | None = "csv"
+    """Format of a table with a row a protein; null: none. parquet needs pyarrow."""
+
+
+class SampleSpec(SampleOptions):
+    """A network in, proteins out."""
+
+    network: Path
+    """A run's folder, a checkpoint or an exported folder; relative to the spec's own folder."""
+    report: bool = True
+    """Write a page about the samples beside training and held-out proteins; needs parasail."""
+
+
+class OneProcessSpec(ResourcesSpec):
+    """What one process takes, on one node."""
+
+    nodes: Literal[1] = 1
+    """One node."""
+    gpus_per_node: int = Field(default=1, ge=0, le=1)
+    """A GPU, or 0 for the CPU."""
+    processes_per_node: Literal[1] = 1
+    """One process."""
+
+
+class TrainedTask(TaskSpec):
+    """Work with a network that is trained already."""
+
+    resources: OneProcessSpec = OneProcessSpec()
+    """What one attempt asks of the cluster."""
+
+    @property
+    def network(self) -> Path:
+        """A run's folder, a checkpoint or an exported folder."""
+        raise NotImplementedError
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """FASTA files that are read."""
+        raise NotImplementedError
+
+    def folders(self) -> tuple[Path, ...]:
+        """Where network and inputs lie."""
+        return tuple(dict.fromkeys((self.network.parent, *(path.parent for path in self.inputs))))
+
+
+class EvaluateTask(TrainedTask):
+    """The likelihood bound of given proteins; the run's folder holds evaluation.json and a table."""
+
+    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (("evaluate", "network"), ("evaluate", "fasta", EVERY))
+
+    task: Literal["evaluate"]
+    """Selects the evaluation of a trained network."""
+    evaluate: EvaluateSpec
+    """Which network, on what."""
+
+    @property
+    def network(self) -> Path:
+        return self.evaluate.network
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        return self.evaluate.fasta
+
+
+class SampleTask(TrainedTask):
+    """New proteins; the run's folder holds samples/samples.fasta and a report."""
+
+    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (("sample", "network"), ("sample", "infill"))
+
+    task: Literal["sample"]
+    """Selects sampling from a trained network."""
+    sample: SampleSpec
+    """Which network, and what to draw."""
+
+    @property
+    def network(self) -> Path:
+        return self.sample.network
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        return (self.sample.infill,) if self.sample.infill is not None else ()

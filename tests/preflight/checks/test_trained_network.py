@@ -1,0 +1,62 @@
+"""What counts as a trained network, as it lies on the disk."""
+
+from pathlib import Path
+
+import pytest
+
+from sedd.cluster.profile import LocalProfile
+from sedd.preflight.checks.trained_network import EXPORTED, gather, judge
+from sedd.preflight.finding import Status
+from sedd.preflight.scene import Scene, Side
+from sedd.rundir.layout import create_run
+from sedd.spec.trained import EvaluateTask
+
+
+@pytest.fixture
+def look(tmp_path: Path):
+    (tmp_path / "a.fasta").write_text(">a\nMK\n")
+
+    def look(network: Path, fasta: str = "a.fasta"):
+        task = EvaluateTask.model_validate(
+            {"name": "e", "task": "evaluate", "evaluate": {"network": network, "fasta": [tmp_path / fasta]}}
+        )
+        scene = Scene(
+            side=Side.LOGIN,
+            experiment=task,
+            profile=LocalProfile(executor="local"),
+            folder=tmp_path,
+            environ={},
+        )
+        return judge(gather(scene))
+
+    return look
+
+
+def test_a_run_needs_a_whole_checkpoint(look, tmp_path: Path):
+    run = create_run(tmp_path, "small", "20261122-100000-aaaa1111", "x")
+    run.manifest.write_text("{}")
+    assert look(run.path).status is Status.WARN
+    run.checkpoints.mkdir(exist_ok=True)
+    (run.checkpoints / "step-00000005.pt").touch()
+    assert look(run.path).status is Status.WARN, "written, but not sealed"
+    (run.checkpoints / "step-00000005.json").touch()
+    assert look(run.path).status is Status.OK
+    assert look(run.path.parent).status is Status.OK, "the newest run of that name"
+
+
+def test_checkpoints_and_exports_stand_alone(look, tmp_path: Path):
+    (tmp_path / "my.pt").touch()
+    assert look(tmp_path / "my.pt").status is Status.OK
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    assert look(folder).status is Status.FAIL
+    for name in EXPORTED:
+        (folder / name).touch()
+    assert look(folder).status is Status.OK
+
+
+def test_what_is_not_there_fails(look, tmp_path: Path):
+    assert look(tmp_path / "nothing").status is Status.FAIL
+    (tmp_path / "my.pt").touch()
+    found = look(tmp_path / "my.pt", fasta="missing.fasta")
+    assert (found.status, "missing.fasta does not exist" in found.saw) == (Status.FAIL, True)

@@ -1,0 +1,79 @@
+"""The whole report on real proteins: what is copied is found, what is not is not; and its picture holds up."""
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from sedd.data.store import TokenStore
+from sedd.quality.assess import Assessment, assess, of_the_same_lengths
+from sedd.quality.page import page
+from sedd.quality.picture import picture
+
+pytest.importorskip("parasail", reason="pip install 'protein-sedd[report]'")
+
+from sedd.quality.neighbours import Neighbours
+
+
+@pytest.fixture(scope="module")
+def opened(store: Path) -> TokenStore:
+    return TokenStore.open(store)
+
+
+@pytest.fixture(scope="module")
+def found(opened: TokenStore) -> Assessment:
+    split = opened.split("train")
+    samples = [split.tokens(3), split.tokens(5)[10:60], split.tokens(3)]
+    counts = np.array(opened.manifest.splits["train"].composition)
+    return assess(samples, counts, [20, 30, 64], opened)
+
+
+def test_a_copy_and_a_piece_of_a_training_protein_are_found_out(opened: TokenStore, found: Assessment):
+    assert found.samples.identities == pytest.approx((1.0, 1.0, 1.0))
+    assert (found.samples.proteins, found.samples.distinct_proteins) == (3, 2)
+    nearest = Neighbours(opened.split("train")).nearest(opened.split("train").tokens(5)[10:60])
+    assert nearest.sequence == 5
+
+
+def test_identity_counts_equal_residues_over_the_samples_length(opened: TokenStore):
+    protein = opened.split("train").tokens(7)[:60].copy()
+    changed = protein.copy()
+    changed[20:40:4] = (changed[20:40:4] - 4 + 1) % 20 + 4  # five residues, each into another of the twenty
+    identity = Neighbours(opened.split("train")).nearest(changed).identity
+    assert identity == pytest.approx(55 / 60)
+
+
+def test_shuffled_proteins_are_nobodys_neighbours(opened: TokenStore):
+    draw = np.random.default_rng(0)
+    neighbours = Neighbours(opened.split("train"))
+    shuffled = [draw.permutation(opened.split("train").tokens(i)) for i in range(10)]
+    assert max(neighbours.nearest(protein).identity for protein in shuffled) < 0.4
+
+
+def test_held_out_proteins_have_the_samples_lengths(opened: TokenStore, found: Assessment):
+    assert found.held_out is not None
+    assert found.held_out.residues == found.samples.residues
+    drawn = of_the_same_lengths(opened.split("validation"), [50] * 4)
+    assert len({protein.tobytes() for protein in drawn}) == 4
+
+
+def test_without_the_training_data_the_rest_is_still_told(opened: TokenStore):
+    counts = np.array(opened.manifest.splits["train"].composition)
+    found = assess([opened.split("train").tokens(0)], counts, [64], None)
+    assert (found.held_out, found.samples.identities, found.searched) == (None, None, 0)
+    assert "not at hand" in page("x", found)
+    assert json.loads(json.dumps(found.document(), allow_nan=False))["held_out"] is None
+
+
+def test_picture_and_page_stand_alone(found: Assessment):
+    drawn = ElementTree.fromstring(picture(found))
+    texts = [element.text for element in drawn.iter() if element.text]
+    assert {"training", "samples", "held out"} <= set(texts)
+    for bar in drawn.iter("{http://www.w3.org/2000/svg}rect"):
+        assert bar.get("height") == "100%" or float(bar.get("height")) >= 0
+    whole = page("a <network>", found)
+    assert "a &lt;network&gt;" in whole
+    assert "<svg" in whole
+    assert not any(word in whole for word in ("<script", "<link", "src="))
