@@ -70,14 +70,14 @@ def encode_block(block: bytes, filters: Filters, tally: Tally, *, source: str, n
     Raises:
         DataError: a character that no protein has.
     """
-    sequences = _split_regular(block)
+    sequences, lengths = _split_regular(block)
     tokens = b"".join(sequences)
     if np.frombuffer(tokens, np.uint8).max(initial=0) >= GAPS[0]:
         sequences = _split_any(block, tally, source)
         tokens = b"".join(sequences)
+        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
     accessions = _accessions(block) if named else []
     tally.add("records", len(sequences))
-    lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
     kept = _kept(sequences, lengths, filters, tally)
     if not kept.all():
         sequences, accessions = list(compress(sequences, kept)), list(compress(accessions, kept))
@@ -86,8 +86,8 @@ def encode_block(block: bytes, filters: Filters, tally: Tally, *, source: str, n
     return Encoded(tokens, accessions, lengths, hashes)
 
 
-def _split_regular(block: bytes) -> list[bytes]:
-    """The codes of each record; right if there is nothing to mend.
+def _split_regular(block: bytes) -> tuple[list[bytes], NDArray[np.int64]]:
+    """The codes of each record, and how many; right if there is nothing to mend.
 
     One pass over all records in place of a few calls for each: takes half the time of `_split_any`.
     """
@@ -101,7 +101,8 @@ def _split_regular(block: bytes) -> list[bytes]:
     # Headers and sequences alike without line ends: each place lies as many bytes earlier as lines came before.
     text = block.translate(ENCODING, b"\n")
     starts, stops = line_ends[headers] - headers, line_ends[after - 1] - after + 1
-    return list(map(text.__getitem__, map(slice, starts.tolist(), stops.tolist())))
+    sequences = list(map(text.__getitem__, map(slice, starts.tolist(), stops.tolist())))
+    return sequences, stops - starts
 
 
 def _split_any(block: bytes, tally: Tally, source: str) -> list[bytes]:

@@ -30,7 +30,7 @@ class Shard:
 class SplitManifest:
     """One side of the train/validation split. `lengths` are residues.
 
-    `composition` counts each token id: in all residues, or of a part beyond 16 Mi in an eighth of them.
+    `composition` counts each token id: in all residues, or of a part beyond 8 Mi in a sixteenth of them.
     `length_histogram` counts sequences: bin b holds lengths from 2^(b/4) up to 2^((b+1)/4).
     """
 

@@ -14,11 +14,11 @@ from sedd.data.files import NpyWriter
 from sedd.data.manifest import SPLITS, Shard
 
 SHARD_RESIDUES = 1 << 30
-COUNTED_ALWAYS = 1 << 24
-"""Residues: what a part has beyond is counted for the composition by an eighth. To count all would take a fifth of the
-build's time, for digits that nobody reads."""
+COUNTED_ALWAYS = 1 << 23
+"""Residues: what a part has beyond is counted for the composition by a sixteenth. To count all would take a fifth of
+the build's time, for digits that nobody reads."""
 _COUNT_RESIDUES = 1 << 20
-_COUNTED_BEYOND = 8
+_COUNTED_BEYOND = 16
 _BLOCKS_A_CHECK = 16
 
 
