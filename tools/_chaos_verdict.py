@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime as dt
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ def judge(
         causes=dict(Counter(attempt.cause.value for attempt in attempts if attempt.cause)),
         injuries=len(own),
         steps_repeated=sum(int(e.get("repeats", 0)) for e in said if e.event == "resumed"),
-        steps_lost_gracefully=sum(_lost_gracefully(said, attempts, own)),
+        steps_lost_gracefully=sum(lost_gracefully(said, attempts, own)),
         overlaps=sum(overlap.run == path for overlap in overlaps),
         in_system_s=round(in_system_s, 1),
         ettr=round(_in_system_s(reference.said()) / in_system_s, 3) if in_system_s else 0.0,
@@ -130,16 +129,22 @@ def _bits(tensor: torch.Tensor) -> bytes:
     return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def _lost_gracefully(
+def lost_gracefully(
     said: Sequence[Event], attempts: Sequence[Attempt], injuries: Sequence[Injury]
 ) -> Iterator[int]:
-    for before, after in itertools.pairwise(attempts):
-        resumed = next((e for e in said if e.event == "resumed" and e.attempt == after.number), None)
-        if before.cause not in GRACEFUL_CAUSES or resumed is None:
-            continue
-        hard = (i for i in injuries if i.fault not in GRACEFUL and before.started <= i.t <= resumed.t)
-        if not any(hard):
-            yield int(resumed.get("repeats", 0))
+    """Steps that were repeated though nothing had happened since they were taken but what announces itself."""
+    for resumed in (e for e in said if e.event == "resumed" and e.get("repeats")):
+        since = _since_trained([a for a in attempts if a.number < resumed.attempt], said)
+        hard = (i for i in injuries if i.fault not in GRACEFUL and since[0].started <= i.t <= resumed.t)
+        if all(attempt.cause in GRACEFUL_CAUSES for attempt in since) and not any(hard):
+            yield int(resumed.get("repeats"))
+
+
+def _since_trained(before: Sequence[Attempt], said: Sequence[Event]) -> Sequence[Attempt]:
+    """The last attempt that took a step, and those after it, which ended before their first."""
+    trained = {e.attempt for e in said if e.event in ("resumed", "checkpoint")}
+    first = max((n for n, attempt in enumerate(before) if attempt.number in trained), default=0)
+    return before[first:]
 
 
 def _in_system_s(said: Sequence[Event]) -> float:

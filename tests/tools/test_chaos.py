@@ -1,5 +1,6 @@
 """The verdict of tools/chaos.py: what counts as equal, and what a report says."""
 
+import datetime as dt
 import io
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from sedd.rundir.attempts import parse_attempts
+from sedd.rundir.events import Event
+
+NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
@@ -59,6 +64,33 @@ def test_what_is_missing_or_of_another_type_differs(verdict: ModuleType) -> None
     assert list(verdict.unequal(state(), without, "checkpoint")) == ["checkpoint"]
     halved = state() | {"nan": state()["nan"].half()}
     assert list(verdict.unequal(state(), halved, "checkpoint")) == ["checkpoint.nan"]
+
+
+def told(*words: tuple[str, int, dict[str, Any]]) -> list[Event]:
+    """Events a minute apart."""
+    return [Event(NOW + dt.timedelta(minutes=n), event, a, f) for n, (event, a, f) in enumerate(words)]
+
+
+@pytest.mark.parametrize(
+    ("first_cause", "fault", "lost"),
+    [("preempted", None, 9), ("preempted", "preempt", 9), ("preempted", "disk full", 0), ("killed", None, 0)],
+)
+def test_a_repeated_step_is_laid_to_the_attempt_that_took_it(
+    verdict: ModuleType, first_cause: str, fault: str | None, lost: int
+) -> None:
+    """Attempt 2 ends before its first step: what attempt 3 repeats, attempt 1 had taken."""
+    said = told(
+        ("attempt_started", 1, {}),
+        ("checkpoint", 1, {"step": 100}),
+        ("requeued", 1, {"cause": first_cause}),
+        ("attempt_started", 2, {}),
+        ("requeued", 2, {"cause": "time_limit"}),
+        ("attempt_started", 3, {}),
+        ("resumed", 3, {"step": 100, "repeats": 9}),
+    )
+    at = NOW + dt.timedelta(seconds=90)
+    injuries = [verdict.Injury(fault=fault, t=at, victims=("run",), detail="")] if fault else []
+    assert sum(verdict.lost_gracefully(said, parse_attempts(said), injuries)) == lost
 
 
 def run_of(layout: str, **changes: Any) -> dict[str, Any]:
