@@ -16,7 +16,7 @@ from sedd.training.trained import Trained
 
 
 def open_training_data(trained: Trained, given: Path | None = None) -> TokenStore | None:
-    """The given store, or the one that the network was trained on; None where that one is gone.
+    """The given store, or the one that the network was trained on (the first of a mixture); None where it is gone.
 
     Raises:
         DataError: the given one is no store.
