@@ -17,6 +17,7 @@ from sedd.cluster.squeue import parse_squeue, query_squeue
 from sedd.cluster.states import JobState
 from sedd.cluster.stopping import Stopping, stopping
 from sedd.errors import ClusterError
+from sedd.launch.tree import wait_until
 from tests.slurm.conftest import NODES, DevCluster, script
 
 pytestmark = pytest.mark.slurm
@@ -155,12 +156,12 @@ def test_the_users_signal_can_come_first(devcluster: DevCluster, tmp_path: Path)
     devcluster.switch("user-signal", "on")
     try:
         assert query_config().user_signal
-        body = "trap 'echo USR2; exit 0' USR2; trap 'echo TERM; exit 0' TERM\nsleep 300 & wait"
+        body = "trap 'echo USR2; exit 0' USR2; trap 'echo TERM; exit 0' TERM\ntouch ready; sleep 300 & wait"
         victim = devcluster.submit(
             body, "--signal=B:USR2@60", "--partition=requeue", "--nodelist=v100-2", *WHOLE_NODE
         )
         devcluster.wait(victim, in_state(JobState.RUNNING))
-        time.sleep(1)  # bash has to set its trap
+        assert wait_until((tmp_path / "ready").exists, timeout_s=60)
         devcluster.submit("true", "--partition=urgent", "--nodelist=v100-2", *WHOLE_NODE)
         devcluster.wait(victim, in_state(JobState.COMPLETED))
         assert (tmp_path / f"{victim}.out").read_text().startswith("USR2\n")
@@ -189,9 +190,21 @@ def test_squeue_scontrol_and_sacct_agree(devcluster: DevCluster) -> None:
     failed = devcluster.submit("sleep 2; exit 3")
     waiting = devcluster.submit("true", "--begin=now+1hour", "--time=1-00:00:00")
     devcluster.wait(failed, in_state(JobState.FAILED))
-    time.sleep(1)
+
+    def accounts() -> dict[str, JobFact]:
+        return {job.job_id: job for job in parse_sacct(query_sacct([failed, waiting]))}
+
+    # slurmdbd learns of a job in pieces, and late.
+    jobs = (failed, waiting)
+    assert wait_until(
+        lambda: (
+            all(n in accounts() and accounts()[n].time_limit_s for n in jobs)
+            and accounts()[failed].state is JobState.FAILED
+        ),
+        timeout_s=60,
+    )
     queue = {job.job_id: job for job in parse_squeue(query_squeue(["root"]))}
-    database = {job.job_id: job for job in parse_sacct(query_sacct([failed, waiting]))}
+    database = accounts()
     for job_id in (failed, waiting):
         seen = query_job(job_id)
         assert seen is not None
@@ -235,7 +248,7 @@ def test_down_leaves_nothing_behind(devcluster: DevCluster, monkeypatch: pytest.
     start = time.monotonic()
     up = script("up.sh", "--max-array-size", "20", folder)
     assert up.returncode == 0, up.stderr
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60  # seconds on a machine with nothing else to do
     assert up.stdout == f"export SLURM_CONF={folder}/etc/slurm.conf\n"
     monkeypatch.setenv("SLURM_CONF", f"{folder}/etc/slurm.conf")
     assert query_config().max_array_size == 20
