@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,12 @@ class Site:
     @property
     def ballast(self) -> Path:
         return self.disk / "ballast"
+
+    def controller_says(self, job_id: str) -> str:
+        """The lines of slurmctld's log that name a job."""
+        named = re.compile(rf"JobId={re.escape(job_id)}\b")
+        lines = (self.cluster / "log" / "slurmctld.log").read_text(errors="replace").splitlines()
+        return "\n".join(line for line in lines if named.search(line))
 
     def daemon(self, action: str, name: str) -> None:
         """`stop`, `kill` or `start` a daemon of the cluster. Raises: ClusterError."""

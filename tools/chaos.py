@@ -93,7 +93,7 @@ def _campaign(site: Site, arguments: argparse.Namespace) -> dict[str, Any]:
     campaign.finish()
     orphans = campaign.find_orphans()
     verdicts = [judge(w, by_layout[w.layout], campaign.injuries, campaign.overlaps) for w in campaign.runs]
-    _explain(verdicts, campaign.runs, orphans)
+    _explain(site, verdicts, campaign.runs, orphans)
     return {
         "seed": arguments.seed,
         "arguments": sys.argv[1:],
@@ -245,14 +245,17 @@ class Campaign:
         return [watched for watched in self.runs if watched.ended is None]
 
 
-def _explain(verdicts: Sequence[Verdict], runs: Sequence[Watched], orphans: Sequence[str]) -> None:
+def _explain(
+    site: Site, verdicts: Sequence[Verdict], runs: Sequence[Watched], orphans: Sequence[str]
+) -> None:
     """All that is known of the runs that did not end well, while their folders are still there."""
     for verdict, watched in zip(verdicts, runs, strict=True):
         if verdict.is_good:
             continue
         LOG.rule(f"{verdict.layout} {verdict.run}")
-        LOG.print(verdict.differences, f"completed: {verdict.completed}")
+        LOG.print(f"completed: {verdict.completed}, different: {' '.join(verdict.differences[:9])}")
         LOG.print(watched.run.events.read_text())
+        LOG.print(site.controller_says(watched.job_id))
         for log in sorted([*watched.run.logs.iterdir(), *watched.run.submitit.glob("*.out")]):
             LOG.rule(log.name)
             LOG.print(

@@ -1,6 +1,9 @@
 """The node preflight of a job, before its work begins."""
 
 import dataclasses
+import errno
+import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,9 @@ from sedd.spec.load import load_resolved
 
 if TYPE_CHECKING:
     from sedd.preflight.finding import Finding
+
+_NO_SPACE = re.compile(rf"{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EDQUOT)}", re.IGNORECASE)
+"""What a check says that tried to write while the disk was full."""
 
 
 def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, local_rank: int) -> None:
@@ -52,5 +58,5 @@ def blame(failed: "Sequence[Finding]") -> Exception:
     is_nodes = any(all_checks()[finding.check].of_node for finding in failed)
     if is_nodes:
         return NodeFaultError(message)
-    is_full = any(finding.check == "disk_space" for finding in failed)
+    is_full = any(f.check == "disk_space" or _NO_SPACE.search(f.saw) for f in failed)
     return DiskFullError(message) if is_full else RunError(message)

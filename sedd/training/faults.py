@@ -17,9 +17,11 @@ _NODE_FAULTS = re.compile(
 )
 """Words of CUDA, NCCL and the driver. Not out-of-memory and not illegal memory access: those come back anywhere."""
 _LOST_PEERS = re.compile(
-    r"ncclRemoteError|Connection (reset|closed) by peer|Broken pipe|Socket closed", re.IGNORECASE
+    r"ncclRemoteError|Connection (reset|closed) by peer|Broken pipe|Socket closed|Connection was likely closed"
+    r"|Failed to recv, got 0 bytes",
+    re.IGNORECASE,
 )
-"""Words of NCCL and gloo for a rank that is gone: an innocent node says them of a dead one."""
+"""Words of NCCL, gloo and torch's store for a rank that is gone: an innocent node says them of a dead one."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

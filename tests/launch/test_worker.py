@@ -91,3 +91,12 @@ def test_where_no_word_can_be_written_the_exit_code_says_that_the_disk_is_full(t
             command, env=environment | {"PYTHONSAFEPATH": "1"}, stdout=log, stderr=log, check=False
         )
     assert done.returncode == Exit.DISK_FULL
+
+
+def test_a_folder_without_room_is_waited_for_and_one_without_permission_is_not() -> None:
+    def failed(saw: str) -> list[Finding]:
+        return [Finding(check="run_folder", status=Status.FAIL, saw=f"cannot write: {saw}", hint="")]
+
+    assert type(blame(failed("no space left on device"))) is DiskFullError
+    assert type(blame(failed("Disk quota exceeded"))) is DiskFullError
+    assert type(blame(failed("permission denied"))) is RunError

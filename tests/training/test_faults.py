@@ -33,6 +33,7 @@ def full_disk() -> CheckpointError:
             Exit.PEER_LOST,
         ),
         (RuntimeError("pair.cc:553] Connection closed by peer [127.0.0.1]:38577"), Exit.PEER_LOST),
+        (RuntimeError("Failed to recv, got 0 bytes. Connection was likely closed."), Exit.PEER_LOST),
         (RuntimeError("NCCL error: ncclRemoteError: a remote process exited"), Exit.PEER_LOST),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), Exit.DISK_FULL),
         (DiskFullError("disk_space: 0 B free"), Exit.DISK_FULL),
