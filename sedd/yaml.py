@@ -8,17 +8,34 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from sedd.complaints import Key, Problem, merge_choices, parse_problem, raise_problems
 from sedd.errors import SpecError
 from sedd.units import exact_bytes, exact_duration, parse_bytes, parse_duration_s
+
+_NUMBERS = (int, float, int | None, float | None)
 
 
 class StrictModel(BaseModel):
     """Base of everything that users write: frozen, no unknown fields, field docstrings in the JSON Schema."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        numbers = {name for name, field in cls.model_fields.items() if field.annotation in _NUMBERS}
+        return {k: str(v).lower() if isinstance(v, bool) and k in numbers else v for k, v in data.items()}
 
 
 def _duration(value: object) -> object:

@@ -110,6 +110,12 @@ def test_a_field_of_several_types_is_one_problem_that_names_them_all():
     assert caught.value.message == expected
 
 
+@pytest.mark.parametrize("field", ["count", "rate"])
+def test_true_is_no_number(field: str):
+    (problem,) = problems(f"name: a\ninner: {{{field}: true}}\n")
+    assert problem.startswith(f"f.yaml:2: inner.{field} is 'true'; it must be a")
+
+
 def test_a_trap_hides_no_other_problem_and_is_told_once():
     told = problems("name: a\ninner:\n  rate: 3e-4\n  mode: fas\n  tags: [on]\n  cuont: 1\n")
     assert {line.split(": ")[0] for line in told} == {f"f.yaml:{n}" for n in (3, 4, 5, 6)}

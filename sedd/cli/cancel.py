@@ -10,7 +10,12 @@ from sedd.launch.cancel import cancel
 
 
 def command(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders, ids, job ids or names.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Run folders, ids, job ids or names; a sweep is all its points."
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """End runs for good: they save a checkpoint, and nothing starts them again but `sedd requeue`.

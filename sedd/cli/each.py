@@ -11,7 +11,8 @@ from sedd.cli.console import err, out, print_json
 from sedd.cluster.command import SlurmMissingError, SlurmUnreachableError
 from sedd.errors import SeddError, UsageError
 from sedd.launch.submission import in_threads
-from sedd.rundir.find import find_run, runs_root
+from sedd.rundir.events import read_events
+from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir
 
 PATIENCE_S = 120.0
@@ -79,10 +80,17 @@ def patiently(act: Callable[[], Outcome], *, say: Callable[[str], None]) -> Outc
 
 def _found(texts: Sequence[str], word: str) -> list[RunDir]:
     try:
-        return list(dict.fromkeys(find_run(text, runs_root()) for text in texts))
+        return list(dict.fromkeys(run for text in texts for run in _named(text)))
     except UsageError as e:
         nothing = f"; no run was {word}" if len(texts) > 1 else ""
         raise UsageError(e.message + nothing, hint=e.hint) from e
+
+
+def _named(text: str) -> list[RunDir]:
+    """The runs that a text names. Of a sweep those that are not completed, unless all are."""
+    runs = find_runs(text, runs_root())
+    still_open = [run for run in runs if not any(e.event == "completed" for e in read_events(run.events))]
+    return still_open or runs
 
 
 def _attempted(act: Callable[[RunDir], Outcome], run: RunDir) -> Outcome:

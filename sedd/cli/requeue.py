@@ -10,7 +10,12 @@ from sedd.launch.requeue import requeue
 
 
 def command(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders, ids, job ids or names.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Run folders, ids, job ids or names; a sweep is all its points."
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Revive runs that gave up, were killed or cancelled; make running ones save and go on elsewhere.

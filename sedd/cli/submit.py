@@ -175,7 +175,8 @@ def _refuse(order: Order, findings: Sequence[Finding], *, as_json: bool) -> NoRe
         out().print(conclusion(findings))
         name = order.request.experiments[0].name
         err().print(
-            f"Nothing was submitted: {name} would not run to its end. --no-preflight submits all the same.",
+            f"Nothing was submitted: {name} would not run to its end. --no-preflight submits all the same; "
+            "its node looks again.",
             markup=False,
         )
     raise typer.Exit(1)
@@ -210,10 +211,10 @@ def _print_submitted(runs: Sequence[RunDir], order: Order) -> None:
         console.print(
             f"  after   {', '.join(f'{run.name}/{run.id}' for run in order.after[:_LISTED])}", soft_wrap=True
         )
-    named = runs[0].id
-    console.print(f"  follow  sedd status {named if count == 1 else ''}".rstrip(), soft_wrap=True)
-    console.print(f"  log     sedd logs {named} -f", soft_wrap=True)
-    console.print(f"  end     sedd cancel {named}", soft_wrap=True)
+    together = runs[0].id if count == 1 else str(read_manifest(runs[0]).get("sweep"))
+    console.print(f"  follow  sedd status {together if count == 1 else ''}".rstrip(), soft_wrap=True)
+    console.print(f"  log     sedd logs {runs[0].id} -f", soft_wrap=True)
+    console.print(f"  end     sedd cancel {together}", soft_wrap=True)
 
 
 def _where(profile: Profile, run: RunDir) -> str:

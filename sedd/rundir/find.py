@@ -51,16 +51,21 @@ def find_run(text: str, root: Path) -> RunDir:
 
 
 def find_runs(text: str, root: Path) -> list[RunDir]:
-    """As `find_run`; a sweep's id, or a name whose newest run is a point of a sweep, is all runs of that sweep.
+    """As `find_run`; a sweep's id or folder, a name whose newest run is a point of one, a job array: all their runs.
 
     Raises:
         UsageError, RunError: as `find_run` and `read_manifest`.
     """
-    if found_sweep := next(root.glob(f"*/{text}"), None) if text.startswith("sweep-") else None:
-        return _points(found_sweep.parent, text)
+    path = Path(text).expanduser().absolute()
+    if path.name.startswith("sweep-"):
+        folder = path if path.is_dir() else next(root.glob(f"*/{path.name}"), None)
+        if folder is not None and (points := _points(folder.parent, path.name)):
+            return points
+    if text.isdigit() and (tasks := [run for run in list_runs(root) if _is_task_of(run, text)]):
+        return tasks
     found = find_run(text, root)
     sweep = read_manifest(found).get("sweep")
-    is_all = text == found.name or Path(text).expanduser().absolute() == found.path.parent
+    is_all = text == found.name or path == found.path.parent
     return _points(found.path.parent, sweep) if sweep and is_all else [found]
 
 
@@ -88,6 +93,10 @@ def _folders(parent: Path) -> list[Path]:
 
 def _job_ids(run: RunDir) -> set[str]:
     return {str(e.get("job_id")) for e in read_events(run.events) if e.get("job_id")}
+
+
+def _is_task_of(run: RunDir, array: str) -> bool:
+    return any(job.startswith(f"{array}_") for job in _job_ids(run))
 
 
 def _hint(text: str, runs: list[RunDir]) -> str:

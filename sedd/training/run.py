@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sedd.data.store import TokenStore
+from sedd.errors import RunError
 from sedd.rundir.events import note_event
 from sedd.rundir.layout import RunDir
 from sedd.rundir.pulse import Pulse
@@ -48,7 +49,7 @@ _PATIENCE_S = {"last": 300.0, "stop": 5.0}
 """With a full disk: the other ranks wait meanwhile, and whoever sends a stop signal kills soon."""
 
 
-class NotFiniteError(RuntimeError):
+class NotFiniteError(RunError):
     """The loss or its gradient was not finite for more steps in a row than the spec allows."""
 
 

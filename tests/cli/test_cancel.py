@@ -54,3 +54,18 @@ def test_what_became_of_each_run_is_told_also_when_one_of_them_cannot_be_cancell
     )
     assert unknown.returncode == 2
     assert "no run was cancelled" in unknown.stderr
+
+
+def test_a_sweep_is_cancelled_with_all_its_points_but_those_that_are_completed(
+    local: LocalRuns,  # noqa: F811
+) -> None:
+    points = local.make(*(small_experiment(seed=n) for n in range(3)))
+    submitted = {"event": "submitted", "executor": "foreground", "host": "here", "job_id": ""}
+    for run, *later in ((points[0],), (points[1],), (points[2], {"event": "completed"})):
+        write_events(run, submitted, *later)
+    command = [sys.executable, "-m", "sedd", "cancel", points[0].name]
+    environment = os.environ | {"SEDD_RUNS": str(local.runs)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ["cancelled" in story(run) for run in points] == [True, True, False]
+    assert done.stdout.count("\n") == 2

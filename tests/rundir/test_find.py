@@ -112,9 +112,14 @@ def test_a_sweep_is_all_its_points_by_its_id_or_by_a_name_whose_newest_run_is_on
         sweep = None if path == first else "sweep-1"
         (path / "manifest.json").write_text(json.dumps({"sweep": sweep}))
     (root / "grid" / "sweep-1").mkdir()
-    for typed in ("grid", "sweep-1", str(root / "grid")):
+    for typed in ("grid", "sweep-1", str(root / "grid"), str(root / "grid" / "sweep-1")):
         assert [run.path for run in find_runs(typed, root)] == points
     assert [run.path for run in find_runs(points[0].name, root)] == points[:1]
     assert [run.path for run in find_runs(first.name, root)] == [first]
+    for task, path in enumerate(points):
+        event = {"t": "2026-11-25T00:00:00+00:00", "event": "submitted", "attempt": 0, "job_id": f"8_{task}"}
+        (path / "events.jsonl").write_text(json.dumps(event) + "\n")
+    assert [run.path for run in find_runs("8", root)] == points
+    assert [run.path for run in find_runs("8_1", root)] == points[1:2]
     with pytest.raises(UsageError, match="no run 'sweep-2'"):
         find_runs("sweep-2", root)

@@ -57,7 +57,8 @@ def judge(facts: Facts) -> Verdict:
     needed, several = facts.needed_bytes, f"{facts.runs} runs, each " if facts.runs > 1 else ""
     saw = f"{format_bytes(free)} {limited_by} in {facts.folder}"
     hint = (
-        f"needs {format_bytes(needed)}: {several}{facts.checkpoints} checkpoints of {format_bytes(one)}; "
+        f"needs {format_bytes(needed)}: {several}{facts.checkpoints} checkpoints of {format_bytes(one)}, "
+        f"and {format_bytes(_OTHER_BYTES)} for all else; "
         "free some, keep fewer (training.checkpoint.keep), or set SEDD_RUNS"
     )
     if inodes is not None and inodes < _INODES:
