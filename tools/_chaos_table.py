@@ -23,7 +23,7 @@ def summary(campaigns: Sequence[Campaign]) -> str:
         f"{len(list(_all(campaigns, 'faults')))} faults, {len(runs)} runs: {lost} lost, {different} different, "
         f"{sum(r['overlaps'] for r in runs)} trained twice at once, "
         f"{sum(len(c['orphans']) for c in campaigns)} orphans, "
-        f"{sum(c['released'] for c in campaigns)} released by `sedd requeue`,\n"
+        f"by hand: {_by_hand(campaigns, 'held')} held, {_by_hand(campaigns, 'ended')} ended jobs,\n"
         f"{sum(r['steps_lost_gracefully'] for r in runs)} steps lost by graceful stops, "
         f"{sum(r['steps_repeated'] for r in runs)} repeated after hard ones"
     )
@@ -61,6 +61,10 @@ def _runs(campaigns: Sequence[Campaign]) -> Table:
 
 def _all(campaigns: Sequence[Campaign], key: str) -> Iterable[dict[str, Any]]:
     return (item for campaign in campaigns for item in campaign[key])
+
+
+def _by_hand(campaigns: Sequence[Campaign], what: str) -> int:
+    return sum(campaign["by_hand"][what] for campaign in campaigns)
 
 
 def _count(rows: Sequence[dict[str, Any]], fits: Any) -> int:

@@ -31,12 +31,12 @@ from rich.console import Console
 from sedd.cluster.control import update_job
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.stopping import is_held_after_launch
-from sedd.errors import ClusterError, SeddError
+from sedd.errors import ClusterError, RunError, SeddError
 from sedd.launch.requeue import requeue
 
 TICK_S = 0.2
-LOST_AFTER_S = 60.0
-"""A run that SLURM knows nothing of and that has not completed is forgotten."""
+LOST_AFTER_S = 30.0
+"""A run that has not completed and whose job SLURM has ended, or forgotten, for so long goes on no more by itself."""
 LOG = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -101,7 +101,7 @@ def _campaign(site: Site, arguments: argparse.Namespace) -> dict[str, Any]:
         "seconds": round(time.monotonic() - began),
         "good": all(verdict.is_good for verdict in verdicts) and not orphans,
         "orphans": orphans,
-        "released": campaign.released,
+        "by_hand": campaign.by_hand,
         "faults": [dataclasses.asdict(injury) | {"t": injury.t.isoformat()} for injury in campaign.injuries],
         "runs": [verdict.to_json() for verdict in verdicts],
     }
@@ -115,8 +115,9 @@ class Campaign:
         self.runs: list[Watched] = []
         self.injuries: list[Injury] = []
         self.overlaps: list[Overlap] = []
-        self.released = 0
-        """Jobs that SLURM held after a node failed to launch them, and that `sedd requeue` released."""
+        self.by_hand = {"held": 0, "ended": 0}
+        """How often it took a user's `sedd requeue`: jobs that SLURM held after a node failed to launch them, and jobs
+        that SLURM ended though it had accepted their requeue."""
         self._arguments = arguments
         self._store = store
         self._rng = random.Random(arguments.seed)
@@ -224,8 +225,8 @@ class Campaign:
             elif not known or (job is not None and not job.state.is_final):
                 self._seen_alive[str(watched.run.path)] = now
             elif now - self._seen_alive.setdefault(str(watched.run.path), now) > LOST_AFTER_S:
-                LOG.print(f"  lost: {watched.run.path}, job {watched.job_id} {job.state if job else ''}")
-                watched.ended = now
+                self._revive(watched, f"job {watched.job_id} {job.state if job else 'forgotten'}")
+                self._seen_alive[str(watched.run.path)] = now
             if job is not None and job.state.is_waiting:
                 self._speed_up(watched, job)
 
@@ -236,10 +237,22 @@ class Campaign:
                 update_job(job.job_id, start_now=True, timeout_s=5)
             elif is_held_after_launch(job):
                 requeue([watched.run], now=dt.datetime.now(dt.UTC))
-                self.released += 1
+                self.by_hand["held"] += 1
                 LOG.print(f"  held after a failed launch, released: {watched.run.path}")
         except SeddError:
             return  # it has begun, or the controller is away
+
+    def _revive(self, watched: Watched, what: str) -> None:
+        """Do what a user does about a job that SLURM has dropped; a run that has given up itself is lost."""
+        LOG.print(f"  ended: {watched.run.path}, {what}\n{self.site.controller_says(watched.job_id)}")
+        try:
+            if watched.said()[-1].event == "gave_up":
+                raise RunError("it has given up")
+            requeue([watched.run], now=dt.datetime.now(dt.UTC))
+            self.by_hand["ended"] += 1
+        except SeddError as e:
+            LOG.print(f"  lost: {watched.run.path}: {e.message}")
+            watched.ended = time.monotonic()
 
     def _under_way(self) -> list[Watched]:
         return [watched for watched in self.runs if watched.ended is None]

@@ -111,7 +111,12 @@ def test_the_report_of_several_campaigns_counts_all_and_fits_80_columns(table: M
     from rich.console import Console
 
     fault = {"fault": "restart slurmctld", "victims": ["a", "b"]}
-    good = {"faults": [fault] * 20, "runs": [run_of("single"), run_of("2x2")], "orphans": [], "released": 0}
+    good = {
+        "faults": [fault] * 20,
+        "runs": [run_of("single"), run_of("2x2")],
+        "orphans": [],
+        "by_hand": {"held": 1, "ended": 0},
+    }
     bad = good | {
         "runs": [run_of("array/1", completed=False, differences=["metrics.jsonl"])],
         "orphans": ["9: x"],
