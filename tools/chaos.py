@@ -250,6 +250,8 @@ class Campaign:
                 raise RunError("it has given up")
             requeue([watched.run], now=dt.datetime.now(dt.UTC))
             self.by_hand["ended"] += 1
+        except ClusterError as e:
+            LOG.print(f"  (not yet: {e.message})")
         except SeddError as e:
             LOG.print(f"  lost: {watched.run.path}: {e.message}")
             watched.ended = time.monotonic()
@@ -271,9 +273,7 @@ def _explain(
         LOG.print(site.controller_says(watched.job_id))
         for log in sorted([*watched.run.logs.iterdir(), *watched.run.submitit.glob("*.out")]):
             LOG.rule(log.name)
-            LOG.print(
-                "\n".join(log.read_text(errors="replace").splitlines()[-30:]), soft_wrap=True, markup=False
-            )
+            LOG.print("\n".join(log.read_text(errors="replace").splitlines()[-30:]))
     for orphan in orphans:
         LOG.print(f"orphan {orphan}")
 
