@@ -104,7 +104,9 @@ def update_job(
     if exclude_nodes is not None:
         changes.append(f"ExcNodeList={','.join(exclude_nodes)}")
     if start_now:
-        changes.append("StartTime=now")
+        # A few seconds on: in the second in which its node ended the old start, the node refuses the new one, and
+        # SLURM ends the job as failed ("Job credential revoked").
+        changes.append("StartTime=now+5")
     if changes:
         run(["scontrol", "update", f"JobId={job_id}", *changes], timeout_s=timeout_s)
 
