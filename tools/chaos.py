@@ -233,7 +233,8 @@ class Campaign:
     def _speed_up(self, watched: Watched, job: JobFact) -> None:
         """Waive the wait after a requeue; release, as a user does, what a failed launch left held."""
         try:
-            if job.reason == "BeginTime":
+            soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=8)
+            if job.reason == "BeginTime" and job.starts_at and job.starts_at > soon:
                 update_job(job.job_id, start_now=True, timeout_s=5)
             elif is_held_after_launch(job):
                 requeue([watched.run], now=dt.datetime.now(dt.UTC))
