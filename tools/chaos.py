@@ -235,7 +235,7 @@ class Campaign:
         try:
             soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=8)
             if job.reason == "BeginTime" and job.starts_at and job.starts_at > soon:
-                update_job(job.job_id, start_now=True, timeout_s=5)
+                update_job(job.job_id, start_soon=True, timeout_s=5)
             elif is_held_after_launch(job):
                 requeue([watched.run], now=dt.datetime.now(dt.UTC))
                 self.by_hand["held"] += 1

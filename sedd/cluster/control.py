@@ -89,7 +89,7 @@ def update_job(
     job_id: str,
     *,
     exclude_nodes: Sequence[str] | None = None,
-    start_now: bool = False,
+    start_soon: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Change a requeued job: the nodes it must not get, or an end to its wait of about two minutes.
@@ -103,7 +103,7 @@ def update_job(
     changes = []
     if exclude_nodes is not None:
         changes.append(f"ExcNodeList={','.join(exclude_nodes)}")
-    if start_now:
+    if start_soon:
         # A few seconds on: in the second in which its node ended the old start, the node refuses the new one, and
         # SLURM ends the job as failed ("Job credential revoked").
         changes.append("StartTime=now+5")

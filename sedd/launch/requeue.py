@@ -97,7 +97,7 @@ def _hurry(situation: Situation) -> Requeued:
         return Requeued(run=run, changed=True, detail=detail)
     if job is None or not pauses_after_requeue(job):
         return Requeued(run=run, changed=False, detail=f"waits in the queue already, job {situation.job_id}")
-    update_job(situation.job_id, start_now=True)
+    update_job(situation.job_id, start_soon=True)
     detail = f"pauses no longer after its requeue; waits for nodes, job {situation.job_id}"
     return Requeued(run=run, changed=True, detail=detail)
 

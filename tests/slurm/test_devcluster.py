@@ -120,7 +120,7 @@ def test_a_requeued_job_can_be_sent_to_another_node_at_once(devcluster: DevClust
     requeue(job_id)
     update_job(job_id, exclude_nodes=[first.nodes])
     devcluster.wait(job_id, in_state(JobState.PENDING))
-    update_job(job_id, start_now=True)
+    update_job(job_id, start_soon=True)
     # Far sooner than the requeue delay of the fixture allows.
     second = devcluster.wait(job_id, in_state(JobState.RUNNING), timeout_s=12)
     assert second.nodes != first.nodes

@@ -99,7 +99,7 @@ def wait_for_word(run: RunDir, word: str, *, timeout_s: float = 240.0) -> None:
         soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=8)
         if job and job.state.is_waiting and job.starts_at and job.starts_at > soon:
             with contextlib.suppress(ClusterError):  # it may have begun since we looked
-                update_job(job.job_id, start_now=True)
+                update_job(job.job_id, start_soon=True)
         return word in story(run) or any(told.startswith(f"{word}:") for told in story(run))
 
     assert wait_until(is_said, timeout_s=timeout_s), f"{story(run)}\n{query_job(job_of(run))}\n{logs_of(run)}"
