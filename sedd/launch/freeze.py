@@ -109,7 +109,7 @@ def git_state(package: Path) -> Git | None:
 
 
 def _sources(package: Path) -> Iterator[Path]:
-    files = (p for p in package.rglob("*") if p.suffix == ".py" or p.name == "py.typed")
+    files = (p for p in package.rglob("*") if p.suffix in (".py", ".cu") or p.name == "py.typed")
     return iter(sorted(p for p in files if "__pycache__" not in p.parts))
 
 

@@ -5,6 +5,7 @@ sequences' borders, from 0 to the number of tokens; `max_length` is at least the
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -55,21 +56,12 @@ def is_legal(implementation: str, device: torch.device, dtype: torch.dtype) -> b
 
 def efficient_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
     """PyTorch's memory-efficient kernel in its variable-length form; what a V100 can run."""
-    max_length = min(max_length, q.shape[0])  # the kernel refuses more
-    output = torch.ops.aten._efficient_attention_forward(
-        q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), None, cu_seqlens, cu_seqlens, max_length, max_length,
-        0.0, 0, torch.is_grad_enabled(),
-    )[0]  # fmt: skip
-    packed: Tensor = output.squeeze(0)
-    return packed
+    return _efficient_forward(q, k, v, cu_seqlens, max_length, keep=torch.is_grad_enabled())[0]
 
 
 def flash_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
     """PyTorch's own flash kernel in its variable-length form; half precision, sm_80 and newer."""
-    output: Tensor = torch.ops.aten._flash_attention_forward(
-        q, k, v, cu_seqlens, cu_seqlens, max_length, max_length, 0.0, False, False
-    )[0]
-    return output
+    return _flash_forward(q, k, v, cu_seqlens, max_length, keep=torch.is_grad_enabled())[0]
 
 
 def padded_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
@@ -104,4 +96,100 @@ IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, int], Tenso
     "flash": flash_attention,
     "padded": padded_attention,
     "explicit": explicit_attention,
+}
+
+
+class Pair(NamedTuple):
+    """A kernel's forward and backward pass, for an autograd function that does more than attention."""
+
+    forward: Callable[..., tuple[Tensor, list[Tensor]]]
+    """(q, k, v, cu_seqlens, max_length, *, keep) → output, and what the backward pass wants besides."""
+    backward: Callable[..., Tensor]
+    """(d_output, q, k, v, output, cu_seqlens, max_length, kept) → gradient [tokens, 3, heads, head_dim]."""
+
+
+def _efficient_forward(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_length: int, *, keep: bool
+) -> tuple[Tensor, list[Tensor]]:
+    longest = min(max_length, q.shape[0])  # the kernel refuses more
+    output, *kept = torch.ops.aten._efficient_attention_forward(
+        q.unsqueeze(0),
+        k.unsqueeze(0),
+        v.unsqueeze(0),
+        None,
+        cu_seqlens,
+        cu_seqlens,
+        longest,
+        longest,
+        0.0,
+        0,
+        keep,
+    )
+    return output.squeeze(0), kept[:3]
+
+
+def _efficient_backward(
+    d_output: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    output: Tensor,
+    cu_seqlens: Tensor,
+    max_length: int,
+    kept: list[Tensor],
+) -> Tensor:
+    longest, (logsumexp, seed, offset) = min(max_length, q.shape[0]), kept
+    d_q = torch.ops.aten._efficient_attention_backward(
+        d_output.unsqueeze(0), q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), None, output.unsqueeze(0),
+        cu_seqlens, cu_seqlens, longest, longest, logsumexp, 0.0, seed, offset, 0, False,
+        shared_storage_dqdkdv=True,
+    )[0]  # fmt: skip
+    # In shared storage the three gradients lie side by side for each token: d_q's is where all begin.
+    tokens, heads, head_dim = q.shape
+    width = heads * head_dim
+    return d_q.as_strided((tokens, 3, heads, head_dim), (3 * width, width, head_dim, 1))  # type: ignore[no-any-return] # torch
+
+
+def _flash_forward(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_length: int, *, keep: bool
+) -> tuple[Tensor, list[Tensor]]:
+    output, *kept = torch.ops.aten._flash_attention_forward(
+        q, k, v, cu_seqlens, cu_seqlens, max_length, max_length, 0.0, False, False
+    )
+    return output, kept[:3]
+
+
+def _flash_backward(
+    d_output: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    output: Tensor,
+    cu_seqlens: Tensor,
+    max_length: int,
+    kept: list[Tensor],
+) -> Tensor:
+    logsumexp, state, unused = kept
+    gradients = torch.ops.aten._flash_attention_backward(
+        d_output,
+        q,
+        k,
+        v,
+        output,
+        logsumexp,
+        cu_seqlens,
+        cu_seqlens,
+        max_length,
+        max_length,
+        0.0,
+        False,
+        state,
+        unused,
+    )
+    return torch.stack(gradients, dim=1)
+
+
+PAIRS = {
+    "efficient": Pair(_efficient_forward, _efficient_backward),
+    "flash": Pair(_flash_forward, _flash_backward),
 }

@@ -1,29 +1,16 @@
 """The transformer's parts: noise-level embedding, block, final layer."""
 
 import math
-from typing import NamedTuple
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
-from sedd.model.attention import attention
-from sedd.model.modulation import gated_sum, norm_modulate
-from sedd.model.packing import to_tokens
-from sedd.model.rotary import rotate
+from sedd.model.between import enter, rotated_attention
+from sedd.model.packing import Packing
 from sedd.model.size import MLP_FACTOR, SINUSOIDS, VOCABULARY
 from sedd.spec.model import ModelSpec
-
-
-class Packing(NamedTuple):
-    """Where the sequences lie, made once per forward pass, and how they attend."""
-
-    sequence: Int[Tensor, "tokens"]
-    cu_seqlens: Int[Tensor, "sequences_plus_1"]
-    max_length: int
-    attention: str | None
 
 
 class NoiseLevel(nn.Module):
@@ -47,12 +34,15 @@ class NoiseLevel(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP; the noise level scales and shifts what enters each, and gates what leaves it."""
+    """Attention and MLP; the noise level scales and shifts what enters each, and gates what leaves it.
 
-    def __init__(self, spec: ModelSpec) -> None:
+    A branch is added to the stream where the next layer takes it up: in one pass over memory with that layer's norm.
+    """
+
+    def __init__(self, spec: ModelSpec, number: int) -> None:
         super().__init__()
+        self.number = number
         self.heads = spec.heads
-        self.dropout = spec.dropout
         self.norm_1 = nn.LayerNorm(spec.hidden, bias=False)
         self.qkv = nn.Linear(spec.hidden, 3 * spec.hidden, bias=False)
         self.out = nn.Linear(spec.hidden, spec.hidden, bias=False)
@@ -64,27 +54,22 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "tokens hidden"],
+        branch: Float[Tensor, "tokens hidden"] | None,
+        gate: Float[Tensor, "sequences hidden"] | None,
         condition: Float[Tensor, "sequences cond"],
         turn: tuple[Tensor, Tensor],
         packing: Packing,
-    ) -> Float[Tensor, "tokens hidden"]:
-        where = packing.sequence, packing.cu_seqlens
+    ) -> tuple[
+        Float[Tensor, "tokens hidden"], Float[Tensor, "tokens hidden"], Float[Tensor, "sequences hidden"]
+    ]:
+        """The stream, the branch that still has to be added to it, and that one's gate: given and returned."""
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(condition).chunk(6, dim=-1)
-        entering = norm_modulate(x, self.norm_1.weight * (1 + scale_1), shift_1, *where)
-        mixed = F.dropout(self._attend(entering, turn, packing), self.dropout, self.training)
-        x = gated_sum(x, mixed, gate_1, *where)
-        entering = norm_modulate(x, self.norm_2.weight * (1 + scale_2), shift_2, *where)
+        factor_1, factor_2 = self.norm_1.weight * (1 + scale_1), self.norm_2.weight * (1 + scale_2)
+        x, entering = enter(x, branch, gate, factor_1, shift_1, packing, 2 * self.number)
+        mixed = self.out(rotated_attention(self.qkv(entering), turn, self.heads, packing))
+        x, entering = enter(x, mixed, gate_1, factor_2, shift_2, packing, 2 * self.number + 1)
         inner = self.down(F.gelu(self.up(entering), approximate="tanh"))
-        return gated_sum(x, F.dropout(inner, self.dropout, self.training), gate_2, *where)
-
-    def _attend(self, x: Tensor, turn: tuple[Tensor, Tensor], packing: Packing) -> Tensor:
-        q_and_k, v = rearrange(self.qkv(x), "t (g d) -> t g d", g=3 * self.heads).split(
-            [2 * self.heads, self.heads], 1
-        )
-        q, k = rotate(q_and_k, *turn).chunk(2, dim=1)
-        mixed = attention(q, k, v, packing.cu_seqlens, packing.max_length, implementation=packing.attention)
-        out: Tensor = self.out(mixed.flatten(1))
-        return out
+        return x, inner, gate_2
 
 
 class Final(nn.Module):
@@ -92,15 +77,22 @@ class Final(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
+        self.place = 2 * spec.blocks
         self.norm = nn.LayerNorm(spec.hidden)
         self.modulation = nn.Linear(spec.cond, spec.hidden)
         self.output = nn.Linear(spec.hidden, VOCABULARY, bias=False)
 
     def forward(
-        self, x: Float[Tensor, "tokens hidden"], condition: Float[Tensor, "sequences cond"], packing: Packing
+        self,
+        x: Float[Tensor, "tokens hidden"],
+        branch: Float[Tensor, "tokens hidden"] | None,
+        gate: Float[Tensor, "sequences hidden"] | None,
+        condition: Float[Tensor, "sequences cond"],
+        packing: Packing,
     ) -> Float[Tensor, "tokens 33"]:
         with torch.autocast(x.device.type, enabled=False):
-            scale = self.modulation(condition.to(self.modulation.weight.dtype))
-            rows = to_tokens(scale, packing.sequence, packing.cu_seqlens)
-            logits: Tensor = self.output(self.norm(x.to(self.norm.weight.dtype)) * (1 + rows))
+            scale = 1 + self.modulation(condition.to(self.modulation.weight.dtype))
+            factor, shift = self.norm.weight * scale, self.norm.bias * scale
+            entering = enter(x, branch, gate, factor, shift, packing, self.place)[1]
+            logits: Tensor = self.output(entering)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,10 +1,26 @@
 """Packed sequences: which token belongs to which, and per-sequence rows brought to tokens and back."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+
+class Packing(NamedTuple):
+    """Where the sequences lie, made once per forward pass, and how a block computes on them."""
+
+    sequence: Int[Tensor, "tokens"]
+    cu_seqlens: Int[Tensor, "sequences_plus_1"]
+    max_length: int
+    attention: str | None
+    """An implementation of attention.py; None: the fastest."""
+    kernels: str
+    """`fused` or `torch`, see between.py."""
+    dropout: float
+    """Probability with which an entry of a branch is dropped; 0 outside training."""
+    seed: int
+    """Of the fused kernels' dropout in this pass."""
 
 
 def sequence_index(cu_seqlens: Int[Tensor, "sequences_plus_1"], tokens: int) -> Int[Tensor, "{tokens}"]:

@@ -7,8 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sedd.model.block import Block, Final, NoiseLevel, Packing
-from sedd.model.packing import sequence_index
+from sedd.model.between import fastest_kernels
+from sedd.model.block import Block, Final, NoiseLevel
+from sedd.model.packing import Packing, sequence_index
 from sedd.model.rotary import rotation
 from sedd.model.size import VOCABULARY
 from sedd.spec.model import ModelSpec
@@ -17,20 +18,28 @@ from sedd.spec.model import ModelSpec
 class Transformer(nn.Module):
     """Raw output for each token; what it means is said by `sedd.diffusion.parameterization`.
 
-    `attention` names an implementation of `sedd.model.attention`, None takes the fastest; `activation_checkpointing`
-    recomputes each block in the backward pass. Both may be changed at any time.
+    `attention` names an implementation of `sedd.model.attention`, `kernels` what is between (`fused` or `torch`,
+    `sedd.model.between`), None takes the fastest; `activation_checkpointing` recomputes each block in the backward
+    pass. All may be changed at any time.
     """
 
     def __init__(
-        self, spec: ModelSpec, *, attention: str | None = None, activation_checkpointing: bool = False
+        self,
+        spec: ModelSpec,
+        *,
+        attention: str | None = None,
+        kernels: str | None = None,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.attention = attention
+        self.kernels = kernels
+        self.dropout = spec.dropout
         self.activation_checkpointing = activation_checkpointing
         self.head_dim = spec.hidden // spec.heads
         self.embedding = nn.Embedding(VOCABULARY, spec.hidden)
         self.noise_level = NoiseLevel(spec.cond)
-        self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.blocks))
+        self.blocks = nn.ModuleList(Block(spec, number) for number in range(spec.blocks))
         self.final = Final(spec)
         self._initialise()
 
@@ -46,19 +55,44 @@ class Transformer(nn.Module):
 
         `cu_seqlens` is int32; empty sequences are allowed; `max_length` is at least the longest length.
         """
-        index = sequence_index(cu_seqlens, tokens.numel())
+        packing = self._packing(tokens, cu_seqlens, max_length)
         place = torch.arange(tokens.numel(), device=tokens.device)
-        packing = Packing(index, cu_seqlens, max_length, self.attention)
         x = self.embedding(tokens)
-        turn = rotation(place - cu_seqlens.long()[index], self.head_dim, x.dtype)
+        turn = rotation(place - cu_seqlens.long()[packing.sequence], self.head_dim, x.dtype)
         condition = self.noise_level(sigma_bar)
+        branch = gate = None
         for block in self.blocks:
             if self.activation_checkpointing and self.training:
-                x = checkpoint(block, x, condition, turn, packing, use_reentrant=False)
+                x, branch, gate = checkpoint(
+                    block, x, branch, gate, condition, turn, packing, use_reentrant=False
+                )
             else:
-                x = block(x, condition, turn, packing)
-        output: Tensor = self.final(x, condition, packing)
+                x, branch, gate = block(x, branch, gate, condition, turn, packing)
+        output: Tensor = self.final(x, branch, gate, condition, packing)
         return output
+
+    def _packing(self, tokens: Tensor, cu_seqlens: Tensor, max_length: int) -> Packing:
+        dropout = self.dropout if self.training else 0.0
+        kernels = self.kernels or self._fastest_kernels()
+        return Packing(
+            sequence=sequence_index(cu_seqlens, tokens.numel()),
+            cu_seqlens=cu_seqlens,
+            max_length=max_length,
+            attention=self.attention,
+            kernels=kernels,
+            dropout=dropout,
+            # On the CPU: nobody waits for a GPU, and blocks that are recomputed drop the same entries.
+            seed=int(torch.randint(2**62, ())) if kernels == "fused" and dropout else 0,
+        )
+
+    def _fastest_kernels(self) -> str:
+        weight = self.embedding.weight
+        if torch.compiler.is_compiling() or weight.dtype != torch.float32:
+            return "torch"
+        device = weight.device
+        is_mixed = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if is_mixed else weight.dtype
+        return fastest_kernels(device, dtype, weight.shape[1])
 
     def forward_padded(
         self, tokens: Int[Tensor, "batch length"], sigma_bar: Float[Tensor, "batch"]

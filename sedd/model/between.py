@@ -1,0 +1,69 @@
+"""What lies between a block's matrix products: by kernels of our own, or by torch's operators.
+
+`fused` (fused.py) reads and writes each tensor once; `torch` (modulation.py, rotary.py) runs anywhere, in any dtype,
+and is what torch.compile sees, which joins it where Triton supports the card.
+"""
+
+import functools
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 # its usual name
+
+from sedd.model import fused
+from sedd.model.attention import PAIRS, attention, fastest
+from sedd.model.modulation import gated_sum, norm_modulate
+from sedd.model.packing import Packing
+from sedd.model.rotary import rotate
+
+Kernels = Literal["fused", "torch"]
+
+
+def fastest_kernels(device: torch.device, dtype: torch.dtype, hidden: int) -> Kernels:
+    """Which to use for activations of this dtype and rows of this width on this device."""
+    return "fused" if why_not_fused(device, dtype, hidden) is None else "torch"
+
+
+@functools.cache
+def why_not_fused(device: torch.device, dtype: torch.dtype, hidden: int) -> str | None:
+    """Why the fused kernels cannot be used; None if they can. The first call for a width compiles them: a second."""
+    return fused.why_not(device, dtype, hidden)
+
+
+def enter(
+    x: Float[Tensor, "tokens hidden"],
+    branch: Float[Tensor, "tokens hidden"] | None,
+    gate: Float[Tensor, "sequences hidden"] | None,
+    factor: Float[Tensor, "sequences hidden"],
+    shift: Float[Tensor, "sequences hidden"],
+    packing: Packing,
+    place: int,
+) -> tuple[Float[Tensor, "tokens hidden"], Float[Tensor, "tokens hidden"]]:
+    """The stream x + gate dropout(branch), and its layer norm times factor plus shift, which enters the next layer.
+
+    `place` numbers the dropouts of the network. Norm and stream have x's dtype, what enters has shift's.
+    """
+    if packing.kernels == "fused":
+        if branch is None or gate is None:
+            return x, fused.norm_modulate(x, factor, shift, packing)
+        return fused.gated_norm(x, branch, gate, factor, shift, packing, place)
+    where = packing.sequence, packing.cu_seqlens
+    if branch is not None and gate is not None:
+        x = gated_sum(x, F.dropout(branch, packing.dropout), gate, *where)
+    return x, norm_modulate(x, factor, shift, *where)
+
+
+def rotated_attention(
+    qkv: Float[Tensor, "tokens three_hidden"], turn: tuple[Tensor, Tensor], heads: int, packing: Packing
+) -> Float[Tensor, "tokens hidden"]:
+    """Attention of queries, keys and values that lie side by side, the first two rotated. `qkv` is consumed."""
+    implementation = packing.attention or fastest(qkv.device, qkv.dtype)
+    if packing.kernels == "fused" and implementation in PAIRS:
+        return fused.rotated_attention(qkv, turn, heads, packing, implementation)
+    q_and_k, v = rearrange(qkv, "t (g d) -> t g d", g=3 * heads).tensor_split([2 * heads], 1)
+    q, k = rotate(q_and_k, *turn).chunk(2, dim=1)
+    mixed = attention(q, k, v, packing.cu_seqlens, packing.max_length, implementation=implementation)
+    return mixed.flatten(1)

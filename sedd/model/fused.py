@@ -1,0 +1,211 @@
+"""A block's work between its matrix products, by kernels.cu: each tensor is read and written once.
+
+Left to single operators of torch, the passes over memory of modulation, norm, gate, dropout and rotation take longer
+than the matrix products and attention together. `torch.compile` would join them, where Triton supports the card.
+"""
+
+import ctypes
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sedd.model.attention import PAIRS
+from sedd.model.nvrtc import KernelError, Module, compile_cubin
+from sedd.model.packing import Packing
+
+_EPSILON = 1e-5
+_ROWS = 16
+_FORMATS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+_WIDEST = 4096  # four columns a thread, and no more threads in a block
+
+
+def why_not(device: torch.device, dtype: torch.dtype, hidden: int) -> str | None:
+    """Why the kernels cannot be used for activations of a dtype and rows of a width; None if they can."""
+    if device.type != "cuda":
+        return f"they are for GPUs, not for {device.type}"
+    if dtype not in _FORMATS:
+        return f"they do not compute in {dtype}"
+    if hidden % 8 or hidden > _WIDEST:
+        return f"hidden {hidden} is no multiple of 8 up to {_WIDEST}"
+    try:
+        _module(device, hidden, dtype, dtype)
+    except KernelError as e:
+        return str(e)
+    return None
+
+
+def norm_modulate(
+    x: Float[Tensor, "tokens hidden"],
+    factor: Float[Tensor, "sequences hidden"],
+    shift: Float[Tensor, "sequences hidden"],
+    packing: Packing,
+) -> Float[Tensor, "tokens hidden"]:
+    """layer_norm(x) factor + shift with the rows of each token's sequence, in shift's dtype."""
+    y: Tensor = _GatedNorm.apply(x, None, None, factor.float(), shift.float(), packing, 0, shift.dtype)[1]  # type: ignore[no-untyped-call] # torch
+    return y
+
+
+def gated_norm(
+    x: Float[Tensor, "tokens hidden"],
+    branch: Float[Tensor, "tokens hidden"],
+    gate: Float[Tensor, "sequences hidden"],
+    factor: Float[Tensor, "sequences hidden"],
+    shift: Float[Tensor, "sequences hidden"],
+    packing: Packing,
+    place: int,
+) -> tuple[Float[Tensor, "tokens hidden"], Float[Tensor, "tokens hidden"]]:
+    """x + gate dropout(branch), and `norm_modulate` of it. `place` tells this dropout from the network's others."""
+    both: tuple[Tensor, Tensor] = _GatedNorm.apply(  # type: ignore[no-untyped-call] # torch
+        x, branch, gate.float(), factor.float(), shift.float(), packing, place, shift.dtype
+    )
+    return both
+
+
+def rotate_(
+    qkv: Float[Tensor, "tokens three_hidden"], cosine: Tensor, sine: Tensor, heads: int, *, back: bool = False
+) -> None:
+    """Turn queries and keys of [tokens, 3, heads, head_dim] by each token's angles, in place; `back` undoes it."""
+    tokens, half = qkv.shape[0], cosine.shape[-1]
+    module = _module(qkv.device, qkv.shape[1] // 3, qkv.dtype, qkv.dtype)
+    threads = tokens * 2 * heads * (half // 4)
+    module.launch(
+        "rotate", (-(-threads // 256), 1), 256,
+        _at(qkv), _at(cosine), _at(sine), ctypes.c_int(tokens), ctypes.c_int(heads), ctypes.c_int(half),
+        ctypes.c_float(-1.0 if back else 1.0),
+    )  # fmt: skip
+
+
+def rotated_attention(
+    qkv: Float[Tensor, "tokens three_hidden"],
+    turn: tuple[Tensor, Tensor],
+    heads: int,
+    packing: Packing,
+    implementation: str,
+) -> Float[Tensor, "tokens hidden"]:
+    """Attention of [queries, keys, values] side by side, rotated first. `qkv` is consumed: it is rotated in place."""
+    mixed: Tensor = _RotatedAttention.apply(qkv, *turn, heads, packing, implementation)  # type: ignore[no-untyped-call] # torch
+    return mixed
+
+
+class _RotatedAttention(torch.autograd.Function):
+    """Queries, keys and values are never copied apart, nor are their gradients put together from parts."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, qkv: Tensor, cosine: Tensor, sine: Tensor, heads: int, packing: Packing, implementation: str
+    ) -> Tensor:
+        rotate_(qkv, cosine, sine, heads)
+        q, k, v = qkv.view(qkv.shape[0], 3, heads, -1).unbind(1)
+        output, kept = PAIRS[implementation].forward(
+            q, k, v, packing.cu_seqlens, packing.max_length, keep=any(ctx.needs_input_grad)
+        )
+        ctx.save_for_backward(qkv, output, packing.cu_seqlens, cosine, sine, *kept)
+        ctx.heads, ctx.max_length, ctx.implementation = heads, packing.max_length, implementation
+        return output.flatten(1)
+
+    @staticmethod
+    def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor | None, ...]:
+        qkv, output, cu_seqlens, cosine, sine, *kept = ctx.saved_tensors
+        q, k, v = qkv.view(qkv.shape[0], 3, ctx.heads, -1).unbind(1)
+        d_qkv = PAIRS[ctx.implementation].backward(
+            d_output.reshape(output.shape), q, k, v, output, cu_seqlens, ctx.max_length, kept
+        )
+        d_qkv = d_qkv.flatten(1)
+        rotate_(d_qkv, cosine, sine, ctx.heads, back=True)
+        return d_qkv, None, None, None, None, None
+
+
+class _GatedNorm(torch.autograd.Function):
+    """Without a branch: the norm alone, and x itself in place of the sum."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        branch: Tensor | None,
+        gate: Tensor | None,
+        factor: Tensor,
+        shift: Tensor,
+        packing: Packing,
+        place: int,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor | None, Tensor]:
+        length, hidden = x.shape
+        module = _module(x.device, hidden, branch.dtype if branch is not None else dtype, dtype)
+        x_out = torch.empty_like(x) if branch is not None else x
+        y = torch.empty_like(x, dtype=dtype)
+        mean, rstd = x.new_empty(length), x.new_empty(length)
+        module.launch(
+            "gated_norm_forward", (-(-length // _ROWS), 1), _threads(hidden),
+            _at(x), _at(branch), _at(gate), _at(factor), _at(shift),
+            _at(packing.sequence), ctypes.c_int(length), *_dropout(packing, place), ctypes.c_float(_EPSILON),
+            _at(x_out), _at(y), _at(mean), _at(rstd),
+        )  # fmt: skip
+        ctx.save_for_backward(x_out, branch, gate, factor, mean, rstd, packing.sequence, packing.cu_seqlens)
+        ctx.packing, ctx.place, ctx.dtype = packing, place, dtype
+        ctx.set_materialize_grads(False)
+        return (x_out if branch is not None else None), y
+
+    @staticmethod
+    def backward(ctx: Any, d_x_out: Tensor | None, d_y: Tensor | None) -> tuple[Tensor | None, ...]:
+        x_out, branch, gate, factor, mean, rstd, sequence, cu_seqlens = ctx.saved_tensors
+        length, hidden = x_out.shape
+        sequences = cu_seqlens.numel() - 1
+        module = _module(x_out.device, hidden, branch.dtype if branch is not None else ctx.dtype, ctx.dtype)
+        d_x = torch.empty_like(x_out)
+        d_branch = torch.empty_like(branch) if branch is not None else None
+        tiles = -(-length // _ROWS)
+        parts = x_out.new_empty(tiles + sequences, 3, hidden)
+        sums = x_out.new_empty(sequences, 3, hidden)
+        d_x_out = d_x_out.contiguous() if d_x_out is not None else None
+        d_y = d_y.contiguous() if d_y is not None else None
+        module.launch(
+            "gated_norm_backward", (tiles, 1), _threads(hidden),
+            _at(d_x_out), _at(d_y), _at(x_out), _at(mean), _at(rstd), _at(factor), _at(branch), _at(gate),
+            _at(sequence), ctypes.c_int(length), *_dropout(ctx.packing, ctx.place),
+            _at(d_x), _at(d_branch), _at(parts),
+        )  # fmt: skip
+        module.launch(
+            "sum_slots", (sequences, -(-3 * hidden // 128)), 128, _at(parts), _at(cu_seqlens), _at(sums)
+        )
+        d_gate, d_factor, d_shift = sums.unbind(1)
+        return d_x, d_branch, d_gate if branch is not None else None, d_factor, d_shift, None, None, None
+
+
+def _dropout(
+    packing: Packing, place: int
+) -> tuple[ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_float]:
+    threshold = round(packing.dropout * 2**32)
+    scale = 1 / (1 - packing.dropout)
+    return (
+        ctypes.c_uint64(packing.seed),
+        ctypes.c_uint32(place),
+        ctypes.c_uint32(threshold),
+        ctypes.c_float(scale),
+    )
+
+
+def _at(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr() if tensor is not None else None)
+
+
+def _threads(hidden: int) -> int:
+    return -(-hidden // 128) * 32
+
+
+@functools.cache
+def _module(device: torch.device, hidden: int, enters: torch.dtype, leaves: torch.dtype) -> Module:
+    defines = {"HIDDEN": hidden, "THREADS": _threads(hidden), "ROWS": _ROWS}
+    defines |= {"IN": _FORMATS[enters], "OUT": _FORMATS[leaves]}
+    return Module(compiled(torch.cuda.get_device_capability(device), tuple(defines.items())), device)
+
+
+@functools.cache
+def compiled(capability: tuple[int, int], defines: tuple[tuple[str, int], ...]) -> bytes:
+    """Machine code of kernels.cu for a compute capability. Raises: KernelError."""
+    source = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
+    return compile_cubin(source, capability, dict(defines))

@@ -1,0 +1,237 @@
+// What lies between the matrix products of a block, in one pass over memory each. See fused.py.
+//
+// Compiled at run time for the card at hand (nvrtc.py): needs no header, no Triton, and any capability from 5.0 on.
+// Given by the compiler's options: HIDDEN, the width of a row; THREADS, a multiple of 32 that covers HIDDEN / 4;
+// ROWS, tokens of a tile; IN and OUT, the number formats of what enters from a branch and of what leaves: 0 float32,
+// 1 float16, 2 bfloat16.
+//
+// A block of threads goes through the rows of one tile, four columns a thread. All sums have a fixed order.
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+// Number formats, as bits: their types are in headers that a user's machine may lack.
+
+template <int FORMAT> struct Bits { typedef unsigned short type; };
+template <> struct Bits<0> { typedef float type; };
+typedef Bits<IN>::type In;
+typedef Bits<OUT>::type Out;
+
+template <int FORMAT> __device__ float widen(typename Bits<FORMAT>::type bits) {
+    if constexpr (FORMAT == 0) return bits;
+    if constexpr (FORMAT == 1) { float wide; asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(bits)); return wide; }
+    if constexpr (FORMAT == 2) return __uint_as_float(u32(bits) << 16);
+}
+
+template <int FORMAT> __device__ typename Bits<FORMAT>::type narrow(float wide) {
+    if constexpr (FORMAT == 0) return wide;
+    if constexpr (FORMAT == 1) { unsigned short bits; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(wide)); return bits; }
+    if constexpr (FORMAT == 2) {
+        const u32 bits = __float_as_uint(wide);
+        if (wide != wide) return 0x7fc0;
+        return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;  // to the nearest, ties to even
+    }
+}
+
+template <typename T> struct alignas(4 * sizeof(T)) Four { T at[4]; };
+
+template <int FORMAT> __device__ void load(const typename Bits<FORMAT>::type* from, float to[4]) {
+    typedef Four<typename Bits<FORMAT>::type> Vector;
+    const Vector bits = *reinterpret_cast<const Vector*>(from);
+    for (int i = 0; i < 4; ++i) to[i] = widen<FORMAT>(bits.at[i]);
+}
+
+template <int FORMAT> __device__ void store(typename Bits<FORMAT>::type* to, const float from[4]) {
+    typedef Four<typename Bits<FORMAT>::type> Vector;
+    Vector bits;
+    for (int i = 0; i < 4; ++i) bits.at[i] = narrow<FORMAT>(from[i]);
+    *reinterpret_cast<Vector*>(to) = bits;
+}
+
+// Dropout: which of four neighbours are kept is a function of the seed, the place in the network and the position.
+
+// Philox4x32 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") with 7 rounds, the fewest that pass
+// BigCrush.
+__device__ void philox(u64 seed, u64 index, u32 place, u32 drawn[4]) {
+    u32 key[2] = {u32(seed), u32(seed >> 32)};
+    u32 c[4] = {u32(index), u32(index >> 32), place, 0};
+    for (int round = 0; round < 7; ++round) {
+        const u64 a = u64(0xD2511F53u) * c[0], b = u64(0xCD9E8D57u) * c[2];
+        const u32 next[4] = {u32(b >> 32) ^ c[1] ^ key[0], u32(b), u32(a >> 32) ^ c[3] ^ key[1], u32(a)};
+        for (int i = 0; i < 4; ++i) c[i] = next[i];
+        key[0] += 0x9E3779B9u;
+        key[1] += 0xBB67AE85u;
+    }
+    for (int i = 0; i < 4; ++i) drawn[i] = c[i];
+}
+
+struct Dropout {
+    u64 seed;
+    u32 place;
+    u32 threshold;  // of 2^32: below, an entry is dropped
+    float scale;    // of those that stay
+
+    __device__ void factors(u64 index, float factor[4]) const {
+        u32 drawn[4] = {~0u, ~0u, ~0u, ~0u};
+        if (threshold) philox(seed, index, place, drawn);
+        for (int i = 0; i < 4; ++i) factor[i] = drawn[i] < threshold ? 0.0f : scale;
+    }
+};
+
+// Sums of two numbers a thread over the block. `turn` alternates, so that one barrier a call is enough.
+__device__ void sum_over_block(float& a, float& b, int& turn) {
+    __shared__ float parts[2][2][THREADS / 32];
+    for (int lanes = 16; lanes; lanes /= 2) {
+        a += __shfl_xor_sync(~0u, a, lanes);
+        b += __shfl_xor_sync(~0u, b, lanes);
+    }
+    if (THREADS == 32) return;
+    if (threadIdx.x % 32 == 0) parts[turn][0][threadIdx.x / 32] = a, parts[turn][1][threadIdx.x / 32] = b;
+    __syncthreads();
+    a = b = 0;
+    for (int warp = 0; warp < THREADS / 32; ++warp) a += parts[turn][0][warp], b += parts[turn][1][warp];
+    turn ^= 1;
+}
+
+// x + gate * dropout(branch), and its layer norm * factor + shift. Without a branch, or without y, that part alone.
+extern "C" __global__ void __launch_bounds__(THREADS) gated_norm_forward(
+    const float* x, const In* branch, const float* gate, const float* factor, const float* shift,
+    const long long* sequence, int tokens, u64 seed, u32 place, u32 threshold, float scale, float epsilon,
+    float* x_out, Out* y, float* mean_out, float* rstd_out
+) {
+    const Dropout dropout{seed, place, threshold, scale};
+    const int column = 4 * threadIdx.x, first = blockIdx.x * ROWS, end = min(first + ROWS, tokens);
+    const bool inside = column < HIDDEN;
+    int turn = 0;
+    for (int row = first; row < end; ++row) {
+        const u64 at = u64(row) * HIDDEN + column, rows_at = u64(sequence[row]) * HIDDEN + column;
+        float v[4] = {0, 0, 0, 0};
+        if (inside) load<0>(x + at, v);
+        if (branch && inside) {
+            float b[4], g[4], kept[4];
+            load<IN>(branch + at, b);
+            load<0>(gate + rows_at, g);
+            dropout.factors(at / 4, kept);
+            for (int i = 0; i < 4; ++i) v[i] += g[i] * (b[i] * kept[i]);
+            store<0>(x_out + at, v);
+        }
+        if (!y) continue;
+        float sum = v[0] + v[1] + v[2] + v[3], unused = 0;
+        sum_over_block(sum, unused, turn);
+        const float mean = sum / HIDDEN;
+        float squares = 0;
+        for (int i = 0; inside && i < 4; ++i) squares += (v[i] - mean) * (v[i] - mean);
+        sum_over_block(squares, unused, turn);
+        const float rstd = rsqrtf(squares / HIDDEN + epsilon);
+        if (threadIdx.x == 0) mean_out[row] = mean, rstd_out[row] = rstd;
+        if (!inside) continue;
+        float f[4], s[4];
+        load<0>(factor + rows_at, f);
+        load<0>(shift + rows_at, s);
+        for (int i = 0; i < 4; ++i) v[i] = (v[i] - mean) * rstd * f[i] + s[i];
+        store<OUT>(y + at, v);
+    }
+}
+
+// Gradients of the above. `d_x_out` and `d_y` are null where nothing comes from there. Those of gate, factor and shift
+// are sums over a sequence's tokens: each tile writes its part of one into a slot of `parts` [slots, 3, HIDDEN], slot
+// tile + sequence, which no other pair of the two takes.
+extern "C" __global__ void __launch_bounds__(THREADS) gated_norm_backward(
+    const float* d_x_out, const Out* d_y, const float* x_out, const float* mean_in, const float* rstd_in,
+    const float* factor, const In* branch, const float* gate,
+    const long long* sequence, int tokens, u64 seed, u32 place, u32 threshold, float scale,
+    float* d_x, In* d_branch, float* parts
+) {
+    const Dropout dropout{seed, place, threshold, scale};
+    const int column = 4 * threadIdx.x, first = blockIdx.x * ROWS, end = min(first + ROWS, tokens);
+    const bool inside = column < HIDDEN;
+    float sums[3][4] = {};
+    long long current = sequence[first];
+    int turn = 0;
+
+    auto put_down = [&]() {
+        float* slot = parts + (u64(blockIdx.x) + current) * 3 * HIDDEN + column;
+        for (int which = 0; inside && which < 3; ++which) store<0>(slot + which * HIDDEN, sums[which]);
+        for (int i = 0; i < 12; ++i) sums[i / 4][i % 4] = 0;
+    };
+
+    for (int row = first; row < end; ++row) {
+        if (sequence[row] != current) {
+            put_down();
+            current = sequence[row];
+        }
+        const u64 at = u64(row) * HIDDEN + column, rows_at = u64(current) * HIDDEN + column;
+        float d[4] = {0, 0, 0, 0};
+        if (d_x_out && inside) load<0>(d_x_out + at, d);
+        if (d_y) {
+            const float rstd = rstd_in[row], mean = mean_in[row];
+            float g[4] = {0, 0, 0, 0}, normed[4] = {0, 0, 0, 0}, f[4] = {0, 0, 0, 0};
+            float plain = 0, along = 0;
+            if (inside) {
+                load<OUT>(d_y + at, g);
+                load<0>(x_out + at, normed);
+                load<0>(factor + rows_at, f);
+            }
+            for (int i = 0; inside && i < 4; ++i) {
+                normed[i] = (normed[i] - mean) * rstd;
+                sums[1][i] += g[i] * normed[i];
+                sums[2][i] += g[i];
+                g[i] *= f[i];
+                plain += g[i];
+                along += g[i] * normed[i];
+            }
+            sum_over_block(plain, along, turn);
+            for (int i = 0; i < 4; ++i) d[i] += rstd * (g[i] - plain / HIDDEN - normed[i] * (along / HIDDEN));
+        }
+        if (!inside) continue;
+        store<0>(d_x + at, d);
+        if (branch) {
+            float b[4], g[4], kept[4];
+            load<IN>(branch + at, b);
+            load<0>(gate + rows_at, g);
+            dropout.factors(at / 4, kept);
+            for (int i = 0; i < 4; ++i) {
+                sums[0][i] += d[i] * (b[i] * kept[i]);
+                b[i] = d[i] * g[i] * kept[i];
+            }
+            store<IN>(d_branch + at, b);
+        }
+    }
+    put_down();
+}
+
+// The slots of each sequence, summed: [sequences, 3, HIDDEN]. One block a sequence and 128 columns.
+extern "C" __global__ void sum_slots(const float* parts, const int* cu_seqlens, float* sums) {
+    const u32 column = blockIdx.y * blockDim.x + threadIdx.x;
+    const int sequence = blockIdx.x, start = cu_seqlens[sequence], end = cu_seqlens[sequence + 1];
+    if (column >= 3 * HIDDEN) return;
+    float sum = 0;
+    if (start < end)
+        for (int slot = start / ROWS + sequence; slot <= (end - 1) / ROWS + sequence; ++slot)
+            sum += parts[u64(slot) * 3 * HIDDEN + column];
+    sums[u64(sequence) * 3 * HIDDEN + column] = sum;
+}
+
+// Queries and keys of qkv [tokens, 3, heads, 2 half], turned in place by each token's angles (rotary.py); `way` -1 turns
+// back. One thread for four pairs; `half` is a multiple of 4.
+extern "C" __global__ void rotate(
+    In* qkv, const float* cosine, const float* sine, int tokens, int heads, int half, float way
+) {
+    const u64 thread = u64(blockIdx.x) * blockDim.x + threadIdx.x;
+    const int groups = half / 4, pair = 4 * int(thread % groups);
+    const u64 head = thread / groups % (2 * heads), token = thread / groups / (2 * heads);
+    if (token >= tokens) return;
+    In* first = qkv + ((token * 3 * heads + head) * 2) * half + pair;
+    float a[4], b[4], c[4], s[4];
+    load<IN>(first, a);
+    load<IN>(first + half, b);
+    load<0>(cosine + token * half + pair, c);
+    load<0>(sine + token * half + pair, s);
+    for (int i = 0; i < 4; ++i) {
+        const float turned = a[i] * c[i] - way * b[i] * s[i];
+        b[i] = b[i] * c[i] + way * a[i] * s[i];
+        a[i] = turned;
+    }
+    store<IN>(first, a);
+    store<IN>(first + half, b);
+}

@@ -1,0 +1,124 @@
+"""CUDA C compiled while the program runs, for the card at hand: by NVRTC, which every CUDA build of torch brings along.
+
+Triton supports no card below compute capability 8.0; NVRTC of CUDA 12 compiles for a V100 (7.0).
+"""
+
+import ctypes
+import functools
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+
+class KernelError(RuntimeError):
+    """The kernels cannot be compiled or started here."""
+
+
+class Module:
+    """Compiled kernels, loaded on one device."""
+
+    def __init__(self, cubin: bytes, device: torch.device) -> None:
+        self._driver = _driver()
+        self._device = device
+        self._module = ctypes.c_void_p()
+        self._functions: dict[str, ctypes.c_void_p] = {}
+        self._make_context_current()
+        _require(self._driver.cuModuleLoadData(ctypes.byref(self._module), cubin), "cuModuleLoadData")
+
+    def launch(self, name: str, grid: tuple[int, int], threads: int, *arguments: ctypes._SimpleCData) -> None:  # type: ignore[type-arg] # any C value
+        """Start a kernel on the device's current stream. Pointers are c_void_p; what they point to must live on."""
+        pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
+        stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
+        self._make_context_current()
+        done = self._driver.cuLaunchKernel(
+            self._function(name), *grid, 1, threads, 1, 1, 0, stream, pointers, None
+        )
+        _require(done, f"launching {name}")
+
+    def _function(self, name: str) -> ctypes.c_void_p:
+        if name not in self._functions:
+            found = ctypes.c_void_p()
+            done = self._driver.cuModuleGetFunction(ctypes.byref(found), self._module, name.encode())
+            _require(done, f"cuModuleGetFunction {name}")
+            self._functions[name] = found
+        return self._functions[name]
+
+    def _make_context_current(self) -> None:
+        # A thread of autograd's may not have called CUDA yet: then it has no context.
+        context = ctypes.c_void_p()
+        _require(self._driver.cuCtxGetCurrent(ctypes.byref(context)), "cuCtxGetCurrent")
+        if not context.value:
+            index = self._device.index or 0
+            _require(self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), index), "a context")
+            _require(self._driver.cuCtxSetCurrent(context), "cuCtxSetCurrent")
+
+
+def compile_cubin(source: str, capability: tuple[int, int], defines: Mapping[str, int]) -> bytes:
+    """Machine code of a CUDA C source for a compute capability. Needs no GPU.
+
+    Raises:
+        KernelError: there is no NVRTC, or it refuses the source or the capability; the message holds its log.
+    """
+    nvrtc, program = _nvrtc(), ctypes.c_void_p()
+    _require(
+        nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None),
+        "NVRTC",
+    )
+    options = [f"--gpu-architecture=sm_{capability[0]}{capability[1]}", "--std=c++17"]
+    options += [f"-D{name}={value}" for name, value in defines.items()]
+    words = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    try:
+        if nvrtc.nvrtcCompileProgram(program, len(options), words):
+            raise KernelError(f"NVRTC for sm_{capability[0]}{capability[1]}: {_text(nvrtc, program)}")
+        size = ctypes.c_size_t()
+        _require(nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size)), "nvrtcGetCUBINSize")
+        cubin = ctypes.create_string_buffer(size.value)
+        _require(nvrtc.nvrtcGetCUBIN(program, cubin), "nvrtcGetCUBIN")
+        return cubin.raw
+    finally:
+        nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _text(nvrtc: ctypes.CDLL, program: ctypes.c_void_p) -> str:
+    size = ctypes.c_size_t()
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(max(1, size.value))
+    nvrtc.nvrtcGetProgramLog(program, log)
+    return log.value.decode(errors="replace").strip() or "it cannot compile for this card"
+
+
+@functools.cache
+def _driver() -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError as e:
+        raise KernelError(f"no CUDA driver: {e}") from e
+
+
+@functools.cache
+def _nvrtc() -> ctypes.CDLL:
+    """The library of torch's own CUDA version where torch has one, else any that is installed."""
+    major = torch.version.cuda.split(".")[0] if torch.version.cuda else None
+    names = [f"libnvrtc.so.{major}"] if major else []
+    for place in [*names, *_installed(f"libnvrtc.so.{major or '*'}")]:
+        try:
+            return ctypes.CDLL(place)
+        except OSError:
+            continue
+    raise KernelError(
+        "no NVRTC: nvidia-cuda-nvrtc, which a CUDA build of torch brings along, is not installed"
+    )
+
+
+def _installed(pattern: str) -> list[str]:
+    """Libraries in the wheels of NVIDIA's that torch depends on, the newest first."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = spec.submodule_search_locations if spec is not None else None
+    return sorted((str(p) for f in folders or () for p in Path(f).glob(f"*/lib/{pattern}")), reverse=True)
+
+
+def _require(code: int, what: str) -> None:
+    if code:
+        raise KernelError(f"{what}: CUDA error {code}")

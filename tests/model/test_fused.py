@@ -1,0 +1,203 @@
+"""The kernels between the matrix products: on a GPU, against the same by torch's operators."""
+
+import pytest
+import torch
+
+from sedd.model import fused
+from sedd.model.between import enter, rotated_attention
+from sedd.model.packing import Packing, sequence_index
+from sedd.model.rotary import rotation
+from sedd.model.transformer import Transformer
+from sedd.spec.model import ModelSpec
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+CASES = {
+    "odd lengths": [7, 33, 129, 1, 64, 3],
+    "empty ones": [0, 5, 0, 0, 17, 0],
+    "one sequence": [257],
+    "many short": [1 + i % 7 for i in range(300)],
+}
+WIDTHS = [16, 40, 512, 768, 1032, 4096]
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
+
+
+def packing(lengths, kernels, *, dropout=0.0, seed=0, attention=None):
+    cu_seqlens = torch.tensor([0, *lengths], device="cuda").cumsum(0).int()
+    index = sequence_index(cu_seqlens, sum(lengths))
+    return Packing(index, cu_seqlens, max(lengths), attention, kernels, dropout, seed)
+
+
+def draw(*shape, seed, dtype=torch.float32):
+    generator = torch.Generator("cuda").manual_seed(seed)
+    return torch.randn(*shape, device="cuda", generator=generator).to(dtype).requires_grad_()
+
+
+def relative(here, there):
+    return float((here.double() - there.double()).norm() / there.double().norm().clamp_min(1e-9))
+
+
+def inputs(lengths, hidden, dtype):
+    tokens, rows = sum(lengths), len(lengths)
+    return (
+        draw(tokens, hidden, seed=0),
+        draw(tokens, hidden, seed=1, dtype=dtype),
+        *(draw(rows, hidden, seed=n, dtype=t) for n, t in [(2, dtype), (3, torch.float32), (4, dtype)]),
+    )
+
+
+def outcome(given, where, place=3):
+    """Stream, what enters, and the gradients of both by all that was given."""
+    stream, entering = enter(*given, where, place)
+    weights = draw(*stream.shape, seed=7), draw(*stream.shape, seed=8)
+    loss = (stream * weights[0]).sum() + (entering.float() * weights[1]).sum()
+    return [stream, entering, *torch.autograd.grad(loss, [g for g in given if g is not None])]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("hidden", WIDTHS)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_fused_passes_compute_what_their_operators_do(dtype, hidden, case):
+    given = inputs(CASES[case], hidden, dtype)
+    exact = outcome([g.detach().double().requires_grad_() for g in given], packing(CASES[case], "torch"))
+    here = outcome(given, packing(CASES[case], "fused"))
+    for ours, theirs in zip(here, exact, strict=True):
+        assert relative(ours, theirs) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_the_first_norm_has_no_branch(dtype):
+    lengths = CASES["odd lengths"]
+    x, _, _, factor, shift = inputs(lengths, 64, dtype)
+    given = x, None, None, factor, shift
+    exact = outcome(
+        [g if g is None else g.detach().double().requires_grad_() for g in given], packing(lengths, "torch")
+    )
+    for ours, theirs in zip(outcome(given, packing(lengths, "fused")), exact, strict=True):
+        assert relative(ours, theirs) < TOLERANCE[dtype]
+
+
+def test_results_do_not_change_from_run_to_run():
+    given = inputs(CASES["many short"], 512, torch.float16)
+    first, second = (
+        outcome(given, packing(CASES["many short"], "fused", dropout=0.3, seed=5)) for _ in range(2)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def kept(seed, place, tokens=4096, hidden=512, dropout=0.3):
+    where = packing([tokens], "fused", dropout=dropout, seed=seed)
+    x, one = torch.zeros(tokens, hidden, device="cuda"), torch.ones(tokens, hidden, device="cuda")
+    row = torch.ones(1, hidden, device="cuda")
+    return enter(x, one, row, row, row, where, place)[0]
+
+
+def test_dropout_keeps_the_right_share_scaled_up_and_differs_by_seed_and_place():
+    drops = kept(1, 0)
+    assert set(drops.unique().tolist()) == {0.0, pytest.approx(1 / 0.7)}
+    entries = drops.numel()
+    for other in (drops, kept(2, 0), kept(1, 1)):
+        # Four standard deviations of a binomial share.
+        assert abs(float((other > 0).double().mean()) - 0.7) < 4 * (0.21 / entries) ** 0.5
+    for other in (kept(2, 0), kept(1, 1), drops.roll(1, 0), drops.roll(1, 1), drops.roll(4, 1)):
+        agree = float(((other > 0) == (drops > 0)).double().mean())
+        assert abs(agree - 0.58) < 5 * (0.58 * 0.42 / entries) ** 0.5
+    assert torch.equal(drops, kept(1, 0))
+
+
+def test_gradient_reaches_just_the_entries_that_dropout_kept():
+    lengths = CASES["odd lengths"]
+    given = inputs(lengths, 64, torch.float32)
+    where = packing(lengths, "fused", dropout=0.5, seed=9)
+    one = torch.ones_like
+    mask = (
+        enter(torch.zeros_like(given[0]), one(given[1]), one(given[2]), *given[3:], where, 3)[0].detach() / 2
+    )
+    exact = [g.detach().double().requires_grad_() for g in given]
+    masked = [exact[0], exact[1] * mask * 2, *exact[2:]]
+    stream, entering = enter(*masked, packing(lengths, "torch"), 3)
+    weights = draw(*stream.shape, seed=7), draw(*stream.shape, seed=8)
+    loss = (stream * weights[0]).sum() + (entering * weights[1]).sum()
+    there = [stream, entering, *torch.autograd.grad(loss, exact)]
+    for ours, theirs in zip(outcome(given, where), there, strict=True):
+        assert relative(ours, theirs) < 1e-5
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("implementation", "dtype"),
+    [
+        ("efficient", torch.float32),
+        ("efficient", torch.float16),
+        ("flash", torch.float16),
+        ("flash", torch.bfloat16),
+    ],
+)
+def test_rotated_attention_is_rotation_and_attention(implementation, dtype, case):
+    lengths, heads, head_dim = CASES[case], 3, 64
+    if implementation == "flash" and torch.cuda.get_device_capability() < (8, 0):
+        pytest.skip("flash needs sm_80")
+    qkv = draw(sum(lengths), 3 * heads * head_dim, seed=0, dtype=dtype)
+    where = packing(lengths, "fused", attention=implementation)
+    position = torch.arange(sum(lengths), device="cuda") - where.cu_seqlens.long()[where.sequence]
+    weight = draw(sum(lengths), heads * head_dim, seed=1, dtype=dtype)
+    results = []
+    for kernels, attention, given in (
+        ("fused", implementation, qkv),
+        ("torch", "explicit", qkv.detach().double().requires_grad_()),
+    ):
+        there = where._replace(kernels=kernels, attention=attention)
+        mixed = rotated_attention(given * 1, rotation(position, head_dim, given.dtype), heads, there)
+        (gradient,) = torch.autograd.grad(mixed, given, weight.to(given.dtype))
+        results.append((mixed, gradient))
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.dtype == dtype
+        assert relative(ours, theirs) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(None, 2e-5), (torch.float16, 2e-2), (torch.bfloat16, 1e-1)])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_network_is_the_same_with_either(dtype, bound, checkpointing):
+    lengths, spec = CASES["odd lengths"], ModelSpec(hidden=256, cond=32, blocks=3, heads=4, dropout=0.0)
+    torch.manual_seed(0)
+    model = Transformer(spec, activation_checkpointing=checkpointing).cuda().train()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    where = packing(lengths, "fused")
+    tokens = torch.randint(0, 33, (sum(lengths),), device="cuda")
+    sigma_bar = torch.linspace(0.1, 5, len(lengths), device="cuda")
+    results = []
+    for kernels, attention in (("fused", None), ("torch", "padded")):
+        model.kernels, model.attention = kernels, attention
+        model.zero_grad()
+        with torch.autocast("cuda", dtype or torch.float16, enabled=dtype is not None):
+            output = model(tokens, where.cu_seqlens, sigma_bar, max_length=max(lengths))
+        output.square().mean().backward()
+        results.append([output.detach(), *(p.grad for p in model.parameters())])
+    for ours, theirs in zip(*results, strict=True):
+        assert relative(ours, theirs) < bound
+
+
+def test_recomputed_blocks_drop_the_same_entries():
+    spec = ModelSpec(hidden=64, cond=32, blocks=2, heads=2, dropout=0.3)
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = Transformer(spec, activation_checkpointing=checkpointing, kernels="fused").cuda().train()
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        torch.manual_seed(5)
+        borders = torch.tensor([0, 30, 64], dtype=torch.int32, device="cuda")
+        model(
+            torch.arange(64, device="cuda") % 33, borders, torch.ones(2, device="cuda"), max_length=40
+        ).square().sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_what_the_kernels_cannot_do_is_said():
+    cuda = torch.device("cuda")
+    assert fused.why_not(cuda, torch.float16, 512) is None
+    assert "float64" in fused.why_not(cuda, torch.float64, 512)
+    assert "4100" in fused.why_not(cuda, torch.float16, 4100)
+    assert "cpu" in fused.why_not(torch.device("cpu"), torch.float32, 512)
