@@ -45,7 +45,8 @@ def norm_modulate(
     packing: Packing,
 ) -> Float[Tensor, "tokens hidden"]:
     """layer_norm(x) factor + shift with the rows of each token's sequence, in shift's dtype."""
-    y: Tensor = _GatedNorm.apply(x, None, None, factor.float(), shift.float(), packing, 0, shift.dtype)[1]  # type: ignore[no-untyped-call] # torch
+    rows = _rows(factor), _rows(shift)
+    y: Tensor = _GatedNorm.apply(x, None, None, *rows, packing, 0, shift.dtype)[1]  # type: ignore[no-untyped-call] # torch
     return y
 
 
@@ -60,7 +61,7 @@ def gated_norm(
 ) -> tuple[Float[Tensor, "tokens hidden"], Float[Tensor, "tokens hidden"]]:
     """x + gate dropout(branch), and `norm_modulate` of it. `place` tells this dropout from the network's others."""
     both: tuple[Tensor, Tensor] = _GatedNorm.apply(  # type: ignore[no-untyped-call] # torch
-        x, branch, gate.float(), factor.float(), shift.float(), packing, place, shift.dtype
+        x, branch, _rows(gate), _rows(factor), _rows(shift), packing, place, shift.dtype
     )
     return both
 
