@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
-from sedd.data.batches import Batches
+from sedd.data.batches import Batches, longest_first
 from sedd.data.build import BuildOptions, build_store
 from sedd.data.store import TokenStore
 from sedd.model.attention import IMPLEMENTATIONS, is_legal
@@ -227,7 +227,7 @@ def measure_arm(
         residues=residues,
         seed=0,
     )
-    few = [to_device(batches.micro_batch(n), n, device) for n in range(4)]
+    few = [to_device(longest_first(batches.micro_batch(n)), n, device) for n in range(4)]
     step = make_step(experiment, arm, few, device, Ranks())
     legal = None
     if arguments.v100_legal:
@@ -363,7 +363,7 @@ def scale_rank(arguments: argparse.Namespace) -> None:
     batches = Batches(TokenStore.open(store), max_length=crop, residues=arguments.residues, seed=0)
     with connected(ranks, device) as group:
         few = [
-            to_device(batches.micro_batch(n), n, device)
+            to_device(longest_first(batches.micro_batch(n)), n, device)
             for n in range(ranks.rank, 4 * ranks.size, ranks.size)
         ]
         arm = arguments.arms[0] if arguments.arms and device.type == "cuda" else None

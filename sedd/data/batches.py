@@ -116,6 +116,17 @@ class Batches:
         return _crop(self._split, sequences[order], self.max_length, bits)
 
 
+def longest_first(batch: PackedBatch) -> PackedBatch:
+    """The same sequences, the longest first: attention kernels start with the most work and end evenly."""
+    edges = batch.cu_seqlens.tolist()
+    lengths = np.diff(batch.cu_seqlens)
+    order = np.argsort(-lengths, kind="stable")
+    tokens = np.concatenate([batch.tokens[edges[i] : edges[i + 1]] for i in order.tolist()])
+    cu_seqlens = np.zeros_like(batch.cu_seqlens)
+    np.cumsum(lengths[order], out=cu_seqlens[1:])
+    return PackedBatch(tokens=tokens, cu_seqlens=cu_seqlens, max_length=batch.max_length)
+
+
 def _crop(split: Split, sequences: NDArray[np.int64], max_length: int, bits: NDArray[np.uint64]) -> _Windows:
     """A window of each sequence longer than `max_length`, all equally likely under random `bits`."""
     starts = split.offsets[sequences]

@@ -42,8 +42,13 @@ def counter_noise(
     Shapes: `samples` holds each packed sequence's number in the run's order of data.
     """
     index, position = packed_positions(cu_seqlens, tokens)
-    per_sequence = _mix(_scalar_key(seed, step) ^ _mix(samples.long() + _GOLDEN))
+    per_sequence = sequence_noise(seed, step, samples).keys
     return CounterNoise(_mix(per_sequence[index] + position * _GOLDEN))
+
+
+def sequence_noise(seed: int, step: int, samples: Int[Tensor, "sequences"]) -> CounterNoise:
+    """Noise keyed by (seed, step, sample)."""
+    return CounterNoise(_mix(_scalar_key(seed, step) ^ _mix(samples.long() + _GOLDEN)))
 
 
 def packed_positions(

@@ -142,7 +142,7 @@ def _efficient_backward(
     d_q = torch.ops.aten._efficient_attention_backward(
         d_output.unsqueeze(0), q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), None, output.unsqueeze(0),
         cu_seqlens, cu_seqlens, longest, longest, logsumexp, 0.0, seed, offset, 0, False,
-        shared_storage_dqdkdv=True,
+        num_splits_key=1, shared_storage_dqdkdv=True,
     )[0]  # fmt: skip
     # In shared storage the three gradients lie side by side for each token: d_q's is where all begin.
     tokens, heads, head_dim = q.shape

@@ -190,6 +190,11 @@ def _dropout(
     )
 
 
+def _rows(x: Tensor) -> Tensor:
+    # Often a part of wider rows: the kernels know no strides.
+    return x.float().contiguous()
+
+
 def _at(tensor: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(tensor.data_ptr() if tensor is not None else None)
 

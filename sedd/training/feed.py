@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sedd.data.batches import PackedBatch, validation_batches
+from sedd.data.batches import PackedBatch, longest_first, validation_batches
 from sedd.data.mixture import training_batches
 from sedd.data.store import TokenStore
 from sedd.spec.experiment import Experiment
@@ -93,7 +93,9 @@ def feed(
         try:
             for _ in range(first_step, spec.steps + 1):
                 while len(waiting) < AHEAD + a_step and (number := next(numbers, None)) is not None:
-                    waiting.append(pool.submit(lambda n: to_device(build(n), n, device), number))
+                    waiting.append(
+                        pool.submit(lambda n: to_device(longest_first(build(n)), n, device), number)
+                    )
                 yield [waiting.popleft().result() for _ in range(a_step)]
         finally:
             for future in waiting:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sedd.diffusion.curriculum import CURRICULA
-from sedd.diffusion.draws import counter_noise
+from sedd.diffusion.draws import counter_noise, sequence_noise
 from sedd.diffusion.graph import GRAPHS
 from sedd.diffusion.noise import NOISES
 from sedd.diffusion.objective import Objective
@@ -37,7 +37,7 @@ class Network:
 
     def loss(self, batch: DeviceBatch, *, step: int, time_offset: float, noise_seed: int) -> Tensor:
         """Sum of the training loss over the residues of a micro-batch, fp64; gradients reach the model."""
-        times = _times(batch, time_offset)
+        times = _times(batch, time_offset, noise_seed)
         losses = self.objective.per_residue(
             lambda x, sigma_bar: self._raw(self.forward, batch, x, sigma_bar),
             batch.tokens,
@@ -54,7 +54,7 @@ class Network:
             lambda x, sigma_bar: self._raw(self.model, batch, x, sigma_bar),
             batch.tokens,
             batch.cu_seqlens,
-            _times(batch, time_offset),
+            _times(batch, time_offset, noise_seed),
             generator=_noise(batch, noise_seed),
         )
         return terms.sum(dtype=torch.float64)
@@ -125,10 +125,14 @@ def build_objective(spec: DiffusionSpec) -> Objective:
     return Objective(GRAPHS[spec.graph](), noise, spec.parameterization, curriculum, spec.estimator)
 
 
-def _times(batch: DeviceBatch, offset: float) -> Tensor:
-    """Diffusion times of the batch's sequences, one from each of as many equal strata; `offset` in [0, 1)."""
+def _times(batch: DeviceBatch, offset: float, seed: int) -> Tensor:
+    """Diffusion times of the batch's sequences, one from each of as many equal strata; `offset` in [0, 1).
+
+    Which sequence gets which is drawn: they come longest first, and long ones must not get small times.
+    """
     count = batch.sequences
-    strata = torch.arange(count, device=batch.tokens.device, dtype=torch.float64)
+    samples = torch.arange(count, device=batch.tokens.device)
+    strata = sequence_noise(seed, 1, samples).uniform(1, torch.float64).squeeze(-1).argsort()
     return diffusion_times(((strata + offset) / count).float())
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from proteins import made_up_proteins, write_fasta
 from scipy.stats import chisquare
 
-from sedd.data.alphabet import decode
-from sedd.data.batches import Batches, PackedBatch, validation_batches
+from sedd.data.alphabet import decode, encode
+from sedd.data.batches import Batches, PackedBatch, longest_first, validation_batches
 from sedd.data.build import build_store
 from sedd.data.store import TokenStore
 from sedd.errors import DataError
@@ -198,3 +198,13 @@ def test_validation_without_a_split_says_how_to_get_one(make_store: MakeStore):
     with pytest.raises(DataError, match="is empty") as raised:
         _validation(make_store(["MKV"]))
     assert "--validation-fraction" in str(raised.value.hint)
+
+
+@given(st.lists(st.text("ACDEF", min_size=1, max_size=9), min_size=1, max_size=12))
+def test_longest_first_is_the_same_sequences_by_falling_length(sequences: list[str]) -> None:
+    ends = np.cumsum([0, *map(len, sequences)]).astype(np.int32)
+    batch = PackedBatch(tokens=encode("".join(sequences)).astype(np.int64), cu_seqlens=ends, max_length=9)
+    ordered = longest_first(batch)
+    assert _pieces(ordered) == sorted(sequences, key=len, reverse=True)
+    assert (ordered.tokens.dtype, ordered.cu_seqlens.dtype) == (np.int64, np.int32)
+    assert ordered.max_length == 9
