@@ -53,7 +53,9 @@ class _NormModulate(torch.autograd.Function):
         ctx.save_for_backward(x, factor, mean, rstd, sequence, cu_seqlens)
         ctx.dtype = shift.dtype
         scaled = normed * factor.to(shift.dtype).index_select(0, sequence)
-        return (scaled + shift.index_select(0, sequence)).to(shift.dtype)
+        y = scaled + shift.index_select(0, sequence)
+        # Traced by torch 2.11, a cast to the dtype that is there already would cut the gradient off, without a word.
+        return y if y.dtype == shift.dtype else y.to(shift.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
