@@ -45,7 +45,7 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
 SINGLE_FILES: set[tuple[str, str, bool]] = {
     ("preflight", "sedd.model.size", False),  # the parameter count in closed form, without torch
     ("preflight", "sedd.model.attention", True),  # the kernel that a node must compute rightly
-    ("preflight", "sedd.model.transformer", True),  # the step that must fit a card's memory
+    ("preflight", "sedd.model.between", True),  # the kernels that a node must compile and compute rightly
     ("preflight", "sedd.model.transformer", True),  # the network whose real step a node must hold
 }
 """One file behind an otherwise closed door, and whether it may be imported inside functions only."""

@@ -48,7 +48,9 @@ MODELS = {
     "92M": {"hidden": 768, "cond": 128, "blocks": 12, "heads": 12},
 }
 OURS = ("efficient", "flash")
-ARMS = (*OURS, "padded batch", "loop")
+UNFUSED = "efficient unfused"
+ARMS = (*OURS, UNFUSED, "padded batch", "loop")
+"""The first two with the kernels that training takes; the others with an operator of torch's after the other."""
 FORBIDDEN = {
     "flash attention": r"flash_(fwd|bwd)|pytorch_flash|flash::",
     "cuDNN attention": r"cudnn.*(sdpa|fmha|attn|attention)",
@@ -98,6 +100,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--residues", type=int, default=32_768, help="a micro-batch")
     parser.add_argument("--seconds", type=float, default=3.0, help="of measurement an arm, after warming up")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--kernels", choices=["auto", "fused", "torch"], default="auto")
+    parser.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--activation-checkpointing", action="store_true")
     parser.add_argument(
@@ -139,6 +143,8 @@ def experiment_for(
         "residues_per_step": arguments.residues * ranks,
         "residues_per_gpu": arguments.residues,
         "precision": arguments.precision,
+        "kernels": arguments.kernels,
+        "optimizer": arguments.optimizer,
         "compile": arguments.compile,
         "activation_checkpointing": arguments.activation_checkpointing,
     }
@@ -198,18 +204,18 @@ def measure_arms(
 ) -> Iterator[dict[str, Any]]:
     """A row for each model, crop and arm."""
     print(
-        f"{'model':>5} {'crop':>5} {'arm':<13} {'residues/s':>10} {'GiB':>6} {'of matmul':>9}  legal on a V100"
+        f"{'model':>5} {'crop':>5} {'arm':<18} {'residues/s':>10} {'GiB':>6} {'of matmul':>9}  legal on a V100"
     )
     for model, crop, arm in itertools.product(arguments.models, arguments.crops, arguments.arms):
         experiment = experiment_for(arguments, store, model, crop)
         precision = choose_precision(arguments.precision, capability_of(device))
-        if arm in OURS and not is_legal(arm, device, precision.compute):
-            print(f"{model:>5} {crop:>5} {arm:<13} does not run in {precision.name} on {device}")
+        if not is_legal(attention_of(arm), device, precision.compute):
+            print(f"{model:>5} {crop:>5} {arm:<18} does not run in {precision.name} on {device}")
             continue
         row = {"model": model, "crop": crop, "arm": arm} | measure_arm(arguments, experiment, arm, device)
         share = f"{row['matmul_share']:.1%}" if row["matmul_share"] else ""
         print(
-            f"{model:>5} {crop:>5} {arm:<13} {row['residues_per_s']:>10,.0f} {row['peak_gib']:>6.1f} {share:>9}  "
+            f"{model:>5} {crop:>5} {arm:<18} {row['residues_per_s']:>10,.0f} {row['peak_gib']:>6.1f} {share:>9}  "
             f"{'yes' if row['v100_legal'] else 'not asked' if row['v100_legal'] is None else 'no'}",
             flush=True,
         )
@@ -262,7 +268,9 @@ def make_step(
     state = fresh_state(network.model, experiment.training, scales_loss=precision.scales_loss)
     update, turn = Update(experiment, network, ranks), itertools.cycle(few)
     if arm is not None:
-        network.model.attention = arm
+        network.model.attention = attention_of(arm)
+    if arm not in (None, *OURS):
+        network.model.kernels = "torch"
     if arm == "loop":
         IMPLEMENTATIONS[arm] = loop_attention
     padded = {id(batch): pad(batch) for batch in few} if arm == "padded batch" else {}
@@ -275,6 +283,10 @@ def make_step(
         update(state, [batch])
 
     return step
+
+
+def attention_of(arm: str) -> str:
+    return "efficient" if arm == UNFUSED else arm
 
 
 def timed(step: Callable[[], None], seconds: float, device: torch.device) -> float:
@@ -423,7 +435,7 @@ def measure_end_to_end(
 def picture(report: dict[str, Any]) -> str:
     """Bars of residues per second, one group a model and crop."""
     rows, top = report["steps"], max(row["residues_per_s"] for row in report["steps"])
-    colours = dict(zip(ARMS, ("#0b6e4f", "#7a9e9f", "#c58b2c", "#b23a48"), strict=True))
+    colours = dict(zip(ARMS, ("#0b6e4f", "#7a9e9f", "#5fa777", "#c58b2c", "#b23a48"), strict=True))
     parts, y = [], 60
     for (model, crop), group in itertools.groupby(rows, key=lambda row: (row["model"], row["crop"])):
         parts.append(f'<text x="16" y="{y}" font-weight="bold">{model} parameters, cut at {crop}</text>')
@@ -432,14 +444,14 @@ def picture(report: dict[str, Any]) -> str:
             width = 440 * row["residues_per_s"] / top
             parts.append(f'<text x="16" y="{y}">{row["arm"]}</text>')
             parts.append(
-                f'<rect x="120" y="{y - 12}" width="{width:.1f}" height="15" fill="{colours[row["arm"]]}"/>'
+                f'<rect x="136" y="{y - 12}" width="{width:.1f}" height="15" fill="{colours[row["arm"]]}"/>'
             )
-            parts.append(f'<text x="{126 + width:.1f}" y="{y}">{row["residues_per_s"]:,.0f}</text>')
+            parts.append(f'<text x="{142 + width:.1f}" y="{y}">{row["residues_per_s"]:,.0f}</text>')
         y += 36
     head = '<text x="16" y="28" font-size="16">Residues per second of a whole training step</text>'
     foot = f'<text x="16" y="{y}" fill="#555">{escape(report["machine"])}</text>'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 {y + 16}" font-family="sans-serif" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 676 {y + 16}" font-family="sans-serif" '
         f'font-size="13"><rect width="100%" height="100%" fill="white"/>{head}{"".join(parts)}{foot}</svg>\n'
     )
 

@@ -45,7 +45,7 @@ def fastest(device: torch.device, dtype: torch.dtype) -> str:
 
 def is_legal(implementation: str, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether this device can run an implementation in this dtype."""
-    if implementation in ("padded", "explicit"):
+    if implementation not in PAIRS:
         return True
     half = dtype in (torch.float16, torch.bfloat16)
     if device.type != "cuda" or not (half or dtype == torch.float32):

@@ -20,3 +20,8 @@ def parameter_count(spec: ModelSpec) -> int:
     block = 2 * hidden + attention + mlp + modulation
     final = 2 * hidden + cond * hidden + hidden + hidden * VOCABULARY
     return VOCABULARY * hidden + noise_level + spec.blocks * block + final
+
+
+def matrix_parameter_count(spec: ModelSpec) -> int:
+    """Of these the ones in the matrices of the blocks: attention's four and the MLP's two."""
+    return spec.blocks * (4 + 2 * MLP_FACTOR) * spec.hidden**2

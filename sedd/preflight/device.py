@@ -59,3 +59,15 @@ def training_dtype(scene: Scene, device: "torch.device") -> "torch.dtype":
 
     name = precision_name(scene.training_run.training.precision, capability_of(device))
     return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
+
+
+def is_compiled(scene: Scene, device: "torch.device") -> bool:
+    """Whether the network goes through torch.compile."""
+    asked, capability = scene.training_run.training.compile, capability_of(device)
+    return (capability is not None and capability >= TRITON_FROM) if asked == "auto" else asked
+
+
+def training_kernels(scene: Scene, device: "torch.device") -> str | None:
+    """The kernels between matrix products that training takes; None: the fastest that work."""
+    asked = scene.training_run.training.kernels
+    return "torch" if is_compiled(scene, device) else None if asked == "auto" else asked

@@ -1,12 +1,12 @@
 """How much memory and disk an experiment takes: closed formulas over its spec."""
 
+from sedd.model.size import matrix_parameter_count, parameter_count
 from sedd.spec.experiment import Experiment
 
-# fp32 weights, EMA and AdamW's two moments.
-_SAVED_BYTES_PER_PARAMETER = 4 + 4 + 8
-_MOMENTS_BYTES_PER_PARAMETER = 8
-# The same, the gradient, and autocast's half-precision copy of the weights.
-_TRAINING_BYTES_PER_PARAMETER = _SAVED_BYTES_PER_PARAMETER + 4 + 2
+# fp32 weights and EMA; one moment of an optimiser: AdamW keeps two, Muon one of each matrix within a block.
+_SAVED_BYTES_PER_PARAMETER, _MOMENT_BYTES = 4 + 4, 4
+# The gradient, and autocast's half-precision copy of the weights.
+_PASSING_BYTES_PER_PARAMETER = 4 + 2
 # Bytes kept for the backward pass a residue and hidden unit, fitted to measured peaks (README.md): of a block in half
 # precision or fp32, of a block's input, of embedding and output, and of the same when blocks are recomputed.
 _BLOCK, _BLOCK_FP32, _BLOCK_INPUT, _ENDS, _ENDS_RECOMPUTED = 46, 81, 4, 28, 10
@@ -16,9 +16,9 @@ FITS = 0.92
 _CONTEXT_BYTES = 3 << 28
 
 
-def checkpoint_bytes(parameters: int) -> int:
+def checkpoint_bytes(experiment: Experiment) -> int:
     """One checkpoint on disk."""
-    return parameters * _SAVED_BYTES_PER_PARAMETER
+    return parameter_count(experiment.model) * _SAVED_BYTES_PER_PARAMETER + _moments_bytes(experiment)
 
 
 def kept_checkpoints(experiment: Experiment) -> int:
@@ -28,13 +28,19 @@ def kept_checkpoints(experiment: Experiment) -> int:
     return kept.keep + for_ever + 1
 
 
-def state_bytes(experiment: Experiment, parameters: int) -> int:
+def state_bytes(experiment: Experiment) -> int:
     """GPU memory that holds weights, gradients, moments and EMA: needed whatever the batch."""
-    each = _TRAINING_BYTES_PER_PARAMETER
+    each = _SAVED_BYTES_PER_PARAMETER + _PASSING_BYTES_PER_PARAMETER
+    moments = _moments_bytes(experiment)
     if experiment.training.shard_optimizer:
-        elsewhere = 1 - 1 / experiment.resources.ranks
-        each -= int(_MOMENTS_BYTES_PER_PARAMETER * elsewhere)
-    return parameters * each + _CONTEXT_BYTES
+        moments //= experiment.resources.ranks
+    return parameter_count(experiment.model) * each + moments + _CONTEXT_BYTES
+
+
+def _moments_bytes(experiment: Experiment) -> int:
+    two_each = 2 * parameter_count(experiment.model)
+    spared = matrix_parameter_count(experiment.model) if experiment.training.optimizer == "muon" else 0
+    return _MOMENT_BYTES * (two_each - spared)
 
 
 def activation_bytes(experiment: Experiment, residues: int) -> int:
@@ -51,7 +57,7 @@ def activation_bytes(experiment: Experiment, residues: int) -> int:
     return residues * model.hidden * kept
 
 
-def largest_fit(experiment: Experiment, parameters: int, memory_bytes: int) -> int | None:
+def largest_fit(experiment: Experiment, memory_bytes: int) -> int | None:
     """The largest `residues_per_gpu` that divides the global batch as the spec wants, and fits; None if none does."""
     training, ranks = experiment.training, experiment.resources.ranks
     most = training.residues_per_step if training.residues_per_gpu == "auto" else training.residues_per_gpu
@@ -59,7 +65,7 @@ def largest_fit(experiment: Experiment, parameters: int, memory_bytes: int) -> i
         residues, left = divmod(training.residues_per_step, share)
         if residues < experiment.data.max_length:
             return None
-        needed = state_bytes(experiment, parameters) + activation_bytes(experiment, residues)
+        needed = state_bytes(experiment) + activation_bytes(experiment, residues)
         if not left and residues <= most and needed <= memory_bytes:
             return residues
     return None

@@ -5,7 +5,6 @@ import os
 
 from sedd.cluster.profile import LocalProfile, Profile
 from sedd.errors import SpecError
-from sedd.model.size import parameter_count
 from sedd.preflight.cards import memory_of_a_card
 from sedd.preflight.footprint import FITS, largest_fit
 from sedd.spec.experiment import Experiment
@@ -48,7 +47,7 @@ def _most(experiment: Experiment, profile: Profile) -> int:
             "training.residues_per_gpu is auto, but nobody knows the card's memory",
             hint="write gpu: {memory: 32GiB} in the cluster profile, or a number in the spec",
         )
-    most = largest_fit(experiment, parameter_count(experiment.model), int(FITS * card_bytes))
+    most = largest_fit(experiment, int(FITS * card_bytes))
     if most is None:
         raise SpecError(
             f"training.residues_per_gpu is auto, but no share of residues_per_step "

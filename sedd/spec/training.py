@@ -40,8 +40,10 @@ class TrainingSpec(StrictModel):
     """Residues of a global batch, whatever the number of GPUs."""
     residues_per_gpu: Annotated[int, Field(ge=1)] | Literal["auto"] = 32_768
     """Residues of one forward pass on one GPU; the rest is accumulated. auto: the most that a card holds."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: the matrices of the blocks move along their orthogonalised momentum, the rest by AdamW."""
     learning_rate: float = Field(default=3e-4, gt=0)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate, of either optimiser."""
     warmup_steps: int = Field(default=1000, ge=0)
     """Steps of linear warm-up from 0."""
     schedule: Literal["constant", "cosine", "inverse_sqrt"] = "cosine"
@@ -60,6 +62,9 @@ class TrainingSpec(StrictModel):
     """auto: bf16 from compute capability 8.0 on, fp16 with loss scaling below (V100), fp32 on a CPU."""
     attention: Literal["auto", "efficient", "flash", "padded", "explicit"] = "auto"
     """Attention kernel; auto: flash in half precision from capability 8.0 on, efficient below, padded on a CPU."""
+    kernels: Literal["auto", "fused", "torch"] = "auto"
+    """What lies between matrix products: fused reads and writes each tensor once, on GPUs, compiled at the start; torch
+    takes an operator after the other. auto: fused on a GPU, unless the network is compiled."""
     compile: bool | Literal["auto"] = False
     """Run the network through torch.compile; auto: where Triton supports the card, from compute capability 8.0 on."""
     activation_checkpointing: bool = False
@@ -74,6 +79,16 @@ class TrainingSpec(StrictModel):
     """The fixed validation set."""
     checkpoint: CheckpointSpec = CheckpointSpec()
     """Saving."""
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.optimizer == "muon" and self.shard_optimizer:
+            raise ValueError(
+                "shard_optimizer spreads AdamW's moments; muon's are not spread: use one or the other"
+            )
+        if self.kernels == "fused" and self.compile:
+            raise ValueError("compile sees torch's operators alone: with it, kernels cannot be 'fused'")
+        return self
 
     @property
     def micro_batch_residues(self) -> int:

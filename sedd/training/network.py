@@ -16,6 +16,7 @@ from sedd.diffusion.objective import Objective
 from sedd.diffusion.times import diffusion_times
 from sedd.errors import SpecError
 from sedd.model.attention import fastest, is_legal
+from sedd.model.between import why_not_fused
 from sedd.model.transformer import Transformer
 from sedd.spec.diffusion import DiffusionSpec
 from sedd.spec.experiment import Experiment
@@ -78,8 +79,11 @@ def build_network(
     training = experiment.training
     model = build_model(experiment, device)
     model.attention = choose_attention(training.attention, device, precision.compute)
+    is_compiled = compiles(training.compile, capability_of(device))
+    model.kernels = choose_kernels(training.kernels, device, precision.compute, experiment.model.hidden)
     forward: nn.Module = model
-    if compiles(training.compile, capability_of(device)):
+    if is_compiled:
+        model.kernels = "torch"
         forward = torch.compile(model)  # type: ignore[assignment] # it is a Module that calls the compiled code
     if ranks.size > 1:
         forward = DistributedDataParallel(
@@ -100,6 +104,16 @@ def choose_attention(asked: str, device: torch.device, dtype: torch.dtype) -> st
             hint=f"auto takes {fastest(device, dtype)} here",
         )
     return chosen
+
+
+def choose_kernels(asked: str, device: torch.device, dtype: torch.dtype, hidden: int) -> str:
+    """What lies between the matrix products: `fused` or `torch`. Raises: SpecError where fused cannot be had."""
+    if asked == "torch":
+        return asked
+    reason = why_not_fused(device, dtype, hidden)
+    if asked == "fused" and reason is not None:
+        raise SpecError(f"training.kernels is fused: {reason}", hint="auto takes torch here")
+    return "fused" if reason is None else "torch"
 
 
 def compiles(asked: bool | str, capability: tuple[int, int] | None) -> bool:

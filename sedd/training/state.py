@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from sedd.model.ema import Ema
 from sedd.model.transformer import Transformer
 from sedd.spec.training import TrainingSpec
+from sedd.training.muon import Muon, block_matrices
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class TrainState:
     model: Transformer
     ema: Ema
     optimizer: Optimizer
-    """AdamW, or its share of it where the moments are spread over the ranks."""
+    """AdamW, or its share of it where the moments are spread over the ranks; or Muon."""
     scaler: torch.amp.GradScaler
     """Disabled where the precision needs no loss scaling."""
     step: int
@@ -35,7 +35,7 @@ class TrainState:
     @property
     def is_sharded(self) -> bool:
         """Whether `gather` must be called, on every rank, before `state_dict`."""
-        return not isinstance(self.optimizer, AdamW)
+        return not isinstance(self.optimizer, AdamW | Muon)
 
     def gather(self) -> None:
         """Bring the moments of all ranks to rank 0. Every rank calls it; nothing to do where they are whole."""
@@ -99,15 +99,19 @@ def copy_to_cpu(value: Any) -> Any:
     return value
 
 
-def _optimizer(model: nn.Module, spec: TrainingSpec, ranks: int) -> Optimizer:
-    """Fused AdamW; weight decay on matrices only. Fused takes the found-inf flag on the device: no sync a step."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
+def _optimizer(model: Transformer, spec: TrainingSpec, ranks: int) -> Optimizer:
+    """The spec's; weight decay on matrices only. All take the found-inf flag on the device: no sync a step."""
+    matrices = block_matrices(model) if spec.optimizer == "muon" else []
+    own = {id(weight) for weight, _ in matrices}
+    others = [p for p in model.parameters() if id(p) not in own]
     groups = [
-        {"params": matrices, "weight_decay": spec.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [p for p in others if p.ndim >= 2], "weight_decay": spec.weight_decay},
+        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
     ]
-    how: dict[str, Any] = {"lr": spec.learning_rate, "betas": (spec.beta1, spec.beta2), "fused": True}
+    how: dict[str, Any] = {"lr": spec.learning_rate, "betas": (spec.beta1, spec.beta2)}
+    if matrices:
+        return Muon(matrices, groups, weight_decay=spec.weight_decay, **how)
+    how["fused"] = True
     if spec.shard_optimizer and ranks > 1:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of torch to itself, at this import

@@ -2,7 +2,6 @@
 
 import pytest
 
-from sedd.model.size import parameter_count
 from sedd.preflight.footprint import (
     activation_bytes,
     checkpoint_bytes,
@@ -39,20 +38,26 @@ def experiment(hidden=512, blocks=6, heads=8, **training) -> Experiment:
 def test_estimate_is_within_a_tenth_of_the_measured_peak(spec, peak_gib):
     asked = experiment(**spec)
     context_gib = 0.75
-    estimate = state_bytes(asked, parameter_count(asked.model)) + activation_bytes(asked, 65_536)
+    estimate = state_bytes(asked) + activation_bytes(asked, 65_536)
     assert estimate / GIB - context_gib == pytest.approx(peak_gib, rel=0.1)
 
 
 def test_a_sharded_optimizer_leaves_each_of_four_ranks_a_quarter_of_the_moments():
     whole, sharded = experiment(), experiment(shard_optimizer=True)
     four = {"resources": whole.resources.model_copy(update={"gpus_per_node": 4})}
-    saved = [state_bytes(asked.model_copy(update=four), 1_000_000) for asked in (whole, sharded)]
-    assert saved[0] - saved[1] == 6_000_000
-    assert state_bytes(sharded, 1_000_000) == state_bytes(whole, 1_000_000)
+    saved = [state_bytes(asked.model_copy(update=four)) for asked in (whole, sharded)]
+    assert saved[0] - saved[1] == 6 * 23_930_880
+    assert state_bytes(sharded) == state_bytes(whole)
 
 
 def test_checkpoint_holds_weights_ema_and_two_moments_in_fp32():
-    assert checkpoint_bytes(23_930_880) == 4 * 4 * 23_930_880
+    assert checkpoint_bytes(experiment()) == 4 * 4 * 23_930_880
+
+
+def test_muon_keeps_one_moment_of_the_matrices_in_blocks():
+    fewer = 4 * 6 * 12 * 512**2
+    assert checkpoint_bytes(experiment()) - checkpoint_bytes(experiment(optimizer="muon")) == fewer
+    assert state_bytes(experiment()) - state_bytes(experiment(optimizer="muon")) == fewer
 
 
 def test_checkpoints_on_disk_count_the_one_being_written_and_those_for_ever():
@@ -63,5 +68,5 @@ def test_checkpoints_on_disk_count_the_one_being_written_and_those_for_ever():
 @pytest.mark.parametrize(("memory_gib", "fitting"), [(80, 65_536), (8, 32_768), (3, 8_192), (1, None)])
 def test_largest_fit_divides_the_batch_and_fits(memory_gib, fitting):
     asked = experiment()
-    found = largest_fit(asked, parameter_count(asked.model), memory_gib * GIB)
+    found = largest_fit(asked, memory_gib * GIB)
     assert found == fitting

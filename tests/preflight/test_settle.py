@@ -4,7 +4,6 @@ import pytest
 
 from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile
 from sedd.errors import SpecError
-from sedd.model.size import parameter_count
 from sedd.preflight.footprint import FITS, activation_bytes, state_bytes
 from sedd.preflight.settle import settle
 from sedd.spec.experiment import Experiment
@@ -37,7 +36,7 @@ def settled(experiment: Experiment, profile: Profile) -> int:
 def test_it_is_the_most_that_fits_and_shares_the_batch_among_the_ranks(memory: int) -> None:
     experiment = asked()
     residues = settled(experiment, site(f"{memory}GiB"))
-    state = state_bytes(experiment, parameter_count(experiment.model))
+    state = state_bytes(experiment)
     assert 262_144 % (residues * 4) == 0
     assert state + activation_bytes(experiment, residues) <= FITS * memory * GIB
     # The next larger share of the batch would not fit.

@@ -36,6 +36,7 @@ CHANGES: dict[str, Any] = {
     "training.steps": 11,
     "training.residues_per_step": 65536,
     "training.residues_per_gpu": 65536,
+    "training.optimizer": "muon",
     "training.learning_rate": 1.0,
     "training.warmup_steps": 1,
     "training.schedule": "constant",
@@ -46,6 +47,7 @@ CHANGES: dict[str, Any] = {
     "training.ema_decay": 0.5,
     "training.precision": "fp32",
     "training.attention": "efficient",
+    "training.kernels": "torch",
     "training.compile": True,
     "training.activation_checkpointing": True,
     "training.shard_optimizer": True,
@@ -116,6 +118,19 @@ def test_the_hash_is_the_same_for_the_same_experiment_however_written():
 def test_an_experiment_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         Experiment.model_validate(LEAST).seed = 3  # type: ignore[misc] # the point of the test
+
+
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        ({"optimizer": "muon", "shard_optimizer": True}, "shard_optimizer"),
+        ({"kernels": "fused", "compile": True}, "compile"),
+        ({"kernels": "fused", "compile": "auto"}, "compile"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(training: dict[str, object], told: str):
+    with pytest.raises(ValidationError, match=told):
+        Experiment.model_validate(LEAST | {"training": {"steps": 1} | training})
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../a", "a/b", ".a", "-a", "a" * 65, "ä"])

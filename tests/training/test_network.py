@@ -5,8 +5,9 @@ import torch
 
 from sedd.diffusion.times import T_MIN
 from sedd.errors import SpecError
+from sedd.model import between
 from sedd.training.feed import DeviceBatch
-from sedd.training.network import _times, choose_attention, compiles
+from sedd.training.network import _times, choose_attention, choose_kernels, compiles
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -50,6 +51,27 @@ def test_a_cpu_has_padded_attention_and_no_other_but_for_tests() -> None:
     assert choose_attention("auto", CPU, torch.float32) == "padded"
     with pytest.raises(SpecError, match="on cpu"):
         choose_attention("efficient", CPU, torch.float32)
+
+
+def test_fused_kernels_are_for_gpus_and_are_never_a_silent_wish() -> None:
+    assert choose_kernels("auto", CPU, torch.float32, 512) == "torch"
+    assert choose_kernels("torch", GPU, torch.float16, 512) == "torch"
+    with pytest.raises(SpecError, match=r"training.kernels is fused: .*not for cpu") as error:
+        choose_kernels("fused", CPU, torch.float32, 512)
+    assert error.value.hint
+
+
+def test_a_card_for_which_they_do_not_compile_trains_with_torchs_operators(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(between.fused, "why_not", lambda *what: "NVRTC for sm_70: no such thing")
+    between.why_not_fused.cache_clear()
+    try:
+        assert choose_kernels("auto", GPU, torch.float16, 512) == "torch"
+        with pytest.raises(SpecError, match="sm_70"):
+            choose_kernels("fused", GPU, torch.float16, 512)
+    finally:
+        between.why_not_fused.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,20 @@ def test_a_stop_request_loses_no_step(store: Path, make_run: MakeRun, uninterrup
     assert_same_end(run, uninterrupted)
 
 
+def test_muon_resumes_to_the_same_bits(store: Path, make_run: MakeRun) -> None:
+    spec = tiny_spec(store, optimizer="muon")
+    whole, interrupted = make_run(spec), make_run(spec)
+    assert train_process(whole) == 0
+    assert [
+        train_process(interrupted, attempt=n, end=end) for n, end in enumerate(["kill:7", "stop:12"], 1)
+    ] == [
+        KILLED,
+        STOPPED,
+    ]
+    assert train_process(interrupted, attempt=3) == 0
+    assert_same_end(interrupted, whole)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_kills_leave_the_same_bits(
     seed: int, store: Path, make_run: MakeRun, uninterrupted: RunDir

@@ -10,27 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sedd.preflight.check import Check
-from sedd.preflight.device import (
-    TRITON_FROM,
-    capability_of,
-    training_attention,
-    training_device,
-    training_dtype,
-)
+from sedd.preflight.device import is_compiled, training_device, training_dtype
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.preflight.scene import Scene, Side
+from sedd.preflight.twin import TOLERANCE, busy_network, errors, one_step
 from sedd.spec.experiment import Experiment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
 
-    from sedd.model.transformer import Transformer
-
-# Largest error in units of the answer's largest entry: the compiler sums in another order, and rounds less often.
-_TOLERANCE = {"float16": 3e-2, "bfloat16": 1e-1, "float32": 2e-3}
-_LENGTHS = (1.0, 0.03, 0.4, 0.11)  # of the longest allowed; uneven: borders that are off by one must show
 _HINT = "training.compile: false trains as well, a little slower"
 
 
@@ -46,14 +34,12 @@ class Facts:
 
 
 def gather(scene: Scene) -> Facts | None:
-    asked = scene.training_run.training.compile
-    if not asked:
+    if not scene.training_run.training.compile:
         return None
     import torch
 
     device = training_device(scene)
-    capability = capability_of(device)
-    if asked == "auto" and (capability is None or capability < TRITON_FROM):
+    if not is_compiled(scene, device):
         return None
     dtype = training_dtype(scene, device)
     problem, output_error, gradient_error, seconds = None, math.nan, math.nan, math.nan
@@ -80,7 +66,7 @@ def gather(scene: Scene) -> Facts | None:
 def judge(facts: Facts) -> Verdict:
     if facts.problem is not None:
         return fail(f"torch.compile: {facts.problem}", _HINT)
-    tolerance = _TOLERANCE[facts.dtype]
+    tolerance = TOLERANCE[facts.dtype]
     saw = (
         f"compiled in {facts.seconds:.0f} s; against the network as written ({facts.dtype}) its output is off by "
         f"{facts.output_error:.1g}, its gradient by {facts.gradient_error:.1g}"
@@ -94,74 +80,15 @@ def _compare(scene: Scene, device: "torch.device", dtype: "torch.dtype") -> tupl
     """Error of the output, of the gradient, and seconds of the compiled step, at the spec's own batch."""
     import torch
 
-    model, compute = _network(scene, device), _step(scene, device, dtype)
-    expected, expected_gradient = compute(model, model)
+    model, compute = busy_network(scene, device), one_step(scene, device, dtype)
+    model.kernels = "torch"
+    expected = compute(model, model)
     started = time.perf_counter()
-    output, gradient = compute(torch.compile(model), model)
+    seen = compute(torch.compile(model), model)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - started
-    return _error(output, expected), _error(gradient, expected_gradient), seconds
-
-
-def _network(scene: Scene, device: "torch.device") -> "Transformer":
-    """The spec's network with weights that all matter: many start at zero, and would hide what is wrong."""
-    import torch
-
-    from sedd.model.transformer import Transformer
-
-    torch.manual_seed(0)
-    spec = scene.training_run
-    without_dropout = spec.model.model_copy(update={"dropout": 0.0})
-    model = Transformer(
-        without_dropout,
-        attention=training_attention(scene),
-        activation_checkpointing=spec.training.activation_checkpointing,
-    )
-    for weight in model.parameters():
-        if not weight.any():
-            torch.nn.init.normal_(weight, std=0.05)
-    return model.to(device)
-
-
-def _step(
-    scene: Scene, device: "torch.device", dtype: "torch.dtype"
-) -> "Callable[[Callable[..., torch.Tensor], Transformer], tuple[torch.Tensor, torch.Tensor]]":
-    """A function that gives output and gradient of a network (compiled or not) on one packed batch."""
-    import torch
-
-    borders = _borders(scene.training_run.training.micro_batch_residues, scene.training_run.data.max_length)
-    cu_seqlens = torch.tensor(borders, dtype=torch.int32, device=device)
-    tokens = torch.randint(4, 24, (borders[-1],), device=device)
-    # Neighbours at opposite ends of the schedule.
-    sigma_bar = torch.tensor([0.05 if n % 2 else 6.0 for n in range(len(borders) - 1)], device=device)
-    max_length = scene.training_run.data.max_length
-
-    def compute(
-        forward: "Callable[..., torch.Tensor]", model: "Transformer"
-    ) -> tuple["torch.Tensor", "torch.Tensor"]:
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32):
-            output = forward(tokens, cu_seqlens, sigma_bar, max_length=max_length).float()
-        loss = torch.nn.functional.cross_entropy(output, tokens)
-        torch.autograd.backward(loss * 1024.0)  # away from fp16's smallest numbers
-        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-        model.zero_grad(set_to_none=True)
-        return output.detach(), gradient
-
-    return compute
-
-
-def _borders(residues: int, longest: int) -> list[int]:
-    """Ends of uneven sequences that fill the batch, from 0 on."""
-    borders = [0]
-    while borders[-1] < residues:
-        length = max(1, int(longest * _LENGTHS[len(borders) % len(_LENGTHS)]))
-        borders.append(min(residues, borders[-1] + length))
-    return borders
-
-
-def _error(seen: "torch.Tensor", expected: "torch.Tensor") -> float:
-    return float((seen.float() - expected.float()).abs().max() / expected.float().abs().max())
+    return *errors(seen, expected), seconds
 
 
 def _reason(text: str) -> str:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sedd.model.size import parameter_count
 from sedd.preflight.check import Check
 from sedd.preflight.filesystem import Space, existing, query_mount, query_space
 from sedd.preflight.finding import Verdict, fail, ok, warn
@@ -40,7 +39,7 @@ def gather(scene: Scene) -> Facts | None:
         folder=existing(scene.folder),
         space=query_space(scene.folder),
         quota=query_quota(mount) if mount else None,
-        checkpoint_bytes=checkpoint_bytes(parameter_count(scene.training_run.model)),
+        checkpoint_bytes=checkpoint_bytes(scene.training_run),
         checkpoints=kept_checkpoints(scene.training_run),
         needed_bytes=sum(map(_needed_bytes, together)),
         runs=len(together),
@@ -72,7 +71,7 @@ def judge(facts: Facts) -> Verdict:
 
 
 def _needed_bytes(experiment: Experiment) -> int:
-    return kept_checkpoints(experiment) * checkpoint_bytes(parameter_count(experiment.model)) + _OTHER_BYTES
+    return kept_checkpoints(experiment) * checkpoint_bytes(experiment) + _OTHER_BYTES
 
 
 _CHECKPOINT = 383 << 20

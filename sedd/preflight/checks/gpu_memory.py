@@ -35,10 +35,10 @@ def gather(scene: Scene) -> Facts | None:
     return Facts(
         parameters=parameters,
         residues_per_gpu=training.micro_batch_residues,
-        state_bytes=state_bytes(experiment, parameters),
+        state_bytes=state_bytes(experiment),
         activation_bytes=activation_bytes(experiment, training.micro_batch_residues),
         card_bytes=card_bytes,
-        fitting=largest_fit(experiment, parameters, int(FITS * card_bytes)) if card_bytes else None,
+        fitting=largest_fit(experiment, int(FITS * card_bytes)) if card_bytes else None,
         recomputes=training.activation_checkpointing,
     )
 

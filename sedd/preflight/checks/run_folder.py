@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import ClusterError
-from sedd.model.size import parameter_count
 from sedd.preflight.check import Check
 from sedd.preflight.filesystem import Writing, existing, measure_writing
 from sedd.preflight.finding import Verdict, fail, ok, warn
@@ -80,7 +79,7 @@ def judge(facts: Facts) -> Verdict:
 
 
 def _checkpoint_bytes(experiment: TaskSpec) -> int | None:
-    return checkpoint_bytes(parameter_count(experiment.model)) if isinstance(experiment, Experiment) else None
+    return checkpoint_bytes(experiment) if isinstance(experiment, Experiment) else None
 
 
 def _window_s(scene: Scene) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sedd.model.size import parameter_count
 from sedd.preflight.check import Check
-from sedd.preflight.device import training_attention, training_device, training_dtype
+from sedd.preflight.device import training_attention, training_device, training_dtype, training_kernels
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
@@ -89,6 +89,7 @@ def _two_steps(scene: Scene, device: "torch.device") -> tuple[float, float]:
     model = Transformer(
         spec.model,
         attention=training_attention(scene),
+        kernels=training_kernels(scene, device),
         activation_checkpointing=spec.training.activation_checkpointing,
     ).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)

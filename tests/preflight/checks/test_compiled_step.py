@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from sedd.model import block, transformer
+from sedd.model import between, transformer
 from sedd.preflight.checks import compiled_step as check
 from sedd.preflight.finding import Status
 from sedd.preflight.scene import Side
@@ -48,13 +48,13 @@ def test_an_index_off_by_one_sequence_fails(look, monkeypatch):
 
 
 def test_a_wrong_gradient_alone_fails(look, monkeypatch):
-    real = block.gated_sum
+    real = between.gated_sum
 
     def compiler(model):
         def lossy(x, *rest):
             return real(x, *rest).detach() + x - x.detach()
 
-        monkeypatch.setattr(block, "gated_sum", lossy)
+        monkeypatch.setattr(between, "gated_sum", lossy)
         return model
 
     verdict = look(compiler)

@@ -1,0 +1,128 @@
+"""Muon for the matrices of the blocks, AdamW for the rest.
+
+A matrix moves along its orthogonalised momentum: in all directions alike, however unevenly its gradient fills them.
+Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), with the step's size of Liu et al. 2025 (arXiv
+2502.16982), which is about AdamW's: one learning rate serves both.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+
+from sedd.model.block import Block
+from sedd.model.transformer import Transformer
+
+_MOMENTUM = 0.95
+_RMS = 0.2  # root mean square of AdamW's steps, as arXiv 2502.16982 found it
+_POLYNOMIAL = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # Jordan's: takes singular values from (0, 1] to about 1 in five rounds
+_ROUNDS = 5
+
+
+class Muon(Optimizer):
+    """Optimiser of `matrices`, each with the number of matrices that lie in it one below the other, and of `others`.
+
+    Like fused AdamW it takes `found_inf` on the device: a step whose gradient is not finite changes nothing.
+    """
+
+    _step_supports_amp_scaling = True
+
+    def __init__(
+        self,
+        matrices: Sequence[tuple[Tensor, int]],
+        others: list[dict[str, Any]],
+        *,
+        lr: float,
+        weight_decay: float,
+        betas: tuple[float, float],
+    ) -> None:
+        self._adamw = AdamW(others, lr=lr, betas=betas, fused=True)
+        own = {"params": [weight for weight, _ in matrices], "weight_decay": weight_decay}
+        super().__init__([own], {"lr": lr})
+        self._parts = [parts for _, parts in matrices]
+        for weight, _ in matrices:
+            self.state[weight]["momentum"] = torch.zeros_like(weight)
+        self.param_groups += self._adamw.param_groups
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override] # no closure is ever given
+        """Take a step with the gradients that are there."""
+        found_inf: Tensor | None = getattr(self, "found_inf", None)
+        self._adamw.found_inf = found_inf  # type: ignore[attr-defined] # as GradScaler does
+        self._move_matrices(found_inf)
+        self._adamw.step()
+
+    def _move_matrices(self, found_inf: Tensor | None) -> None:
+        group = self.param_groups[0]
+        weights: list[Tensor] = group["params"]
+        device = weights[0].device
+        is_good = (
+            torch.ones((), device=device) if found_inf is None else 1 - found_inf.reshape(()).clamp_max(1)
+        )
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for weight, parts in zip(weights, self._parts, strict=True):
+            direction = self._direction(weight, is_good)
+            weight.mul_(1 - group["lr"] * group["weight_decay"] * is_good)
+            for pair in zip(weight.chunk(parts), direction.chunk(parts), strict=True):
+                alike.setdefault(pair[0].shape, []).append(pair)
+        for shape, pairs in alike.items():
+            steps = orthogonalise(torch.stack([direction for _, direction in pairs]), rounding(device))
+            size = group["lr"] * _RMS * max(shape) ** 0.5
+            for (part, _), step in zip(pairs, steps, strict=True):
+                part.addcmul_(step, is_good, value=-size)
+
+    def _direction(self, weight: Tensor, is_good: Tensor) -> Tensor:
+        """Nesterov's momentum, of this step's gradient and those before."""
+        assert weight.grad is not None
+        gradient = torch.where(is_good > 0, weight.grad, 0)
+        momentum: Tensor = self.state[weight]["momentum"]
+        momentum.lerp_(gradient, (1 - _MOMENTUM) * is_good)
+        return gradient.lerp(momentum, _MOMENTUM)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors and numbers."""
+        momenta = [self.state[weight]["momentum"] for weight in self.param_groups[0]["params"]]
+        return {"momentum": momenta, "adamw": self._adamw.state_dict()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        for weight, saved in zip(self.param_groups[0]["params"], state_dict["momentum"], strict=True):
+            self.state[weight]["momentum"].copy_(saved)
+        self._adamw.load_state_dict(state_dict["adamw"])
+        self.param_groups[1:] = self._adamw.param_groups  # it has made new ones
+
+
+def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """The nearest orthogonal matrices [count, rows, columns], roughly: singular values between 0.7 and 1.2."""
+    a, b, c = _POLYNOMIAL
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if is_tall else matrices
+    x = (x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-30)).to(dtype)
+    for _ in range(_ROUNDS):
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    return (x.mT if is_tall else x).to(matrices.dtype)
+
+
+def rounding(device: torch.device) -> torch.dtype:
+    """Number format to orthogonalise in: half precision is enough, and on a V100 that is float16."""
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+
+
+def block_matrices(model: Transformer) -> list[tuple[Tensor, int]]:
+    """The matrices within the blocks, and how many lie in each: queries, keys and values are three."""
+    return [
+        (layer.weight, parts)
+        for block in model.modules()
+        if isinstance(block, Block)
+        for layer, parts in ((block.qkv, 3), (block.out, 1), (block.up, 1), (block.down, 1))
+    ]
