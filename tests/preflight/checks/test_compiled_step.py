@@ -1,7 +1,5 @@
 """A compiled network that is the network, one that is off by a sequence, and one that does not compile."""
 
-import itertools
-
 import pytest
 import torch
 
@@ -79,11 +77,3 @@ def test_a_compiler_that_fails_is_a_finding_with_its_reason(look):
 
 def test_only_a_spec_that_asks_for_it_is_compiled(make_scene):
     assert check.gather(make_scene(side=Side.NODE)) is None
-
-
-def test_uneven_sequences_fill_the_batch():
-    borders = check._borders(1000, 200)
-    lengths = {b - a for a, b in itertools.pairwise(borders)}
-    assert borders[-1] == 1000
-    assert len(lengths) >= 4
-    assert max(lengths) <= 200
