@@ -265,7 +265,7 @@ def make_step(
     """A function that takes a whole step; it goes round a few batches."""
     precision = choose_precision(experiment.training.precision, capability_of(device))
     network = build_network(experiment, ranks, precision, device)
-    state = fresh_state(network.model, experiment.training, scales_loss=precision.scales_loss)
+    state = fresh_state(network.model, experiment.training, precision)
     update, turn = Update(experiment, network, ranks), itertools.cycle(few)
     if arm is not None:
         network.model.attention = attention_of(arm)
@@ -290,18 +290,20 @@ def attention_of(arm: str) -> str:
 
 
 def timed(step: Callable[[], None], seconds: float, device: torch.device) -> float:
-    """Steps per second over about so many seconds, after a warm-up."""
+    """Steps per second over about so many seconds, after a warm-up; as in training, nobody waits within them."""
     for _ in range(3):
         step()
     wait(device)
-    count, began = 0, time.perf_counter()
-    while True:
-        for _ in range(4):
-            step()
-        wait(device)
-        count += 4
-        if (passed := time.perf_counter() - began) > seconds:
-            return count / passed
+    few, began = 4, time.perf_counter()
+    for _ in range(few):
+        step()
+    wait(device)
+    count = max(few, round(few * seconds / (time.perf_counter() - began)))
+    began = time.perf_counter()
+    for _ in range(count):
+        step()
+    wait(device)
+    return count / (time.perf_counter() - began)
 
 
 def wait(device: torch.device) -> None:

@@ -8,8 +8,13 @@ _SAVED_BYTES_PER_PARAMETER, _MOMENT_BYTES = 4 + 4, 4
 # The gradient, and autocast's half-precision copy of the weights.
 _PASSING_BYTES_PER_PARAMETER = 4 + 2
 # Bytes kept for the backward pass a residue and hidden unit, fitted to measured peaks (README.md): of a block in half
-# precision or fp32, of a block's input, of embedding and output, and of the same when blocks are recomputed.
-_BLOCK, _BLOCK_FP32, _BLOCK_INPUT, _ENDS, _ENDS_RECOMPUTED = 46, 81, 4, 28, 10
+# precision or fp32, by the kernels between its matrix products; of a block's input; of embedding and output.
+_BLOCK = {"fused": (39.5, 70.5), "torch": (45.5, 81.0), "compiled": (52.0, 81.0)}
+_BLOCK_INPUT, _ENDS, _ENDS_RECOMPUTED = (
+    (5.5, 8.0),
+    {"fused": (17, 33), "torch": (31, 35), "compiled": (31, 35)},
+    12,
+)
 FITS = 0.92
 """Share of the card that an estimate may fill: it is good to about a tenth."""
 # CUDA context, cuBLAS workspace, allocator's rounding.
@@ -49,12 +54,14 @@ def activation_bytes(experiment: Experiment, residues: int) -> int:
     With activation checkpointing: every block's input, and one block in full.
     """
     model, training = experiment.model, experiment.training
-    block = _BLOCK_FP32 if training.precision == "fp32" else _BLOCK
+    kernels = "compiled" if training.compile else "torch" if training.kernels == "torch" else "fused"
+    format_ = int(training.precision == "fp32")
+    block, ends = _BLOCK[kernels][format_], _ENDS[kernels][format_]
     if training.activation_checkpointing:
-        kept = _BLOCK_INPUT * model.blocks + block + _ENDS_RECOMPUTED
+        kept = _BLOCK_INPUT[format_] * model.blocks + block + _ENDS_RECOMPUTED
     else:
-        kept = block * model.blocks + _ENDS
-    return residues * model.hidden * kept
+        kept = block * model.blocks + ends
+    return int(residues * model.hidden * kept)
 
 
 def largest_fit(experiment: Experiment, memory_bytes: int) -> int | None:

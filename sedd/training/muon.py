@@ -28,7 +28,8 @@ _ROUNDS = 5
 class Muon(Optimizer):
     """Optimiser of `matrices`, each with the number of matrices that lie in it one below the other, and of `others`.
 
-    Like fused AdamW it takes `found_inf` on the device: a step whose gradient is not finite changes nothing.
+    `rounding` is the number format in which momentum is orthogonalised: half precision is enough. Like fused AdamW it
+    takes `found_inf` on the device: a step whose gradient is not finite changes nothing.
     """
 
     _step_supports_amp_scaling = True
@@ -41,10 +42,12 @@ class Muon(Optimizer):
         lr: float,
         weight_decay: float,
         betas: tuple[float, float],
+        rounding: torch.dtype = torch.float32,
     ) -> None:
         self._adamw = AdamW(others, lr=lr, betas=betas, fused=True)
         own = {"params": [weight for weight, _ in matrices], "weight_decay": weight_decay}
         super().__init__([own], {"lr": lr})
+        self._rounding = rounding
         self._parts = [parts for _, parts in matrices]
         for weight, _ in matrices:
             self.state[weight]["momentum"] = torch.zeros_like(weight)
@@ -72,7 +75,7 @@ class Muon(Optimizer):
             for pair in zip(weight.chunk(parts), direction.chunk(parts), strict=True):
                 alike.setdefault(pair[0].shape, []).append(pair)
         for shape, pairs in alike.items():
-            steps = orthogonalise(torch.stack([direction for _, direction in pairs]), rounding(device))
+            steps = orthogonalise(torch.stack([direction for _, direction in pairs]), self._rounding)
             size = group["lr"] * _RMS * max(shape) ** 0.5
             for (part, _), step in zip(pairs, steps, strict=True):
                 part.addcmul_(step, is_good, value=-size)
@@ -109,13 +112,6 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x.mT if is_tall else x).to(matrices.dtype)
-
-
-def rounding(device: torch.device) -> torch.dtype:
-    """Number format to orthogonalise in: half precision is enough, and on a V100 that is float16."""
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
 
 
 def block_matrices(model: Transformer) -> list[tuple[Tensor, int]]:

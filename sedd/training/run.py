@@ -128,7 +128,7 @@ def _open(
     spec, ranks = experiment.training, group.ranks
     precision = choose_precision(spec.precision, capability_of(device))
     network = build_network(experiment, ranks, precision, device)
-    state = fresh_state(network.model, spec, scales_loss=precision.scales_loss, ranks=ranks.size)
+    state = fresh_state(network.model, spec, precision, ranks=ranks.size)
     if ranks.is_first:
         remove_leftovers(run.checkpoints)
     step = resume(run, state, stores, group, attempt=attempt)

@@ -11,6 +11,7 @@ from sedd.model.ema import Ema
 from sedd.model.transformer import Transformer
 from sedd.spec.training import TrainingSpec
 from sedd.training.muon import Muon, block_matrices
+from sedd.training.precision import Precision
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,14 +74,16 @@ class TrainState:
         self.bad_steps.copy_(state["bad_steps"])
 
 
-def fresh_state(model: Transformer, spec: TrainingSpec, *, scales_loss: bool, ranks: int = 1) -> TrainState:
+def fresh_state(
+    model: Transformer, spec: TrainingSpec, precision: Precision, *, ranks: int = 1
+) -> TrainState:
     """The state before step 1; `model` is on its device and initialised."""
     device = next(model.parameters()).device
     return TrainState(
         model=model,
         ema=Ema(model, spec.ema_decay),
-        optimizer=_optimizer(model, spec, ranks),
-        scaler=torch.amp.GradScaler(device.type, enabled=scales_loss),
+        optimizer=_optimizer(model, spec, precision.compute, ranks),
+        scaler=torch.amp.GradScaler(device.type, enabled=precision.scales_loss),
         step=0,
         loss_sum=torch.zeros((), dtype=torch.float64, device=device),
         loss_steps=0,
@@ -99,7 +102,7 @@ def copy_to_cpu(value: Any) -> Any:
     return value
 
 
-def _optimizer(model: Transformer, spec: TrainingSpec, ranks: int) -> Optimizer:
+def _optimizer(model: Transformer, spec: TrainingSpec, rounding: torch.dtype, ranks: int) -> Optimizer:
     """The spec's; weight decay on matrices only. All take the found-inf flag on the device: no sync a step."""
     matrices = block_matrices(model) if spec.optimizer == "muon" else []
     own = {id(weight) for weight, _ in matrices}
@@ -110,7 +113,7 @@ def _optimizer(model: Transformer, spec: TrainingSpec, ranks: int) -> Optimizer:
     ]
     how: dict[str, Any] = {"lr": spec.learning_rate, "betas": (spec.beta1, spec.beta2)}
     if matrices:
-        return Muon(matrices, groups, weight_decay=spec.weight_decay, **how)
+        return Muon(matrices, groups, weight_decay=spec.weight_decay, rounding=rounding, **how)
     how["fused"] = True
     if spec.shard_optimizer and ranks > 1:
         with warnings.catch_warnings():

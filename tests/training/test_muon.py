@@ -5,7 +5,7 @@ import torch
 
 from sedd.model.transformer import Transformer
 from sedd.spec.model import ModelSpec
-from sedd.training.muon import Muon, block_matrices, orthogonalise, rounding
+from sedd.training.muon import Muon, block_matrices, orthogonalise
 
 F32 = torch.float32
 
@@ -106,9 +106,3 @@ def test_the_blocks_matrices_are_its_and_no_others() -> None:
     names = {name.split(".", 2)[-1] for name, weight in model.named_parameters() if id(weight) in own}
     assert names == {"qkv.weight", "out.weight", "up.weight", "down.weight"}
     assert len(own) == 8
-
-
-def test_a_volta_orthogonalises_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
-    assert rounding(torch.device("cuda")) == torch.float16
-    assert rounding(torch.device("cpu")) == F32

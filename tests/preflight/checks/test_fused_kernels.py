@@ -11,6 +11,7 @@ from sedd.preflight.finding import Status
 from sedd.preflight.scene import Side
 
 SMALL = {"data.max_length": 64, "model.hidden": 32, "model.heads": 2}
+ON_GPU = SMALL | {"resources.gpus_per_node": 1}
 
 
 @pytest.mark.parametrize("error", [math.nan, 0.1])
@@ -39,7 +40,7 @@ def test_on_a_cpu_the_question_arises_only_where_the_spec_asks_for_them(make_sce
 
 @pytest.mark.parametrize("spec", [{"training.kernels": "torch"}, {"training.compile": True}])
 def test_nor_where_the_spec_takes_others(make_scene, spec):
-    assert check.gather(make_scene(SMALL | spec, side=Side.NODE)) is None
+    assert check.gather(make_scene(ON_GPU | spec, side=Side.NODE)) is None
 
 
 @pytest.mark.gpu
@@ -47,6 +48,8 @@ def test_nor_where_the_spec_takes_others(make_scene, spec):
 @pytest.mark.parametrize("precision", ["auto", "fp16", "fp32"])
 def test_this_card_passes_and_its_memory_is_free_again(make_scene, precision):
     before = torch.cuda.memory_allocated()
-    verdict = check.judge(check.gather(make_scene(SMALL | {"training.precision": precision}, side=Side.NODE)))
+    verdict = check.judge(
+        check.gather(make_scene(ON_GPU | {"training.precision": precision}, side=Side.NODE))
+    )
     assert verdict.status is Status.OK, verdict.saw
     assert torch.cuda.memory_allocated() == before
