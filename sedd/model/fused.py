@@ -205,13 +205,18 @@ def _threads(hidden: int) -> int:
 
 @functools.cache
 def _module(device: torch.device, hidden: int, enters: torch.dtype, leaves: torch.dtype) -> Module:
-    defines = {"HIDDEN": hidden, "THREADS": _threads(hidden), "ROWS": _ROWS}
-    defines |= {"IN": _FORMATS[enters], "OUT": _FORMATS[leaves]}
-    return Module(compiled(torch.cuda.get_device_capability(device), tuple(defines.items())), device)
+    found = defines(hidden, enters, leaves)
+    return Module(compiled(torch.cuda.get_device_capability(device), tuple(found.items())), device)
+
+
+def defines(hidden: int, enters: torch.dtype, leaves: torch.dtype) -> dict[str, int]:
+    """What kernels.cu is told: the width of a row, number formats of what comes from a branch and of what leaves."""
+    formats = {"IN": _FORMATS[enters], "OUT": _FORMATS[leaves]}
+    return {"HIDDEN": hidden, "THREADS": _threads(hidden), "ROWS": _ROWS} | formats
 
 
 @functools.cache
-def compiled(capability: tuple[int, int], defines: tuple[tuple[str, int], ...]) -> bytes:
+def compiled(capability: tuple[int, int], told: tuple[tuple[str, int], ...]) -> bytes:
     """Machine code of kernels.cu for a compute capability. Raises: KernelError."""
     source = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
-    return compile_cubin(source, capability, dict(defines))
+    return compile_cubin(source, capability, dict(told))

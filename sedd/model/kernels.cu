@@ -17,15 +17,29 @@ template <> struct Bits<0> { typedef float type; };
 typedef Bits<IN>::type In;
 typedef Bits<OUT>::type Out;
 
+#ifdef __CUDACC__
+__device__ float half_to_float(unsigned short bits) {
+    float wide;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(bits));
+    return wide;
+}
+
+__device__ unsigned short float_to_half(float wide) {
+    unsigned short bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(wide));
+    return bits;
+}
+#endif  // elsewhere, in tests/model/cuda_on_cpu.h
+
 template <int FORMAT> __device__ float widen(typename Bits<FORMAT>::type bits) {
     if constexpr (FORMAT == 0) return bits;
-    if constexpr (FORMAT == 1) { float wide; asm("cvt.f32.f16 %0, %1;" : "=f"(wide) : "h"(bits)); return wide; }
+    if constexpr (FORMAT == 1) return half_to_float(bits);
     if constexpr (FORMAT == 2) return __uint_as_float(u32(bits) << 16);
 }
 
 template <int FORMAT> __device__ typename Bits<FORMAT>::type narrow(float wide) {
     if constexpr (FORMAT == 0) return wide;
-    if constexpr (FORMAT == 1) { unsigned short bits; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(wide)); return bits; }
+    if constexpr (FORMAT == 1) return float_to_half(wide);
     if constexpr (FORMAT == 2) {
         const u32 bits = __float_as_uint(wide);
         if (wide != wide) return 0x7fc0;

@@ -1,4 +1,4 @@
-"""The kernels between the matrix products: on a GPU, against the same by torch's operators."""
+"""The kernels between matrix products against the same by torch's operators: on a GPU, and on a CPU that plays one."""
 
 import pytest
 import torch
@@ -6,35 +6,54 @@ import torch
 from sedd.model import fused
 from sedd.model.between import enter, rotated_attention
 from sedd.model.packing import Packing, sequence_index
-from sedd.model.rotary import rotation
+from sedd.model.rotary import rotate, rotation
 from sedd.model.transformer import Transformer
 from sedd.spec.model import ModelSpec
+from tests.model.cuda_on_cpu import use_cpu
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+CPU = "cpu"
+GPU = pytest.param(
+    "cuda",
+    marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")],
+)
+on_a_gpu = pytest.mark.parametrize("device", [GPU], indirect=True)
+
+
+@pytest.fixture(params=[CPU, GPU], autouse=True)
+def device(request, monkeypatch):
+    """Where the kernels run: on a GPU, or compiled for the CPU with a thread for each of a GPU's."""
+    if request.param == CPU:
+        use_cpu(monkeypatch)
+    torch.set_default_device(request.param)
+    yield request.param
+    torch.set_default_device(None)
+
 
 CASES = {
     "odd lengths": [7, 33, 129, 1, 64, 3],
     "empty ones": [0, 5, 0, 0, 17, 0],
     "one sequence": [257],
-    "many short": [1 + i % 7 for i in range(300)],
+    "many short": [1 + i % 7 for i in range(60)],
 }
-WIDTHS = [16, 40, 512, 768, 1032, 4096]
+# A thread takes four columns: one warp, one with idle threads, several. The CPU is too slow for many.
+WIDTHS = [(CPU, 16), (CPU, 40), (CPU, 136)]
+WIDTHS += [pytest.param("cuda", width, marks=GPU.marks) for width in (16, 40, 136, 512, 768, 1032, 4096)]
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 
 
 def packing(lengths, kernels, *, dropout=0.0, seed=0, attention=None):
-    cu_seqlens = torch.tensor([0, *lengths], device="cuda").cumsum(0).int()
+    cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).int()
     index = sequence_index(cu_seqlens, sum(lengths))
     return Packing(index, cu_seqlens, max(lengths), attention, kernels, dropout, seed)
 
 
 def draw(*shape, seed, dtype=torch.float32):
-    generator = torch.Generator("cuda").manual_seed(seed)
-    return torch.randn(*shape, device="cuda", generator=generator).to(dtype).requires_grad_()
+    generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
+    return torch.randn(*shape, generator=generator).to(dtype).requires_grad_()
 
 
 def relative(here, there):
-    return float((here.double() - there.double()).norm() / there.double().norm().clamp_min(1e-9))
+    return float(((here.double() - there.double()).norm() / there.double().norm().clamp_min(1e-9)).detach())
 
 
 def inputs(lengths, hidden, dtype):
@@ -59,7 +78,7 @@ def outcome(given, where, place=3):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("hidden", WIDTHS)
+@pytest.mark.parametrize(("device", "hidden"), WIDTHS, indirect=["device"])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_fused_passes_compute_what_their_operators_do(dtype, hidden, case):
     given = inputs(CASES[case], hidden, dtype)
@@ -81,6 +100,7 @@ def test_the_first_norm_has_no_branch(dtype):
         assert relative(ours, theirs) < TOLERANCE[dtype]
 
 
+@on_a_gpu
 def test_results_do_not_change_from_run_to_run():
     given = inputs(CASES["many short"], 512, torch.float16)
     first, second = (
@@ -89,10 +109,10 @@ def test_results_do_not_change_from_run_to_run():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def kept(seed, place, tokens=4096, hidden=512, dropout=0.3):
+def kept(seed, place, tokens=200, hidden=64, dropout=0.3):
     where = packing([tokens], "fused", dropout=dropout, seed=seed)
-    x, one = torch.zeros(tokens, hidden, device="cuda"), torch.ones(tokens, hidden, device="cuda")
-    row = torch.ones(1, hidden, device="cuda")
+    x, one = torch.zeros(tokens, hidden), torch.ones(tokens, hidden)
+    row = torch.ones(1, hidden)
     return enter(x, one, row, row, row, where, place)[0]
 
 
@@ -127,6 +147,22 @@ def test_gradient_reaches_just_the_entries_that_dropout_kept():
         assert relative(ours, theirs) < 1e-5
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_rotation_in_place_turns_queries_and_keys_alone_and_back(dtype):
+    tokens, heads, head_dim = 19, 3, 24
+    qkv = draw(tokens, 3 * heads * head_dim, seed=0, dtype=dtype).detach()
+    turn = rotation(torch.arange(tokens) * 7, head_dim, torch.float32)
+    seen = qkv.clone()
+    fused.rotate_(seen, *turn, heads)
+    q_and_k, v = qkv.view(tokens, 3 * heads, head_dim).tensor_split([2 * heads], 1)
+    exact = torch.cat((rotate(q_and_k.double(), *turn), v.double()), 1).flatten(1)
+    assert relative(seen, exact) < TOLERANCE[dtype]
+    assert torch.equal(seen[:, 2 * heads * head_dim :], qkv[:, 2 * heads * head_dim :])
+    fused.rotate_(seen, *turn, heads, back=True)
+    assert relative(seen, qkv) < TOLERANCE[dtype]
+
+
+@on_a_gpu
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
     ("implementation", "dtype"),
@@ -143,7 +179,7 @@ def test_rotated_attention_is_rotation_and_attention(implementation, dtype, case
         pytest.skip("flash needs sm_80")
     qkv = draw(sum(lengths), 3 * heads * head_dim, seed=0, dtype=dtype)
     where = packing(lengths, "fused", attention=implementation)
-    position = torch.arange(sum(lengths), device="cuda") - where.cu_seqlens.long()[where.sequence]
+    position = torch.arange(sum(lengths)) - where.cu_seqlens.long()[where.sequence]
     weight = draw(sum(lengths), heads * head_dim, seed=1, dtype=dtype)
     results = []
     for kernels, attention, given in (
@@ -161,20 +197,20 @@ def test_rotated_attention_is_rotation_and_attention(implementation, dtype, case
 
 @pytest.mark.parametrize(("dtype", "bound"), [(None, 2e-5), (torch.float16, 2e-2), (torch.bfloat16, 1e-1)])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_network_is_the_same_with_either(dtype, bound, checkpointing):
-    lengths, spec = CASES["odd lengths"], ModelSpec(hidden=256, cond=32, blocks=3, heads=4, dropout=0.0)
+def test_network_is_the_same_with_either(device, dtype, bound, checkpointing):
+    lengths, spec = [7, 33, 1, 0, 20], ModelSpec(hidden=64, cond=32, blocks=3, heads=2, dropout=0.0)
     torch.manual_seed(0)
-    model = Transformer(spec, activation_checkpointing=checkpointing).cuda().train()
+    model = Transformer(spec, activation_checkpointing=checkpointing).train()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     where = packing(lengths, "fused")
-    tokens = torch.randint(0, 33, (sum(lengths),), device="cuda")
-    sigma_bar = torch.linspace(0.1, 5, len(lengths), device="cuda")
+    tokens = torch.arange(sum(lengths)) * 7 % 33
+    sigma_bar = torch.linspace(0.1, 5, len(lengths))
     results = []
     for kernels, attention in (("fused", None), ("torch", "padded")):
         model.kernels, model.attention = kernels, attention
         model.zero_grad()
-        with torch.autocast("cuda", dtype or torch.float16, enabled=dtype is not None):
+        with torch.autocast(device, dtype or torch.float16, enabled=dtype is not None):
             output = model(tokens, where.cu_seqlens, sigma_bar, max_length=max(lengths))
         output.square().mean().backward()
         results.append([output.detach(), *(p.grad for p in model.parameters())])
@@ -187,21 +223,19 @@ def test_recomputed_blocks_drop_the_same_entries():
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        model = Transformer(spec, activation_checkpointing=checkpointing, kernels="fused").cuda().train()
+        model = Transformer(spec, activation_checkpointing=checkpointing, kernels="fused").train()
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
         torch.manual_seed(5)
-        borders = torch.tensor([0, 30, 64], dtype=torch.int32, device="cuda")
-        model(
-            torch.arange(64, device="cuda") % 33, borders, torch.ones(2, device="cuda"), max_length=40
-        ).square().sum().backward()
+        borders = torch.tensor([0, 30, 64], dtype=torch.int32)
+        model(torch.arange(64) % 33, borders, torch.ones(2), max_length=40).square().sum().backward()
         gradients.append([p.grad for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 def test_what_the_kernels_cannot_do_is_said():
     cuda = torch.device("cuda")
-    assert fused.why_not(cuda, torch.float16, 512) is None
+    assert fused.why_not(cuda, torch.float16, 512) is None  # on a CPU the double compiles it
     assert "float64" in fused.why_not(cuda, torch.float64, 512)
     assert "4100" in fused.why_not(cuda, torch.float16, 4100)
     assert "cpu" in fused.why_not(torch.device("cpu"), torch.float32, 512)

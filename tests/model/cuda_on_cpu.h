@@ -1,0 +1,100 @@
+// Enough of CUDA to run sedd/model/kernels.cu on a CPU: a thread for each thread of a block, one block after the other.
+// Slow, and in the order of the code: it proves what a kernel computes, not that it is free of races on a GPU.
+
+#include <barrier>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#define __device__
+#define __global__
+#define __shared__ static
+#define __launch_bounds__(threads)
+
+struct Dim { unsigned x = 0, y = 0, z = 0; };
+static thread_local Dim threadIdx, blockIdx;
+static Dim blockDim;
+
+using std::min;
+inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+inline float __uint_as_float(unsigned bits) { float x; std::memcpy(&x, &bits, 4); return x; }
+inline unsigned __float_as_uint(float x) { unsigned bits; std::memcpy(&bits, &x, 4); return bits; }
+
+inline float half_to_float(unsigned short bits) {
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const float size = exponent == 31 ? (fraction ? NAN : INFINITY)
+                     : exponent ? std::ldexp(float(fraction + 1024), exponent - 25) : std::ldexp(float(fraction), -24);
+    return bits >> 15 ? -size : size;
+}
+
+inline unsigned short float_to_half(float x) {  // to the nearest, ties to even: nearbyint's default
+    const unsigned short sign = std::signbit(x) ? 0x8000 : 0;
+    const float size = std::fabs(x);
+    if (std::isnan(x)) return 0x7e00;
+    if (size >= 65520) return sign | 0x7c00;
+    int exponent;
+    std::frexp(size, &exponent);
+    const int unit = std::max(exponent - 11, -24);  // of the last place
+    const int units = int(std::nearbyint(std::ldexp(size, -unit)));
+    return sign | (unit == -24 ? units : (unit + 24) * 1024 + units);
+}
+
+static std::unique_ptr<std::barrier<>> block_barrier;
+static std::vector<std::unique_ptr<std::barrier<>>> warp_barriers;
+static std::vector<float> lanes;
+
+inline void __syncthreads() { block_barrier->arrive_and_wait(); }
+
+inline float __shfl_xor_sync(unsigned, float value, int mask) {
+    std::barrier<>& warp = *warp_barriers[threadIdx.x / 32];
+    lanes[threadIdx.x] = value;
+    warp.arrive_and_wait();
+    const float other = lanes[threadIdx.x ^ mask];
+    warp.arrive_and_wait();
+    return other;
+}
+
+template <typename... Arguments, size_t... I>
+void call(void (*kernel)(Arguments...), void** arguments, std::index_sequence<I...>) {
+    kernel(*static_cast<Arguments*>(arguments[I])...);
+}
+
+// As cuLaunchKernel: `arguments` points to each argument.
+template <typename... Arguments>
+void launch(void (*kernel)(Arguments...), unsigned grid_x, unsigned grid_y, unsigned threads, void** arguments) {
+    blockDim = {threads, 1, 1};
+    lanes.assign(threads, 0);
+    block_barrier = std::make_unique<std::barrier<>>(threads);
+    warp_barriers.clear();
+    for (unsigned warp = 0; warp < (threads + 31) / 32; ++warp)
+        warp_barriers.push_back(std::make_unique<std::barrier<>>(std::min(32u, threads - 32 * warp)));
+    std::vector<std::thread> running;
+    for (unsigned thread = 0; thread < threads; ++thread)
+        running.emplace_back([=] {
+            threadIdx = {thread, 0, 0};
+            for (unsigned y = 0; y < grid_y; ++y)
+                for (unsigned x = 0; x < grid_x; ++x) {
+                    blockIdx = {x, y, 0};
+                    call(kernel, arguments, std::index_sequence_for<Arguments...>());
+                    __syncthreads();
+                }
+        });
+    for (std::thread& one : running) one.join();
+}
+
+#include KERNELS
+
+extern "C" int launch_by_name(const char* name, unsigned grid_x, unsigned grid_y, unsigned threads, void** arguments) {
+    const std::string asked = name;
+    if (asked == "gated_norm_forward") launch(gated_norm_forward, grid_x, grid_y, threads, arguments);
+    else if (asked == "gated_norm_backward") launch(gated_norm_backward, grid_x, grid_y, threads, arguments);
+    else if (asked == "sum_slots") launch(sum_slots, grid_x, grid_y, threads, arguments);
+    else if (asked == "rotate") launch(rotate, grid_x, grid_y, threads, arguments);
+    else return 1;
+    return 0;
+}
