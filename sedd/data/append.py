@@ -14,7 +14,6 @@ from sedd.data.parts import Part, PartSplit
 from sedd.data.store import Split, TokenStore
 from sedd.errors import DataError
 
-_AT_ONCE = 1 << 20
 _MAY_DIFFER = {"clusters", "limit", "onto"}
 
 
@@ -34,8 +33,8 @@ def _link_split(split: Split, folder: Path) -> PartSplit:
     for file in ("hashes.npy", *(shard.file for shard in split.manifest.shards)):
         _link_or_copy(split.folder / file, folder / file)
     with NpyWriter(folder / "lengths.npy", "<i4") as lengths:
-        for first in range(0, split.sequences, _AT_ONCE):
-            lengths.write(np.diff(split.offsets[first : first + _AT_ONCE + 1]))
+        for piece in split.length_pieces():
+            lengths.write(piece)
     composition = np.array(split.manifest.composition, np.int64)
     return PartSplit(folder=folder, shards=split.manifest.shards, composition=composition)
 

@@ -4,23 +4,28 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sedd.data.files import sync_folder
 from sedd.errors import DataError
 
+_STALE_S = 86_400.0
+"""For what a process of another machine left behind: nobody can ask whether it lives, but it would have written."""
+
 
 @contextmanager
-def written_aside(output: Path) -> Iterator[Path]:
+def written_aside(output: Path, *, owner: str = "") -> Iterator[Path]:
     """A new hidden folder beside `output`: takes its place if the block succeeds, else is removed.
 
-    What a killed process of this machine left behind is removed first.
+    What killed processes left behind is removed first: of this machine; of the same `owner`, of whom there is never
+    more than one, wherever it was; of others when nothing in it has changed for a day.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(output)
-    folder = output.with_name(f".{output.name}.building-{socket.gethostname()}-{os.getpid()}")
+    _remove_abandoned(output, owner)
+    folder = output.with_name(f".{output.name}.building-{owner}@{socket.gethostname()}-{os.getpid()}")
     folder.mkdir()
     try:
         yield folder
@@ -46,11 +51,23 @@ def _take_place(folder: Path, output: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _remove_abandoned(output: Path) -> None:
-    name = re.compile(re.escape(f".{output.name}.building-{socket.gethostname()}-") + r"(\d+)(\.old)?")
+def _remove_abandoned(output: Path, owner: str) -> None:
+    name = re.compile(re.escape(f".{output.name}.building-") + r"(.*)@(.*)-(\d+)(\.old)?")
     for sibling in output.parent.iterdir():
-        if (match := name.fullmatch(sibling.name)) and not _is_running(int(match[1])):
+        if not (match := name.fullmatch(sibling.name)):
+            continue
+        is_here = match[2] == socket.gethostname()
+        is_ours = bool(owner) and match[1] == owner
+        if is_ours or (not _is_running(int(match[3])) if is_here else _age_s(sibling) > _STALE_S):
             shutil.rmtree(sibling, ignore_errors=True)
+
+
+def _age_s(folder: Path) -> float:
+    """Seconds since anything in it has changed."""
+    changed = [folder.stat().st_mtime]
+    with suppress(OSError):  # it goes away as we look
+        changed += [path.stat().st_mtime for path in folder.rglob("*")]
+    return time.time() - max(changed)
 
 
 def _is_running(pid: int) -> bool:

@@ -1,6 +1,7 @@
 """Parts to one store: drop duplicates, number the shards, write offsets, hashes and statistics."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 from sedd.data.alphabet import ALPHABET_HASH, SIZE
 from sedd.data.duplicates import find_duplicates, find_unsampled
 from sedd.data.encode import Tally
-from sedd.data.files import NpyWriter, read_pieces, sync_folder
+from sedd.data.files import HEADER_BYTES, NpyWriter, read_pieces, read_span, sync_folder
 from sedd.data.manifest import SPLITS, Shard, SplitManifest
 from sedd.data.parts import Part, PartSplit, PartWriter
 from sedd.data.picture import length_bin
+from sedd.data.sources import Progress, ignore_progress
 
 _LONGEST_COUNTED = 100_000  # lengths beyond share a bin of the statistics
-_COPY_RESIDUES = 1 << 24
+_COPY_RESIDUES, _COPY_SEQUENCES = 1 << 24, 1 << 16  # at once, whichever is less
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,24 +32,33 @@ class Selection:
 
 
 def assemble(
-    parts: list[Part], folder: Path, selection: Selection, tally: Tally, *, base: Part | None = None
+    parts: list[Part],
+    folder: Path,
+    selection: Selection,
+    tally: Tally,
+    *,
+    base: Part | None = None,
+    progress: Progress = ignore_progress,
 ) -> dict[str, SplitManifest]:
     """Move the parts' sequences into `folder` in their order, and count in `tally` what is dropped.
 
     The sequences of `base` come first and all stay. Otherwise the first of equal sequences stays; where both splits
-    have it, validation's does.
+    have it, validation's does. `progress` is called with 0 now and then: whoever watches may want to stop.
     """
     before = [base] if base else []
     order = [part.splits[name] for group in (before, parts) for name in reversed(SPLITS) for part in group]
     parts = [*before, *parts]
-    dropped = _select([split.folder / "hashes.npy" for split in order], order, selection, tally)
+    dropped = _select([split.folder / "hashes.npy" for split in order], order, selection, tally, progress)
     kept: dict[Path, PartSplit] = {}
     first = 0
     for split in order:
         mask = dropped[first : first + split.sequences]
-        kept[split.folder] = compact(split, ~mask) if mask.any() else split
+        kept[split.folder] = compact(split, ~mask, progress) if mask.any() else split
         first += split.sequences
-    return {name: _join([kept[part.splits[name].folder] for part in parts], folder / name) for name in SPLITS}
+    return {
+        name: _join([kept[part.splits[name].folder] for part in parts], folder / name, progress)
+        for name in SPLITS
+    }
 
 
 def content_hash(splits: dict[str, SplitManifest]) -> str:
@@ -60,11 +71,11 @@ def content_hash(splits: dict[str, SplitManifest]) -> str:
 
 
 def _select(
-    files: list[Path], splits: list[PartSplit], selection: Selection, tally: Tally
+    files: list[Path], splits: list[PartSplit], selection: Selection, tally: Tally, progress: Progress
 ) -> NDArray[np.bool_]:
     dropped = np.zeros(sum(split.sequences for split in splits), np.bool_)
     if not selection.keep_duplicates:
-        dropped |= find_duplicates(files, len(dropped))
+        dropped |= find_duplicates(files, len(dropped), progress)
         tally.add("duplicates", int(dropped.sum()))
     if selection.sample is not None:
         outside = find_unsampled(files, dropped, sample=selection.sample, seed=selection.sample_seed)
@@ -73,38 +84,34 @@ def _select(
     return dropped
 
 
-def compact(split: PartSplit, keep: NDArray[np.bool_]) -> PartSplit:
+def compact(split: PartSplit, keep: NDArray[np.bool_], progress: Progress = ignore_progress) -> PartSplit:
     """A part's split written again beside the old one, with only the sequences to keep."""
     writer = PartWriter(split.folder.with_name(f"{split.folder.name}-kept"))
-    lengths = np.concatenate([np.empty(0, np.int32), *read_pieces(split.folder / "lengths.npy", np.int32)])
-    hashes = np.load(split.folder / "hashes.npy", mmap_mode="r")
     for shard in split.shards:
-        tokens = np.load(split.folder / shard.file, mmap_mode="r")
-        within = slice(shard.first_sequence, shard.first_sequence + shard.sequences)
-        _copy_kept(writer, tokens, lengths[within], hashes[within], keep[within])
-        (split.folder / shard.file).unlink()
+        path = split.folder / shard.file
+        with path.open("rb") as tokens:  # read, not mapped: a shard of a gzip file is a GiB
+            tokens.seek(HEADER_BYTES)
+            for low, lengths, hashes in _shard_pieces(split.folder, shard):
+                progress(0)
+                kept = keep[low : low + len(lengths)]
+                piece = np.fromfile(tokens, np.uint8, int(lengths.sum(dtype=np.int64)))
+                writer.write(piece[np.repeat(kept, lengths)].tobytes(), lengths[kept], hashes[kept])
+        path.unlink()
     return writer.close()
 
 
-def _copy_kept(
-    writer: PartWriter,
-    tokens: NDArray[np.uint8],
-    lengths: NDArray[np.int32],
-    hashes: NDArray[np.uint64],
-    keep: NDArray[np.bool_],
-) -> None:
-    ends = np.cumsum(lengths, dtype=np.int64)
-    low = start = 0
-    while low < len(lengths):
-        high = max(int(np.searchsorted(ends, start + _COPY_RESIDUES, side="right")), low + 1)
-        stop = int(ends[high - 1])
-        kept = keep[low:high]
-        bytes_kept = tokens[start:stop][np.repeat(kept, lengths[low:high])].tobytes()
-        writer.write(bytes_kept, lengths[low:high][kept], hashes[low:high][kept])
-        low, start = high, stop
+def _shard_pieces(folder: Path, shard: Shard) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.uint64]]]:
+    """Number of the first sequence, lengths and hashes of some sequences at a time."""
+    low, end = shard.first_sequence, shard.first_sequence + shard.sequences
+    while low < end:
+        lengths = read_span(folder / "lengths.npy", np.int32, low, min(_COPY_SEQUENCES, end - low))
+        ends = np.cumsum(lengths, dtype=np.int64)
+        lengths = lengths[: max(int(np.searchsorted(ends, _COPY_RESIDUES, side="right")), 1)]
+        yield low, lengths, read_span(folder / "hashes.npy", np.uint64, low, len(lengths))
+        low += len(lengths)
 
 
-def _join(parts: list[PartSplit], folder: Path) -> SplitManifest:
+def _join(parts: list[PartSplit], folder: Path, progress: Progress) -> SplitManifest:
     """Number the parts' shards through, and write `offsets.npy` and `hashes.npy` of all."""
     folder.mkdir()
     shards: list[Shard] = []
@@ -117,6 +124,7 @@ def _join(parts: list[PartSplit], folder: Path) -> SplitManifest:
     ):
         offsets.write(np.zeros(1, np.int64))
         for part in parts:
+            progress(0)
             for shard in part.shards:
                 name = f"tokens-{len(shards):05d}.npy"
                 os.rename(part.folder / shard.file, folder / name)
@@ -125,6 +133,7 @@ def _join(parts: list[PartSplit], folder: Path) -> SplitManifest:
                 offsets.write(residues + np.cumsum(lengths, dtype=np.int64))
                 residues += int(lengths.sum(dtype=np.int64))
                 longest = max(longest, int(lengths.max()))
+                progress(0)
                 histogram += np.bincount(np.minimum(lengths, _LONGEST_COUNTED), minlength=len(histogram))
             for piece in read_pieces(part.folder / "hashes.npy", np.uint64):
                 hashes.write(piece)

@@ -50,11 +50,13 @@ def build_store(
     *,
     force: bool = False,
     workers: int | None = None,
+    owner: str = "",
     progress: Progress = ignore_progress,
 ) -> BuildResult:
     """Build a token store, or find that it is there already; only `force` replaces one with other content.
 
-    The content does not depend on the number of `workers`: processes, by default one for each usable core.
+    The content does not depend on the number of `workers`: processes, by default one for each usable core. `owner`
+    builds one store at a time, perhaps on another machine than the last time: what that one left behind is removed.
 
     Raises:
         DataError: input that cannot be used, an output that is in the way, a full disk.
@@ -70,7 +72,7 @@ def build_store(
             manifest = require_same(output, inputs, before, recorded, progress)
             return BuildResult(path=output, manifest=manifest, reused=True)
     try:
-        with written_aside(output) as folder:
+        with written_aside(output, owner=owner) as folder:
             manifest = _build(inputs, folder, options, progress, workers or usable_cores())
     except OSError as e:
         raise _cannot_write(output, e) from e
@@ -101,7 +103,7 @@ def _build(
     selection = Selection(
         keep_duplicates=options.keep_duplicates, sample=options.sample, sample_seed=options.sample_seed
     )
-    splits = assemble(parts, folder, selection, tally, base=base)
+    splits = assemble(parts, folder, selection, tally, base=base, progress=progress)
     shutil.rmtree(scratch)
     manifest = Manifest(
         content_hash=content_hash(splits),

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from sedd.data.counters import counter_key, random_bits
 from sedd.data.files import read_pieces
+from sedd.data.sources import Progress, ignore_progress
 
 _BUCKET = 1 << 23  # hashes sorted at once: some 200 MB
 
 
-def find_duplicates(files: list[Path], count: int) -> NDArray[np.bool_]:
+def find_duplicates(files: list[Path], count: int, progress: Progress = ignore_progress) -> NDArray[np.bool_]:
     """Over the hashes in all files, one after the other: which have occurred before.
 
     Equal hashes are taken for equal sequences: among 70 M, two differ nevertheless in one store of 7,500.
@@ -20,6 +21,7 @@ def find_duplicates(files: list[Path], count: int) -> NDArray[np.bool_]:
     repeated = np.zeros(count, np.bool_)
     buckets = max(1, -(-count // _BUCKET))
     for bucket in range(buckets):
+        progress(0)
         hashes, where = _bucket(files, bucket, buckets)
         there = _occur_more_than_once(hashes)
         hashes, where = hashes[there], where[there]

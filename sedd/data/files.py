@@ -72,6 +72,13 @@ def read_pieces(path: Path, dtype: type[Element], elements: int = 1 << 20) -> It
             yield piece
 
 
+def read_span(path: Path, dtype: type[Element], first: int, count: int) -> NDArray[Element]:
+    """`count` elements of a file by `NpyWriter`, from number `first` on."""
+    where = HEADER_BYTES + np.dtype(dtype).itemsize * first
+    elements: NDArray[Element] = np.fromfile(path, dtype, count, offset=where)
+    return elements
+
+
 def file_checksum(path: Path, *, skip: int = 0) -> str:
     """XXH3-128 of a file's bytes after the first `skip`."""
     digest = xxhash.xxh3_128()

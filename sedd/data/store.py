@@ -1,5 +1,6 @@
 """A token store opened for reading: memory-mapped, so that all processes of a node share one copy."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sedd.data.files import HEADER_BYTES, Element
+from sedd.data.files import HEADER_BYTES, Element, read_span
 from sedd.data.manifest import Manifest, SplitManifest, read_manifest, unigram_nats
 from sedd.errors import DataError
 
@@ -60,21 +61,32 @@ class Split:
         return self.shards[shard][start - first : stop - first]
 
     def lengths(self) -> NDArray[np.int32]:
-        """int32 [sequences]: residues of each sequence."""
-        return np.diff(self.offsets).astype(np.int32)
+        """int32 [sequences]: residues of each sequence; 240 MB of 60 M."""
+        return np.concatenate([np.empty(0, np.int32), *self.length_pieces()])
 
-    def block_residues(self, *, block: int, max_length: int) -> NDArray[np.int64]:
-        """int64 [blocks]: residues in each run of `block` sequences when longer ones are cut to `max_length`.
+    def length_pieces(self, at_once: int = 1 << 20) -> Iterator[NDArray[np.int32]]:
+        """The same, some at a time.
 
         Reads the offsets in pieces instead of mapping them: 60 M of them would be 480 MB of resident memory.
         """
+        for first in range(0, self.sequences, at_once):
+            edges = read_span(self.folder / "offsets.npy", np.int64, first, at_once + 1)
+            yield np.diff(edges).astype(np.int32)
+
+    def length_quantiles(self, levels: NDArray[np.float64], *, max_length: int) -> NDArray[np.int64]:
+        """int64 [levels]: the quantiles nearest to these levels, of lengths cut to `max_length`."""
+        counts = np.zeros(max_length + 1, np.int64)
+        for lengths in self.length_pieces():
+            counts += np.bincount(np.minimum(lengths, max_length), minlength=max_length + 1)
+        ranks = np.rint(levels * (self.sequences - 1))
+        return np.searchsorted(np.cumsum(counts), ranks, side="right").astype(np.int64)
+
+    def block_residues(self, *, block: int, max_length: int) -> NDArray[np.int64]:
+        """int64 [blocks]: residues in each run of `block` sequences when longer ones are cut to `max_length`."""
         sums = [np.empty(0, np.int64)]
-        piece = block << 14
-        for first in range(0, self.sequences, piece):
-            where = HEADER_BYTES + 8 * first
-            edges = np.fromfile(self.folder / "offsets.npy", "<i8", piece + 1, offset=where)
-            lengths = np.minimum(np.diff(edges), max_length)
-            sums.append(np.add.reduceat(lengths, np.arange(0, len(lengths), block)))
+        for lengths in self.length_pieces(block << 14):
+            cut = np.minimum(lengths, max_length).astype(np.int64)
+            sums.append(np.add.reduceat(cut, np.arange(0, len(cut), block)))
         return np.concatenate(sums)
 
 

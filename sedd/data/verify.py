@@ -53,9 +53,9 @@ def _wrong_checksums(folder: Path, split: SplitManifest, progress: Progress) -> 
 
 def _wrong_offsets(store: TokenStore, name: str) -> list[str]:
     split = store.split(name)
-    offsets = split.offsets
     edges = [0, *(shard.first_sequence + shard.sequences for shard in split.manifest.shards)]
     starts = [*split.shard_starts.tolist(), split.residues]
-    if (offsets[np.array(edges)] != np.array(starts)).any() or (np.diff(offsets) < 1).any():
+    at_edges = split.offsets[np.array(edges)]
+    if (at_edges != np.array(starts)).any() or any((lengths < 1).any() for lengths in split.length_pieces()):
         return [f"{split.folder / 'offsets.npy'}: does not fit the shards"]
     return []

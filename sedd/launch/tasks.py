@@ -47,7 +47,7 @@ def build_store(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     with pulse(run.heartbeat, attempt=attempt, steps=total, unit="bytes") as beat:
         tell = _Progress(beat, total, stop, phase="building")
         try:
-            result = build(list(wanted.inputs), wanted.store, options, progress=tell.more)
+            result = build(list(wanted.inputs), wanted.store, options, owner=run.id, progress=tell.more)
         except _StoppedError:
             beat.update(phase="stopping")
             return Exit.STOPPED

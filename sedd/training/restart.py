@@ -26,8 +26,9 @@ def describe(run: RunDir, experiment: Experiment, stores: list[TokenStore]) -> d
     """
     store = stores[0]
     compositions = [each.manifest.splits["train"].composition for each in stores]
-    lengths = np.minimum(store.lengths("train"), experiment.data.max_length)
-    quantiles = np.quantile(lengths, np.linspace(0, 1, 1001), method="nearest")
+    quantiles = store.split("train").length_quantiles(
+        np.linspace(0, 1, 1001), max_length=experiment.data.max_length
+    )
     return {
         "format": FORMAT,
         "run": f"{run.name}/{run.id}",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from proteins import made_up_proteins, write_fasta
 
-from sedd.data import build, sources
+from sedd.data import assemble, build, sources
 from sedd.data.alphabet import decode
 from sedd.data.build import build_store
 from sedd.data.store import TokenStore
@@ -329,6 +329,40 @@ def test_a_running_build_is_left_alone_by_another(tmp_path: Path):
     process.wait(20)
     assert [name.startswith(".store.building-") for name in beside] == [True, False, False]
     assert beside[1:] == ["a.fasta", "store"]
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_a_build_can_be_stopped_when_all_is_read_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The rest takes longer for 60 million sequences than SLURM waits before it kills."""
+    read = []
+    monkeypatch.setattr(build, "_require_sequences", lambda *_: read.append(True))
+
+    def progress(count: int) -> None:
+        if read:
+            raise StoppedError
+
+    fasta = write_fasta(tmp_path / "a.fasta", made_up_proteins(50))
+    with pytest.raises(StoppedError):
+        build_store([fasta], tmp_path / "store", progress=progress)
+    assert _left_in(tmp_path) == ["a.fasta"]
+
+
+def test_duplicates_are_dropped_piece_by_piece_as_they_are_all_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    proteins = made_up_proteins(500)
+    fasta = write_fasta(tmp_path / "a.fasta", proteins[:400] + proteins[100:])
+    build_store([fasta], tmp_path / "at once")
+    monkeypatch.setattr(assemble, "_COPY_RESIDUES", 1000)
+    monkeypatch.setattr(assemble, "_COPY_SEQUENCES", 7)
+    build_store([fasta], tmp_path / "in pieces")
+    assert _all(tmp_path / "in pieces") == Counter(proteins)
+    assert _digest(tmp_path / "in pieces") == _digest(tmp_path / "at once")
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -8,6 +8,7 @@ import pytest
 from proteins import made_up_proteins
 
 from sedd.data.alphabet import encode
+from sedd.data.append import stored_part
 from sedd.data.manifest import unigram_nats
 from sedd.data.store import TokenStore
 from sedd.data.verify import verify_store
@@ -26,6 +27,30 @@ def test_lengths_are_those_of_the_sequences(make_store: MakeStore):
     assert store.lengths("train").tolist() == [3, 40_000, 2]
     assert store.split("train").longest == 40_000
     np.testing.assert_array_equal(store.split("train").tokens(2), encode("MK"))
+
+
+@pytest.mark.parametrize("max_length", [1, 90, 300, 512])
+def test_quantiles_of_lengths_are_numpys(store: TokenStore, max_length: int):
+    levels = np.linspace(0, 1, 1001)
+    split = store.split("train")
+    expected = np.quantile(np.minimum(split.lengths(), max_length), levels, method="nearest")
+    np.testing.assert_array_equal(split.length_quantiles(levels, max_length=max_length), expected)
+
+
+def test_lengths_do_not_depend_on_how_many_are_read_at_once(store: TokenStore):
+    split = store.split("train")
+    for at_once in (1, 7, split.sequences, 1 << 20):
+        np.testing.assert_array_equal(np.concatenate(list(split.length_pieces(at_once))), split.lengths())
+
+
+def test_what_goes_through_all_sequences_maps_no_offsets(store: TokenStore, tmp_path: Path):
+    """60 million of them would be 480 MB of resident memory."""
+    split = store.split("train")
+    split.length_quantiles(np.array([0.5]), max_length=512)
+    split.block_residues(block=64, max_length=512)
+    split.lengths()
+    stored_part(store, tmp_path / "part")
+    assert "offsets" not in vars(split)
 
 
 def test_unigram_nats_is_the_cross_entropy_of_letter_frequencies(make_store: MakeStore):
