@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from _measured import measured
+from _synthetic import Likeness, write_synthetic_fasta
 from isal import igzip
 
 from sedd.data.batches import Batches
@@ -79,7 +81,7 @@ def parse_arguments() -> argparse.Namespace:
 def bench_build(real: Path, folder: Path, gigabytes: float, rounds: int) -> dict[str, float]:
     """MB/s of FASTA text."""
     plain, packed = folder / "synthetic.fasta", folder / "synthetic.fasta.gz"
-    write_synthetic_fasta(real, plain, int(gigabytes * 1e9))
+    write_synthetic_fasta(plain, Likeness.of(real), size_bytes=int(gigabytes * 1e9))
     with plain.open("rb") as text, igzip.open(packed, "wb", compresslevel=3) as file:
         while piece := text.read(1 << 22):
             file.write(piece)
@@ -102,64 +104,16 @@ def bench_build(real: Path, folder: Path, gigabytes: float, rounds: int) -> dict
     fastest = min((s for name, s in seconds.items() if name.endswith("iterates")), default=float("nan"))
     rates["build from plain / fastest reader (0.5 wanted)"] = fastest / seconds["build from plain"]
     rates["build from gzip / ISA-L (0.7 wanted)"] = seconds["ISA-L inflates"] / seconds["build from gzip"]
-    rates["peak memory of all processes of a build, MB"] = peak_memory(packed, folder / "store")
+    shutil.rmtree(folder / "store")
+    build = [sys.executable, "-m", "sedd", "data", "build", str(packed), "-o", str(folder / "store")]
+    rates["peak memory of all processes of a build, MB"] = measured(build).peak_mb
     return rates
-
-
-def peak_memory(source: Path, store: Path) -> float:
-    """MB held by all processes of `sedd data build`, shared pages counted once; looked at ten times a second."""
-    shutil.rmtree(store, ignore_errors=True)
-    command = [sys.executable, "-m", "sedd", "data", "build", str(source), "-o", str(store)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        peak = 0
-        while process.poll() is None:
-            peak = max(peak, sum(map(proportional_kb, family(process.pid))))
-            time.sleep(0.1)
-    return peak / 1e3
-
-
-def family(pid: int) -> list[int]:
-    """A process and its children."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [pid, *(member for child in children for member in family(int(child)))]
-
-
-def proportional_kb(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/smaps_rollup").read_text().split("Pss:")[1].split()[0])
-    except (OSError, IndexError):  # it has ended
-        return 0
 
 
 def _inflate(path: Path) -> None:
     with igzip.open(path, "rb") as file:
         while file.read(1 << 20):
             pass
-
-
-def write_synthetic_fasta(real: Path, path: Path, size: int) -> None:
-    """Random proteins with the lengths and the composition of real ones, in lines of 60 columns."""
-    opened = igzip.open(real, "rb") if real.suffix == ".gz" else real.open("rb")
-    with opened as file:
-        records = [record.partition(b"\n") for record in file.read()[1:].split(b"\n>")]
-    sequences = [body.replace(b"\n", b"") for _, _, body in records]
-    lengths = np.array([len(sequence) for sequence in sequences])
-    letters = np.frombuffer(b"".join(sequences), np.uint8)
-    draw = np.random.default_rng(0)
-    number = 0
-    with path.open("wb") as file:
-        while file.tell() < size:
-            chosen = lengths[draw.integers(0, len(lengths), 2000)]
-            text = draw.choice(letters, int(chosen.sum())).tobytes()
-            ends = np.cumsum(chosen).tolist()
-            for start, end in zip([0, *ends], ends, strict=False):
-                header = records[number % len(records)][0][:70]
-                lines = b"\n".join(text[i : min(i + 60, end)] for i in range(start, end, 60))
-                file.write(b">UniRef50_S%08d %b\n%b\n" % (number, header, lines))
-                number += 1
 
 
 def bench_batches(real: Path, folder: Path) -> dict[str, float]:

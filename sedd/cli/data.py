@@ -1,14 +1,14 @@
 """`sedd data`: build, describe and verify token stores."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sedd.cli.console import err, out, print_json
+from sedd.cli.console import out, print_json
+from sedd.cli.progress import reading
+from sedd.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,10 +42,14 @@ def build(
     keep_duplicates: Annotated[bool, typer.Option(help="Keep sequences that occur again.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many sequences.")] = None,
     sample: Annotated[int | None, typer.Option(min=1, help="Keep so many, drawn uniformly.")] = None,
-    sample_seed: Annotated[int, typer.Option(help="Another seed draws another sample.")] = 0,
+    sample_seed: Annotated[int, typer.Option(min=0, help="Another seed draws another sample.")] = 0,
     onto: Annotated[
         Path | None,
         typer.Option(help="A store to begin with: its sequences stay, on their side of the split."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=8, help="Processes; by default one a usable core. Changes no byte."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a store with other content.")] = False,
     as_json: Json = False,
@@ -73,9 +77,10 @@ def build(
         sample_seed=sample_seed,
         onto=onto,
     )
+    _require_there(*fasta, *filter(None, (clusters, onto)))
     total = sum(path.stat().st_size for path in fasta if path.is_file())
-    with _progress("reading", total) as advance:
-        result = build_store(fasta, output, options, force=force, progress=advance)
+    with reading("reading", total) as advance:
+        result = build_store(fasta, output, options, force=force, workers=workers, progress=advance)
     if as_json:
         print_json({"store": str(output), "reused": result.reused, **asdict(result.manifest)})
         return
@@ -109,13 +114,20 @@ def verify(store: Store, as_json: Json = False) -> None:
     from sedd.data.verify import verify_store
 
     total = sum(path.stat().st_size for path in store.glob("*/*.npy"))
-    with _progress("verifying", total) as advance:
+    with reading("verifying", total) as advance:
         problems = verify_store(store, advance)
     if as_json:
         print_json({"store": str(store), "ok": not problems, "problems": problems})
     else:
         out().print("\n".join(problems) if problems else f"{store}: every file is as it was built")
     raise typer.Exit(1 if problems else 0)
+
+
+def _require_there(*paths: Path) -> None:
+    """Raise UsageError for a path that leads nowhere: a slip of the pen, unlike a file that cannot be used."""
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist")
 
 
 def manifest_table(manifest: "Manifest") -> "Table":
@@ -142,16 +154,3 @@ def manifest_table(manifest: "Manifest") -> "Table":
         if count:
             table.add_row(TALLY[name], f"{count:,}", "")
     return table
-
-
-@contextmanager
-def _progress(what: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left, on stderr if that is a terminal."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.progress import TransferSpeedColumn as Rate
-
-    columns: list[Any] = [TextColumn(what), BarColumn(), DownloadColumn(), Rate(), TimeRemainingColumn()]
-    console = err()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total_bytes)
-        yield lambda count: bar.update(task, advance=count)

@@ -70,7 +70,7 @@ def test_verify_fails_on_a_changed_file(folder: Path, tmp_path: Path):
 
 def test_a_missing_file_is_named(tmp_path: Path):
     done = _sedd("build", "no.fasta", "-o", "store", cwd=tmp_path)
-    assert (done.returncode, done.stderr.strip()) == (1, "error: no.fasta does not exist")
+    assert (done.returncode, done.stderr.strip()) == (2, "error: no.fasta does not exist")
     assert list(tmp_path.iterdir()) == []
 
 
