@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sedd.data.manifest import Manifest
+    from sedd.spec.build import BuildOptions
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -62,10 +63,14 @@ def build(
     import sys
 
     from sedd.data.build import build_store
-    from sedd.spec.build import BuildOptions
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a cancelled job removes what it has half built
-    options = BuildOptions(
+    for number in (
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # a cancelled job, a lost terminal: what is half built goes
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    options = _options(
         validation_fraction=validation_fraction,
         clusters=clusters,
         min_length=min_length,
@@ -85,8 +90,8 @@ def build(
         print_json({"store": str(output), "reused": result.reused, **asdict(result.manifest)})
         return
     state = "is there already, from the same input with the same options" if result.reused else "built"
-    out().print(f"{output}: {state}")
-    out().print(manifest_table(result.manifest))
+    _say(f"{output}: {state}")
+    _describe(result.manifest)
 
 
 @app.command("info")
@@ -97,12 +102,13 @@ def info(store: Store, as_json: Json = False) -> None:
     """
     from sedd.data.store import TokenStore
 
+    _require_there(store, hint=_MAKE_IT)
     opened = TokenStore.open(store)
     if as_json:
         print_json({"store": str(store), **asdict(opened.manifest)})
         return
-    out().print(f"{store}: {', '.join(file.name for file in opened.manifest.inputs)}")
-    out().print(manifest_table(opened.manifest))
+    _say(f"{store}: {', '.join(file.name for file in opened.manifest.inputs)}")
+    _describe(opened.manifest)
 
 
 @app.command("verify")
@@ -113,21 +119,47 @@ def verify(store: Store, as_json: Json = False) -> None:
     """
     from sedd.data.verify import verify_store
 
+    _require_there(store, hint=_MAKE_IT)
     total = sum(path.stat().st_size for path in store.glob("*/*.npy"))
     with reading("verifying", total) as advance:
         problems = verify_store(store, advance)
     if as_json:
         print_json({"store": str(store), "ok": not problems, "problems": problems})
     else:
-        out().print("\n".join(problems) if problems else f"{store}: every file is as it was built")
+        _say("\n".join(problems) if problems else f"{store}: every file is as it was built")
     raise typer.Exit(1 if problems else 0)
 
 
-def _require_there(*paths: Path) -> None:
+_MAKE_IT = "make it with: sedd data build proteins.fasta -o STORE"
+
+
+def _require_there(*paths: Path, hint: str | None = None) -> None:
     """Raise UsageError for a path that leads nowhere: a slip of the pen, unlike a file that cannot be used."""
     for path in paths:
         if not path.exists():
-            raise UsageError(f"{path} does not exist")
+            raise UsageError(f"{path} does not exist", hint=hint)
+
+
+def _options(**given: Any) -> "BuildOptions":
+    from pydantic import ValidationError
+
+    from sedd.spec.build import BuildOptions
+
+    try:
+        return BuildOptions(**given)
+    except ValidationError as e:
+        raise UsageError("; ".join(error["msg"].partition(", ")[2] for error in e.errors())) from e
+
+
+def _say(text: str) -> None:
+    """As it is: paths may be longer than a line, and hold brackets."""
+    out().print(text, markup=False, soft_wrap=True)
+
+
+def _describe(manifest: "Manifest") -> None:
+    out().print(manifest_table(manifest))
+    for note in manifest.notes:
+        _say(f"note: {note}")
 
 
 def manifest_table(manifest: "Manifest") -> "Table":

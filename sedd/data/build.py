@@ -13,7 +13,7 @@ from sedd.data.aside import written_aside
 from sedd.data.assemble import Selection, assemble, content_hash
 from sedd.data.clusters import write_cluster_table
 from sedd.data.encode import TALLY, Filters
-from sedd.data.fasta import require_readable
+from sedd.data.fasta import ends_open, require_readable
 from sedd.data.files import file_checksum
 from sedd.data.identity import input_file, require_same, require_store
 from sedd.data.manifest import InputFile, Manifest, read_manifest, write_manifest
@@ -118,6 +118,11 @@ def _build(
         ),
         splits=splits,
         tally=tally.counts,
+        notes=tuple(
+            f"{path.name} has no line end at its end: was it cut short? then its last protein is, too"
+            for path in inputs
+            if ends_open(path)
+        ),
     )
     write_manifest(folder, manifest)
     (folder / PICTURE).write_text(render_picture(manifest), encoding="utf-8")
@@ -186,5 +191,7 @@ def _cannot_write(output: Path, error: OSError) -> DataError:
             f"{output} cannot be written: {error.strerror}",
             hint="a store takes about as many bytes as its input has residues; nothing was left behind",
         )
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
+        return DataError(f"{output} cannot be built: {error.filename} is not a folder")
     where = f" ({error.filename})" if error.filename else ""
     return DataError(f"{output} cannot be built: {error.strerror or error}{where}")

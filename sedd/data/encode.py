@@ -160,7 +160,9 @@ def _strange_character(sequences: list[bytes], block: bytes, source: str) -> Dat
     strange = next(byte for byte in body if ENCODING[byte] == NOT_A_RESIDUE and byte not in WHITESPACE)
     name = accession(header)[:40].decode("utf-8", "replace")
     shown = repr(chr(strange)) if 32 < strange < 127 else f"byte 0x{strange:02x}"
-    return DataError(f"{source}: {shown} in the sequence of {name!r} is not an amino acid")
+    # A flipped bit in a gzip file is a letter first; the checksum that would tell comes at the file's end.
+    hint = f"is the file damaged? gzip -t '{source}' tells" if source.endswith(".gz") else None
+    return DataError(f"{source}: {shown} in the sequence of {name!r} is not an amino acid", hint=hint)
 
 
 def _kept(

@@ -161,6 +161,15 @@ def _not_fasta(path: Path, start: bytes) -> DataError:
     return DataError(f"{path} is not FASTA: it starts with {line!r} instead of a '>' line")
 
 
+def ends_open(path: Path) -> bool:
+    """Whether a plain file lacks its last line end, as one that was cut short does."""
+    if is_gzip(path) or is_older_file(path):
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) not in b"\r\n"
+
+
 def accession(header: bytes) -> bytes:
     """`W0FSK4` of `tr|W0FSK4|W0FSK4_9FLAV Genome polyprotein`; else the first word."""
     word = header.split(None, 1)[0] if header.strip() else b""

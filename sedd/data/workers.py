@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -20,6 +21,7 @@ from sedd.errors import DataError
 _REPORT_BYTES = 1 << 22
 _PATIENCE_S = 1.0
 _BEHIND_THE_DEALER = 5  # niceness: on few cores the process that inflates feeds all, so it goes first
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 _DEAL, _WHOLE = "deal", "whole"
 _spawn = multiprocessing.get_context("spawn")  # a fork would inherit the progress bar's thread half-way
 Work = tuple[Callable[..., Any], tuple[Any, ...]]
@@ -128,7 +130,8 @@ class _Crew:
     def _hire(self, role: Role, first: Work) -> None:
         ours, theirs = Pipe()
         process = _spawn.Process(target=_serve, args=(theirs, os.getpid(), first))
-        process.start()
+        with _signals_held():
+            process.start()
         theirs.close()
         self._processes.append(process)
         self._busy[ours] = role
@@ -169,10 +172,23 @@ class _Crew:
         raise DataError("a process of the build was killed", hint="was there memory enough?")
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """What starts now never gets a stop signal: they reach all of a terminal's or job's processes; we decide for them.
+
+    To ignore them is too late once the helper runs: it takes a while to import, and would die with a traceback.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        resource_tracker.ensure_running()  # now, since it unblocks some of them
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(pipe: Connection, parent: int, first: Work) -> None:
     """A helper's life: do what is asked, tell what came of it, until the other end of the pipe is closed."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # they reach all; the parent decides, and ends the others
     unreported = 0
 
     def report(read_bytes: int) -> None:

@@ -53,6 +53,8 @@ def build_store(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
             return Exit.STOPPED
         beat.update(phase="done", step=total)
     print(f"{wanted.store}: {'is there already' if result.reused else 'built'}", flush=True)
+    for note in result.manifest.notes:
+        print(f"note: {note}", flush=True)
     say(run, "checkpoint", attempt=attempt, step=total, reason="last")
     return Exit.COMPLETED
 

@@ -1,9 +1,9 @@
 """A token store to build: from which files, which sequences, split how. Of a spec with `task: data`, and of options."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sedd.spec.resources import ResourcesSpec
 from sedd.spec.task import EVERY, TaskSpec
@@ -33,6 +33,12 @@ class BuildOptions(StrictModel):
     """Another seed draws another sample."""
     onto: Path | None = None
     """A store that the new one begins with; its sequences stay where they are."""
+
+    @model_validator(mode="after")
+    def _some_length_is_left(self) -> Self:
+        if self.max_length is not None and self.max_length < self.min_length:
+            raise ValueError(f"max_length {self.max_length} is less than min_length {self.min_length}")
+        return self
 
 
 class BuildSpec(BuildOptions):

@@ -1,12 +1,17 @@
+import contextlib
 import gzip
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from sedd.launch.tree import wait_until
 
 QUICKSTART = Path(__file__).parents[2] / "jobs" / "data" / "uniprot2k.fasta.gz"
 
@@ -72,6 +77,70 @@ def test_a_missing_file_is_named(tmp_path: Path):
     done = _sedd("build", "no.fasta", "-o", "store", cwd=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (2, "error: no.fasta does not exist")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("info", "no.store"), ("verify", "no.store")])
+def test_a_missing_store_is_named_with_a_hint(command: tuple[str, str], tmp_path: Path):
+    done = _sedd(*command, cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        ["error: no.store does not exist", "hint: make it with: sedd data build proteins.fasta -o STORE"],
+    )
+
+
+def test_lengths_that_exclude_everything_are_a_slip(tmp_path: Path):
+    done = _sedd(
+        "build", str(QUICKSTART), "-o", "store", "--min-length", "9", "--max-length", "8", cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr.strip()) == (2, "error: max_length 8 is less than min_length 9")
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    done = _sedd("build", str(QUICKSTART), "-o", "file/store", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error: file/store cannot be built: file is not a folder"
+
+
+def test_a_text_that_ends_within_a_line_is_built_with_a_note(tmp_path: Path):
+    (tmp_path / "cut.fasta").write_text(">a\nMKVLAW\n>b\nMKVLA")
+    (tmp_path / "whole.fasta").write_text(">c\nMKVLAY\r\n")
+    done = _sedd("build", "cut.fasta", "whole.fasta", "-o", "store", cwd=tmp_path)
+    note = "note: cut.fasta has no line end at its end: was it cut short? then its last protein is, too"
+    assert done.returncode == 0
+    assert [line for line in done.stdout.splitlines() if "note" in line] == [note]
+    assert note in _sedd("info", "store", cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_build_and_nothing_is_left(number: signal.Signals, tmp_path: Path):
+    """As of a terminal: all its processes get it."""
+    (tmp_path / "a.fasta").write_bytes(gzip.decompress(QUICKSTART.read_bytes()) * 30)
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sedd", "data", "build", *["a.fasta"] * 500, "-o", "store", "--min-length", "4000"],
+            cwd=tmp_path,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        assert wait_until(lambda: any(tmp_path.glob(".store.building-*/parts/1-*")), timeout_s=60)
+        os.killpg(process.pid, number)
+        assert process.wait(30) == 128 + number
+        assert (tmp_path / "said").read_text().strip() == ""
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.fasta", "said"]
+        assert wait_until(lambda: not _group(process.pid), timeout_s=10), _group(process.pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _group(number: int) -> list[str]:
+    """The processes of a group that are alive."""
+    asked = ["ps", "-o", "pid=,stat=,args=", "-g", str(number)]
+    lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
+    return [line for line in lines if line.split()[1] != "Z"]
 
 
 def _flipped(content: bytes) -> bytes:
