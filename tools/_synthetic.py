@@ -53,6 +53,19 @@ def write_synthetic_fasta(
             file.write(_records(like, first + number, count))
 
 
+def write_synthetic_clusters(path: Path, *, sequences: int, size: int = 3) -> None:
+    """A cluster table of the proteins that `write_synthetic_fasta` numbers from 0 on, so many of them a cluster."""
+    with path.open("wb") as file:
+        for first, count in _pieces(sequences):
+            name = _header(first).split(b" ", 1)[0][1:]
+            numbers = range(first, first + count)
+            file.write(b"".join(b"C%d\t%b\n" % (i // size, name % i) for i in numbers))
+
+
+def _header(first: int) -> bytes:
+    return _HEADERS[first // _AT_ONCE % len(_HEADERS)]
+
+
 def _pieces(sequences: int | None) -> Iterator[tuple[int, int]]:
     number = 0
     while sequences is None or number < sequences:
@@ -64,7 +77,7 @@ def _pieces(sequences: int | None) -> Iterator[tuple[int, int]]:
 def _records(like: Likeness, first: int, count: int) -> bytes:
     """Records `first` onwards: residues everywhere, then line ends and headers over them."""
     draw = np.random.Generator(np.random.SFC64(first))
-    header = _HEADERS[first // _AT_ONCE % len(_HEADERS)]
+    header = _header(first)
     headers = np.frombuffer(b"".join(header % (i, i) + b"\n" for i in range(first, first + count)), np.uint8)
     headers = headers.reshape(count, -1)
     lengths = like.lengths[draw.integers(0, len(like.lengths), count)]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from _measured import measured
-from _synthetic import Likeness, write_synthetic_fasta
+from _synthetic import Likeness, write_synthetic_clusters, write_synthetic_fasta
 from isal import igzip
 
 REAL = Path(__file__).parents[1] / "jobs" / "data" / "uniprot2k.fasta.gz"
@@ -74,6 +74,8 @@ def main() -> None:
         bench_plain(table, folder, plain)
     if "store" in options.only:
         bench_store(table, folder, plain, like)
+    if "clusters" in options.only:
+        bench_clusters(table, folder, plain, options.sequences)
     if "gzip" in options.only:
         bench_gzip(table, folder, plain, options.gzip_gigabytes)
 
@@ -86,7 +88,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--fasta", type=Path, default=REAL, help="real proteins (default: the quickstart's)")
     parser.add_argument("--sequences", type=int, default=62_000_000)
     parser.add_argument("--gzip-gigabytes", type=float, default=4.0, help="of text, for the gzip file")
-    parser.add_argument("--only", nargs="+", default=["plain", "store", "gzip"])
+    parser.add_argument("--only", nargs="+", default=["plain", "store", "clusters", "gzip"])
     return parser.parse_args()
 
 
@@ -131,6 +133,29 @@ def bench_store(table: Table, folder: Path, plain: Path, like: Likeness) -> None
     table.add("build --onto it", {"duplicates": built["tally"]["duplicates"]})
     shutil.rmtree(larger)
     more.unlink()
+
+
+def bench_clusters(table: Table, folder: Path, plain: Path, sequences: int) -> None:
+    """With a cluster table that names every protein."""
+    clusters, store = folder / "clusters.tsv", folder / "store"
+    write_synthetic_clusters(clusters, sequences=sequences)
+    shutil.rmtree(store, ignore_errors=True)
+    command = (
+        *SEDD,
+        "build",
+        str(plain),
+        "-o",
+        str(store),
+        "--workers",
+        "8",
+        "--clusters",
+        str(clusters),
+        "--json",
+    )
+    built = json.loads(table.run("build with clusters, 8 processes", command, read=plain.stat().st_size))
+    table.add("build with clusters, 8 processes", {"unclustered": built["tally"]["unclustered"]})
+    shutil.rmtree(store)
+    clusters.unlink()
 
 
 def bench_gzip(table: Table, folder: Path, plain: Path, gigabytes: float) -> None:

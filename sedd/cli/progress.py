@@ -41,6 +41,9 @@ class _Lines:
         if now - self._shown < LOG_EVERY_S:
             return
         self._shown = now
+        if not self._done:
+            err().print(f"{self._what}: not begun yet, getting ready")
+            return
         rate = self._done / (now - self._began)
         left_s = (self._total_bytes - self._done) / max(rate, 1.0)
         done, total = format_bytes(self._done), format_bytes(self._total_bytes)

@@ -19,7 +19,8 @@ from sedd.data.identity import input_file, require_same, require_store
 from sedd.data.manifest import InputFile, Manifest, read_manifest, write_manifest
 from sedd.data.parts import Part, PartOptions, merged_tally
 from sedd.data.picture import PICTURE, render_picture
-from sedd.data.sources import Built, Progress, Source, build_source, ignore_progress, plan_sources
+from sedd.data.progress import Progress, ignore_progress
+from sedd.data.sources import Built, Source, build_source, plan_sources
 from sedd.data.store import TokenStore
 from sedd.data.workers import build_sources
 from sedd.errors import DataError
@@ -135,8 +136,8 @@ def _build_sources(
     """What was built of each input file."""
     clusters = None
     if options.clusters is not None:
-        clusters = scratch / "clusters.npy"
-        write_cluster_table(options.clusters, clusters)
+        clusters = scratch / "clusters"
+        write_cluster_table(options.clusters, clusters, progress)
     part_options = PartOptions(
         filters=Filters(options.min_length, options.max_length, options.max_unknown),
         validation_fraction=options.validation_fraction,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sedd.data.counters import counter_key, random_bits
 from sedd.data.files import read_pieces
-from sedd.data.sources import Progress, ignore_progress
+from sedd.data.progress import Progress, ignore_progress
 
 _BUCKET = 1 << 23  # hashes sorted at once: some 200 MB
 

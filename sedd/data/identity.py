@@ -7,7 +7,7 @@ import xxhash
 
 from sedd.data.fasta import SpanReader, spans
 from sedd.data.manifest import MANIFEST, InputFile, Manifest, read_manifest
-from sedd.data.sources import Progress
+from sedd.data.progress import Progress
 from sedd.errors import DataError
 
 

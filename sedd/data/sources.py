@@ -1,23 +1,17 @@
 """Input files as sources that are read apart, and each source's blocks dealt to the builders of its parts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.data.fasta import Span, SpanReader, is_gzip, read_blocks, spans
 from sedd.data.older import is_older_file, read_older_blocks
 from sedd.data.parts import Part, PartBuilder, PartOptions
+from sedd.data.progress import Progress
 
 GZIP_LANES = (
     2  # inflating is as quick as encoding by two processes; always two, so that the order does not vary
 )
-
-Progress = Callable[[int], None]
-"""Called with the bytes of input that have been read since the last call."""
-
-
-def ignore_progress(read_bytes: int) -> None:
-    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)

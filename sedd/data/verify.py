@@ -9,7 +9,7 @@ from sedd.data.assemble import content_hash
 from sedd.data.files import HEADER_BYTES, file_checksum
 from sedd.data.manifest import SplitManifest
 from sedd.data.parts import COUNTED_ALWAYS
-from sedd.data.sources import Progress, ignore_progress
+from sedd.data.progress import Progress, ignore_progress
 from sedd.data.store import TokenStore
 
 

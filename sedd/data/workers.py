@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 from sedd.data.fasta import SpanReader
 from sedd.data.handover import Receiver, Sender
 from sedd.data.parts import PartBuilder, PartOptions
-from sedd.data.sources import Built, Progress, Source, build_source, source_blocks
+from sedd.data.progress import Progress
+from sedd.data.sources import Built, Source, build_source, source_blocks
 from sedd.errors import DataError
 
 _REPORT_BYTES = 1 << 22

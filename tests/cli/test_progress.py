@@ -44,6 +44,13 @@ def test_a_log_gets_a_line_now_and_then_with_rate_and_time_left(
     ]
 
 
+def test_what_comes_before_the_reading_is_not_counted_on(clock: Clock, capsys: pytest.CaptureFixture[str]):
+    with progress.reading("reading", 1000) as advance:
+        clock.now += progress.LOG_EVERY_S
+        advance(0)
+    assert capsys.readouterr().err == "reading: not begun yet, getting ready\n"
+
+
 def test_what_takes_a_moment_says_nothing_in_a_log(clock: Clock, capsys: pytest.CaptureFixture[str]):
     with progress.reading("reading", 1000) as advance:
         clock.now += progress.LOG_EVERY_S - 1

@@ -1,0 +1,11 @@
+"""How a long work tells how far it is, and is asked whether it may go on."""
+
+from collections.abc import Callable
+
+Progress = Callable[[int], None]
+"""Called with the bytes of input that have been read since the last call, and with 0 now and then in work that reads
+none: it may raise, to end the work."""
+
+
+def ignore_progress(read_bytes: int) -> None:
+    """Progress that nobody watches."""
