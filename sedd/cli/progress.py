@@ -11,6 +11,8 @@ from sedd.units import format_bytes, format_duration
 LOG_EVERY_S = 30.0
 """Between two lines in a log: what takes less time says nothing there."""
 
+_LAST = "putting it together"
+
 
 @contextmanager
 def reading(what: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
@@ -21,10 +23,22 @@ def reading(what: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.progress import TransferSpeedColumn as Rate
 
-    columns: list[Any] = [TextColumn(what), BarColumn(), DownloadColumn(), Rate(), TimeRemainingColumn()]
+    columns: list[Any] = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    ]
     with Progress(*columns, console=err(), transient=True) as bar:
         task = bar.add_task(what, total=total_bytes)
-        yield lambda count: bar.update(task, advance=count)
+
+        def advance(count: int) -> None:
+            bar.update(task, advance=count)
+            if bar.tasks[0].finished:
+                bar.update(task, description=_LAST)
+
+        yield advance
 
 
 class _Lines:
@@ -47,5 +61,5 @@ class _Lines:
         rate = self._done / (now - self._began)
         left_s = (self._total_bytes - self._done) / max(rate, 1.0)
         done, total = format_bytes(self._done), format_bytes(self._total_bytes)
-        left = f"{format_duration(left_s)} left" if left_s >= 1 else "putting it together"
+        left = f"{format_duration(left_s)} left" if left_s >= 1 else _LAST
         err().print(f"{self._what}: {done} of {total}, {format_bytes(rate)}/s, {left}")

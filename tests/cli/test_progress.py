@@ -65,6 +65,8 @@ def test_a_terminal_gets_a_bar_that_goes_away(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with progress.reading("reading", 1000) as advance:
         advance(500)
+        advance(500)
     err = capsys.readouterr().err
     assert "reading" in err
-    assert "0.5/1.0 kB" in err
+    assert "1.0/1.0 kB" in err
+    assert "putting it together" in err
