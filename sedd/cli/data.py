@@ -19,19 +19,26 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Store = Annotated[Path, typer.Argument(help="Folder of a token store.", metavar="STORE")]
+Store = Annotated[Path, typer.Argument(readable=False, help="Folder of a token store.", metavar="STORE")]
 
 
 @app.command("build")
 def build(
-    fasta: Annotated[list[Path], typer.Argument(help="FASTA files, plain or gzip; or older .pt files.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store to make.")],
+    fasta: Annotated[
+        list[Path], typer.Argument(readable=False, help="FASTA files, plain or gzip; or older .pt files.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", readable=False, help="Folder of the store to make.")
+    ],
     validation_fraction: Annotated[
         float, typer.Option(min=0.0, max=0.5, help="Share of sequences (or clusters) to validate on.")
     ] = 0.05,
     clusters: Annotated[
         Path | None,
-        typer.Option(help="Lines of representative<tab>member: a cluster stays on one side of the split."),
+        typer.Option(
+            readable=False,
+            help="Lines of representative<tab>member: a cluster stays on one side of the split.",
+        ),
     ] = None,
     min_length: Annotated[int, typer.Option(min=1, help="Drop shorter sequences; residues.")] = 1,
     max_length: Annotated[
@@ -46,7 +53,9 @@ def build(
     sample_seed: Annotated[int, typer.Option(min=0, help="Another seed draws another sample.")] = 0,
     onto: Annotated[
         Path | None,
-        typer.Option(help="A store to begin with: its sequences stay, on their side of the split."),
+        typer.Option(
+            readable=False, help="A store to begin with: its sequences stay, on their side of the split."
+        ),
     ] = None,
     workers: Annotated[
         int | None,
