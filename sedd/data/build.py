@@ -17,7 +17,7 @@ from sedd.data.fasta import ends_open, require_readable
 from sedd.data.files import file_checksum
 from sedd.data.identity import input_file, require_same, require_store
 from sedd.data.manifest import InputFile, Manifest, read_manifest, write_manifest
-from sedd.data.parts import Part, PartOptions, merged_tally
+from sedd.data.parts import Part, PartOptions, merged_tally, validation_limit
 from sedd.data.picture import PICTURE, render_picture
 from sedd.data.progress import Progress, ignore_progress
 from sedd.data.sources import Built, Source, build_source, plan_sources
@@ -136,8 +136,10 @@ def _build_sources(
     """What was built of each input file."""
     clusters = None
     if options.clusters is not None:
-        clusters = scratch / "clusters"
-        write_cluster_table(options.clusters, clusters, progress)
+        clusters = scratch / "clusters.npy"
+        write_cluster_table(
+            options.clusters, clusters, validation_limit(options.validation_fraction), progress
+        )
     part_options = PartOptions(
         filters=Filters(options.min_length, options.max_length, options.max_unknown),
         validation_fraction=options.validation_fraction,

@@ -146,12 +146,11 @@ class PartBuilder:
         encoded = encode_block(block, self._options.filters, self._tally, source=source, named=named)
         if at_most is not None:
             encoded = _first(encoded, at_most)
-        keys = encoded.hashes
+        in_validation = encoded.hashes < np.uint64(validation_limit(self._options.validation_fraction))
         if self._clusters is not None:
-            keys, missing = self._clusters.keys(encoded.accessions, encoded.hashes)
+            in_validation, missing = self._clusters.sides(encoded.accessions, in_validation)
             self._tally.add("unclustered", missing)
-        limit = np.uint64(validation_limit(self._options.validation_fraction))
-        _write_block(self._writers, encoded, keys < limit)
+        _write_block(self._writers, encoded, in_validation)
         return len(encoded.lengths)
 
     def close(self) -> Part:
