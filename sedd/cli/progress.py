@@ -50,15 +50,17 @@ class _Lines:
         self._done = 0
 
     def __call__(self, count: int) -> None:
-        self._done += count
         now = self._now()
+        if not self._done and not count:
+            self._began = now  # what came before says nothing about the rate
+        self._done += count
         if now - self._shown < LOG_EVERY_S:
             return
         self._shown = now
         if not self._done:
             err().print(f"{self._what}: not begun yet, getting ready")
             return
-        rate = self._done / (now - self._began)
+        rate = self._done / max(now - self._began, 1e-3)
         left_s = (self._total_bytes - self._done) / max(rate, 1.0)
         done, total = format_bytes(self._done), format_bytes(self._total_bytes)
         left = f"{format_duration(left_s)} left" if left_s >= 1 else _LAST

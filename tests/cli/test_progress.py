@@ -48,7 +48,13 @@ def test_what_comes_before_the_reading_is_not_counted_on(clock: Clock, capsys: p
     with progress.reading("reading", 1000) as advance:
         clock.now += progress.LOG_EVERY_S
         advance(0)
-    assert capsys.readouterr().err == "reading: not begun yet, getting ready\n"
+        for _ in range(3):
+            clock.now += 10
+            advance(100)
+    assert capsys.readouterr().err.splitlines() == [
+        "reading: not begun yet, getting ready",
+        "reading: 300 B of 1000 B, 10 B/s, 1m 10s left",
+    ]
 
 
 def test_what_takes_a_moment_says_nothing_in_a_log(clock: Clock, capsys: pytest.CaptureFixture[str]):
