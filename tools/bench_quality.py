@@ -16,11 +16,14 @@ import json
 import math
 import os
 import platform
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -98,6 +101,9 @@ def main() -> int:
     except SeddError as e:
         print(f"error: {e.message}", *([f"hint: {e.hint}"] if e.hint else []), sep="\n", file=sys.stderr)
         return e.exit_code
+    except KeyboardInterrupt:
+        print("stopped, and saved; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -113,6 +119,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--arms", nargs="+", default=["compare"], help=f"groups {', '.join(ARMS)}, or names of arms"
     )
+    parser.add_argument("--parallel", type=int, default=1, help="arms at a time, dealt out to the GPUs")
     parser.add_argument("--residues", type=float, help="trained on by each arm (default 126e6; tiny: 2e5)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after so many")
     parser.add_argument(
@@ -139,21 +146,23 @@ def bench(arguments: argparse.Namespace) -> int:
     arms = chosen_arms(arguments.arms)
     store = split_store(arguments)
     report = begin_report(arguments, store)
-    for name, changes in arms.items():
-        experiment = recipe(arguments, store.path, name, changes)
-        done = report["arms"].get(name)
-        if done and done["spec_hash"] == experiment.hash():
-            continue
-        run, seconds = train(arguments, experiment, ends)
+    asked = {name: recipe(arguments, store.path, name, changes) for name, changes in arms.items()}
+    left = {
+        name: experiment
+        for name, experiment in asked.items()
+        if report["arms"].get(name, {}).get("spec_hash") != experiment.hash()
+    }
+    for name, run, seconds in trained_side_by_side(arguments, left, ends):
         if run is None or not is_complete(run):
             print(f"{name}: cut short after {seconds:.0f} s; the same command goes on from here", flush=True)
-            return 1
-        report["arms"][name] = judge(arguments, run, experiment, store)
+            continue
+        del left[name]
+        report["arms"][name] = judge(arguments, run, asked[name], store)
         write_report(arguments.output, report)
         found = report["arms"][name]
         print(f"{name}: perplexity {found['perplexity']:.3f} ± {found['error']:.3f}", flush=True)
     write_report(arguments.output, report)
-    return 0
+    return 1 if left else 0
 
 
 def chosen_arms(names: list[str]) -> dict[str, dict[str, Any]]:
@@ -250,29 +259,68 @@ def recipe(arguments: argparse.Namespace, store: Path, name: str, changes: Mappi
     return experiment
 
 
-def train(arguments: argparse.Namespace, experiment: Experiment, ends: float) -> tuple[RunDir | None, float]:
+def trained_side_by_side(
+    arguments: argparse.Namespace, experiments: Mapping[str, Experiment], ends: float
+) -> Iterator[tuple[str, RunDir | None, float]]:
+    """Each arm's name and run, and seconds of this call, as they end; `--parallel` at a time, dealt out to the GPUs."""
+    cards: queue.Queue[int] = queue.Queue()
+    for number in range(arguments.parallel):
+        cards.put(number % max(1, torch.cuda.device_count()))
+    stop = threading.Event()
+    with ThreadPoolExecutor(arguments.parallel) as pool:
+        running = {
+            pool.submit(train, arguments, experiment, ends, cards, stop): name
+            for name, experiment in experiments.items()
+        }
+        try:
+            for done in as_completed(running):
+                yield running[done], *done.result()
+        except BaseException:
+            stop.set()
+            raise
+
+
+def train(
+    arguments: argparse.Namespace,
+    experiment: Experiment,
+    ends: float,
+    cards: "queue.Queue[int]",
+    stop: threading.Event,
+) -> tuple[RunDir | None, float]:
     """Begin or go on with an arm's run until it is complete or time is up; the run, and seconds of this call."""
     run = find(arguments.runs, experiment)
     if run is not None and is_complete(run):
         return run, 0.0
     began = time.monotonic()
-    if ends - began < MARGIN_S:
+    if ends - began < MARGIN_S or stop.is_set():
         return run, 0.0
     what = run.path if run is not None else arguments.runs / f"{experiment.name}.yaml"
+    card = cards.get()
     environment = os.environ | {"SEDD_RUNS": str(arguments.runs)}
-    with (arguments.runs / f"{experiment.name}.log").open("ab") as log:
+    if arguments.device == "cuda":
+        environment["CUDA_VISIBLE_DEVICES"] = visible_card(card)
+    log_path = arguments.runs / f"{experiment.name}.log"
+    with log_path.open("ab") as log:
         command = [sys.executable, "-m", "sedd", "train", str(what)]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        try:
-            process.wait(timeout=None if math.isinf(ends) else max(1.0, ends - began - MARGIN_S))
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        # In a session of its own: Ctrl-C is for this script, which lets the training save.
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        while process.poll() is None and time.monotonic() < ends - MARGIN_S and not stop.wait(0.3):
+            pass
+        if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait()
+        process.wait()
+    cards.put(card)
     run = find(arguments.runs, experiment)
     if process.returncode and (run is None or newest_whole(run.checkpoints) is None):
-        last = (arguments.runs / f"{experiment.name}.log").read_text().splitlines()[-2:]
+        last = log_path.read_text().splitlines()[-2:]
         raise UsageError(f"{experiment.name} could not be trained: {' · '.join(last)}")
     return run, time.monotonic() - began
+
+
+def visible_card(number: int) -> str:
+    """The name by which a child sees the card that this process counts as `number`."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[number] if named else str(number)
 
 
 def find(runs: Path, experiment: Experiment) -> RunDir | None:

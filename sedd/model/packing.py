@@ -1,6 +1,6 @@
-"""Packed sequences: which token belongs to which, and per-sequence rows brought to tokens and back."""
+"""Packed sequences: which token belongs to which, and sums over each of them."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -31,38 +31,14 @@ def sequence_index(cu_seqlens: Int[Tensor, "sequences_plus_1"], tokens: int) -> 
     return index.clamp_max(cu_seqlens.numel() - 2)
 
 
-def to_tokens(
-    rows: Float[Tensor, "sequences width"],
-    index: Int[Tensor, "tokens"],
-    cu_seqlens: Int[Tensor, "sequences_plus_1"],
-) -> Float[Tensor, "tokens width"]:
-    """Each token's row of its sequence."""
-    gathered: Tensor = _ToTokens.apply(rows, index, cu_seqlens)  # type: ignore[no-untyped-call] # torch
-    return gathered
-
-
-class _ToTokens(torch.autograd.Function):
-    """A gather whose gradient sums runs of tokens.
-
-    index_select's own gradient adds token by token with atomics: hundreds of tokens queue for one row, and the order of
-    the sum, so its last bits, changes from run to run.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor, cu_seqlens: Tensor) -> Tensor:
-        ctx.save_for_backward(cu_seqlens)
-        return rows.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (cu_seqlens,) = ctx.saved_tensors
-        return sum_over_sequences(gradient, cu_seqlens), None, None
-
-
 def sum_over_sequences(
     values: Float[Tensor, "tokens width"], cu_seqlens: Int[Tensor, "sequences_plus_1"]
 ) -> Float[Tensor, "sequences width"]:
-    """Sum of each sequence's rows, accumulated in float32 at least; in a fixed order."""
+    """Sum of each sequence's rows, accumulated in float32 at least; in a fixed order.
+
+    index_add would add token by token with atomics: hundreds queue for one row, and the order of the sum, so its last
+    bits, changes from run to run.
+    """
     wide = values if values.dtype == torch.float64 else values.float()
     # `unsafe` skips a check of the offsets that would wait for the GPU.
     total = torch.segment_reduce(

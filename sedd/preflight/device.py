@@ -63,8 +63,18 @@ def training_dtype(scene: Scene, device: "torch.device") -> "torch.dtype":
 
 def is_compiled(scene: Scene, device: "torch.device") -> bool:
     """Whether the network goes through torch.compile."""
-    asked, capability = scene.training_run.training.compile, capability_of(device)
-    return (capability is not None and capability >= TRITON_FROM) if asked == "auto" else asked
+    training = scene.training_run.training
+    if training.compile != "auto":
+        return training.compile
+    capability = capability_of(device)
+    if training.kernels == "fused" or capability is None or capability < TRITON_FROM:
+        return False
+    from sedd.model.between import why_not_fused
+
+    has_none = (
+        why_not_fused(device, training_dtype(scene, device), scene.training_run.model.hidden) is not None
+    )
+    return training.kernels == "torch" or has_none
 
 
 def training_kernels(scene: Scene, device: "torch.device") -> str | None:

@@ -54,7 +54,7 @@ def activation_bytes(experiment: Experiment, residues: int) -> int:
     With activation checkpointing: every block's input, and one block in full.
     """
     model, training = experiment.model, experiment.training
-    kernels = "compiled" if training.compile else "torch" if training.kernels == "torch" else "fused"
+    kernels = "compiled" if training.compile is True else "torch" if training.kernels == "torch" else "fused"
     format_ = int(training.precision == "fp32")
     block, ends = _BLOCK[kernels][format_], _ENDS[kernels][format_]
     if training.activation_checkpointing:

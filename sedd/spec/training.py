@@ -66,7 +66,8 @@ class TrainingSpec(StrictModel):
     """What lies between matrix products: fused reads and writes each tensor once, on GPUs, compiled at the start; torch
     takes an operator after the other. auto: fused on a GPU, unless the network is compiled."""
     compile: bool | Literal["auto"] = False
-    """Run the network through torch.compile; auto: where Triton supports the card, from compute capability 8.0 on."""
+    """Run the network through torch.compile, with torch's kernels. auto: where Triton supports the card, from compute
+    capability 8.0 on, and no fused kernels, which are faster, can be had."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     shard_optimizer: bool = False
@@ -86,7 +87,7 @@ class TrainingSpec(StrictModel):
             raise ValueError(
                 "shard_optimizer spreads AdamW's moments; muon's are not spread: use one or the other"
             )
-        if self.kernels == "fused" and self.compile:
+        if self.kernels == "fused" and self.compile is True:
             raise ValueError("compile sees torch's operators alone: with it, kernels cannot be 'fused'")
         return self
 

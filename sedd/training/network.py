@@ -79,10 +79,9 @@ def build_network(
     training = experiment.training
     model = build_model(experiment, device)
     model.attention = choose_attention(training.attention, device, precision.compute)
-    is_compiled = compiles(training.compile, capability_of(device))
     model.kernels = choose_kernels(training.kernels, device, precision.compute, experiment.model.hidden)
     forward: nn.Module = model
-    if is_compiled:
+    if compiles(training.compile, capability_of(device), model.kernels):
         model.kernels = "torch"
         forward = torch.compile(model)  # type: ignore[assignment] # it is a Module that calls the compiled code
     if ranks.size > 1:
@@ -116,9 +115,11 @@ def choose_kernels(asked: str, device: torch.device, dtype: torch.dtype, hidden:
     return "fused" if reason is None else "torch"
 
 
-def compiles(asked: bool | str, capability: tuple[int, int] | None) -> bool:
-    """Whether the network is compiled; `auto` does where Triton supports the card, and not on a CPU."""
-    return capability is not None and capability >= (8, 0) if asked == "auto" else bool(asked)
+def compiles(asked: bool | str, capability: tuple[int, int] | None, kernels: str) -> bool:
+    """Whether the network is compiled. `auto` does where Triton supports the card and no fused kernels can be had."""
+    if asked != "auto":
+        return bool(asked)
+    return kernels == "torch" and capability is not None and capability >= (8, 0)
 
 
 def build_model(experiment: Experiment, device: torch.device) -> Transformer:

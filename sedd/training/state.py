@@ -66,12 +66,19 @@ class TrainState:
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.is_sharded:
+            self._bring_counters_back()
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         self.step = int(state["step"])
         self.loss_sum.copy_(state["loss_sum"])
         self.loss_steps = int(state["loss_steps"])
         self.bad_steps.copy_(state["bad_steps"])
+
+    def _bring_counters_back(self) -> None:
+        # ZeroRedundancyOptimizer puts AdamW's step counters on the CPU, where its fused form refuses them.
+        for weight, moments in self.stepping.state.items():
+            moments["step"] = moments["step"].to(weight.device)
 
 
 def fresh_state(

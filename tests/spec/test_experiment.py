@@ -125,7 +125,6 @@ def test_an_experiment_cannot_be_changed():
     [
         ({"optimizer": "muon", "shard_optimizer": True}, "shard_optimizer"),
         ({"kernels": "fused", "compile": True}, "compile"),
-        ({"kernels": "fused", "compile": "auto"}, "compile"),
     ],
 )
 def test_what_does_not_go_together_is_refused(training: dict[str, object], told: str):

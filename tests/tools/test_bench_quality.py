@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -61,12 +63,12 @@ def test_each_arm_is_judged_once_beside_the_baselines_and_drawn(folder: Path):
     assert (
         15 < first["baselines"]["trigram"] < first["baselines"]["bigram"] < first["baselines"]["unigram"] < 19
     )
-    done = bench(folder, "--arms", "score", "subs-uniform")
+    done = bench(folder, "--arms", "score", "subs-uniform", "adamw", "--parallel", 2)
     assert done.returncode == 0, done.stderr
     both = json.loads((folder / "quality.json").read_text())
-    assert set(both["arms"]) == {"score", "subs-uniform"}
+    assert set(both["arms"]) == {"score", "subs-uniform", "adamw"}
     assert both["arms"]["score"] == first["arms"]["score"]
-    assert len(list_runs(folder)) == 2, "a finished arm is not trained again"
+    assert len(list_runs(folder)) == 3, "a finished arm is not trained again"
     for arm in both["arms"].values():
         assert arm["nats"] == pytest.approx(np.log(arm["perplexity"]))
         assert 10 < arm["perplexity"] < 40
@@ -74,6 +76,20 @@ def test_each_arm_is_judged_once_beside_the_baselines_and_drawn(folder: Path):
     texts = [e.text for e in ElementTree.fromstring((folder / "quality.svg").read_text()).iter() if e.text]
     assert any("subs-uniform" in text for text in texts)
     assert any(text.endswith("trigram") for text in texts)
+
+
+def test_ctrl_c_lets_the_training_save(tmp_path: Path):
+    command = [sys.executable, str(PROJECT / "tools/bench_quality.py"), "--tiny", "-o", str(tmp_path)]
+    log = tmp_path / "score.log"
+    with subprocess.Popen([*command, "--arms", "score"], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while "step 2/" not in (log.read_text() if log.exists() else "") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert told.splitlines()[-1] == "stopped, and saved; the same command goes on from here"
+    assert "stopped and saved" in log.read_text()
 
 
 def test_an_arm_that_does_not_exist_is_one_line(folder: Path):

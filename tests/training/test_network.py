@@ -75,22 +75,23 @@ def test_a_card_for_which_they_do_not_compile_trains_with_torchs_operators(
 
 
 @pytest.mark.parametrize(
-    ("asked", "capability", "expected"),
+    ("asked", "capability", "kernels", "expected"),
     [
-        (False, (9, 0), False),
-        (True, (7, 0), True),
-        (True, None, True),
-        ("auto", (9, 0), True),
-        ("auto", (8, 0), True),
-        ("auto", (7, 5), False),
-        ("auto", (7, 0), False),
-        ("auto", None, False),
+        (False, (9, 0), "torch", False),
+        (True, (7, 0), "fused", True),
+        (True, None, "torch", True),
+        ("auto", (9, 0), "fused", False),
+        ("auto", (9, 0), "torch", True),
+        ("auto", (8, 0), "torch", True),
+        ("auto", (7, 5), "torch", False),
+        ("auto", (7, 0), "fused", False),
+        ("auto", None, "torch", False),
     ],
 )
-def test_auto_compiles_where_triton_supports_the_card(
-    asked: bool | str, capability: tuple[int, int] | None, expected: bool
+def test_auto_compiles_where_triton_supports_the_card_and_fused_kernels_cannot_be_had(
+    asked: bool | str, capability: tuple[int, int] | None, kernels: str, expected: bool
 ) -> None:
-    assert compiles(asked, capability) is expected
+    assert compiles(asked, capability, kernels) is expected
 
 
 def test_times_are_one_of_each_stratum_and_no_place_in_the_batch_has_small_ones() -> None:

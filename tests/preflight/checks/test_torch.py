@@ -81,11 +81,11 @@ def test_fp16_on_a_cpu_fails(make_scene):
 
 @pytest.mark.parametrize(
     ("memory", "residues", "status"),
-    [("32GiB", 32_768, Status.OK), ("16GiB", 131_072, Status.FAIL), (None, 32_768, Status.UNKNOWN)],
+    [("32GiB", 32_768, Status.OK), ("16GiB", 262_144, Status.FAIL), (None, 32_768, Status.UNKNOWN)],
 )
 def test_memory_of_the_card(monkeypatch, make_scene, memory, residues, status):
     monkeypatch.setattr(cards, "query_driver", lambda: None)
-    spec = {**GPU, "model": {}, "training.residues_per_gpu": residues, "training.residues_per_step": 131_072}
+    spec = {**GPU, "model": {}, "training.residues_per_gpu": residues, "training.residues_per_step": 262_144}
     facts = gpu_memory.gather(make_scene(spec, profile=profile(gpu={"memory": memory} if memory else {})))
     verdict = gpu_memory.judge(facts)
     assert facts.parameters == 23_930_880

@@ -1,0 +1,73 @@
+"""Training where it is meant to run: the same bits twice, what the heartbeat tells, moments spread over cards."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sedd.data.store import TokenStore
+from sedd.rundir.layout import RunDir
+from sedd.spec.experiment import Experiment
+from sedd.training.checkpoint import newest_whole, read_checkpoint
+from sedd.training.distributed import Ranks
+from sedd.training.feed import training_feed
+from sedd.training.network import build_network
+from sedd.training.precision import PRECISIONS
+from sedd.training.state import fresh_state
+from sedd.training.update import Update
+from tests.tiny import tiny_spec, train_process
+
+MakeRun = Callable[[Experiment], RunDir]
+CARDS = torch.cuda.device_count() if torch.cuda.is_available() else 0
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not CARDS, reason="no CUDA device")]
+on_two = pytest.mark.skipif(CARDS < 2, reason="no two CUDA devices")
+
+
+def gradients(spec: Experiment) -> dict[str, torch.Tensor]:
+    """Of the first step, by name."""
+    device, precision, ranks = torch.device("cuda"), PRECISIONS[spec.training.precision], Ranks()
+    network = build_network(spec, ranks, precision, device)
+    state = fresh_state(network.model, spec.training, precision)
+    for weight in network.model.parameters():
+        torch.nn.init.normal_(weight, std=0.05, generator=torch.Generator("cuda").manual_seed(1))
+    feed = training_feed(spec, [TokenStore.open(spec.data.store)], ranks, device, 1)
+    Update(spec, network, ranks).accumulate_gradient(state, next(feed), 1)
+    feed.close()
+    return {name: weight.grad.clone() for name, weight in network.model.named_parameters()}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+@pytest.mark.parametrize("estimator", ["times", "counts"])
+def test_the_same_step_has_the_same_bits(store: Path, precision: str, estimator: str) -> None:
+    spec = tiny_spec(
+        store, precision=precision, attention="efficient", residues_per_step=8192, residues_per_gpu=4096
+    )
+    model = spec.model.model_copy(update={"hidden": 256, "heads": 4, "blocks": 2})
+    diffusion = spec.diffusion.model_copy(update={"estimator": estimator})
+    spec = spec.model_copy(update={"model": model, "diffusion": diffusion})
+    first, second = gradients(spec), gradients(spec)
+    differing = [name for name in first if not torch.equal(first[name], second[name])]
+    assert differing == []
+
+
+def test_the_heartbeat_tells_the_cards_name_memory_and_use(store: Path, make_run: MakeRun) -> None:
+    run = make_run(tiny_spec(store, steps=400))
+    assert train_process(run) == 0
+    beat = json.loads(run.heartbeat.read_text())
+    assert torch.cuda.get_device_name() in json.dumps(beat)
+    assert beat["gpu_memory_bytes"] > 0
+
+
+@on_two
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_moments_spread_over_two_cards_in_fp16_go_on_after_a_stop(
+    store: Path, make_run: MakeRun, ranks: int
+) -> None:
+    run = make_run(tiny_spec(store, shard_optimizer=True, precision="fp16"))
+    assert train_process(run, ranks=2, end="stop:8") == 75
+    assert train_process(run, ranks=ranks, attempt=2) == 0
+    path = newest_whole(run.checkpoints)
+    assert path is not None
+    assert read_checkpoint(path)["step"] == 24
