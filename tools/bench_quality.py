@@ -416,6 +416,7 @@ def picture(report: dict[str, Any]) -> str:
     ends = [arm["curve"][-1][1] for _, arm in arms]
     top, low = max([*ends, *levels.values()]) + 0.25, min([*ends, *levels.values()]) - 0.1
     height = max(360, 60 + 18 * (len(arms) + len(levels)))
+    width = max(840, 690 + 8 * max((len(name) for name, _ in arms), default=0))
 
     def at(x: float, y: float) -> str:
         return f"{64 + 430 * x / right:.1f},{40 + (height - 80) * (top - max(y, low)) / (top - low):.1f}"
@@ -442,7 +443,7 @@ def picture(report: dict[str, Any]) -> str:
     machines = " · ".join(sorted({arm["machine"] for _, arm in arms}))
     foot = f"0 to {right / 1e6:,.3g} million residues · {report['data']['file']} · {machines}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 840 {height}" font-family="sans-serif" font-size="13">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">'
         f'<rect width="100%" height="100%" fill="white"/>'
         f'<text x="16" y="24" font-size="16">Validation perplexity over residues of training</text>'
         f'{"".join(parts)}<text x="64" y="{height - 14}" fill="#555" font-size="11">{escape(foot)}</text></svg>\n'
