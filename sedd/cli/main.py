@@ -5,7 +5,7 @@ import io
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from sedd.errors import SeddError
 
@@ -89,7 +89,17 @@ def build_app(arguments: list[str]) -> "typer.Typer":
         add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_root)
+    version = typer.Option(
+        "--version",
+        is_eager=True,
+        callback=_print_version,
+        help="Version and commit of this code, of Python and of torch.",
+    )
+
+    def root(version: Annotated[bool, version] = False) -> None:
+        pass
+
+    app.callback()(root)
     called = next((a for a in arguments if not a.startswith("-")), None)
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"sedd.cli.{name}") if name == called else None
@@ -100,8 +110,14 @@ def build_app(arguments: list[str]) -> "typer.Typer":
     return app
 
 
-def _root() -> None:
-    pass
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        import typer
+
+        from sedd.cli.version import version_text
+
+        print(version_text())
+        raise typer.Exit
 
 
 def _not_called() -> None:

@@ -1,7 +1,10 @@
 """The command line's frame: lazy commands, one-line errors, exit codes."""
 
 import importlib
+import importlib.metadata
+import json
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -14,6 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 from sedd.cli import main as cli
+from sedd.cli import version
 from sedd.errors import DataError, SpecError
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -174,3 +178,37 @@ def cpu_seconds(arguments: list[str], folder: Path) -> float:
 def test_what_is_called_often_starts_at_once(arguments: list[str], tmp_path: Path):
     """The goal is 0.5 s on an idle machine; the bound leaves room for a busy one."""
     assert min(cpu_seconds(arguments, tmp_path) for _ in range(3)) < 1.0
+
+
+def test_version_names_code_commit_python_and_torch_without_importing_it(shell: Run):
+    done = shell("--version")
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    checkout = Path(__file__).parents[2]
+    git = subprocess.run(["git", "-C", str(checkout), "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert first.startswith(f"protein-sedd {importlib.metadata.version('protein-sedd')}")
+    assert not git.stdout or f"commit {git.stdout[:12]}" in first
+    assert second == f"python {platform.python_version()}, torch {importlib.metadata.version('torch')}"
+
+
+def test_version_imports_no_torch():
+    asks = "import sys; from sedd.cli.version import version_text; version_text(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asks], env=ENVIRONMENT, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("is_here", "told"), [(True, ", commit 0123456789ab"), (False, "")], ids=["this copy", "another copy"]
+)
+def test_the_commit_of_a_package_that_pip_took_from_git_is_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_here: bool, told: str
+):
+    """An installed package has no checkout around it; PEP 610's direct_url.json has the commit."""
+    package = tmp_path / "here" / "sedd"
+    package.mkdir(parents=True)
+    info = tmp_path / ("here" if is_here else "there") / "protein_sedd-9.9.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Name: protein-sedd\nVersion: 9.9\n")
+    (info / "direct_url.json").write_text(json.dumps({"vcs_info": {"commit_id": "0123456789abcdef"}}))
+    monkeypatch.setattr(sys, "path", [str(info.parent), *sys.path])
+    monkeypatch.setattr(version, "imported_package", lambda: package)
+    assert version.version_text().splitlines()[0] == f"protein-sedd 9.9{told}"
