@@ -3,6 +3,7 @@
 import datetime as dt
 import os
 import shlex
+import signal
 import socket
 import traceback
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import typer
 
 from sedd.cli.console import err
 from sedd.errors import RunError, SeddError, UsageError
-from sedd.rundir.attempts import parse_attempts
+from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir
@@ -52,14 +53,26 @@ def command(
         append_event(run.events, "completed", attempt=attempt, now=_now(), step=_last_step(run))
         err().print(f"completed: {run.path}", markup=False, soft_wrap=True)
         return
-    detail = f"stopped by {stop.signal.name if stop.signal else 'a signal'}"
-    append_event(run.events, "gave_up", attempt=attempt, now=_now(), cause="preempted", detail=detail)
-    err().print(
-        f"stopped and saved; go on with: sedd train {shlex.quote(str(run.path))}",
-        markup=False,
-        soft_wrap=True,
+    by, step = _interruption(stop.signal), _last_step(run)
+    append_event(
+        run.events,
+        "gave_up",
+        attempt=attempt,
+        now=_now(),
+        cause=Cause.INTERRUPTED,
+        step=step,
+        detail=f"by {by}",
     )
+    said = f"interrupted by {by}, saved at step {step}; go on with: sedd train {shlex.quote(str(run.path))}"
+    err().print(said, markup=False, soft_wrap=True)
     raise typer.Exit(1)
+
+
+def _interruption(number: signal.Signals | None) -> str:
+    """Who stopped us, in a user's words; under torchrun perhaps another rank was told."""
+    if number is None:
+        return "a signal to another rank"
+    return "Ctrl-C" if number is signal.SIGINT else number.name
 
 
 def _run_folder(spec: Path, overrides: Sequence[str], rank: int, ranks: int) -> RunDir:

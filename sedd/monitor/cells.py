@@ -23,6 +23,7 @@ STYLES = {
     State.COMPLETED: "bright_blue",
     State.FAILED: "bold red",
     State.CANCELLED: "dim",
+    State.INTERRUPTED: "yellow",
     State.UNKNOWN: "yellow",
 }
 _COUNTS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))

@@ -1,6 +1,7 @@
 """One run in full: what the detail view and the report are made of."""
 
 import datetime as dt
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,8 @@ def next_commands(view: RunView) -> tuple[str, str, str]:
     """The three commands that make sense now."""
     if view.state is State.COMPLETED and view.unit != "steps":
         return (f"sedd logs {view.id}", "sedd data info STORE", "sedd data verify STORE")
-    return tuple(command.format(id=view.id) for command in _NEXT.get(view.state, _WHILE_LIVE))  # type: ignore[return-value] # three of them
+    folder = shlex.quote(str(view.run.path))
+    return tuple(command.format(id=view.id, folder=folder) for command in _NEXT.get(view.state, _WHILE_LIVE))  # type: ignore[return-value] # three of them
 
 
 _WHILE_LIVE: Sequence[str] = ("sedd logs {id} -f", "sedd requeue {id}", "sedd cancel {id}")
@@ -134,4 +136,6 @@ _NEXT: Mapping[State, Sequence[str]] = {
     State.GAVE_UP: _AFTER_TROUBLE,
     State.LOST: _AFTER_TROUBLE,
     State.CANCELLED: _AFTER_TROUBLE,
+    # Of `sedd train`: what it printed is in its terminal.
+    State.INTERRUPTED: ("sedd train {folder}", "sedd requeue {id}", "sedd report {id} -o report.html"),
 }

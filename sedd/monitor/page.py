@@ -18,7 +18,7 @@ h2 {{ font-size: 1.05rem; margin: 2rem 0 .5rem; }}
 .id, figcaption, dt, th {{ color: var(--dim); font-weight: normal; }}
 .state.completed, .state.running {{ color: var(--good); }}
 .state.failed, .state.gave_up, .state.lost, .state.stalled {{ color: var(--bad); }}
-.state.queued, .state.requeued {{ color: var(--wait); }}
+.state.queued, .state.requeued, .state.interrupted {{ color: var(--wait); }}
 dl {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .6rem; margin: 1.2rem 0; }}
 dl div {{ background: var(--card); border-radius: .5rem; padding: .5rem .8rem; }}
 dt {{ font-size: .8rem; }}

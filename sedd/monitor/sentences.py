@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from sedd.monitor.cells import count_cell
 from sedd.monitor.state import after_words, cause_words
+from sedd.rundir.attempts import Cause
 from sedd.rundir.events import Event
 from sedd.units import format_bytes, format_duration
 
@@ -64,6 +65,12 @@ def _failed(e: Event) -> str:
     return f"{cause_words(e.get('cause')) or 'failed'}{where}" + (f": {lines[-1].strip()}" if lines else "")
 
 
+def _gave_up(e: Event) -> str:
+    if e.get("cause") == Cause.INTERRUPTED:
+        return f"interrupted {e.get('detail') or ''}".strip() + _at_step(e)
+    return _ended("gave up")(e)
+
+
 _SENTENCES: dict[str, Callable[[Event], str]] = {
     "submitted": _submitted,
     "preflight": _preflight,
@@ -73,7 +80,7 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "stop_requested": _stop,
     "failed": _failed,
     "requeued": _ended("requeued"),
-    "gave_up": _ended("gave up"),
+    "gave_up": _gave_up,
     "completed": lambda e: f"completed at step {e.get('step')}",
     "cancelled": lambda e: f"cancelled by {e.get('by')}",
 }

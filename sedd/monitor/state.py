@@ -24,6 +24,8 @@ class State(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    """Its user stopped it in the foreground; it saved."""
     UNKNOWN = "unknown"
     """Its events may not be read by this user, and its heartbeat says no more."""
 
@@ -54,11 +56,14 @@ BY_CARE = (
     State.REQUEUED,
     State.QUEUED,
     State.COMPLETED,
+    State.INTERRUPTED,
     State.CANCELLED,
 )
 """Every state, those first that a user should hear of first."""
 _TROUBLE = frozenset(BY_CARE[:4])
-_FINAL = frozenset({State.LOST, State.GAVE_UP, State.COMPLETED, State.FAILED, State.CANCELLED})
+_FINAL = frozenset(
+    {State.LOST, State.GAVE_UP, State.COMPLETED, State.FAILED, State.CANCELLED, State.INTERRUPTED}
+)
 
 
 def cause_words(cause: object) -> str:

@@ -39,6 +39,8 @@ def decide(facts: RunFacts, *, now: dt.datetime) -> Verdict:
     if history.cancelled or (last is not None and last.event == "cancelled"):
         by = last.get("by") if last is not None and last.event == "cancelled" else None
         return Verdict(State.CANCELLED, f"by {by}" if by else "")
+    if last is not None and last.event == "gave_up" and last.get("cause") == Cause.INTERRUPTED:
+        return Verdict(State.INTERRUPTED, str(last.get("detail") or ""))
     if last is not None and last.event == "gave_up":
         return Verdict(State.GAVE_UP, _why_gave_up(history, last))
     if last is not None and last.event == "failed":

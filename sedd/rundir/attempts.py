@@ -23,6 +23,8 @@ class Cause(StrEnum):
     DISK_FULL = "disk_full"
     """Nothing could be saved any more: it waits in the queue for space."""
     CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    """Its user stopped `sedd train` in the foreground: it saved, and goes on when they say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -64,14 +65,26 @@ def test_ctrl_c_saves_and_the_run_goes_on_where_it_stopped(store: Path, tmp_path
     spec = tmp_path / "tiny.yaml"
     spec.write_text(dump_resolved(tiny_spec(store, steps=120)))
     command = [sys.executable, "-m", "sedd", "train", str(spec)]
-    process = subprocess.Popen(command, env=os.environ | {"SEDD_RUNS": str(tmp_path)}, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"SEDD_RUNS": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
-    while not process.stdout.readline().startswith(b"step"):
+    while not process.stdout.readline().startswith("step"):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.stdout.read()
-    assert process.wait(timeout=60) == 1
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
     (run,) = list_runs(tmp_path)
+    resume = f"sedd train {shlex.quote(str(run.path))}"
+    assert "interrupted by Ctrl-C, saved at step" in said
+    assert resume in said
+    seen = json.loads(sedd("status", run.path, "--json", runs=tmp_path).stdout)["runs"][0]
+    assert (seen["state"], seen["why"], seen["causes"]) == ("interrupted", "by Ctrl-C", {"interrupted": 1})
+    assert resume in sedd("status", run.path, runs=tmp_path).stdout.splitlines()
     stopped = next(e.get("step") for e in read_events(run.events) if e.event == "stop_requested")
     done = sedd("train", run.path, runs=tmp_path)
     assert done.returncode == 0, done.stderr

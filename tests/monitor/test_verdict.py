@@ -272,6 +272,22 @@ TABLE = {
         State.GAVE_UP,
         "ValueError: loss is nan",
     ),
+    "interrupted": (
+        "local",
+        [STARTED, event("gave_up", 300, cause="interrupted", step=7, detail="by Ctrl-C")],
+        beat(300, "done"),
+        Witness(alive=False),
+        State.INTERRUPTED,
+        "by Ctrl-C",
+    ),
+    "interrupted, and goes on": (
+        "local",
+        [STARTED, event("gave_up", 300, cause="interrupted", step=7), event("attempt_started", 200, 2)],
+        beat(3, attempt=2),
+        Witness(alive=True),
+        State.RUNNING,
+        "",
+    ),
     "completed": (
         "slurm",
         [STARTED, event("completed", 300, step=100)],
