@@ -26,6 +26,12 @@ class DataError(SeddError):
     """A FASTA file or token store that cannot be used."""
 
 
+class MissingDataError(DataError):
+    """A file or store that was named and is not there, or is something else: a mistake in what was asked for."""
+
+    exit_code = 2
+
+
 class RunError(SeddError):
     """A run folder that is missing, damaged or in the wrong state for what was asked."""
 

@@ -12,7 +12,7 @@ import xxhash
 from isal import igzip, isal_zlib
 
 from sedd.data.older import is_older_file
-from sedd.errors import DataError
+from sedd.errors import DataError, MissingDataError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -178,12 +178,12 @@ def accession(header: bytes) -> bytes:
 
 
 def require_readable(path: Path) -> None:
-    """Raise DataError unless `path` is a file that can be read and is not empty."""
+    """Raise MissingDataError unless `path` is a file that can be read, DataError when it is empty."""
     if not path.exists():
-        raise DataError(f"{path} does not exist")
+        raise MissingDataError(f"{path} does not exist")
     if not path.is_file():
-        raise DataError(f"{path} is not a file")
+        raise MissingDataError(f"{path} is not a file")
     if not os.access(path, os.R_OK):
-        raise DataError(f"{path} may not be read")
+        raise MissingDataError(f"{path} may not be read")
     if not path.stat().st_size:
         raise DataError(f"{path} is empty")

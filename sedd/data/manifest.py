@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sedd.data.alphabet import ALPHABET_HASH
-from sedd.errors import DataError
+from sedd.errors import DataError, MissingDataError
 
 FORMAT = "sedd-token-store"
 VERSION = 1
@@ -79,7 +79,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check `manifest.json`.
 
     Raises:
-        DataError: no store, a damaged one, or one of another format version or alphabet.
+        MissingDataError: no store. DataError: a damaged one, or one of another format version or alphabet.
     """
     path = folder / MANIFEST
     try:
@@ -116,9 +116,11 @@ def _parse_split(entry: dict[str, Any]) -> SplitManifest:
     return SplitManifest(**{**entry, **tuples, "shards": shards})
 
 
-def _not_a_store(folder: Path) -> DataError:
+def _not_a_store(folder: Path) -> MissingDataError:
     what = "is no token store" if folder.exists() else "does not exist"
-    return DataError(f"{folder} {what}", hint=f"make it with: sedd data build proteins.fasta -o '{folder}'")
+    return MissingDataError(
+        f"{folder} {what}", hint=f"make it with: sedd data build proteins.fasta -o '{folder}'"
+    )
 
 
 def unigram_nats(train: tuple[int, ...], validation: tuple[int, ...]) -> float:
