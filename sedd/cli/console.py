@@ -1,10 +1,13 @@
 """Where commands print: results on stdout, progress and logs on stderr."""
 
 import json
+import os
 import sys
 from typing import Any
 
 from rich.console import Console
+
+from sedd.errors import RunError
 
 
 def out() -> Console:
@@ -18,5 +21,18 @@ def err() -> Console:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """One JSON document on stdout. Raises: as `print_text`."""
+    print_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def print_text(text: str) -> None:
+    """The text on stdout, now. Raises: RunError where stdout is a file on a full disk."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # the reader has seen enough
+    except OSError as e:
+        # What is left in the buffer would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise RunError(f"cannot write standard output: {e.strerror}") from e

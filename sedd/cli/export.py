@@ -19,13 +19,14 @@ def command(
 
     Example: sedd export quickstart -o quickstart-model
     """
+    from sedd.cli.trained import note
     from sedd.errors import UsageError
     from sedd.rundir.find import runs_root
     from sedd.training.checkpoint import read_checkpoint
     from sedd.training.export import write_export
     from sedd.training.trained import find_trained
 
-    path = find_trained(run, runs_root())
+    path = find_trained(run, runs_root(), say=note)
     if path.is_dir():
         raise UsageError(f"{path} is exported already")
     write_export(read_checkpoint(path), output, raw=raw)

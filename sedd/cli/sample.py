@@ -1,12 +1,11 @@
 """`sedd sample`: new proteins from a trained network."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sedd.cli.console import err
+from sedd.cli.console import err, print_text
 from sedd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def command(
         samples = draw_samples(trained, how, frames, tick)
     text = fasta_text(trained, how, samples)
     if output is None:
-        sys.stdout.write(text)
+        print_text(text)
     else:
         write_output(output, text)
         err().print(f"{len(samples)} proteins in {output}", markup=False, soft_wrap=True)

@@ -23,11 +23,16 @@ def load(run_or_checkpoint: str) -> "Trained":
     from sedd.rundir.find import runs_root
     from sedd.training.trained import find_trained, load_trained
 
-    trained = load_trained(find_trained(run_or_checkpoint, runs_root()))
+    trained = load_trained(find_trained(run_or_checkpoint, runs_root(), say=note))
     device = next(trained.model.parameters()).device
     err().print(f"{trained.run} at step {trained.step}, {trained.precision.name} on {device}", markup=False)
     torch.set_grad_enabled(False)
     return trained
+
+
+def note(text: str) -> None:
+    """What a user should know of an answer that is given all the same."""
+    err().print(f"note: {text}", style="yellow", markup=False, soft_wrap=True)
 
 
 def require_place(path: Path | None, option: str) -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,8 @@ from sedd.rundir.layout import RunDir
 _LOCAL_TIMEOUT_S = 120
 _KEPT = ("SLURM_CONF",)
 _THREADS = 32
+_ROOM_BYTES = 1 << 16
+"""What submitit's files and the first events of a job take."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,6 +35,7 @@ def submit_local(runs: Sequence[RunDir]) -> None:
     Raises:
         RunError: a run could not be started; the message has the reason.
     """
+    _require_room(runs[0].submitit)
     log = runs[0].submitit / "submit.log"
     command = [sys.executable, "-m", "sedd.launch.detached", *(str(run.path) for run in runs)]
     with log.open("ab") as output:
@@ -55,6 +59,15 @@ def submit_local(runs: Sequence[RunDir]) -> None:
         raise RunError(f"cannot start {runs[0].path.name} on this machine: {said}")
 
 
+def _require_room(folder: Path) -> None:
+    """Refuse to start what could not even say why it ended. Raises: RunError for a full disk."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_ROOM_BYTES))
+    except OSError as e:
+        raise RunError(f"cannot write into {folder}: {e.strerror}") from e
+
+
 def local_environment(code: Path) -> dict[str, str]:
     """Our environment with the run's own code in front, and nothing of the working folder."""
     path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
@@ -72,6 +85,7 @@ def submit_slurm(
 
     Raises:
         ClusterError: sbatch refused; runs of earlier arrays stay submitted.
+        RunError: submitit's files cannot be written, or an event.
     """
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -96,7 +110,9 @@ def submit_slurm(
         raise ClusterError(
             first_line(str(e)), hint="sedd preflight SPEC --cluster PROFILE looks closer"
         ) from e
-    except (RuntimeError, OSError) as e:
+    except OSError as e:
+        raise RunError(f"cannot write {e.filename or f'into {folder}'}: {e.strerror or e}") from e
+    except RuntimeError as e:
         raise ClusterError(f"cannot submit to SLURM: {first_line(str(e))}") from e
     return ids
 

@@ -78,7 +78,7 @@ def evaluate(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     with pulse(run.heartbeat, attempt=attempt, steps=len(records), unit="proteins") as beat:
         tell = _Progress(beat, len(records), stop, phase="evaluating")
         try:
-            trained = load_trained(find_trained(str(wanted.network), run.path.parents[1]))
+            trained = load_trained(find_trained(str(wanted.network), run.path.parents[1], say=_say))
             result = evaluate_records(trained, records, how=how, progress=tell.until)
         except _StoppedError:
             beat.update(phase="stopping")
@@ -107,7 +107,7 @@ def sample(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     with pulse(run.heartbeat, attempt=attempt, steps=wanted.steps, unit="sampling steps") as beat:
         tell = _Progress(beat, wanted.steps, stop, phase="sampling")
         try:
-            trained = load_trained(find_trained(str(wanted.network), run.path.parents[1]))
+            trained = load_trained(find_trained(str(wanted.network), run.path.parents[1], say=_say))
             samples = draw_samples(trained, how, frames, tell.until)
         except _StoppedError:
             beat.update(phase="stopping")
@@ -121,6 +121,10 @@ def sample(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     print(f"{len(samples)} proteins: {run.samples}", flush=True)
     say(run, "checkpoint", attempt=attempt, step=wanted.steps, reason="last")
     return Exit.COMPLETED
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 class _StoppedError(Exception):

@@ -13,13 +13,14 @@ def written_aside(path: Path) -> Iterator[Path]:
     The name ends in `.tmp` and holds the process id, so two writers never share one.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield aside
-        _fsync(aside)
-        os.replace(aside, path)
-        _fsync(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
+    with _named_in_errors(path):
+        try:
+            yield aside
+            _fsync(aside)
+            os.replace(aside, path)
+            _fsync(path.parent)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -31,25 +32,38 @@ def write_text(path: Path, text: str) -> None:
 def write_output(path: Path, text: str) -> None:
     """`write_text` for a path that a user gave: a pipe or a device, such as /dev/stdout, is written to as it is."""
     if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")
+        with _named_in_errors(path):
+            path.write_text(text, encoding="utf-8")
     else:
         write_text(path, text)
 
 
 def write_first(path: Path, text: str) -> None:
     """Write a file of a folder that nobody reads yet: its content is durable, its name once the folder is."""
-    path.write_text(text, encoding="utf-8")
-    _fsync(path)
+    with _named_in_errors(path):
+        path.write_text(text, encoding="utf-8")
+        _fsync(path)
 
 
 def replace_text(path: Path, text: str) -> None:
     """Replace a small file's content at once; without fsync, so a power cut may undo it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _named_in_errors(path):
+        try:
+            aside.write_text(text, encoding="utf-8")
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named_in_errors(path: Path) -> Iterator[None]:
+    """Give the system's errors the name that the user knows: write(2) names no file, open(2) the temporary one."""
     try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        yield
+    except OSError as e:
+        e.filename, e.filename2 = str(path), None
+        raise
 
 
 def _fsync(path: Path) -> None:

@@ -76,9 +76,16 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(sealed, key=step_of, reverse=True)
 
 
-def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint whose content is what its seal says, or None."""
-    return next((path for path in list_checkpoints(folder) if is_whole(path)), None)
+def newest_whole(folder: Path, *, say: Callable[[str], None] | None = None) -> Path | None:
+    """The newest checkpoint whose content is what its seal says, or None; `say` hears of newer ones that are not."""
+    there = sorted(folder.glob("step-*.pt"), key=step_of)
+    newest = next((path for path in list_checkpoints(folder) if is_whole(path)), None)
+    instead = f"{newest.name} is used instead" if newest else "there is no whole one"
+    for path in there if say else ():
+        # Looked at once more: of a run that trains it may have become whole meanwhile.
+        if say and step_of(path) > (step_of(newest) if newest else -1) and not is_whole(path):
+            say(f"{path} is damaged, or was never finished: {instead}")
+    return newest
 
 
 def is_whole(path: Path) -> bool:

@@ -33,14 +33,17 @@ def write_export(saved: Mapping[str, Any], folder: Path, *, raw: bool = False) -
     config.json is written last, and holds the weights' checksum: a folder without it is not whole.
 
     Raises:
-        UsageError: the folder holds something already.
+        UsageError: the folder holds something already. CheckpointError, OSError: it cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already, and not empty", hint="name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     weights: dict[str, Tensor] = saved["model"] if raw else saved["model"] | saved["ema"]["averages"]
     with written_aside(folder / WEIGHTS) as aside:
-        safetensors.torch.save_file({name: w.contiguous() for name, w in weights.items()}, aside)
+        try:
+            safetensors.torch.save_file({name: w.contiguous() for name, w in weights.items()}, aside)
+        except safetensors.SafetensorError as e:  # its words for a full disk
+            raise CheckpointError(f"cannot write {folder / WEIGHTS}: {e}") from e
         checksum = _sha256(aside)
     experiment = validate(Experiment, parse_document(saved["spec"], name="the checkpoint's spec"))
     config = {

@@ -1,5 +1,6 @@
 """What goes into a checkpoint besides the state, and how a run takes up where it left off."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,13 +40,23 @@ def describe(run: RunDir, experiment: Experiment, stores: list[TokenStore]) -> d
     }
 
 
-def resume(run: RunDir, state: TrainState, stores: list[TokenStore], group: Group, *, attempt: int) -> int:
+def resume(
+    run: RunDir,
+    state: TrainState,
+    stores: list[TokenStore],
+    group: Group,
+    *,
+    attempt: int,
+    say: Callable[[str], None],
+) -> int:
     """Load the newest whole checkpoint into `state`; returns its step, 0 for a fresh start.
+
+    `say` hears of newer ones that are damaged.
 
     Raises:
         DataError: the store is not the one that the run began with.
     """
-    newest = newest_whole(run.checkpoints) if group.ranks.is_first else None
+    newest = newest_whole(run.checkpoints, say=say) if group.ranks.is_first else None
     step = group.first_says(step_of(newest) if newest else FRESH)
     repeats = max(0, last_logged_step(run.metrics) - step) if group.ranks.is_first else 0
     if step == FRESH:

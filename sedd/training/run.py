@@ -131,7 +131,7 @@ def _open(
     state = fresh_state(network.model, spec, precision, ranks=ranks.size)
     if ranks.is_first:
         remove_leftovers(run.checkpoints)
-    step = resume(run, state, stores, group, attempt=attempt)
+    step = resume(run, state, stores, group, attempt=attempt, say=say)
     say(
         f"{precision.name} on {device}, {ranks.size} rank(s); {'resumed at' if step else 'starting at'} step {step}"
     )

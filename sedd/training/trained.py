@@ -1,5 +1,6 @@
 """A trained network, read from a checkpoint or an export alone: ready to be evaluated and sampled from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +48,10 @@ class Trained:
         return self.objective.log_score(network, cu_seqlens)
 
 
-def find_trained(text: str, runs: Path) -> Path:
+def find_trained(text: str, runs: Path, *, say: Callable[[str], None]) -> Path:
     """A checkpoint file or an exported folder as named, or a run's newest whole checkpoint.
+
+    `say` hears of a newer one that is damaged: the result is not what the run ended with.
 
     Raises:
         UsageError: no such run or file. CheckpointError: the run has no whole checkpoint yet.
@@ -59,7 +62,7 @@ def find_trained(text: str, runs: Path) -> Path:
     if path.suffix == ".pt":
         raise UsageError(f"{path}: no such checkpoint")
     run = find_run(text, runs)
-    newest = newest_whole(run.checkpoints)
+    newest = newest_whole(run.checkpoints, say=say)
     if newest is None:
         raise CheckpointError(f"{run.path} has no whole checkpoint yet", hint=f"sedd status {run.id}")
     return newest

@@ -2,10 +2,38 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
-from tests.launch.conftest import LocalRuns, local, wait_for_end, wait_for_event  # noqa: F401 # a fixture
+from sedd.launch.tree import find_members
+from tests.disk import fill, small_disk
+from tests.launch.conftest import (
+    LocalRuns,
+    local,  # noqa: F401 # a fixture
+    small_experiment,
+    wait_for_end,
+    wait_for_event,
+    write_events,
+)
+
+
+def test_a_full_disk_is_one_line_that_names_it(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", size="8m") as disk:
+        runs = LocalRuns(disk / "runs")
+        (run,) = runs.make(small_experiment())
+        write_events(
+            run, {"event": "submitted", "executor": "local", "host": socket.gethostname(), "job_id": "1"}
+        )
+        fill(disk)
+        command = [sys.executable, "-m", "sedd", "requeue", run.name]
+        environment = os.environ | {"SEDD_RUNS": str(runs.runs)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert not find_members(run), "nothing may have been started"
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f"cannot write into {run.submitit}: No space left on device")
 
 
 def test_a_run_that_gave_up_is_revived_by_its_name(local: LocalRuns) -> None:  # noqa: F811

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,8 @@ from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import dump_resolved
-from sedd.training.checkpoint import newest_whole
+from sedd.training.checkpoint import list_checkpoints, newest_whole
+from tests.disk import fill, small_disk
 from tests.tiny import MAX_LENGTH, tiny_spec
 
 PROTEINS = ">one\nMKTAYIAKQRQISFVKSHFSRQ\n>two\nMSLNFLDFEQPIAELEAKIDSL\nTAVSRQDEKLDINIDEEVHRL\n>three\nmgh\n"
@@ -421,6 +423,58 @@ def test_what_cannot_be_done_gets_one_clear_line(
     assert len(errors) == 1
     assert word in errors[0]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("sample", "-n", 1, "--steps", 2), ("evaluate", "--json", "--fasta", "{fasta}")],
+    ids=lambda c: c[0],
+)
+def test_a_run_whose_newest_checkpoint_is_damaged_says_which_one_it_uses(
+    trained: RunDir, fasta: Path, tmp_path: Path, command: tuple[object, ...]
+) -> None:
+    run = RunDir(tmp_path / "my runs" / trained.name / trained.id)
+    shutil.copytree(trained.path, run.path, symlinks=True)
+    newest, older = list_checkpoints(run.checkpoints)[:2]
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    name, *options = (str(word).format(fasta=fasta) for word in command)
+    done = sedd(name, run.path, *options, runs=tmp_path / "my runs")
+    assert done.returncode == 0, done.stderr
+    (note,) = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert str(newest) in note
+    assert f"{older.name} is used" in note
+    assert "note" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (("sample", "-n", 1, "--steps", 2, "-o", "{disk}/new.fasta"), "new.fasta"),
+        (("sample", "-n", 1, "--steps", 2), "standard output"),
+        (("evaluate", "--fasta", "{fasta}", "--per-sequence", "{disk}/each.csv"), "each.csv"),
+        (("export", "-o", "{disk}/network"), "network/model.safetensors"),
+        (("report", "-o", "{disk}/page.html"), "page.html"),
+    ],
+    ids=["sample", "stdout", "evaluate", "export", "report"],
+)
+def test_a_full_disk_is_one_line_with_cause_and_file(
+    trained: RunDir, fasta: Path, tmp_path: Path, arguments: tuple[object, ...], file: str
+) -> None:
+    with small_disk(tmp_path / "disk", size="64k") as disk:
+        output = (disk / "output").open("w")
+        fill(disk)
+        name, *options = (str(word).format(disk=disk, fasta=fasta) for word in arguments)
+        command = [sys.executable, "-m", "sedd", name, str(trained.path), *options]
+        environment = os.environ | {"SEDD_RUNS": str(runs_of(trained))}
+        done = subprocess.run(
+            command, env=environment, stdout=output, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+        output.close()
+    assert done.returncode == 1, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert file in line
+    assert "No space left on device" in line
+    assert "bug" not in done.stderr
 
 
 def test_a_damaged_checkpoint_is_named(trained: RunDir, tmp_path: Path) -> None:

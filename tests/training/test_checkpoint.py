@@ -22,6 +22,7 @@ from sedd.training.checkpoint import (
     step_of,
     write_checkpoint,
 )
+from tests.disk import small_disk
 
 
 def state(step: int) -> dict[str, object]:
@@ -112,12 +113,7 @@ def test_keep_the_newest_and_the_milestones(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_and_leaves_the_older_checkpoint(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small tmpfs needs root: run as root to enable")
-    try:
+    with small_disk(tmp_path / "disk", size="64k") as disk:
         write_checkpoint(disk, 1, state(1))
         with pytest.raises(
             CheckpointError, match=r"cannot write .*(disk or the quota is full|No space left)"
@@ -126,8 +122,26 @@ def test_a_full_disk_is_said_and_leaves_the_older_checkpoint(tmp_path: Path) -> 
         assert [p.name for p in disk.glob("*.pt")] == ["step-00000001.pt"]
         assert not list(disk.glob(".*"))
         assert newest_whole(disk) == checkpoint_path(disk, 1)
-    finally:
-        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("harm", ["flipped", "unsealed"])
+def test_a_newest_checkpoint_that_is_passed_over_is_named(tmp_path: Path, harm: str) -> None:
+    for step in (1, 2):
+        write_checkpoint(tmp_path, step, state(step))
+    said: list[str] = []
+    assert newest_whole(tmp_path, say=said.append) == checkpoint_path(tmp_path, 2)
+    assert said == []
+    newest = checkpoint_path(tmp_path, 2)
+    if harm == "flipped":
+        content = bytearray(newest.read_bytes())
+        content[len(content) // 2] ^= 1
+        newest.write_bytes(content)
+    else:
+        newest.with_suffix(".json").unlink()
+    assert newest_whole(tmp_path, say=said.append) == checkpoint_path(tmp_path, 1)
+    (line,) = said
+    assert str(newest) in line
+    assert "step-00000001.pt is used" in line
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
