@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from sedd.cluster.states import JobState
 
 _ID = re.compile(r"(?P<host>[^:/\s]+):(?P<pid>\d+):(?P<start>\d+)")
 _PROC = Path("/proc")
+_PF_EXITING, _PF_SIGNALED = 0x4, 0x400
+"""Of the kernel's flags of a process (include/linux/sched.h): it is being taken down; a signal has killed it."""
+_SIGKILL_BIT = 1 << (signal.SIGKILL - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +42,16 @@ def parse_local_id(text: str) -> LocalJob | None:
 
 
 def parse_start(stat: str) -> int | None:
-    """When the process of a `/proc/PID/stat` line started, in ticks; None for a zombie."""
+    """When the process of a `/proc/PID/stat` line started, in ticks; None for one that is dead, or as good as dead.
+
+    On a busy machine a process that got SIGKILL may stay in /proc for seconds, until it is its turn to die: whoever
+    relies on it meanwhile relies on nobody.
+    """
     # The command's name, in parentheses, may itself hold spaces and parentheses.
     state, *rest = stat.rpartition(")")[2].split()
-    return None if state in ("Z", "X", "x") else int(rest[18])
+    flags, pending, start = int(rest[5]), int(rest[27]), int(rest[18])
+    is_dying = bool(flags & (_PF_EXITING | _PF_SIGNALED) or pending & _SIGKILL_BIT)
+    return None if is_dying or state in ("Z", "X", "x") else start
 
 
 def local_fact(job: LocalJob, *, start: int | None, host: str) -> JobFact | None:

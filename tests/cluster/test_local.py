@@ -50,6 +50,34 @@ def test_a_slurm_job_id_is_no_local_one(text: str) -> None:
     assert parse_local_id(text) is None
 
 
+def test_a_process_that_was_killed_is_gone_though_it_has_had_no_time_to_die() -> None:
+    """On a busy machine that takes seconds: here its only core belongs to somebody with a better priority."""
+    spin = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\n"
+    core = str(min(os.sched_getaffinity(0)))
+    idle = (
+        spin
+        + "os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nprint(flush=True)\nwhile True: pass"
+    )
+    victim = subprocess.Popen([sys.executable, "-c", idle, core], stdout=subprocess.PIPE)
+    assert victim.stdout is not None
+    victim.stdout.readline()
+    busy = subprocess.Popen(
+        [sys.executable, "-c", f"{spin}\nprint(flush=True)\nwhile True: pass", core], stdout=subprocess.PIPE
+    )
+    try:
+        assert busy.stdout is not None
+        busy.stdout.readline()
+        for _ in range(3):
+            assert find_local(victim.pid) is not None
+        victim.kill()
+        assert find_local(victim.pid) is None
+    finally:
+        busy.kill()
+        busy.wait()
+        victim.kill()
+        victim.wait()
+
+
 def test_another_process_with_the_same_number_is_not_the_job(child: subprocess.Popen[bytes]) -> None:
     earlier = replace(find(child.pid), start=1)
     assert query_local(earlier) is None
