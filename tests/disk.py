@@ -21,10 +21,21 @@ def small_disk(folder: Path, *, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def fill(disk: Path) -> Path:
-    """Write until nothing more can be written; the file that has to go for the disk to have space again."""
+def fill(disk: Path) -> list[Path]:
+    """Write until nothing more can be written; the files that have to go for the disk to have space again."""
     filler = disk / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
-    return filler
+    return [filler]
+
+
+def fill_with_files(disk: Path) -> list[Path]:
+    """As `fill`, with empty files until the disk takes no more."""
+    made: list[Path] = []
+    with contextlib.suppress(OSError):
+        while True:
+            path = disk / f"filler-{len(made)}"
+            path.touch()
+            made.append(path)
+    return made

@@ -25,6 +25,7 @@ class SiteConfig:
         max_array_size: one more than the largest index of an array.
         user_signal: whether a preempted job first gets the signal it asked for with `--signal`.
         has_accounting: whether slurmdbd keeps what squeue forgets.
+        private: what users are not shown of each other (PrivateData): `jobs`, `usage`, …; empty: nothing.
         enforced: what a job is refused for: `associations` (a wrong account), `limits`, `qos`, …; empty: nothing.
     """
 
@@ -39,6 +40,11 @@ class SiteConfig:
     user_signal: bool
     has_accounting: bool
     enforced: tuple[str, ...]
+    private: tuple[str, ...] = ()
+
+    def hides_jobs(self, *, owner_uid: int, from_uid: int) -> bool:
+        """Whether squeue shows one user nothing of another's jobs. Operators, who see them, are not known here."""
+        return "jobs" in self.private and from_uid not in (0, owner_uid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +144,7 @@ def parse_config(text: str) -> SiteConfig:
         user_signal="preempt_send_user_signal" in pairs.get("SlurmctldParameters", ""),
         has_accounting="slurmdbd" in pairs.get("AccountingStorageType", ""),
         enforced=_words(pairs.get("AccountingStorageEnforce", "")),
+        private=_words(pairs.get("PrivateData", "")),
     )
 
 

@@ -1,5 +1,6 @@
 """Is anything of a run under way, wherever it runs? What `cancel` and `requeue` must know before they act."""
 
+import os
 import socket
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,6 +8,7 @@ from enum import StrEnum
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.local import find_local
 from sedd.cluster.scontrol import query_job
+from sedd.cluster.site import query_config
 from sedd.errors import RunError
 from sedd.launch.tree import find_members
 from sedd.rundir.attempts import is_cancelled, parse_attempts
@@ -46,7 +48,7 @@ def look(run: RunDir) -> Situation:
     """Find out where a run stands.
 
     Raises:
-        RunError: it is a local run of another machine, or was never submitted.
+        RunError: it is a local run of another machine, was never submitted, or its job is hidden from us.
         ClusterError: SLURM does not answer.
     """
     said = read_events(run.events)
@@ -55,7 +57,8 @@ def look(run: RunDir) -> Situation:
         raise RunError(f"run {run.id} was never submitted")
     moves = [e.event for e in said if e.event not in ("preflight", "checkpoint")]
     executor, is_completed = str(submission.get("executor")), "completed" in moves
-    job = query_job(str(submission.get("job_id"))) if executor == "slurm" and not is_completed else None
+    is_asked = executor == "slurm" and not is_completed
+    job = _require_shown(run, str(submission.get("job_id"))) if is_asked else None
     return Situation(
         run=run,
         standing=_standing(run, submission, job, is_completed=is_completed),
@@ -66,6 +69,19 @@ def look(run: RunDir) -> Situation:
         cancelled=is_cancelled(said),
         last=moves[-1],
     )
+
+
+def _require_shown(run: RunDir, job_id: str) -> JobFact | None:
+    """The run's job, None when SLURM has forgotten it. Raises: RunError when SLURM would not show it to us."""
+    job = query_job(job_id)
+    owner, we = run.path.stat().st_uid, os.geteuid()
+    is_ours = we in (0, owner)
+    if job is None and not is_ours and query_config().hides_jobs(owner_uid=owner, from_uid=we):
+        raise RunError(
+            f"run {run.id} is another user's, and SLURM hides its job {job_id} from you (PrivateData)",
+            hint="only they can cancel or requeue it",
+        )
+    return job
 
 
 def _standing(run: RunDir, submission: Event, job: JobFact | None, *, is_completed: bool) -> Standing:

@@ -11,7 +11,7 @@ from sedd.monitor.history import History
 from sedd.rundir.heartbeat import Heartbeat
 from sedd.rundir.layout import RunDir
 
-EVENTS_FILE = "events.jsonl"
+EVENTS_FILE, HEARTBEAT_FILE = "events.jsonl", "heartbeat.json"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -42,12 +42,16 @@ class Witness:
         job: what SLURM says; None when it does not know the job, or was not asked.
         seen: when SLURM gave the answer that `job` (or its absence) is from.
         slurm_down: SLURM does not answer now; `job` is what it last said.
+        hidden: SLURM shows this user no jobs of the run's owner (PrivateData): that there is none says nothing.
+        disk_full: that nothing can be written to a silent run's folder, and where: `disk full: 0 B free in /scratch`.
         alive: whether the job's process lives; None when that cannot be seen from this machine.
     """
 
     job: JobFact | None = None
     seen: dt.datetime | None = None
     slurm_down: bool = False
+    hidden: bool = False
+    disk_full: str = ""
     alive: bool | None = None
 
 
@@ -70,6 +74,11 @@ class RunFacts:
     def unread_events(self) -> str:
         """Why its events may not be read; nothing where they may."""
         return next((what for what in self.unreadable if what.startswith(EVENTS_FILE)), "")
+
+    @property
+    def unread_beat(self) -> str:
+        """Why its heartbeat may not be read; nothing where it may."""
+        return next((what for what in self.unreadable if what.startswith(HEARTBEAT_FILE)), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

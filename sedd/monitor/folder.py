@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from sedd.monitor.facts import EVENTS_FILE, Plan, RunFacts, Witness
+from sedd.monitor.facts import EVENTS_FILE, HEARTBEAT_FILE, Plan, RunFacts, Witness
 from sedd.monitor.history import History, parse_history
 from sedd.rundir.heartbeat import Heartbeat, parse_heartbeat
 from sedd.rundir.layout import RunDir
@@ -19,11 +19,12 @@ _ENDED = frozenset({"completed", "gave_up", "cancelled"})
 class Folder:
     """One run folder: the facts last read from it and the stamps of the files they came from."""
 
-    __slots__ = ("_base", "_facts", "_joined", "_path", "_stamps", "run")
+    __slots__ = ("_base", "_facts", "_joined", "_owner", "_stamps", "path", "run")
 
     def __init__(self, run: RunDir) -> None:
         self.run = run
-        self._path = str(run.path)
+        self.path = str(run.path)
+        self._owner: int | None = None
         self._stamps: dict[str, object] = {}
         self._facts: RunFacts | None = None
         self._base: RunFacts | None = None
@@ -40,11 +41,21 @@ class Folder:
             # The manifest is written once.
             if (name != _MANIFEST or old is None) and (problem := self._read_changed(name, changed)):
                 unreadable.append(problem)
-        if self._stamps[_EVENTS] is None and _stamp(f"{self._path}/{_MANIFEST}") is None:
+        if self._stamps[_EVENTS] is None and _stamp(f"{self.path}/{_MANIFEST}") is None:
             return None
         if beat := changed.get("beat"):
             changed["beat"] = self._with_loss(beat)
         return self._updated(changed, tuple(unreadable))
+
+    @property
+    def owner_uid(self) -> int:
+        """Who made the run, whose job trains it; looked up once."""
+        if self._owner is None:
+            try:
+                self._owner = os.stat(self.path).st_uid
+            except OSError:  # it is gone, or its parent is closed to us
+                return os.geteuid()
+        return self._owner
 
     def joined(self, facts: RunFacts) -> RunFacts | None:
         """What `join` last made of these same facts."""
@@ -67,11 +78,11 @@ class Folder:
         return joined
 
     def _is_unchanged(self, name: str) -> bool:
-        return _stamp(f"{self._path}/{name}") == self._stamps[name]
+        return _stamp(f"{self.path}/{name}") == self._stamps[name]
 
     def _read_changed(self, name: str, changed: dict[str, Any]) -> str | None:
         """Read a file if it changed, into `changed`; what is wrong with it, if it may not be read."""
-        path = f"{self._path}/{name}"
+        path = f"{self.path}/{name}"
         if name in self._stamps and _stamp(path) == self._stamps[name]:
             return None
         field, parse = _FILES[name]
@@ -90,7 +101,7 @@ class Folder:
         if beat.loss is not None or beat.attempt < 2:
             return beat
         try:
-            _, content = _read(f"{self._path}/metrics.jsonl", last=_LAST_ROWS_BYTES)
+            _, content = _read(f"{self.path}/metrics.jsonl", last=_LAST_ROWS_BYTES)
         except OSError:
             return beat
         row = parse_last_row(content)
@@ -146,7 +157,7 @@ def parse_last_row(content: bytes) -> dict[str, Any]:
 _MANIFEST, _EVENTS = "manifest.json", EVENTS_FILE
 _FILES: dict[str, tuple[str, Callable[[bytes], Plan | History | Heartbeat | None]]] = {
     _MANIFEST: ("plan", parse_plan),
-    "heartbeat.json": ("beat", parse_heartbeat),
+    HEARTBEAT_FILE: ("beat", parse_heartbeat),
     # Last: a beat read before the last word is never newer than it.
     _EVENTS: ("history", parse_history),
 }

@@ -1,20 +1,20 @@
 """Everything known about runs at one moment: from their folders, and from SLURM or this machine about their jobs."""
 
 import datetime as dt
-import functools
 import gc
-import os
-import pwd
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from sedd.cluster.jobs import JobFact
+from sedd.monitor.disks import Disks
 from sedd.monitor.facts import Facts, RunFacts, Witness
 from sedd.monitor.folder import Folder, has_ended
 from sedd.monitor.history import History
 from sedd.monitor.processes import query_alive
-from sedd.monitor.queue import Queue
+from sedd.monitor.queue import Queue, user_name
 from sedd.monitor.state import State
 from sedd.monitor.verdict import decide
+from sedd.rundir.heartbeat import STALE_S, age_s
 from sedd.rundir.layout import RunDir
 
 
@@ -35,15 +35,16 @@ class Gatherer:
         with _uncollected():
             self._list(list(runs))
             read = [(f, facts) for f in self._folders if (facts := f.read()) is not None]
-            waiting = [facts for _, facts in read if _needs_slurm(facts)]
+            waiting = [folder for folder, facts in read if _needs_slurm(facts)]
             if waiting and self._queue.is_due:
                 self._queue.refresh(_owners(waiting), now=now)
-            seen = [self._with_witness(folder, facts) for folder, facts in read]
+            disks = Disks()
+            seen = [self._with_witness(folder, facts, disks, now) for folder, facts in read]
             if is_first:
                 gc.freeze()  # they stay: later searches for cycles need not go through them
         if waiting and (forgotten := _forgotten(seen, now)):
             self._queue.recall(forgotten)
-            seen = [self._with_witness(folder, facts) for folder, facts in read]
+            seen = [self._with_witness(folder, facts, disks, now) for folder, facts in read]
         return Facts(taken=now, runs=tuple(seen), queue=self._queue.facts)
 
     def _list(self, runs: list[RunDir]) -> None:
@@ -53,24 +54,27 @@ class Gatherer:
         new = {(path := str(run.path)): known.get(path) or Folder(run) for run in runs}
         self._listed, self._folders = runs, list(new.values())
 
-    def _with_witness(self, folder: Folder, facts: RunFacts) -> RunFacts:
+    def _with_witness(self, folder: Folder, facts: RunFacts, disks: Disks, now: dt.datetime) -> RunFacts:
         if has_ended(facts.history):
             return facts
+        full = disks.why_full(folder.path) if _is_silent(facts, now) else ""
         if facts.plan.executor == "slurm":
             asked = self._queue.facts
             job, is_down = self._queue.job(facts.history.job_id), asked.down_since is not None
+            hidden = job is None and self._queue.hides(folder.owner_uid)
             old = folder.joined(facts)
-            if old is not None and old.witness.job is job and old.witness.slurm_down is is_down:
+            if old is not None and _is_same(old.witness, job, is_down, hidden, full):
                 last, seen = facts.history.last, old.witness.seen
                 # That SLURM has said the same again is news only for a run that had spoken since.
                 if seen is asked.asked or (seen is not None and (last is None or last.t <= seen)):
                     return old
-            return folder.join(facts, Witness(job=job, seen=asked.asked, slurm_down=is_down))
+            witness = Witness(job=job, seen=asked.asked, slurm_down=is_down, hidden=hidden, disk_full=full)
+            return folder.join(facts, witness)
         alive = self._alive(facts.history)
         if alive is False:
             # It may have had its last word between our reading and its end.
             facts = folder.read() or facts
-        return folder.join(facts, Witness(alive=alive))
+        return folder.join(facts, Witness(alive=alive, disk_full=full))
 
 
 @contextmanager
@@ -89,28 +93,24 @@ def _needs_slurm(facts: RunFacts) -> bool:
     return facts.plan.executor == "slurm" and not has_ended(facts.history)
 
 
+def _is_silent(facts: RunFacts, now: dt.datetime) -> bool:
+    """Whether an attempt that should write has not done so for too long."""
+    if facts.history.open_attempt is None or facts.history.last is None:
+        return False
+    said = (now - facts.history.last.t).total_seconds()
+    return min(said, age_s(facts.beat, now=now) if facts.beat else said) > STALE_S
+
+
+def _is_same(was: Witness, job: JobFact | None, is_down: bool, hidden: bool, full: str) -> bool:
+    return was.job is job and was.slurm_down is is_down and was.hidden is hidden and was.disk_full == full
+
+
 def _forgotten(runs: Sequence[RunFacts], now: dt.datetime) -> list[str]:
     """Jobs of the runs that will be called lost unless slurmdbd knows more."""
     unknown = [f for f in runs if f.witness.job is None and f.history.job_id and _needs_slurm(f)]
     return sorted({f.history.job_id for f in unknown if decide(f, now=now).state is State.LOST})
 
 
-def _owners(runs: Sequence[RunFacts]) -> list[str]:
+def _owners(folders: Sequence[Folder]) -> list[str]:
     """Who made the runs, by name: whose jobs to ask SLURM for."""
-    users = {_user(folder) for folder in {os.path.dirname(str(facts.run.path)) for facts in runs}}
-    return sorted(user for user in users if user)
-
-
-def _user(path: str) -> str | None:
-    try:
-        return _user_name(os.stat(path).st_uid)
-    except OSError:
-        return None
-
-
-@functools.cache
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    return sorted({user_name(folder.owner_uid) for folder in folders})

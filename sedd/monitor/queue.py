@@ -1,6 +1,9 @@
 """SLURM's view of the jobs: one question for all runs, seldom, and what it last said when it is silent."""
 
 import datetime as dt
+import functools
+import os
+import pwd
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.sacct import parse_sacct, query_sacct
+from sedd.cluster.site import SiteConfig, query_config
 from sedd.cluster.squeue import parse_squeue, query_squeue
 from sedd.errors import ClusterError
 from sedd.monitor.facts import QueueFacts
@@ -30,9 +34,15 @@ class Queue:
         *,
         squeue: Query = lambda users: query_squeue(users, timeout_s=TIMEOUT_S),
         sacct: Query = lambda ids: query_sacct(ids, timeout_s=TIMEOUT_S),
+        config: Callable[[], SiteConfig] = lambda: query_config(timeout_s=TIMEOUT_S),
         clock: Callable[[], float] = time.monotonic,
+        uid: int | None = None,
     ) -> None:
-        self._squeue, self._sacct, self._clock = squeue, sacct, clock
+        """`uid` is who asks, by default this process's user."""
+        self._squeue, self._sacct, self._config, self._clock = squeue, sacct, config, clock
+        self._uid = os.geteuid() if uid is None else uid
+        self._site: SiteConfig | None = None
+        self._visible: frozenset[str | None] = frozenset()
         self._jobs: dict[str, JobFact] = {}
         self._said: dict[str, list[JobFact]] = {}
         self._past: dict[str, JobFact | None] = {}
@@ -62,9 +72,27 @@ class Queue:
             self._facts = QueueFacts(asked=self._facts.asked, down_since=since, error=e.message)
             self._wait_s = min(2 * self._wait_s, _LONGEST_S)
         else:
+            self._visible = frozenset({job.user for job in self._jobs.values()})
+            self._ask_what_is_private(users)
             self._facts = QueueFacts(asked=now)
             self._wait_s = min(max(INTERVAL_S, _PATIENCE * (self._clock() - begun)), _LONGEST_S)
         self._due = self._clock() + self._wait_s
+
+    def hides(self, owner_uid: int) -> bool:
+        """Whether that a job of this owner was not in the answer says nothing: SLURM shows us no job of theirs."""
+        if self._site is None or not self._site.hides_jobs(owner_uid=owner_uid, from_uid=self._uid):
+            return False
+        return user_name(owner_uid) not in self._visible
+
+    def _ask_what_is_private(self, users: Sequence[str]) -> None:
+        """Once, and only where it matters: among the runs are other people's, and squeue said nothing of theirs."""
+        own = {user_name(self._uid)}
+        if self._site is not None or self._uid == 0 or not set(users) - own - self._visible:
+            return
+        try:
+            self._site = self._config()
+        except ClusterError:
+            return  # it has answered squeue just now: the next refresh asks again
 
     def _parse(self, text: str) -> list[JobFact]:
         """The jobs; those of a line that was there last time are the same objects."""
@@ -104,6 +132,15 @@ class BackgroundQueue(Queue):
             self._asking.start()
 
     _asking: threading.Thread | None = None
+
+
+@functools.cache
+def user_name(uid: int) -> str:
+    """A user's name, or the number of one that this machine does not know."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _by_id(jobs: Sequence[JobFact]) -> dict[str, JobFact]:

@@ -16,6 +16,7 @@ from sedd.units import format_duration
 STARTUP_S = 600.0
 """How long an attempt may take to its first heartbeat: modules, imports, a cold file system."""
 NO_ANSWER = "SLURM does not answer"
+HIDDEN = "SLURM hides its job from others"
 HUNG_S = 300.0
 """How long a beating training loop may go without a step: longer, and it hangs in a collective or on a disk."""
 
@@ -91,6 +92,8 @@ def _waiting(facts: RunFacts, now: dt.datetime) -> Verdict:
     slurm = facts.plan.executor == "slurm"
     if slurm and facts.witness.slurm_down:
         return Verdict(state, _join(after, NO_ANSWER))
+    if slurm and facts.witness.hidden:
+        return Verdict(state, _join(after, HIDDEN))
     if facts.witness.alive or _is_outdated(facts) or _silent_s(facts, now) < STALE_S:
         return Verdict(state, after)
     if slurm and history.job_id:
@@ -102,21 +105,23 @@ def _waiting(facts: RunFacts, now: dt.datetime) -> Verdict:
 
 def _in_attempt(facts: RunFacts, now: dt.datetime) -> Verdict:
     """An attempt has started and has had no last word."""
-    job, beat = _job(facts), _own_beat(facts)
+    job, beat, full = _job(facts), _own_beat(facts), facts.witness.disk_full
     silence = _silence(facts, now)
     if job is not None and job.state.is_waiting:
-        return Verdict(State.REQUEUED, _join(after_words(Cause.KILLED), _queue_words(job, now)))
+        after = after_words(Cause.DISK_FULL if full else Cause.KILLED)
+        return Verdict(State.REQUEUED, _join(after, _queue_words(job, now)))
     if job is not None and (job.state.is_final or (job.state is JobState.PREEMPTED and silence)):
-        return _ended_by_slurm(job, "no last word")
+        return _ended_by_slurm(job, "no last word", full)
     if job is None and facts.witness.alive is False:
-        return Verdict(State.LOST, "killed: no process, no last word")
-    if silence and job is None and facts.witness.alive is None and not _is_in_doubt(facts):
-        return Verdict(State.LOST, f"killed: no job, {silence}")
+        return Verdict(State.LOST, _join(full, "killed: no process, no last word"))
+    is_gone = job is None and facts.witness.alive is None and not _is_in_doubt(facts)
+    if is_gone and (silence or (facts.unread_beat and facts.plan.executor == "slurm")):
+        return Verdict(State.LOST, _join(full, "killed: no job", silence or facts.unread_beat))
     if job is not None and job.state is JobState.SUSPENDED:
         return Verdict(State.STALLED, "suspended by SLURM")
     if silence or (silence := _hang(beat, now)):
-        return Verdict(State.STALLED, silence)
-    return Verdict(_phase_state(beat), _oddity(facts))
+        return Verdict(State.STALLED, _join(full, silence, HIDDEN if facts.witness.hidden else ""))
+    return Verdict(_unseen_phase(facts) if facts.unread_beat else _phase_state(beat), _oddity(facts))
 
 
 def _own_beat(facts: RunFacts) -> Heartbeat | None:
@@ -127,6 +132,8 @@ def _own_beat(facts: RunFacts) -> Heartbeat | None:
 
 def _silence(facts: RunFacts, now: dt.datetime) -> str:
     """How long the attempt has been silent for too long, or nothing."""
+    if facts.unread_beat:
+        return ""  # whether it beats is not ours to see
     beat = _own_beat(facts)
     silent_s = age_s(beat, now=now) if beat else (now - facts.history.attempts[-1].started).total_seconds()
     if silent_s <= (STALE_S if beat else STARTUP_S):
@@ -142,6 +149,14 @@ def _hang(beat: Heartbeat | None, now: dt.datetime) -> str:
     return f"alive, but no step for {format_duration(still_s)}" if still_s > HUNG_S else ""
 
 
+def _unseen_phase(facts: RunFacts) -> State:
+    """What an attempt does whose heartbeat may not be read: it trains once it has resumed or saved."""
+    history = facts.history
+    saved, newest, last = history.saved, history.attempts[-1], history.last
+    trains = (saved is not None and saved.attempt == newest.number) or (last and last.event == "resumed")
+    return State.RUNNING if trains else State.PREFLIGHT
+
+
 def _phase_state(beat: Heartbeat | None) -> State:
     if beat is None or beat.phase in ("starting", "preflight"):
         return State.PREFLIGHT
@@ -152,6 +167,8 @@ def _oddity(facts: RunFacts) -> str:
     """The heartbeat is fresh; SLURM does not know the job."""
     if facts.plan.executor != "slurm" or _job(facts) is not None or _is_outdated(facts):
         return ""
+    if facts.witness.hidden:
+        return ""  # its heartbeat says all there is to know
     unknown = f"SLURM does not know job {facts.history.job_id}"
     return NO_ANSWER if facts.witness.slurm_down else unknown
 
@@ -174,15 +191,15 @@ def _is_outdated(facts: RunFacts) -> bool:
 
 def _is_in_doubt(facts: RunFacts) -> bool:
     """Whether the absence of a job says nothing."""
-    return facts.witness.slurm_down or _is_outdated(facts)
+    return facts.witness.slurm_down or facts.witness.hidden or _is_outdated(facts)
 
 
-def _ended_by_slurm(job: JobFact, when: str) -> Verdict:
+def _ended_by_slurm(job: JobFact, when: str, full: str = "") -> Verdict:
     if job.state is JobState.CANCELLED:
         return Verdict(State.CANCELLED, "by scancel")
     # COMPLETED without a last word of ours is no success: nothing says that the last step was reached.
     state = State.LOST if when == "no last word" else State.FAILED
-    return Verdict(state, f"SLURM: {cause_words(job.state)}, {when}")
+    return Verdict(state, _join(full, f"SLURM: {cause_words(job.state)}, {when}"))
 
 
 def _queue_words(job: JobFact, now: dt.datetime) -> str:

@@ -54,6 +54,7 @@ ClusterName=$cluster
 SlurmctldHost=$host($address)
 SlurmctldPort=$port
 ${user_signal_off}SlurmctldParameters=preempt_send_user_signal
+#PrivateData=jobs
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 AuthType=auth/munge
 CryptoType=crypto/munge

@@ -3,6 +3,7 @@
 #
 # usage: bash switch.sh user-signal on|off [FOLDER]      preempt_send_user_signal
 #        bash switch.sh requeue on|off [FOLDER]          JobRequeue
+#        bash switch.sh private-jobs on|off [FOLDER]     PrivateData=jobs: users see their own jobs only
 # FOLDER: ${SEDD_DEVCLUSTER:-/tmp/sedd-devcluster}
 
 set -euo pipefail
@@ -18,6 +19,8 @@ case "$1 $2" in
     "user-signal off") line=#SlurmctldParameters=preempt_send_user_signal ;;
     "requeue on") line=JobRequeue=1 ;;
     "requeue off") line=JobRequeue=0 ;;
+    "private-jobs on") line=PrivateData=jobs ;;
+    "private-jobs off") line=#PrivateData=jobs ;;
     *) usage 2 >&2 ;;
 esac
 name=${line%%=*}

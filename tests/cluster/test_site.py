@@ -27,6 +27,19 @@ def test_configuration_of_every_version(version: str) -> None:
     assert config.has_accounting
 
 
+def test_what_users_are_not_shown_of_each_other() -> None:
+    text = sample(RECORDED[-1], "config")
+    assert parse_config(text).private == ()
+    config = parse_config(
+        text.replace("PrivateData             = none", "PrivateData             = jobs,usage")
+    )
+    assert config.private == ("jobs", "usage")
+    assert config.hides_jobs(owner_uid=1000, from_uid=1001)
+    assert not config.hides_jobs(owner_uid=1000, from_uid=1000)
+    assert not config.hides_jobs(owner_uid=1000, from_uid=0)
+    assert not parse_config(text).hides_jobs(owner_uid=1000, from_uid=1001)
+
+
 def test_text_that_is_no_configuration_is_an_error() -> None:
     with pytest.raises(ClusterError, match="SLURM_VERSION"):
         parse_config("slurm_load_ctl_conf error\n")

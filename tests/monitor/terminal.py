@@ -21,13 +21,13 @@ _HOME = "\x1b[H"
 
 
 class Terminal:
-    """The command, running; no SLURM on its PATH."""
+    """The command, running; no SLURM on its PATH unless a test gives it one."""
 
-    def __init__(self, runs: Path) -> None:
+    def __init__(self, runs: Path, *, path: str = "/nowhere") -> None:
         self.pid, self.handle = pty.fork()
         if self.pid == 0:
             # Not execv: pytest's readline has set LINES and COLUMNS behind the back of os.environ.
-            environment = os.environ | {"SEDD_RUNS": str(runs), "TERM": "xterm", "PATH": "/nowhere"}
+            environment = os.environ | {"SEDD_RUNS": str(runs), "TERM": "xterm", "PATH": path}
             os.execve(sys.executable, [sys.executable, "-m", "sedd", "status", "--watch"], environment)
         self.resize(24, 80)
         self._drawn = ""

@@ -3,6 +3,7 @@
 import datetime as dt
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from sedd.monitor import folder as module
 from sedd.monitor.folder import parse_last_row
 from sedd.monitor.gather import Gatherer
 from sedd.monitor.queue import Queue
-from sedd.monitor.snapshot import Views, take_snapshot
+from sedd.monitor.snapshot import RunView, Views, take_snapshot
 from sedd.monitor.state import State
 from sedd.rundir.events import append_event
+from tests.disk import fill, fill_with_files, small_disk
+from tests.monitor.conftest import Farm
 
 
 @pytest.fixture
@@ -156,6 +159,35 @@ def test_slurmdbd_is_asked_only_about_runs_that_seem_lost(farm: Any, now: dt.dat
     assert "out of memory" in view.why
     gatherer.gather(runs, now=now + dt.timedelta(seconds=5))
     assert asked == [["5"]]
+
+
+@pytest.mark.parametrize("runs_out_of", ["bytes", "files"])
+def test_a_silent_run_on_a_full_disk_is_stalled_by_it_and_goes_on_when_there_is_space(
+    tmp_path: Path, now: dt.datetime, squeue_line: Callable[..., str], runs_out_of: str
+) -> None:
+    options = "8m" if runs_out_of == "bytes" else "8m,nr_inodes=40"
+    with small_disk(tmp_path / "a disk", size=options) as disk:
+        run = Farm(disk / "runs").run().submitted(ago_s=900).started(ago_s=800).beat(7, ago_s=100)
+        fresh = Farm(disk / "runs").run(identity="20261122-080000-22222222").submitted(ago_s=900)
+        fresh.started(ago_s=800).beat(7, ago_s=2)
+        gatherer = Gatherer(queue=Queue(squeue=lambda users: squeue_line()))
+        runs = [run.folder, fresh.folder]
+
+        def look() -> list[RunView]:
+            return list(take_snapshot(gatherer.gather(runs, now=now)).runs)
+
+        assert look()[0].why == "no heartbeat for 1m 40s"
+        filler = fill(disk) if runs_out_of == "bytes" else fill_with_files(disk)
+        silent, beating = look()
+        assert silent.state is State.STALLED
+        said = "0 B free" if runs_out_of == "bytes" else "no file can be made"
+        assert silent.why == f"disk full: {said} in {disk}, no heartbeat for 1m 40s"
+        assert (beating.state, beating.why) == (State.RUNNING, ""), "who writes has space"
+        for path in filler:
+            path.unlink()
+        assert look()[0].why == "no heartbeat for 1m 40s"
+        run.beat(8)
+        assert (look()[0].state, look()[0].why) == (State.RUNNING, "")
 
 
 def test_the_last_row_is_the_last_whole_one() -> None:

@@ -6,8 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+import pytest
+
 from sedd.cluster.command import SlurmUnreachableError
+from sedd.cluster.site import SiteConfig
+from sedd.errors import ClusterError
+from sedd.monitor import queue as queue_module
 from sedd.monitor.queue import INTERVAL_S, BackgroundQueue, Queue
+from tests.preflight.slurm_facts import config as site_config
 
 T = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 
@@ -121,6 +127,46 @@ def test_in_the_background_only_the_first_question_is_waited_for() -> None:
     while queue.facts.asked != later and time.monotonic() < deadline:
         time.sleep(0.01)
     assert (queue.facts.asked, len(asked)) == (later, 2)
+
+
+def test_a_site_that_hides_jobs_is_asked_about_it_once_and_only_where_it_matters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ada (1001) looks at runs of her own, of bob (1002) and of eve (1003), who shows her hers."""
+    names = {1001: "ada", 1002: "bob", 1003: "eve"}
+    monkeypatch.setattr(queue_module, "user_name", names.get)
+    line = "1|1|RUNNING|None|v100-1|0|0|0|1:00|0|gpu|{}|a|\n"
+    asked: list[int] = []
+    answers: list[SiteConfig | ClusterError] = [ClusterError("busy"), site_config(private=("jobs",))]
+
+    def config() -> SiteConfig:
+        asked.append(1)
+        answer = answers.pop(0)
+        if isinstance(answer, ClusterError):
+            raise answer
+        return answer
+
+    clock = itertools.count()
+    queue = Queue(
+        squeue=lambda users: line.format("ada") + line.format("eve"),
+        config=config,
+        clock=lambda: 1000.0 * next(clock),
+        uid=1001,
+    )
+    queue.refresh(["ada"], now=T)
+    assert not asked
+    queue.refresh(["ada", "bob"], now=T)  # the question fails
+    assert not queue.hides(1002)
+    for _ in range(2):
+        queue.refresh(["ada", "bob", "eve"], now=T)
+    assert len(asked) == 2
+    assert [queue.hides(uid) for uid in names] == [False, True, False]
+
+
+def test_root_is_shown_everything() -> None:
+    queue = Queue(squeue=lambda users: "", config=lambda: pytest.fail("asked"), uid=0)
+    queue.refresh(["bob"], now=T)
+    assert not queue.hides(1002)
 
 
 def test_lines_that_stayed_are_the_same_jobs() -> None:

@@ -49,6 +49,8 @@ REQUEUED = event("requeued", 500, cause="preempted", step=7)
 FAILED = event("failed", 400, cause="crashed", error="Traceback\n  File\nValueError: loss is nan")
 UNKNOWN = Witness(seen=NOW)
 DOWN = Witness(slurm_down=True)
+HIDDEN = Witness(seen=NOW, hidden=True)
+FULL = "disk full: 0 B free in /scratch"
 PENDING = job(JobState.PENDING, reason="Priority", starts_at=NOW + dt.timedelta(hours=2, minutes=5))
 
 TABLE = {
@@ -272,6 +274,70 @@ TABLE = {
         State.GAVE_UP,
         "ValueError: loss is nan",
     ),
+    "of another user, trains, its job hidden": (
+        "slurm",
+        [SUBMITTED, STARTED],
+        beat(3),
+        HIDDEN,
+        State.RUNNING,
+        "",
+    ),
+    "of another user, waits, its job hidden": (
+        "slurm",
+        [SUBMITTED],
+        None,
+        HIDDEN,
+        State.QUEUED,
+        "SLURM hides its job from others",
+    ),
+    "of another user, requeued, its job hidden": (
+        "slurm",
+        [SUBMITTED, STARTED, REQUEUED],
+        beat(600),
+        HIDDEN,
+        State.REQUEUED,
+        "after a preemption, SLURM hides its job from others",
+    ),
+    "of another user, silent, its job hidden": (
+        "slurm",
+        [SUBMITTED, STARTED],
+        beat(1000),
+        HIDDEN,
+        State.STALLED,
+        "no heartbeat for 16m 40s, SLURM hides its job from others",
+    ),
+    "silent, and its disk is full": (
+        "slurm",
+        [SUBMITTED, STARTED],
+        beat(1000),
+        dataclasses.replace(job(JobState.RUNNING), disk_full=FULL),
+        State.STALLED,
+        "disk full: 0 B free in /scratch, no heartbeat for 16m 40s",
+    ),
+    "waits again, and could not say why: its disk is full": (
+        "slurm",
+        [SUBMITTED, STARTED],
+        beat(1000),
+        dataclasses.replace(PENDING, disk_full=FULL),
+        State.REQUEUED,
+        "after a full disk, Priority",
+    ),
+    "ended by SLURM on a full disk": (
+        "slurm",
+        [SUBMITTED, STARTED],
+        beat(1000),
+        dataclasses.replace(job(JobState.FAILED), disk_full=FULL),
+        State.LOST,
+        "disk full: 0 B free in /scratch, SLURM: failed, no last word",
+    ),
+    "dead on a full disk": (
+        "local",
+        [SUBMITTED, STARTED],
+        beat(1000),
+        Witness(alive=False, disk_full=FULL),
+        State.LOST,
+        "disk full: 0 B free in /scratch, killed",
+    ),
     "interrupted": (
         "local",
         [STARTED, event("gave_up", 300, cause="interrupted", step=7, detail="by Ctrl-C")],
@@ -376,6 +442,31 @@ def test_who_may_not_read_the_events_is_told_what_the_heartbeat_says(
     assert verdict.state is state
     if state is State.UNKNOWN:
         assert verdict.why == "events.jsonl: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("events", "witness", "state"),
+    [
+        ([SUBMITTED, STARTED], job(JobState.RUNNING), State.PREFLIGHT),
+        ([SUBMITTED, STARTED, event("checkpoint", 900, step=7)], job(JobState.RUNNING), State.RUNNING),
+        ([SUBMITTED, STARTED, event("resumed", 1900, step=7)], job(JobState.RUNNING), State.RUNNING),
+        ([SUBMITTED, STARTED], DOWN, State.PREFLIGHT),
+        ([SUBMITTED, STARTED], UNKNOWN, State.LOST),
+        ([SUBMITTED, STARTED], PENDING, State.REQUEUED),
+        ([SUBMITTED, STARTED], job(JobState.TIMEOUT), State.LOST),
+    ],
+)
+def test_a_heartbeat_that_may_not_be_read_is_no_silence(
+    events: list[Event], witness: Witness, state: State
+) -> None:
+    facts = RunFacts(
+        run=RunDir(Path("/runs/a/b")),
+        plan=Plan(made=ago(4000), executor="slurm"),
+        history=summarise(events),
+        witness=witness,
+        unreadable=("heartbeat.json: Permission denied",),
+    )
+    assert decide(facts, now=NOW).state is state
 
 
 def test_each_state_has_its_place_in_the_order_of_care() -> None:

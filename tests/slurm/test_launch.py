@@ -62,12 +62,13 @@ def start(devcluster: DevCluster, tmp_path: Path) -> Start:
         partition: str = "requeue",
         after: Sequence[RunDir] = (),
         requeues: bool = True,
+        folder: Path = tmp_path / "my runs",
         **options: object,
     ) -> list[RunDir]:
         site = {"executor": "slurm", "partition": partition, "gpu": {"type": "v100"}, "requeue": requeues}
         profile = SlurmProfile.model_validate(site | {"sbatch": options})
         made = experiments or (small_experiment(resources=WHOLE_NODE),)
-        order = order_for(*made, runs=tmp_path / "my runs", profile=profile, after=after)
+        order = order_for(*made, runs=folder, profile=profile, after=after)
         batch = make_runs(order, now=NOW, made=[])
         code, submitit = batch.folder / "code", batch.folder / "submitit"
         shutil.copy(STAND_IN, code / "sedd" / "launch" / "worker.py")

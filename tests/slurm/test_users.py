@@ -1,5 +1,6 @@
 """What a user without privileges types, on a real SLURM that falls silent for a while; with and without slurmdbd."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -109,6 +110,13 @@ def cluster(
 
 @pytest.fixture
 def user(cluster: DevCluster) -> Iterator[User]:
+    """Nobody, at a terminal of the cluster."""
+    with somebody(cluster) as user:
+        yield user
+
+
+@contextlib.contextmanager
+def somebody(cluster: DevCluster) -> Iterator[User]:
     """Nobody, in a folder that nobody may enter; pytest's own are root's."""
     home = cluster.folder.with_name(f"{cluster.folder.name}-home")
     home.mkdir()

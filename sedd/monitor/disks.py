@@ -1,0 +1,43 @@
+"""Can anything be written where a run lives? A run on a full disk cannot say that it is full."""
+
+import os
+
+from sedd.units import format_bytes
+
+_TOO_LITTLE_BYTES = 1 << 16
+"""A heartbeat is written aside before it replaces the old one, and file systems hand out whole blocks."""
+
+
+class Disks:
+    """What the file systems say at one moment; asked once for all runs of a name, which lie side by side."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def why_full(self, path: str) -> str:
+        """`disk full: 0 B free in /scratch`, or nothing. A quota that is used up is not seen from outside."""
+        parent = os.path.dirname(path)
+        if parent not in self._said:
+            self._said[parent] = _why_full(path)
+        return self._said[parent]
+
+
+def _why_full(path: str) -> str:
+    try:
+        seen = os.statvfs(path)
+    except OSError:
+        return ""
+    # What can never be written to, or counts nothing, is not full.
+    if seen.f_flag & os.ST_RDONLY or not seen.f_blocks:
+        return ""
+    if (free := seen.f_bavail * seen.f_frsize) < _TOO_LITTLE_BYTES:
+        return f"disk full: {format_bytes(free)} free in {_mount_point(path)}"
+    if seen.f_files and not seen.f_favail:
+        return f"disk full: no file can be made in {_mount_point(path)}"
+    return ""
+
+
+def _mount_point(path: str) -> str:
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
