@@ -16,6 +16,7 @@ import pytest
 
 from sedd.cluster.control import scancel
 from sedd.cluster.squeue import query_squeue
+from sedd.launch.tree import wait_until
 from sedd.monitor.gather import Gatherer
 from sedd.monitor.queue import Queue
 from sedd.monitor.snapshot import RunView, Snapshot, take_snapshot
@@ -257,7 +258,7 @@ def test_where_slurm_hides_jobs_another_users_runs_are_not_lost(
     runs = [fresh, old, waiting]
     devcluster.switch("private-jobs", "on")
     try:
-        assert reader.runs("-c", "import os; os.execvp('squeue', ['squeue', '-h'])").stdout == ""
+        assert wait_until(lambda: sees_no_job(reader), timeout_s=30), "the switch takes a moment"
         beat(old, ago_s=2 * STALE_S)
         age_events(waiting, ago_s=2 * STALE_S)
         told = seen_by(reader, *runs)
@@ -271,7 +272,13 @@ def test_where_slurm_hides_jobs_another_users_runs_are_not_lost(
         assert [v.state for v in look(*runs).runs] == [State.RUNNING, State.STALLED, State.QUEUED]
     finally:
         devcluster.switch("private-jobs", "off")
+    assert wait_until(lambda: not sees_no_job(reader), timeout_s=30)
     assert str(seen_by(reader, waiting)[0]["why"]).startswith(("Resources", "Priority"))
+
+
+def sees_no_job(reader: User) -> bool:
+    asked = reader.runs("-c", "import os; os.execvp('squeue', ['squeue', '--noheader'])")
+    return (asked.returncode, asked.stdout) == (0, "")
 
 
 def age_events(run: RunDir, *, ago_s: float) -> None:
