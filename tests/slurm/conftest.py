@@ -91,10 +91,10 @@ def devcluster(_cluster: DevCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("SLURM_CONF", str(_cluster.folder / "etc" / "slurm.conf"))
     monkeypatch.chdir(tmp_path)
     yield _cluster
-    _empty(_cluster)
+    empty(_cluster)
 
 
-def _empty(cluster: DevCluster) -> None:
+def empty(cluster: DevCluster) -> None:
     """Cancel all jobs and wait until the nodes are free again."""
     run(["scancel", "--quiet", "--user=root"])
     run(["scancel", "--quiet", "--user=root", "--signal=KILL"])

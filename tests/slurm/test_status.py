@@ -26,7 +26,7 @@ from sedd.rundir.heartbeat import STALE_S, Heartbeat, write_heartbeat
 from sedd.rundir.layout import RunDir
 from tests.launch.conftest import small_experiment
 from tests.monitor.terminal import Terminal
-from tests.slurm.conftest import DevCluster, script
+from tests.slurm.conftest import DevCluster, empty, script
 from tests.slurm.test_launch import Start, job_of, preempt, start, wait_for_word
 from tests.slurm.test_users import User, somebody
 
@@ -189,6 +189,7 @@ def shared(devcluster: DevCluster) -> Iterator[Path]:
     folder = devcluster.folder.with_name(f"{devcluster.folder.name}-shared")
     folder.mkdir(mode=0o755)
     yield folder
+    empty(devcluster)  # nobody writes any more
     shutil.rmtree(folder)
 
 
