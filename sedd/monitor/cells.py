@@ -95,7 +95,10 @@ def point_text(point: Mapping[str, Any]) -> str:
 
 
 def short_point_text(point: Mapping[str, Any], width: int) -> str:
-    """`point_text` with keys cut until it fits: the values tell runs apart. `learn…=0.0003 s…=1`."""
+    """`point_text` with keys cut, and at last left out, until it fits: `learn…=0.0003 s…=1`, `0.0003 1`.
+
+    What is left are the values, which tell runs apart.
+    """
     whole = point_text(point)
     longest = max((len(key.rpartition(".")[2]) for key in point), default=0)
     for room in range(longest - 1, 0, -1):
@@ -104,7 +107,7 @@ def short_point_text(point: Mapping[str, Any], width: int) -> str:
         names = {key: key.rpartition(".")[2] for key in point}
         cut = {key: n if len(n) <= room + 1 else f"{n[:room]}…" for key, n in names.items()}
         whole = " ".join(f"{cut[key]}={value}" for key, value in point.items())
-    return whole
+    return whole if cell_len(whole) <= width else " ".join(str(value) for value in point.values())
 
 
 def place_text(view: RunView) -> str:

@@ -15,6 +15,7 @@ from sedd.monitor.sentences import sentence
 from sedd.monitor.state import cause_words
 from sedd.monitor.svg import chart
 from sedd.rundir.layout import RunDir
+from sedd.units import format_bytes
 
 _SAMPLES = 10
 _LINE = 60
@@ -100,6 +101,8 @@ def _tiles(seen: Inspection) -> str:
         ("validation perplexity", f"{perplexity:.2f}" if perplexity is not None else ""),
         ("residues/s", count_cell(view.residues_per_s)),
         ("on", place_text(view)),
+        ("GPU memory, at most", format_bytes(view.gpu_memory_bytes) if view.gpu_memory_bytes else ""),
+        ("saved at step", f"{view.checkpoint_step:,}" if view.checkpoint_step is not None else ""),
         ("time well used", percent_cell(view.ettr)),
         ("time left", duration_cell(view.eta_s)),
         ("point", point_text(view.point)),

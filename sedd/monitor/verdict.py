@@ -119,7 +119,7 @@ def _in_attempt(facts: RunFacts, now: dt.datetime) -> Verdict:
         return Verdict(State.LOST, _join(full, "killed: no job", silence or facts.unread_beat))
     if job is not None and job.state is JobState.SUSPENDED:
         return Verdict(State.STALLED, "suspended by SLURM")
-    if silence or (silence := _hang(beat, now)):
+    if full or silence or (silence := _hang(beat, now)):
         return Verdict(State.STALLED, _join(full, silence, HIDDEN if facts.witness.hidden else ""))
     return Verdict(_unseen_phase(facts) if facts.unread_beat else _phase_state(beat), _oddity(facts))
 

@@ -314,6 +314,14 @@ TABLE = {
         State.STALLED,
         "disk full: 0 B free in /scratch, no heartbeat for 16m 40s",
     ),
+    "starts, and cannot say a word: its disk is full": (
+        "slurm",
+        [SUBMITTED, event("attempt_started", 90)],
+        None,
+        dataclasses.replace(job(JobState.RUNNING), disk_full=FULL),
+        State.STALLED,
+        "disk full: 0 B free in /scratch",
+    ),
     "waits again, and could not say why: its disk is full": (
         "slurm",
         [SUBMITTED, STARTED],
