@@ -97,8 +97,9 @@ def _is_silent(facts: RunFacts, now: dt.datetime) -> bool:
     """Whether an attempt that should write has not done so for too long."""
     if facts.history.open_attempt is None or facts.history.last is None:
         return False
-    said = (now - facts.history.last.t).total_seconds()
-    return min(said, age_s(facts.beat, now=now) if facts.beat else said) > STALE_S
+    if (now - facts.history.last.t).total_seconds() <= STALE_S:
+        return False
+    return facts.beat is None or age_s(facts.beat, now=now) > STALE_S
 
 
 def _is_same(was: Witness, job: JobFact | None, is_down: bool, hidden: bool, full: str) -> bool:
