@@ -443,7 +443,8 @@ def picture(report: dict[str, Any]) -> str:
     machines = " · ".join(sorted({arm["machine"] for _, arm in arms}))
     foot = f"0 to {right / 1e6:,.3g} million residues · {report['data']['file']} · {machines}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'font-family="sans-serif" font-size="13">'
         f'<rect width="100%" height="100%" fill="white"/>'
         f'<text x="16" y="24" font-size="16">Validation perplexity over residues of training</text>'
         f'{"".join(parts)}<text x="64" y="{height - 14}" fill="#555" font-size="11">{escape(foot)}</text></svg>\n'
