@@ -83,7 +83,8 @@ def load_trained(path: Path, device: torch.device | None = None) -> Trained:
         description = read_checkpoint(path)
         experiment = validate(Experiment, parse_document(description["spec"], name=str(path)))
         weights = description["model"] | description["ema"]["averages"]
-    model = Transformer(experiment.model)
+    # Fused where they work, unless whoever trained it would rather have none.
+    model = Transformer(experiment.model, kernels="torch" if experiment.training.kernels == "torch" else None)
     model.load_state_dict(weights)
     capability = capability_of(device)
     asked = experiment.training.precision

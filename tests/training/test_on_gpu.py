@@ -1,6 +1,11 @@
 """Training where it is meant to run: the same bits twice, what the heartbeat tells, moments spread over cards."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,12 +57,23 @@ def test_the_same_step_has_the_same_bits(store: Path, precision: str, estimator:
     assert differing == []
 
 
-def test_the_heartbeat_tells_the_cards_name_memory_and_use(store: Path, make_run: MakeRun) -> None:
-    run = make_run(tiny_spec(store, steps=400))
-    assert train_process(run) == 0
-    beat = json.loads(run.heartbeat.read_text())
-    assert torch.cuda.get_device_name() in json.dumps(beat)
-    assert beat["gpu_memory_bytes"] > 0
+def test_status_shows_the_cards_use_and_memory_while_it_trains(store: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "tiny.json"
+    resources = {"gpus_per_node": 1, "cpus_per_process": 1}
+    asked = tiny_spec(store, steps=1_000_000).model_dump(mode="json") | {"resources": resources}
+    spec.write_text(json.dumps(asked))
+    here = os.environ | {"COLUMNS": "160", "NO_COLOR": "1", "SEDD_RUNS": str(tmp_path / "runs")}
+    sedd = [sys.executable, "-m", "sedd"]
+    with subprocess.Popen([*sedd, "train", str(spec)], env=here) as training:
+        shown, deadline = "", time.monotonic() + 100
+        while "% busy" not in shown and training.poll() is None and time.monotonic() < deadline:
+            time.sleep(2)
+            done = subprocess.run(
+                [*sedd, "status", "tiny"], env=here, capture_output=True, text=True, check=False
+            )
+            shown = done.stdout
+        training.terminate()
+    assert re.search(r"residues/s.*\d+% busy, [\d.]+ [KMG]iB used at most", shown), shown
 
 
 @on_two

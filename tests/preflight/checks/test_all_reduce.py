@@ -7,11 +7,18 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from sedd.preflight.checks import all_reduce as check
 from sedd.preflight.finding import Status
 from sedd.preflight.scene import Side
 
+TWO_CARDS = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not torch.cuda.is_available() or torch.cuda.device_count() < 2, reason="no two CUDA devices"
+    ),
+]
 RANK = """
 import datetime as dt, os
 import torch, torch.distributed as dist
@@ -21,26 +28,26 @@ from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
 from pathlib import Path
 
-rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+rank, size, gpus = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "GPUS"))
 experiment = Experiment.model_validate({"name": "x", "data": {"store": "/"}, "training": {"steps": 1},
-                                        "resources": {"gpus_per_node": 0}})
+                                        "resources": {"gpus_per_node": gpus}})
 scene = Scene(side=Side.NODE, experiment=experiment, profile=LocalProfile(executor="local"), folder=Path("/"),
-              environ=os.environ, rank=rank, ranks_size=size)
+              environ=os.environ, rank=rank, local_rank=rank, ranks_size=size)
 verdict = check.judge(check.gather(scene))
 print(verdict.status, verdict.saw, flush=True)
 if verdict.status == "OK":
-    dist.init_process_group("gloo", timeout=dt.timedelta(seconds=20))  # as training does
-    number = torch.ones(1)
+    dist.init_process_group("nccl" if gpus else "gloo", timeout=dt.timedelta(seconds=20))  # as training does
+    number = torch.ones(1, device=f"cuda:{rank}" if gpus else "cpu")
     dist.all_reduce(number)
     print("training", int(number), flush=True)
     dist.destroy_process_group()
 """
 
 
-def start(rank: int, port: int) -> subprocess.Popen[str]:
+def start(rank: int, port: int, gpus: int) -> subprocess.Popen[str]:
     environment = {
         **os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1", "GPUS": str(gpus),
     }  # fmt: skip
     command = [sys.executable, "-c", RANK]
     return subprocess.Popen(
@@ -54,11 +61,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_ranks_sum_and_training_meets_again_at_the_same_port():
+@pytest.mark.parametrize(("gpus", "backend"), [(0, "gloo"), pytest.param(2, "nccl", marks=TWO_CARDS)])
+def test_ranks_sum_and_training_meets_again_at_the_same_port(gpus, backend):
     port = free_port()
-    said = [process.communicate(timeout=90)[0] for process in [start(rank, port) for rank in (0, 1)]]
+    said = [process.communicate(timeout=90)[0] for process in [start(rank, port, gpus) for rank in (0, 1)]]
     for text in said:
-        assert "OK 2 ranks, gloo: 32.0 MiB summed" in text
+        assert f"OK 2 ranks, {backend}: 32.0 MiB summed" in text
         assert "training 2" in text
 
 
