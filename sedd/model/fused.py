@@ -146,15 +146,16 @@ class _GatedNorm(torch.autograd.Function):
             _at(packing.sequence), ctypes.c_int(length), *_dropout(packing, place), ctypes.c_float(_EPSILON),
             _at(x_out), _at(y), _at(mean), _at(rstd),
         )  # fmt: skip
-        ctx.save_for_backward(x_out, branch, gate, factor, mean, rstd, packing.sequence, packing.cu_seqlens)
+        ctx.save_for_backward(x_out, branch, gate, factor, mean, rstd)
         ctx.packing, ctx.place, ctx.dtype = packing, place, dtype
         ctx.set_materialize_grads(False)
         return (x_out if branch is not None else None), y
 
     @staticmethod
     def backward(ctx: Any, d_x_out: Tensor | None, d_y: Tensor | None) -> tuple[Tensor | None, ...]:
-        x_out, branch, gate, factor, mean, rstd, sequence, cu_seqlens = ctx.saved_tensors
+        x_out, branch, gate, factor, mean, rstd = ctx.saved_tensors
         length, hidden = x_out.shape
+        cu_seqlens = ctx.packing.cu_seqlens
         sequences = cu_seqlens.numel() - 1
         module = _module(x_out.device, hidden, branch.dtype if branch is not None else ctx.dtype, ctx.dtype)
         d_x = torch.empty_like(x_out)
@@ -167,7 +168,7 @@ class _GatedNorm(torch.autograd.Function):
         module.launch(
             "gated_norm_backward", (tiles, 1), _threads(hidden),
             _at(d_x_out), _at(d_y), _at(x_out), _at(mean), _at(rstd), _at(factor), _at(branch), _at(gate),
-            _at(sequence), ctypes.c_int(length), *_dropout(ctx.packing, ctx.place),
+            _at(ctx.packing.sequence), ctypes.c_int(length), *_dropout(ctx.packing, ctx.place),
             _at(d_x), _at(d_branch), _at(parts),
         )  # fmt: skip
         module.launch(

@@ -30,13 +30,13 @@ def device(request, monkeypatch):
 
 
 CASES = {
-    "odd lengths": [7, 33, 129, 1, 64, 3],
+    "odd lengths": [7, 33, 50, 1, 16, 3],
     "empty ones": [0, 5, 0, 0, 17, 0],
-    "one sequence": [257],
-    "many short": [1 + i % 7 for i in range(60)],
+    "one sequence": [67],
+    "many short": [1 + i % 7 for i in range(20)],
 }
 # A thread takes four columns: one warp, one with idle threads, several. The CPU is too slow for many.
-WIDTHS = [(CPU, 16), (CPU, 40), (CPU, 136)]
+WIDTHS = [(CPU, 40), (CPU, 136)]
 WIDTHS += [pytest.param("cuda", width, marks=GPU.marks) for width in (16, 40, 136, 512, 768, 1032, 4096)]
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 
