@@ -8,15 +8,15 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/_venv.sh"
 
-extras=()
+extras=(report) # sampling jobs write a page about what they drew
 case ${1:-} in
     "") ;;
-    --v100) extras=(v100) ;;
+    --v100) extras+=(v100) ;;
     -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) die "unknown argument $1. See: bash $0 --help" 2 ;;
 esac
 
-use_venv ${extras[@]+"${extras[@]}"}
+use_venv "${extras[@]}"
 export SEDD_RUNS=${SEDD_RUNS:-$root/runs}
 store=$root/jobs/data/quickstart.store
 

@@ -11,7 +11,7 @@ from sedd.monitor.facts import Facts, RunFacts
 from sedd.monitor.gather import Gatherer
 from sedd.monitor.snapshot import take_snapshot
 from sedd.monitor.table import recent, status_table
-from sedd.rundir.find import find_run, list_runs, runs_root
+from sedd.rundir.find import find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir
 
 
@@ -44,7 +44,7 @@ def show(asked: Glance) -> None:
         raise UsageError(
             "--watch is for people, --json for machines", hint="call `sedd status --json` again and again"
         )
-    chosen = [find_run(text, root) for text in runs] if runs else list_runs(root)
+    chosen = [run for text in runs for run in find_runs(text, root)] if runs else list_runs(root)
     if asked.watch:
         _watch(chosen if runs else None, root, shows_all=asked.every or bool(runs))
         return

@@ -20,7 +20,7 @@ def command(
         bool, typer.Option("--json", help="One JSON document (sedd/monitor/README.md).")
     ] = False,
 ) -> None:
-    """Show what runs are doing; of a single RUN everything.
+    """Show what runs are doing; of a single RUN everything, of a sweep all its points.
 
     Example: sedd status
     """

@@ -16,12 +16,17 @@ from sedd.cli.console import err
 from sedd.errors import RunError, SeddError, UsageError
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import append_event, read_events
-from sedd.rundir.find import runs_root
+from sedd.rundir.find import find_run, runs_root
 from sedd.rundir.layout import RunDir
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 
 def command(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC|RUN", help="A spec, or a run folder to go on with.")],
+    spec: Annotated[
+        Path, typer.Argument(metavar="SPEC|RUN", help="A spec; or a run's folder, id or name to go on with.")
+    ],
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the spec.")
     ] = None,
@@ -65,7 +70,7 @@ def command(
     )
     said = f"interrupted by {by}, saved at step {step}; go on with: sedd train {shlex.quote(str(run.path))}"
     err().print(said, markup=False, soft_wrap=True)
-    raise typer.Exit(1)
+    raise typer.Exit(INTERRUPTED if stop.signal is signal.SIGINT else 1)
 
 
 def _interruption(number: signal.Signals | None) -> str:
@@ -77,8 +82,8 @@ def _interruption(number: signal.Signals | None) -> str:
 
 def _run_folder(spec: Path, overrides: Sequence[str], rank: int, ranks: int) -> RunDir:
     """The folder to train in: the given one, or a new one, of which rank 0 tells the others."""
-    given = RunDir(spec.expanduser().absolute())
-    if given.manifest.exists():
+    given = _given_run(spec)
+    if given is not None:
         if overrides:
             raise UsageError(
                 "--set changes a spec, and a run's spec is fixed", hint="start a new run from the spec"
@@ -105,6 +110,19 @@ def _run_folder(spec: Path, overrides: Sequence[str], rank: int, ranks: int) -> 
     if rank == 0:
         store.wait(["all have read"])
     return run
+
+
+def _given_run(spec: Path) -> RunDir | None:
+    """The run to go on with; None for a spec, or for what is neither."""
+    run = RunDir(spec.expanduser().absolute())
+    if run.manifest.exists():
+        return run
+    if spec.expanduser().exists() or len(spec.parts) > 1 or spec.suffix:
+        return None
+    try:
+        return find_run(str(spec), runs_root())
+    except UsageError:
+        return None
 
 
 def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:

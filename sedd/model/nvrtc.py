@@ -1,6 +1,6 @@
 """CUDA C compiled while the program runs, for the card at hand: by NVRTC, which every CUDA build of torch brings along.
 
-Triton supports no card below compute capability 8.0; NVRTC of CUDA 12 compiles for a V100 (7.0).
+Triton's own support begins at compute capability 8.0; NVRTC of CUDA 12 compiles for a V100 (7.0).
 """
 
 import ctypes

@@ -119,8 +119,9 @@ def queued_s(attempts: Sequence[Attempt], submitted: dt.datetime | None) -> list
 
 
 def lost_steps(attempts: Sequence[Attempt]) -> list[int]:
-    """Steps that each attempt had saved but the next did not start from (a damaged checkpoint)."""
-    return [max(0, a.last_step - b.first_step) for a, b in pairwise(attempts)] + [0] * bool(attempts)
+    """Steps that each attempt took and the next did not start from: not saved when it was killed, or damaged."""
+    lost = [max(0, a.last_step - b.first_step, b.repeats) for a, b in pairwise(attempts)]
+    return lost + [0] * bool(attempts)
 
 
 def _parse_at_once(lines: Sequence[bytes]) -> Sequence[Event]:

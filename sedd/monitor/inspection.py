@@ -88,9 +88,10 @@ def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[Stret
     """The attempts, each with its waiting and its losses: pure."""
     attempts = facts.history.attempts
     waits, losses = queued_s(attempts, facts.history.submitted), lost_steps(attempts)
+    nexts = [*attempts[1:], None][: len(attempts)]
     stretches = []
-    for attempt, wait, lost in zip(attempts, waits, losses, strict=True):
-        is_newest = attempt is attempts[-1]
+    for attempt, following, wait, lost in zip(attempts, nexts, waits, losses, strict=True):
+        is_newest = following is None
         end = attempt.ended or ((now if view.is_live else view.heartbeat_t) if is_newest else None)
         unsaved = max(0, view.step - attempt.last_step) if is_newest and view.state.is_final else 0
         unsaid = _UNSAID.get(view.state) if is_newest else None
@@ -102,7 +103,7 @@ def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[Stret
                 queued_s=wait,
                 lasted_s=max(0.0, (end - attempt.started).total_seconds()) if end else None,
                 first_step=attempt.first_step,
-                last_step=max(attempt.last_step, view.step if is_newest else 0),
+                last_step=max(attempt.last_step, following.first_step + lost if following else view.step),
                 lost=lost + unsaved,
                 cause=attempt.cause or unsaid,
             )

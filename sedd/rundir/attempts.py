@@ -46,6 +46,8 @@ class Attempt:
     """None: no last word yet. It runs, or was killed: only a look at its process can tell."""
     error: str | None
     """Last line of the traceback, where there was one."""
+    repeats: int = 0
+    """Steps beyond `first_step` that attempts before it were seen to take, and did not keep."""
 
     @property
     def made_progress(self) -> bool:
@@ -111,6 +113,7 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
         ended=end.t if end else None,
         cause=_cause(end) if end else killed,
         error=failure.get("error") if failure else None,
+        repeats=int(resumed.get("repeats", 0)) if resumed else 0,
     )
 
 

@@ -9,6 +9,7 @@ from sedd.data.mixture import joint_hash
 from sedd.data.store import TokenStore
 from sedd.errors import DataError
 from sedd.rundir.events import note_event
+from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import dump_resolved
@@ -40,6 +41,12 @@ def describe(run: RunDir, experiment: Experiment, stores: list[TokenStore]) -> d
     }
 
 
+def last_reached(run: RunDir) -> int:
+    """The step at which the attempts before were last seen: by their rows, or by a heartbeat since."""
+    beat = read_heartbeat(run.heartbeat)
+    return max(last_logged_step(run.metrics), beat.step if beat else 0)
+
+
 def resume(
     run: RunDir,
     state: TrainState,
@@ -47,18 +54,19 @@ def resume(
     group: Group,
     *,
     attempt: int,
+    reached: int,
     say: Callable[[str], None],
 ) -> int:
     """Load the newest whole checkpoint into `state`; returns its step, 0 for a fresh start.
 
-    `say` hears of newer ones that are damaged.
+    `reached` is the step at which attempts before were last seen. `say` hears of newer checkpoints that are damaged.
 
     Raises:
         DataError: the store is not the one that the run began with.
     """
     newest = newest_whole(run.checkpoints, say=say) if group.ranks.is_first else None
     step = group.first_says(step_of(newest) if newest else FRESH)
-    repeats = max(0, last_logged_step(run.metrics) - step) if group.ranks.is_first else 0
+    repeats = max(0, reached - step)
     if step == FRESH:
         if repeats:
             note_event(run.events, "resumed", attempt=attempt, step=FRESH, repeats=repeats)

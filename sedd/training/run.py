@@ -24,7 +24,7 @@ from sedd.training.network import build_network
 from sedd.training.precision import capability_of, choose_precision
 from sedd.training.pulse import pulse
 from sedd.training.record import Record, metric_row
-from sedd.training.restart import describe, resume
+from sedd.training.restart import describe, last_reached, resume
 from sedd.training.saver import Saver
 from sedd.training.schedule import learning_rate
 from sedd.training.state import TrainState, fresh_state
@@ -80,6 +80,7 @@ def train(
         keep_freed_memory()
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     beat_path = run.heartbeat if ranks.is_first else None
+    reached = last_reached(run) if ranks.is_first else 0  # before this attempt's first beat
     with (
         connected(ranks, device) as group,
         pulse(beat_path, attempt=attempt, steps=experiment.training.steps, gpu=gpu) as beat,
@@ -88,7 +89,16 @@ def train(
         say = say if ranks.is_first else _say_nothing
         stores = open_stores(experiment.data, stage, run=run, attempt=attempt, ranks=ranks)
         session = _open(
-            run, experiment, stores, group, device, attempt=attempt, beat=beat, say=say, stack=stack
+            run,
+            experiment,
+            stores,
+            group,
+            device,
+            attempt=attempt,
+            reached=reached,
+            beat=beat,
+            say=say,
+            stack=stack,
         )
         outcome = _loop(session, stop)
         session.record.phase("done" if outcome is Outcome.COMPLETED else "stopping")
@@ -120,6 +130,7 @@ def _open(
     device: torch.device,
     *,
     attempt: int,
+    reached: int,
     beat: Pulse,
     say: Say,
     stack: ExitStack,
@@ -131,7 +142,7 @@ def _open(
     state = fresh_state(network.model, spec, precision, ranks=ranks.size)
     if ranks.is_first:
         remove_leftovers(run.checkpoints)
-    step = resume(run, state, stores, group, attempt=attempt, say=say)
+    step = resume(run, state, stores, group, attempt=attempt, reached=reached, say=say)
     say(
         f"{precision.name} on {device}, {ranks.size} rank(s); {'resumed at' if step else 'starting at'} step {step}"
     )

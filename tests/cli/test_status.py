@@ -165,3 +165,15 @@ def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
     )
     environment = os.environ | {"SEDD_RUNS": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
+
+
+def test_a_sweep_is_shown_with_all_its_points(tmp_path: Path) -> None:
+    for number, rate in enumerate((0.1, 0.2)):
+        run = make_run(tmp_path, "grid", f"20261122-08000{number}-1a2b3c4d")
+        manifest = json.loads(run.manifest.read_text())
+        write_manifest(run, manifest | {"sweep": "sweep-1", "point": {"training.learning_rate": rate}})
+    (tmp_path / "grid" / "sweep-1").mkdir()
+    for typed in ("grid", "sweep-1"):
+        told = json.loads(sedd("status", typed, "--json", runs=tmp_path).stdout)
+        assert [run["point"]["training.learning_rate"] for run in told["runs"]] == [0.1, 0.2]
+        assert "timeline" not in told["runs"][0]

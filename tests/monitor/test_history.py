@@ -67,3 +67,10 @@ def test_only_the_newest_preflight_counts(farm: Any) -> None:
 def test_the_job_is_the_newest_one(farm: Any) -> None:
     told = history(interrupted(farm).event("submitted", job_id="10", executor="slurm", host="login"))
     assert (told.job_id, told.submitted) == ("10", dt.datetime(2026, 11, 22, 11, 43, 20, tzinfo=dt.UTC))
+
+
+def test_steps_that_a_killed_attempt_was_seen_to_take_are_lost(farm: Any) -> None:
+    run = farm.run().event("submitted", ago_s=100, job_id="9", executor="slurm", host="login")
+    run.started(ago_s=90).checkpoint(1500, ago_s=60)
+    run.started(ago_s=50).event("resumed", ago_s=40, step=1500, repeats=76)
+    assert lost_steps(history(run).attempts) == [76, 0]

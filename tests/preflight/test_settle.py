@@ -18,7 +18,7 @@ def site(memory: str | None) -> Profile:
 
 
 def asked(gpus: int = 4, **training: object) -> Experiment:
-    training = {"steps": 10, "residues_per_step": 262_144, "residues_per_gpu": "auto"} | training
+    training = {"steps": 10, "residues_per_step": 1_048_576, "residues_per_gpu": "auto"} | training
     model = {"hidden": 768, "cond": 128, "blocks": 12, "heads": 12}
     resources = {"gpus_per_node": gpus}
     document = {"name": "x", "data": {"store": "/"}, "model": model, "training": training}
@@ -37,10 +37,10 @@ def test_it_is_the_most_that_fits_and_shares_the_batch_among_the_ranks(memory: i
     experiment = asked()
     residues = settled(experiment, site(f"{memory}GiB"))
     state = state_bytes(experiment)
-    assert 262_144 % (residues * 4) == 0
+    assert 1_048_576 % (residues * 4) == 0
     assert state + activation_bytes(experiment, residues) <= FITS * memory * GIB
     # The next larger share of the batch would not fit.
-    more = next(262_144 // n for n in range(262_144 // residues - 4, 0, -4) if 262_144 % n == 0)
+    more = next(1_048_576 // n for n in range(1_048_576 // residues - 4, 0, -4) if 1_048_576 % n == 0)
     assert state + activation_bytes(experiment, more) > FITS * memory * GIB
 
 

@@ -1,5 +1,6 @@
 """Exact resume: however often a run is interrupted, it ends with the same bits."""
 
+import dataclasses
 import random
 import signal
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from sedd.data.batches import Batches
 from sedd.data.store import TokenStore
 from sedd.errors import DataError
 from sedd.rundir.events import read_events
+from sedd.rundir.heartbeat import read_heartbeat, write_heartbeat
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.training.checkpoint import checkpoint_path, newest_whole, read_checkpoint
@@ -133,6 +135,20 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
     assert train_process(run, attempt=2) == 0
     assert [e.get("step") for e in read_events(run.events) if e.event == "resumed"] == [10]
     assert_same_end(run, uninterrupted)
+
+
+def test_steps_that_a_kill_cost_are_told_though_no_row_had_them(store: Path, make_run: MakeRun) -> None:
+    run = make_run(tiny_spec(store))
+    assert train_process(run, end="stop:7") == STOPPED
+    beat = read_heartbeat(run.heartbeat)
+    assert beat is not None
+    write_heartbeat(
+        run.heartbeat, dataclasses.replace(beat, step=12)
+    )  # as if it had gone on, and been killed
+    assert train_process(run, attempt=2) == 0
+    assert [(e.get("step"), e.get("repeats")) for e in read_events(run.events) if e.event == "resumed"] == [
+        (7, 5)
+    ]
 
 
 @pytest.mark.parametrize("ranks", [2, 4])

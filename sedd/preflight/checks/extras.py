@@ -1,0 +1,73 @@
+"""Packages beyond the required ones, for what this spec asks for."""
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+
+from sedd.preflight.check import Check
+from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.scene import Scene, Side
+from sedd.spec.task import TaskSpec
+from sedd.spec.trained import EvaluateTask, SampleTask, TrainedTask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    extra: str
+    """Of protein-sedd, as pip names it."""
+    package: str
+    asked: str
+    """The field that wants it."""
+    without: str
+    """What does without."""
+    is_here: bool
+
+
+def gather(scene: Scene) -> Facts | None:
+    wanted = _wanted(scene.experiment)
+    if wanted is None or not scene.is_first_here:
+        return None
+    extra, package, asked, without = wanted
+    is_here = importlib.util.find_spec(package) is not None
+    return Facts(extra=extra, package=package, asked=asked, without=without, is_here=is_here)
+
+
+def judge(facts: Facts) -> Verdict:
+    if facts.is_here:
+        return ok(f"{facts.package}, for {facts.asked}")
+    return fail(
+        f"{facts.asked} needs {facts.package}, which is not installed",
+        f"{sys.executable} -m pip install 'protein-sedd[{facts.extra}]'; or {facts.without}",
+    )
+
+
+def _wanted(task: TaskSpec) -> tuple[str, str, str, str] | None:
+    if isinstance(task, SampleTask) and task.sample.report:
+        return "report", "parasail", "sample.report", "sample.report: false"
+    if isinstance(task, EvaluateTask) and task.evaluate.per_sequence == "parquet":
+        return "parquet", "pyarrow", "evaluate.per_sequence: parquet", "evaluate.per_sequence: csv"
+    return None
+
+
+CHECK = Check(
+    tasks=(TrainedTask,),
+    sides=(Side.LOGIN, Side.NODE),
+    catches="an optional package that this spec wants: parasail for a report, pyarrow for Parquet",
+    takes="< 0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(
+        extra="report",
+        package="parasail",
+        asked="sample.report",
+        without="sample.report: false",
+        is_here=True,
+    ),
+    failing=Facts(
+        extra="report",
+        package="parasail",
+        asked="sample.report",
+        without="sample.report: false",
+        is_here=False,
+    ),
+)

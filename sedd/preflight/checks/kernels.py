@@ -1,0 +1,57 @@
+"""Kernels that the spec insists on, against the cards that will run it: known before anything waits in a queue."""
+
+from dataclasses import dataclass
+
+from sedd.preflight.check import Check
+from sedd.preflight.device import TRITON_FROM, weakest_capability
+from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.scene import Scene, Side
+from sedd.spec.experiment import Experiment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    wants_fused: bool
+    wants_compiled: bool
+    needs_gpu: bool
+    capability: tuple[int, int] | None
+    """Of the weakest card; None where it is not known."""
+
+
+def gather(scene: Scene) -> Facts | None:
+    training = scene.training_run.training
+    wants_fused, wants_compiled = training.kernels == "fused", training.compile is True
+    if not (wants_fused or wants_compiled):
+        return None
+    needs_gpu = scene.training_run.resources.gpus_per_node > 0
+    return Facts(
+        wants_fused=wants_fused,
+        wants_compiled=wants_compiled,
+        needs_gpu=needs_gpu,
+        capability=weakest_capability(scene) if needs_gpu else None,
+    )
+
+
+def judge(facts: Facts) -> Verdict:
+    if facts.wants_fused and not facts.needs_gpu:
+        return fail("fused kernels on a CPU: they are for GPUs", "training.kernels: auto")
+    if facts.wants_compiled and facts.capability is not None and facts.capability < TRITON_FROM:
+        where = f"compute capability {facts.capability[0]}.{facts.capability[1]}"
+        return warn(
+            f"torch.compile on {where}: Triton's own support begins at 8.0",
+            "training.compile: false takes fused kernels, which are faster and made for such cards; "
+            "the node's check compiled_step will tell",
+        )
+    return ok(" and ".join(["fused kernels"] * facts.wants_fused + ["torch.compile"] * facts.wants_compiled))
+
+
+CHECK = Check(
+    tasks=(Experiment,),
+    sides=(Side.LOGIN,),
+    catches="fused kernels forced on a CPU, torch.compile on a card that Triton does not support",
+    takes="< 0.1 s",
+    gather=gather,
+    judge=judge,
+    passing=Facts(wants_fused=True, wants_compiled=False, needs_gpu=True, capability=(7, 0)),
+    failing=Facts(wants_fused=True, wants_compiled=False, needs_gpu=False, capability=None),
+)
