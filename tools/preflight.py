@@ -100,9 +100,20 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--gpu", choices=sorted(CAPABILITIES), help="the card to train on, if it is not in this machine"
     )
     options = parser.parse_args(arguments)
+    options.gpu = options.gpu or card_of(options.cluster)
     if options.node and not options.spec:
         parser.error("--node needs a spec: what a node must be able to do depends on the job")
     return options
+
+
+def card_of(cluster: str | None) -> str | None:
+    """The card that a cluster profile names, `gpu: {type: v100}`; read without a YAML library, so None if in doubt."""
+    try:
+        text = Path(cluster).read_text(encoding="utf-8") if cluster else ""
+    except OSError:  # `sedd preflight` will say so
+        return None
+    found = re.search(r"^gpu:.*?\btype:\s*[\"']?(\w+)", text, re.MULTILINE | re.DOTALL)
+    return found[1] if found and found[1] in CAPABILITIES else None
 
 
 def check_python(report: Report) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from sedd.cli.console import err
 from sedd.monitor.logs import follow_log, last_lines, newest_log
+from sedd.rundir.events import read_events
 from sedd.rundir.find import find_run, runs_root
 from sedd.rundir.layout import RunDir
 
@@ -38,7 +39,11 @@ def command(
 
 def _say_none(run: RunDir, rank: int) -> None:
     others = "" if rank == 0 else f" of rank {rank}"
-    err().print(f"No log{others} yet in {run.logs}: the job has not started.", soft_wrap=True, markup=False)
+    has_started = any(event.event == "attempt_started" for event in read_events(run.events))
+    said = f"No log{others} yet in {run.logs}: the job has not started."
+    if has_started:
+        said = f"No log{others} in {run.logs}: there is no such rank, or it has printed nothing."
+    err().print(said, soft_wrap=True, markup=False)
 
 
 def _remark(text: str) -> None:

@@ -35,6 +35,7 @@ class Network:
     """The model, perhaps compiled, perhaps wrapped for several ranks."""
     objective: Objective
     precision: Precision
+    is_compiled: bool
 
     def loss(self, batch: DeviceBatch, *, step: int, time_offset: float, noise_seed: int) -> Tensor:
         """Sum of the training loss over the residues of a micro-batch, fp64; gradients reach the model."""
@@ -60,6 +61,11 @@ class Network:
         )
         return terms.sum(dtype=torch.float64)
 
+    def means(self) -> str:
+        """What computes it, in words: what a spec's `auto` has become."""
+        kernels = "compiled" if self.is_compiled else f"{self.model.kernels} kernels"
+        return f"{self.model.attention} attention, {kernels}"
+
     def no_sync(self) -> contextlib.AbstractContextManager[Any]:
         """While gradients are accumulated, ranks need not exchange them."""
         if isinstance(self.forward, DistributedDataParallel):
@@ -81,7 +87,8 @@ def build_network(
     model.attention = choose_attention(training.attention, device, precision.compute)
     model.kernels = choose_kernels(training.kernels, device, precision.compute, experiment.model.hidden)
     forward: nn.Module = model
-    if compiles(training.compile, capability_of(device), model.kernels):
+    is_compiled = compiles(training.compile, capability_of(device), model.kernels)
+    if is_compiled:
         model.kernels = "torch"
         forward = torch.compile(model)  # type: ignore[assignment] # it is a Module that calls the compiled code
     if ranks.size > 1:
@@ -90,7 +97,7 @@ def build_network(
             device_ids=[device] if device.type == "cuda" else None,
             gradient_as_bucket_view=True,
         )
-    return Network(model, forward, build_objective(experiment.diffusion), precision)
+    return Network(model, forward, build_objective(experiment.diffusion), precision, is_compiled)
 
 
 def choose_attention(asked: str, device: torch.device, dtype: torch.dtype) -> str:

@@ -143,9 +143,8 @@ def _open(
     if ranks.is_first:
         remove_leftovers(run.checkpoints)
     step = resume(run, state, stores, group, attempt=attempt, reached=reached, say=say)
-    say(
-        f"{precision.name} on {device}, {ranks.size} rank(s); {'resumed at' if step else 'starting at'} step {step}"
-    )
+    how = f"{precision.name} on {device}, {ranks.size} rank(s), {network.means()}, {spec.optimizer}"
+    say(f"{how}; {'resumed at' if step else 'starting at'} step {step}")
     metrics = MetricsLog(run.metrics, resumed_step=step) if ranks.is_first else None
     stack.callback(metrics.close if metrics else _do_nothing)
     durable = metrics.make_durable if metrics else _do_nothing

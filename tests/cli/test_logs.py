@@ -45,6 +45,20 @@ def test_without_a_log_it_says_so(run: RunDir) -> None:
     assert "No log yet" in err
 
 
+def test_a_rank_that_a_started_run_does_not_have_is_not_waited_for(run: RunDir) -> None:
+    append_event(
+        run.events,
+        "attempt_started",
+        attempt=1,
+        now=dt.datetime.now(dt.UTC),
+        job_id="elsewhere:1:1",
+        host="h",
+    )
+    _, err = start(run, "--rank", "3").communicate(timeout=20)
+    assert "No log of rank 3 in" in err
+    assert "no such rank" in err
+
+
 def test_the_last_lines_of_the_asked_rank(run: RunDir) -> None:
     (run.logs / "7_0.out").write_text("of rank 0\n")
     (run.logs / "7_1.out").write_text("a\nb\nc\n")

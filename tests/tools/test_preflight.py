@@ -154,3 +154,22 @@ def test_spec_is_handed_over_with_its_exit_code(quick, capfd):
 )
 def test_in_range(version, wanted, fits):
     assert preflight.in_range(version, wanted) is fits
+
+
+@pytest.mark.parametrize(("text", "card"), [
+    ("executor: slurm\ngpu:\n  type: v100   # as in Gres\n  memory: 32GiB\n", "v100"),
+    ("gpu: {memory: 40GiB, type: a100}\n", "a100"),
+    ("gpu:\n  type: of_our_own\n", None),
+    ("executor: local\n# gpu: {type: v100}\n", None),
+])  # fmt: skip
+def test_the_card_of_a_profile_decides_which_torch_is_advised(tmp_path, text, card):
+    profile = tmp_path / "site.yaml"
+    profile.write_text(text)
+    assert preflight.card_of(str(profile)) == card
+    assert preflight.parse_arguments(["--cluster", str(profile)]).gpu == card
+    assert preflight.parse_arguments(["--cluster", str(profile), "--gpu", "h100"]).gpu == "h100"
+
+
+def test_a_profile_that_is_not_there_names_no_card():
+    assert preflight.card_of("/no/such.yaml") is None
+    assert preflight.card_of(None) is None

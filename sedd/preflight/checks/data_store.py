@@ -138,7 +138,7 @@ def _build_command(store: Path) -> str:
         source = store.parent / "uniref50.fasta.gz"
         return (
             f"download it with: python3 tools/fetch_uniref50.py -o '{source}', "
-            f"then build it: sedd data build '{source}' -o '{store}'"
+            f"then submit the spec that builds it: task: data, such as jobs/uniref50_data.yaml"
         )
     fasta = f"'{(named or beside)[0]}'" if named or len(beside) == 1 else "proteins.fasta"
     return f"make it with: sedd data build {fasta} -o '{store}'"
