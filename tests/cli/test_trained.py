@@ -79,7 +79,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_where_it_stopped(store: Path, tmp_path
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     (run,) = list_runs(tmp_path)
     resume = f"sedd train {shlex.quote(str(run.path))}"
     assert "interrupted by Ctrl-C, saved at step" in said
