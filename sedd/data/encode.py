@@ -1,5 +1,7 @@
 """A block of FASTA records to tokens, with a tally of what was dropped and what was altered."""
 
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -70,24 +72,28 @@ def encode_block(block: bytes, filters: Filters, tally: Tally, *, source: str, n
     Raises:
         DataError: a character that no protein has.
     """
-    sequences, lengths = _split_regular(block)
-    tokens = b"".join(sequences)
+    tokens, lengths = _split_regular(block)
     if np.frombuffer(tokens, np.uint8).max(initial=0) >= GAPS[0]:
         sequences = _split_any(block, tally, source)
         tokens = b"".join(sequences)
         lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
     accessions = _accessions(block) if named else []
-    tally.add("records", len(sequences))
-    kept = _kept(sequences, lengths, filters, tally)
+    tally.add("records", len(lengths))
+    kept = _kept(tokens, lengths, filters, tally)
     if not kept.all():
-        sequences, accessions = list(compress(sequences, kept)), list(compress(accessions, kept))
-        lengths, tokens = lengths[kept], b"".join(sequences)
-    hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, sequences), np.uint64, len(sequences))
+        tokens = b"".join(compress(_sequences(tokens, lengths), kept))
+        lengths, accessions = lengths[kept], list(compress(accessions, kept))
+    hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, _sequences(tokens, lengths)), np.uint64, len(lengths))
     return Encoded(tokens, accessions, lengths, hashes)
 
 
-def _split_regular(block: bytes) -> tuple[list[bytes], NDArray[np.int64]]:
-    """The codes of each record, and how many; right if there is nothing to mend.
+def _sequences(tokens: bytes, lengths: NDArray[np.int64]) -> Iterator[bytes]:
+    """Each sequence of those that lie end to end. A stream's `read` is quicker here than a slice."""
+    return map(io.BytesIO(tokens).read, lengths.tolist())
+
+
+def _split_regular(block: bytes) -> tuple[bytes, NDArray[np.int64]]:
+    """The codes of all records, end to end, and how many each has; right if there is nothing to mend.
 
     One pass over all records in place of a few calls for each: takes half the time of `_split_any`.
     """
@@ -98,11 +104,10 @@ def _split_regular(block: bytes) -> tuple[list[bytes], NDArray[np.int64]]:
     line_starts = np.concatenate([[0], line_ends[:-1] + 1])
     headers = np.flatnonzero(characters[line_starts] == ord(">"))  # numbers of lines
     after = np.append(headers[1:], len(line_ends))
-    # Headers and sequences alike without line ends: each place lies as many bytes earlier as lines came before.
-    text = block.translate(ENCODING, b"\n")
-    starts, stops = line_ends[headers] - headers, line_ends[after - 1] - after + 1
-    sequences = list(map(text.__getitem__, map(slice, starts.tolist(), stops.tolist())))
-    return sequences, stops - starts
+    starts, stops = line_ends[headers], line_ends[after - 1]  # a body begins with the header's line end
+    view = memoryview(block)
+    bodies = b"".join([view[i:j] for i, j in zip(starts.tolist(), stops.tolist(), strict=True)])
+    return bodies.translate(ENCODING, b"\n"), stops - starts - (after - 1 - headers)
 
 
 def _split_any(block: bytes, tally: Tally, source: str) -> list[bytes]:
@@ -165,9 +170,7 @@ def _strange_character(sequences: list[bytes], block: bytes, source: str) -> Dat
     return DataError(f"{source}: {shown} in the sequence of {name!r} is not an amino acid", hint=hint)
 
 
-def _kept(
-    sequences: list[bytes], lengths: NDArray[np.int64], filters: Filters, tally: Tally
-) -> NDArray[np.bool_]:
+def _kept(tokens: bytes, lengths: NDArray[np.int64], filters: Filters, tally: Tally) -> NDArray[np.bool_]:
     longest = filters.max_length if filters.max_length is not None else np.iinfo(np.int64).max
     reasons = {
         "empty": lengths == 0,
@@ -176,7 +179,7 @@ def _kept(
     }
     kept: NDArray[np.bool_] = ~np.logical_or.reduce(list(reasons.values()))
     if filters.max_unknown is not None:
-        unknown = np.fromiter((s.count(X) for s in sequences), np.int64, len(sequences))
+        unknown = np.fromiter((s.count(X) for s in _sequences(tokens, lengths)), np.int64, len(lengths))
         reasons["too_unknown"] = kept & (unknown > filters.max_unknown * lengths)
         kept &= ~reasons["too_unknown"]
     for reason, dropped in reasons.items():

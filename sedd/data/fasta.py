@@ -53,10 +53,19 @@ class SpanReader(io.RawIOBase):
     def readinto(self, buffer: "Buffer", /) -> int:
         view = memoryview(buffer)[: self._left]
         count = self._file.readinto(view) or 0
-        self._hash.update(view[:count])
-        self._left -= count
-        self._progress(count)
+        self._account(view[:count])
         return count
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As `readinto`, without the copy that io.RawIOBase makes."""
+        piece = self._file.read(self._left if size < 0 else min(size, self._left)) or b""
+        self._account(piece)
+        return piece
+
+    def _account(self, piece: bytes | memoryview) -> None:
+        self._hash.update(piece)
+        self._left -= len(piece)
+        self._progress(len(piece))
 
     def fingerprint(self) -> str:
         """XXH3-128 of the span; reads what has not been read."""
@@ -108,11 +117,13 @@ def read_blocks(reader: SpanReader, path: Path, *, gzipped: bool) -> Iterator[by
     pieces = _inflated(reader, path) if gzipped else iter(lambda: reader.read(BLOCK_BYTES), b"")
     carry = b""
     for piece in _from_first_record(pieces, path):
-        buffer = carry + piece if carry else piece
-        cut = buffer.rfind(b"\n>") + 1
+        cut = piece.rfind(b"\n>") + 1
+        if not cut:  # at most one record begins in it: at its start
+            carry, piece = b"", carry + piece
+            cut = piece.rfind(b"\n>") + 1
         if cut:
-            yield buffer[:cut]
-        carry = buffer[cut:]
+            yield b"".join([carry, memoryview(piece)[:cut]])
+        carry = piece[cut:]
         if len(carry) > _LONGEST_RECORD_BYTES:
             raise DataError(
                 f"{path} holds a record of more than {_LONGEST_RECORD_BYTES >> 20} MiB: no protein is so long"

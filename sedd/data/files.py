@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 HEADER_BYTES = 128
 Element = TypeVar("Element", bound=np.generic)
 _READ_BYTES = 1 << 22
+_WRITE_BYTES = (
+    1 << 16
+)  # gathers the numbers of several blocks; the tokens of one are more, and are not copied
 
 
 class NpyWriter:
@@ -22,7 +25,7 @@ class NpyWriter:
         self.path = path
         self.dtype = np.dtype(dtype)
         self.count = 0
-        self._file = path.open("wb")
+        self._file = path.open("wb", buffering=_WRITE_BYTES)
         self._file.write(bytes(HEADER_BYTES))
         self._hash = xxhash.xxh3_128()
 

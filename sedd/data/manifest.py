@@ -30,7 +30,7 @@ class Shard:
 class SplitManifest:
     """One side of the train/validation split. `lengths` are residues.
 
-    `composition` counts each token id: in all residues, or of a part beyond 8 Mi in a sixteenth of them.
+    `composition` counts each token id: in all residues, or of a part beyond 2 Mi in a 64th of them.
     `length_histogram` counts sequences: bin b holds lengths from 2^(b/4) up to 2^((b+1)/4).
     """
 

@@ -35,7 +35,7 @@ def verify_store(path: Path, progress: Progress = ignore_progress) -> list[str]:
 
 
 def _is_plausible(split: SplitManifest) -> bool:
-    """Whether as many letters were counted as there are, or of many a sixteenth."""
+    """Whether as many letters were counted as there are, or of many some."""
     counted = sum(split.composition)
     return counted == split.residues or COUNTED_ALWAYS <= counted < split.residues
 

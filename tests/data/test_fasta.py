@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sedd.data.fasta import SpanReader, accession, is_gzip, read_blocks, spans
+from sedd.data.fasta import BLOCK_BYTES, SpanReader, accession, is_gzip, read_blocks, spans
 from sedd.errors import DataError
 
 RECORDS = st.lists(
@@ -46,6 +46,15 @@ def test_records_longer_than_a_block_stay_whole(tmp_path: Path):
     path.write_text(">a\nMK\n>titin\n" + "MKVL\n" * 200_000 + ">b\nVV\n")
     names = [record.split(b"\n")[0] for record in _read(path)]
     assert names == [b"a", b"titin", b"b"]
+
+
+def test_record_whose_start_is_a_pieces_start_begins_a_block(tmp_path: Path):
+    path = tmp_path / "met.fasta"
+    first = b">a\n" + b"M" * (BLOCK_BYTES - 4) + b"\n"
+    second = b">b\n" + b"V" * (2 * BLOCK_BYTES) + b"\n"
+    path.write_bytes(first + second)
+    with SpanReader(spans(path)[0], lambda count: None) as reader:
+        assert list(read_blocks(reader, path, gzipped=False)) == [first, second]
 
 
 def test_several_gzip_members_are_one_file(tmp_path: Path):
