@@ -27,6 +27,7 @@ def package(tmp_path: Path) -> Path:
     (folder / "inner" / "a.py").write_text("x = 1\n")
     (folder / "inner" / "__pycache__" / "a.py").write_text("stale")
     (folder / "py.typed").write_text("")
+    (folder / "inner" / "kernels.cu").write_text("// CUDA C that the job compiles")
     (folder / "notes.txt").write_text("not code")
     git(folder.parent, "init", "-q")
     git(folder.parent, "add", ".")
@@ -48,7 +49,7 @@ def frozen_run(package: Path, tmp_path: Path) -> RunDir:
 def test_sources_are_copied_and_nothing_else(package: Path, tmp_path: Path) -> None:
     freeze_code(tmp_path / "code", package=package)
     copied = {str(p.relative_to(tmp_path / "code")) for p in (tmp_path / "code").rglob("*") if p.is_file()}
-    assert copied == {"sedd/__init__.py", "sedd/inner/a.py", "sedd/py.typed"}
+    assert copied == {"sedd/__init__.py", "sedd/inner/a.py", "sedd/inner/kernels.cu", "sedd/py.typed"}
 
 
 def test_the_hash_changes_with_content_and_with_names_alone(package: Path) -> None:
