@@ -1,6 +1,6 @@
 // What lies between the matrix products of a block, in one pass over memory each. See fused.py.
 //
-// Compiled at run time for the card at hand (nvrtc.py): needs no header and no Triton. Tried from capability 7.0 on.
+// Compiled at run time for the card at hand (nvrtc.py): needs no header and no Triton. Compiled for 7.0 to 9.0, run on 9.0.
 // Given by the compiler's options: HIDDEN, the width of a row; THREADS, a multiple of 32 that covers HIDDEN / 4;
 // ROWS, tokens of a tile; IN and OUT, the number formats of what enters from a branch and of what leaves: 0 float32,
 // 1 float16, 2 bfloat16.
