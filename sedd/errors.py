@@ -26,10 +26,8 @@ class DataError(SeddError):
     """A FASTA file or token store that cannot be used."""
 
 
-class MissingDataError(DataError):
+class MissingDataError(DataError, UsageError):
     """A file or store that was named and is not there, or is something else: a mistake in what was asked for."""
-
-    exit_code = 2
 
 
 class RunError(SeddError):
