@@ -45,6 +45,11 @@ def _occur_more_than_once(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 def _bucket(files: list[Path], bucket: int, buckets: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     """The hashes of one residue class, and their positions."""
+    if buckets == 1:
+        every = np.concatenate(
+            [np.empty(0, np.uint64), *(p for f in files for p in read_pieces(f, np.uint64))]
+        )
+        return every, np.arange(len(every))
     hashes, where, first = [np.empty(0, np.uint64)], [np.empty(0, np.int64)], 0
     for file in files:
         for piece in read_pieces(file, np.uint64):

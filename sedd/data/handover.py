@@ -33,19 +33,22 @@ class Sender:
         self.receiver = Receiver(theirs, self._memory.name)
         self._sent = self._taken = 0
 
-    def send(self, block: bytes) -> None:
-        """Hand over a block. Raises: BrokenPipeError when the receiver is gone."""
-        if len(block) > _SLOT_BYTES:  # of one enormous record
-            self._put(_LENGTH.pack(-len(block)))
-            self._put(block)
+    def send(self, *pieces: bytes | memoryview) -> None:
+        """Hand over a block, which may lie in pieces. Raises: BrokenPipeError when the receiver is gone."""
+        length = sum(map(len, pieces))
+        if length > _SLOT_BYTES:  # of one enormous record
+            self._put(_LENGTH.pack(-length))
+            self._put(b"".join(pieces))
             return
         while self._sent - self._taken == _SLOTS:
             self._await_taken()
         start = self._sent % _SLOTS * _SLOT_BYTES
         buffer = self._memory.buf
         assert buffer is not None  # until it is closed
-        buffer[start : start + len(block)] = block
-        self._put(_LENGTH.pack(len(block)))
+        for piece in pieces:
+            buffer[start : start + len(piece)] = piece
+            start += len(piece)
+        self._put(_LENGTH.pack(length))
         self._sent += 1
 
     def end(self) -> None:

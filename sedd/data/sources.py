@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sedd.data.fasta import Span, SpanReader, is_gzip, read_blocks, spans
+from sedd.data.fasta import Halves, Span, SpanReader, is_gzip, read_halves, spans
 from sedd.data.older import is_older_file, read_older_blocks
 from sedd.data.parts import Part, PartBuilder, PartOptions
 from sedd.data.progress import Progress
@@ -43,12 +43,12 @@ def plan_sources(path: Path, scratch: Path, number: int) -> list[Source]:
     ]
 
 
-def source_blocks(source: Source, reader: SpanReader) -> Iterator[bytes]:
-    """Blocks of whole FASTA records, whatever the file's format."""
+def source_blocks(source: Source, reader: SpanReader) -> Iterator[Halves]:
+    """Blocks of whole FASTA records, whatever the file's format, each in two halves."""
     path = source.span.path
     if is_older_file(path):
-        return read_older_blocks(path)
-    return read_blocks(reader, path, gzipped=is_gzip(path))
+        return ((block, memoryview(b"")) for block in read_older_blocks(path))
+    return read_halves(reader, path, gzipped=is_gzip(path))
 
 
 def build_source(
@@ -58,10 +58,11 @@ def build_source(
     builders = [PartBuilder(folder, options) for folder in source.folders]
     left = at_most
     with SpanReader(source.span, progress) as reader:
-        for number, block in enumerate(source_blocks(source, reader)):
+        for number, halves in enumerate(source_blocks(source, reader)):
             if left == 0:
                 break
-            kept = builders[number % len(builders)].add(block, source=source.name, at_most=left)
+            builder = builders[number % len(builders)]
+            kept = builder.add(b"".join(halves), source=source.name, at_most=left)
             left = None if left is None else left - kept
         fingerprint = reader.fingerprint()
     return Built([builder.close() for builder in builders], fingerprint)

@@ -224,8 +224,8 @@ def _deal(source: Source, lanes: list[Sender], report: Progress) -> str:
     """Read a source and deal its blocks to the lanes in turn."""
     _keep_freed_memory()
     with SpanReader(source.span, report) as reader:
-        for number, block in enumerate(source_blocks(source, reader)):
-            lanes[number % len(lanes)].send(block)
+        for number, halves in enumerate(source_blocks(source, reader)):
+            lanes[number % len(lanes)].send(*halves)
         fingerprint = reader.fingerprint()
     for lane in lanes:
         lane.end()
