@@ -31,26 +31,41 @@ def build(
         Path, typer.Option("--output", "-o", readable=False, help="Folder of the store to make.")
     ],
     validation_fraction: Annotated[
-        float, typer.Option(min=0.0, max=0.5, help="Share of sequences (or clusters) to validate on.")
+        float,
+        typer.Option(min=0, max=0.5, metavar="SHARE", help="Of sequences (or clusters), to validate on."),
     ] = 0.05,
     clusters: Annotated[
         Path | None,
         typer.Option(
             readable=False,
-            help="Lines of representative<tab>member: a cluster stays on one side of the split.",
+            help="Lines of representative, tab, member: a cluster stays on one side of the split.",
         ),
     ] = None,
-    min_length: Annotated[int, typer.Option(min=1, help="Drop shorter sequences; residues.")] = 1,
+    min_length: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Drop shorter sequences; residues.")
+    ] = 1,
     max_length: Annotated[
-        int | None, typer.Option(min=1, help="Drop longer ones (training cuts windows by itself); residues.")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Drop longer ones (training cuts windows by itself); residues."
+        ),
     ] = None,
     max_unknown: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Drop sequences with a larger fraction of X.")
+        float | None,
+        typer.Option(min=0, max=1, metavar="SHARE", help="Drop sequences with a larger share of X."),
     ] = None,
-    keep_duplicates: Annotated[bool, typer.Option(help="Keep sequences that occur again.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many sequences.")] = None,
-    sample: Annotated[int | None, typer.Option(min=1, help="Keep so many, drawn uniformly.")] = None,
-    sample_seed: Annotated[int, typer.Option(min=0, help="Another seed draws another sample.")] = 0,
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Keep sequences that occur again.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop after so many sequences.")
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Keep so many, drawn uniformly.")
+    ] = None,
+    sample_seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Another seed draws another sample.")
+    ] = 0,
     onto: Annotated[
         Path | None,
         typer.Option(
@@ -59,7 +74,9 @@ def build(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, max=8, help="Processes; by default one a usable core. Changes no byte."),
+        typer.Option(
+            metavar="N", min=1, max=8, help="Processes; by default one a usable core. Changes no byte."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a store with other content.")] = False,
     as_json: Json = False,

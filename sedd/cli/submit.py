@@ -188,6 +188,7 @@ def _print_dry_run(scripts: Sequence[str], *, as_json: bool) -> None:
         return
     for script in scripts:
         out().print(script, markup=False, soft_wrap=True)
+    err().print("Nothing was submitted, or checked: sedd preflight says whether it can run.", markup=False)
 
 
 def _print_submitted(runs: Sequence[RunDir], order: Order) -> None:

@@ -46,6 +46,8 @@ def command(
     stop.install()
     run = _run_folder(spec, set_ or (), ranks.rank, ranks.size)
     attempt = _begin(run, ranks.size) if ranks.is_first else 0
+    if ranks.is_first:
+        err().print(f"run {run.name}/{run.id} in {run.path}", markup=False, soft_wrap=True)
     try:
         outcome = train(run, attempt=attempt, ranks=ranks, stop=stop)
     except Exception as error:  # the run folder must say why; the command line prints it

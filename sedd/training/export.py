@@ -40,10 +40,13 @@ def write_export(saved: Mapping[str, Any], folder: Path, *, raw: bool = False) -
     folder.mkdir(parents=True, exist_ok=True)
     weights: dict[str, Tensor] = saved["model"] if raw else saved["model"] | saved["ema"]["averages"]
     with written_aside(folder / WEIGHTS) as aside:
+        aside.touch()
+        mode = aside.stat().st_mode  # as umask says; safetensors makes a file that nobody else may read
         try:
             safetensors.torch.save_file({name: w.contiguous() for name, w in weights.items()}, aside)
         except safetensors.SafetensorError as e:  # its words for a full disk
             raise CheckpointError(f"cannot write {folder / WEIGHTS}: {e}") from e
+        aside.chmod(mode)
         checksum = _sha256(aside)
     experiment = validate(Experiment, parse_document(saved["spec"], name="the checkpoint's spec"))
     config = {

@@ -131,6 +131,12 @@ def words() -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("command", words(), ids=" ".join)
+def test_no_option_is_cut_at_80_columns(command: tuple[str, ...]):
+    result = CliRunner().invoke(cli.build_app(list(command)), [*command, "--help"], env={"COLUMNS": "80"})
+    assert "…" not in result.output
+
+
+@pytest.mark.parametrize("command", words(), ids=" ".join)
 def test_every_command_has_help_with_an_example(command: tuple[str, ...]):
     result = CliRunner().invoke(cli.build_app(list(command)), [*command, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output

@@ -184,6 +184,8 @@ def test_an_exported_network_reads_back_to_the_bit(trained: RunDir, fasta: Path,
     saved = torch.load(newest, weights_only=True)
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     assert set(weights) == set(saved["model"])
+    modes = {file.stat().st_mode for file in folder.iterdir()}
+    assert len(modes) == 1, "colleagues may read either both files or none"
     assert all(torch.equal(weights[name], average) for name, average in saved["ema"]["averages"].items())
     for command in (["sample", "-n", 2, "--steps", 8], ["evaluate", "--fasta", fasta, "--json"]):
         by_run, by_folder = (

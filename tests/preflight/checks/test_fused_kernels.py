@@ -47,9 +47,9 @@ def test_nor_where_the_spec_takes_others(make_scene, spec):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("precision", ["auto", "fp16", "fp32"])
 def test_this_card_passes_and_its_memory_is_free_again(make_scene, precision):
+    scene = make_scene(ON_GPU | {"training.precision": precision}, side=Side.NODE)
+    check.gather(scene)  # what cuBLAS takes for itself at its first use, it keeps
     before = torch.cuda.memory_allocated()
-    verdict = check.judge(
-        check.gather(make_scene(ON_GPU | {"training.precision": precision}, side=Side.NODE))
-    )
+    verdict = check.judge(check.gather(scene))
     assert verdict.status is Status.OK, verdict.saw
     assert torch.cuda.memory_allocated() == before
