@@ -27,9 +27,28 @@ if [ $slurm = yes ]; then
     export SEDD_TEST_SLURM=1
 fi
 
+# Tests on SLURM mostly wait: they run beside the others, unless somebody chose some of them.
+slurm_tests() {
+    local output status=0
+    output=$(mktemp)
+    python -m pytest tests/slurm >"$output" 2>&1 &
+    # By SIGINT pytest takes the cluster down before it ends.
+    trap "kill -INT $! 2>/dev/null || :; wait $! || :; rm -f '$output'" EXIT
+    python -m pytest --ignore tests/slurm || status=$?
+    [ $status -ne 2 ] || return 2  # Ctrl-C
+    say "Now what the tests on SLURM, which ran beside them, have to say:"
+    wait $! || status=$?
+    cat "$output"
+    return $status
+}
+
 cd "$root"
 status=0
-python -m pytest ${arguments[@]+"${arguments[@]}"} || status=$?
+if [ $slurm = yes ] && [ ${#arguments[@]} -eq 0 ]; then
+    slurm_tests || status=$?
+else
+    python -m pytest ${arguments[@]+"${arguments[@]}"} || status=$?
+fi
 
 if [ $slurm = no ]; then
     say "not run: tests on a real SLURM, since nobody asked. To run them: bash tools/test.sh --slurm   (as root)"

@@ -164,6 +164,18 @@ def test_the_tests_exit_code_and_arguments_are_pytests(project: Path):
     assert "bash tools/test.sh --slurm" in done.stderr, "what was not run is told with its command"
 
 
+@pytest.mark.parametrize("failing", ["pytest tests/slurm", "pytest --ignore tests/slurm"])
+def test_tests_on_slurm_run_beside_the_others_and_fail_all_the_same(project: Path, failing: str):
+    install = project / "slurm" / "devcluster" / "install.sh"
+    install.parent.mkdir(parents=True)
+    install.write_text("true")
+    (project.parent / "fakes" / "fails").write_text(failing)
+    done = call(project, f'bash "{project}/tools/test.sh" --slurm')
+    assert done.returncode == 5
+    assert set(asked(project)[-2:]) == {"ran -m pytest tests/slurm", "ran -m pytest --ignore tests/slurm"}
+    assert "nobody asked" not in done.stderr
+
+
 def test_the_check_speaks_to_its_end_and_fails_if_one_part_does(project: Path):
     fake = project.parent / "fakes" / "python"
     fake.write_text(
