@@ -95,7 +95,7 @@ def compact(split: PartSplit, keep: NDArray[np.bool_], progress: Progress = igno
                 progress(0)
                 kept = keep[low : low + len(lengths)]
                 piece = np.fromfile(tokens, np.uint8, int(lengths.sum(dtype=np.int64)))
-                writer.write(piece[np.repeat(kept, lengths)].tobytes(), lengths[kept], hashes[kept])
+                writer.write([piece[np.repeat(kept, lengths)].tobytes()], lengths[kept], hashes[kept])
         path.unlink()
     return writer.close()
 

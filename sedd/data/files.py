@@ -1,7 +1,7 @@
 """Files of a token store: numpy's own format, written piece by piece, with a checksum."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 HEADER_BYTES = 128
 Element = TypeVar("Element", bound=np.generic)
 _READ_BYTES = 1 << 22
+_MOST_AT_ONCE = 1024  # IOV_MAX of Linux
 _WRITE_BYTES = (
     1 << 16
 )  # gathers the numbers of several blocks; the tokens of one are more, and are not copied
@@ -36,6 +37,15 @@ class NpyWriter:
         self._hash.update(raw)
         self.count += len(raw) // self.dtype.itemsize
 
+    def write_pieces(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Append the bytes of all pieces, which need not be put together for that."""
+        self._file.flush()
+        for first in range(0, len(pieces), _MOST_AT_ONCE):
+            _write_all(self._file.fileno(), pieces[first : first + _MOST_AT_ONCE])
+        for piece in pieces:
+            self._hash.update(piece)
+            self.count += len(piece) // self.dtype.itemsize
+
     @property
     def checksum(self) -> str:
         return str(self._hash.hexdigest())
@@ -58,6 +68,14 @@ class NpyWriter:
             self.close()
         else:
             self._file.close()
+
+
+def _write_all(handle: int, pieces: Sequence[bytes | memoryview]) -> None:
+    written = os.writev(handle, pieces)
+    if written < sum(map(len, pieces)):  # a disk that is nearly full: what is left says so, or goes
+        left = memoryview(b"".join(pieces))[written:]
+        while left:
+            left = left[os.write(handle, left) :]
 
 
 def _npy_header(dtype: np.dtype[np.generic], count: int) -> bytes:

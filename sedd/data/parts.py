@@ -1,5 +1,6 @@
 """Blocks of records to one part of a store: the step that several processes do side by side."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -73,11 +74,16 @@ class PartWriter:
         self._tokens: NpyWriter | None = None
         self._shards: list[Shard] = []
         self._composition = np.zeros(SIZE, np.int64)
-        self._uncounted: list[bytes] = []
-        self._uncounted_residues = self._counted_residues = self._pieces = 0
+        self._uncounted: list[bytes | memoryview] = []
+        self._uncounted_residues = self._counted_residues = self._counts = 0
 
-    def write(self, tokens: bytes, lengths: NDArray[np.integer], hashes: NDArray[np.uint64]) -> None:
-        """Append whole sequences, end to end in `tokens`."""
+    def write(
+        self,
+        tokens: Sequence[bytes | memoryview],
+        lengths: NDArray[np.integer],
+        hashes: NDArray[np.uint64],
+    ) -> None:
+        """Append whole sequences, end to end in the pieces of `tokens`."""
         if not len(lengths):
             return
         if self._tokens is None:
@@ -85,26 +91,32 @@ class PartWriter:
             name = f"tokens-{len(self._shards):05d}.npy"
             self._tokens = NpyWriter(self._folder / name, "|u1")
             self._shards.append(Shard(file=name, first_sequence=first, sequences=0, residues=0, checksum=""))
-        self._tokens.write(tokens)
+        self._tokens.write_pieces(tokens)
         self._lengths.write(lengths)
         self._hashes.write(hashes)
-        self._uncounted.append(tokens)
-        self._uncounted_residues += len(tokens)
+        residues = int(lengths.sum(dtype=np.int64))
+        if self._is_counting:
+            self._uncounted += tokens
+        self._uncounted_residues += residues
         if self._uncounted_residues >= _COUNT_RESIDUES:
             self._count()
         shard = self._shards[-1]
         self._shards[-1] = replace(
-            shard, sequences=shard.sequences + len(lengths), residues=shard.residues + len(tokens)
+            shard, sequences=shard.sequences + len(lengths), residues=shard.residues + residues
         )
         if self._tokens.count >= self._shard_residues:
             self._end_shard()
 
+    @property
+    def _is_counting(self) -> bool:
+        return self._counted_residues < COUNTED_ALWAYS or self._counts % _COUNTED_BEYOND == 0
+
     def _count(self) -> None:
-        """Add the blocks since the last count to the composition, if they are among those that are counted."""
-        if self._counted_residues < COUNTED_ALWAYS or self._pieces % _COUNTED_BEYOND == 0:
+        """Add what came since the last count to the composition, if that is among what is counted."""
+        if self._is_counting:
             self._composition += count_codes(b"".join(self._uncounted))[:SIZE]
             self._counted_residues += self._uncounted_residues
-        self._pieces += 1
+        self._counts += 1
         self._uncounted.clear()
         self._uncounted_residues = 0
 
@@ -176,7 +188,7 @@ def _write_block(writers: dict[str, PartWriter], encoded: Encoded, in_validation
         ("validation", in_validation, runs[not first_is_validation :: 2]),
         ("train", ~in_validation, runs[first_is_validation::2]),
     ):
-        writers[name].write(b"".join(own), encoded.lengths[here], encoded.hashes[here])
+        writers[name].write(own, encoded.lengths[here], encoded.hashes[here])
 
 
 def _first(encoded: Encoded, count: int) -> Encoded:
