@@ -1,5 +1,7 @@
 """The spec's network computed in two ways, which must agree: what several checks of the node do."""
 
+import gc
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sedd.preflight.device import training_attention
@@ -15,6 +17,24 @@ if TYPE_CHECKING:
 TOLERANCE = {"float16": 3e-2, "bfloat16": 1e-1, "float32": 2e-3}
 """Largest error in units of the answer's largest entry: either way sums in another order, and rounds elsewhere."""
 _LENGTHS = (1.0, 0.03, 0.4, 0.11)  # of the longest allowed; uneven: borders that are off by one must show
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errors:
+    """Largest error of output and of gradient, in units of the largest entry expected."""
+
+    dtype: str
+    """Of the activations: what may be expected."""
+    output: float
+    gradient: float
+
+    def __str__(self) -> str:
+        allowed = "" if self.are_small else f" (allowed: {TOLERANCE[self.dtype]:g})"
+        return f"({self.dtype}) the output is off by {self.output:.1g}, the gradient by {self.gradient:.1g}{allowed}"
+
+    @property
+    def are_small(self) -> bool:
+        return all(error <= TOLERANCE[self.dtype] for error in (self.output, self.gradient))  # NaN is not
 
 
 def busy_network(scene: Scene, device: "torch.device") -> "Transformer":
@@ -74,11 +94,23 @@ def _borders(residues: int, longest: int) -> list[int]:
 
 
 def errors(
-    seen: tuple["torch.Tensor", "torch.Tensor"], expected: tuple["torch.Tensor", "torch.Tensor"]
-) -> tuple[float, float]:
-    """Largest error of output and of gradient, in units of the largest entry expected."""
+    seen: tuple["torch.Tensor", "torch.Tensor"],
+    expected: tuple["torch.Tensor", "torch.Tensor"],
+    dtype: "torch.dtype",
+) -> Errors:
+    """How far two results of `one_step` are apart."""
     output, gradient = (
         float((here.float() - there.float()).abs().max() / there.float().abs().max())
         for here, there in zip(seen, expected, strict=True)
     )
-    return output, gradient
+    return Errors(dtype=str(dtype).removeprefix("torch."), output=output, gradient=gradient)
+
+
+def leave_no_trace(device: "torch.device") -> None:
+    """Give a card's memory back, and forget its peak: training's own is told to the user."""
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)

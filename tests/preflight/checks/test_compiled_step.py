@@ -41,7 +41,7 @@ def test_an_index_off_by_one_sequence_fails(look, monkeypatch):
 
     verdict = look(compiler)
     assert verdict.status is Status.FAIL
-    assert "its output is off by" in verdict.saw
+    assert "the output is off by" in verdict.saw
     assert "training.compile: false" in verdict.hint
 
 

@@ -16,8 +16,10 @@ ON_GPU = SMALL | {"resources.gpus_per_node": 1}
 
 @pytest.mark.parametrize("error", [math.nan, 0.1])
 def test_a_wrong_output_or_gradient_fails(error):
-    for part in ("output_error", "gradient_error"):
-        verdict = check.judge(dataclasses.replace(check.CHECK.passing, **{part: error}))
+    passing = check.CHECK.passing
+    for part in ("output", "gradient"):
+        wrong = dataclasses.replace(passing.errors, **{part: error})
+        verdict = check.judge(dataclasses.replace(passing, errors=wrong))
         assert verdict.status is Status.FAIL
         assert "training.kernels: torch" in verdict.hint
 
@@ -25,7 +27,7 @@ def test_a_wrong_output_or_gradient_fails(error):
 @pytest.mark.parametrize(("asked", "status"), [("auto", Status.WARN), ("fused", Status.FAIL)])
 def test_none_to_be_had_is_grave_only_where_they_were_asked_for(asked, status):
     problem = "no NVRTC: nvidia-cuda-nvrtc is not installed"
-    verdict = check.judge(dataclasses.replace(check.CHECK.passing, asked=asked, problem=problem))
+    verdict = check.judge(dataclasses.replace(check.CHECK.passing, asked=asked, problem=problem, errors=None))
     assert verdict.status is status
     assert problem in verdict.saw
 
