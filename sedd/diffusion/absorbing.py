@@ -34,7 +34,7 @@ class Absorbing(Graph):
         log_p = sigma_bar.new_full((*x.shape, self.n), -torch.inf)
         log_p[..., self.mask] = log_moved(sigma_bar)
         stay = torch.where(x == self.mask, 0.0, -sigma_bar)
-        return log_p.scatter(-1, x.unsqueeze(-1), stay.unsqueeze(-1))
+        return log_p.scatter(-1, x.long().unsqueeze(-1), stay.unsqueeze(-1))
 
     def sample_transition(self, x: Tokens, sigma_bar: Levels, randomness: Randomness) -> Tokens:
         u = uniform(tuple(x.shape), 1, randomness, dtype=sigma_bar.dtype, device=x.device).squeeze(-1)
@@ -63,7 +63,7 @@ class Absorbing(Graph):
     def _excess(self, log_q: Tensor, x_0: Tensor) -> Tensor:
         """sum_y q_y - 1 - ln q_{x_0}, q the guess of the clean token: the cross-entropy where q sums to 1."""
         others = log_q.masked_fill(self._mask_column(log_q), -torch.inf)
-        target = x_0.unsqueeze(-1)
+        target = x_0.long().unsqueeze(-1)
         # Apart from the target's own term, whose 1 and ln q would cancel at the exact score.
         others = others.scatter(-1, target, -torch.inf).exp().sum(-1)
         return others + bregman(log_q.gather(-1, target).squeeze(-1))
@@ -74,7 +74,7 @@ class Absorbing(Graph):
     def log_score_of_mean(self, logits: Rows, x: Tokens, sigma_bar: Levels) -> Rows:
         residues = logits.masked_fill(self._mask_column(logits), -torch.inf)
         log_score = residues.log_softmax(-1) - log_expm1(sigma_bar.expand(x.shape)).unsqueeze(-1)
-        return log_score.scatter(-1, x.unsqueeze(-1), 0.0)
+        return log_score.scatter(-1, x.long().unsqueeze(-1), 0.0)
 
     def reverse_rates(self, log_score: Rows, x: Tokens) -> Rows:
         rates = log_score.exp().masked_fill(self._mask_column(log_score), 0.0)
@@ -90,7 +90,7 @@ class Absorbing(Graph):
         moves = self.reverse_rates(log_score, x) * torch.expm1(step.expand(x.shape)).unsqueeze(-1)
         # A score that is not exact can promise more than certainty.
         stay = (1 - moves.sum(-1, keepdim=True)).clamp_min(0.0)
-        probabilities = moves.scatter(-1, x.unsqueeze(-1), stay)
+        probabilities = moves.scatter(-1, x.long().unsqueeze(-1), stay)
         return probabilities / probabilities.sum(-1, keepdim=True)
 
     def _mask_column(self, like: Tensor) -> Tensor:

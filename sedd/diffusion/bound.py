@@ -93,7 +93,7 @@ def _path_bound(
     x_first = graph.sample_transition(x_0, first[index], _stream(randomness, 2))
     clean = graph.posterior(log_score(x_first, first), x_first, first[index], first[index])
     # A score that is not exact can rule the truth out.
-    likelihood = clean.gather(-1, x_0.unsqueeze(-1)).squeeze(-1).clamp_min(1e-12)
+    likelihood = clean.gather(-1, x_0.long().unsqueeze(-1)).squeeze(-1).clamp_min(1e-12)
     prior = graph.prior_divergence(noise.total(torch.ones_like(u)))
     return path - likelihood.log() + prior[index]
 

@@ -80,8 +80,8 @@ def draw_change(
     drawn. Whether x changes depends on u and on the total probability of a change alone.
     """
     mass = probabilities.double()
-    stay = mass.gather(-1, x.unsqueeze(-1))
-    edges = mass.scatter(-1, x.unsqueeze(-1), 0.0).cumsum(-1)
+    stay = mass.gather(-1, x.long().unsqueeze(-1))
+    edges = mass.scatter(-1, x.long().unsqueeze(-1), 0.0).cumsum(-1)
     moves = edges[..., -1:]
     target = u.double().unsqueeze(-1) * (moves + stay)
     drawn = torch.searchsorted(edges, target, right=True).clamp_max(mass.shape[-1] - 1)

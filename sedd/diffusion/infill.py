@@ -62,7 +62,7 @@ def gibbs(
         turn = _rank_among_free(key, sequence, free)
         for number in range(int(turn.max()) + 1):
             u = uniform((x.numel(),), 1, generator, dtype=torch.float64, device=device).squeeze(-1)
-            odds = log_score(x).scatter(-1, x.unsqueeze(-1), 0.0)
+            odds = log_score(x).scatter(-1, x.long().unsqueeze(-1), 0.0)
             drawn = draw_change(sharpening.whole((odds - odds.amax(-1, keepdim=True)).exp()), x, u)
             x = torch.where(turn == number, drawn, x)
     return x

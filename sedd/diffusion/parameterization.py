@@ -14,7 +14,7 @@ def log_score_from_score(raw: Rows, x: Tokens, sigma_bar: Levels, graph: Graph) 
     residue is equally likely, on the uniform graph that every ratio is 1.
     """
     scale = graph.log_score_scale(sigma_bar.expand(x.shape))
-    return (raw + scale.unsqueeze(-1)).scatter(-1, x.unsqueeze(-1), 0.0)
+    return (raw + scale.unsqueeze(-1)).scatter(-1, x.long().unsqueeze(-1), 0.0)
 
 
 def log_score_from_mean(raw: Rows, x: Tokens, sigma_bar: Levels, graph: Graph) -> Rows:

@@ -18,7 +18,7 @@ def euler(graph: Graph, noise: Noise, log_score: Rows, x: Tokens, t: Levels, s: 
     """First order in t - s: each change comes at its reverse rate."""
     moves = graph.reverse_rates(log_score, x) * ((t - s) * noise.rate(t)).expand(x.shape).unsqueeze(-1)
     stay = (1 - moves.sum(-1, keepdim=True)).clamp_min(0.0)
-    probabilities = moves.scatter(-1, x.unsqueeze(-1), stay)
+    probabilities = moves.scatter(-1, x.long().unsqueeze(-1), stay)
     return probabilities / probabilities.sum(-1, keepdim=True)
 
 

@@ -26,7 +26,7 @@ class Sharpening:
 
     def moves(self, probabilities: Rows, x: Tokens) -> Rows:
         """Sharpen where x changes to; the total probability of a change stays as it is."""
-        own = x.unsqueeze(-1)
+        own = x.long().unsqueeze(-1)
         moves = probabilities.scatter(-1, own, 0.0)
         total = moves.sum(-1, keepdim=True)
         return (total * self.whole(moves, never=own)).scatter(-1, own, probabilities.gather(-1, own))

@@ -29,7 +29,7 @@ class Uniform(Graph):
     def log_transition(self, x: Tokens, sigma_bar: Levels) -> Rows:
         sigma_bar = sigma_bar.expand(x.shape).unsqueeze(-1)
         moved = (log_moved(sigma_bar) - math.log(self.n)).expand(*x.shape, self.n)
-        return moved.scatter(-1, x.unsqueeze(-1), self._log_stay(sigma_bar))
+        return moved.scatter(-1, x.long().unsqueeze(-1), self._log_stay(sigma_bar))
 
     def _log_stay(self, sigma_bar: Tensor) -> Tensor:
         return torch.log1p((1 - 1 / self.n) * torch.expm1(-sigma_bar))
@@ -64,7 +64,7 @@ class Uniform(Graph):
         log_odds = torch.log1p(self.n / torch.expm1(sigma_bar.expand(x_t.shape))).unsqueeze(-1)
         # Infinite without noise, where each term is its limit, the score itself: reached to all digits at e^300.
         log_odds = log_odds.clamp_max(300.0)
-        own, clean = x_t.unsqueeze(-1), x_0.unsqueeze(-1)
+        own, clean = x_t.long().unsqueeze(-1), x_0.long().unsqueeze(-1)
         log_ratio = torch.where(own == clean, -log_odds, 0.0).expand_as(log_score)
         log_ratio = log_ratio.scatter(-1, clean, torch.where(own == clean, 0.0, log_odds))
         terms = log_ratio.exp() * bregman(log_score - log_ratio)
@@ -76,10 +76,10 @@ class Uniform(Graph):
     def log_score_of_mean(self, logits: Rows, x: Tokens, sigma_bar: Levels) -> Rows:
         sigma_bar = sigma_bar.expand(x.shape).unsqueeze(-1)
         log_p = torch.logaddexp(logits.log_softmax(-1) - sigma_bar, log_moved(sigma_bar) - math.log(self.n))
-        return log_p - log_p.gather(-1, x.unsqueeze(-1))
+        return log_p - log_p.gather(-1, x.long().unsqueeze(-1))
 
     def reverse_rates(self, log_score: Rows, x: Tokens) -> Rows:
-        return (log_score.exp() / self.n).scatter(-1, x.unsqueeze(-1), 0.0)
+        return (log_score.exp() / self.n).scatter(-1, x.long().unsqueeze(-1), 0.0)
 
     def posterior(
         self,
@@ -88,7 +88,7 @@ class Uniform(Graph):
         sigma_bar: Levels,
         step: Levels,
     ) -> Rows:
-        score = log_score.scatter(-1, x.unsqueeze(-1), 0.0).exp()
+        score = log_score.scatter(-1, x.long().unsqueeze(-1), 0.0).exp()
         moved = -torch.expm1(-step.expand(x.shape)).unsqueeze(-1) / self.n
         # expm(-step Q) s, without its factor exp(step): no more than 1 and free of overflow.
         before = (score - moved * score.sum(-1, keepdim=True)).clamp_min(0.0)
@@ -99,4 +99,4 @@ class Uniform(Graph):
 
 
 def _one_hot(x: Tensor, like: Tensor) -> Tensor:
-    return torch.zeros_like(like).scatter(-1, x.unsqueeze(-1), 1.0)
+    return torch.zeros_like(like).scatter(-1, x.long().unsqueeze(-1), 1.0)
