@@ -26,7 +26,7 @@ def command(
 
     Example: sedd evaluate quickstart --fasta proteins.fasta.gz --per-sequence bounds.parquet
     """
-    from sedd.cli.trained import load, progress, require_place
+    from sedd.cli.trained import load, note, progress, require_place
     from sedd.data.records import read_records
     from sedd.spec.trained import EvaluateOptions
     from sedd.training.evaluation import evaluate, summary
@@ -43,6 +43,8 @@ def command(
     if result.cut:
         longest = trained.experiment.data.max_length
         err().print(f"{result.cut} longer proteins: their first {longest} residues were evaluated")
+    if result.gaps or result.letters_to_x:
+        note(f"{result.gaps} gaps were removed, {result.letters_to_x} letters outside the alphabet read as X")
     if per_sequence is not None:
         write_table(per_sequence, result)
     bound, document = result.bound, summary(trained, how, result)

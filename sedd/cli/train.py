@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from sedd.cli.console import err
-from sedd.errors import RunError, SeddError, UsageError
+from sedd.errors import ClusterError, RunError, SeddError, UsageError
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import find_run, runs_root
@@ -166,11 +166,13 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
 
 
 def _begin(run: RunDir, ranks: int) -> int:
-    """Count this start as an attempt; returns its number. Raises: RunError when the run is complete."""
+    """Count this start as an attempt; returns its number. Raises: RunError when the run is complete or under way."""
     events = read_events(run.events)
     if any(event.event == "completed" for event in events):
         raise RunError(f"{run.name}/{run.id} is completed", hint="start a new run from its spec")
-    attempt = 1 + len(parse_attempts(events))
+    attempts = parse_attempts(events)
+    _require_idle(run, is_open=bool(attempts) and attempts[-1].cause is None)
+    attempt = 1 + len(attempts)
     append_event(
         run.events,
         "attempt_started",
@@ -184,6 +186,34 @@ def _begin(run: RunDir, ranks: int) -> int:
         executor="foreground",
     )
     return attempt
+
+
+def _require_idle(run: RunDir, *, is_open: bool) -> None:
+    """Refuse a run that trains elsewhere, or waits for it; `is_open`: its last attempt has not said that it ended.
+
+    Raises:
+        RunError: it is under way; or its attempt is open, and of another machine.
+    """
+    from sedd.launch.standing import Standing, look
+
+    try:
+        standing = look(run).standing
+    except ClusterError as e:
+        err().print(
+            f"note: {e.message}; whether a job of this run still trains is not known",
+            markup=False,
+            soft_wrap=True,
+        )
+        return
+    except RunError:
+        if is_open:
+            raise
+        return
+    if standing in (Standing.RUNNING, Standing.WAITING):
+        raise RunError(
+            f"run {run.id} is {standing}, in the background or as a job",
+            hint=f"sedd cancel {run.id} ends that first",
+        )
 
 
 def _say_failed(run: RunDir, attempt: int, error: Exception) -> None:

@@ -1,5 +1,6 @@
 """What `evaluate` and `sample` share: from RUN or CKPT to a network on the best device."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +42,11 @@ def require_place(path: Path | None, option: str) -> None:
         return
     if path.is_dir():
         raise UsageError(f"{option} is {path}, a folder", hint="name a file in it")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{option} is {path}: there is no folder {path.absolute().parent}")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"{option} is {path}: there is no folder {folder}")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise UsageError(f"{option} is {path}, which may not be written")
 
 
 @contextmanager

@@ -15,6 +15,8 @@ TOKENS = (
 """Token of each id: 0..3 special, 4..28 letters, 29 `.`, 30 `-`, 31 unused, 32 the absorbing state."""
 
 SIZE = len(TOKENS)
+GAP_LETTERS = "-."
+"""Of alignments: tokens of ESM-2, no residues."""
 MASK = TOKENS.index("<mask>")
 X = TOKENS.index("X")
 AMINO_ACIDS = frozenset(TOKENS.index(letter) for letter in "ACDEFGHIKLMNPQRSTVWY")

@@ -117,14 +117,21 @@ _UNSAID = {State.LOST: Cause.KILLED, State.CANCELLED: Cause.CANCELLED}
 
 def next_commands(view: RunView) -> tuple[str, str, str]:
     """The three commands that make sense now."""
-    if view.state is State.COMPLETED and view.unit != "steps":
-        return (f"sedd logs {view.id}", "sedd data info STORE", "sedd data verify STORE")
+    commands = _NEXT.get(view.state, _WHILE_LIVE)
+    if view.state is State.COMPLETED:
+        commands = _DONE.get(view.unit, commands)
     folder = shlex.quote(str(view.run.path))
-    return tuple(command.format(id=view.id, folder=folder) for command in _NEXT.get(view.state, _WHILE_LIVE))  # type: ignore[return-value] # three of them
+    return tuple(command.format(id=view.id, folder=folder) for command in commands)  # type: ignore[return-value] # three of them
 
 
 _WHILE_LIVE: Sequence[str] = ("sedd logs {id} -f", "sedd requeue {id}", "sedd cancel {id}")
 _AFTER_TROUBLE: Sequence[str] = ("sedd logs {id}", "sedd requeue {id}", "sedd report {id} -o report.html")
+_DONE: Mapping[str, Sequence[str]] = {
+    "bytes": ("sedd logs {id}", "sedd data info STORE", "sedd data verify STORE"),
+    "proteins": ("sedd logs {id}", "cat {folder}/evaluation.json", "ls {folder}"),
+    "sampling steps": ("sedd logs {id}", "less {folder}/samples/samples.fasta", "ls {folder}/samples"),
+}
+"""After other tasks than training, by what they count."""
 _NEXT: Mapping[State, Sequence[str]] = {
     State.COMPLETED: (
         "sedd sample {id} -n 10 -o samples.fasta",

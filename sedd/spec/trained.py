@@ -45,7 +45,8 @@ class SampleOptions(StrictModel):
             raise ValueError("infill takes the length of its templates, so length has no meaning")
         shortest, longest = self.length_range or (1, 1)
         if not 1 <= shortest <= longest:
-            raise ValueError(f"length {self.length} is no length; write 100, or a range as [80, 120]")
+            told = "-".join(map(str, dict.fromkeys((shortest, longest))))
+            raise ValueError(f"length {told} is no length; write 100, or a range as [80, 120]")
         return self
 
     @property

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from sedd.data.alphabet import encode
+from sedd.data.alphabet import GAP_LETTERS, X, encode
 from sedd.data.records import Record
 from sedd.diffusion.likelihood import Bound, join_bounds, likelihood_bound
 from sedd.errors import DataError
@@ -25,6 +26,10 @@ class Evaluation:
     bound: Bound
     cut: int
     """Proteins longer than the network was trained on, of which the beginning was evaluated."""
+    gaps: int
+    """Gaps (- and .) that were removed, as from training data."""
+    letters_to_x: int
+    """Letters outside the alphabet that were read as X."""
 
 
 def evaluate(
@@ -41,10 +46,13 @@ def evaluate(
     """
     longest = trained.experiment.data.max_length
     device = next(trained.model.parameters()).device
-    names, encoded = [], []
+    names, encoded, gaps, letters_to_x = [], [], 0, 0
     for record in records:
+        residues = _residues(record)
         names.append(record.name)
-        encoded.append(encode(record.text))
+        encoded.append(residues)
+        gaps += sum(record.text.count(gap) for gap in GAP_LETTERS)
+        letters_to_x += int((residues == X).sum()) - record.text.upper().count("X")
     if not encoded:
         raise DataError("there is no protein to evaluate")
     cut = sum(len(tokens) > longest for tokens in encoded)
@@ -69,7 +77,20 @@ def evaluate(
         )
         done += len(batch)
         progress(done)
-    return Evaluation(names=tuple(names), bound=join_bounds(bounds), cut=cut)
+    return Evaluation(
+        names=tuple(names), bound=join_bounds(bounds), cut=cut, gaps=gaps, letters_to_x=letters_to_x
+    )
+
+
+def _residues(record: Record) -> NDArray[np.uint8]:
+    """Tokens of a protein as training data holds them. Raises: DataError."""
+    try:
+        tokens = encode(record.text.translate(dict.fromkeys(map(ord, GAP_LETTERS))))
+    except DataError as e:
+        raise DataError(f"'{record.name}': {e.message}") from e
+    if not len(tokens):
+        raise DataError(f"'{record.name}' has no residues")
+    return tokens
 
 
 def summary(trained: Trained, how: EvaluateOptions, result: Evaluation) -> dict[str, Any]:
@@ -87,6 +108,8 @@ def summary(trained: Trained, how: EvaluateOptions, result: Evaluation) -> dict[
         "draws": how.draws,
         "seed": how.seed,
         "cut": result.cut,
+        "gaps": result.gaps,
+        "letters_to_x": result.letters_to_x,
     }
 
 

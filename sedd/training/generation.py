@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sedd.data.alphabet import RESIDUES, SIZE, decode, encode
+from sedd.data.alphabet import GAP_LETTERS, RESIDUES, SIZE, decode, encode
 from sedd.data.records import Record, read_records
 from sedd.diffusion.infill import Template
 from sedd.diffusion.sampler import Progress, sample
@@ -59,7 +59,8 @@ def draw_samples(
         drawn = [frame for frame in frames for _ in range(wanted.count)]
         sequences = infill(trained, drawn, wanted, progress)
         return [
-            Sample(f"{frame.name}_{n}", s) for n, (frame, s) in enumerate(zip(drawn, sequences, strict=True))
+            Sample(f"{frame.name}_{n % wanted.count}", s)
+            for n, (frame, s) in enumerate(zip(drawn, sequences, strict=True))
         ]
     lengths = draw_lengths(trained, wanted)
     return [Sample(f"sample_{n}", s) for n, s in enumerate(generate(trained, lengths, wanted, progress))]
@@ -89,7 +90,16 @@ def parse_frame(record: Record) -> Frame:
     if not free.any():
         raise DataError(f"template '{record.name}' has no free position", hint="mark them with _ or ?")
     text = "".join("X" if letter in FREE else letter for letter in record.text)
-    return Frame(record.name, encode(text), free)
+    tokens = encode(text)
+    altered = sorted(
+        {a for a, b in zip(text.upper(), decode(tokens), strict=False) if a != b or a in GAP_LETTERS}
+    )
+    if altered or len(tokens) < len(text):
+        raise DataError(
+            f"template '{record.name}' holds {', '.join(altered) or '*'}: no amino acid that could be kept",
+            hint="mark the position free with _ or ?, or take it out",
+        )
+    return Frame(record.name, tokens, free)
 
 
 def generate(

@@ -93,6 +93,26 @@ def test_ctrl_c_saves_and_the_run_goes_on_where_it_stopped(store: Path, tmp_path
     assert [e.get("step") for e in read_events(run.events) if e.event == "resumed"] == [stopped]
 
 
+def test_a_run_that_trains_is_not_trained_by_a_second_process(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(dump_resolved(tiny_spec(store, steps=100_000)))
+    command = [sys.executable, "-m", "sedd", "train", str(tmp_path / "tiny.yaml")]
+    here = os.environ | {"SEDD_RUNS": str(tmp_path)}
+    with subprocess.Popen(command, env=here, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("step"):
+            assert process.poll() is None
+        (run,) = list_runs(tmp_path)
+        second = sedd("train", run.path, runs=tmp_path)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+    assert (second.returncode, second.stdout) == (1, "")
+    assert second.stderr.startswith(
+        f"error: run {run.id} trains in the foreground: process {process.pid} on "
+    )
+    assert process.returncode == 130
+    assert [e.event for e in read_events(run.events)].count("attempt_started") == 1
+
+
 def test_two_processes_under_torchrun_share_one_run_folder(store: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(dump_resolved(tiny_spec(store, steps=4)))
     port = str(20000 + time.time_ns() % 10000)
@@ -373,6 +393,66 @@ def test_a_report_is_a_page_or_numbers(trained: RunDir, tmp_path: Path) -> None:
     assert found["samples"]["residues"] == sum(map(len, drawn)) == found["held_out"]["residues"]
     assert len(found["samples"]["identities"]) == 3
     assert f"{trained.name}/{trained.id}" in (tmp_path / "samples.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("template", "named"), [("MKJJ__", "J"), ("MK--__", "-"), ("MK__*", "*"), ("mk.x_", ".")]
+)
+def test_a_template_of_what_could_not_be_kept_is_refused(
+    trained: RunDir, tmp_path: Path, template: str, named: str
+) -> None:
+    (tmp_path / "motif.fasta").write_text(f">fine\nMKxbuzo__\n>wrong\n{template}\n")
+    done = sedd("sample", trained.path, "--infill", tmp_path / "motif.fasta", runs=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: template 'wrong' holds {named}: no amino acid")
+
+
+def test_draws_are_numbered_for_each_template(trained: RunDir, tmp_path: Path) -> None:
+    (tmp_path / "motif.fasta").write_text(">a\nMKXX__\n>b\nLA__\n")
+    how = ("--infill", tmp_path / "motif.fasta", "-n", 2, "--steps", 4)
+    done = sedd("sample", trained.path, *how, runs=tmp_path)
+    names = [line.split()[0] for line in done.stdout.splitlines() if line.startswith(">")]
+    assert names == [">a_0", ">a_1", ">b_0", ">b_1"]
+
+
+def test_gaps_of_an_alignment_are_no_residues_and_other_letters_are_told(
+    trained: RunDir, tmp_path: Path
+) -> None:
+    (tmp_path / "plain.fasta").write_text(">a\nMKLLAAX\n")
+    (tmp_path / "aligned.fasta").write_text(">a\nMK-LL..AAJ\n")
+    plain, aligned = (
+        sedd(
+            "evaluate",
+            trained.path,
+            "--fasta",
+            tmp_path / f"{name}.fasta",
+            "--draws",
+            2,
+            "--json",
+            runs=tmp_path,
+        )
+        for name in ("plain", "aligned")
+    )
+    bounds = [json.loads(done.stdout) for done in (plain, aligned)]
+    assert bounds[0]["nats_per_residue"] == bounds[1]["nats_per_residue"]
+    assert [bound["gaps"] for bound in bounds] == [0, 3]
+    assert "note" not in plain.stderr
+    assert "note: 3 gaps were removed, 1 letters outside the alphabet read as X" in aligned.stderr
+
+
+def test_what_may_not_be_written_is_refused_before_the_work(
+    trained: RunDir, fasta: Path, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", size="1m") as disk:
+        (disk / "old.csv").write_text("")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        for command in (
+            ["sample", trained.path, "-o", disk / "new.fasta"],
+            ["evaluate", trained.path, "--fasta", fasta, "--per-sequence", disk / "old.csv"],
+        ):
+            done = sedd(*command, runs=tmp_path)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr.endswith("which may not be written\n")
 
 
 def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Path) -> None:
