@@ -84,6 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
         check_packages(report, read_requirements(PROJECT / "pyproject.toml"), needs_v100(targets))
         check_wheel(report, wheel, targets)
         check_driver(report, wheel, gpus)
+    if report.has_failed and options.spec:
+        report.say("UNKNOWN", options.spec, "not looked at before the installation is right")
     if report.has_failed or not options.spec:
         return conclude(report)
     return hand_over(options)
@@ -137,13 +139,21 @@ def check_packages(report: Report, required: dict[str, str], for_v100: bool) -> 
     }
     wrong.update({modules[module]: error for module, error in import_errors(list(modules)).items() if error})
     is_installed = util.find_spec("sedd") is not None
-    mend = reinstall(wrong, required) if is_installed else install_project(for_v100)
+    mend = reinstall(wrong, required) if is_installed else enter_environment() or install_project(for_v100)
     for name, problem in wrong.items():
         report.say("FAIL", name, problem, mend)
     if not is_installed:
         report.say("FAIL", "sedd", "this project is not installed in this Python", mend)
     elif not wrong:
         report.say("OK", "packages", f"all {len(required)} in range and importable")
+
+
+def enter_environment() -> str | None:
+    """The command for an environment that lies beside this folder, made before, and is not the one that runs this."""
+    environment = PROJECT / ".venv"
+    if not (environment / ".installed").is_file() or Path(sys.prefix) == environment:
+        return None
+    return f"source {shlex.quote(str(environment / 'bin' / 'activate'))}"
 
 
 def check_wheel(report: Report, wheel: dict | None, targets: dict[str, int]) -> None:
@@ -312,4 +322,7 @@ def conclude(report: Report) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -53,7 +53,7 @@ class NpyWriter:
     def close(self) -> None:
         """Write the header and put everything on the disk."""
         self._file.seek(0)
-        self._file.write(_npy_header(self.dtype, self.count))
+        self._file.write(npy_header(self.dtype, self.count))
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -78,8 +78,11 @@ def _write_all(handle: int, pieces: Sequence[bytes | memoryview]) -> None:
             left = left[os.write(handle, left) :]
 
 
-def _npy_header(dtype: np.dtype[np.generic], count: int) -> bytes:
-    """Format 1.0 (numpy.lib.format), padded to a fixed size so that the count can be filled in at the end."""
+def npy_header(dtype: np.dtype[np.generic], count: int) -> bytes:
+    """The first HEADER_BYTES of a one-dimensional file: format 1.0 (numpy.lib.format).
+
+    Padded to a fixed size, so that the count can be filled in at the end.
+    """
     text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': ({count},), }}"
     room = HEADER_BYTES - 10
     return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + text.ljust(room - 1).encode() + b"\n"

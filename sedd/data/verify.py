@@ -6,7 +6,7 @@ import numpy as np
 
 from sedd.data.alphabet import RESIDUES
 from sedd.data.assemble import content_hash
-from sedd.data.files import HEADER_BYTES, file_checksum
+from sedd.data.files import HEADER_BYTES, file_checksum, npy_header
 from sedd.data.manifest import SplitManifest
 from sedd.data.parts import COUNTED_ALWAYS
 from sedd.data.progress import Progress, ignore_progress
@@ -41,11 +41,15 @@ def _is_plausible(split: SplitManifest) -> bool:
 
 
 def _wrong_checksums(folder: Path, split: SplitManifest, progress: Progress) -> list[str]:
-    expected = {shard.file: shard.checksum for shard in split.shards}
-    expected |= {"offsets.npy": split.offsets_checksum, "hashes.npy": split.hashes_checksum}
+    expected = {shard.file: (shard.checksum, "|u1", shard.residues) for shard in split.shards}
+    expected["offsets.npy"] = split.offsets_checksum, "<i8", split.sequences + 1
+    expected["hashes.npy"] = split.hashes_checksum, "<u8", split.sequences
     problems = []
-    for file, checksum in expected.items():
-        if file_checksum(folder / file, skip=HEADER_BYTES) != checksum:
+    for file, (checksum, dtype, count) in expected.items():
+        with (folder / file).open("rb") as opened:
+            header = opened.read(HEADER_BYTES)
+        is_same = header == npy_header(np.dtype(dtype), count)
+        if not is_same or file_checksum(folder / file, skip=HEADER_BYTES) != checksum:
             problems.append(f"{folder / file}: the content has changed since it was built")
         progress((folder / file).stat().st_size)
     return problems

@@ -61,15 +61,21 @@ def test_info_shows_both_splits(folder: Path):
     assert json.loads(_sedd("info", "my store", "--json", cwd=folder).stdout)["format"] == "sedd-token-store"
 
 
-def test_verify_fails_on_a_changed_file(folder: Path, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [("tokens-00000.npy", 126), ("tokens-00000.npy", -1), ("hashes.npy", 126), ("offsets.npy", -1)],
+)
+def test_verify_fails_on_a_changed_file(folder: Path, file: str, place: int):
     assert _sedd("verify", "my store", cwd=folder).returncode == 0
-    tokens = folder / "my store" / "train" / "tokens-00000.npy"
-    whole = tokens.read_bytes()
-    tokens.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    changed = folder / "my store" / "train" / file
+    whole = bytearray(changed.read_bytes())
+    whole[place] ^= 1
     try:
+        changed.write_bytes(whole)
         done = _sedd("verify", "my store", "--json", cwd=folder)
     finally:
-        tokens.write_bytes(whole)
+        whole[place] ^= 1
+        changed.write_bytes(whole)
     assert (done.returncode, json.loads(done.stdout)["ok"]) == (1, False)
 
 

@@ -69,6 +69,16 @@ def test_bare_python_names_every_missing_package_and_one_command():
     assert str(preflight.PROJECT) in mends[0]
 
 
+def test_an_environment_that_is_there_is_entered_and_not_made_again(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(preflight, "PROJECT", tmp_path / "my project")
+    assert preflight.enter_environment() is None
+    (tmp_path / "my project" / ".venv").mkdir(parents=True)
+    (tmp_path / "my project" / ".venv" / ".installed").touch()
+    assert preflight.enter_environment() == f"source '{tmp_path}/my project/.venv/bin/activate'"
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "my project" / ".venv"))
+    assert preflight.enter_environment() is None
+
+
 def test_old_python_is_told_which_one_it_needs(monkeypatch, capsys):
     monkeypatch.setattr(sys, "version_info", (3, 9, 18))
     assert preflight.main([]) == 1
