@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from sedd.cli.console import err
+from sedd.cli.one import find_one
 from sedd.monitor.logs import follow_log, last_lines, newest_log
 from sedd.rundir.events import read_events
-from sedd.rundir.find import find_run, runs_root
 from sedd.rundir.layout import RunDir
 
 
@@ -24,7 +24,7 @@ def command(
 
     Example: sedd logs quickstart -f
     """
-    found = find_run(run, runs_root())
+    found = find_one(run)
     log = newest_log(found, rank=rank)
     if log is None:
         _say_none(found, rank)
@@ -39,9 +39,12 @@ def command(
 
 def _say_none(run: RunDir, rank: int) -> None:
     others = "" if rank == 0 else f" of rank {rank}"
-    has_started = any(event.event == "attempt_started" for event in read_events(run.events))
+    events = read_events(run.events)
+    started = [event for event in events if event.event == "attempt_started"]
     said = f"No log{others} yet in {run.logs}: the job has not started."
-    if has_started:
+    if started and started[-1].get("executor") == "foreground":
+        said = f"No log: attempt {started[-1].attempt} ran in the foreground, and printed to its terminal."
+    elif started:
         said = f"No log{others} in {run.logs}: there is no such rank, or it has printed nothing."
     err().print(said, soft_wrap=True, markup=False)
 

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from sedd.cli.console import err
+from sedd.cli.one import find_one
 from sedd.errors import RunError, UsageError
 from sedd.monitor.gather import Gatherer
 from sedd.monitor.inspection import inspect
 from sedd.monitor.report import read_papers, read_samples, render_report
 from sedd.rundir.atomic import replace_text
-from sedd.rundir.find import find_run, runs_root
 
 
 def command(
@@ -28,7 +28,7 @@ def command(
 
     Example: sedd report quickstart --samples samples.fasta -o report.html
     """
-    found = find_run(run, runs_root())
+    found = find_one(run)
     facts = Gatherer().gather([found], now=dt.datetime.now(dt.UTC))
     papers = read_papers(found)
     if samples is not None:

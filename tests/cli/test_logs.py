@@ -38,6 +38,32 @@ def start(run: RunDir, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def test_of_a_sweep_the_point_that_moved_last_is_shown_and_named(run: RunDir) -> None:
+    now = dt.datetime.now(dt.UTC)
+    queued = create_run(run.path.parent.parent, "quick", "20261122-080001-1a2b3c4d", "name: x\n")
+    for point, made in enumerate((run, queued)):
+        about = {
+            "created": now.isoformat(),
+            "executor": "local",
+            "sweep": "sweep-1",
+            "point": {"seed": point},
+        }
+        write_manifest(made, about)
+    run.heartbeat.write_text("{}")
+    run.logs.mkdir(exist_ok=True)
+    (run.logs / "1_0_log.out").write_text("step 1\n")
+    out, said = start(run).communicate(timeout=20)
+    assert out == "step 1\n"
+    assert f"quick is a sweep of 2 runs; this is the one that moved last, {run.id} (seed=0)" in said
+
+
+def test_of_a_training_in_the_foreground_there_is_no_log_and_it_says_why(run: RunDir) -> None:
+    now = dt.datetime.now(dt.UTC)
+    append_event(run.events, "attempt_started", attempt=1, now=now, executor="foreground")
+    _, said = start(run).communicate(timeout=20)
+    assert "attempt 1 ran in the foreground, and printed to its terminal" in said
+
+
 def test_without_a_log_it_says_so(run: RunDir) -> None:
     process = start(run)
     out, err = process.communicate(timeout=20)
