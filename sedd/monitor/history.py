@@ -102,7 +102,7 @@ def summarise(events: Sequence[Event]) -> History:
         causes=_causes(attempts),
         last=next((e for e in reversed(events) if e.event not in _STAYS), None),
         cancelled="cancelled" in place and is_cancelled(events),
-        saved=_saved(newest("checkpoint")),
+        saved=_saved(events, newest("checkpoint"), newest("checkpoint", "resumed")),
         productive_s=_productive_s(events) if attempts else 0.0,
         training_since=training.t if training else None,
         findings=_findings(events) if "preflight" in place else (),
@@ -139,8 +139,14 @@ def _causes(attempts: Sequence[Attempt]) -> dict[Cause, int]:
     return dict(Counter(ended)) if ended else {}
 
 
-def _saved(newest: Event | None) -> Saved | None:
-    return Saved(t=newest.t, step=int(newest.get("step", 0)), attempt=newest.attempt) if newest else None
+def _saved(events: Sequence[Event], saved: Event | None, proved: Event | None) -> Saved | None:
+    """The newest checkpoint; where an attempt has resumed since, the one that it found whole, or none."""
+    step = int(proved.get("step", 0)) if proved else 0
+    if saved is not None and int(saved.get("step", 0)) != step:  # it was damaged
+        saved = next(
+            (e for e in reversed(events) if e.event == "checkpoint" and e.get("step") == step), proved
+        )
+    return Saved(t=saved.t, step=step, attempt=saved.attempt) if saved is not None and step else None
 
 
 def _productive_s(events: Sequence[Event]) -> float:

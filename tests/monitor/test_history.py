@@ -46,6 +46,27 @@ def test_steps_of_a_damaged_checkpoint_are_lost(farm: Any) -> None:
     assert lost_steps(history(run).attempts) == [0, 100, 0]
 
 
+def test_what_is_saved_is_what_the_newest_attempt_found_whole(farm: Any) -> None:
+    run = (
+        farm.run()
+        .submitted(ago_s=1000)
+        .started(ago_s=900)
+        .checkpoint(100, ago_s=700)
+        .checkpoint(200, ago_s=600)
+    )
+    began = history(run)
+    assert began.saved is not None
+    assert began.saved.step == 200
+    back = history(run.started(ago_s=500).resumed(100, ago_s=490))
+    assert back.saved is not None
+    assert back.saved.step == 100
+    assert (began.saved.t - back.saved.t).total_seconds() == 100, "its age is that of the checkpoint"
+    assert history(run.started(ago_s=400).resumed(0, ago_s=390)).saved is None, "all were damaged"
+    anew = history(run.checkpoint(50, ago_s=300)).saved
+    assert anew is not None
+    assert anew.step == 50
+
+
 def test_open_attempt_closes_with_its_last_word(farm: Any) -> None:
     run = interrupted(farm)
     assert history(run).open_attempt is not None
