@@ -115,7 +115,7 @@ def _run_folder(spec: Path, overrides: Sequence[str], rank: int, ranks: int) -> 
 
 
 def _given_run(spec: Path) -> RunDir | None:
-    """The run to go on with; None for a spec, or for what is neither."""
+    """The run to go on with; None for a spec, or a path that is none. Raises: UsageError for an unknown name."""
     run = RunDir(spec.expanduser().absolute())
     if run.manifest.exists():
         return run
@@ -123,8 +123,8 @@ def _given_run(spec: Path) -> RunDir | None:
         return None
     try:
         return find_run(str(spec), runs_root())
-    except UsageError:
-        return None
+    except UsageError as e:
+        raise UsageError(f"{spec} is no spec, and there is {e.message}", hint=e.hint) from e
 
 
 def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:

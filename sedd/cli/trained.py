@@ -1,12 +1,14 @@
 """What `evaluate` and `sample` share: from RUN or CKPT to a network on the best device."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sedd.cli.console import err
+from sedd.cli.progress import LOG_EVERY_S
 from sedd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +53,18 @@ def require_place(path: Path | None, option: str) -> None:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; call it with (done, total)."""
+    """A bar on stderr, in a log a line now and then; call it with (done, total)."""
+    if not err().is_terminal:
+        shown = time.monotonic()
+
+        def tell(done: int, of: int) -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= LOG_EVERY_S:
+                shown = time.monotonic()
+                err().print(f"{what}: {done} of {of}", markup=False)
+
+        yield tell
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
