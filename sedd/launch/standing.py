@@ -55,13 +55,14 @@ def look(run: RunDir) -> Situation:
     submission = next((e for e in reversed(said) if e.event == "submitted"), None)
     if submission is None:
         raise RunError(f"run {run.id} was never submitted")
+    started = next((e for e in reversed(said) if e.event == "attempt_started"), submission)
     moves = [e.event for e in said if e.event not in ("preflight", "checkpoint")]
     executor, is_completed = str(submission.get("executor")), "completed" in moves
     is_asked = executor == "slurm" and not is_completed
     job = _require_shown(run, str(submission.get("job_id"))) if is_asked else None
     return Situation(
         run=run,
-        standing=_standing(run, submission, job, is_completed=is_completed),
+        standing=_standing(run, submission, started, job, is_completed=is_completed),
         job=job,
         executor=executor,
         job_id=str(submission.get("job_id")),
@@ -84,13 +85,17 @@ def _require_shown(run: RunDir, job_id: str) -> JobFact | None:
     return job
 
 
-def _standing(run: RunDir, submission: Event, job: JobFact | None, *, is_completed: bool) -> Standing:
+def _standing(
+    run: RunDir, submission: Event, started: Event, job: JobFact | None, *, is_completed: bool
+) -> Standing:
     if is_completed:
         return Standing.COMPLETED
+    if "foreground" in (started.get("executor"), submission.get("executor")):
+        _require_ended(run)
     if submission.get("executor") == "slurm":
         return _slurm_standing(job)
     if submission.get("executor") == "foreground":
-        return _foreground_standing(run)
+        return Standing.OVER
     host = submission.get("host")
     if host != socket.gethostname():
         raise RunError(
@@ -99,13 +104,13 @@ def _standing(run: RunDir, submission: Event, job: JobFact | None, *, is_complet
     return Standing.RUNNING if find_members(run) else Standing.OVER
 
 
-def _foreground_standing(run: RunDir) -> Standing:
-    """A run of `sedd train` belongs to its terminal: only when it has ended is it anybody else's."""
+def _require_ended(run: RunDir) -> None:
+    """A run of `sedd train` belongs to its terminal: only when it has ended is it anybody else's. Raises: RunError."""
     attempt = next(iter(reversed(parse_attempts(read_events(run.events)))), None)
     if attempt is None or attempt.cause is not None:
-        return Standing.OVER
+        return
     if attempt.host == socket.gethostname() and find_local(attempt.pid) is None:
-        return Standing.OVER
+        return
     raise RunError(
         f"run {run.id} trains in the foreground: process {attempt.pid} on {attempt.host}",
         hint="Ctrl-C there saves and ends it",

@@ -51,6 +51,15 @@ def test_a_foreground_run_is_left_to_its_terminal_until_it_has_ended(tmp_path: P
     assert look(run).standing is Standing.OVER
 
 
+def test_so_is_a_submitted_run_that_goes_on_in_the_foreground(tmp_path: Path) -> None:
+    there = {**started(os.getpid()), "executor": "foreground"}
+    run = run_with(tmp_path, submitted("local"), there)
+    with pytest.raises(RunError, match="trains in the foreground"):
+        look(run)
+    write_events(run, submitted("local"), {**there, "pid": 2**22 + 1})
+    assert look(run).standing is Standing.OVER
+
+
 def test_processes_are_known_by_the_run_in_their_command_line() -> None:
     run = RunDir(Path("/my runs/r"))
     python = ["python", "-u", "-m"]
