@@ -1,6 +1,6 @@
 """One run to show, also where the name is that of a sweep."""
 
-from sedd.cli.console import err
+from sedd.cli.trained import note
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
 
@@ -17,11 +17,7 @@ def find_one(text: str) -> RunDir:
         point = ", ".join(
             f"{key}={value}" for key, value in (read_manifest(found).get("point") or {}).items()
         )
-        err().print(
-            f"{text} is a sweep of {len(runs)} runs; this is the one that moved last, {found.id} ({point})",
-            markup=False,
-            soft_wrap=True,
-        )
+        note(f"{text} is a sweep of {len(runs)} runs; this is the one that moved last, {found.id} ({point})")
     return found
 
 

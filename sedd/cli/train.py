@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from sedd.cli.console import err
+from sedd.cli.trained import note
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import append_event, read_events
@@ -199,11 +200,7 @@ def _require_idle(run: RunDir, *, is_open: bool) -> None:
     try:
         standing = look(run).standing
     except ClusterError as e:
-        err().print(
-            f"note: {e.message}; whether a job of this run still trains is not known",
-            markup=False,
-            soft_wrap=True,
-        )
+        note(f"{e.message}; whether a job of this run still trains is not known")
         return
     except RunError:
         if is_open:

@@ -121,6 +121,16 @@ def test_a_submission_returns_at_once_also_into_a_pipe_and_names_the_next_comman
     assert any(run.checkpoints.iterdir()), "cancelling saves"
 
 
+def test_a_run_in_the_background_is_not_trained_in_the_foreground_too(desk: Desk) -> None:
+    assert desk.sedd("submit", desk.endless, "--no-preflight").returncode == 0
+    run = only_run(desk)
+    wait_until_training(run)
+    second = desk.sedd("train", run.id)
+    assert desk.sedd("cancel", run.id).returncode == 0
+    assert (second.returncode, second.stdout) == (1, "")
+    assert second.stderr.startswith(f"error: run {run.id} is running, in the background or as a job\nhint: ")
+
+
 def test_ctrl_c_in_follow_leaves_the_run_going_and_exits_130(desk: Desk) -> None:
     process = subprocess.Popen(
         desk.command("submit", desk.endless, "--no-preflight", "--follow"),
