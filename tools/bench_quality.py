@@ -71,6 +71,7 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
         "dropout-0": {"model.dropout": 0.0},
         "dropout-0.2": {"model.dropout": 0.2},
         "decay-0.1": {"training.weight_decay": 0.1},
+        "seed-1": {"seed": 1},
     },
 }
 """Group → arm → what differs from `recipe`."""

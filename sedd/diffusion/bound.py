@@ -15,7 +15,7 @@ from sedd.diffusion.draws import CounterNoise, Randomness, packed_positions, uni
 from sedd.diffusion.graph import Absorbing, Graph
 from sedd.diffusion.noise import Noise
 from sedd.diffusion.score_entropy import score_entropy
-from sedd.diffusion.times import T_MIN, diffusion_times
+from sedd.diffusion.times import T_MIN
 
 LogScore = Callable[[Tensor, Tensor], Tensor]
 """(x [tokens], sigma_bar [sequences]) -> log score [tokens, n]."""
@@ -83,11 +83,11 @@ def _path_bound(
 ) -> Tensor:
     """Score entropy over [t_min, 1], plus the clean tokens' cost given x at t_min, plus the prior term."""
     index, _ = packed_positions(cu_seqlens, x_0.numel())
-    t = diffusion_times(u, t_min=t_min)
-    sigma_bar = noise.total(t)
+    ends = noise.total(torch.tensor([t_min, 1.0], dtype=torch.float64)).tolist()
+    sigma_bar, weight = (x.to(u.dtype) for x in path_levels(u, *ends))
     x_t = graph.sample_transition(x_0, sigma_bar[index], _stream(randomness, 1))
     path = score_entropy(log_score(x_t, sigma_bar), x_t, x_0, sigma_bar[index], graph)
-    path = path * ((1 - t_min) * noise.rate(t))[index]
+    path = path * weight[index]
 
     first = noise.total(torch.full_like(u, t_min))
     x_first = graph.sample_transition(x_0, first[index], _stream(randomness, 2))
@@ -96,6 +96,21 @@ def _path_bound(
     likelihood = clean.gather(-1, x_0.long().unsqueeze(-1)).squeeze(-1).clamp_min(1e-12)
     prior = graph.prior_divergence(noise.total(torch.ones_like(u)))
     return path - likelihood.log() + prior[index]
+
+
+def path_levels(
+    u: Float[Tensor, "sequences"], first: float, last: float
+) -> tuple[Float[Tensor, "sequences"], Float[Tensor, "sequences"]]:
+    """Noise levels sigma_bar in [first, last] for u in [0, 1], and d sigma_bar / du; float64.
+
+    The integral over sigma_bar is the same for every schedule, so levels are drawn where its integrand varies most. A
+    token that has jumped, as one of sigma_bar has, costs about ln(n / sigma_bar) / sigma_bar: drawn evenly in
+    sigma_bar, the variance has a tail that only a density like 1 / sqrt(sigma_bar) cuts off. Large sigma_bar, where
+    little is left to learn, is drawn as rarely as 1 / sigma_bar^2.
+    """
+    low, high = (math.sqrt(end / (1 + end)) for end in (first, last))
+    v = low + (high - low) * u.double()
+    return v**2 / (1 - v**2), (high - low) * 2 * v / (1 - v**2) ** 2
 
 
 def _stream(randomness: Randomness, number: int) -> Randomness:

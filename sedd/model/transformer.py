@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sedd.model.between import fastest_kernels
 from sedd.model.block import Block, Final, NoiseLevel
+from sedd.model.embedding import Embedding
 from sedd.model.packing import Packing, sequence_index
 from sedd.model.rotary import rotation
 from sedd.model.size import VOCABULARY
@@ -37,7 +38,7 @@ class Transformer(nn.Module):
         self.dropout = spec.dropout
         self.activation_checkpointing = activation_checkpointing
         self.head_dim = spec.hidden // spec.heads
-        self.embedding = nn.Embedding(VOCABULARY, spec.hidden)
+        self.embedding = Embedding(VOCABULARY, spec.hidden)
         self.noise_level = NoiseLevel(spec.cond)
         self.blocks = nn.ModuleList(Block(spec, number) for number in range(spec.blocks))
         self.final = Final(spec)

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sedd.diffusion.curriculum import CURRICULA
-from sedd.diffusion.draws import counter_noise, sequence_noise
+from sedd.diffusion.draws import counter_noise
 from sedd.diffusion.graph import GRAPHS
 from sedd.diffusion.noise import NOISES
 from sedd.diffusion.objective import Objective
-from sedd.diffusion.times import diffusion_times
+from sedd.diffusion.times import diffusion_times, lattice
 from sedd.errors import SpecError
 from sedd.model.attention import fastest, is_legal
 from sedd.model.between import why_not_fused
@@ -39,7 +39,7 @@ class Network:
 
     def loss(self, batch: DeviceBatch, *, step: int, time_offset: float, noise_seed: int) -> Tensor:
         """Sum of the training loss over the residues of a micro-batch, fp64; gradients reach the model."""
-        times = _times(batch, time_offset, noise_seed)
+        times = _times(batch, time_offset)
         losses = self.objective.per_residue(
             lambda x, sigma_bar: self._raw(self.forward, batch, x, sigma_bar),
             batch.tokens,
@@ -56,7 +56,7 @@ class Network:
             lambda x, sigma_bar: self._raw(self.model, batch, x, sigma_bar),
             batch.tokens,
             batch.cu_seqlens,
-            _times(batch, time_offset, noise_seed),
+            _times(batch, time_offset),
             generator=_noise(batch, noise_seed),
         )
         return terms.sum(dtype=torch.float64)
@@ -147,15 +147,14 @@ def build_objective(spec: DiffusionSpec) -> Objective:
     return Objective(GRAPHS[spec.graph](), noise, spec.parameterization, curriculum, spec.estimator)
 
 
-def _times(batch: DeviceBatch, offset: float, seed: int) -> Tensor:
-    """Diffusion times of the batch's sequences, one from each of as many equal strata; `offset` in [0, 1).
+def _times(batch: DeviceBatch, offset: float) -> Tensor:
+    """Diffusion times of the batch's sequences: the golden-ratio sequence in order of length, from any `offset`.
 
-    Which sequence gets which is drawn: they come longest first, and long ones must not get small times.
+    A residue's loss depends on its sequence's time first of all, and long sequences hold the most residues. So every
+    few sequences of like length cover the interval evenly, instead of chance giving long ones small times.
     """
-    count = batch.sequences
-    samples = torch.arange(count, device=batch.tokens.device)
-    strata = sequence_noise(seed, 1, samples).uniform(1, torch.float64).squeeze(-1).argsort()
-    return diffusion_times(((strata + offset) / count).float())
+    place = batch.cu_seqlens.diff().argsort(descending=True, stable=True).argsort()
+    return diffusion_times(lattice(place, offset=offset))
 
 
 def _noise(batch: DeviceBatch, seed: int) -> Any:

@@ -40,10 +40,9 @@ class Validation:
 
     def _batch_sum(self, number: int) -> torch.Tensor:
         """Sum of the bound over the residues of one batch."""
-        share = number + unit_interval(self.seed, VALIDATION)
         return self.network.bound(
             self.batches[number],
-            time_offset=share / len(self.batches),
+            time_offset=number / len(self.batches) + unit_interval(self.seed, VALIDATION),
             noise_seed=counter_seed(self.seed, VALIDATION, number),
         )
 

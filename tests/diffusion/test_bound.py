@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from sedd.diffusion.bound import evidence_bound
+from sedd.diffusion.bound import evidence_bound, path_levels
 from sedd.diffusion.draws import counter_noise, packed_positions
 from sedd.diffusion.graph import GRAPHS
 from sedd.diffusion.likelihood import join_bounds, likelihood_bound
@@ -85,6 +85,28 @@ def test_bound_of_a_wrong_score_is_above_the_likelihood_of_its_own_chain(graph, 
         assert mean + 4 * error > -law[number].log().item()
 
 
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_schedule_enters_the_bound_through_its_ends_alone(graph):
+    world, loglinear = World(small_graph(graph), 2), noise_named("loglinear")
+    first, last = loglinear.total(torch.tensor([T_MIN, 1.0], dtype=F64)).tolist()
+    geometric = Geometric(sigma_min=(first / last**T_MIN) ** (1 / (1 - T_MIN)), sigma_max=last)
+    bounds = [
+        mean_bound(world, n, world.log_score(distort=0.5), world.states[6]) for n in (loglinear, geometric)
+    ]
+    assert bounds[0] == pytest.approx(bounds[1], rel=1e-9)
+
+
+def test_noise_levels_of_a_path_run_from_end_to_end_and_weigh_as_they_are_spread():
+    u = torch.linspace(0, 1, 100_001, dtype=F64)
+    levels, weight = path_levels(u, 1e-3, 20.0)
+    assert levels[[0, -1]].tolist() == pytest.approx([1e-3, 20.0])
+    torch.testing.assert_close(levels.diff() / u.diff(), (weight[1:] + weight[:-1]) / 2, rtol=1e-6, atol=0)
+    # As 1 / sqrt(sigma_bar): four times the level, half the density.
+    density = 1 / weight
+    low, four = (int((levels - level).abs().argmin()) for level in (2e-3, 8e-3))
+    assert density[low] / density[four] == pytest.approx(2, rel=0.02)
+
+
 def denoiser(n, length):
     """An inexact guess of each clean token from the tokens seen: logits [length, n]; no noise level enters."""
     generator = torch.Generator().manual_seed(3)
@@ -154,6 +176,37 @@ def test_standard_error_covers_the_spread_over_seeds(graph):
     bound = runs[0]
     assert bound.perplexity == pytest.approx(torch.tensor(bound.nats_per_residue, dtype=F64).exp().item())
     assert bound.bits_per_residue == pytest.approx(bound.nats_per_residue / 0.6931471805599453)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_standard_error_is_honest_for_long_sequences_with_rare_costly_jumps(graph, noise):
+    graph, generator = GRAPHS[graph](), torch.Generator().manual_seed(0)
+    frequencies = torch.zeros(33, dtype=F64)
+    frequencies[4:24] = torch.rand(20, dtype=F64, generator=generator) + 0.2
+    frequencies /= frequencies.sum()
+    lengths = torch.randint(20, 300, (50,), generator=generator)
+    cu = torch.cat([torch.zeros(1), lengths.cumsum(0)]).int()
+    tokens = torch.multinomial(frequencies, int(lengths.sum()), replacement=True, generator=generator)
+    index, _ = packed_positions(cu, len(tokens))
+
+    def log_score(x, sigma_bar):
+        # Exact, as the residues are independent: p_t = frequencies P(sigma_bar).
+        rows = torch.arange(33).repeat(len(sigma_bar), 1)
+        law = graph.log_transition(rows, sigma_bar.unsqueeze(-1)).exp()
+        p_t = torch.einsum("a,say->sy", frequencies, law).clamp_min(1e-300).log()[index]
+        return p_t - p_t.gather(-1, x.unsqueeze(-1))
+
+    runs = [
+        likelihood_bound(log_score, tokens, cu, graph=graph, noise=noise_named(noise), draws=16, seed=seed)
+        for seed in range(12)
+    ]
+    found = torch.tensor([run.nats_per_residue for run in runs])
+    claimed = sum(run.standard_error for run in runs) / len(runs)
+    # The spread of twelve is known to a fifth.
+    assert 0.65 * found.std() < claimed < 2 * found.std()
+    entropy = -(frequencies[tokens].log()).mean().item()
+    assert found.mean().item() == pytest.approx(entropy, abs=4 * claimed / 12**0.5 + 0.01)
 
 
 def test_an_error_that_cannot_be_told_is_not_made_up():

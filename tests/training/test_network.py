@@ -94,12 +94,24 @@ def test_auto_compiles_where_triton_supports_the_card_and_fused_kernels_cannot_b
     assert compiles(asked, capability, kernels) is expected
 
 
-def test_times_are_one_of_each_stratum_and_no_place_in_the_batch_has_small_ones() -> None:
-    borders = torch.arange(9, dtype=torch.int32) * 10
-    batch = DeviceBatch(0, torch.zeros(80, dtype=torch.int64), borders, 10)
-    drawn = torch.stack([_times(batch, 0.5, seed) for seed in range(400)])
-    strata = ((drawn - T_MIN) / (1 - T_MIN) * 8).floor()
-    assert (strata.sort(-1).values == torch.arange(8)).all()
-    # Of 400 times, uniform on [0, 1], the mean strays by 0.014: four of that.
-    assert (drawn.mean(0) - 0.5).abs().max() < 0.06
-    assert torch.equal(drawn[3], _times(batch, 0.5, 3))
+def times_of(lengths: list[int], offset: float) -> torch.Tensor:
+    """As numbers in [0, 1)."""
+    borders = torch.tensor([0, *lengths]).cumsum(0).int()
+    batch = DeviceBatch(0, torch.zeros(sum(lengths), dtype=torch.int64), borders, max(lengths))
+    return (_times(batch, offset) - T_MIN) / (1 - T_MIN)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.4, 1.7])
+def test_the_few_longest_sequences_cover_the_times_like_all_of_them(offset: float) -> None:
+    lengths = [7 * n % 101 for n in range(1, 101)]  # 1 to 100, each once, in no order
+    times = times_of(lengths, offset)
+    by_length = times[torch.tensor(lengths).argsort(descending=True)]
+    for few in (8, 20, 50, 100):
+        gaps = torch.cat([by_length[:few].sort().values, torch.ones(1)]).diff(prepend=torch.zeros(1))
+        assert gaps.max() < 2.7 / few
+
+
+def test_no_sequence_prefers_small_times() -> None:
+    drawn = torch.stack([times_of([30, 10, 20, 20], offset) for offset in torch.linspace(0, 2, 401).tolist()])
+    assert (drawn.mean(0) - 0.5).abs().max() < 0.01
+    assert torch.equal(times_of([30, 10, 20, 20], 0.3), times_of([30, 10, 20, 20], 0.3))
