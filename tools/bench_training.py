@@ -26,6 +26,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import DeviceType
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
 from sedd.data.batches import Batches, longest_first
@@ -71,6 +72,9 @@ def main() -> None:
     if arguments.v100_legal:
         forbid_what_a_v100_lacks()
     device = torch.device(arguments.device)
+    if "BENCH_PROVE" in os.environ:
+        prove_legal(arguments, device)
+        return
     report: dict[str, Any] = {"machine": describe(device), "command": " ".join(sys.argv)}
     print(f"# {report['machine']}\n# {report['command']}")
     with tempfile.TemporaryDirectory(prefix="bench training ") as folder:
@@ -203,6 +207,10 @@ def measure_arms(
     arguments: argparse.Namespace, store: Path, device: torch.device
 ) -> Iterator[dict[str, Any]]:
     """A row for each model, crop and arm."""
+    legality = {}
+    if arguments.v100_legal and device.type == "cuda":
+        require_proof(store)
+        legality = {arm: arm != "flash" for arm in arguments.arms}
     print(
         f"{'model':>5} {'crop':>5} {'arm':<18} {'residues/s':>10} {'GiB':>6} {'of matmul':>9}  legal on a V100"
     )
@@ -213,6 +221,7 @@ def measure_arms(
             print(f"{model:>5} {crop:>5} {arm:<18} does not run in {precision.name} on {device}")
             continue
         row = {"model": model, "crop": crop, "arm": arm} | measure_arm(arguments, experiment, arm, device)
+        row["v100_legal"] = legality.get(arm)
         share = f"{row['matmul_share']:.1%}" if row["matmul_share"] else ""
         print(
             f"{model:>5} {crop:>5} {arm:<18} {row['residues_per_s']:>10,.0f} {row['peak_gib']:>6.1f} {share:>9}  "
@@ -227,19 +236,8 @@ def measure_arm(
 ) -> dict[str, Any]:
     """Residues per second, peak memory and share of the matmul rate of one arm."""
     residues = arguments.residues
-    batches = Batches(
-        TokenStore.open(experiment.data.store),
-        max_length=experiment.data.max_length,
-        residues=residues,
-        seed=0,
-    )
-    few = [to_device(longest_first(batches.micro_batch(n)), n, device) for n in range(4)]
+    few = few_batches(arguments, experiment, device)
     step = make_step(experiment, arm, few, device, Ranks())
-    legal = None
-    if arguments.v100_legal:
-        legal = arm != "flash"
-        if device.type == "cuda" and legal:
-            require_legal_kernels(step, arm)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     rate = residues * timed(step, arguments.seconds, device)
@@ -255,8 +253,18 @@ def measure_arm(
         "residues_per_s": rate,
         "peak_gib": peak / 2**30,
         "matmul_share": flops / peak_rate if peak_rate else None,
-        "v100_legal": legal,
     }
+
+
+def few_batches(
+    arguments: argparse.Namespace, experiment: Experiment, device: torch.device
+) -> list[DeviceBatch]:
+    """The first four micro-batches, on the device."""
+    data = experiment.data
+    batches = Batches(
+        TokenStore.open(data.store), max_length=data.max_length, residues=arguments.residues, seed=0
+    )
+    return [to_device(longest_first(batches.micro_batch(n)), n, device) for n in range(4)]
 
 
 def make_step(
@@ -311,13 +319,33 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def require_legal_kernels(step: Callable[[], None], arm: str) -> None:
-    """Profile a step. Exits where a kernel is launched that a V100 lacks."""
-    step()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+def require_proof(store: Path) -> None:
+    """Exits unless another process finds every arm legal: where a profiler has run, launches stay slower."""
+    environment = os.environ | {"BENCH_STORE": str(store), "BENCH_PROVE": "1"}
+    command = [sys.executable, __file__, *sys.argv[1:]]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr[-2000:])
+
+
+def prove_legal(arguments: argparse.Namespace, device: torch.device) -> None:
+    """Profile a step of each model, crop and arm. Exits where a kernel is launched that a V100 lacks."""
+    legal = [arm for arm in arguments.arms if arm != "flash"]
+    for model, crop, arm in itertools.product(arguments.models, arguments.crops, legal):
+        experiment = experiment_for(arguments, Path(os.environ["BENCH_STORE"]), model, crop)
+        step = make_step(experiment, arm, few_batches(arguments, experiment, device), device, Ranks())
         step()
-        torch.cuda.synchronize()
-    names = {event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA}
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            step()
+            torch.cuda.synchronize()
+        require_legal_kernels({e.name for e in profile.events() if e.device_type == DeviceType.CUDA}, arm)
+        del step
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def require_legal_kernels(names: set[str], arm: str) -> None:
+    """Exits where a kernel's name shows what a V100 lacks."""
     if not names:
         sys.exit("error: the profiler saw no kernel: nothing is proved")
     for what, pattern in FORBIDDEN.items():
@@ -402,7 +430,7 @@ def scale_rank(arguments: argparse.Namespace) -> None:
 def measure_end_to_end(
     arguments: argparse.Namespace, store: Path, folder: Path, rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Residues per second of `sedd train`, loading, logging and checkpoints included, as the difference of two runs."""
+    """Residues per second of `sedd train` between two of its lines: loading, logging, checkpoints included."""
     model, crop, arm = (
         arguments.models[0],
         arguments.crops[0],
@@ -410,28 +438,38 @@ def measure_end_to_end(
     )
     same = (r["residues_per_s"] for r in rows if (r["model"], r["crop"], r["arm"]) == (model, crop, arm))
     bare = next(same, 0.0)
-    few = 100 if arguments.device != "cpu" else 10
-    many = few + max(few, int(10 * arguments.seconds * bare / arguments.residues))
+    few = 50 if arguments.device != "cpu" else 10
+    steps = few + max(few, int(10 * arguments.seconds * bare / arguments.residues) // few * few)
     spec = experiment_for(arguments, store, model, crop).model_dump(mode="json")
+    spec["training"] |= {"steps": steps + few, "log_every_steps": 10}
     spec["training"]["attention"] = arm if arm in OURS and bare else "auto"
-    spec["training"]["log_every_steps"] = 10
-    spec["training"]["checkpoint"]["every_steps"] = max(10, (many - few) // 3)
+    spec["training"]["checkpoint"]["every_steps"] = steps // 2
     spec["training"]["validation"] |= {"every_steps": 10**9, "residues": arguments.residues}
-    took = []
-    for steps in (few, many):
-        path = folder / f"end-to-end-{steps}.json"
-        path.write_text(json.dumps(spec | {"training": spec["training"] | {"steps": steps}}))
-        began = time.perf_counter()
-        command = [sys.executable, "-m", "sedd", "train", str(path)]
-        subprocess.run(
-            command, env=os.environ | {"SEDD_RUNS": str(folder / "runs")}, check=True, capture_output=True
-        )
-        took.append(time.perf_counter() - began)
-    rate = (many - few) * arguments.residues / (took[1] - took[0])
+    path = folder / "end-to-end.json"
+    path.write_text(json.dumps(spec))
+    came = when_steps_were_logged(path, folder / "runs")
+    rate = (steps - few) * arguments.residues / (came[steps] - came[few])
     share = rate / bare if bare else None
     of_bare = f", {share:.1%} of the bare step" if share else ""
-    print(f"sedd train: {rate:,.0f} residues/s over {many - few} steps{of_bare}")
-    return {"residues_per_s": rate, "steps": many - few, "share_of_bare_step": share}
+    print(f"sedd train: {rate:,.0f} residues/s over {steps - few} steps{of_bare}")
+    return {"residues_per_s": rate, "steps": steps - few, "share_of_bare_step": share}
+
+
+def when_steps_were_logged(spec: Path, runs: Path) -> dict[int, float]:
+    """Train; step -> the second in which its line came. A step's line holds its loss: the GPU has done it."""
+    command = [sys.executable, "-m", "sedd", "train", str(spec)]
+    environment = os.environ | {"SEDD_RUNS": str(runs), "PYTHONUNBUFFERED": "1"}
+    came, told = {}, []
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as training:
+        for line in training.stdout or ():
+            told.append(line)
+            if step := re.match(r"step (\d+)/", line):
+                came[int(step[1])] = time.perf_counter()
+    if training.returncode:
+        sys.exit(f"error: sedd train failed: {''.join(told)[-2000:]}")
+    return came
 
 
 def picture(report: dict[str, Any]) -> str:

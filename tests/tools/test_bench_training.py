@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.bench_training import require_legal_kernels
+
 SCRIPT = Path(__file__).parents[2] / "tools/bench_training.py"
 TOY = ("--device=cpu", "--models=tiny", "--crops=64", "--residues=512", "--seconds=0.1")
 
@@ -41,3 +43,36 @@ def test_several_processes_share_one_measurement(tmp_path: Path, ranks: int) -> 
     (row,) = json.loads((tmp_path / "bench.json").read_text())["scaling"]
     assert row["ranks"] == ranks
     assert row["residues_per_s"] > 0
+
+
+def test_training_itself_is_timed_from_line_to_line(tmp_path: Path) -> None:
+    done = bench("--arms=padded batch", "--end-to-end", "--json", tmp_path / "bench.json")
+    assert done.returncode == 0, done.stderr
+    whole = json.loads((tmp_path / "bench.json").read_text())["end_to_end"]
+    assert whole["steps"] >= 10
+    # Loading, logging and checkpoints of a network this small cost more than its steps.
+    assert 0 < whole["share_of_bare_step"] < 1.5
+
+
+LEGAL = {"cutlass_70_tensorop_f16_s884gemm", "fmha_cutlassF_f16_aligned_64x64_rf_sm70", "turn_norm<half>"}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "what"),
+    [
+        ("void pytorch_flash::flash_fwd_kernel<...>", "flash attention"),
+        ("cudnn_generated_fort_native_sdpa_sm90_flash_bprop", "cuDNN attention"),
+        ("nvjet_bf16_128x256", "bfloat16"),
+        ("sm80_xmma_gemm_f32f32_tf32f32", "TF32"),
+        ("triton_tem_fused_mm_3", "a Triton matrix product"),
+    ],
+)
+def test_a_kernel_that_a_v100_lacks_ends_the_benchmark(kernel: str, what: str) -> None:
+    require_legal_kernels(LEGAL, "efficient")
+    with pytest.raises(SystemExit, match=f"'efficient' launches {what}"):
+        require_legal_kernels(LEGAL | {kernel}, "efficient")
+
+
+def test_a_profiler_that_saw_nothing_proves_nothing() -> None:
+    with pytest.raises(SystemExit, match="nothing is proved"):
+        require_legal_kernels(set(), "efficient")
