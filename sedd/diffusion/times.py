@@ -10,14 +10,6 @@ T_MIN = 1e-3
 _GOLDEN_RATIO = 0.6180339887498949
 
 
-def stratified(
-    count: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "count"]:
-    """Uniforms in [0, 1), one from each of `count` equal strata, in order."""
-    u = torch.rand(count, generator=generator, dtype=torch.float64, device=generator.device)
-    return _below_one((torch.arange(count, device=generator.device) + u) / count, dtype)
-
-
 def lattice(
     index: Int[Tensor, "sequences"], *, offset: float = 0.0, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "sequences"]:
@@ -25,13 +17,10 @@ def lattice(
 
     A pure function of the index: how the sequences are spread over batches and ranks does not enter.
     """
-    return _below_one((index.double() * _GOLDEN_RATIO + offset) % 1.0, dtype)
+    u = (index.double() * _GOLDEN_RATIO + offset) % 1.0
+    return u.to(dtype).clamp_max(1 - torch.finfo(dtype).eps)
 
 
 def diffusion_times(u: Float[Tensor, "sequences"], *, t_min: float = T_MIN) -> Float[Tensor, "sequences"]:
     """Map uniforms in [0, 1] to times in [t_min, 1]."""
     return t_min + (1 - t_min) * u
-
-
-def _below_one(u: Tensor, dtype: torch.dtype) -> Tensor:
-    return u.to(dtype).clamp_max(1 - torch.finfo(dtype).eps)
