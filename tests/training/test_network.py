@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sedd.diffusion.times import T_MIN
+from sedd.diffusion.times import T_MIN, lattice
 from sedd.errors import SpecError
 from sedd.model import between
 from sedd.training.feed import DeviceBatch
@@ -103,7 +103,8 @@ def times_of(lengths: list[int], offset: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("offset", [0.0, 0.4, 1.7])
 def test_the_few_longest_sequences_cover_the_times_like_all_of_them(offset: float) -> None:
-    lengths = [7 * n % 101 for n in range(1, 101)]  # 1 to 100, each once, in no order
+    # 1 to 100, each once, and in such an order that times dealt out by place would all go large with length.
+    lengths = (lattice(torch.arange(100)).argsort().argsort() + 1).tolist()
     times = times_of(lengths, offset)
     by_length = times[torch.tensor(lengths).argsort(descending=True)]
     for few in (8, 20, 50, 100):
