@@ -16,7 +16,7 @@ from sedd.launch.resources import read_manifest_profile, slurm_parameters
 from sedd.launch.standing import Situation, Standing, look
 from sedd.launch.submission import submit_local, submit_slurm
 from sedd.launch.tree import GRACE_S, Role, ask_to_stop, end_all, find_members
-from sedd.rundir.events import append_event
+from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.load import load_resolved
 
@@ -84,8 +84,10 @@ def _go_on(situation: Situation, now: dt.datetime) -> Requeued:
         end_all(run, grace_s=GRACE_S)
     elif situation.standing is Standing.RUNNING:
         return _move_on(situation, now)
+    has_saved = any(event.event == "checkpoint" for event in read_events(run.events))
     revive(situation)
-    return Requeued(run=run, changed=True, detail="submitted again; goes on from its newest checkpoint")
+    follows = "goes on from its newest checkpoint" if has_saved else "begins anew: nothing was saved yet"
+    return Requeued(run=run, changed=True, detail=f"submitted again; {follows}")
 
 
 def _hurry(situation: Situation) -> Requeued:

@@ -21,10 +21,19 @@ def test_a_run_that_gave_up_goes_on_from_where_it_was_with_fresh_budgets(local: 
     wait_for_end(run)
     (result,) = requeue([run], now=NOW)
     assert result.changed
+    assert "goes on from its newest checkpoint" in result.detail
     wait_for_event(run, "completed")
     attempts = parse_attempts(read_events(run.events))
     assert [a.cause for a in attempts] == [Cause.CRASHED, Cause.CRASHED, Cause.CRASHED, Cause.COMPLETED]
     assert attempts[2].first_step == 9
+
+
+def test_a_run_that_saved_nothing_is_not_said_to_go_on(local: LocalRuns) -> None:
+    run = local.start_one(plan="crash")
+    wait_for_end(run)
+    (result,) = requeue([run], now=NOW)
+    assert "begins anew: nothing was saved yet" in result.detail
+    wait_for_end(run)
 
 
 def test_a_running_run_saves_and_starts_again_free_of_charge(local: LocalRuns) -> None:
