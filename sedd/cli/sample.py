@@ -37,6 +37,10 @@ def command(
     top_p: Annotated[
         float, typer.Option(min=0.01, max=1.0, help="Draw among the likeliest of this mass.")
     ] = 1.0,
+    omit: Annotated[
+        str,
+        typer.Option(metavar="LETTERS", help="Never drawn; XBUZOC: no cysteine either; '': all are drawn."),
+    ] = "XBUZO",
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same proteins.")] = 0,
     report: Annotated[
         Path | None,
@@ -56,7 +60,7 @@ def command(
 
     how = _options(
         count=count, length=_parse_length(length), infill=infill, steps=steps,
-        predictor=predictor, temperature=temperature, top_p=top_p, seed=seed,
+        predictor=predictor, temperature=temperature, top_p=top_p, omit=omit, seed=seed,
     )  # fmt: skip
     require_place(output, "--output")
     _require_report(report)

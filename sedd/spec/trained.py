@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sedd.spec.resources import ResourcesSpec
 from sedd.spec.task import EVERY, TaskSpec
 from sedd.yaml import StrictModel
+
+_LETTERS = "ACDEFGHIKLMNPQRSTVWYXBUZO"
 
 
 class EvaluateOptions(StrictModel):
@@ -36,8 +38,19 @@ class SampleOptions(StrictModel):
     """Below 1: likelier residues."""
     top_p: float = Field(default=1.0, ge=0.01, le=1)
     """Draw among the likeliest of this mass."""
+    omit: str = "XBUZO"
+    """Letters that are never drawn, as "XBUZOC" for no cysteine either; "": none."""
     seed: int = Field(default=0, ge=0)
     """The same seed draws the same proteins."""
+
+    @field_validator("omit")
+    @classmethod
+    def _letters_are_residues(cls, omit: str) -> str:
+        if strange := "".join(sorted(set(omit.upper()) - set(_LETTERS))):
+            raise ValueError(f"omit names {strange}: no letter of {_LETTERS}")
+        if not set(_LETTERS) - set(omit.upper()):
+            raise ValueError("omit names every letter: nothing is left to draw")
+        return omit.upper()
 
     @model_validator(mode="after")
     def _length_makes_sense(self) -> Self:

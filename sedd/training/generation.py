@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sedd.data.alphabet import GAP_LETTERS, RESIDUES, SIZE, decode, encode
+from sedd.data.alphabet import GAP_LETTERS, RESIDUES, SIZE, TOKENS, decode, encode
 from sedd.data.records import Record, read_records
 from sedd.diffusion.infill import Template
 from sedd.diffusion.sampler import Progress, sample
@@ -157,7 +157,7 @@ def _sample(
         predictor=how.predictor,
         temperature=how.temperature,
         top_p=how.top_p,
-        allowed=_allowed(trained).to(device),
+        allowed=_allowed(trained, how.omit).to(device),
         template=template and Template(template.tokens.to(device), template.free.to(device)),
         cached=trained.objective.graph.settles,
         progress=progress,
@@ -166,10 +166,17 @@ def _sample(
     return [decode(drawn[first:stop]) for first, stop in pairwise(edges)]
 
 
-def _allowed(trained: Trained) -> torch.Tensor:
-    """Tokens that occur in the training data; the mask and the specials never do."""
-    residues = torch.tensor([number in RESIDUES for number in range(SIZE)])
-    return residues & (trained.composition > 0)
+def _allowed(trained: Trained, omit: str) -> torch.Tensor:
+    """Tokens that occur in the training data, less the omitted; the mask and the specials never do.
+
+    Raises:
+        UsageError: none is left.
+    """
+    residues = torch.tensor([n in RESIDUES and TOKENS[n] not in omit for n in range(SIZE)])
+    allowed = residues & (trained.composition > 0)
+    if not allowed.any():
+        raise UsageError(f"without {omit} no letter of the training data is left to draw")
+    return allowed
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:

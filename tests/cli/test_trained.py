@@ -299,8 +299,26 @@ def test_samples_have_the_asked_lengths_and_only_residues_and_repeat_with_their_
     drawn = sequences(first)
     assert len(drawn) == 5
     assert all(20 <= len(s) <= 30 for s in drawn)
-    assert set("".join(drawn)) <= set("ACDEFGHIKLMNPQRSTVWYXBUZO")
+    assert set("".join(drawn)) <= set("ACDEFGHIKLMNPQRSTVWY")
     assert first.startswith(f">sample_0 run={trained.name}/{trained.id} step=6 seed=1")
+
+
+def test_omitted_letters_are_never_drawn_and_a_template_keeps_its_own(
+    trained: RunDir, tmp_path: Path
+) -> None:
+    def letters(*options: object) -> set[str]:
+        arguments = ["sample", trained.path, "-n", 4, "--steps", 8, *options]
+        return set("".join(sequences(sedd(*arguments, runs=runs_of(trained)).stdout)))
+
+    assert letters("--length", 60, "--omit", "ACDEFGHIKLMNPQRSTVxbuzo") == {"W", "Y"}
+    (tmp_path / "template.fasta").write_text(">t\nCX____\n")
+    assert letters("--infill", tmp_path / "template.fasta", "--omit", "ACDEFGHIKLMNPQRSTVXBUZO") - {
+        "W",
+        "Y",
+    } == {
+        "C",
+        "X",
+    }
 
 
 def test_samples_go_down_a_pipe_that_stays_one(trained: RunDir, tmp_path: Path) -> None:
@@ -479,6 +497,8 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "-o", "."], 2, "a folder"),
         (["sample", "{run}", "--infill", "{fasta}", "--length", "9"], 2, "infill takes the length"),
         (["sample", "{run}", "--report", "page.pdf"], 2, "neither .html nor .json"),
+        (["sample", "{run}", "--omit", "XJ-"], 2, "--omit names -J: no letter of"),
+        (["sample", "{run}", "--omit", "ACDEFGHIKLMNPQRSTVWYXBUZO"], 2, "nothing is left to draw"),
         (["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "."], 2, "a folder"),
         (["sample", "{run}", "--infill", "{fasta}"], 1, "no free position"),
         (["evaluate", "{run}", "--fasta", "nowhere.fasta"], 2, "does not exist"),
