@@ -31,7 +31,10 @@ def cancel(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Cancelled]:
     situations = [look(run) for run in runs]
     marked = [s for s in situations if _is_open(s)]
     for situation in marked:
-        append_event(situation.run.events, "cancelled", attempt=situation.attempt, now=now, by=_user())
+        over = {} if situation.standing in _ALIVE else {"over": True}
+        append_event(
+            situation.run.events, "cancelled", attempt=situation.attempt, now=now, by=_user(), **over
+        )
     scancel([s.job_id for s in situations if s.executor == "slurm" and s.standing in _ALIVE])
     local = [s for s in situations if s.executor != "slurm" and s.standing in _ALIVE]
     for situation in local:

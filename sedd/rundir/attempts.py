@@ -57,8 +57,9 @@ class Attempt:
 def parse_attempts(events: Iterable[Event]) -> tuple[Attempt, ...]:
     """The attempts in order; what was said before the first is left out.
 
-    An attempt that a later one followed without a last word was killed. What an attempt said when a newer one had
-    begun already (its node was lost, and is back) does not count.
+    An attempt that a later one followed without a last word was killed, as was one that was over without a word when
+    its run was cancelled. What an attempt said when a newer one had begun already (its node was lost, and is back) does
+    not count.
     """
     groups: list[list[Event]] = []
     for event in events:
@@ -88,7 +89,7 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
     """One pass: a monitor does this for tens of thousands of attempts."""
     start = group[0]
     resumed = failure = word = None
-    saved = []
+    saved, was_over = [], not is_last
     for event in group:
         kind = event.event
         if kind == "checkpoint":
@@ -97,11 +98,13 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
             resumed = resumed or event
         elif kind == "failed":
             failure = event
+        elif event.fields.get("over"):
+            was_over = True
         elif kind in _LAST_WORDS:
             word = word or event
     first = int(resumed.get("step", 0)) if resumed else 0
     end = word or failure
-    killed = None if is_last else Cause.KILLED
+    killed = Cause.KILLED if was_over else None
     return Attempt(
         number=start.attempt,
         started=start.t,

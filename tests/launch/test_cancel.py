@@ -10,7 +10,8 @@ from sedd.errors import RunError
 from sedd.launch import cancel as cancel_module
 from sedd.launch.cancel import cancel
 from sedd.launch.requeue import requeue
-from sedd.launch.tree import find_members
+from sedd.launch.tree import find_members, wait_until
+from sedd.rundir.attempts import Cause, is_cancelled, parse_attempts
 from sedd.rundir.events import read_events
 from tests.launch.conftest import (
     LocalRuns,
@@ -64,6 +65,18 @@ def test_a_run_waiting_for_its_next_attempt_is_cancelled_too(local: LocalRuns) -
     cancel([run], now=NOW)
     assert not find_members(run)
     assert "completed" not in story(run)
+
+
+def test_a_run_that_was_killed_is_cancelled_without_changing_what_ended_it(local: LocalRuns) -> None:
+    run = local.start_one(plan="endless")
+    wait_for_steps(run, 3)
+    for member in sorted(find_members(run), key=lambda m: m.role.name != "CONTROLLER"):
+        signal_local(member.process, signal.SIGKILL)
+    assert wait_until(lambda: not find_members(run), timeout_s=5)
+    (result,) = cancel([run], now=NOW)
+    assert (result.changed, result.detail) == (True, "cancelled; it was not running")
+    assert is_cancelled(read_events(run.events))
+    assert [a.cause for a in parse_attempts(read_events(run.events))] == [Cause.KILLED]
 
 
 def test_what_has_ended_is_left_as_it_is_and_says_so(local: LocalRuns) -> None:

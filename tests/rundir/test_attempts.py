@@ -66,6 +66,14 @@ def test_an_attempt_without_a_last_word_was_killed_if_another_followed():
     assert second.cause is None
 
 
+def test_an_attempt_that_was_over_when_its_run_was_cancelled_ended_as_it_ended():
+    over = ("cancelled", {"by": "me", "over": True})
+    (killed,) = parse_attempts(told(SUBMITTED, STARTED, saved(5), over))
+    assert (killed.cause, killed.ended) == (Cause.KILLED, None)
+    (crashed,) = parse_attempts(told(SUBMITTED, STARTED, failed("crashed"), over))
+    assert crashed.cause is Cause.CRASHED
+
+
 def test_steps_tell_progress():
     resumed = ("resumed", {"step": 20, "checkpoint": "x"})
     first, second, third = parse_attempts(
