@@ -23,6 +23,7 @@ from sedd.training.precision import PRECISIONS
 from sedd.training.state import fresh_state
 from sedd.training.update import Update
 from tests.tiny import tiny_spec, train_process
+from tests.training.test_resume import assert_same_end
 
 MakeRun = Callable[[Experiment], RunDir]
 CARDS = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -55,6 +56,21 @@ def test_the_same_step_has_the_same_bits(store: Path, precision: str, estimator:
     first, second = gradients(spec), gradients(spec)
     differing = [name for name in first if not torch.equal(first[name], second[name])]
     assert differing == []
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_however_often_a_run_is_interrupted_it_ends_with_the_same_bits(
+    store: Path, make_run: MakeRun, optimizer: str
+) -> None:
+    spec = tiny_spec(
+        store, precision="fp16", optimizer=optimizer, residues_per_step=8192, residues_per_gpu=4096
+    )
+    model = spec.model.model_copy(update={"hidden": 256, "heads": 4, "blocks": 2, "dropout": 0.1})
+    whole, interrupted = (make_run(spec.model_copy(update={"model": model})) for _ in range(2))
+    assert train_process(whole) == 0
+    ends = ["kill:9", "stop:16", "never"]
+    assert [train_process(interrupted, attempt=n, end=end) for n, end in enumerate(ends, 1)] == [-9, 75, 0]
+    assert_same_end(interrupted, whole)
 
 
 def test_status_shows_the_cards_use_and_memory_while_it_trains(store: Path, tmp_path: Path) -> None:
