@@ -16,7 +16,7 @@ def command(
     draws: Annotated[
         int, typer.Option(min=2, help="Noise levels a protein: more make the error smaller.")
     ] = 16,
-    seed: Annotated[int, typer.Option(help="Another seed draws other noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed draws other noise.")] = 0,
     per_sequence: Annotated[
         Path | None, typer.Option(help="Table with a row a protein: .csv or .parquet.")
     ] = None,

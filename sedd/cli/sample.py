@@ -41,7 +41,9 @@ def command(
         str,
         typer.Option(metavar="LETTERS", help="Never drawn; XBUZOC: no cysteine either; '': all are drawn."),
     ] = "XBUZO",
-    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same proteins.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="The same seed draws the same proteins.")
+    ] = 0,
     report: Annotated[
         Path | None,
         typer.Option(help="Page about the samples beside real proteins, .html; or numbers, .json."),

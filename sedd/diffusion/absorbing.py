@@ -87,7 +87,7 @@ class Absorbing(Graph):
         sigma_bar: Levels,
         step: Levels,
     ) -> Rows:
-        moves = self.reverse_rates(log_score, x) * torch.expm1(step.expand(x.shape)).unsqueeze(-1)
+        moves = self.reverse_rates(log_score + log_expm1(step.expand(x.shape)).unsqueeze(-1), x)
         # A score that is not exact can promise more than certainty.
         stay = (1 - moves.sum(-1, keepdim=True)).clamp_min(0.0)
         probabilities = moves.scatter(-1, x.long().unsqueeze(-1), stay)

@@ -1,7 +1,9 @@
 """The evidence lower bound per token, drawn by Monte Carlo.
 
 Its mean is never below the negative log-likelihood of the process that the samplers follow: from the prior at
-sigma_bar(1) back to sigma_bar(t_min), then one draw of the clean tokens.
+sigma_bar(1) back to sigma_bar(t_min), then one draw of the clean tokens. But on the absorbing graph the residues of
+that last draw, a thousandth of all, are counted one after the other, though they are drawn at once: what two of them
+tell about each other is in the bound and not in the samples.
 """
 
 import math
@@ -54,13 +56,16 @@ def _order_bound(
     order-agnostic autoregressive bound (arXiv 2110.02037). Given k, the chance to be masked is distributed as the
     k-th smallest of L uniforms, and the tokens of the k smallest are the masked ones.
     """
-    index, _ = packed_positions(cu_seqlens, x_0.numel())
+    if x_0.numel() == 0:
+        return u.new_zeros(0)
+    index, place = packed_positions(cu_seqlens, x_0.numel())
     starts, lengths = cu_seqlens[:-1].long(), cu_seqlens.diff().long()
     k = torch.minimum((u.double() * lengths).long() + 1, lengths.clamp_min(1))
     v = uniform((x_0.numel(),), 1, randomness, dtype=torch.float64, device=x_0.device).squeeze(-1)
-    order = torch.argsort(index + v)
+    # Tokens behind the last sequence are nobody's, and come last.
+    order = torch.argsort(torch.where(place < lengths[index], index + v, torch.inf))
     rank = torch.empty_like(order).scatter(0, order, torch.arange(x_0.numel(), device=x_0.device))
-    masked = rank - starts[index] < k[index]
+    masked = (rank - starts[index] < k[index]) & (place < lengths[index])
     share = v[order[(starts + k - 1).clamp_max(x_0.numel() - 1)]]
     ends = noise.total(torch.tensor([t_min, 1.0], dtype=torch.float64)).tolist()
     # Below t_min the network is asked at t_min: the residues that are there say the same about the others.

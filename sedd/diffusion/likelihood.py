@@ -21,7 +21,7 @@ class Bound:
     nats: Float[Tensor, "sequences"]
     """Estimated bound, float64."""
     variance: Float[Tensor, "sequences"]
-    """Of that estimate."""
+    """Of that estimate; of one sequence alone known roughly (one to three degrees of freedom), of many well."""
     residues: Int[Tensor, "sequences"]
 
     @property
@@ -79,40 +79,41 @@ def likelihood_bound(
     sequences = cu_seqlens.numel() - 1
     index, _ = packed_positions(cu_seqlens, tokens.numel())
     numbers = first_sample + torch.arange(sequences, device=tokens.device)
-    alone = torch.arange(sequences + 1, device=tokens.device, dtype=torch.int32)
-    shift = uniform(
-        (sequences,),
-        1,
-        counter_noise(seed, -1, numbers, alone, sequences),
-        dtype=torch.float64,
-        device=tokens.device,
-    ).squeeze(-1)
-    sums = []
-    for draw in range(draws):
-        terms = evidence_bound(
-            log_score,
-            tokens,
-            cu_seqlens,
-            (draw + shift) / draws,
-            graph=graph,
-            noise=noise,
-            randomness=counter_noise(seed, draw, numbers, cu_seqlens, tokens.numel()),
-        )
-        sums.append(terms.new_zeros(sequences, dtype=torch.float64).index_add(0, index, terms.double()))
-    values = torch.stack(sums)
-    return Bound(nats=values.mean(0), variance=_variance_of_mean(values), residues=cu_seqlens.diff().long())
+    sets = 4 if draws >= 16 else 2
+    means = []
+    for which, members in enumerate(torch.arange(draws).tensor_split(sets)):
+        levels = _spread(len(members), graph, _shift(seed, which, numbers))
+        sums = []
+        for draw, u in zip(members.tolist(), levels, strict=True):
+            terms = evidence_bound(
+                log_score,
+                tokens,
+                cu_seqlens,
+                u,
+                graph=graph,
+                noise=noise,
+                randomness=counter_noise(seed, draw, numbers, cu_seqlens, tokens.numel()),
+            )
+            sums.append(terms.new_zeros(sequences, dtype=torch.float64).index_add(0, index, terms.double()))
+        means.append(torch.stack(sums).mean(0))
+    # Each set alone is an estimate, and none knows of the others: what they differ by is their error, all of it.
+    estimates = torch.stack(means)
+    variance = estimates.var(0) / sets
+    return Bound(nats=estimates.mean(0), variance=variance, residues=cu_seqlens.diff().long())
 
 
-def _variance_of_mean(values: Float[Tensor, "draws sequences"]) -> Float[Tensor, "sequences"]:
-    """Of draws over evenly spaced noise levels, whose trend the spacing takes out of the mean.
+def _shift(seed: int, which: int, numbers: Int[Tensor, "sequences"]) -> Float[Tensor, "sequences"]:
+    """Where in its stratum each sequence's noise levels of one set lie, in [0, 1)."""
+    alone = torch.arange(len(numbers) + 1, device=numbers.device, dtype=torch.int32)
+    noise = counter_noise(seed, -1 - which, numbers, alone, len(numbers))
+    return uniform((len(numbers),), 1, noise, dtype=torch.float64, device=numbers.device).squeeze(-1)
 
-    Chance is how far each draw lies from the line through its two neighbours; the first and the last one, of which the
-    first may vary more than all others, from their only neighbour, which counts the trend there as chance.
+
+def _spread(count: int, graph: Graph, shift: Float[Tensor, "sequences"]) -> list[Float[Tensor, "sequences"]]:
+    """`count` numbers in [0, 1), one from each of as many equal strata, each one of them uniform on its own.
+
+    Equally spaced, where the bound's integrand begins and ends at nothing, as on a path. Where it runs from the cost of
+    the last residue to that of the first one (absorbing), every second number is mirrored, so that slopes cancel.
     """
-    draws = len(values)
-    ends = values[:2].diff(dim=0).square() + values[-2:].diff(dim=0).square()
-    if draws == 2:
-        return ends.squeeze(0) / 8
-    inner = values.diff(n=2, dim=0).square().sum(0)
-    # Weights by which each draw's own variance counts once, the two next to the ends' a little more.
-    return (inner + 5 * ends.squeeze(0)) / (6 * draws * (draws + 4 / 3))
+    places = [1 - shift if graph.settles and number % 2 else shift for number in range(count)]
+    return [(number + place) / count for number, place in enumerate(places)]

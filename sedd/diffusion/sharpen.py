@@ -33,14 +33,15 @@ class Sharpening:
 
     def whole(self, weights: Rows, never: Tensor | None = None) -> Rows:
         """Sharpen a whole distribution and normalise it; `never` [..., 1] holds one token a row to leave out."""
-        floor = torch.full_like(weights, torch.finfo(weights.dtype).tiny)
+        possible = self.allowed.expand(weights.shape).to(weights.dtype)
         if never is not None:
-            floor = floor.scatter(-1, never, 0.0)
-        # The floor matters only where nothing allowed has a chance: then all of it has the same.
-        weights = torch.maximum(weights, floor) * self.allowed
+            possible = possible.scatter(-1, never, 0.0)
+        weights = weights.clamp_min(0.0) * possible
+        # Where nothing allowed has a chance, all of it has the same.
+        weights = torch.where((weights > 0).any(-1, keepdim=True), weights, possible)
         if self.temperature != 1.0:
-            weights = (weights.log() / self.temperature).softmax(-1)
-        weights = weights / weights.sum(-1, keepdim=True)
+            weights = (weights.log() / self.temperature).softmax(-1).nan_to_num()
+        weights = weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
         return weights if self.top_p == 1.0 else _nucleus(weights, self.top_p)
 
 

@@ -48,10 +48,9 @@ class Uniform(Graph):
 
     def prior_divergence(self, sigma_bar: Level) -> Level:
         a, n = torch.exp(-sigma_bar), self.n
-        return (
-            (1 + (n - 1) * a) * torch.log1p((n - 1) * a)
-            - (n - 1) * torch.expm1(-sigma_bar) * log_moved(sigma_bar)
-        ) / n
+        moved = -torch.expm1(-sigma_bar)
+        others = torch.where(moved > 0, moved * log_moved(sigma_bar), 0.0)
+        return ((1 + (n - 1) * a) * torch.log1p((n - 1) * a) + (n - 1) * others) / n
 
     def score_entropy(
         self,
@@ -95,7 +94,9 @@ class Uniform(Graph):
         probabilities = before * (
             moved + torch.exp(-step.expand(x.shape)).unsqueeze(-1) * _one_hot(x, before)
         )
-        return probabilities / probabilities.sum(-1, keepdim=True)
+        total = probabilities.sum(-1, keepdim=True)
+        # Of a step of 36 and more nothing is left in a float64's digits of the score: any token may have been before.
+        return torch.where(total > 0, probabilities / total, 1 / self.n)
 
 
 def _one_hot(x: Tensor, like: Tensor) -> Tensor:

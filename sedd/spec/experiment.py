@@ -23,7 +23,7 @@ class Experiment(TaskSpec):
 
     task: Literal["train"] = "train"
     """Selects training; the default."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Everything random follows from it and the step."""
     data: DataSpec
     """Which proteins."""

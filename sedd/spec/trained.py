@@ -17,7 +17,7 @@ class EvaluateOptions(StrictModel):
 
     draws: int = Field(default=16, ge=2)
     """Noise levels a protein: more make the error smaller."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Another seed draws other noise."""
 
 
@@ -40,7 +40,7 @@ class SampleOptions(StrictModel):
     """Draw among the likeliest of this mass."""
     omit: str = "XBUZO"
     """Letters that are never drawn, as "XBUZOC" for no cysteine either; "": none."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """The same seed draws the same proteins."""
 
     @field_validator("omit")

@@ -37,9 +37,14 @@ class Network:
     precision: Precision
     is_compiled: bool
 
-    def loss(self, batch: DeviceBatch, *, step: int, time_offset: float, noise_seed: int) -> Tensor:
-        """Sum of the training loss over the residues of a micro-batch, fp64; gradients reach the model."""
-        times = _times(batch, time_offset)
+    def loss(
+        self, batch: DeviceBatch, *, step: int, part: tuple[int, int], time_offset: float, noise_seed: int
+    ) -> Tensor:
+        """Sum of the training loss over the residues of a micro-batch, fp64; gradients reach the model.
+
+        `part` (m, M): it is the m-th, from 0, of the M over which times are spread together, from `time_offset` on.
+        """
+        times = _times(batch, part, time_offset)
         losses = self.objective.per_residue(
             lambda x, sigma_bar: self._raw(self.forward, batch, x, sigma_bar),
             batch.tokens,
@@ -50,13 +55,15 @@ class Network:
         )
         return losses.sum(dtype=torch.float64)
 
-    def bound(self, batch: DeviceBatch, *, time_offset: float, noise_seed: int) -> Tensor:
-        """Sum of the likelihood bound over the residues of a batch, fp64; on this rank alone."""
+    def bound(
+        self, batch: DeviceBatch, *, part: tuple[int, int], time_offset: float, noise_seed: int
+    ) -> Tensor:
+        """Sum of the likelihood bound over the residues of a batch, fp64; on this rank alone. Else as `loss`."""
         terms = self.objective.bound(
             lambda x, sigma_bar: self._raw(self.model, batch, x, sigma_bar),
             batch.tokens,
             batch.cu_seqlens,
-            _times(batch, time_offset),
+            _times(batch, part, time_offset),
             generator=_noise(batch, noise_seed),
         )
         return terms.sum(dtype=torch.float64)
@@ -147,14 +154,15 @@ def build_objective(spec: DiffusionSpec) -> Objective:
     return Objective(GRAPHS[spec.graph](), noise, spec.parameterization, curriculum, spec.estimator)
 
 
-def _times(batch: DeviceBatch, offset: float) -> Tensor:
-    """Diffusion times of the batch's sequences: the golden-ratio sequence in order of length, from any `offset`.
+def _times(batch: DeviceBatch, part: tuple[int, int], offset: float) -> Tensor:
+    """Diffusion times of the batch's sequences: one golden-ratio sequence over all parts, in order of length.
 
     A residue's loss depends on its sequence's time first of all, and long sequences hold the most residues. So every
     few sequences of like length cover the interval evenly, instead of chance giving long ones small times.
     """
     place = batch.cu_seqlens.diff().argsort(descending=True, stable=True).argsort()
-    return diffusion_times(lattice(place, offset=offset))
+    number, parts = part
+    return diffusion_times(lattice(place * parts + number, offset=offset))
 
 
 def _noise(batch: DeviceBatch, seed: int) -> Any:

@@ -54,11 +54,12 @@ class Update:
         """Sum of the weighted score entropy over the residues of a micro-batch."""
         seed, spec = self.experiment.seed, self.experiment.training
         torch.manual_seed(counter_seed(seed, DROPOUT, batch.number))
-        share = (batch.number % spec.micro_batches_per_step) / spec.micro_batches_per_step
+        parts = spec.micro_batches_per_step
         return self.network.loss(
             batch,
             step=step,
-            time_offset=share + unit_interval(seed, TIMES, step),
+            part=(batch.number % parts, parts),
+            time_offset=unit_interval(seed, TIMES, step),
             noise_seed=counter_seed(seed, NOISE, batch.number),
         )
 

@@ -42,7 +42,8 @@ class Validation:
         """Sum of the bound over the residues of one batch."""
         return self.network.bound(
             self.batches[number],
-            time_offset=number / len(self.batches) + unit_interval(self.seed, VALIDATION),
+            part=(number, len(self.batches)),
+            time_offset=unit_interval(self.seed, VALIDATION),
             noise_seed=counter_seed(self.seed, VALIDATION, number),
         )
 

@@ -209,6 +209,57 @@ def test_standard_error_is_honest_for_long_sequences_with_rare_costly_jumps(grap
     assert found.mean().item() == pytest.approx(entropy, abs=4 * claimed / 12**0.5 + 0.01)
 
 
+@pytest.mark.parametrize("draws", [2, 4, 16])
+def test_standard_error_is_honest_where_the_last_residues_cost_nothing(draws):
+    """A protein whose second half repeats the first: whoever is asked late knows the answer, so cost falls with u."""
+    graph, length, letters, copies = GRAPHS["absorbing"](n=5, mask=4), 400, 4, 150
+    half = torch.randint(0, letters, (copies, length // 2), generator=torch.Generator().manual_seed(0))
+    tokens = torch.cat([half, half], 1).flatten()
+    cu = torch.arange(copies + 1, dtype=torch.int32) * length
+
+    def log_score(x, sigma_bar):
+        rows = x.view(-1, length)
+        twin = rows.roll(length // 2, 1)
+        known = torch.nn.functional.one_hot(twin, 5).to(F64)[..., :letters]
+        guess = torch.where((twin == graph.mask).unsqueeze(-1), 1 / letters, known)
+        guess = torch.cat([guess, torch.zeros_like(guess[..., :1])], -1)
+        return graph.log_score_of_mean(guess.log(), rows, sigma_bar.unsqueeze(-1)).view(-1, 5)
+
+    bound = likelihood_bound(
+        log_score, tokens, cu, graph=graph, noise=noise_named("loglinear"), draws=draws, seed=0
+    )
+    exact = length / 2 * torch.tensor(letters, dtype=F64).log()
+    spread = (bound.nats - exact).square().mean().sqrt()
+    assert 0.8 < bound.variance.mean().sqrt() / spread < 1.25
+    assert bound.nats.mean().item() == pytest.approx(exact.item(), abs=4 * spread.item() / copies**0.5)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_tokens_behind_the_last_sequence_and_no_tokens_at_all_change_nothing(graph, noise):
+    world, schedule = World(small_graph(graph), 2), noise_named(noise)
+    options = {"graph": world.graph, "noise": schedule}
+    x_0, cu = torch.tensor([0, 1, 1, 0]), torch.tensor([0, 2, 4], dtype=torch.int32)
+    filled = torch.cat([x_0, torch.zeros(6, dtype=torch.int64)])
+    u = torch.linspace(0, 1, 2, dtype=F64)
+    log_score = world.log_score()
+
+    def of_pairs(x, sigma_bar):
+        head = log_score(x[:4], sigma_bar)
+        return torch.cat([head, head.new_zeros(len(x) - 4, head.shape[-1])])
+
+    def terms(tokens):
+        noise_source = counter_noise(1, 2, torch.arange(2), cu, len(tokens))
+        return evidence_bound(of_pairs, tokens, cu, u, **options, randomness=noise_source)
+
+    torch.testing.assert_close(terms(filled)[:4], terms(x_0), rtol=1e-12, atol=0)
+    nothing, borders = torch.zeros(0, dtype=torch.int64), torch.zeros(2, dtype=torch.int32)
+    silent = likelihood_bound(
+        lambda x, sigma_bar: torch.zeros(0, world.n, dtype=F64), nothing, borders, draws=2, seed=0, **options
+    )
+    assert silent.nats.tolist() == [0.0]
+
+
 def test_an_error_that_cannot_be_told_is_not_made_up():
     world = World(small_graph("absorbing"), 2)
     options = {"graph": world.graph, "noise": noise_named("loglinear"), "seed": 0}

@@ -176,3 +176,18 @@ def test_posterior_of_a_wrong_score_is_still_a_distribution(graph):
         )
         assert (p >= 0).all()
         torch.testing.assert_close(p.sum(-1), torch.ones(graph.n, dtype=F64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_posterior_is_a_distribution_where_noise_has_left_nothing_of_a_score(graph, dtype):
+    for sigma_bar in (36.0, 50.0, 200.0, 800.0):
+        x, level = torch.arange(graph.n), torch.tensor(sigma_bar, dtype=dtype)
+        guess = graph.log_score_of_mean(torch.zeros(graph.n, graph.n, dtype=dtype), x, level)
+        p = graph.posterior(guess, x, level, level)
+        assert (p >= 0).all()
+        torch.testing.assert_close(p.sum(-1), torch.ones(graph.n, dtype=dtype))
+
+
+def test_without_noise_the_prior_is_as_far_as_it_can_be(graph):
+    apart = graph.prior_divergence(torch.tensor(0.0, dtype=F64)).item()
+    assert apart == pytest.approx(0.0 if graph.settles else math.log(graph.n))

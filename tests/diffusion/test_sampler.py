@@ -10,6 +10,7 @@ from sedd.diffusion.infill import Template
 from sedd.diffusion.noise import NOISES
 from sedd.diffusion.predictor import PREDICTORS
 from sedd.diffusion.sampler import sample
+from sedd.diffusion.sharpen import Sharpening
 from sedd.diffusion.times import T_MIN
 from tests.diffusion.enumeration import World, chi_square_p, noise_named, small_graph
 
@@ -152,6 +153,18 @@ def test_temperature_sharpens_towards_the_likeliest_residue():
     assert chi_square_p(x.flatten().bincount(minlength=3), cold / cold.sum()) > 1e-4
     x = draw(world, noise_named("loglinear"), 2000, top_p=float(p.max()) - 1e-6)
     assert (x == p.argmax()).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@pytest.mark.parametrize("temperature", [10.0, 1000.0])
+def test_no_heat_makes_the_impossible_possible(temperature, dtype):
+    hot = Sharpening(allowed=torch.tensor([True, True, True, False]), temperature=temperature)
+    law = hot.whole(torch.tensor([0.9, 0.1, 0.0, 0.5], dtype=dtype))
+    expected = torch.tensor([0.9, 0.1], dtype=F64) ** (1 / temperature)
+    torch.testing.assert_close(law[:2].double(), expected / expected.sum(), rtol=1e-5, atol=0)
+    assert law[2:].tolist() == [0.0, 0.0]
+    nothing = hot.whole(torch.zeros(4, dtype=dtype), never=torch.tensor([1]))
+    assert nothing.tolist() == [0.5, 0.0, 0.5, 0.0]
 
 
 @pytest.mark.parametrize("noise", NOISES)

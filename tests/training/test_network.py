@@ -94,11 +94,11 @@ def test_auto_compiles_where_triton_supports_the_card_and_fused_kernels_cannot_b
     assert compiles(asked, capability, kernels) is expected
 
 
-def times_of(lengths: list[int], offset: float) -> torch.Tensor:
+def times_of(lengths: list[int], offset: float, part: tuple[int, int] = (0, 1)) -> torch.Tensor:
     """As numbers in [0, 1)."""
     borders = torch.tensor([0, *lengths]).cumsum(0).int()
     batch = DeviceBatch(0, torch.zeros(sum(lengths), dtype=torch.int64), borders, max(lengths))
-    return (_times(batch, offset) - T_MIN) / (1 - T_MIN)
+    return (_times(batch, part, offset) - T_MIN) / (1 - T_MIN)
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.4, 1.7])
@@ -110,6 +110,14 @@ def test_the_few_longest_sequences_cover_the_times_like_all_of_them(offset: floa
     for few in (8, 20, 50, 100):
         gaps = torch.cat([by_length[:few].sort().values, torch.ones(1)]).diff(prepend=torch.zeros(1))
         assert gaps.max() < 2.7 / few
+
+
+@pytest.mark.parametrize("parts", [2, 4, 34, 55, 64])
+def test_the_parts_of_a_step_cover_the_times_together(parts: int) -> None:
+    lengths = [40, 30, 20, 10, 10]
+    times = torch.cat([times_of(lengths, 0.2, (number, parts)) for number in range(parts)])
+    gaps = torch.cat([times.sort().values, torch.ones(1)]).diff(prepend=torch.zeros(1))
+    assert gaps.max() < 2.7 / len(times)
 
 
 def test_no_sequence_prefers_small_times() -> None:
