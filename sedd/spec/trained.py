@@ -47,7 +47,7 @@ class SampleOptions(StrictModel):
     @classmethod
     def _letters_are_residues(cls, omit: str) -> str:
         if strange := "".join(sorted(set(omit.upper()) - set(_LETTERS))):
-            raise ValueError(f"omit names {strange}: no letter of {_LETTERS}")
+            raise ValueError(f"omit names '{strange}': letters are {_LETTERS}")
         if not set(_LETTERS) - set(omit.upper()):
             raise ValueError("omit names every letter: nothing is left to draw")
         return omit.upper()

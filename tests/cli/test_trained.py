@@ -497,7 +497,7 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "-o", "."], 2, "a folder"),
         (["sample", "{run}", "--infill", "{fasta}", "--length", "9"], 2, "infill takes the length"),
         (["sample", "{run}", "--report", "page.pdf"], 2, "neither .html nor .json"),
-        (["sample", "{run}", "--omit", "XJ-"], 2, "--omit names -J: no letter of"),
+        (["sample", "{run}", "--omit", "XJ-"], 2, "--omit names '-J': letters are"),
         (["sample", "{run}", "--omit", "ACDEFGHIKLMNPQRSTVWYXBUZO"], 2, "nothing is left to draw"),
         (["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "."], 2, "a folder"),
         (["sample", "{run}", "--infill", "{fasta}"], 1, "no free position"),
