@@ -325,7 +325,7 @@ def require_proof(store: Path) -> None:
     command = [sys.executable, __file__, *sys.argv[1:]]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(done.stderr[-2000:])
+        sys.exit(done.stderr[-2000:] or f"error: the proof of what is legal ended with {done.returncode}")
 
 
 def prove_legal(arguments: argparse.Namespace, device: torch.device) -> None:

@@ -85,17 +85,9 @@ def build(
 
     Example: sedd data build proteins.fasta.gz -o stores/proteins
     """
-    import signal
-    import sys
-
     from sedd.data.build import build_store
 
-    for number in (
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # a cancelled job, a lost terminal: what is half built goes
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    _exit_on_signals()
     options = _options(
         validation_fraction=validation_fraction,
         clusters=clusters,
@@ -118,6 +110,16 @@ def build(
     state = "is there already, from the same input with the same options" if result.reused else "built"
     _say(f"{output}: {state}")
     _describe(result.manifest)
+
+
+def _exit_on_signals() -> None:
+    """By SystemExit, at a cancelled job's or a lost terminal's: what is half built goes."""
+    import signal
+    import sys
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 @app.command("info")

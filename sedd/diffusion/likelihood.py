@@ -66,7 +66,10 @@ def likelihood_bound(
     seed: int,
     first_sample: int = 0,
 ) -> Bound:
-    """Estimate the bound of packed sequences with `draws` >= 2 noise levels for each, spread evenly.
+    """Estimate the bound of packed sequences with `draws` >= 2 noise levels for each.
+
+    From 16 draws on they make four sets, below that two, each spread evenly by itself. Sets know nothing of each
+    other, so that what they differ by is their error, all of it.
 
     Random numbers are keyed by (seed, draw, number of the sequence, position): `first_sample` is the number of the
     first sequence here, so that a set cut into other batches gives the same.
@@ -79,27 +82,21 @@ def likelihood_bound(
     sequences = cu_seqlens.numel() - 1
     index, _ = packed_positions(cu_seqlens, tokens.numel())
     numbers = first_sample + torch.arange(sequences, device=tokens.device)
-    sets = 4 if draws >= 16 else 2
-    means = []
-    for which, members in enumerate(torch.arange(draws).tensor_split(sets)):
+
+    def one(draw: int, u: Tensor) -> Tensor:
+        randomness = counter_noise(seed, draw, numbers, cu_seqlens, tokens.numel())
+        terms = evidence_bound(
+            log_score, tokens, cu_seqlens, u, graph=graph, noise=noise, randomness=randomness
+        )
+        return terms.new_zeros(sequences, dtype=torch.float64).index_add(0, index, terms.double())
+
+    estimates = []
+    for which, members in enumerate(torch.arange(draws).tensor_split(4 if draws >= 16 else 2)):
         levels = _spread(len(members), graph, _shift(seed, which, numbers))
-        sums = []
-        for draw, u in zip(members.tolist(), levels, strict=True):
-            terms = evidence_bound(
-                log_score,
-                tokens,
-                cu_seqlens,
-                u,
-                graph=graph,
-                noise=noise,
-                randomness=counter_noise(seed, draw, numbers, cu_seqlens, tokens.numel()),
-            )
-            sums.append(terms.new_zeros(sequences, dtype=torch.float64).index_add(0, index, terms.double()))
-        means.append(torch.stack(sums).mean(0))
-    # Each set alone is an estimate, and none knows of the others: what they differ by is their error, all of it.
-    estimates = torch.stack(means)
-    variance = estimates.var(0) / sets
-    return Bound(nats=estimates.mean(0), variance=variance, residues=cu_seqlens.diff().long())
+        drawn = [one(draw, u) for draw, u in zip(members.tolist(), levels, strict=True)]
+        estimates.append(torch.stack(drawn).mean(0))
+    each = torch.stack(estimates)
+    return Bound(nats=each.mean(0), variance=each.var(0) / len(each), residues=cu_seqlens.diff().long())
 
 
 def _shift(seed: int, which: int, numbers: Int[Tensor, "sequences"]) -> Float[Tensor, "sequences"]:

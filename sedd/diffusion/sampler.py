@@ -51,8 +51,6 @@ def sample(
     _require_possible(lengths, steps, graph, template, cached)
     device = device if device is not None else generator.device
     clean = graph.clean_tokens(device) if allowed is None else graph.clean_tokens(device) & allowed
-    sharpening = Sharpening(temperature=temperature, top_p=top_p, allowed=clean)
-    any_token = replace(sharpening, allowed=torch.ones_like(clean))
     chain = _Chain(
         log_score=log_score,
         sequences=len(lengths),
@@ -60,23 +58,13 @@ def sample(
         noise=noise,
         generator=generator,
         predictor=PREDICTORS[predictor],
-        sharpening=sharpening,
-        on_the_way=sharpening if graph.settles else any_token,
+        sharpening=Sharpening(temperature=temperature, top_p=top_p, allowed=clean),
+        template=template,
         cached=cached,
     )
-    x = graph.sample_prior((sum(lengths),), generator, device)
     times = torch.linspace(1, T_MIN, steps + 1, dtype=torch.float64, device=device)
-    for done, (t, s) in enumerate(pairwise(times), start=1):
-        if template is not None:
-            x = template.corrupted_onto(x, graph, noise.total(t), generator)
-        x = chain.step(x, t, s)
-        if progress is not None:
-            progress(done, steps)
-    if template is None:
-        return chain.denoise(x, times[-1])
-    x = template.corrupted_onto(x, graph, noise.total(times[-1]), generator)
-    x = template.onto(chain.denoise(x, times[-1]))
-    if graph.settles:
+    x = chain.walk(graph.sample_prior((sum(lengths),), generator, device), times, progress)
+    if template is None or graph.settles:
         return x
     return gibbs(
         lambda tokens: chain.score(tokens, times[-1]), x, template.free, lengths, chain.sharpening, generator
@@ -106,9 +94,30 @@ class _Chain:
     predictor: Predictor
     sharpening: Sharpening
     """Of the clean tokens."""
-    on_the_way: Sharpening
-    """Of the steps before: where tokens change more than once, any of them may be passed through."""
+    template: Template | None
     cached: bool
+
+    @property
+    def on_the_way(self) -> Sharpening:
+        """Of the steps before the last: where tokens change more than once, any of them may be passed through."""
+        if self.graph.settles:
+            return self.sharpening
+        return replace(self.sharpening, allowed=torch.ones_like(self.sharpening.allowed))
+
+    def walk(self, x: Tensor, times: Tensor, progress: Progress | None) -> Tensor:
+        """From noise at times[0], step by step, to clean tokens; given ones are put back before each step."""
+        for done, (t, s) in enumerate(pairwise(times), start=1):
+            x = self.step(self._with_given(x, t), t, s)
+            if progress is not None:
+                progress(done, len(times) - 1)
+        x = self.denoise(self._with_given(x, times[-1]), times[-1])
+        return x if self.template is None else self.template.onto(x)
+
+    def _with_given(self, x: Tensor, t: Tensor) -> Tensor:
+        """x with the template's given tokens, as noisy as the rest."""
+        if self.template is None:
+            return x
+        return self.template.corrupted_onto(x, self.graph, self.noise.total(t), self.generator)
 
     def step(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """Draw x_s given x_t."""

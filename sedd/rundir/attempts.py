@@ -98,7 +98,7 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
             resumed = resumed or event
         elif kind == "failed":
             failure = event
-        elif event.fields.get("over"):
+        elif kind == "cancelled" and event.fields.get("over"):
             was_over = True
         elif kind in _LAST_WORDS:
             word = word or event

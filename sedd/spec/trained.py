@@ -10,6 +10,7 @@ from sedd.spec.task import EVERY, TaskSpec
 from sedd.yaml import StrictModel
 
 _LETTERS = "ACDEFGHIKLMNPQRSTVWYXBUZO"
+"""What a protein may hold, as `sedd.data.alphabet` has it, which needs numpy."""
 
 
 class EvaluateOptions(StrictModel):

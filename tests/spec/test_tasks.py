@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from sedd.data.alphabet import RESIDUES, TOKENS
 from sedd.errors import SpecError
 from sedd.spec.build import DataTask
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import dump_resolved, load_request, load_resolved
-from sedd.spec.trained import EvaluateTask, SampleTask
+from sedd.spec.trained import _LETTERS, EvaluateTask, SampleTask
 
 BUILD = "name: a\ntask: data\nbuild: {inputs: [x.fasta, /y.fasta.gz], store: out/s, min_length: 20}\n"
 
@@ -93,3 +94,7 @@ def test_what_is_wrong_with_a_sample_task_is_said(change: tuple[str, str], told:
     with pytest.raises(SpecError) as caught:
         load_request(spec(tmp_path, SAMPLE.replace(*change)))
     assert told in str(caught.value)
+
+
+def test_letters_to_omit_are_those_that_a_protein_may_hold():
+    assert sorted(_LETTERS) == sorted(TOKENS[number] for number in RESIDUES)
