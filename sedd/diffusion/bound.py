@@ -62,10 +62,10 @@ def _order_bound(
     starts, lengths = cu_seqlens[:-1].long(), cu_seqlens.diff().long()
     k = torch.minimum((u.double() * lengths).long() + 1, lengths.clamp_min(1))
     v = uniform((x_0.numel(),), 1, randomness, dtype=torch.float64, device=x_0.device).squeeze(-1)
-    # Tokens behind the last sequence are nobody's, and come last.
+    # Tokens behind the last sequence are nobody's: last in order, they are never among the k.
     order = torch.argsort(torch.where(place < lengths[index], index + v, torch.inf))
     rank = torch.empty_like(order).scatter(0, order, torch.arange(x_0.numel(), device=x_0.device))
-    masked = (rank - starts[index] < k[index]) & (place < lengths[index])
+    masked = rank - starts[index] < k[index]
     share = v[order[(starts + k - 1).clamp_max(x_0.numel() - 1)]]
     ends = noise.total(torch.tensor([t_min, 1.0], dtype=torch.float64)).tolist()
     # Below t_min the network is asked at t_min: the residues that are there say the same about the others.

@@ -8,7 +8,7 @@ import torch
 from sedd.diffusion.bound import evidence_bound, path_levels
 from sedd.diffusion.draws import counter_noise, packed_positions
 from sedd.diffusion.graph import GRAPHS
-from sedd.diffusion.likelihood import join_bounds, likelihood_bound
+from sedd.diffusion.likelihood import _spread, join_bounds, likelihood_bound
 from sedd.diffusion.noise import NOISES, Geometric
 from sedd.diffusion.predictor import PREDICTORS
 from sedd.diffusion.times import T_MIN
@@ -258,6 +258,19 @@ def test_tokens_behind_the_last_sequence_and_no_tokens_at_all_change_nothing(gra
         lambda x, sigma_bar: torch.zeros(0, world.n, dtype=F64), nothing, borders, draws=2, seed=0, **options
     )
     assert silent.nats.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_levels_of_a_set_are_one_a_stratum_and_on_the_absorbing_graph_slopes_cancel(graph):
+    shift = torch.linspace(0, 1, 11, dtype=F64)[:-1] + 0.05
+    for count in (1, 2, 7, 8):
+        levels = torch.stack(_spread(count, GRAPHS[graph](), shift))
+        assert torch.equal(
+            (levels * count).floor(), torch.arange(count, dtype=F64)[:, None].expand(count, 10)
+        )
+        torch.testing.assert_close(levels.mean(1) * count, torch.arange(count, dtype=F64) + 0.5)
+        if GRAPHS[graph].settles and count % 2 == 0:
+            torch.testing.assert_close(levels.mean(0), torch.full((10,), 0.5, dtype=F64))
 
 
 def test_an_error_that_cannot_be_told_is_not_made_up():
