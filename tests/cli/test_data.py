@@ -129,6 +129,7 @@ def test_a_signal_ends_a_build_and_nothing_is_left(number: signal.Signals, tmp_p
             stdout=said,
             stderr=said,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # under nohup, SIGHUP would be ignored
         )  # fmt: skip
     try:
         assert wait_until(lambda: any(tmp_path.glob(".store.building-*/parts/1-*")), timeout_s=60)

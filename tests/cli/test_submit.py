@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def test_submit_wait_then_everything_that_can_be_asked_of_a_completed_run(desk: 
 
 def test_a_submission_returns_at_once_also_into_a_pipe_and_names_the_next_commands(desk: Desk) -> None:
     began = time.monotonic()
-    shell = f"{sys.executable} -m sedd submit jobs/endless.yaml --no-preflight | cat"
+    shell = f"{shlex.quote(sys.executable)} -m sedd submit jobs/endless.yaml --no-preflight | cat"
     done = subprocess.run(
         ["bash", "-c", shell], cwd=desk.folder, capture_output=True, text=True, timeout=60, check=True
     )

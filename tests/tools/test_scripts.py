@@ -1,6 +1,7 @@
 """The shell scripts of tools/, with a Python that only writes down what it is asked to install."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -208,7 +209,9 @@ def test_the_quickstart_goes_on_with_its_own_run_whatever_newer_ones_are_called(
     (fakes / "sedd").chmod(0o755)
     fake = fakes / "python"
     fake.write_text(
-        FAKE_PYTHON.replace("    *) echo", f'    "-c import json"*) {sys.executable} "$@" ;;\n    *) echo')
+        FAKE_PYTHON.replace(
+            "    *) echo", f'    "-c import json"*) {shlex.quote(sys.executable)} "$@" ;;\n    *) echo'
+        )
     )
     done = call(
         project,
