@@ -173,12 +173,15 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
     if s.group.ranks.size > 1:
         _rehearse(s)
     s.record.begin(s.state.step)
+    first = s.state.step + 1
     for batches in s.batches:
         if s.group.any(bool(stop)):
             return _stop(s, stop)
         norm = s.update(s.state, batches)
         step, last = s.state.step, s.state.step == spec.steps
         s.record.step(step)
+        if step == first and not last:
+            _prepare_to_save(s)
         validates = last or step % spec.validation.every_steps == 0
         bound = _validate(s) if validates else None
         if validates or step % spec.log_every_steps == 0:
@@ -203,6 +206,12 @@ def _rehearse(s: _Session) -> None:
     """
     s.update.accumulate_gradient(s.state, s.validation.batches[:1], step=0)
     s.state.optimizer.zero_grad(set_to_none=True)
+
+
+def _prepare_to_save(s: _Session) -> None:
+    """After the first step, when the moments exist too; spread ones are whole at a save only."""
+    if s.group.ranks.is_first and not s.state.is_sharded:
+        s.saver.prepare(s.description | s.state.state_dict())
 
 
 def _stop(s: _Session, stop: StopFlag) -> Outcome:

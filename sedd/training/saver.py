@@ -15,7 +15,7 @@ from sedd.rundir.layout import RunDir
 from sedd.spec.training import CheckpointSpec
 from sedd.training.cadence import Cadence
 from sedd.training.checkpoint import prune_checkpoints, write_checkpoint
-from sedd.training.state import copy_to_cpu
+from sedd.training.snapshot import Snapshot, SnapshotMemory
 
 Say = Callable[[str], None]
 
@@ -50,6 +50,7 @@ class Saver:
         self._say = say
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
+        self._memory = SnapshotMemory()
         self._cadence = Cadence(spec, past_s=save_times_s(read_events(run.events)))
         self.newest: Saved | None = None
 
@@ -57,6 +58,11 @@ class Saver:
         """Whether a periodic save follows this step."""
         is_saving = self._writing is not None and not self._writing.done()
         return self._cadence.is_due(step, is_saving=is_saving)
+
+    def prepare(self, state: dict[str, Any]) -> None:
+        """Make room, aside, for copies of states like this one, so that the first save takes no longer than others."""
+        self.wait()
+        self._writing = self._pool.submit(self._memory.reserve, state)
 
     def save_aside(self, step: int, state: dict[str, Any]) -> None:
         """Copy the state and write it while training goes on.
@@ -71,7 +77,9 @@ class Saver:
         except OSError as e:
             self._say(f"checkpoint put off, training goes on: {e.strerror}")
             return
-        self._writing = self._pool.submit(self._write, step, copy_to_cpu(state), "periodic", started)
+        self.prepare(state)
+        self.wait()
+        self._writing = self._pool.submit(self._write_copy, step, self._memory.take(state), started)
 
     def save_now(self, step: int, state: dict[str, Any], *, reason: str, patience_s: float) -> None:
         """Write the last checkpoint of an attempt and return when it is whole.
@@ -107,6 +115,10 @@ class Saver:
     def close(self) -> None:
         self.wait()
         self._pool.shutdown()
+        self._memory.release()
+
+    def _write_copy(self, step: int, copy: Snapshot, started: float) -> None:
+        self._write(step, copy.contents(), "periodic", started)
 
     def _write(self, step: int, state: dict[str, Any], reason: str, started: float) -> None:
         seal = write_checkpoint(

@@ -98,17 +98,6 @@ def fresh_state(
     )
 
 
-def copy_to_cpu(value: Any) -> Any:
-    """A copy that later steps do not change: tensors on the CPU, containers rebuilt."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: copy_to_cpu(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(copy_to_cpu(item) for item in value)
-    return value
-
-
 def _optimizer(model: Transformer, spec: TrainingSpec, rounding: torch.dtype, ranks: int) -> Optimizer:
     """The spec's; weight decay on matrices only. All take the found-inf flag on the device: no sync a step."""
     matrices = block_matrices(model) if spec.optimizer == "muon" else []

@@ -80,16 +80,17 @@ def test_status_shows_the_cards_use_and_memory_while_it_trains(store: Path, tmp_
     spec.write_text(json.dumps(asked))
     here = os.environ | {"COLUMNS": "160", "NO_COLOR": "1", "SEDD_RUNS": str(tmp_path / "runs")}
     sedd = [sys.executable, "-m", "sedd"]
+    card = re.compile(r"residues/s.*\d+% busy, [\d.]+ [KMG]iB used at most")
     with subprocess.Popen([*sedd, "train", str(spec)], env=here) as training:
         shown, deadline = "", time.monotonic() + 100
-        while "% busy" not in shown and training.poll() is None and time.monotonic() < deadline:
+        while not card.search(shown) and training.poll() is None and time.monotonic() < deadline:
             time.sleep(2)
             done = subprocess.run(
                 [*sedd, "status", "tiny"], env=here, capture_output=True, text=True, check=False
             )
             shown = done.stdout
         training.terminate()
-    assert re.search(r"residues/s.*\d+% busy, [\d.]+ [KMG]iB used at most", shown), shown
+    assert card.search(shown), shown
 
 
 @on_two

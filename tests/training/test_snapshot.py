@@ -1,0 +1,109 @@
+"""Copies of a state: what was when they were taken, whatever comes after, in the same memory."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sedd.training.checkpoint import checkpoint_path, read_checkpoint, write_checkpoint
+from sedd.training.snapshot import SnapshotMemory
+
+on_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+DEVICES = ["cpu", pytest.param("cuda", marks=on_gpu)]
+
+
+def a_state(device: str, *, width: int = 1000) -> dict[str, Any]:
+    """Tensors of every kind that a training has, in every container that it has."""
+    return {
+        "format": 1,
+        "step": 3,
+        "model": {"weight": torch.arange(width, dtype=torch.float32, device=device).view(10, -1)},
+        "optimizer": {
+            "state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(7, device=device).bfloat16()}},
+            "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999), "params": [0]}],
+        },
+        "flags": [torch.tensor([True, False, True], device=device), torch.tensor(5, device=device)],
+        "none": torch.empty(0, 4, device=device),
+    }
+
+
+def taken(memory: SnapshotMemory, state: dict[str, Any]) -> dict[str, Any]:
+    memory.reserve(state)
+    return memory.take(state).contents()
+
+
+def assert_same(value: Any, expected: Any) -> None:
+    assert type(value) is type(expected)
+    if isinstance(value, Tensor):
+        assert value.device.type == "cpu"
+        torch.testing.assert_close(value, expected, rtol=0, atol=0, check_device=False)
+    elif isinstance(value, dict):
+        assert list(value) == list(expected)
+        for key in value:
+            assert_same(value[key], expected[key])
+    elif isinstance(value, list | tuple):
+        for one, other in zip(value, expected, strict=True):
+            assert_same(one, other)
+    else:
+        assert value == expected
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_copy_is_what_was_copied(device: str) -> None:
+    assert_same(taken(SnapshotMemory(), a_state(device)), a_state(device))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_later_steps_do_not_change_a_copy(device: str) -> None:
+    memory, state = SnapshotMemory(), a_state(device)
+    memory.reserve(state)
+    copy = memory.take(state)
+    state["model"]["weight"].zero_()
+    state["optimizer"]["state"][0]["step"] += 1
+    state["optimizer"]["param_groups"][0]["lr"] = 0.0
+    state["flags"].clear()
+    assert_same(copy.contents(), a_state(device))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_next_copy_takes_the_same_memory_and_a_larger_one_more(device: str) -> None:
+    memory = SnapshotMemory()
+    first = taken(memory, a_state(device))["model"]["weight"].data_ptr()
+    assert taken(memory, a_state(device))["model"]["weight"].data_ptr() == first
+    assert_same(taken(memory, a_state(device, width=50_000)), a_state(device, width=50_000))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_file_of_a_copy_is_that_of_the_state_itself(device: str, tmp_path: Path) -> None:
+    memory, state = SnapshotMemory(), a_state(device)
+    write_checkpoint(tmp_path, 1, taken(memory, state))
+    write_checkpoint(tmp_path, 2, state)
+    copied, itself = (read_checkpoint(checkpoint_path(tmp_path, step)) for step in (1, 2))
+    assert_same(copied, a_state("cpu"))
+    weights = [state["model"]["weight"] for state in (copied, itself)]
+    assert [weight.untyped_storage().nbytes() for weight in weights] == [4000, 4000]
+
+
+def test_memory_that_was_given_back_can_be_had_again() -> None:
+    memory = SnapshotMemory()
+    taken(memory, a_state("cpu"))
+    memory.release()
+    assert_same(taken(memory, a_state("cpu")), a_state("cpu"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_nobody_waits_for_a_copy_but_who_reads_it() -> None:
+    memory, state = SnapshotMemory(), a_state("cuda", width=1 << 24)
+    memory.reserve(state)
+    torch.cuda._sleep(1 << 30)  # the GPU is busy for about half a second
+    copy, done = memory.take(state), torch.cuda.Event()
+    state["model"]["weight"].zero_()
+    done.record()
+    assert not done.query()
+    weight = copy.contents()["model"]["weight"]
+    assert weight.is_pinned()
+    assert weight.view(-1)[-1] == (1 << 24) - 1
+    memory.release()
