@@ -6,6 +6,7 @@ its own would make them.
 """
 
 import mmap
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ class SnapshotMemory:
 
     def __init__(self) -> None:
         self._memory = torch.empty(0, dtype=torch.uint8)
-        self._is_locked = False
+        self._unlock: Callable[[], object] = _do_nothing
 
     def reserve(self, state: Mapping[str, Any]) -> None:
         """Make room for states like this one. No thread that launches kernels calls it: locking may fail.
@@ -48,8 +49,8 @@ class SnapshotMemory:
             return
         self.release()
         self._memory = _own_pages(size)
-        if any(tensor.is_cuda for tensor in tensors):
-            self._is_locked = _lock(self._memory)
+        if any(tensor.is_cuda for tensor in tensors) and _lock(self._memory):
+            self._unlock = weakref.finalize(self, _unlock, self._memory.data_ptr())
 
     def take(self, state: Mapping[str, Any]) -> Snapshot:
         """Copy a state for which room is reserved, and return before the GPU has done so."""
@@ -71,9 +72,8 @@ class SnapshotMemory:
 
     def release(self) -> None:
         """Give the memory back; nobody may still read a snapshot."""
-        if self._is_locked:
-            _cuda().cudaHostUnregister(self._memory.data_ptr())
-        self._memory, self._is_locked = torch.empty(0, dtype=torch.uint8), False
+        self._unlock()
+        self._memory, self._unlock = torch.empty(0, dtype=torch.uint8), _do_nothing
 
 
 def _own_pages(size: int) -> Tensor:
@@ -89,6 +89,10 @@ def _lock(memory: Tensor) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def _unlock(address: int) -> None:
+    _cuda().cudaHostUnregister(address)
 
 
 def _cuda() -> Any:
@@ -114,3 +118,7 @@ def _map_tensors(function: Callable[[Tensor], Any], value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_map_tensors(function, item) for item in value)
     return value
+
+
+def _do_nothing() -> None:
+    pass

@@ -86,17 +86,21 @@ def test_a_file_of_a_copy_is_that_of_the_state_itself(device: str, tmp_path: Pat
     assert [weight.untyped_storage().nbytes() for weight in weights] == [4000, 4000]
 
 
-def test_memory_that_was_given_back_can_be_had_again() -> None:
-    memory = SnapshotMemory()
-    taken(memory, a_state("cpu"))
-    memory.release()
-    assert_same(taken(memory, a_state("cpu")), a_state("cpu"))
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("how", ["released", "forgotten"])
+def test_memory_that_was_given_back_can_be_had_again(device: str, how: str) -> None:
+    for _ in range(3):
+        memory = SnapshotMemory()
+        assert_same(taken(memory, a_state(device)), a_state(device))
+        if how == "released":
+            memory.release()
+            assert_same(taken(memory, a_state(device)), a_state(device))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_nobody_waits_for_a_copy_but_who_reads_it() -> None:
-    memory, state = SnapshotMemory(), a_state("cuda", width=1 << 24)
+    memory, state = SnapshotMemory(), a_state("cuda", width=10 << 20)
     memory.reserve(state)
     torch.cuda._sleep(1 << 30)  # the GPU is busy for about half a second
     copy, done = memory.take(state), torch.cuda.Event()
@@ -105,5 +109,5 @@ def test_nobody_waits_for_a_copy_but_who_reads_it() -> None:
     assert not done.query()
     weight = copy.contents()["model"]["weight"]
     assert weight.is_pinned()
-    assert weight.view(-1)[-1] == (1 << 24) - 1
+    assert weight.view(-1)[-1] == (10 << 20) - 1
     memory.release()
