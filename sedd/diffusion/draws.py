@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -88,27 +89,30 @@ def draw_change(
     return torch.where(target < moves, drawn, x.unsqueeze(-1)).squeeze(-1)
 
 
+Number = TypeVar("Number", int, Tensor)
+
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MULTIPLY_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MULTIPLY_2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def _scalar_key(*numbers: int) -> int:
-    """One 64-bit key of a few numbers, made on the host: a tensor of them would wait for the GPU."""
-    key = torch.zeros((), dtype=torch.int64)
+    """One signed 64-bit key of a few numbers, made without a tensor: one would wait for the GPU, or be slow to make."""
+    key = 0
     for number in numbers:
         key = _mix(_mix(key + _GOLDEN) ^ number)
-    return int(key)
+        key = (key + 2**63) % 2**64 - 2**63
+    return key
 
 
-def _mix(z: Tensor) -> Tensor:
-    """SplitMix64's finaliser (Steele, Lea, Flood 2014) on int64 that wrap around."""
+def _mix(z: Number) -> Number:
+    """SplitMix64's finaliser (Steele, Lea, Flood 2014): on int64 that wrap around, or on numbers modulo 2^64."""
     z = (z ^ _shift(z, 30)) * _MULTIPLY_1
     z = (z ^ _shift(z, 27)) * _MULTIPLY_2
     return z ^ _shift(z, 31)
 
 
-def _shift(z: Tensor, bits: int) -> Tensor:
+def _shift(z: Number, bits: int) -> Number:
     """Logical shift right: torch's own copies the sign."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 

@@ -29,6 +29,25 @@ def test_counter_noise_belongs_to_seed_step_sample_and_position_alone():
     assert (source.stream(1).uniform(2, F64) != source.stream(2).uniform(2, F64)).all()
 
 
+def _splitmix64(z: int) -> int:
+    """The finaliser as published, modulo 2^64."""
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)
+
+
+@pytest.mark.parametrize(("seed", "step", "sample"), [(0, 1, 0), (2**32 - 1, 10**6, 2**60), (7, 2**40, 3)])
+def test_numbers_stay_what_they_are_so_that_old_runs_resume_alike(seed: int, step: int, sample: int):
+    golden, key = 0x9E3779B97F4A7C15, 0
+    for number in (seed, step):
+        key = _splitmix64(_splitmix64((key + golden) % 2**64) ^ number)
+    key = _splitmix64(key ^ _splitmix64((sample + golden) % 2**64))
+    place = _splitmix64((key + 4 * golden) % 2**64)
+    drawn = _splitmix64((place + golden) % 2**64) >> 11
+    noise = counter_noise(seed, step, torch.tensor([sample]), torch.tensor([0, 9], dtype=torch.int32), 9)
+    assert noise.uniform(1, F64)[4, 0] == drawn * 2.0**-53
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 def test_counter_noise_is_uniform_and_independent(dtype):
     lengths = torch.full((400,), 100)
