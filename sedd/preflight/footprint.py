@@ -19,6 +19,8 @@ FITS = 0.92
 """Share of the card that an estimate may fill: it is good to about a tenth."""
 # CUDA context, cuBLAS workspace, allocator's rounding.
 _CONTEXT_BYTES = 3 << 28
+# Main memory, measured (README.md): Python, torch, CUDA and batches of a process; libraries that all share.
+_PROCESS_BYTES, _SHARED_BYTES = 5 << 28, 5 << 27
 
 
 def checkpoint_bytes(experiment: Experiment) -> int:
@@ -40,6 +42,14 @@ def state_bytes(experiment: Experiment) -> int:
     if experiment.training.shard_optimizer:
         moments //= experiment.resources.ranks
     return parameter_count(experiment.model) * each + moments + _CONTEXT_BYTES
+
+
+def main_memory_bytes(experiment: Experiment) -> int:
+    """Main memory of the node whose first process saves, when the network is trained on GPUs."""
+    copy = checkpoint_bytes(experiment)
+    if experiment.training.shard_optimizer and experiment.resources.ranks > 1:
+        copy += _moments_bytes(experiment)  # gathered from the ranks, then copied with the rest
+    return experiment.resources.ranks_per_node * _PROCESS_BYTES + _SHARED_BYTES + copy
 
 
 def _moments_bytes(experiment: Experiment) -> int:

@@ -7,6 +7,7 @@ from sedd.preflight.footprint import (
     checkpoint_bytes,
     kept_checkpoints,
     largest_fit,
+    main_memory_bytes,
     state_bytes,
 )
 from sedd.spec.experiment import Experiment
@@ -57,6 +58,33 @@ def test_a_sharded_optimizer_leaves_each_of_four_ranks_a_quarter_of_the_moments(
     saved = [state_bytes(asked.model_copy(update=four)) for asked in (whole, sharded)]
     assert saved[0] - saved[1] == 6 * 23_930_880
     assert state_bytes(sharded) == state_bytes(whole)
+
+
+def sized(hidden: int, cond: int, blocks: int, **training) -> Experiment:
+    asked = experiment(hidden=hidden, blocks=blocks, heads=hidden // 64, **training)
+    return asked.model_copy(update={"model": asked.model.model_copy(update={"cond": cond})})
+
+
+# VmHWM of `sedd train` after two saves, in GiB, one process, torch 2.11, one H100.
+@pytest.mark.parametrize(
+    ("asked", "peak_gib"),
+    [
+        (sized(512, 256, 6), 2.05),
+        (sized(768, 128, 12), 3.08),
+        (sized(768, 128, 12, optimizer="muon"), 2.77),
+    ],
+)
+def test_main_memory_is_enough_and_within_a_tenth_of_what_was_measured(asked, peak_gib):
+    assert peak_gib <= main_memory_bytes(asked) / GIB <= 1.1 * peak_gib
+
+
+def test_each_process_takes_main_memory_and_moments_of_many_ranks_are_gathered_in_it():
+    whole, sharded = experiment(), experiment(shard_optimizer=True)
+    four = {"resources": whole.resources.model_copy(update={"gpus_per_node": 4})}
+    assert main_memory_bytes(sharded) == main_memory_bytes(whole)
+    whole_4, sharded_4 = (main_memory_bytes(asked.model_copy(update=four)) for asked in (whole, sharded))
+    assert whole_4 - main_memory_bytes(whole) == pytest.approx(3 * 1.25 * GIB)
+    assert sharded_4 - whole_4 == 2 * 4 * 23_930_880
 
 
 def test_checkpoint_holds_weights_ema_and_two_moments_in_fp32():

@@ -7,7 +7,7 @@ import pytest
 
 from sedd.cluster.profile import LocalProfile
 from sedd.preflight import cards
-from sedd.preflight.checks import attention, gpu_memory, loss_scaler, precision, torch_device
+from sedd.preflight.checks import attention, gpu_memory, loss_scaler, main_memory, precision, torch_device
 from sedd.preflight.finding import Status
 from sedd.preflight.scene import Side
 from tests.preflight.slurm_facts import profile
@@ -95,6 +95,21 @@ def test_memory_of_the_card(monkeypatch, make_scene, memory, residues, status):
             {**spec, "training.residues_per_gpu": facts.fitting}, profile=profile(gpu={"memory": memory})
         )))  # fmt: skip
         assert fitting.status is Status.OK
+
+
+@pytest.mark.parametrize(("memory", "status"), [("8GiB", Status.OK), ("4GiB", Status.WARN)])
+def test_main_memory_of_four_processes(make_scene, memory, status):
+    shared = {"training.residues_per_step": 2048, "resources.gpus_per_node": 4}
+    spec = {"model": {}, "resources.memory": memory, **shared}
+    verdict = main_memory.judge(main_memory.gather(make_scene(spec, profile=profile(gpu={}))))
+    assert verdict.status is status
+    assert "4 processes and the copy for checkpoints (365 MiB) take about 6.0 GiB" in verdict.saw
+    assert status is Status.OK or "resources.memory: 6GiB or more" in verdict.hint
+
+
+@pytest.mark.parametrize("spec", [{}, GPU])
+def test_main_memory_is_asked_of_slurm_and_for_gpus(make_scene, spec):
+    assert main_memory.gather(make_scene(spec, profile=LocalProfile(executor="local"))) is None
 
 
 def test_cpu_job_needs_no_card(make_scene):
