@@ -58,18 +58,20 @@ def test_the_same_step_has_the_same_bits(store: Path, precision: str, estimator:
     assert differing == []
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize(
+    ("optimizer", "ranks"), [("adamw", 1), ("muon", 1), pytest.param("adamw", 2, marks=on_two)]
+)
 def test_however_often_a_run_is_interrupted_it_ends_with_the_same_bits(
-    store: Path, make_run: MakeRun, optimizer: str
+    store: Path, make_run: MakeRun, optimizer: str, ranks: int
 ) -> None:
     spec = tiny_spec(
         store, precision="fp16", optimizer=optimizer, residues_per_step=8192, residues_per_gpu=4096
     )
     model = spec.model.model_copy(update={"hidden": 256, "heads": 4, "blocks": 2, "dropout": 0.1})
     whole, interrupted = (make_run(spec.model_copy(update={"model": model})) for _ in range(2))
-    assert train_process(whole) == 0
-    ends = ["kill:9", "stop:16", "never"]
-    assert [train_process(interrupted, attempt=n, end=end) for n, end in enumerate(ends, 1)] == [-9, 75, 0]
+    assert train_process(whole, ranks=ranks) == 0
+    for attempt, (end, code) in enumerate([("kill:9", -9), ("stop:16", 75), ("never", 0)], 1):
+        assert train_process(interrupted, ranks=ranks, attempt=attempt, end=end) == code
     assert_same_end(interrupted, whole)
 
 
