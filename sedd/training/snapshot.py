@@ -79,7 +79,8 @@ class SnapshotMemory:
 def _own_pages(size: int) -> Tensor:
     """Memory that a forked child has no part in: copy-on-write would part what the GPU writes from what we read."""
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    pages.madvise(mmap.MADV_DONTFORK)
+    if hasattr(mmap, "MADV_DONTFORK"):  # on Linux
+        pages.madvise(mmap.MADV_DONTFORK)
     return torch.frombuffer(pages, dtype=torch.uint8).zero_()  # touched: pages that exist are locked sooner
 
 
