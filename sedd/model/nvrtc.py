@@ -3,10 +3,11 @@
 Triton's own support begins at compute capability 8.0; NVRTC of CUDA 12 compiles for a V100 (7.0).
 """
 
+import contextlib
 import ctypes
 import functools
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -70,7 +71,9 @@ def compile_cubin(source: str, capability: tuple[int, int], defines: Mapping[str
     options += [f"-D{name}={value}" for name, value in defines.items()]
     words = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
     try:
-        if nvrtc.nvrtcCompileProgram(program, len(options), words):
+        with _locale_kept():
+            refused = nvrtc.nvrtcCompileProgram(program, len(options), words)
+        if refused:
             raise KernelError(f"NVRTC for sm_{capability[0]}{capability[1]}: {_text(nvrtc, program)}")
         size = ctypes.c_size_t()
         _require(nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size)), "nvrtcGetCUBINSize")
@@ -79,6 +82,18 @@ def compile_cubin(source: str, capability: tuple[int, int], defines: Mapping[str
         return cubin.raw
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+@contextlib.contextmanager
+def _locale_kept() -> Iterator[None]:
+    """NVRTC 12.4 leaves its thread in the locale C, where Python takes text files for ASCII."""
+    use = ctypes.CDLL(None).uselocale
+    use.restype, use.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    before = use(None)
+    try:
+        yield
+    finally:
+        use(before)
 
 
 def _text(nvrtc: ctypes.CDLL, program: ctypes.c_void_p) -> str:

@@ -1,6 +1,8 @@
 """The fused kernels compile for the cards that people have, on a machine without any."""
 
+import ctypes
 import functools
+import locale
 
 import pytest
 
@@ -32,6 +34,31 @@ def test_what_the_compiler_refuses_is_told_with_its_reason():
         compiling('extern "C" __global__ void kernel() { nonsense; }')
     with pytest.raises(KernelError, match="sm_10"):
         compile_cubin("", (1, 0), {})
+
+
+@pytest.mark.parametrize("source", ["", "nonsense"])
+def test_text_files_are_read_as_before_a_kernel_was_compiled(monkeypatch, source):
+    """Though the compiler ends as that of CUDA 12.4 does: in the locale C, for this thread."""
+    import sedd.model.nvrtc as nvrtc
+
+    library, c_library = nvrtc._nvrtc(), ctypes.CDLL(None)
+    compile_program = library.nvrtcCompileProgram
+    c_library.newlocale.restype = ctypes.c_void_p
+    c_library.uselocale.argtypes = [ctypes.c_void_p]
+
+    def compile_and_set_the_locale(*arguments):
+        all_categories = 0x1FBF  # LC_ALL_MASK of glibc
+        c_library.uselocale(c_library.newlocale(all_categories, b"C", None))
+        assert locale.getencoding() != "UTF-8"
+        return compile_program(*arguments)
+
+    monkeypatch.setattr(library, "nvrtcCompileProgram", compile_and_set_the_locale)
+    before = locale.getencoding()
+    try:
+        compile_cubin(source, (7, 0), {})
+    except KernelError:
+        assert source == "nonsense"
+    assert locale.getencoding() == before
 
 
 def test_a_machine_without_nvrtc_gets_a_line_and_no_traceback(monkeypatch):
