@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
 
 PROJECT = Path(__file__).parents[1]
 
@@ -114,11 +115,20 @@ def test_torch_is_bounded_for_everybody_and_tighter_for_v100s(metadata: Message)
     wanted = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
     torch = [each for each in wanted if each.name == "torch"]
     plain = [str(each.specifier) for each in torch if each.marker is None]
-    (v100,) = [each for each in torch if each.marker is not None and each.marker.evaluate({"extra": "v100"})]
+    (volta,) = [each for each in torch if each.marker and each.marker.evaluate({"extra": "volta"})]
     assert plain == ["<2.14,>=2.6"]
-    assert v100.specifier.contains("2.10.0")
-    assert not v100.specifier.contains("2.11.0"), "wheels from 2.11 on hold no kernels for a V100"
+    assert volta.specifier.contains("2.10.0")
+    assert not volta.specifier.contains("2.11.0"), "wheels from 2.11 on hold no kernels for a V100"
     assert not any(each.name == "flash-attn" for each in wanted)
+
+
+def test_no_extra_can_be_taken_for_a_version(metadata: Message):
+    """As pip 24.1 to 25.3 does with such a name, whatever is installed: InvalidVersion, and a traceback."""
+    extras = metadata.get_all("Provides-Extra", [])
+    assert "volta" in extras
+    for extra in extras:
+        with pytest.raises(InvalidVersion):
+            Version(extra)
 
 
 def test_the_console_command_works_from_another_folder(environment: Path, tmp_path: Path):

@@ -298,7 +298,7 @@ def reinstall(wrong: dict[str, str], required: dict[str, str]) -> str:
 
 
 def install_project(for_v100: bool) -> str:
-    what = str(PROJECT) + ("[v100]" if for_v100 else "")
+    what = str(PROJECT) + ("[volta]" if for_v100 else "")
     if sys.prefix != sys.base_prefix:
         return pip("-e", what)
     venv = shlex.quote(str(PROJECT / ".venv"))  # a system's Python often refuses pip

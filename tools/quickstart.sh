@@ -11,7 +11,7 @@ set -euo pipefail
 extras=(report) # sampling jobs write a page about what they drew
 case ${1:-} in
     "") ;;
-    --v100) extras+=(v100) ;;
+    --v100) extras+=(volta) ;;
     -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) die "unknown argument $1. See: bash $0 --help" 2 ;;
 esac

@@ -13,7 +13,7 @@ extras=(test) slurm=no arguments=()
 while [ $# -gt 0 ]; do
     case $1 in
         --slurm) slurm=yes ;;
-        --v100) extras+=(v100) ;;
+        --v100) extras+=(volta) ;;
         -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
         --) shift; arguments+=("$@"); break ;;
         *) arguments+=("$1") ;;

@@ -92,10 +92,10 @@ def test_the_first_call_installs_and_the_second_does_not(project: Path):
 
 def test_a_further_extra_is_installed_when_it_is_asked_for(project: Path):
     use_venv(project)
-    use_venv(project, "test", "v100")
-    use_venv(project, "v100")
+    use_venv(project, "test", "volta")
+    use_venv(project, "volta")
     use_venv(project, "test")
-    assert asked(project) == ["venv", "pip --editable .", "pip --editable .[test,v100]"]
+    assert asked(project) == ["venv", "pip --editable .", "pip --editable .[test,volta]"]
 
 
 def test_a_pinned_torch_is_installed_first(project: Path):
