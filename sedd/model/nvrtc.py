@@ -62,7 +62,7 @@ def compile_cubin(source: str, capability: tuple[int, int], defines: Mapping[str
     Raises:
         KernelError: there is no NVRTC, or it refuses the source or the capability; the message holds its log.
     """
-    nvrtc, program = _nvrtc(), ctypes.c_void_p()
+    nvrtc, program = _nvrtc(before_turing=capability < (7, 5)), ctypes.c_void_p()
     _require(
         nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None),
         "NVRTC",
@@ -113,9 +113,14 @@ def _driver() -> ctypes.CDLL:
 
 
 @functools.cache
-def _nvrtc() -> ctypes.CDLL:
-    """The library of torch's own CUDA version where torch has one, else any that is installed."""
+def _nvrtc(*, before_turing: bool) -> ctypes.CDLL:
+    """The library of torch's own CUDA version where torch has one, else any that is installed.
+
+    CUDA 13 has dropped the cards before Turing (7.5): for them, 12 at most.
+    """
     major = torch.version.cuda.split(".")[0] if torch.version.cuda else None
+    if before_turing and int(major or 13) > 12:
+        major = "12"
     names = [f"libnvrtc.so.{major}"] if major else []
     for place in [*names, *_installed(f"libnvrtc.so.{major or '*'}")]:
         try:

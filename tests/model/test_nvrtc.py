@@ -41,7 +41,7 @@ def test_text_files_are_read_as_before_a_kernel_was_compiled(monkeypatch, source
     """Though the compiler ends as that of CUDA 12.4 does: in the locale C, for this thread."""
     import sedd.model.nvrtc as nvrtc
 
-    library, c_library = nvrtc._nvrtc(), ctypes.CDLL(None)
+    library, c_library = nvrtc._nvrtc(before_turing=True), ctypes.CDLL(None)
     compile_program = library.nvrtcCompileProgram
     c_library.newlocale.restype = ctypes.c_void_p
     c_library.uselocale.argtypes = [ctypes.c_void_p]
