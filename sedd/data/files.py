@@ -14,32 +14,39 @@ HEADER_BYTES = 128
 Element = TypeVar("Element", bound=np.generic)
 _READ_BYTES = 1 << 22
 _MOST_AT_ONCE = 1024  # IOV_MAX of Linux
-_WRITE_BYTES = (
-    1 << 16
-)  # gathers the numbers of several blocks; the tokens of one are more, and are not copied
+# Gathers the numbers of several blocks; the tokens of one are more, and are not copied.
+_WRITE_BYTES = 1 << 16
 
 
 class NpyWriter:
-    """A one-dimensional `.npy` file whose length is not known beforehand; `checksum` leaves out the header."""
+    """A one-dimensional `.npy` file whose length is not known beforehand; `checksum` leaves out the header.
+
+    What waits to be written is dropped with the writer: a file of Python's would try once more, on a full disk.
+    """
 
     def __init__(self, path: Path, dtype: str) -> None:
         self.path = path
         self.dtype = np.dtype(dtype)
         self.count = 0
-        self._file = path.open("wb", buffering=_WRITE_BYTES)
-        self._file.write(bytes(HEADER_BYTES))
+        self._file = path.open("wb", buffering=0)
+        self._waiting = bytearray(HEADER_BYTES)
         self._hash = xxhash.xxh3_128()
 
     def write(self, data: bytes | NDArray[np.generic]) -> None:
         """Append little-endian elements."""
         raw = data if isinstance(data, bytes) else np.ascontiguousarray(data, self.dtype).view(np.uint8).data
-        self._file.write(raw)
+        if len(self._waiting) + len(raw) > _WRITE_BYTES:
+            self._flush()
+        if len(raw) > _WRITE_BYTES:
+            _write_all(self._file.fileno(), [raw])
+        else:
+            self._waiting += raw
         self._hash.update(raw)
         self.count += len(raw) // self.dtype.itemsize
 
     def write_pieces(self, pieces: Sequence[bytes | memoryview]) -> None:
         """Append the bytes of all pieces, which need not be put together for that."""
-        self._file.flush()
+        self._flush()
         for first in range(0, len(pieces), _MOST_AT_ONCE):
             _write_all(self._file.fileno(), pieces[first : first + _MOST_AT_ONCE])
         for piece in pieces:
@@ -52,11 +59,15 @@ class NpyWriter:
 
     def close(self) -> None:
         """Write the header and put everything on the disk."""
+        self._flush()
         self._file.seek(0)
-        self._file.write(npy_header(self.dtype, self.count))
-        self._file.flush()
+        _write_all(self._file.fileno(), [npy_header(self.dtype, self.count)])
         os.fsync(self._file.fileno())
         self._file.close()
+
+    def _flush(self) -> None:
+        _write_all(self._file.fileno(), [self._waiting])
+        self._waiting = bytearray()
 
     def __enter__(self) -> "NpyWriter":
         return self
@@ -70,7 +81,7 @@ class NpyWriter:
             self._file.close()
 
 
-def _write_all(handle: int, pieces: Sequence[bytes | memoryview]) -> None:
+def _write_all(handle: int, pieces: Sequence[bytes | bytearray | memoryview]) -> None:
     written = os.writev(handle, pieces)
     if written < sum(map(len, pieces)):  # a disk that is nearly full: what is left says so, or goes
         left = memoryview(b"".join(pieces))[written:]
