@@ -97,7 +97,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-_REQUIRED = (("torch", ">=2.6,<2.14"), ("submitit", ">=1.5.2"))
+_REQUIRED = (("torch", ">=2.6,<2.14"), ("submitit", ">=1.5.4"))
 
 CHECK = Check(
     sides=(Side.LOGIN, Side.NODE),
