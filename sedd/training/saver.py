@@ -1,5 +1,6 @@
 """Saves while training goes on: a copy on the CPU is written by a thread; the last save of an attempt is waited for."""
 
+import contextlib
 import datetime as dt
 import time
 from collections.abc import Callable
@@ -62,23 +63,23 @@ class Saver:
     def prepare(self, state: dict[str, Any]) -> None:
         """Make room, aside, for copies of states like this one, so that the first save takes no longer than others."""
         self.wait()
-        self._writing = self._pool.submit(self._memory.reserve, state)
+        self._writing = self._pool.submit(self._try_to_reserve, state)
 
     def save_aside(self, step: int, state: dict[str, Any]) -> None:
         """Copy the state and write it while training goes on.
 
-        A save that fails (disk full for a while) is said and passed over: older checkpoints stand, the next may pass.
+        A save that fails (disk or memory full for a while) is said and passed over: older checkpoints stand, the next
+        may pass.
         """
         self.wait()
         self._cadence.begun()
         started = time.monotonic()
         try:
             self._make_rows_durable()
+            self._pool.submit(self._memory.reserve, state).result()
         except OSError as e:
             self._say(f"checkpoint put off, training goes on: {e.strerror}")
             return
-        self.prepare(state)
-        self.wait()
         self._writing = self._pool.submit(self._write_copy, step, self._memory.take(state), started)
 
     def save_now(self, step: int, state: dict[str, Any], *, reason: str, patience_s: float) -> None:
@@ -116,6 +117,10 @@ class Saver:
         self.wait()
         self._pool.shutdown()
         self._memory.release()
+
+    def _try_to_reserve(self, state: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # the save asks again, and says it
+            self._memory.reserve(state)
 
     def _write_copy(self, step: int, copy: Snapshot, started: float) -> None:
         self._write(step, copy.contents(), "periodic", started)

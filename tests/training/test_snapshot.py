@@ -1,5 +1,8 @@
 """Copies of a state: what was when they were taken, whatever comes after, in the same memory."""
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sedd.training.checkpoint import checkpoint_path, read_checkpoint, write_checkpoint
+from sedd.rundir.layout import RunDir
+from sedd.spec.experiment import Experiment
+from sedd.training.checkpoint import checkpoint_path, list_checkpoints, read_checkpoint, write_checkpoint
+from sedd.training.saver import Saver
 from sedd.training.snapshot import SnapshotMemory
+from tests.tiny import tiny_spec
 
 on_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 DEVICES = ["cpu", pytest.param("cuda", marks=on_gpu)]
@@ -95,6 +102,26 @@ def test_memory_that_was_given_back_can_be_had_again(device: str, how: str) -> N
         if how == "released":
             memory.release()
             assert_same(taken(memory, a_state(device)), a_state(device))
+
+
+def test_a_save_that_gets_no_memory_is_put_off_and_the_next_may_pass(
+    make_run: Callable[[Experiment], RunDir], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, said = tiny_spec(store), list[str]()
+    run = make_run(spec)
+    saver = Saver(run, spec.training.checkpoint, attempt=1, make_rows_durable=lambda: None, say=said.append)
+    with monkeypatch.context() as full:
+        full.setattr("sedd.training.snapshot._own_pages", no_memory)
+        saver.prepare(a_state("cpu"))
+        saver.save_aside(3, a_state("cpu"))
+    assert said == ["checkpoint put off, training goes on: Cannot allocate memory"]
+    saver.save_aside(4, a_state("cpu"))
+    saver.close()
+    assert [path.name for path in list_checkpoints(run.checkpoints)] == ["step-00000004.pt"]
+
+
+def no_memory(size: int) -> Tensor:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 @pytest.mark.gpu
