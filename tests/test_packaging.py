@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -129,6 +130,22 @@ def test_no_extra_can_be_taken_for_a_version(metadata: Message):
     for extra in extras:
         with pytest.raises(InvalidVersion):
             Version(extra)
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern"),
+    [
+        ("tools/quickstart.sh", r"extras\+?=\(([\w ]+)\)"),
+        ("tools/test.sh", r"extras\+?=\(([\w ]+)\)"),
+        ("tools/preflight.py", r'"\[(\w+)\]"'),
+        ("README.md", r"'\.\[(\w+)\]'"),
+    ],
+)
+def test_extras_that_are_asked_for_exist(metadata: Message, file: str, pattern: str):
+    """Else pip only warns, and installs a torch without kernels for a V100."""
+    asked = re.findall(pattern, (PROJECT / file).read_text(encoding="utf-8"))
+    assert "volta" in asked
+    assert {name for names in asked for name in names.split()} <= set(metadata.get_all("Provides-Extra", []))
 
 
 def test_the_console_command_works_from_another_folder(environment: Path, tmp_path: Path):
