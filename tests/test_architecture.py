@@ -29,7 +29,9 @@ DOORS: dict[str, set[str]] = {
     "quality": {"data", "errors"},
     "training": {"diffusion", "model", "data", "quality", "spec", "rundir", *BASE},
     "cluster": BASE,
+    "inference": {"training", "diffusion", "model", "data", "quality", "spec", "rundir", *BASE},
     "launch": {"spec", "cluster", "rundir", *BASE},
+    "job": {"launch", "spec", "cluster", "rundir", *BASE},
     "preflight": {"spec", "cluster", "rundir", "data", *BASE},
     "monitor": {"cluster", "rundir", *BASE},
     "cli": {"*"},
@@ -38,14 +40,14 @@ DOORS: dict[str, set[str]] = {
 """Room → rooms that it may import: the table of the design."""
 
 INSIDE_FUNCTIONS: dict[str, set[str]] = {
-    "launch": {"training", "preflight", "data"},
+    "job": {"training", "inference", "preflight", "data"},
 }
 """Rooms that may be imported inside functions (or for types) only: the job's own steps, on the compute node."""
 
 SINGLE_FILES: set[tuple[str, str, bool]] = {
     ("preflight", "sedd.model.size", False),  # the parameter count in closed form, without torch
     ("preflight", "sedd.model.attention", True),  # the kernel that a node must compute rightly
-    ("preflight", "sedd.model.between", True),  # the kernels that a node must compile and compute rightly
+    ("preflight", "sedd.model.block_ops", True),  # the kernels that a node must compile and compute rightly
     ("preflight", "sedd.model.transformer", True),  # the network whose real step a node must hold
 }
 """One file behind an otherwise closed door, and whether it may be imported inside functions only."""
@@ -208,7 +210,7 @@ def test_what_is_called_often_imports_next_to_nothing(module: str, tmp_path: Pat
     assert set(look(module, tmp_path)["loaded"]) & {"pydantic", "numpy", "submitit", "yaml"} == set()
 
 
-TORCH_FREE = ["spec", "rundir", "cluster", "monitor", "preflight", "launch"]
+TORCH_FREE = ["spec", "rundir", "cluster", "monitor", "preflight", "launch", "job"]
 
 
 def test_whole_rooms_are_free_of_torch(tmp_path: Path):

@@ -106,7 +106,7 @@ def workers(below: Path) -> list[Worker]:
     """The living training processes of runs in a folder."""
     found = []
     for pid, arguments in _processes():
-        if "sedd.launch.worker" in arguments and arguments[-1].startswith(f"{below}/"):
+        if "sedd.job.worker" in arguments and arguments[-1].startswith(f"{below}/"):
             with contextlib.suppress(OSError, KeyError):
                 said = _environment(pid)
                 found.append(Worker(pid, Path(arguments[-1]), int(said["RANK"]), int(said["SEDD_ATTEMPT"])))

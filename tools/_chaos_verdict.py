@@ -14,7 +14,7 @@ from _chaos_runs import Watched
 from sedd.rundir.attempts import Attempt, Cause
 from sedd.rundir.events import Event
 from sedd.rundir.layout import RunDir
-from sedd.training.checkpoint import list_checkpoints, read_checkpoint
+from sedd.training.checkpoint_file import list_checkpoints, read_checkpoint
 
 GRACEFUL_CAUSES = (Cause.PREEMPTED, Cause.TIME_LIMIT, Cause.MOVED)
 

@@ -36,6 +36,7 @@ from sedd.data.ngrams import ngram_nats, sequences_of
 from sedd.data.store import TokenStore
 from sedd.diffusion.likelihood import join_bounds, likelihood_bound
 from sedd.errors import SeddError, UsageError
+from sedd.inference.load_network import Trained, load_trained
 from sedd.rundir.atomic import write_text
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
@@ -43,10 +44,9 @@ from sedd.rundir.layout import RunDir
 from sedd.spec.build import BuildOptions
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import dump_resolved, load_request, load_resolved
-from sedd.training.checkpoint import newest_whole
-from sedd.training.feed import to_device
+from sedd.training.checkpoint_file import newest_whole
+from sedd.training.loader import to_device
 from sedd.training.metrics import read_metrics
-from sedd.training.trained import Trained, load_trained
 
 DATA = Path(__file__).resolve().parents[1] / "jobs/data"
 ARMS: dict[str, dict[str, dict[str, Any]]] = {

@@ -35,10 +35,10 @@ from sedd.data.store import TokenStore
 from sedd.model.attention import IMPLEMENTATIONS, is_legal
 from sedd.spec.experiment import Experiment
 from sedd.training.distributed import Ranks, connected
-from sedd.training.feed import DeviceBatch, to_device
+from sedd.training.loader import DeviceBatch, to_device
 from sedd.training.network import build_network
 from sedd.training.precision import capability_of, choose_precision
-from sedd.training.state import fresh_state
+from sedd.training.train_state import fresh_state
 from sedd.training.update import Update
 
 PROTEINS = Path(__file__).resolve().parents[1] / "jobs/data/uniprot2k.fasta.gz"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.each import for_each
+from sedd.cli.for_each_run import for_each
 from sedd.launch.cancel import cancel
 
 

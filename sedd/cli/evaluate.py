@@ -26,11 +26,11 @@ def command(
 
     Example: sedd evaluate quickstart --fasta proteins.fasta.gz --per-sequence bounds.parquet
     """
-    from sedd.cli.trained import load, note, progress, require_place
+    from sedd.cli.network import load, note, progress, require_place
     from sedd.data.records import read_records
-    from sedd.spec.trained import EvaluateOptions
-    from sedd.training.evaluation import evaluate, summary
-    from sedd.training.per_sequence import require_writer, write_table
+    from sedd.inference.evaluation import evaluate, summary
+    from sedd.inference.per_sequence import require_writer, write_table
+    from sedd.spec.inference import EvaluateOptions
 
     if per_sequence is not None:
         require_place(per_sequence, "--per-sequence")

@@ -19,12 +19,12 @@ def command(
 
     Example: sedd export quickstart -o quickstart-model
     """
-    from sedd.cli.trained import note
+    from sedd.cli.network import note
     from sedd.errors import UsageError
+    from sedd.inference.export import write_export
+    from sedd.inference.load_network import find_trained
     from sedd.rundir.find import runs_root
-    from sedd.training.checkpoint import read_checkpoint
-    from sedd.training.export import write_export
-    from sedd.training.trained import find_trained
+    from sedd.training.checkpoint_file import read_checkpoint
 
     path = find_trained(run, runs_root(), say=note)
     if path.is_dir():

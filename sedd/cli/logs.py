@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sedd.cli.console import err
-from sedd.cli.one import find_one
+from sedd.cli.find_run import find_one
 from sedd.monitor.logs import follow_log, last_lines, newest_log
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir

@@ -63,7 +63,7 @@ def _has_glanced(arguments: list[str]) -> bool:
     """Whether this was a plain `sedd status`, now answered: the command that is called most starts soonest."""
     if arguments[:1] != ["status"]:
         return False
-    from sedd.cli.glance import parse_glance, show
+    from sedd.cli.fast_status import parse_glance, show
 
     if (asked := parse_glance(arguments[1:])) is None:
         return False

@@ -9,8 +9,8 @@ from sedd.cli.console import out, print_json
 from sedd.cluster.profile import load_profile
 from sedd.preflight.finding import has_failures
 from sedd.preflight.render import conclusion, findings_table
+from sedd.preflight.resolve_auto import settle
 from sedd.preflight.run import check_login, check_node
-from sedd.preflight.settle import settle
 from sedd.rundir.find import runs_root
 from sedd.spec.load import load_request
 

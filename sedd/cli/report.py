@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sedd.cli.console import err
-from sedd.cli.one import find_one
+from sedd.cli.find_run import find_one
 from sedd.errors import RunError, UsageError
 from sedd.monitor.gather import Gatherer
 from sedd.monitor.inspection import inspect

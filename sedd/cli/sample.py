@@ -9,9 +9,9 @@ from sedd.cli.console import err, print_text
 from sedd.errors import UsageError
 
 if TYPE_CHECKING:
-    from sedd.spec.trained import SampleOptions
-    from sedd.training.generation import Sample
-    from sedd.training.trained import Trained
+    from sedd.inference.generation import Sample
+    from sedd.inference.load_network import Trained
+    from sedd.spec.inference import SampleOptions
 
 
 def command(
@@ -56,9 +56,9 @@ def command(
 
     Example: sedd sample quickstart -n 100 -o samples.fasta --report samples.html
     """
-    from sedd.cli.trained import load, progress, require_place
+    from sedd.cli.network import load, progress, require_place
+    from sedd.inference.generation import draw_samples, fasta_text, read_frames
     from sedd.rundir.atomic import write_output
-    from sedd.training.generation import draw_samples, fasta_text, read_frames
 
     how = _options(
         count=count, length=_parse_length(length), infill=infill, steps=steps,
@@ -84,7 +84,7 @@ def _options(**given: Any) -> "SampleOptions":
     from pydantic import ValidationError
 
     from sedd.diffusion.predictor import PREDICTORS
-    from sedd.spec.trained import SampleOptions
+    from sedd.spec.inference import SampleOptions
 
     if given["predictor"] not in PREDICTORS:
         raise UsageError(f"--predictor is '{given['predictor']}'; there are {', '.join(PREDICTORS)}")
@@ -105,7 +105,7 @@ def _parse_length(text: str | None) -> int | tuple[int, int] | None:
 
 def _require_report(report: Path | None) -> None:
     """Refuse a report that could not be written, before the work. Raises: UsageError."""
-    from sedd.cli.trained import require_place
+    from sedd.cli.network import require_place
     from sedd.quality.neighbours import require_aligner
 
     if report is None:
@@ -119,7 +119,7 @@ def _require_report(report: Path | None) -> None:
 def _report(
     path: Path, trained: "Trained", how: "SampleOptions", samples: "list[Sample]", given: Path | None
 ) -> None:
-    from sedd.training.sample_report import assess_samples, open_training_data, write_report
+    from sedd.inference.sample_report import assess_samples, open_training_data, write_report
 
     store = open_training_data(trained, given)
     if store is None:

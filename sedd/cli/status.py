@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.glance import Glance, show
+from sedd.cli.fast_status import Glance, show
 
 
 def command(

@@ -11,11 +11,11 @@ import typer
 from sedd.cli.console import err, out, print_json
 from sedd.cluster.profile import Profile, load_profile
 from sedd.errors import UsageError
-from sedd.launch.ledger import Known, find_known, one_submission, require_new
 from sedd.launch.submit import Order, render, submit
+from sedd.launch.submitted import Known, find_known, one_submission, require_new
 from sedd.model.size import parameter_count
 from sedd.preflight.finding import Finding, Status, has_failures
-from sedd.preflight.settle import settle
+from sedd.preflight.resolve_auto import settle
 from sedd.rundir.events import read_events
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
@@ -145,8 +145,8 @@ def _attach(known: Known, *, follow: bool) -> bool:
 def _checked(orders: Sequence[Order], *, as_json: bool) -> list[Order]:
     """The orders with what preflight found. Ends the command with exit code 1 when one of them could not run."""
     from sedd.preflight.batch_hash import known_first_batch
+    from sedd.preflight.context import Answers
     from sedd.preflight.run import check_login
-    from sedd.preflight.scene import Answers
 
     answers, told, checked = Answers(), set[Finding](), []
     for order in orders:

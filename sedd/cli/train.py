@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from sedd.cli.console import err
-from sedd.cli.trained import note
+from sedd.cli.network import note
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import append_event, read_events
@@ -132,7 +132,7 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
     from sedd.cluster.profile import LocalProfile
     from sedd.launch.submit import Order, make_runs
     from sedd.model.size import parameter_count
-    from sedd.preflight.settle import settle
+    from sedd.preflight.resolve_auto import settle
     from sedd.spec.experiment import Experiment
     from sedd.spec.load import load_request
 
@@ -195,7 +195,7 @@ def _require_idle(run: RunDir, *, is_open: bool) -> None:
     Raises:
         RunError: it is under way; or its attempt is open, and of another machine.
     """
-    from sedd.launch.standing import Standing, look
+    from sedd.launch.liveness import Standing, look
 
     try:
         standing = look(run).standing

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sedd.data.append import require_appendable, stored_part
-from sedd.data.aside import written_aside
 from sedd.data.assemble import Selection, assemble, content_hash
+from sedd.data.atomic_folder import written_aside
 from sedd.data.clusters import write_cluster_table
 from sedd.data.encode import TALLY, Filters
 from sedd.data.fasta import ends_open, require_readable

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 import xxhash
 from isal import igzip, isal_zlib
 
-from sedd.data.older import is_older_file
+from sedd.data.legacy_pt import is_older_file
 from sedd.errors import DataError, MissingDataError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.data.fasta import Halves, Span, SpanReader, is_gzip, read_halves, spans
-from sedd.data.older import is_older_file, read_older_blocks
+from sedd.data.legacy_pt import is_older_file, read_older_blocks
 from sedd.data.parts import Part, PartBuilder, PartOptions
 from sedd.data.progress import Progress
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sedd.data.fasta import SpanReader
-from sedd.data.handover import Receiver, Sender
 from sedd.data.parts import PartBuilder, PartOptions
 from sedd.data.progress import Progress
+from sedd.data.shared_memory import Receiver, Sender
 from sedd.data.sources import Built, Source, build_source, source_blocks
 from sedd.errors import DataError
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sedd.cluster.control import scancel
-from sedd.launch.standing import Situation, Standing, look
-from sedd.launch.tree import GRACE_S, Role, ask_to_stop, end_all
+from sedd.launch.liveness import Situation, Standing, look
+from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir
 

@@ -61,6 +61,11 @@ def share_code(run: RunDir, code: Path) -> None:
     run.code.symlink_to(os.path.relpath(code, run.path), target_is_directory=True)
 
 
+def slots_folder(code: Path) -> Path:
+    """Where a local sweep keeps its places: beside the frozen code that its points share."""
+    return code.resolve().parent / "slots"
+
+
 def require_frozen(run: RunDir, *, package: Path) -> None:
     """Make sure that `package`, the imported one, is the run's own copy, unchanged.
 

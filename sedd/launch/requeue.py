@@ -9,13 +9,14 @@ from sedd.cluster.control import pauses_after_requeue, release, scancel, update_
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.stopping import is_held_after_launch
 from sedd.errors import ClusterError, RunError
-from sedd.launch.after import dependency_on, take_along
-from sedd.launch.again import slowest_save_s
-from sedd.launch.causes import MOVED_BY
+from sedd.launch.dependencies import dependency_on, take_along
+from sedd.launch.liveness import Situation, Standing, look
+from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all, find_members
+from sedd.launch.protocol import names_of
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
-from sedd.launch.standing import Situation, Standing, look
-from sedd.launch.submission import submit_local, submit_slurm
-from sedd.launch.tree import GRACE_S, Role, ask_to_stop, end_all, find_members
+from sedd.launch.submit_local import submit_local
+from sedd.launch.submit_slurm import submit_slurm
+from sedd.rundir.attempts import MOVED_BY, slowest_save_s
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.load import load_resolved
@@ -64,7 +65,8 @@ def revive(situation: Situation) -> None:
         profile,
         code=run.code,
         submitit=run.submitit,
-        save_s=slowest_save_s(run),
+        names=names_of(run),
+        save_s=slowest_save_s(read_events(run.events)),
         dependency=dependency_on([r for r in earlier if r.manifest.exists()], executor="slurm"),
     )
     (job_id,) = submit_slurm([run], parameters, folder=run.submitit)

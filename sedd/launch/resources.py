@@ -10,6 +10,7 @@ from typing import Any
 
 from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile, read_profile
 from sedd.errors import SpecError
+from sedd.launch.protocol import FORMAT, NAMES, Names
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.task import TaskSpec
 from sedd.yaml import Document
@@ -35,11 +36,12 @@ def slurm_parameters(
     parallel: int | None = None,
     save_s: float | None = None,
     dependency: str | None = None,
+    names: Names = NAMES[FORMAT],
 ) -> Parameters:
     """Parameters of submitit's SlurmExecutor, and `python`, with which it is made.
 
     `submitit` is the folder of its files, `parallel` the number of array tasks at a time, `save_s` a measured
-    checkpoint time, `dependency` what sbatch shall wait for.
+    checkpoint time, `dependency` what sbatch shall wait for, `names` what the frozen code calls its modules.
     """
     wishes = experiment.resources
     profile = profile.for_job(gpus_per_node=wishes.gpus_per_node)
@@ -67,7 +69,7 @@ def slurm_parameters(
         "array_parallelism": parallel or UNLIMITED,
         "stderr_to_stdout": True,
         "setup": _setup_lines(profile, code, lead_s),
-        "teardown": _teardown_lines(python, submitit),
+        "teardown": [f"{python} -m {names.batch_end} {shlex.quote(str(submitit))}"],
         # Since 22.05 srun no longer takes --cpus-per-task over from sbatch.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={wishes.cpus_per_process}"],
         "additional_parameters": {"requeue": True} | profile.sbatch,
@@ -170,7 +172,3 @@ def _setup_lines(profile: SlurmProfile, code: Path, lead_s: int) -> list[str]:
         # a signal to the whole job and reaches the last line.
         "trap : TERM USR2",
     ]
-
-
-def _teardown_lines(python: str, submitit: Path) -> list[str]:
-    return [f"{python} -m sedd.launch.aftermath {shlex.quote(str(submitit))}"]

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from sedd.cluster.profile import Profile, SlurmProfile
-from sedd.launch.after import dependency_on
+from sedd.launch.dependencies import dependency_on
 from sedd.launch.freeze import (
     freeze_code,
     git_state,
     imported_package,
     share_code,
+    slots_folder,
     versions,
 )
+from sedd.launch.protocol import FORMAT
 from sedd.launch.resources import (
     Parameters,
     local_parameters,
@@ -26,14 +28,12 @@ from sedd.launch.resources import (
     require_plain_path,
     slurm_parameters,
 )
-from sedd.launch.submission import in_threads, share_out, submit_local, submit_slurm
-from sedd.launch.supervisor import slots_folder
+from sedd.launch.submit_local import submit_local
+from sedd.launch.submit_slurm import in_threads, share_out, submit_slurm
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir, create_run, run_id, write_manifest
 from sedd.spec.load import Request, dump_resolved
 from sedd.spec.task import TaskSpec
-
-MANIFEST_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ def render(order: Order, *, now: dt.datetime) -> str:
     code, where = shlex.quote(str(folder / "code")), shlex.quote(str(folder))
     return (
         f"# {runs} run{'s, ' + str(at_once) + ' at a time,' if runs > 1 else ''} on this machine, in the background\n"
-        f"PYTHONPATH={code} python -m sedd.launch.detached {where}{'…' if runs > 1 else ''}\n"
+        f"PYTHONPATH={code} python -m sedd.launch.submit_local {where}{'…' if runs > 1 else ''}\n"
     )
 
 
@@ -140,7 +140,7 @@ def make_runs(order: Order, *, now: dt.datetime, made: list[Path]) -> Batch:
         "profile": order.profile.model_dump(mode="json"),
         "sweep": shared.name if len(folders) > 1 else None,
         "after": [str(run.path) for run in order.after],
-        "format": MANIFEST_FORMAT,
+        "format": FORMAT,
     }
 
     def describe(number: int) -> None:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
-from sedd.model.between import enter, rotated_attention
+from sedd.model.block_ops import enter, rotated_attention
 from sedd.model.packing import Packing
 from sedd.model.size import MLP_FACTOR, SINUSOIDS, VOCABULARY
 from sedd.spec.model import ModelSpec

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sedd.model.between import fastest_kernels
 from sedd.model.block import Block, Final, NoiseLevel
+from sedd.model.block_ops import fastest_kernels
 from sedd.model.embedding import Embedding
 from sedd.model.packing import Packing, sequence_index
 from sedd.model.rotary import rotation
@@ -20,7 +20,7 @@ class Transformer(nn.Module):
     """Raw output for each token; what it means is said by `sedd.diffusion.parameterization`.
 
     `attention` names an implementation of `sedd.model.attention`, `kernels` what is between (`fused` or `torch`,
-    `sedd.model.between`), None takes the fastest; `activation_checkpointing` recomputes each block in the backward
+    `sedd.model.block_ops`), None takes the fastest; `activation_checkpointing` recomputes each block in the backward
     pass. All may be changed at any time.
     """
 

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from sedd.preflight.scene import Answers
+from sedd.preflight.context import Answers
 from sedd.spec.experiment import Experiment
 from sedd.spec.task import TaskSpec
 

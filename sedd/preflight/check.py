@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sedd.preflight import checks as folder
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict
-from sedd.preflight.scene import Scene, Side
 from sedd.spec.task import TaskSpec
 
 Facts = TypeVar("Facts")

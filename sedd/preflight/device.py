@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from sedd.preflight.cards import query_driver, visible
-from sedd.preflight.scene import Scene
+from sedd.preflight.context import Scene
 from sedd.preflight.torch_wheel import capability_of as wheel_capability_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def is_compiled(scene: Scene, device: "torch.device") -> bool:
     capability = capability_of(device)
     if training.kernels == "fused" or capability is None or capability < TRITON_FROM:
         return False
-    from sedd.model.between import why_not_fused
+    from sedd.model.block_ops import why_not_fused
 
     has_none = (
         why_not_fused(device, training_dtype(scene, device), scene.training_run.model.hidden) is not None

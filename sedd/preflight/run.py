@@ -11,10 +11,10 @@ from typing import Any
 from sedd.cluster.profile import Profile
 from sedd.errors import SeddError
 from sedd.preflight.check import Check, checks_of
+from sedd.preflight.context import Answers, Scene, Side, real_slurm
 from sedd.preflight.finding import Finding, Status, Verdict, unknown
-from sedd.preflight.kinds import kinds_of
-from sedd.preflight.merge import Answer, merge
-from sedd.preflight.scene import Answers, Scene, Side, real_slurm
+from sedd.preflight.merge_findings import Answer, merge
+from sedd.preflight.sweep_groups import kinds_of
 from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import Request

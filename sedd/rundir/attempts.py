@@ -77,6 +77,15 @@ def is_cancelled(events: Sequence[Event]) -> bool:
     return bool(last) and last[-1] == "cancelled"
 
 
+MOVED_BY = "sedd requeue"
+"""`by` of the `stop_requested` event with which `sedd requeue` announces its signal."""
+
+
+def slowest_save_s(events: Iterable[Event]) -> float | None:
+    """The longest that a checkpoint of this run took: what the warning before a time limit must leave."""
+    return max(save_times_s(events), default=None)
+
+
 def save_times_s(events: Iterable[Event]) -> list[float]:
     """How long each checkpoint of the run took, in order."""
     return [float(e.get("seconds", 0)) for e in events if e.event == "checkpoint"]

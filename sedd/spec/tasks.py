@@ -5,8 +5,8 @@ import difflib
 from sedd.errors import SpecError
 from sedd.spec.build import DataTask
 from sedd.spec.experiment import Experiment
+from sedd.spec.inference import EvaluateTask, SampleTask
 from sedd.spec.task import TaskSpec
-from sedd.spec.trained import EvaluateTask, SampleTask
 from sedd.yaml import Document
 
 TASKS: dict[str, type[TaskSpec]] = {

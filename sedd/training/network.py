@@ -16,13 +16,13 @@ from sedd.diffusion.objective import Objective
 from sedd.diffusion.times import diffusion_times, lattice
 from sedd.errors import SpecError
 from sedd.model.attention import fastest, is_legal
-from sedd.model.between import why_not_fused
+from sedd.model.block_ops import why_not_fused
 from sedd.model.transformer import Transformer
 from sedd.spec.diffusion import DiffusionSpec
 from sedd.spec.experiment import Experiment
 from sedd.training.counters import INIT, counter_seed
 from sedd.training.distributed import Ranks
-from sedd.training.feed import DeviceBatch
+from sedd.training.loader import DeviceBatch
 from sedd.training.precision import Precision, capability_of
 
 

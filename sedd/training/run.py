@@ -11,26 +11,26 @@ import torch
 from sedd.data.store import TokenStore
 from sedd.errors import RunError
 from sedd.rundir.events import note_event
+from sedd.rundir.heartbeat_writer import Pulse
 from sedd.rundir.layout import RunDir
-from sedd.rundir.pulse import Pulse
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_resolved_as
-from sedd.training.checkpoint import remove_leftovers
+from sedd.training.async_saver import Saver
+from sedd.training.checkpoint_file import remove_leftovers
 from sedd.training.distributed import Group, Ranks, connected
-from sedd.training.feed import DeviceBatch, training_feed, validation_set
+from sedd.training.gpu_use import pulse
+from sedd.training.loader import DeviceBatch, training_feed, validation_set
 from sedd.training.memory import keep_freed_memory
 from sedd.training.metrics import MetricsLog
 from sedd.training.network import build_network
 from sedd.training.precision import capability_of, choose_precision
-from sedd.training.pulse import pulse
-from sedd.training.record import Record, metric_row
-from sedd.training.restart import describe, last_reached, resume
-from sedd.training.saver import Saver
+from sedd.training.reporting import Record, metric_row
+from sedd.training.resume import describe, last_reached, resume
 from sedd.training.schedule import learning_rate
-from sedd.training.state import TrainState, fresh_state
 from sedd.training.stop import StopFlag
 from sedd.training.stores import open_stores
 from sedd.training.tracking import start_tracker
+from sedd.training.train_state import TrainState, fresh_state
 from sedd.training.update import Update
 from sedd.training.validation import Validation
 

@@ -3,7 +3,7 @@
 import datetime as dt
 from pathlib import Path
 
-from sedd.data.stage import Staged, stage_store
+from sedd.data.node_cache import Staged, stage_store
 from sedd.data.store import TokenStore
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir

@@ -10,10 +10,10 @@ import torch.distributed as dist
 from sedd.spec.experiment import Experiment
 from sedd.training.counters import DROPOUT, NOISE, TIMES, counter_seed, unit_interval
 from sedd.training.distributed import Ranks
-from sedd.training.feed import DeviceBatch
+from sedd.training.loader import DeviceBatch
 from sedd.training.network import Network
 from sedd.training.schedule import learning_rate
-from sedd.training.state import TrainState
+from sedd.training.train_state import TrainState
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import torch
 
 from sedd.training.counters import VALIDATION, counter_seed, unit_interval
 from sedd.training.distributed import Group
-from sedd.training.feed import DeviceBatch
+from sedd.training.loader import DeviceBatch
 from sedd.training.network import Network
-from sedd.training.state import TrainState
+from sedd.training.train_state import TrainState
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sedd.launch.tree import wait_until
+from sedd.launch.local_processes import wait_until
 
 QUICKSTART = Path(__file__).parents[2] / "jobs" / "data" / "uniprot2k.fasta.gz"
 

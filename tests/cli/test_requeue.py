@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sedd.launch.tree import find_members
+from sedd.launch.local_processes import find_members
 from tests.disk import fill, small_disk
 from tests.launch.conftest import (
     LocalRuns,

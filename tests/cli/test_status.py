@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sedd.cli.glance import Glance, parse_glance
+from sedd.cli.fast_status import Glance, parse_glance
 from sedd.rundir.events import append_event
 from sedd.rundir.heartbeat import Heartbeat, write_heartbeat
 from sedd.rundir.layout import RunDir, create_run, write_manifest

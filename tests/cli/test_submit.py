@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sedd.cluster.local import signal_local
-from sedd.launch.tree import find_members, wait_until
+from sedd.launch.local_processes import find_members, wait_until
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir

@@ -12,15 +12,15 @@ import pytest
 from sedd.cluster.local import signal_local
 from sedd.cluster.profile import LocalProfile
 from sedd.launch.freeze import code_hash
-from sedd.launch.submission import submit_local
+from sedd.launch.local_processes import find_members, wait_until
 from sedd.launch.submit import Order, make_runs
-from sedd.launch.tree import find_members, wait_until
+from sedd.launch.submit_local import submit_local
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
 
-STAND_IN = Path(__file__).with_name("stand_in_worker.py")
+STAND_IN = Path(__file__).parents[1] / "job" / "stand_in_worker.py"
 ENDS = ("completed", "gave_up", "cancelled")
 
 
@@ -65,7 +65,7 @@ class LocalRuns:
         """Run folders whose attempts behave as `plan` says: words of stand_in_worker.py, one an attempt."""
         order = order_for(*experiments, runs=self.runs, parallel=parallel)
         batch = make_runs(order, now=dt.datetime.now(dt.UTC), made=[])
-        shutil.copy(STAND_IN, batch.folder / "code" / "sedd" / "launch" / "worker.py")
+        shutil.copy(STAND_IN, batch.folder / "code" / "sedd" / "job" / "worker.py")
         changed = {"code_hash": code_hash(batch.folder / "code" / "sedd")}
         for run in batch.runs:
             write_manifest(run, read_manifest(run) | changed)

@@ -9,8 +9,8 @@ from sedd.cluster.local import signal_local
 from sedd.errors import RunError
 from sedd.launch import cancel as cancel_module
 from sedd.launch.cancel import cancel
+from sedd.launch.local_processes import find_members, wait_until
 from sedd.launch.requeue import requeue
-from sedd.launch.tree import find_members, wait_until
 from sedd.rundir.attempts import Cause, is_cancelled, parse_attempts
 from sedd.rundir.events import read_events
 from tests.launch.conftest import (

@@ -7,8 +7,8 @@ import pytest
 
 from sedd.cluster.local import signal_local
 from sedd.errors import RunError
+from sedd.launch.local_processes import Role, find_members, wait_until
 from sedd.launch.requeue import requeue
-from sedd.launch.tree import Role, find_members, wait_until
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import read_events
 from tests.launch.conftest import LocalRuns, story, wait_for_end, wait_for_event, wait_for_steps

@@ -19,7 +19,7 @@ from submitit import SlurmExecutor
 from sedd.cluster.profile import LocalProfile, SlurmProfile
 from sedd.complaints import inner_models
 from sedd.errors import SpecError
-from sedd.launch.entry import worker_command
+from sedd.job.entry import worker_command
 from sedd.launch.freeze import imported_package
 from sedd.launch.resources import (
     granted_walltime_s,
@@ -106,7 +106,7 @@ REACHES: dict[str, tuple[object, str]] = {
     "mail.user": ("me@lab.org", "#SBATCH --mail-user=me@lab.org"),
     "mail.type": (["REQUEUE"], "#SBATCH --mail-type=REQUEUE"),
     "setup": (["module load cuda", 'conda activate "my env"'], 'module load cuda\nconda activate "my env"\n'),
-    "python": ("python", "\npython -m sedd.launch.aftermath"),
+    "python": ("python", "\npython -m sedd.job.batch_end"),
     "scratch": ("/scratch/$USER", 'export TMPDIR="/scratch/$USER"'),
     "sbatch": ({"reservation": "week 47", "exclusive": True}, "#SBATCH --exclusive\n"),
 }
@@ -151,7 +151,7 @@ def test_in_a_container_the_training_runs_inside_and_the_job_entry_outside() -> 
     assert command[command.index("/images/sedd.sif") + 1 :] == (
         "python3",
         "-m",
-        "sedd.launch.worker",
+        "sedd.job.worker",
         str(RUN),
     )
     for folder in (RUN, experiment.data.store):

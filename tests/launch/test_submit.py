@@ -14,7 +14,7 @@ import pytest
 
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import ClusterError, RunError, SeddError, SpecError
-from sedd.launch import submission
+from sedd.launch import submit_slurm as submission
 from sedd.launch.freeze import imported_package
 from sedd.launch.submit import make_runs, render, submit
 from sedd.rundir.events import read_events
@@ -164,7 +164,7 @@ def test_the_local_command_that_a_dry_run_shows_can_be_typed(tmp_path: Path) -> 
     command = render(order_for(small_experiment(), runs=tmp_path / "my runs"), now=NOW).splitlines()[1]
     path, *words = shlex.split(command)
     assert path.startswith(f"PYTHONPATH={tmp_path}/my runs/small/")
-    assert words[:3] == ["python", "-m", "sedd.launch.detached"]
+    assert words[:3] == ["python", "-m", "sedd.launch.submit_local"]
     assert path == f"PYTHONPATH={words[3]}/code"
 
 

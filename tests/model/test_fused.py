@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sedd.model import fused
-from sedd.model.between import enter, rotated_attention
+from sedd.model.block_ops import enter, rotated_attention
 from sedd.model.packing import Packing, sequence_index
 from sedd.model.rotary import rotate, rotation
 from sedd.model.transformer import Transformer

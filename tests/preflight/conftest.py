@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sedd.cluster.profile import LocalProfile, Profile
-from sedd.preflight.scene import Scene, Side, Slurm
+from sedd.preflight.context import Scene, Side, Slurm
 from sedd.spec.experiment import Experiment
 
 

@@ -5,7 +5,7 @@ from typing import Any, Never
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.site import Node, Partition, SiteConfig
-from sedd.preflight.scene import Slurm
+from sedd.preflight.context import Slurm
 
 
 def config(**changes: Any) -> SiteConfig:

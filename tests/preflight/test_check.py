@@ -8,9 +8,9 @@ import pytest
 
 from sedd.preflight import checks as folder
 from sedd.preflight.check import Check, all_checks, checks_of
+from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
 from sedd.preflight.readme import README, renewed
-from sedd.preflight.scene import Side
 from sedd.spec.build import DataTask
 from sedd.spec.tasks import TASKS
 

@@ -10,9 +10,9 @@ import pytest
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import LocalProfile
 from sedd.preflight.check import Check
+from sedd.preflight.context import Answers, Once, Scene, Side
 from sedd.preflight.finding import Status, fail, has_failures, ok
 from sedd.preflight.run import check_login, check_node, in_turn, side_by_side
-from sedd.preflight.scene import Answers, Once, Scene, Side
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
 

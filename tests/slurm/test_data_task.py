@@ -16,10 +16,10 @@ from sedd.cluster.scontrol import query_job
 from sedd.cluster.states import JobState
 from sedd.data.store import TokenStore
 from sedd.launch.cancel import cancel
+from sedd.launch.local_processes import wait_until
 from sedd.launch.resources import slurm_parameters
-from sedd.launch.submission import submit_slurm
 from sedd.launch.submit import make_runs
-from sedd.launch.tree import wait_until
+from sedd.launch.submit_slurm import submit_slurm
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
 from sedd.spec.build import DataTask
@@ -97,7 +97,7 @@ def worker_of(run: RunDir) -> int:
     """The process that builds."""
     for pid in processes_of(run):
         try:
-            if b"sedd.launch.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"sedd.job.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return pid
         except OSError:
             continue

@@ -17,7 +17,7 @@ from sedd.cluster.squeue import parse_squeue, query_squeue
 from sedd.cluster.states import JobState
 from sedd.cluster.stopping import Stopping, stopping
 from sedd.errors import ClusterError
-from sedd.launch.tree import wait_until
+from sedd.launch.local_processes import wait_until
 from tests.slurm.conftest import NODES, DevCluster, script
 
 pytestmark = pytest.mark.slurm

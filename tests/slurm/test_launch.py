@@ -18,17 +18,17 @@ from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.scontrol import query_job
 from sedd.cluster.states import JobState
 from sedd.errors import ClusterError, RunError
-from sedd.launch.after import dependency_on
-from sedd.launch.again import go_on
+from sedd.job.entry import make_task
+from sedd.job.environment import Place
+from sedd.job.next_attempt import go_on
 from sedd.launch.cancel import cancel
-from sedd.launch.entry import make_task
+from sedd.launch.dependencies import dependency_on
 from sedd.launch.freeze import code_hash
-from sedd.launch.place import Place
+from sedd.launch.local_processes import wait_until
 from sedd.launch.requeue import requeue
 from sedd.launch.resources import slurm_parameters
-from sedd.launch.submission import submit_slurm
 from sedd.launch.submit import make_runs
-from sedd.launch.tree import wait_until
+from sedd.launch.submit_slurm import submit_slurm
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest
@@ -71,7 +71,7 @@ def start(devcluster: DevCluster, tmp_path: Path) -> Start:
         order = order_for(*made, runs=folder, profile=profile, after=after)
         batch = make_runs(order, now=NOW, made=[])
         code, submitit = batch.folder / "code", batch.folder / "submitit"
-        shutil.copy(STAND_IN, code / "sedd" / "launch" / "worker.py")
+        shutil.copy(STAND_IN, code / "sedd" / "job" / "worker.py")
         for run in batch.runs:
             write_manifest(run, read_manifest(run) | {"code_hash": code_hash(code / "sedd")})
             (run.path / "plan.txt").write_text(plan)
@@ -122,7 +122,7 @@ def training_pid(run: RunDir, rank: int) -> int:
     for entry in Path("/proc").iterdir():
         try:
             arguments = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
-            if b"sedd.launch.worker" not in arguments or str(run.path).encode() not in arguments:
+            if b"sedd.job.worker" not in arguments or str(run.path).encode() not in arguments:
                 continue
             if f"RANK={rank}".encode() in (entry / "environ").read_bytes().split(b"\0"):
                 return int(entry.name)

@@ -16,7 +16,7 @@ import pytest
 
 from sedd.cluster.control import scancel
 from sedd.cluster.squeue import query_squeue
-from sedd.launch.tree import wait_until
+from sedd.launch.local_processes import wait_until
 from sedd.monitor.gather import Gatherer
 from sedd.monitor.queue import Queue
 from sedd.monitor.snapshot import RunView, Snapshot, take_snapshot

@@ -15,7 +15,7 @@ import pytest
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.scontrol import query_job
 from sedd.cluster.states import JobState
-from sedd.launch.tree import wait_until
+from sedd.launch.local_processes import wait_until
 from sedd.rundir.layout import RunDir
 from tests.slurm.conftest import DevCluster, script
 from tests.tiny import PROTEINS

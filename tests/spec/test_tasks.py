@@ -8,8 +8,8 @@ from sedd.data.alphabet import RESIDUES, TOKENS
 from sedd.errors import SpecError
 from sedd.spec.build import DataTask
 from sedd.spec.experiment import Experiment
+from sedd.spec.inference import _LETTERS, EvaluateTask, SampleTask
 from sedd.spec.load import dump_resolved, load_request, load_resolved
-from sedd.spec.trained import _LETTERS, EvaluateTask, SampleTask
 
 BUILD = "name: a\ntask: data\nbuild: {inputs: [x.fasta, /y.fasta.gz], store: out/s, min_length: 20}\n"
 

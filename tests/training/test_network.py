@@ -5,8 +5,8 @@ import torch
 
 from sedd.diffusion.times import T_MIN, lattice
 from sedd.errors import SpecError
-from sedd.model import between
-from sedd.training.feed import DeviceBatch
+from sedd.model import block_ops as between
+from sedd.training.loader import DeviceBatch
 from sedd.training.network import _times, choose_attention, choose_kernels, compiles
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -15,12 +15,12 @@ import torch
 from sedd.data.store import TokenStore
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
-from sedd.training.checkpoint import newest_whole, read_checkpoint
+from sedd.training.checkpoint_file import newest_whole, read_checkpoint
 from sedd.training.distributed import Ranks
-from sedd.training.feed import training_feed
+from sedd.training.loader import training_feed
 from sedd.training.network import build_network
 from sedd.training.precision import PRECISIONS
-from sedd.training.state import fresh_state
+from sedd.training.train_state import fresh_state
 from sedd.training.update import Update
 from tests.tiny import tiny_spec, train_process
 from tests.training.test_resume import assert_same_end

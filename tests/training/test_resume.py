@@ -16,7 +16,7 @@ from sedd.rundir.events import read_events
 from sedd.rundir.heartbeat import read_heartbeat, write_heartbeat
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
-from sedd.training.checkpoint import checkpoint_path, newest_whole, read_checkpoint
+from sedd.training.checkpoint_file import checkpoint_path, newest_whole, read_checkpoint
 from sedd.training.distributed import Ranks
 from sedd.training.run import train
 from sedd.training.stop import StopFlag

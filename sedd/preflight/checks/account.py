@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sedd.cluster.accounts import query_accounts
 from sedd.preflight.check import Check
+from sedd.preflight.context import SLURM_TIMEOUT_S, Scene, Side
 from sedd.preflight.finding import Verdict, fail, ok, warn
-from sedd.preflight.scene import SLURM_TIMEOUT_S, Scene, Side
 
 _ENFORCED_BY = {"associations", "limits", "qos", "safe", "all"}  # each of the others implies the first
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.device import training_device
 from sedd.preflight.finding import Verdict, fail, ok
-from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
 

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, fail, ok, warn
-from sedd.preflight.scene import Scene, Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.filesystem import existing, query_space
 from sedd.preflight.finding import Verdict, fail, ok
-from sedd.preflight.scene import Scene, Side
 from sedd.spec.build import BuildSpec, DataTask
 from sedd.units import format_bytes
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.filesystem import existing, measure_writing
 from sedd.preflight.finding import Verdict, ok, warn
-from sedd.preflight.scene import Scene, Side
 
 # Heartbeats are read on another machine; one that is a minute old counts as stale.
 _TOLERATED_S = 10.0

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sedd.preflight.check import Check
+from sedd.preflight.compare_networks import Errors, busy_network, errors, leave_no_trace, one_step
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.device import is_compiled, training_device, training_dtype
 from sedd.preflight.finding import Verdict, fail, ok
-from sedd.preflight.scene import Scene, Side
-from sedd.preflight.twin import Errors, busy_network, errors, leave_no_trace, one_step
 from sedd.spec.experiment import Experiment
 
 if TYPE_CHECKING:

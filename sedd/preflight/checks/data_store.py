@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sedd.errors import DataError
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, fail, ok, warn
-from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes, format_count
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.filesystem import Space, existing, query_mount, query_space
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.preflight.footprint import checkpoint_bytes, kept_checkpoints
 from sedd.preflight.quota import Quota, query_quota
-from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sedd.errors import RunError
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, ok, warn
-from sedd.preflight.scene import Scene, Side
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir, read_manifest

@@ -5,10 +5,10 @@ import sys
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, fail, ok
-from sedd.preflight.scene import Scene, Side
+from sedd.spec.inference import EvaluateTask, SampleTask, TrainedTask
 from sedd.spec.task import TaskSpec
-from sedd.spec.trained import EvaluateTask, SampleTask, TrainedTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

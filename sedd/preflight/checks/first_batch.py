@@ -6,8 +6,8 @@ from pathlib import Path
 from sedd.errors import DataError
 from sedd.preflight.batch_hash import first_batch
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, fail, ok
-from sedd.preflight.scene import Scene, Side
 from sedd.rundir.layout import read_manifest
 from sedd.spec.experiment import Experiment
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import sedd
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, fail, ok
-from sedd.preflight.scene import Scene, Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

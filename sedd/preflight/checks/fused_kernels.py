@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sedd.preflight.check import Check
+from sedd.preflight.compare_networks import Errors, busy_network, errors, leave_no_trace, one_step
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.device import training_device, training_dtype, training_kernels
 from sedd.preflight.finding import Verdict, fail, ok, warn
-from sedd.preflight.scene import Scene, Side
-from sedd.preflight.twin import Errors, busy_network, errors, leave_no_trace, one_step
 from sedd.spec.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def gather(scene: Scene) -> Facts | None:
     asked = training_kernels(scene, device)
     if asked == "torch" or (asked is None and device.type == "cpu"):
         return None
-    from sedd.model.between import why_not_fused
+    from sedd.model.block_ops import why_not_fused
 
     dtype, hidden = training_dtype(scene, device), scene.training_run.model.hidden
     started = time.perf_counter()

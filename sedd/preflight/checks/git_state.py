@@ -7,8 +7,8 @@ import sedd
 from sedd.cluster.command import SlurmUnreachableError, run
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check
+from sedd.preflight.context import SLURM_TIMEOUT_S, Scene, Side
 from sedd.preflight.finding import Verdict, ok, warn
-from sedd.preflight.scene import SLURM_TIMEOUT_S, Scene, Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

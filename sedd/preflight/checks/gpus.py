@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from sedd.preflight.cards import Card, query_driver, visible
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, combine, fail, warn
-from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
-from sedd.spec.trained import TrainedTask
+from sedd.spec.inference import TrainedTask
 from sedd.units import format_bytes
 
 # The driver and our own contexts take some hundred MiB.

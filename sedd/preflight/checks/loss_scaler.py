@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.device import capability_of, precision_name, training_device
 from sedd.preflight.finding import Verdict, fail, ok
-from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
 
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, ok, warn
 from sedd.preflight.footprint import checkpoint_bytes, main_memory_bytes
-from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sedd.cluster.site import Node
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side, chosen_partitions, nodes_of
 from sedd.preflight.finding import Verdict, fail, ok, unknown, warn
-from sedd.preflight.scene import Scene, Side, chosen_partitions, nodes_of
 from sedd.units import format_bytes
 
 

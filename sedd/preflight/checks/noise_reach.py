@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, ok, warn
-from sedd.preflight.scene import Scene, Side
 from sedd.spec.diffusion import LoglinearSpec
 from sedd.spec.experiment import Experiment
 

@@ -6,8 +6,8 @@ import sys
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, fail, ok, unknown
-from sedd.preflight.scene import Scene, Side
 
 DISTRIBUTION = "protein-sedd"
 PYTHON_FROM = (3, 11)

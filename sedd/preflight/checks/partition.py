@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sedd.cluster.site import Partition
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side, chosen_partitions
 from sedd.preflight.finding import Verdict, combine, fail, warn
-from sedd.preflight.scene import Scene, Side, chosen_partitions
 from sedd.units import exact_duration, format_duration
 
 

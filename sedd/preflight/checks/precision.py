@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.device import BF16_FROM, weakest_capability
 from sedd.preflight.finding import Verdict, fail, ok, warn
-from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
 
 

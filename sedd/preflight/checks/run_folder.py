@@ -5,11 +5,11 @@ from pathlib import Path
 
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side, chosen_partitions
 from sedd.preflight.filesystem import Writing, existing, measure_writing
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.preflight.footprint import checkpoint_bytes
-from sedd.preflight.notice import preemption_notice
-from sedd.preflight.scene import Scene, Side, chosen_partitions
+from sedd.preflight.stop_notice import preemption_notice
 from sedd.spec.experiment import Experiment
 from sedd.spec.task import TaskSpec
 from sedd.units import format_bytes, format_duration

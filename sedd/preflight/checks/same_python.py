@@ -5,8 +5,8 @@ import platform
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, ok, warn
-from sedd.preflight.scene import Scene, Side
 from sedd.rundir.layout import read_manifest
 
 

@@ -7,8 +7,8 @@ from sedd.cluster.control import sbatch_test_only
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check
+from sedd.preflight.context import SLURM_TIMEOUT_S, Scene, Side
 from sedd.preflight.finding import Verdict, fail, ok
-from sedd.preflight.scene import SLURM_TIMEOUT_S, Scene, Side
 from sedd.spec.resources import ResourcesSpec
 
 _HINTS = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side, chosen_partitions, nodes_of
 from sedd.preflight.filesystem import Mount, query_mount
 from sedd.preflight.finding import Verdict, ok, unknown, warn
-from sedd.preflight.scene import Scene, Side, chosen_partitions, nodes_of
 
 _PROC = Path("/proc")
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side, chosen_partitions
 from sedd.preflight.finding import Status, Verdict, ok, warn
-from sedd.preflight.notice import CANCEL, OFF, SUSPEND, Notice, preemption_notice
-from sedd.preflight.scene import Scene, Side, chosen_partitions
+from sedd.preflight.stop_notice import CANCEL, OFF, SUSPEND, Notice, preemption_notice
 from sedd.units import format_duration
 
 

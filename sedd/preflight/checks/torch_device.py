@@ -5,12 +5,12 @@ from typing import Any
 
 from sedd.preflight.cards import query_driver
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.device import capability_of, training_device
 from sedd.preflight.finding import Verdict, combine, fail, ok, warn
-from sedd.preflight.scene import Scene, Side
 from sedd.preflight.torch_wheel import covers, install_command
 from sedd.spec.experiment import Experiment
-from sedd.spec.trained import TrainedTask
+from sedd.spec.inference import TrainedTask
 
 # Oldest Linux driver for each CUDA major version: minor versions are compatible with it (CUDA release notes).
 _DRIVER_FROM = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from sedd.preflight.cards import query_driver
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side, chosen_partitions, nodes_of
 from sedd.preflight.finding import Verdict, fail, ok, unknown
-from sedd.preflight.scene import Scene, Side, chosen_partitions, nodes_of
 from sedd.preflight.torch_wheel import Wheel, capability_of, covers, install_command, query_wheel
 from sedd.spec.experiment import Experiment
-from sedd.spec.trained import TrainedTask
+from sedd.spec.inference import TrainedTask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

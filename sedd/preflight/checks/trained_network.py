@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sedd.errors import UsageError
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, fail, ok, warn
-from sedd.preflight.scene import Scene, Side
 from sedd.rundir.find import find_run
-from sedd.spec.trained import TrainedTask
+from sedd.spec.inference import TrainedTask
 
 EXPORTED = ("config.json", "model.safetensors")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, ok, warn
-from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
 
 _HOST = "api.wandb.ai"

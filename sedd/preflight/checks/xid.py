@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from sedd.errors import ClusterError
 from sedd.preflight.cards import query_driver, visible
 from sedd.preflight.check import Check
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Verdict, ok, unknown, warn
 from sedd.preflight.kernel_log import Xid, query_xids, uptime_s
-from sedd.preflight.scene import Scene, Side
 from sedd.spec.experiment import Experiment
-from sedd.spec.trained import TrainedTask
+from sedd.spec.inference import TrainedTask
 from sedd.units import format_duration
 
 # The card's or the board's own (NVIDIA's list of Xid errors); others, 13, 31, 43, 45, are a program's that has ended.

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sedd.preflight.checks import all_reduce as check
+from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
-from sedd.preflight.scene import Side
 
 TWO_CARDS = [
     pytest.mark.gpu,
@@ -24,7 +24,7 @@ import datetime as dt, os
 import torch, torch.distributed as dist
 from sedd.cluster.profile import LocalProfile
 from sedd.preflight.checks import all_reduce as check
-from sedd.preflight.scene import Scene, Side
+from sedd.preflight.context import Scene, Side
 from sedd.spec.experiment import Experiment
 from pathlib import Path
 

@@ -40,7 +40,7 @@ def test_sweep(make_scene, runs, largest, parallel, status, saw):
 
 
 def test_launch_makes_as_many_arrays_as_is_said():
-    from sedd.launch.submission import split
+    from sedd.launch.submit_slurm import split
 
     facts = check.Facts(groups=(11,), max_array_size=5, parallel=None)
     assert f"in {len(split(range(11), largest=5))} arrays" in check.judge(facts).saw

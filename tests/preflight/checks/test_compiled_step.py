@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from sedd.model import between, transformer
+from sedd.model import block_ops as between
+from sedd.model import transformer
 from sedd.preflight.checks import compiled_step as check
+from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
-from sedd.preflight.scene import Side
 
 COMPILED = {"training.compile": True, "data.max_length": 64, "model.hidden": 32, "model.heads": 2}
 

@@ -7,7 +7,7 @@ import pytest
 
 from sedd.preflight.checks import extras as check
 from sedd.preflight.finding import Status
-from sedd.spec.trained import EvaluateTask, SampleTask
+from sedd.spec.inference import EvaluateTask, SampleTask
 
 SAMPLE = {"name": "s", "task": "sample", "sample": {"network": "/n"}}
 EVALUATE = {"name": "e", "task": "evaluate", "evaluate": {"network": "/n", "fasta": ["/f"]}}

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sedd.preflight.checks import fused_kernels as check
+from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
-from sedd.preflight.scene import Side
 
 SMALL = {"data.max_length": 64, "model.hidden": 32, "model.heads": 2}
 ON_GPU = SMALL | {"resources.gpus_per_node": 1}

@@ -6,8 +6,8 @@ import pytest
 
 from sedd.preflight.cards import Driver, visible
 from sedd.preflight.checks import gpus as check
+from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
-from sedd.preflight.scene import Side
 
 CARD = check.CHECK.passing.cards[0]
 FOUR = tuple(dataclasses.replace(CARD, index=i, uuid=f"GPU-{i}abc") for i in range(4))

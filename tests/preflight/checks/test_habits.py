@@ -9,8 +9,8 @@ from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import LocalProfile
 from sedd.errors import ClusterError
 from sedd.preflight.checks import duplicates, frozen_code, git_state, packages, wandb_login
+from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
-from sedd.preflight.scene import Side
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir, create_run, write_manifest
 

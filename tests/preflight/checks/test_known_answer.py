@@ -7,8 +7,8 @@ import pytest
 import sedd.model.attention
 from sedd.preflight.checks import attention
 from sedd.preflight.checks import known_answer as check
+from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
-from sedd.preflight.scene import Side
 
 
 def look(make_scene):

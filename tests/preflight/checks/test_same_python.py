@@ -7,8 +7,8 @@ import pytest
 
 from sedd.launch.freeze import versions
 from sedd.preflight.checks import same_python as check
+from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
-from sedd.preflight.scene import Side
 from sedd.rundir.layout import RunDir
 
 

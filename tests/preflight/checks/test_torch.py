@@ -8,8 +8,8 @@ import pytest
 from sedd.cluster.profile import LocalProfile
 from sedd.preflight import cards
 from sedd.preflight.checks import attention, gpu_memory, loss_scaler, main_memory, precision, torch_device
+from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
-from sedd.preflight.scene import Side
 from tests.preflight.slurm_facts import profile
 
 GPU = {"resources.gpus_per_node": 1}

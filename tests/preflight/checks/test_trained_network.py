@@ -6,10 +6,10 @@ import pytest
 
 from sedd.cluster.profile import LocalProfile
 from sedd.preflight.checks.trained_network import EXPORTED, gather, judge
+from sedd.preflight.context import Scene, Side
 from sedd.preflight.finding import Status
-from sedd.preflight.scene import Scene, Side
 from sedd.rundir.layout import create_run
-from sedd.spec.trained import EvaluateTask
+from sedd.spec.inference import EvaluateTask
 
 
 @pytest.fixture

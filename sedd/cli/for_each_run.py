@@ -1,0 +1,114 @@
+"""Do one thing to several runs: a line for each, whatever becomes of the others."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import typer
+
+from sedd.cli.console import err, out, print_json
+from sedd.cluster.command import SlurmMissingError, SlurmUnreachableError
+from sedd.errors import SeddError, UsageError
+from sedd.launch.submit_slurm import in_threads
+from sedd.rundir.events import read_events
+from sedd.rundir.find import find_runs, runs_root
+from sedd.rundir.layout import RunDir
+
+PATIENCE_S = 120.0
+"""For a SLURM that does not answer: a controller that starts anew takes less."""
+PAUSE_S = 5.0
+
+
+class Outcome(Protocol):
+    """What became of a run."""
+
+    @property
+    def changed(self) -> bool: ...
+
+    @property
+    def detail(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing became of a run, and why."""
+
+    error: SeddError
+    changed: bool = False
+
+    @property
+    def detail(self) -> str:
+        return self.error.message
+
+
+def for_each(texts: Sequence[str], act: Callable[[RunDir], Outcome], *, word: str, as_json: bool) -> None:
+    """Find the runs, do `act` to each, tell. Ends the command with exit code 1 when one of them refused.
+
+    Raises:
+        UsageError: one of the texts names no run, before anything is done.
+    """
+    runs = _found(texts, word)
+    outcomes = in_threads(lambda run: _attempted(act, run), runs)
+    if as_json:
+        told = [
+            {"id": r.id, word: o.changed, "detail": o.detail} for r, o in zip(runs, outcomes, strict=True)
+        ]
+        print_json({"runs": told})
+    else:
+        for run, outcome in zip(runs, outcomes, strict=True):
+            _tell(run, outcome)
+    if any(isinstance(outcome, Refused) for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def patiently(act: Callable[[], Outcome], *, say: Callable[[str], None]) -> Outcome:
+    """`act`, repeated for a while as long as SLURM does not answer. Raises: what `act` raises in the end."""
+    deadline = time.monotonic() + PATIENCE_S
+    said = False
+    while True:
+        try:
+            return act()
+        except SlurmUnreachableError as e:
+            if isinstance(e, SlurmMissingError) or time.monotonic() > deadline:
+                raise
+            if not said:
+                say(f"SLURM does not answer ({e.message}); asking again for {PATIENCE_S:.0f} s")
+            said = True
+        time.sleep(PAUSE_S)
+
+
+def _found(texts: Sequence[str], word: str) -> list[RunDir]:
+    try:
+        return list(dict.fromkeys(run for text in texts for run in _named(text)))
+    except UsageError as e:
+        nothing = f"; no run was {word}" if len(texts) > 1 else ""
+        raise UsageError(e.message + nothing, hint=e.hint) from e
+
+
+def _named(text: str) -> list[RunDir]:
+    """The runs that a text names. Of a sweep those that are not completed, unless all are."""
+    runs = find_runs(text, runs_root())
+    still_open = [run for run in runs if not any(e.event == "completed" for e in read_events(run.events))]
+    return still_open or runs
+
+
+def _attempted(act: Callable[[RunDir], Outcome], run: RunDir) -> Outcome:
+    def say(text: str) -> None:
+        err().print(f"{run.name}/{run.id}: {text}", markup=False, soft_wrap=True)
+
+    try:
+        return patiently(lambda: act(run), say=say)
+    except SeddError as e:
+        return Refused(e)
+
+
+def _tell(run: RunDir, outcome: Outcome) -> None:
+    name = f"{run.name}/{run.id}"
+    if not isinstance(outcome, Refused):
+        out().print(f"{name}: {outcome.detail}", markup=False, soft_wrap=True)
+        return
+    named = "" if run.id in outcome.detail else f"{name}: "
+    err().print(f"error: {named}{outcome.detail}", markup=False, soft_wrap=True)
+    if outcome.error.hint:
+        err().print(f"hint: {outcome.error.hint}", markup=False, soft_wrap=True)

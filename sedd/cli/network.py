@@ -1,0 +1,73 @@
+"""What `evaluate` and `sample` share: from RUN or CKPT to a network on the best device."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sedd.cli.console import err
+from sedd.cli.progress import LOG_EVERY_S
+from sedd.errors import UsageError
+
+if TYPE_CHECKING:
+    from sedd.inference.load_network import Trained
+
+
+def load(run_or_checkpoint: str) -> "Trained":
+    """The network of a checkpoint file, an exported folder, or a run's newest whole checkpoint.
+
+    Raises:
+        UsageError: no such run or file. CheckpointError: not a checkpoint, or damaged.
+    """
+    import torch
+
+    from sedd.inference.load_network import find_trained, load_trained
+    from sedd.rundir.find import runs_root
+
+    trained = load_trained(find_trained(run_or_checkpoint, runs_root(), say=note))
+    device = next(trained.model.parameters()).device
+    err().print(f"{trained.run} at step {trained.step}, {trained.precision.name} on {device}", markup=False)
+    torch.set_grad_enabled(False)
+    return trained
+
+
+def note(text: str) -> None:
+    """What a user should know of an answer that is given all the same."""
+    err().print(f"note: {text}", style="yellow", markup=False, soft_wrap=True)
+
+
+def require_place(path: Path | None, option: str) -> None:
+    """Refuse an output that could not be written, before the work that would be lost. Raises: UsageError."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise UsageError(f"{option} is {path}, a folder", hint="name a file in it")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"{option} is {path}: there is no folder {folder}")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise UsageError(f"{option} is {path}, which may not be written")
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, in a log a line now and then; call it with (done, total)."""
+    if not err().is_terminal:
+        shown = time.monotonic()
+
+        def tell(done: int, of: int) -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= LOG_EVERY_S:
+                shown = time.monotonic()
+                err().print(f"{what}: {done} of {of}", markup=False)
+
+        yield tell
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err(), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

@@ -1,0 +1,190 @@
+"""New proteins from a trained network: of given or of natural lengths, or around given residues."""
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sedd.data.alphabet import GAP_LETTERS, RESIDUES, SIZE, TOKENS, decode, encode
+from sedd.data.records import Record, read_records
+from sedd.diffusion.infill import Template
+from sedd.diffusion.sampler import Progress, sample
+from sedd.errors import DataError, UsageError
+from sedd.inference.load_network import Trained
+from sedd.spec.inference import SampleOptions
+from sedd.training.counters import SAMPLING, generator
+
+BATCH_RESIDUES = 16_384
+LINE = 60
+"""Residues a line of FASTA."""
+FREE = "_?"
+"""Letters of a template that mark free positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A template protein: what is given, and which positions are free."""
+
+    name: str
+    tokens: np.ndarray
+    free: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A drawn protein."""
+
+    name: str
+    sequence: str
+
+
+def read_frames(path: Path) -> list[Frame]:
+    """The templates of a FASTA file. Raises: DataError, as `parse_frame`."""
+    return [parse_frame(record) for record in read_records(path)]
+
+
+def draw_samples(
+    trained: Trained, wanted: SampleOptions, frames: Sequence[Frame], progress: Progress
+) -> list[Sample]:
+    """As many proteins as are wanted, or draws of each template; `progress` is told the steps done, over all batches.
+
+    Raises:
+        UsageError: longer than the network was trained on.
+    """
+    if frames:
+        drawn = [frame for frame in frames for _ in range(wanted.count)]
+        sequences = infill(trained, drawn, wanted, progress)
+        return [
+            Sample(f"{frame.name}_{n % wanted.count}", s)
+            for n, (frame, s) in enumerate(zip(drawn, sequences, strict=True))
+        ]
+    lengths = draw_lengths(trained, wanted)
+    return [Sample(f"sample_{n}", s) for n, s in enumerate(generate(trained, lengths, wanted, progress))]
+
+
+def fasta_text(trained: Trained, wanted: SampleOptions, samples: Sequence[Sample]) -> str:
+    """FASTA whose headers say where each protein comes from."""
+    how = f"run={trained.run} step={trained.step} seed={wanted.seed} steps={wanted.steps} {wanted.predictor}"
+    return "".join(
+        f">{s.name} {how} length={len(s.sequence)}\n{textwrap.fill(s.sequence, LINE)}\n" for s in samples
+    )
+
+
+def draw_lengths(trained: Trained, wanted: SampleOptions) -> list[int]:
+    """Lengths drawn from those of the training data, or uniformly from the wanted range."""
+    source, count = generator(torch.device("cpu"), wanted.seed, SAMPLING), (wanted.count,)
+    if wanted.length_range is None:
+        draws = torch.randint(len(trained.length_quantiles), count, generator=source)
+        return [int(length) for length in trained.length_quantiles[draws]]
+    shortest, longest = wanted.length_range
+    return [int(length) for length in torch.randint(shortest, longest + 1, count, generator=source)]
+
+
+def parse_frame(record: Record) -> Frame:
+    """A template from a FASTA record. Raises: DataError for a letter that is no amino acid, or nothing free."""
+    free = np.array([letter in FREE for letter in record.text])
+    if not free.any():
+        raise DataError(f"template '{record.name}' has no free position", hint="mark them with _ or ?")
+    text = "".join("X" if letter in FREE else letter for letter in record.text)
+    tokens = encode(text)
+    altered = sorted(
+        {a for a, b in zip(text.upper(), decode(tokens), strict=False) if a != b or a in GAP_LETTERS}
+    )
+    if altered or len(tokens) < len(text):
+        raise DataError(
+            f"template '{record.name}' holds {', '.join(altered) or '*'}: no amino acid that could be kept",
+            hint="mark the position free with _ or ?, or take it out",
+        )
+    return Frame(record.name, tokens, free)
+
+
+def generate(
+    trained: Trained, lengths: Sequence[int], how: SampleOptions, progress: Progress
+) -> Iterator[str]:
+    """Sequences of the given lengths, in order, batch by batch."""
+    batches = list(_batches(lengths))
+    for number, (first, stop) in enumerate(batches):
+        tell = _part_of(progress, number, len(batches))
+        yield from _sample(trained, lengths[first:stop], how, number, None, tell)
+
+
+def infill(
+    trained: Trained, frames: Sequence[Frame], how: SampleOptions, progress: Progress
+) -> Iterator[str]:
+    """Each template with its free positions drawn; given residues never change."""
+    lengths = [len(frame.tokens) for frame in frames]
+    batches = list(_batches(lengths))
+    for number, (first, stop) in enumerate(batches):
+        part = frames[first:stop]
+        template = Template(
+            torch.from_numpy(np.concatenate([f.tokens for f in part])).long(),
+            torch.from_numpy(np.concatenate([f.free for f in part])),
+        )
+        tell = _part_of(progress, number, len(batches))
+        yield from _sample(trained, lengths[first:stop], how, number, template, tell)
+
+
+def _part_of(progress: Progress, number: int, batches: int) -> Progress:
+    """The progress of all batches, from that of one."""
+    return lambda done, of: progress(number * of + done, batches * of)
+
+
+def _sample(
+    trained: Trained,
+    lengths: Sequence[int],
+    how: SampleOptions,
+    batch: int,
+    template: Template | None,
+    progress: Progress,
+) -> Iterable[str]:
+    longest = trained.experiment.data.max_length
+    if max(lengths) > longest:
+        raise UsageError(f"the network was trained on at most {longest} residues; asked for {max(lengths)}")
+    device = next(trained.model.parameters()).device
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    cu_seqlens = torch.tensor(edges, dtype=torch.int32, device=device)
+    tokens = sample(
+        trained.log_score(cu_seqlens, max(lengths)),
+        lengths,
+        graph=trained.objective.graph,
+        noise=trained.objective.noise,
+        steps=how.steps,
+        generator=generator(device, how.seed, SAMPLING, 1, batch),
+        predictor=how.predictor,
+        temperature=how.temperature,
+        top_p=how.top_p,
+        allowed=_allowed(trained, how.omit).to(device),
+        template=template and Template(template.tokens.to(device), template.free.to(device)),
+        cached=trained.objective.graph.settles,
+        progress=progress,
+    )
+    drawn = tokens.cpu().numpy()
+    return [decode(drawn[first:stop]) for first, stop in pairwise(edges)]
+
+
+def _allowed(trained: Trained, omit: str) -> torch.Tensor:
+    """Tokens that occur in the training data, less the omitted; the mask and the specials never do.
+
+    Raises:
+        UsageError: none is left.
+    """
+    residues = torch.tensor([n in RESIDUES and TOKENS[n] not in omit for n in range(SIZE)])
+    allowed = residues & (trained.composition > 0)
+    if not allowed.any():
+        raise UsageError(f"without {omit} no letter of the training data is left to draw")
+    return allowed
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Runs of sequences, as (first, behind the last), of at most BATCH_RESIDUES residues."""
+    first, residues = 0, 0
+    for number, length in enumerate(lengths):
+        if number > first and residues + length > BATCH_RESIDUES:
+            yield first, number
+            first, residues = number, 0
+        residues += length
+    yield first, len(lengths)

@@ -1,0 +1,100 @@
+"""A trained network, read from a checkpoint or an export alone: ready to be evaluated and sampled from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sedd.diffusion.bound import LogScore
+from sedd.diffusion.objective import Objective
+from sedd.errors import CheckpointError, UsageError
+from sedd.inference.export import is_export, read_export
+from sedd.model.transformer import Transformer
+from sedd.rundir.find import find_run
+from sedd.spec.experiment import Experiment
+from sedd.training.checkpoint_file import newest_whole, read_checkpoint
+from sedd.training.distributed import Ranks
+from sedd.training.network import build_objective
+from sedd.training.precision import PRECISIONS, Precision, capability_of, choose_precision
+from sedd.yaml import parse_document, validate
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A network and all that its checkpoint says about it."""
+
+    experiment: Experiment
+    model: Transformer
+    objective: Objective
+    precision: Precision
+    run: str
+    """`name/id` of its run."""
+    step: int
+    length_quantiles: Tensor
+    """int64 [1001]: lengths in the training data at 0, 0.1, …, 100 %."""
+    composition: Tensor
+    """int64 [33]: how often each token occurs in the training data."""
+
+    def log_score(self, cu_seqlens: Tensor, max_length: int) -> LogScore:
+        """The log score for sequences packed as `cu_seqlens`: (x [tokens], sigma_bar [sequences]) → [tokens, 33]."""
+
+        def network(x: Tensor, sigma_bar: Tensor) -> Tensor:
+            with torch.no_grad(), self.precision.autocast(x.device):
+                raw: Tensor = self.model(x, cu_seqlens, sigma_bar.float(), max_length=max_length)
+            return raw.float()
+
+        return self.objective.log_score(network, cu_seqlens)
+
+
+def find_trained(text: str, runs: Path, *, say: Callable[[str], None]) -> Path:
+    """A checkpoint file or an exported folder as named, or a run's newest whole checkpoint.
+
+    `say` hears of a newer one that is damaged: the result is not what the run ended with.
+
+    Raises:
+        UsageError: no such run or file. CheckpointError: the run has no whole checkpoint yet.
+    """
+    path = Path(text).expanduser()
+    if path.is_file() or is_export(path):
+        return path
+    if path.suffix == ".pt":
+        raise UsageError(f"{path}: no such checkpoint")
+    run = find_run(text, runs)
+    newest = newest_whole(run.checkpoints, say=say)
+    if newest is None:
+        raise CheckpointError(f"{run.path} has no whole checkpoint yet", hint=f"sedd status {run.id}")
+    return newest
+
+
+def load_trained(path: Path, device: torch.device | None = None) -> Trained:
+    """Read a checkpoint's EMA weights, or an export's weights, onto a device; without one onto this process's best.
+
+    Precision is the spec's, where the device has it: what was trained in fp16 or bf16 runs in fp32 on a CPU.
+
+    Raises:
+        CheckpointError: not a checkpoint, or damaged.
+    """
+    device = device if device is not None else Ranks().device()
+    if path.is_dir():
+        description, experiment, weights = read_export(path)
+    else:
+        description = read_checkpoint(path)
+        experiment = validate(Experiment, parse_document(description["spec"], name=str(path)))
+        weights = description["model"] | description["ema"]["averages"]
+    # Fused where they work, unless whoever trained it would rather have none.
+    model = Transformer(experiment.model, kernels="torch" if experiment.training.kernels == "torch" else None)
+    model.load_state_dict(weights)
+    capability = capability_of(device)
+    asked = experiment.training.precision
+    return Trained(
+        experiment=experiment,
+        model=model.to(device).eval().requires_grad_(False),
+        objective=build_objective(experiment.diffusion),
+        precision=PRECISIONS["fp32"] if capability is None else choose_precision(asked, capability),
+        run=str(description["run"]),
+        step=int(description["step"]),
+        length_quantiles=torch.tensor(description["length_quantiles"]),
+        composition=torch.tensor(description["composition"]),
+    )

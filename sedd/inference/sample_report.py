@@ -1,0 +1,48 @@
+"""From samples and the network that drew them to a report about them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from sedd.data.alphabet import encode
+from sedd.data.store import TokenStore
+from sedd.errors import DataError
+from sedd.inference.generation import Sample
+from sedd.inference.load_network import Trained
+from sedd.quality.assess import Assessment, assess
+from sedd.quality.page import page
+from sedd.rundir.atomic import write_text
+from sedd.spec.inference import SampleOptions
+
+
+def open_training_data(trained: Trained, given: Path | None = None) -> TokenStore | None:
+    """The given store, or the one that the network was trained on (the first of a mixture); None where it is gone.
+
+    Raises:
+        DataError: the given one is no store.
+    """
+    if given is not None:
+        return TokenStore.open(given)
+    try:
+        return TokenStore.open(trained.experiment.data.store)
+    except (DataError, OSError):
+        return None
+
+
+def assess_samples(trained: Trained, samples: Sequence[Sample], store: TokenStore | None) -> Assessment:
+    """Measure samples beside the data that the network was trained on."""
+    proteins = [encode(sample.sequence) for sample in samples]
+    return assess(proteins, trained.composition.numpy(), trained.length_quantiles.tolist(), store)
+
+
+def write_report(path: Path, trained: Trained, how: SampleOptions, found: Assessment) -> None:
+    """A page, or numbers alone if the name ends in .json."""
+    if path.suffix == ".json":
+        document = {"run": trained.run, "step": trained.step, "sampling": how.model_dump(mode="json")}
+        write_text(path, json.dumps(document | found.document(), indent=1) + "\n")
+        return
+    length = {"length": how.length} if how.length is not None else {}
+    settings = {"temperature": how.temperature, "top-p": how.top_p, "seed": how.seed, **length}
+    said = ", ".join(f"{name} {value}" for name, value in settings.items())
+    title = f"{trained.run} at step {trained.step}: {how.steps} {how.predictor} steps, {said}"
+    write_text(path, page(title, found))

@@ -1,0 +1,79 @@
+"""`python -m sedd.job.entry RUN`: the job entry on the node. It imports no torch; the training is a process of its own.
+
+It replaces submitit's program (`sedd/launch/pickled_job.py`) with the stop signals blocked, and accepts them here.
+"""
+
+import sys
+from pathlib import Path
+
+from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile
+from sedd.errors import RunError, SeddError
+from sedd.job.attempt import Task
+from sedd.job.environment import Place, find_place
+from sedd.job.final_events import say
+from sedd.job.processes import SignalBox, accept_signals
+from sedd.job.stdout import survive_full_disk
+from sedd.job.supervisor import begin_attempt, supervise
+from sedd.launch.dependencies import require_completed
+from sedd.launch.freeze import imported_package, require_frozen
+from sedd.launch.resources import read_manifest_profile
+from sedd.rundir.attempts import Cause
+from sedd.rundir.layout import RunDir
+from sedd.spec.load import load_resolved
+from sedd.spec.task import TaskSpec
+
+
+def main(path: str) -> int:
+    """Run this task process of a job to its end; returns its exit code."""
+    run = RunDir(Path(path))
+    survive_full_disk()
+    box = SignalBox()
+    box.install()
+    accept_signals()
+    task = make_task(run, find_place())
+    try:
+        require_frozen(run, package=imported_package())
+        require_completed(run)
+    except RunError as e:
+        return _refuse(task, e)
+    return supervise(task, box)
+
+
+def make_task(run: RunDir, place: Place) -> Task:
+    """What the entry of this run at this place has to do. Raises: RunError, SpecError on a damaged run folder."""
+    experiment, profile = load_resolved(run.spec), read_manifest_profile(run)
+    return Task(
+        run=run,
+        experiment=experiment,
+        place=place,
+        command=worker_command(run, experiment, profile),
+        limit_s=experiment.resources.walltime if isinstance(profile, LocalProfile) else None,
+    )
+
+
+def worker_command(run: RunDir, experiment: TaskSpec, profile: Profile) -> tuple[str, ...]:
+    """Starts a process that does the work, inside the profile's container if it names one.
+
+    The job entry stays outside: SLURM's commands, which it needs, are rarely in an image.
+    """
+    arguments = ("-m", "sedd.job.worker", str(run.path))
+    if not isinstance(profile, SlurmProfile) or profile.container is None:
+        return (sys.executable, *arguments)
+    gpus = ("--nv",) if experiment.resources.gpus_per_node else ()
+    folders = (run.path, run.code.resolve(), *experiment.folders())
+    binds = tuple(part for folder in folders for part in ("--bind", str(folder)))
+    return ("apptainer", "exec", *gpus, *binds, profile.container, "python3", *arguments)
+
+
+def _refuse(task: Task, error: SeddError) -> int:
+    """Give the run up before it starts: another attempt would meet the same error."""
+    print(f"error: {error.message}", flush=True)
+    if task.place.is_first:
+        number = begin_attempt(task).attempt
+        say(task.run, "failed", attempt=number, cause=Cause.CRASHED, error=error.message, rank=0)
+        say(task.run, "gave_up", attempt=number, cause=Cause.CRASHED, detail=error.message)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,62 @@
+"""The node preflight of a job, before its work begins."""
+
+import dataclasses
+import errno
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sedd.errors import DiskFullError, RunError
+from sedd.job.final_events import say
+from sedd.launch.resources import read_manifest_profile
+from sedd.rundir.layout import RunDir
+from sedd.spec.load import load_resolved
+
+if TYPE_CHECKING:
+    from sedd.preflight.finding import Finding
+
+_NO_SPACE = re.compile(rf"{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EDQUOT)}", re.IGNORECASE)
+"""What a check says that tried to write while the disk was full."""
+
+
+def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, local_rank: int) -> None:
+    """Run the node preflight; rank 0 says what it found.
+
+    Raises:
+        NodeFaultError: the node is at fault. DiskFullError: it is worth waiting for space.
+        RunError: the job is at fault, and would be on any node.
+    """
+    from sedd.preflight.finding import Status, has_failures
+    from sedd.preflight.run import check_node
+
+    findings = check_node(
+        load_resolved(run.spec),
+        read_manifest_profile(run),
+        run,
+        ranks_size=ranks_size,
+        rank=rank,
+        local_rank=local_rank,
+    )
+    remarkable = [finding for finding in findings if finding.status is not Status.OK]
+    for finding in remarkable:
+        print(f"preflight {finding.status}: {finding.check}: {finding.saw}", flush=True)
+    fails = has_failures(findings)
+    if rank == 0 or fails:
+        told = [dataclasses.asdict(finding) for finding in remarkable]
+        say(run, "preflight", attempt=attempt, side="node", ok=not fails, findings=told, rank=rank)
+    if fails:
+        raise blame([finding for finding in findings if finding.status is Status.FAIL])
+
+
+def blame(failed: "Sequence[Finding]") -> Exception:
+    """The error for failed node checks: another node helps where one is about the node, time where the disk is full."""
+    from sedd.preflight.check import all_checks
+    from sedd.training.faults import NodeFaultError
+
+    message = "node preflight failed: " + ", ".join(f"{f.check}: {f.saw}" for f in failed)
+    is_nodes = any(all_checks()[finding.check].of_node for finding in failed)
+    if is_nodes:
+        return NodeFaultError(message)
+    is_full = any(f.check == "disk_space" or _NO_SPACE.search(f.saw) for f in failed)
+    return DiskFullError(message) if is_full else RunError(message)

@@ -1,0 +1,107 @@
+"""Training processes and their guardian: none outlives the job entry, none is left behind."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import time
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from sedd.launch.pickled_job import STOP_SIGNALS
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class SignalBox:
+    """The stop signals that this process received. A handler notes the number, nothing more."""
+
+    def __init__(self) -> None:
+        self.received: set[int] = set()
+
+    def install(self) -> None:
+        """Take the stop signals over, also from submitit, whose own handlers would save and requeue mid-step."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: types.FrameType | None) -> None:
+        self.received.add(number)
+
+
+def accept_signals() -> None:
+    """Let the stop signals in that were blocked before this program started: its handlers are installed."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Keep stop signals pending, here and in commands started here.
+
+    SLURM signals every process of a step: it would kill the very `scontrol` that asks it for a requeue.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of grandchildren whose parent dies, so that none of them escapes `end_children`."""
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def start(
+    command: Sequence[str], *, environment: Mapping[str, str], log: IO[bytes] | None, keep_open: Sequence[int]
+) -> "subprocess.Popen[bytes]":
+    """Start a training process that gets SIGTERM when this process dies, however it dies."""
+    return subprocess.Popen(
+        list(command),
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT if log else None,
+        pass_fds=tuple(keep_open),
+        preexec_fn=_die_with_parent,  # safe: the job entry has no Python thread but this one
+    )
+
+
+def end_children(*, grace_s: float) -> None:
+    """SIGTERM all children of this process, adopted ones too; SIGKILL those that are left after `grace_s`."""
+    deadline = time.monotonic() + grace_s
+    told: set[int] = set()
+    while living := _children():
+        number = signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL
+        for pid in living - told if number is signal.SIGTERM else living:
+            _send(pid, number)
+        told |= living
+        time.sleep(0.05)
+
+
+def _children() -> set[int]:
+    """The living children; ended ones are reaped on the way."""
+    path = Path(f"/proc/self/task/{os.getpid()}/children")
+    pids = {int(pid) for pid in path.read_text().split()} if path.exists() else set()
+    return {pid for pid in pids if not _is_reaped(pid)}
+
+
+def _is_reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -1,0 +1,207 @@
+"""The job entry's story: attempt after attempt, until the run is done, given up, or SLURM's to start again."""
+
+import contextlib
+import datetime as dt
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from sedd.errors import DiskFullError
+from sedd.job.attempt import LOOK_S, Meeting, Task, find_meeting, run_attempt
+from sedd.job.causes import is_stop
+from sedd.job.environment import Place
+from sedd.job.final_events import is_decided, say, say_patiently
+from sedd.job.finish_attempt import Settled, settle, settle_unsaid
+from sedd.job.processes import SignalBox, adopt_orphans, signals_held
+from sedd.job.time_limit import warned_in_time
+from sedd.launch import lock
+from sedd.launch.freeze import slots_folder
+from sedd.rundir.attempts import is_cancelled
+from sedd.rundir.events import Event, read_events
+from sedd.rundir.exits import Exit
+from sedd.rundir.fence import SupersededError, newest_attempt
+from sedd.rundir.layout import RunDir
+
+LOCK_PATIENCE_S = 300.0
+"""For an attempt whose entry was killed and whose training is still saving."""
+MEETING_PATIENCE_S = 300.0
+"""For rank 0's entry to start: nodes of one job come up minutes apart."""
+VERDICT_PATIENCE_S = 10.0
+"""For rank 0 to decide before this rank's bad exit makes srun kill it."""
+LOST_PATIENCE_S = 5 * LOOK_S
+"""For an attempt on a node that SLURM had lost, and that is back, to see that it has been replaced."""
+POLL_S = 0.2
+
+
+def supervise(task: Task, box: SignalBox) -> int:
+    """Run the attempts of this job; returns the exit code of the job entry."""
+    adopt_orphans()
+    if is_over(read_events(task.run.events)):
+        return 0
+    try:
+        return _supervise(task, box)
+    except SupersededError as e:
+        print(e.message, flush=True)
+        return 0
+
+
+def _supervise(task: Task, box: SignalBox) -> int:
+    if not task.place.is_first:
+        return _follow(task, box)
+    if task.place.executor == "slurm":
+        return _lead_once(warned_in_time(task, now=dt.datetime.now(dt.UTC)), box, ()).exit_code
+    with _turn(task) as has_turn:
+        if not has_turn:
+            return 0
+        with lock.held(task.run.path, patience_s=LOCK_PATIENCE_S) as handle:
+            return _lead_on(task, box, (handle,))
+
+
+def is_over(said: Sequence[Event]) -> bool:
+    """Whether nothing is left to do: completed, perhaps by another job of the run, or cancelled."""
+    return is_cancelled(said) or any(event.event == "completed" for event in said)
+
+
+def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False) -> Meeting:
+    """Count the attempt and say where its ranks meet.
+
+    Raises:
+        SupersededError: the job has been started anew while this start of it was delayed.
+        DiskFullError: it cannot be said, though we waited; nobody may train unsaid.
+    """
+    said = read_events(task.run.events)
+    _require_newest_start(said, task.place)
+    meeting = find_meeting(attempt=1 + max((event.attempt for event in said), default=0))
+    place, resources = task.place, task.experiment.resources
+    is_said = say_patiently(
+        task.run,
+        "attempt_started",
+        attempt=meeting.attempt,
+        is_unwanted=is_unwanted,
+        job_id=place.job_id,
+        host=place.host,
+        pid=os.getpid(),
+        nodes=resources.nodes,
+        ranks=resources.ranks,
+        executor=place.executor,
+        restarts=place.restarts,
+        address=meeting.address,
+        port=meeting.port,
+    )
+    if not is_said:
+        raise DiskFullError(f"no attempt can begin: nothing can be written to {task.run.path}")
+    return meeting
+
+
+def _require_newest_start(said: Sequence[Event], place: Place) -> None:
+    """Raises: SupersededError if SLURM has started this job again since, or the job that continues it."""
+    continued = {
+        e.get("job_id") for e in said if e.event == "submitted" and e.get("continues") == place.job_id
+    }
+    for event in said:
+        if event.event != "attempt_started":
+            continue
+        is_later = event.get("job_id") == place.job_id and int(event.get("restarts", 0)) > place.restarts
+        if is_later or event.get("job_id") in continued:
+            raise SupersededError(
+                f"this start of job {place.job_id} is late: attempt {event.attempt} has begun"
+            )
+
+
+def _lead_on(task: Task, box: SignalBox, keep_open: Sequence[int]) -> int:
+    """Without a queue the next attempt starts here, at once or after a pause."""
+    while True:
+        if is_over(read_events(task.run.events)):
+            return 0
+        settled = _lead_once(task, box, keep_open)
+        if settled.next is None:
+            return settled.exit_code
+        box.received.clear()
+        _wait(settled.next.delay_s, lambda: _is_cancelled(task.run))
+
+
+def _lead_once(task: Task, box: SignalBox, keep_open: Sequence[int]) -> Settled:
+    try:
+        meeting = begin_attempt(task, is_unwanted=lambda: bool(box.received))
+    except DiskFullError as e:
+        print(e.message, flush=True)
+        with signals_held():
+            return settle_unsaid(task)
+    _let_lost_attempt_end(task, meeting, box)
+    ending = run_attempt(task, meeting, box, keep_open=keep_open)
+    with signals_held():
+        return settle(task, ending, attempt=meeting.attempt)
+
+
+def _let_lost_attempt_end(task: Task, meeting: Meeting, box: SignalBox) -> None:
+    """If the attempt before had no last word its node may be back already: give its entry time to notice us."""
+    if task.place.executor != "slurm":
+        return  # there a lock does it
+    said = read_events(task.run.events)
+    before = newest_attempt([e for e in said if e.attempt < meeting.attempt])
+    if before and not is_decided(said, before):
+        print("the attempt before was lost without a word: time for it to end", flush=True)
+        _wait(LOST_PATIENCE_S, lambda: bool(box.received))
+
+
+def _follow(task: Task, box: SignalBox) -> int:
+    """Run one rank of a SLURM job whose rank 0 decides."""
+    meeting = _await_meeting(task)
+    if meeting is None:
+        print(f"rank 0 did not start within {MEETING_PATIENCE_S:.0f} s", flush=True)
+        return Exit.CRASHED
+    if is_decided(read_events(task.run.events), meeting.attempt):
+        return 0  # it ended before we were up
+    _let_lost_attempt_end(task, meeting, box)
+    ending = run_attempt(task, meeting, box)
+    if ending.exit_code in (Exit.COMPLETED, Exit.STOPPED, Exit.SUPERSEDED):
+        return 0
+    if ending.exit_code < 0 and not is_stop(-ending.exit_code):
+        error = f"rank {ending.rank} on {task.place.host} was killed by signal {-ending.exit_code}"
+        say(task.run, "failed", attempt=meeting.attempt, cause="killed", error=error, rank=ending.rank)
+    _wait(VERDICT_PATIENCE_S, lambda: is_decided(read_events(task.run.events), meeting.attempt))
+    if is_decided(read_events(task.run.events), meeting.attempt):
+        return 0  # a bad exit would make srun kill rank 0's entry, which may be asking SLURM for the next attempt
+    return ending.exit_code if ending.exit_code > 0 else 128 - ending.exit_code
+
+
+def find_start(said: Sequence[Event], *, job_id: str, restarts: int) -> Event | None:
+    """The start of the attempt that belongs to this very start of a SLURM job."""
+    mine = (job_id, restarts)
+    starts = [
+        e for e in said if e.event == "attempt_started" and (e.get("job_id"), e.get("restarts")) == mine
+    ]
+    return starts[-1] if starts else None
+
+
+def _await_meeting(task: Task) -> Meeting | None:
+    deadline = time.monotonic() + MEETING_PATIENCE_S
+    while time.monotonic() < deadline:
+        said = read_events(task.run.events)
+        if start := find_start(said, job_id=task.place.job_id, restarts=task.place.restarts):
+            return Meeting(
+                attempt=start.attempt, address=str(start.get("address")), port=int(start.get("port"))
+            )
+        time.sleep(POLL_S)
+    return None
+
+
+@contextlib.contextmanager
+def _turn(task: Task) -> Iterator[bool]:
+    """Wait for this run's turn in a local sweep; False when it was cancelled meanwhile."""
+    slots = sorted(slots_folder(task.run.code).glob("slot-*"))
+    if not slots:
+        yield True
+        return
+    with lock.one_of(slots, is_unwanted=lambda: _is_cancelled(task.run)) as has_turn:
+        yield has_turn
+
+
+def _is_cancelled(run: RunDir) -> bool:
+    return is_cancelled(read_events(run.events))
+
+
+def _wait(seconds: float, is_enough: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not is_enough():
+        time.sleep(POLL_S)

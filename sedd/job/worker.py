@@ -1,0 +1,84 @@
+"""`python -m sedd.job.worker RUN`: the process that does a job's work (of one rank), started by the job entry.
+
+It ends with a code of `sedd/rundir/exits.py`; the job entry decides what follows.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from sedd.errors import SeddError
+from sedd.job.causes import by_exit
+from sedd.job.final_events import say
+from sedd.job.stdout import survive_full_disk
+from sedd.job.tasks import WORK
+from sedd.launch.freeze import imported_package, require_frozen
+from sedd.launch.pickled_job import STOP_SIGNALS
+from sedd.rundir.exits import Exit
+from sedd.rundir.layout import RunDir
+from sedd.spec.load import load_resolved
+
+
+def main(path: str) -> Exit:
+    """Do what the run's spec asks for."""
+    from sedd.training.stop import StopFlag
+
+    stop = StopFlag()
+    stop.install()  # before torch is imported: that takes seconds in which a signal would kill
+    run, attempt = RunDir(Path(path)), int(os.environ["SEDD_ATTEMPT"])
+    try:
+        require_frozen(run, package=imported_package())
+        return WORK[load_resolved(run.spec).task](run, attempt, stop)
+    except Exception as error:  # the last chance to say why: the job entry reads only the exit code
+        _print_error(error)
+        return _say_failed(run, attempt, error)
+
+
+def _print_error(error: Exception) -> None:
+    """Into the log: a line and its hint for what the user can mend, a traceback for everything else."""
+    if not _is_users(error):
+        traceback.print_exc()
+        return
+    hint = getattr(error, "hint", None)
+    print(f"error: {error}", *([f"hint: {hint}"] if hint else []), sep="\n", file=sys.stderr, flush=True)
+
+
+def _is_users(error: Exception) -> bool:
+    from sedd.training.faults import NodeFaultError
+
+    return isinstance(error, SeddError | NodeFaultError)
+
+
+def _say_failed(run: RunDir, attempt: int, error: Exception) -> Exit:
+    from sedd.training.faults import exit_of
+
+    code = exit_of(error)
+    if code is Exit.SUPERSEDED:
+        return code  # the folder is another attempt's now
+    is_said = say(
+        run,
+        "failed",
+        attempt=attempt,
+        cause=by_exit(code),
+        lost_peer=code is Exit.PEER_LOST,
+        error=str(error) if _is_users(error) else traceback.format_exception_only(error)[-1].strip(),
+        rank=int(os.environ.get("RANK", 0)),
+        host=os.environ.get("SEDD_HOST", ""),
+    )
+    # Without room for a word nobody can judge what went wrong: it is to be seen again when there is space.
+    return code if is_said else Exit.DISK_FULL
+
+
+def _deafen() -> None:
+    """The outcome is decided: a signal during the interpreter's end, which restores defaults, must not replace it."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    survive_full_disk()
+    code = main(sys.argv[1])
+    _deafen()
+    sys.exit(code)

@@ -1,0 +1,98 @@
+"""`python -m sedd.launch.submit_local RUN…`: hand runs to submitit's local executor, away from any terminal.
+
+submitit starts a job's controller as a child in the caller's session: Ctrl-C or a closed terminal would end the job.
+`sedd submit` therefore starts this program in a session of its own, with the frozen code on its path.
+"""
+
+import datetime as dt
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from sedd.cluster.local import find_local
+from sedd.errors import RunError
+from sedd.launch.pickled_job import job_of
+from sedd.launch.protocol import names_of
+from sedd.launch.resources import local_parameters
+from sedd.rundir.events import append_event, read_events
+from sedd.rundir.layout import RunDir
+from sedd.spec.load import load_resolved
+
+_LOCAL_TIMEOUT_S = 120
+_ROOM_BYTES = 1 << 16
+"""What submitit's files and the first events of a job take."""
+
+
+def submit_local(runs: Sequence[RunDir]) -> None:
+    """Start the runs on this machine, in a session of their own; each gets its `submitted` event.
+
+    Raises:
+        RunError: a run could not be started; the message has the reason.
+    """
+    _require_room(runs[0].submitit)
+    log = runs[0].submitit / "submit.log"
+    command = [sys.executable, "-m", names_of(runs[0]).submit_local, *(str(run.path) for run in runs)]
+    with log.open("ab") as output:
+        try:
+            done = subprocess.run(
+                command,
+                cwd=runs[0].path,
+                env=local_environment(runs[0].code),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                timeout=_LOCAL_TIMEOUT_S + 5 * len(runs),
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as e:
+            raise RunError(f"cannot start {runs[0].path.name} on this machine: {e}") from e
+    if done.returncode != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        said = lines[-1] if lines else f"exit code {done.returncode}"
+        raise RunError(f"cannot start {runs[0].path.name} on this machine: {said}")
+
+
+def _require_room(folder: Path) -> None:
+    """Refuse to start what could not even say why it ended. Raises: RunError for a full disk."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_ROOM_BYTES))
+    except OSError as e:
+        raise RunError(f"cannot write into {folder}: {e.strerror}") from e
+
+
+def local_environment(code: Path) -> dict[str, str]:
+    """Our environment with the run's own code in front, and nothing of the working folder."""
+    path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("SUBMITIT_")}
+    return inherited | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
+def submit_here(run: RunDir) -> None:
+    """Start the run's controller and say so. Raises: SpecError, RunError; ValueError of submitit."""
+    import submitit
+
+    executor = submitit.LocalExecutor(folder=run.submitit)
+    executor.update_parameters(**local_parameters(load_resolved(run.spec), os.environ))
+    pid = int(executor.submit(job_of(run)).job_id)
+    controller = find_local(pid)
+    host = socket.gethostname()
+    append_event(
+        run.events,
+        "submitted",
+        attempt=max((event.attempt for event in read_events(run.events)), default=0),
+        now=dt.datetime.now(dt.UTC),
+        job_id=controller.job_id if controller else f"{host}:{pid}:0",
+        executor="local",
+        host=host,
+    )
+
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        submit_here(RunDir(Path(path)))

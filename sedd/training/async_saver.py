@@ -1,0 +1,149 @@
+"""Saves while training goes on: a copy on the CPU is written by a thread; the last save of an attempt is waited for."""
+
+import contextlib
+import datetime as dt
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from sedd.errors import CheckpointError, RunError
+from sedd.rundir.attempts import save_times_s
+from sedd.rundir.events import note_event, read_events
+from sedd.rundir.fence import require_newest
+from sedd.rundir.layout import RunDir
+from sedd.spec.training import CheckpointSpec
+from sedd.training.cadence import Cadence
+from sedd.training.checkpoint_file import prune_checkpoints, write_checkpoint
+from sedd.training.host_copy import Snapshot, SnapshotMemory
+
+Say = Callable[[str], None]
+
+_AGAIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A checkpoint on disk."""
+
+    step: int
+    t: str
+    """When it became whole; UTC, ISO 8601."""
+
+
+class Saver:
+    """Writes checkpoints of rank 0, one at a time, and notes each as an event."""
+
+    def __init__(
+        self,
+        run: RunDir,
+        spec: CheckpointSpec,
+        *,
+        attempt: int,
+        make_rows_durable: Callable[[], None],
+        say: Say,
+    ) -> None:
+        self._run = run
+        self._make_rows_durable = make_rows_durable
+        self._spec = spec
+        self._attempt = attempt
+        self._say = say
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self._memory = SnapshotMemory()
+        self._cadence = Cadence(spec, past_s=save_times_s(read_events(run.events)))
+        self.newest: Saved | None = None
+
+    def is_due(self, step: int) -> bool:
+        """Whether a periodic save follows this step."""
+        is_saving = self._writing is not None and not self._writing.done()
+        return self._cadence.is_due(step, is_saving=is_saving)
+
+    def prepare(self, state: dict[str, Any]) -> None:
+        """Make room, aside, for copies of states like this one, so that the first save takes no longer than others."""
+        self.wait()
+        self._writing = self._pool.submit(self._try_to_reserve, state)
+
+    def save_aside(self, step: int, state: dict[str, Any]) -> None:
+        """Copy the state and write it while training goes on.
+
+        A save that fails (disk or memory full for a while) is said and passed over: older checkpoints stand, the next
+        may pass.
+        """
+        self.wait()
+        self._cadence.begun()
+        started = time.monotonic()
+        try:
+            self._make_rows_durable()
+            self._pool.submit(self._memory.reserve, state).result()
+        except OSError as e:
+            self._say(f"checkpoint put off, training goes on: {e.strerror}")
+            return
+        self._writing = self._pool.submit(self._write_copy, step, self._memory.take(state), started)
+
+    def save_now(self, step: int, state: dict[str, Any], *, reason: str, patience_s: float) -> None:
+        """Write the last checkpoint of an attempt and return when it is whole.
+
+        Raises:
+            CheckpointError, OSError: it cannot be written, though we tried again for `patience_s`.
+            SupersededError: a newer attempt has begun.
+        """
+        deadline = time.monotonic() + patience_s
+        while True:
+            self.wait()
+            try:
+                self._make_rows_durable()
+                if self.newest is None or self.newest.step != step:
+                    self._write(step, state, reason, time.monotonic())
+            except (CheckpointError, OSError) as e:
+                if time.monotonic() > deadline:
+                    raise
+                self._say(f"checkpoint failed, trying again: {e}")
+                time.sleep(_AGAIN_S)
+            else:
+                return
+
+    def wait(self) -> None:
+        """Return when nothing is being written."""
+        if self._writing is not None:
+            try:
+                self._writing.result()
+            except (CheckpointError, RunError) as e:
+                self._say(f"checkpoint failed, training goes on: {e.message}")
+            self._writing = None
+
+    def close(self) -> None:
+        self.wait()
+        self._pool.shutdown()
+        self._memory.release()
+
+    def _try_to_reserve(self, state: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # the save asks again, and says it
+            self._memory.reserve(state)
+
+    def _write_copy(self, step: int, copy: Snapshot, started: float) -> None:
+        self._write(step, copy.contents(), "periodic", started)
+
+    def _write(self, step: int, state: dict[str, Any], reason: str, started: float) -> None:
+        seal = write_checkpoint(
+            self._run.checkpoints, step, state, before_publishing=self._require_newest_attempt
+        )
+        now, seconds = dt.datetime.now(dt.UTC), time.monotonic() - started
+        self._cadence.took(seconds)
+        self.newest = Saved(step=step, t=now.isoformat(timespec="milliseconds"))
+        note_event(
+            self._run.events,
+            "checkpoint",
+            attempt=self._attempt,
+            step=step,
+            seconds=round(seconds, 3),
+            bytes=seal.bytes,
+            reason=reason,
+        )
+        prune_checkpoints(
+            self._run.checkpoints, keep=self._spec.keep, keep_every_steps=self._spec.keep_every_steps
+        )
+
+    def _require_newest_attempt(self) -> None:
+        require_newest(self._run.events, attempt=self._attempt)

@@ -1,0 +1,589 @@
+"""`sedd train`, `evaluate` and `sample` as a user types them, on a small network of a few steps."""
+
+import contextlib
+import csv
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from sedd.rundir.events import read_events
+from sedd.rundir.find import list_runs
+from sedd.rundir.layout import RunDir
+from sedd.spec.load import dump_resolved
+from sedd.training.checkpoint_file import list_checkpoints, newest_whole
+from tests.disk import fill, small_disk
+from tests.tiny import MAX_LENGTH, tiny_spec
+
+PROTEINS = ">one\nMKTAYIAKQRQISFVKSHFSRQ\n>two\nMSLNFLDFEQPIAELEAKIDSL\nTAVSRQDEKLDINIDEEVHRL\n>three\nmgh\n"
+
+
+def sedd(*arguments: object, runs: Path, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sedd", *map(str, arguments)]
+    environment = os.environ | {"SEDD_RUNS": str(runs)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload]
+
+
+@pytest.fixture(scope="module")
+def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A completed run, made by `sedd train` itself, in a folder with a space."""
+    folder = tmp_path_factory.mktemp("a user")
+    (folder / "tiny.yaml").write_text(dump_resolved(tiny_spec(store, steps=6)))
+    done = sedd("train", folder / "tiny.yaml", runs=folder / "my runs")
+    assert done.returncode == 0, done.stderr
+    (run,) = list_runs(folder / "my runs")
+    return run
+
+
+@pytest.fixture
+def fasta(tmp_path: Path) -> Path:
+    (tmp_path / "three.fasta").write_text(PROTEINS)
+    return tmp_path / "three.fasta"
+
+
+def runs_of(run: RunDir) -> Path:
+    return run.path.parents[1]
+
+
+def test_a_completed_foreground_run_says_so_and_is_not_trained_again(trained: RunDir) -> None:
+    assert [e.event for e in read_events(trained.events)][-1] == "completed"
+    again = sedd("train", trained.path, runs=runs_of(trained))
+    assert again.returncode == 1
+    assert again.stderr.startswith("error: ")
+    assert "completed" in again.stderr
+
+
+def test_ctrl_c_saves_and_the_run_goes_on_where_it_stopped(store: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "tiny.yaml"
+    spec.write_text(dump_resolved(tiny_spec(store, steps=120)))
+    command = [sys.executable, "-m", "sedd", "train", str(spec)]
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"SEDD_RUNS": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("step"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    (run,) = list_runs(tmp_path)
+    resume = f"sedd train {shlex.quote(str(run.path))}"
+    assert "interrupted by Ctrl-C, saved at step" in said
+    assert resume in said
+    seen = json.loads(sedd("status", run.path, "--json", runs=tmp_path).stdout)["runs"][0]
+    assert (seen["state"], seen["why"], seen["causes"]) == ("interrupted", "by Ctrl-C", {"interrupted": 1})
+    assert resume in sedd("status", run.path, runs=tmp_path).stdout.splitlines()
+    stopped = next(e.get("step") for e in read_events(run.events) if e.event == "stop_requested")
+    done = sedd("train", run.path, runs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [e.get("step") for e in read_events(run.events) if e.event == "resumed"] == [stopped]
+
+
+def test_a_run_that_trains_is_not_trained_by_a_second_process(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(dump_resolved(tiny_spec(store, steps=100_000)))
+    command = [sys.executable, "-m", "sedd", "train", str(tmp_path / "tiny.yaml")]
+    here = os.environ | {"SEDD_RUNS": str(tmp_path)}
+    with subprocess.Popen(command, env=here, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("step"):
+            assert process.poll() is None
+        (run,) = list_runs(tmp_path)
+        second = sedd("train", run.path, runs=tmp_path)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+    assert (second.returncode, second.stdout) == (1, "")
+    assert second.stderr.startswith(
+        f"error: run {run.id} trains in the foreground: process {process.pid} on "
+    )
+    assert process.returncode == 130
+    assert [e.event for e in read_events(run.events)].count("attempt_started") == 1
+
+
+def test_two_processes_under_torchrun_share_one_run_folder(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(dump_resolved(tiny_spec(store, steps=4)))
+    port = str(20000 + time.time_ns() % 10000)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
+    command += ["-m", "sedd", "train", str(tmp_path / "tiny.yaml")]
+    done = subprocess.run(
+        command, env=os.environ | {"SEDD_RUNS": str(tmp_path)}, capture_output=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    (run,) = list_runs(tmp_path)
+    assert "2 rank(s)" in done.stdout.decode()
+    assert newest_whole(run.checkpoints) is not None
+
+
+def test_a_bad_spec_under_torchrun_is_told_by_rank_0_and_is_no_bug_of_the_others(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("name: bad\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1] - 1
+    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "sedd", "train", str(tmp_path / "bad.yaml")]
+    ranks = [
+        subprocess.Popen(command, env=shared | {"RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    (_, first), (_, second) = (process.communicate(timeout=200) for process in ranks)
+    assert [process.returncode for process in ranks] == [2, 1]
+    assert first.startswith("error: ")
+    assert "'training' is missing" in first
+    assert "error: rank 0 ended before it made the run folder" in second
+    assert "bug" not in second
+
+
+def test_evaluation_is_the_same_to_the_last_digit_and_adds_up(
+    trained: RunDir, fasta: Path, tmp_path: Path
+) -> None:
+    arguments = [
+        "evaluate",
+        trained.path,
+        "--fasta",
+        fasta,
+        "--json",
+        "--per-sequence",
+        tmp_path / "each.csv",
+    ]
+    first, second = (sedd(*arguments, runs=runs_of(trained)) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout
+    document = json.loads(first.stdout)
+    rows = list(csv.DictReader((tmp_path / "each.csv").open()))
+    residues = [int(row["residues"]) for row in rows]
+    assert (document["sequences"], document["residues"]) == (3, sum(residues)) == (3, 22 + 43 + 3)
+    total = sum(float(row["nats_per_residue"]) * n for row, n in zip(rows, residues, strict=True))
+    assert document["nats_per_residue"] == pytest.approx(total / sum(residues), rel=1e-9)
+    assert (
+        2.5 < document["nats_per_residue"] < 4.5
+    )  # a network of six steps knows next to nothing: ln 33 = 3.5
+
+
+def test_evaluation_of_a_protein_does_not_depend_on_its_company(
+    trained: RunDir, fasta: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "one.fasta"
+    alone.write_text(PROTEINS[: PROTEINS.index(">two")])
+    table = tmp_path / "each.csv"
+    sedd("evaluate", trained.path, "--fasta", fasta, "--per-sequence", table, runs=runs_of(trained))
+    single = sedd("evaluate", trained.path, "--fasta", alone, "--json", runs=runs_of(trained))
+    together = float(next(csv.DictReader(table.open()))["nats_per_residue"])
+    assert json.loads(single.stdout)["nats_per_residue"] == pytest.approx(together, rel=1e-5)
+
+
+def test_a_checkpoint_alone_is_enough(trained: RunDir, tmp_path: Path) -> None:
+    newest = newest_whole(trained.checkpoints)
+    assert newest is not None
+    alone = tmp_path / "mine.pt"
+    alone.write_bytes(newest.read_bytes())
+    by_run = sedd("sample", trained.path, "-n", 2, "--steps", 8, runs=runs_of(trained))
+    by_file = sedd("sample", alone, "-n", 2, "--steps", 8, runs=tmp_path)
+    assert by_file.returncode == 0, by_file.stderr
+    assert by_file.stdout == by_run.stdout
+
+
+def test_an_exported_network_reads_back_to_the_bit(trained: RunDir, fasta: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my network"
+    done = sedd("export", trained.path, "-o", folder, runs=runs_of(trained))
+    assert done.returncode == 0, done.stderr
+    newest = newest_whole(trained.checkpoints)
+    assert newest is not None
+    saved = torch.load(newest, weights_only=True)
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    assert set(weights) == set(saved["model"])
+    modes = {file.stat().st_mode for file in folder.iterdir()}
+    assert len(modes) == 1, "colleagues may read either both files or none"
+    assert all(torch.equal(weights[name], average) for name, average in saved["ema"]["averages"].items())
+    for command in (["sample", "-n", 2, "--steps", 8], ["evaluate", "--fasta", fasta, "--json"]):
+        by_run, by_folder = (
+            sedd(command[0], source, *command[1:], runs=tmp_path) for source in (trained.path, folder)
+        )
+        assert by_folder.returncode == 0, by_folder.stderr
+        assert by_folder.stdout == by_run.stdout
+
+
+def test_weights_as_trained_are_exported_on_request(trained: RunDir, tmp_path: Path) -> None:
+    sedd("export", trained.path, "--raw", "-o", tmp_path / "raw", runs=runs_of(trained))
+    newest = newest_whole(trained.checkpoints)
+    assert newest is not None
+    saved = torch.load(newest, weights_only=True)
+    weights = safetensors.torch.load_file(tmp_path / "raw" / "model.safetensors")
+    assert all(torch.equal(weights[name], weight) for name, weight in saved["model"].items())
+    assert any(not torch.equal(weights[name], mean) for name, mean in saved["ema"]["averages"].items())
+
+
+def test_a_damaged_or_foreign_export_is_named_and_none_is_overwritten(
+    trained: RunDir, tmp_path: Path
+) -> None:
+    folder = tmp_path / "network"
+    sedd("export", trained.path, "-o", folder, runs=runs_of(trained))
+    again = sedd("export", trained.path, "-o", folder, runs=runs_of(trained))
+    assert (again.returncode, "not empty" in again.stderr) == (2, True)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-4] + b"\0\0\0\1")
+    config = json.loads((folder / "config.json").read_text())
+    for text, said in [
+        (json.dumps(config), "damaged"),
+        (json.dumps(config | {"format": 9}), "format 1"),
+        ("{}", "format 1"),
+        ("[", "not an exported network"),
+        (json.dumps(config | {"spec": {}}), "not an exported network"),
+    ]:
+        (folder / "config.json").write_text(text)
+        done = sedd("sample", folder, "-n", 1, runs=tmp_path)
+        assert done.returncode == 1
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert said in line
+
+
+def test_the_table_may_be_parquet_and_holds_what_the_csv_does(
+    trained: RunDir, fasta: Path, tmp_path: Path
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pip install 'protein-sedd[parquet]'")
+    tables = [tmp_path / "each.csv", tmp_path / "each.parquet"]
+    for path in tables:
+        done = sedd("evaluate", trained.path, "--fasta", fasta, "--per-sequence", path, runs=runs_of(trained))
+        assert done.returncode == 0, done.stderr
+    rows = parquet.read_table(tables[1]).to_pylist()
+    assert [{name: str(value) for name, value in row.items()} for row in rows] == list(
+        csv.DictReader(tables[0].open())
+    )
+    assert [type(value) for value in rows[0].values()] == [str, int, float, float]
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("pyarrow", ["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "x.parquet"], "parquet"),
+        ("parasail", ["sample", "{run}", "--report", "x.html"], "report"),
+    ],
+)
+def test_a_package_of_an_option_that_is_missing_is_named_before_the_work(
+    trained: RunDir, fasta: Path, tmp_path: Path, package: str, arguments: list[str], extra: str
+) -> None:
+    (tmp_path / f"{package}.py").write_text("raise ImportError\n")
+    names = {"run": trained.path, "fasta": fasta}
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
+    command = [sys.executable, "-m", "sedd", *(a.format(**names) for a in arguments)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert package in line
+    assert f"protein-sedd[{extra}]" in done.stderr
+    assert done.stdout == ""
+
+
+def sequences(text: str) -> list[str]:
+    return ["".join(entry.splitlines()[1:]) for entry in text.split(">")[1:]]
+
+
+def test_samples_have_the_asked_lengths_and_only_residues_and_repeat_with_their_seed(trained: RunDir) -> None:
+    arguments = ["sample", trained.path, "-n", 5, "--length", "20-30", "--steps", 16]
+    first, again, other = (
+        sedd(*arguments, "--seed", seed, runs=runs_of(trained)).stdout for seed in (1, 1, 2)
+    )
+    assert first == again != other
+    drawn = sequences(first)
+    assert len(drawn) == 5
+    assert all(20 <= len(s) <= 30 for s in drawn)
+    assert set("".join(drawn)) <= set("ACDEFGHIKLMNPQRSTVWY")
+    assert first.startswith(f">sample_0 run={trained.name}/{trained.id} step=6 seed=1")
+
+
+def test_omitted_letters_are_never_drawn_and_a_template_keeps_its_own(
+    trained: RunDir, tmp_path: Path
+) -> None:
+    def letters(*options: object) -> set[str]:
+        arguments = ["sample", trained.path, "-n", 4, "--steps", 8, *options]
+        return set("".join(sequences(sedd(*arguments, runs=runs_of(trained)).stdout)))
+
+    assert letters("--length", 60, "--omit", "ACDEFGHIKLMNPQRSTVxbuzo") == {"W", "Y"}
+    (tmp_path / "template.fasta").write_text(">t\nCX____\n")
+    assert letters("--infill", tmp_path / "template.fasta", "--omit", "ACDEFGHIKLMNPQRSTVXBUZO") - {
+        "W",
+        "Y",
+    } == {
+        "C",
+        "X",
+    }
+
+
+def test_samples_go_down_a_pipe_that_stays_one(trained: RunDir, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR)
+    command = ("sample", trained.path, "-n", 1, "--length", 9, "--steps", 2, "-o", pipe)
+    assert sedd(*command, runs=runs_of(trained)).returncode == 0
+    assert os.read(reader, 1000).startswith(b">sample_0")
+    assert pipe.is_fifo()
+    os.close(reader)
+
+
+def test_lengths_are_drawn_from_the_data_by_default(trained: RunDir) -> None:
+    drawn = sequences(sedd("sample", trained.path, "-n", 4, "--steps", 4, runs=runs_of(trained)).stdout)
+    assert [len(s) for s in drawn] == [MAX_LENGTH] * 4  # every training window of this store has that length
+
+
+def test_lengths_follow_the_training_data_of_the_checkpoint(trained: RunDir, tmp_path: Path) -> None:
+    newest = newest_whole(trained.checkpoints)
+    assert newest is not None
+    saved = torch.load(newest, weights_only=True)
+    saved["length_quantiles"] = [7] * 500 + [31] * 501
+    torch.save(saved, tmp_path / "two_lengths.pt")
+    options = ["--steps", 1, "--seed", 3, "-n", 40]
+    lengths = [
+        len(s) for s in sequences(sedd("sample", tmp_path / "two_lengths.pt", *options, runs=tmp_path).stdout)
+    ]
+    assert set(lengths) == {7, 31}
+    assert (
+        8 <= lengths.count(7) <= 32
+    )  # of 40 fair coins; outside once in 20,000 seeds, and this one is fixed
+
+
+def test_temperature_and_top_p_reach_the_sampler(trained: RunDir) -> None:
+    """What they do is proved in tests/diffusion; after six steps this network hardly prefers any residue."""
+
+    def drawn(*options: object) -> str:
+        arguments = ["-n", 2, "--length", 60, "--steps", 30]
+        done = sedd("sample", trained.path, *arguments, *options, runs=runs_of(trained))
+        assert done.returncode == 0, done.stderr
+        return "".join(sequences(done.stdout))
+
+    def most_common(text: str) -> float:
+        return max(map(text.count, text)) / len(text)
+
+    warm = drawn()
+    assert drawn("--temperature", 0.01) != warm
+    assert most_common(drawn("--top-p", 0.01)) > 2 * most_common(warm)
+
+
+def test_progress_is_drawn_on_a_terminal_and_stays_out_of_the_proteins(trained: RunDir) -> None:
+    ours, theirs = os.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "sedd",
+        "sample",
+        trained.path,
+        "-n",
+        "1",
+        "--length",
+        "9",
+        "--steps",
+        "7",
+    ]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # Linux's word for the end of a terminal
+        while chunk := os.read(ours, 4096):
+            seen += chunk
+    os.close(ours)
+    assert process.stdout is not None
+    assert process.stdout.read().startswith(b">sample_0 ")
+    assert process.wait(timeout=60) == 0
+    assert b"sampling" in seen
+    assert b"7/7" in seen
+
+
+def test_a_report_is_a_page_or_numbers(trained: RunDir, tmp_path: Path) -> None:
+    pytest.importorskip("parasail", reason="pip install 'protein-sedd[report]'")
+    for name in ("samples.html", "samples.json"):
+        arguments = ["-n", 3, "--steps", 4, "-o", tmp_path / "s.fasta", "--report", tmp_path / name]
+        done = sedd("sample", trained.path, *arguments, runs=runs_of(trained))
+        assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "samples.json").read_text())
+    drawn = sequences((tmp_path / "s.fasta").read_text())
+    assert found["samples"]["residues"] == sum(map(len, drawn)) == found["held_out"]["residues"]
+    assert len(found["samples"]["identities"]) == 3
+    assert f"{trained.name}/{trained.id}" in (tmp_path / "samples.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("template", "named"), [("MKJJ__", "J"), ("MK--__", "-"), ("MK__*", "*"), ("mk.x_", ".")]
+)
+def test_a_template_of_what_could_not_be_kept_is_refused(
+    trained: RunDir, tmp_path: Path, template: str, named: str
+) -> None:
+    (tmp_path / "motif.fasta").write_text(f">fine\nMKxbuzo__\n>wrong\n{template}\n")
+    done = sedd("sample", trained.path, "--infill", tmp_path / "motif.fasta", runs=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: template 'wrong' holds {named}: no amino acid")
+
+
+def test_draws_are_numbered_for_each_template(trained: RunDir, tmp_path: Path) -> None:
+    (tmp_path / "motif.fasta").write_text(">a\nMKXX__\n>b\nLA__\n")
+    how = ("--infill", tmp_path / "motif.fasta", "-n", 2, "--steps", 4)
+    done = sedd("sample", trained.path, *how, runs=tmp_path)
+    names = [line.split()[0] for line in done.stdout.splitlines() if line.startswith(">")]
+    assert names == [">a_0", ">a_1", ">b_0", ">b_1"]
+
+
+def test_gaps_of_an_alignment_are_no_residues_and_other_letters_are_told(
+    trained: RunDir, tmp_path: Path
+) -> None:
+    (tmp_path / "plain.fasta").write_text(">a\nMKLLAAX\n")
+    (tmp_path / "aligned.fasta").write_text(">a\nMK-LL..AAJ\n")
+    plain, aligned = (
+        sedd(
+            "evaluate",
+            trained.path,
+            "--fasta",
+            tmp_path / f"{name}.fasta",
+            "--draws",
+            2,
+            "--json",
+            runs=tmp_path,
+        )
+        for name in ("plain", "aligned")
+    )
+    bounds = [json.loads(done.stdout) for done in (plain, aligned)]
+    assert bounds[0]["nats_per_residue"] == bounds[1]["nats_per_residue"]
+    assert [bound["gaps"] for bound in bounds] == [0, 3]
+    assert "note" not in plain.stderr
+    assert "note: 3 gaps were removed, 1 letters outside the alphabet read as X" in aligned.stderr
+
+
+def test_what_may_not_be_written_is_refused_before_the_work(
+    trained: RunDir, fasta: Path, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk", size="1m") as disk:
+        (disk / "old.csv").write_text("")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        for command in (
+            ["sample", trained.path, "-o", disk / "new.fasta"],
+            ["evaluate", trained.path, "--fasta", fasta, "--per-sequence", disk / "old.csv"],
+        ):
+            done = sedd(*command, runs=tmp_path)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert done.stderr.endswith("which may not be written\n")
+
+
+def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Path) -> None:
+    template = "____MKV?LAAG" + "_" * 9 + "ACD??"
+    (tmp_path / "motif.fasta").write_text(f">motif\n{template[:10]}\n{template[10:]}\n")
+    arguments = ["sample", trained.path, "--infill", tmp_path / "motif.fasta", "-n", 3, "--steps", 8]
+    drawn = sequences(sedd(*arguments, runs=runs_of(trained)).stdout)
+    assert len(drawn) == 3
+    for sequence in drawn:
+        assert len(sequence) == len(template)
+        assert all(given in ("_", "?", new) for given, new in zip(template, sequence, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["sample", "nobody"], 2, "no run 'nobody'"),
+        (["sample", "gone.pt"], 2, "no such checkpoint"),
+        (["sample", "{run}", "--length", "0"], 2, "--length"),
+        (["sample", "{run}", "--length", "30-20"], 2, "--length"),
+        (["sample", "{run}", "--length", "999"], 2, "at most 64"),
+        (["sample", "{run}", "--predictor", "magic"], 2, "analytic"),
+        (["sample", "{run}", "-o", "no folder/new.fasta"], 2, "there is no folder"),
+        (["sample", "{run}", "-o", "."], 2, "a folder"),
+        (["sample", "{run}", "--infill", "{fasta}", "--length", "9"], 2, "infill takes the length"),
+        (["sample", "{run}", "--report", "page.pdf"], 2, "neither .html nor .json"),
+        (["sample", "{run}", "--omit", "XJ-"], 2, "--omit names '-J': letters are"),
+        (["sample", "{run}", "--omit", "ACDEFGHIKLMNPQRSTVWYXBUZO"], 2, "nothing is left to draw"),
+        (["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "."], 2, "a folder"),
+        (["sample", "{run}", "--infill", "{fasta}"], 1, "no free position"),
+        (["evaluate", "{run}", "--fasta", "nowhere.fasta"], 2, "does not exist"),
+        (["evaluate", "{run}", "--fasta", "."], 2, "is not a file"),
+        (["sample", "{run}", "--infill", "nowhere.fasta"], 2, "does not exist"),
+        (["sample", "nowhere.pt"], 2, "no such checkpoint"),
+        (["data", "info", "nowhere.store"], 2, "does not exist"),
+        (["data", "verify", "."], 2, "is no token store"),
+        (["data", "build", "nowhere.fasta", "-o", "x"], 2, "does not exist"),
+        (["report", "{run}", "--samples", "nowhere.fasta"], 2, "No such file"),
+        (["evaluate", "{run}", "--fasta", "{empty}"], 1, "empty"),
+        (["train", "nowhere.yaml"], 2, "no such file"),
+        (["train", "{run}", "--set", "training.steps=9"], 2, "--set"),
+    ],
+)
+def test_what_cannot_be_done_gets_one_clear_line(
+    trained: RunDir, fasta: Path, tmp_path: Path, arguments: list[str], code: int, word: str
+) -> None:
+    (tmp_path / "empty.fasta").touch()
+    names = {"run": trained.path, "fasta": fasta, "empty": tmp_path / "empty.fasta"}
+    done = sedd(*(a.format(**names) for a in arguments), runs=runs_of(trained), cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert word in errors[0]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("sample", "-n", 1, "--steps", 2), ("evaluate", "--json", "--fasta", "{fasta}")],
+    ids=lambda c: c[0],
+)
+def test_a_run_whose_newest_checkpoint_is_damaged_says_which_one_it_uses(
+    trained: RunDir, fasta: Path, tmp_path: Path, command: tuple[object, ...]
+) -> None:
+    run = RunDir(tmp_path / "my runs" / trained.name / trained.id)
+    shutil.copytree(trained.path, run.path, symlinks=True)
+    newest, older = list_checkpoints(run.checkpoints)[:2]
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    name, *options = (str(word).format(fasta=fasta) for word in command)
+    done = sedd(name, run.path, *options, runs=tmp_path / "my runs")
+    assert done.returncode == 0, done.stderr
+    (note,) = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert str(newest) in note
+    assert f"{older.name} is used" in note
+    assert "note" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (("sample", "-n", 1, "--steps", 2, "-o", "{disk}/new.fasta"), "new.fasta"),
+        (("sample", "-n", 1, "--steps", 2), "standard output"),
+        (("evaluate", "--fasta", "{fasta}", "--per-sequence", "{disk}/each.csv"), "each.csv"),
+        (("export", "-o", "{disk}/network"), "network/model.safetensors"),
+        (("report", "-o", "{disk}/page.html"), "page.html"),
+    ],
+    ids=["sample", "stdout", "evaluate", "export", "report"],
+)
+def test_a_full_disk_is_one_line_with_cause_and_file(
+    trained: RunDir, fasta: Path, tmp_path: Path, arguments: tuple[object, ...], file: str
+) -> None:
+    with small_disk(tmp_path / "disk", size="64k") as disk:
+        output = (disk / "output").open("w")
+        fill(disk)
+        name, *options = (str(word).format(disk=disk, fasta=fasta) for word in arguments)
+        command = [sys.executable, "-m", "sedd", name, str(trained.path), *options]
+        environment = os.environ | {"SEDD_RUNS": str(runs_of(trained))}
+        done = subprocess.run(
+            command, env=environment, stdout=output, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+        output.close()
+    assert done.returncode == 1, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert file in line
+    assert "No space left on device" in line
+    assert "bug" not in done.stderr
+
+
+def test_a_damaged_checkpoint_is_named(trained: RunDir, tmp_path: Path) -> None:
+    newest = newest_whole(trained.checkpoints)
+    assert newest is not None
+    (tmp_path / "bad.pt").write_bytes(newest.read_bytes()[:-1000])
+    done = sedd("sample", tmp_path / "bad.pt", runs=tmp_path)
+    assert done.returncode == 1
+    assert "bad.pt" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,68 @@
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sedd.data.atomic_folder import written_aside
+
+
+class KilledError(Exception):
+    pass
+
+
+def _left_behind(output: Path, name: str, *, age_s: float = 0.0) -> Path:
+    """What a build of another machine has left; its process number is one that lives here."""
+    folder = output.with_name(f".{output.name}.building-{name}-{os.getpid()}")
+    (folder / "parts").mkdir(parents=True)
+    changed = time.time() - age_s
+    for path in (folder / "parts", folder):
+        os.utime(path, (changed, changed))
+    return folder
+
+
+def _build(output: Path, owner: str = "") -> None:
+    with written_aside(output, owner=owner) as folder:
+        (folder / "content").touch()
+
+
+def test_an_owner_removes_what_it_left_on_another_machine(tmp_path: Path):
+    ours = _left_behind(tmp_path / "store", "run-1@node-7")
+    _build(tmp_path / "store", owner="run-1")
+    assert not ours.exists()
+    assert (tmp_path / "store" / "content").exists()
+
+
+@pytest.mark.parametrize("owner", ["", "run-1"])
+def test_what_another_builds_elsewhere_stays_until_it_has_not_changed_for_a_day(owner: str, tmp_path: Path):
+    """`@node-7` has no owner: somebody typed `sedd data build` there. Nor do two of those own one another."""
+    others = [
+        _left_behind(tmp_path / "store", name, age_s=80_000)
+        for name in ("run-2@node-7", "@node-7", "run@node-7")
+    ]
+    old = _left_behind(tmp_path / "store", "run-3@node-7", age_s=90_000)
+    elsewhere = _left_behind(tmp_path / "another", "run-3@node-7", age_s=90_000)
+    _build(tmp_path / "store", owner)
+    assert all(other.exists() for other in others)
+    assert not old.exists()
+    assert elsewhere.exists()
+
+
+def test_a_file_that_grows_deep_inside_keeps_a_folder(tmp_path: Path):
+    theirs = _left_behind(tmp_path / "store", "run-2@node-7", age_s=90_000)
+    (theirs / "parts" / "tokens").touch()
+    changed = time.time() - 90_000
+    for path in (theirs / "parts", theirs):
+        os.utime(path, (changed, changed))
+    _build(tmp_path / "store")
+    assert theirs.exists()
+
+
+def test_a_block_that_fails_leaves_nothing_and_the_old_folder(tmp_path: Path):
+    _build(tmp_path / "store")
+    with suppress(KilledError), written_aside(tmp_path / "store") as folder:
+        (folder / "half").touch()
+        raise KilledError
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["content"]

@@ -1,0 +1,81 @@
+"""Takes the place of sedd/job/worker.py in a frozen copy: counts instead of training.
+
+`plan.txt` in the run folder has one word for each attempt, separated by spaces; the last goes for all that follow:
+train (count to the end), long (ten times as far), endless, crash, crash1 (rank 1 is killed), kill (SIGKILL itself),
+fault, deaf (does not listen to signals), litter (leaves a child behind and dies). A word may end in `@N`: it happens
+at count N.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from sedd.job.causes import STOP_SIGNALS
+from sedd.job.final_events import say
+from sedd.rundir.exits import Exit
+from sedd.rundir.layout import RunDir
+
+STEPS = 40
+STEP_S = 0.03
+FACTORS = {"long": 10, "endless": 1000}
+
+
+def main(path: str) -> int:
+    run, attempt, rank = RunDir(Path(path)), int(os.environ["SEDD_ATTEMPT"]), int(os.environ["RANK"])
+    stopped: list[int] = []
+    for number in STOP_SIGNALS:
+        if number != signal.SIGCONT:
+            signal.signal(number, lambda n, frame: stopped.append(n))
+    words = (run.path / "plan.txt").read_text().split()
+    word, _, at = words[min(attempt, len(words)) - 1].partition("@")
+    progress = run.path / ("progress.txt" if rank == 0 else f"progress-{rank}.txt")
+    first = int(progress.read_text()) if progress.exists() else 0
+    print(f"rank {rank} of {os.environ['WORLD_SIZE']} counts from {first}: {word}", flush=True)
+    if first and rank == 0:
+        say(run, "resumed", attempt=attempt, step=first)
+    for count in range(first, STEPS * FACTORS.get(word, 1) + 1):
+        progress.write_text(str(count))
+        if stopped and word != "deaf":
+            say(run, "stop_requested", attempt=attempt, step=count, signal=signal.Signals(stopped[0]).name)
+            say(run, "checkpoint", attempt=attempt, step=count, reason="stop", seconds=0.5)
+            return Exit.STOPPED
+        if count >= int(at or 0) and word not in ("train", "deaf", *FACTORS):
+            if count > first:
+                say(run, "checkpoint", attempt=attempt, step=count, reason="periodic", seconds=0.5)
+            return misbehave(word, run, attempt, rank)
+        time.sleep(STEP_S)
+    say(run, "checkpoint", attempt=attempt, step=STEPS, reason="last", seconds=0.5)
+    return Exit.COMPLETED
+
+
+def misbehave(word: str, run: RunDir, attempt: int, rank: int) -> int:
+    if word == "crash":
+        say(run, "failed", attempt=attempt, cause="crashed", error="ValueError: on purpose", rank=rank)
+        return Exit.CRASHED
+    if word == "fault":
+        say(
+            run,
+            "failed",
+            attempt=attempt,
+            cause="node_fault",
+            error="ECC error",
+            rank=rank,
+            host=os.environ["SEDD_HOST"],
+        )
+        return Exit.NODE_FAULT
+    if word == "crash1":  # rank 1 alone; the others wait for it, as in a collective
+        if rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(600)
+    if word == "litter":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        (run.path / "litter.txt").write_text(str(child.pid))
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,152 @@
+"""The batch script's last line: what the job entries left undone is done, once."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from sedd.cluster.profile import SlurmProfile
+from sedd.job.attempt import Task
+from sedd.job.batch_end import finish
+from sedd.job.entry import make_task
+from sedd.job.environment import slurm_place
+from sedd.launch.submit import make_runs
+from sedd.rundir.layout import RunDir
+from tests.launch.conftest import order_for, small_experiment, story, write_events
+from tests.launch.test_submit import NOW
+
+SUBMITTED = {"event": "submitted", "job_id": "120_3", "executor": "slurm"}
+STARTED = {"event": "attempt_started", "attempt": 1, "job_id": "120_3", "restarts": 0, "host": "v100-2"}
+VARIABLES = {
+    "SLURM_JOB_ID": "123",
+    "SLURM_ARRAY_JOB_ID": "120",
+    "SLURM_ARRAY_TASK_ID": "3",
+    "SLURMD_NODENAME": "v100-1",
+}
+
+
+class Slurm:
+    """A stand-in for scontrol that knows one array task and notes what it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.show("RUNNING")
+        script = f"""#!/bin/bash
+echo "$*" >> '{folder}/asked'
+[ "$1" = show ] && cat '{folder}/job'
+[ "$1" = requeue ] && sed -i 's/JobState=[A-Z]*/JobState=PENDING/; s/Restarts=0/Restarts=1/' '{folder}/job'
+exit 0
+"""
+        (folder / "scontrol").write_text(script)
+        (folder / "scontrol").chmod(stat.S_IRWXU)
+
+    def show(self, state: str, more: str = "") -> None:
+        job = f"JobId=123 ArrayJobId=120 ArrayTaskId=3 JobName=x\n   JobState={state} Restarts=0 Requeue=1 {more}\n"
+        (self.folder / "job").write_text(job)
+
+    def asked(self, what: str) -> list[str]:
+        path = self.folder / "asked"
+        return (
+            [line for line in path.read_text().splitlines() if line.startswith(what)] if path.exists() else []
+        )
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    stand_in = Slurm(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{stand_in.folder}:{os.environ['PATH']}")
+    return stand_in
+
+
+def task_of(run: RunDir) -> Task:
+    return make_task(run, slurm_place(VARIABLES))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    profile = SlurmProfile(executor="slurm", exclude="v100-4")
+    return make_runs(
+        order_for(small_experiment(), runs=tmp_path / "runs", profile=profile), now=NOW, made=[]
+    ).runs[0]
+
+
+def test_an_attempt_without_a_last_word_was_killed_and_is_requeued_by_its_task_name(
+    run: RunDir, slurm: Slurm
+) -> None:
+    write_events(run, SUBMITTED, STARTED)
+    assert finish(task_of(run)) == 0
+    assert story(run)[-2:] == ["failed:killed", "requeued:killed"]
+    assert slurm.asked("requeue") == ["requeue 120_3"]
+    assert finish(task_of(run)) == 0
+    assert slurm.asked("requeue") == ["requeue 120_3"], "asked once, though the job is going back already"
+
+
+def test_a_job_whose_entries_died_before_they_could_count_themselves_is_counted(
+    run: RunDir, slurm: Slurm
+) -> None:
+    write_events(run, SUBMITTED, STARTED, {"event": "requeued", "attempt": 1, "cause": "preempted"})
+    again = make_task(run, slurm_place(VARIABLES | {"SLURM_RESTART_COUNT": "1"}))
+    assert finish(again) == 0
+    assert story(run)[3:] == ["attempt_started", "failed:killed", "requeued:killed"]
+
+
+def test_a_requeue_that_was_announced_but_never_asked_for_is_asked_for(run: RunDir, slurm: Slurm) -> None:
+    write_events(run, SUBMITTED, STARTED, {"event": "requeued", "attempt": 1, "cause": "preempted"})
+    assert finish(task_of(run)) == 0
+    assert slurm.asked("requeue") == ["requeue 120_3"]
+
+
+def test_a_user_who_cancels_between_the_last_word_and_the_request_is_obeyed(
+    run: RunDir, slurm: Slurm
+) -> None:
+    """Neither a requeue nor a job that continues it."""
+    slurm.show("COMPLETING")
+    write_events(run, SUBMITTED, STARTED, {"event": "requeued", "attempt": 1, "cause": "preempted"})
+    finish(task_of(run))
+    assert story(run)[3:] == ["cancelled"]
+    assert not slurm.asked("requeue")
+
+
+@pytest.mark.parametrize(("word", "code"), [("completed", 0), ("cancelled", 0), ("gave_up", 1)])
+def test_what_is_decided_stays_decided(run: RunDir, slurm: Slurm, word: str, code: int) -> None:
+    write_events(run, SUBMITTED, STARTED, {"event": word, "attempt": 1})
+    before = run.events.read_bytes()
+    assert finish(task_of(run)) == code
+    assert run.events.read_bytes() == before
+    assert not slurm.asked("requeue")
+
+
+def test_a_cancelled_job_is_not_revived(run: RunDir, slurm: Slurm) -> None:
+    slurm.show("COMPLETING")
+    write_events(run, SUBMITTED, STARTED)
+    assert finish(task_of(run)) == 0
+    assert story(run)[-1] == "cancelled"
+    assert not slurm.asked("requeue")
+
+
+def test_a_node_fault_excludes_the_node_of_the_failed_rank_and_the_profiles_own(
+    run: RunDir, slurm: Slurm
+) -> None:
+    fault = {"event": "failed", "attempt": 1, "cause": "node_fault", "rank": 5, "host": "v100-3"}
+    write_events(run, SUBMITTED, STARTED, fault)
+    assert finish(task_of(run)) == 0
+    assert slurm.asked("update") == ["update JobId=120_3 ExcNodeList=v100-4,v100-3"]
+
+
+def test_when_the_budget_is_spent_the_job_fails(run: RunDir, slurm: Slurm) -> None:
+    crash = {"event": "failed", "cause": "crashed", "rank": 0}
+    write_events(
+        run,
+        SUBMITTED,
+        STARTED,
+        crash | {"attempt": 1},
+        {"event": "requeued", "attempt": 1, "cause": "crashed"},
+        STARTED | {"attempt": 2, "restarts": 0},
+        crash | {"attempt": 2},
+    )
+    assert finish(task_of(run)) == 1
+    assert json.loads(run.events.read_text().splitlines()[-1])["event"] == "gave_up"
+    assert not slurm.asked("requeue")

@@ -1,0 +1,121 @@
+"""`task: evaluate` and `task: sample`: the work of the two commands, as jobs that can be stopped and revived."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sedd.job.tasks import WORK
+from sedd.launch.submit import make_runs
+from sedd.rundir.events import read_events
+from sedd.rundir.exits import Exit
+from sedd.rundir.heartbeat import read_heartbeat
+from sedd.rundir.layout import RunDir, create_run, read_manifest
+from sedd.spec.load import dump_resolved
+from sedd.spec.task import TaskSpec
+from sedd.spec.tasks import TASKS
+from sedd.training.stop import StopFlag
+from tests.launch.conftest import order_for
+from tests.launch.test_submit import NOW
+from tests.tiny import tiny_spec, train_process
+
+PROTEINS = ">one\nMKTAYIAKQRQISFVKSHFSRQ\n>two\nMSLNFLDFEQPIAELEAKIDSLTAVSRQ\n"
+CPU = {"gpus_per_node": 0, "cpus_per_process": 1}
+
+
+@pytest.fixture(scope="module")
+def network(store: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A run trained for a few steps, in the folder in which the tasks' own runs will be."""
+    spec = tiny_spec(store, steps=4)
+    run = create_run(tmp_path_factory.mktemp("runs"), "tiny", "20261122-100000-aaaa1111", dump_resolved(spec))
+    run.manifest.write_text("{}")
+    assert train_process(run) == 0
+    return run
+
+
+@pytest.fixture
+def make(network: RunDir, tmp_path: Path):
+    (tmp_path / "two.fasta").write_text(PROTEINS)
+
+    def make(kind: str, **wanted: object) -> RunDir:
+        task: TaskSpec = TASKS[kind].model_validate(
+            {"name": kind, "task": kind, "resources": CPU, kind: {"network": str(network.path)} | wanted}
+        )
+        return make_runs(order_for(task, runs=network.path.parents[1]), now=NOW, made=[]).runs[0]
+
+    yield make
+    for kind in ("evaluate", "sample"):
+        shutil.rmtree(network.path.parents[1] / kind, ignore_errors=True)
+
+
+def work(run: RunDir) -> None:
+    environment = os.environ | {"SEDD_ATTEMPT": "1", "PYTHONPATH": str(run.code), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", "sedd.job.worker", str(run.path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == Exit.COMPLETED, done.stderr
+
+
+def by_hand(*arguments: object) -> str:
+    command = [sys.executable, "-m", "sedd", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=True).stdout
+
+
+def test_an_evaluation_finds_what_the_command_finds(make, network: RunDir, tmp_path: Path):
+    run = make("evaluate", fasta=[str(tmp_path / "two.fasta")], draws=4, seed=3)
+    assert read_manifest(run)["task"] == "evaluate"
+    work(run)
+    said = by_hand(
+        "evaluate", network.path, "--fasta", tmp_path / "two.fasta", "--draws", 4, "--seed", 3, "--json"
+    )
+    assert json.loads(run.evaluation.read_text()) == json.loads(said)
+    rows = list(csv.DictReader((run.path / "per_sequence.csv").open()))
+    assert [(row["name"], row["residues"]) for row in rows] == [("one", "22"), ("two", "28")]
+    beat = read_heartbeat(run.heartbeat)
+    assert beat is not None
+    assert (beat.phase, beat.step, beat.steps, beat.unit) == ("done", 2, 2, "proteins")
+    assert [event.get("reason") for event in read_events(run.events) if event.event == "checkpoint"] == [
+        "last"
+    ]
+
+
+def test_samples_are_those_of_the_command(make, network: RunDir):
+    run = make("sample", count=3, length=[20, 30], steps=4, temperature=0.8, report=False)
+    work(run)
+    options = ["-n", 3, "--length", "20-30", "--steps", 4, "--temperature", 0.8]
+    assert (run.samples / "samples.fasta").read_text() == by_hand("sample", network.path, *options)
+    assert not (run.samples / "report.html").exists()
+    beat = read_heartbeat(run.heartbeat)
+    assert beat is not None
+    assert (beat.phase, beat.step, beat.steps) == ("done", 4, 4)
+
+
+def test_a_report_lies_beside_the_samples(make):
+    pytest.importorskip("parasail", reason="pip install 'protein-sedd[report]'")
+    run = make("sample", count=2, length=20, steps=2)
+    work(run)
+    assert "held-out proteins" in (run.samples / "report.html").read_text()
+
+
+class AtOnce(StopFlag):
+    def __bool__(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "sample"])
+def test_a_stopped_attempt_leaves_no_result_and_the_next_one_starts_afresh(make, tmp_path: Path, kind: str):
+    wanted = {
+        "evaluate": {"fasta": [str(tmp_path / "two.fasta")], "draws": 2},
+        "sample": {"count": 1, "length": 9, "steps": 2, "report": False},
+    }
+    run = make(kind, **wanted[kind])
+    shutil.rmtree(run.code)  # this process runs the code of the tests
+    assert WORK[kind](run, 1, AtOnce()) is Exit.STOPPED
+    results = (run.evaluation, run.samples / "samples.fasta")
+    assert not any(path.exists() for path in results)
+    assert WORK[kind](run, 2, StopFlag()) is Exit.COMPLETED
+    assert any(path.exists() for path in results)

@@ -1,0 +1,35 @@
+"""Guarding processes: signals noted, commands protected, nothing left behind."""
+
+import signal
+import subprocess
+import sys
+
+from sedd.job.processes import signals_held
+
+
+def test_commands_started_while_signals_are_held_survive_them() -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "import os, signal; os.kill(os.getpid(), signal.SIGTERM); print('alive')",
+    ]
+    with signals_held():
+        held = subprocess.run(command, capture_output=True, text=True, check=False)
+    bare = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert held.stdout == "alive\n"
+    assert bare.returncode == -signal.SIGTERM
+
+
+HOLDS = """
+import os, signal
+from sedd.job.processes import signals_held
+signal.signal(signal.SIGUSR2, lambda number, frame: print("came"))
+with signals_held():
+    os.kill(os.getpid(), signal.SIGUSR2)
+    print("held")
+"""
+
+
+def test_held_signals_arrive_afterwards() -> None:
+    done = subprocess.run([sys.executable, "-c", HOLDS], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["held", "came"]

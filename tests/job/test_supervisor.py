@@ -1,0 +1,190 @@
+"""Local runs, for real: submitit's controller, the job entry, and a training process that behaves as told."""
+
+import datetime as dt
+import itertools
+import os
+import signal
+from pathlib import Path
+
+from sedd.cluster.local import signal_local
+from sedd.launch.local_processes import Role, find_members, wait_until
+from sedd.launch.submit_local import submit_local
+from sedd.rundir.attempts import Cause, parse_attempts
+from sedd.rundir.events import append_event, read_events
+from sedd.rundir.layout import RunDir
+from tests.launch.conftest import (
+    LocalRuns,
+    is_alive,
+    logs_of,
+    small_experiment,
+    story,
+    wait_for_end,
+    wait_for_event,
+    wait_for_steps,
+)
+
+
+def hurt(run: RunDir, role: Role, number: int) -> None:
+    members = [m for m in find_members(run) if m.role is role]
+    assert members, f"no {role} in {find_members(run)}\n{logs_of(run)}"
+    assert signal_local(members[0].process, number)
+
+
+def test_a_run_completes_in_one_attempt_and_leaves_no_process(local: LocalRuns) -> None:
+    run = local.start_one()
+    assert wait_for_end(run).get("step") == 40
+    assert story(run) == ["submitted", "attempt_started", "completed"]
+    assert "=== attempt 1" in logs_of(run)
+
+
+def test_sigterm_to_the_training_saves_and_goes_on_to_the_end(local: LocalRuns) -> None:
+    run = local.start_one()
+    wait_for_steps(run, 5)
+    hurt(run, Role.TRAINING, signal.SIGTERM)
+    wait_for_end(run)
+    assert story(run) == [
+        "submitted",
+        "attempt_started",
+        "stop_requested",
+        "requeued:preempted",
+        "attempt_started",
+        "resumed",
+        "completed",
+    ]
+
+
+def test_a_signal_to_the_job_entry_reaches_the_training(local: LocalRuns) -> None:
+    run = local.start_one()
+    wait_for_steps(run, 5)
+    hurt(run, Role.ENTRY, signal.SIGUSR2)
+    wait_for_end(run)
+    assert story(run).count("requeued:preempted") == 1
+    assert story(run)[-1] == "completed"
+
+
+def test_a_killed_training_counts_as_killed_and_starts_again(local: LocalRuns) -> None:
+    run = local.start_one(plan="kill@5 train")
+    wait_for_end(run)
+    assert [a.cause for a in parse_attempts(read_events(run.events))] == [Cause.KILLED, Cause.COMPLETED]
+    failure = next(e for e in read_events(run.events) if e.event == "failed")
+    assert "SIGKILL" in failure.get("error")
+
+
+def test_a_second_crash_gives_up_with_the_error_in_the_events(local: LocalRuns) -> None:
+    run = local.start_one(plan="crash@5 crash@9")
+    word = wait_for_end(run)
+    assert (word.event, word.get("cause"), word.get("step")) == ("gave_up", "crashed", 9)
+    assert story(run).count("requeued:crashed") == 1
+    assert parse_attempts(read_events(run.events))[-1].error == "ValueError: on purpose"
+
+
+def test_node_faults_have_their_own_budget(local: LocalRuns) -> None:
+    run = local.start_one(small_experiment(retry={"node_faults": 1, "crashes": 0}), plan="fault@5 fault@9")
+    assert wait_for_end(run).get("cause") == "node_fault"
+    assert story(run).count("requeued:node_fault") == 1
+
+
+def test_a_killed_job_entry_takes_the_training_down_gracefully(local: LocalRuns) -> None:
+    run = local.start_one()
+    wait_for_steps(run, 5)
+    hurt(run, Role.ENTRY, signal.SIGKILL)
+    wait_for_event(run, "checkpoint")
+    assert wait_until(lambda: not find_members(run), timeout_s=10), find_members(run)
+    assert read_events(run.events)[-1].get("reason") == "stop"
+
+
+def test_a_run_outlives_submitits_controller(local: LocalRuns) -> None:
+    run = local.start_one()
+    wait_for_steps(run, 3)
+    hurt(run, Role.CONTROLLER, signal.SIGKILL)
+    assert wait_for_end(run).event == "completed"
+
+
+def test_children_that_a_killed_training_left_behind_are_ended(local: LocalRuns) -> None:
+    run = local.start_one(plan="litter@3 train")
+    wait_for_end(run)
+    assert not is_alive(int((run.path / "litter.txt").read_text()))
+
+
+def test_a_run_past_its_walltime_saves_and_starts_again(local: LocalRuns) -> None:
+    experiment = small_experiment(resources={"gpus_per_node": 0, "walltime": "1s", "memory": "1GiB"})
+    run = local.start_one(experiment)
+    wait_for_end(run)
+    assert "requeued:time_limit" in story(run)
+    assert story(run)[-1] == "completed"
+
+
+def test_a_cancellation_is_seen_in_the_run_folder_alone(local: LocalRuns) -> None:
+    """A cancel on another machine of the shared file system can send no signal."""
+    run = local.start_one(plan="long")
+    wait_for_steps(run, 2)
+    said = read_events(run.events)
+    append_event(run.events, "cancelled", attempt=1, now=said[-1].t, by="me")
+    assert wait_until(lambda: not find_members(run), timeout_s=20)
+    assert story(run) == ["submitted", "attempt_started", "cancelled", "stop_requested"]
+
+
+def test_when_one_rank_is_killed_all_ranks_start_again(local: LocalRuns) -> None:
+    two = {"gpus_per_node": 0, "processes_per_node": 2, "cpus_per_process": 1, "memory": "1GiB"}
+    run = local.start_one(small_experiment(resources=two), plan="crash1@5 train")
+    wait_for_end(run, timeout_s=60)
+    failure = next(e for e in read_events(run.events) if e.event == "failed")
+    assert (failure.get("cause"), failure.get("rank")) == ("killed", 1)
+    assert story(run)[-1] == "completed"
+    assert {p.name.rpartition("_")[2] for p in run.logs.iterdir()} == {"0.out", "1.out"}
+    assert "rank 1 of 2" in logs_of(run)
+
+
+def test_two_jobs_of_one_run_never_train_at_once(local: LocalRuns) -> None:
+    run = local.start_one()
+    wait_for_steps(run, 2)
+    submit_local([run])
+    wait_for_event(run, "completed")
+    assert wait_until(lambda: not find_members(run), timeout_s=20)
+    told = [e for e in read_events(run.events) if e.event in ("attempt_started", "completed")]
+    assert [e.event for e in told[:2]] == ["attempt_started", "completed"], story(run)
+
+
+def test_a_changed_copy_of_the_code_is_not_run(local: LocalRuns) -> None:
+    run = local.make(small_experiment())[0]
+    with (run.code / "sedd" / "units.py").open("a") as source:
+        source.write("\n# edited after submission\n")
+    submit_local([run])
+    assert wait_for_end(run).event == "gave_up"
+    assert "changed after submission" in next(
+        e.get("error") for e in read_events(run.events) if e.event == "failed"
+    )
+    assert not list(run.logs.iterdir()), "no training process may have started"
+
+
+def test_points_of_a_local_sweep_take_turns(local: LocalRuns) -> None:
+    runs = local.start(*(small_experiment(seed=n) for n in range(2)), parallel=1)
+    for run in runs:
+        wait_for_end(run, timeout_s=60)
+    spans = sorted(
+        (events["attempt_started"], events["completed"])
+        for run in runs
+        for events in [{e.event: e.t for e in read_events(run.events)}]
+    )
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+    assert len({run.code.resolve() for run in runs}) == 1
+
+
+def test_a_job_lives_in_a_session_of_its_own_and_holds_no_terminal(local: LocalRuns) -> None:
+    run = local.start_one()
+    wait_for_steps(run, 1)
+    for member in find_members(run):
+        assert os.getsid(member.process.pid) != os.getsid(0)
+        descriptors = [os.readlink(f"/proc/{member.process.pid}/fd/{n}") for n in (0, 1, 2)]
+        assert descriptors[0] == os.devnull
+        assert all(Path(target).is_relative_to(run.path) for target in descriptors[1:]), descriptors
+    wait_for_end(run)
+
+
+def test_an_attempt_that_was_replaced_ends_at_once_and_says_nothing_more(local: LocalRuns) -> None:
+    """What a lost node's job finds when its slurmd is back: SLURM has started another attempt meanwhile."""
+    run = local.start_one(plan="endless")
+    wait_for_steps(run, 10)
+    append_event(run.events, "attempt_started", attempt=2, now=dt.datetime.now(dt.UTC), job_id="another")
+    assert wait_until(lambda: not find_members(run), timeout_s=30), find_members(run)
+    assert story(run) == ["submitted", "attempt_started", "attempt_started"]

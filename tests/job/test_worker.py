@@ -1,0 +1,102 @@
+"""The training process: fit node, own code, and an exit code that says how it ended."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sedd.errors import DiskFullError, RunError
+from sedd.job.node_preflight import blame
+from sedd.launch.submit import make_runs
+from sedd.preflight.finding import Finding, Status
+from sedd.rundir.events import read_events
+from sedd.rundir.exits import Exit
+from sedd.rundir.layout import RunDir
+from sedd.training.faults import NodeFaultError, is_node_fault
+from tests.launch.conftest import order_for, small_experiment
+from tests.launch.test_submit import NOW
+
+
+def work(run: RunDir, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = (
+        os.environ | {"SEDD_ATTEMPT": "1", "SEDD_HOST": "v100-2", "PYTHONPATH": str(run.code)} | more
+    )
+    command = [sys.executable, "-m", "sedd.job.worker", str(run.path)]
+    return subprocess.run(
+        command, env=environment | {"PYTHONSAFEPATH": "1"}, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_node_without_the_data_is_a_node_fault_that_names_the_node(tmp_path: Path) -> None:
+    run = make_runs(order_for(small_experiment(), runs=tmp_path / "my runs"), now=NOW, made=[]).runs[0]
+    done = work(run)
+    assert done.returncode == Exit.NODE_FAULT, done.stderr
+    preflight, failed = read_events(run.events)
+    assert (preflight.event, preflight.get("side"), preflight.get("ok")) == ("preflight", "node", False)
+    assert (failed.event, failed.get("cause"), failed.get("host")) == ("failed", "node_fault", "v100-2")
+    assert "/data/proteins.store" in failed.get("error")
+    assert failed.get("error").startswith("node preflight failed: "), "no Python names"
+    assert "Traceback" not in done.stderr, "a traceback is for our own mistakes"
+    assert done.stderr.splitlines()[-1] == f"error: {failed.get('error')}"
+
+
+def test_changed_code_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    run = make_runs(order_for(small_experiment(), runs=tmp_path / "my runs"), now=NOW, made=[]).runs[0]
+    with (run.code / "sedd" / "units.py").open("a") as source:
+        source.write("\n# edited\n")
+    done = work(run)
+    assert done.returncode == Exit.CRASHED
+    (failed,) = read_events(run.events)
+    assert "changed after submission" in failed.get("error")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_of_the_program_has_its_traceback_in_the_log_and_its_type_in_the_event(
+    tmp_path: Path,
+) -> None:
+    run = make_runs(order_for(small_experiment(), runs=tmp_path / "my runs"), now=NOW, made=[]).runs[0]
+    done = work(run, WORLD_SIZE="two")
+    assert done.returncode == Exit.CRASHED
+    (failed,) = read_events(run.events)
+    assert failed.get("error").startswith("ValueError: ")
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("checks", "error"),
+    [
+        (["known_answer"], NodeFaultError),
+        (["disk_space", "gpus"], NodeFaultError),
+        (["disk_space"], DiskFullError),
+        (["precision", "gpu_memory"], RunError),
+    ],
+)
+def test_only_a_fault_of_the_node_sends_the_job_elsewhere(checks: list[str], error: type[Exception]) -> None:
+    failed = [Finding(check=name, status=Status.FAIL, saw="broken", hint="mend it") for name in checks]
+    blamed = blame(failed)
+    assert type(blamed) is error
+    assert is_node_fault(blamed) == (error is NodeFaultError)
+    assert all(name in str(blamed) for name in checks)
+
+
+def test_where_no_word_can_be_written_the_exit_code_says_that_the_disk_is_full(tmp_path: Path) -> None:
+    run = make_runs(order_for(small_experiment(), runs=tmp_path / "my runs"), now=NOW, made=[]).runs[0]
+    run.events.symlink_to("/dev/full")
+    environment = os.environ | {"SEDD_ATTEMPT": "1", "PYTHONPATH": str(run.code), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "sedd.job.worker", str(run.path)]
+    with open("/dev/full", "w") as log:
+        done = subprocess.run(
+            command, env=environment | {"PYTHONSAFEPATH": "1"}, stdout=log, stderr=log, check=False
+        )
+    assert done.returncode == Exit.DISK_FULL
+
+
+def test_a_folder_without_room_is_waited_for_and_one_without_permission_is_not() -> None:
+    def failed(saw: str) -> list[Finding]:
+        return [Finding(check="run_folder", status=Status.FAIL, saw=f"cannot write: {saw}", hint="")]
+
+    assert type(blame(failed("no space left on device"))) is DiskFullError
+    assert type(blame(failed("Disk quota exceeded"))) is DiskFullError
+    assert type(blame(failed("permission denied"))) is RunError

@@ -1,0 +1,70 @@
+"""Where a run stands: what its events and the machine say together."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from sedd.errors import RunError
+from sedd.launch.liveness import Standing, look
+from sedd.launch.local_processes import Role, role_in
+from sedd.rundir.layout import RunDir
+from tests.launch.conftest import write_events
+
+HERE = socket.gethostname()
+
+
+def run_with(tmp_path: Path, *events: dict[str, object]) -> RunDir:
+    run = RunDir(tmp_path / "a run")
+    run.path.mkdir()
+    write_events(run, *events)
+    return run
+
+
+def submitted(executor: str, host: str = HERE) -> dict[str, object]:
+    return {"event": "submitted", "executor": executor, "host": host, "job_id": ""}
+
+
+def started(pid: int, host: str = HERE) -> dict[str, object]:
+    return {"event": "attempt_started", "attempt": 1, "pid": pid, "host": host}
+
+
+def test_a_local_run_without_processes_is_over(tmp_path: Path) -> None:
+    run = run_with(tmp_path, submitted("local"), started(1))
+    assert look(run).standing is Standing.OVER
+
+
+def test_completed_is_completed_whatever_came_after(tmp_path: Path) -> None:
+    run = run_with(tmp_path, submitted("local"), started(1), {"event": "completed"}, submitted("local"))
+    assert look(run).standing is Standing.COMPLETED
+
+
+def test_a_foreground_run_is_left_to_its_terminal_until_it_has_ended(tmp_path: Path) -> None:
+    run = run_with(tmp_path, submitted("foreground"), started(os.getpid()))
+    with pytest.raises(RunError, match="foreground") as refusal:
+        look(run)
+    assert "Ctrl-C" in (refusal.value.hint or "")
+    write_events(run, submitted("foreground"), started(2**22 + 1))
+    assert look(run).standing is Standing.OVER
+    write_events(run, submitted("foreground"), started(os.getpid()), {"event": "gave_up", "attempt": 1})
+    assert look(run).standing is Standing.OVER
+
+
+def test_so_is_a_submitted_run_that_goes_on_in_the_foreground(tmp_path: Path) -> None:
+    there = {**started(os.getpid()), "executor": "foreground"}
+    run = run_with(tmp_path, submitted("local"), there)
+    with pytest.raises(RunError, match="trains in the foreground"):
+        look(run)
+    write_events(run, submitted("local"), {**there, "pid": 2**22 + 1})
+    assert look(run).standing is Standing.OVER
+
+
+def test_processes_are_known_by_the_run_in_their_command_line() -> None:
+    run = RunDir(Path("/my runs/r"))
+    python = ["python", "-u", "-m"]
+    assert role_in([*python, "submitit.local._local", "/my runs/r/submitit", ""], run) is Role.CONTROLLER
+    assert role_in([*python, "submitit.core._submit", "/my runs/r/submitit"], run) is Role.ENTRY
+    assert role_in([*python, "sedd.job.worker", "/my runs/r"], run) is Role.TRAINING
+    assert role_in([*python, "sedd.job.worker", "/my runs/r2"], run) is None
+    assert role_in(["vim", "/my runs/r"], run) is None

@@ -1,0 +1,67 @@
+"""A second submission of the same spec is refused while the first still counts."""
+
+from pathlib import Path
+
+import pytest
+
+from sedd.errors import RunError
+from sedd.launch.submitted import describe_standing, find_known, require_new
+from sedd.rundir.events import read_events
+from sedd.rundir.layout import RunDir, create_run, write_manifest
+from tests.launch.conftest import small_experiment, write_events
+
+SUBMITTED = {"event": "submitted"}
+STARTED = {"event": "attempt_started", "attempt": 2}
+
+
+def make(runs: Path, *events: dict[str, object], seed: int = 0, number: int = 0) -> RunDir:
+    experiment = small_experiment(seed=seed)
+    run = create_run(runs, experiment.name, f"20261122-00000{number}-{experiment.hash()[:8]}", "")
+    write_manifest(run, {"spec_hash": experiment.hash()})
+    write_events(run, *events)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("events", "standing"),
+    [
+        ([SUBMITTED], "waiting to start"),
+        ([SUBMITTED, STARTED], "in attempt 2"),
+        ([SUBMITTED, STARTED, {"event": "requeued"}], "waiting for its next attempt"),
+        ([SUBMITTED, STARTED, {"event": "failed"}], "in attempt 2"),
+        ([SUBMITTED, STARTED, {"event": "completed"}], "completed"),
+        ([SUBMITTED, STARTED, {"event": "cancelled"}], None),
+        ([SUBMITTED, STARTED, {"event": "gave_up"}], None),
+        ([SUBMITTED, STARTED, {"event": "gave_up"}, SUBMITTED], "waiting to start"),
+        ([{"event": "preflight"}], None),
+    ],
+)
+def test_what_counts_as_submitted_already(
+    events: list[dict[str, object]], standing: str | None, tmp_path: Path
+) -> None:
+    run = make(tmp_path, *events)
+    assert describe_standing(read_events(run.events)) == standing
+    assert bool(find_known([small_experiment()], tmp_path)) is (standing is not None)
+
+
+def test_the_refusal_names_the_run_and_the_ways_on(tmp_path: Path) -> None:
+    run = make(tmp_path, SUBMITTED, STARTED)
+    with pytest.raises(RunError) as refusal:
+        require_new([small_experiment()], tmp_path)
+    assert run.id in refusal.value.message
+    assert "in attempt 2" in refusal.value.message
+    assert refusal.value.hint is not None
+    assert "--again" in refusal.value.hint
+    assert refusal.value.exit_code == 1
+
+
+def test_any_other_field_makes_another_spec(tmp_path: Path) -> None:
+    make(tmp_path, SUBMITTED)
+    require_new([small_experiment(seed=1)], tmp_path)
+    require_new([small_experiment(name="other")], tmp_path)
+
+
+def test_a_sweep_says_how_many_of_its_points_exist(tmp_path: Path) -> None:
+    make(tmp_path, SUBMITTED, seed=1)
+    with pytest.raises(RunError, match="1 of these 3 runs"):
+        require_new([small_experiment(seed=n) for n in range(3)], tmp_path)

@@ -1,0 +1,169 @@
+"""Checkpoint files: whole or not there, whatever interrupts the writer."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sedd.errors import CheckpointError
+from sedd.training.checkpoint_file import (
+    FORMAT,
+    checkpoint_path,
+    is_whole,
+    list_checkpoints,
+    newest_whole,
+    prune_checkpoints,
+    read_checkpoint,
+    remove_leftovers,
+    step_of,
+    write_checkpoint,
+)
+from tests.disk import small_disk
+
+
+def state(step: int) -> dict[str, object]:
+    return {"format": FORMAT, "step": step, "weights": torch.full((1000,), float(step))}
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 7, state(7))
+    saved = read_checkpoint(checkpoint_path(tmp_path, 7))
+    assert saved["step"] == 7
+    assert torch.equal(saved["weights"], state(7)["weights"])
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "grow", "no seal", "torn seal"])
+def test_a_damaged_checkpoint_is_not_whole_and_the_older_one_wins(tmp_path: Path, damage: str) -> None:
+    for step in (1, 2):
+        write_checkpoint(tmp_path, step, state(step))
+    newest = checkpoint_path(tmp_path, 2)
+    content, seal = newest.read_bytes(), newest.with_suffix(".json")
+    if damage == "flip":
+        newest.write_bytes(content[:300] + bytes([content[300] ^ 4]) + content[301:])
+    elif damage == "cut":
+        newest.write_bytes(content[:-1])
+    elif damage == "grow":
+        newest.write_bytes(content + b"\0")
+    elif damage == "no seal":
+        seal.unlink()
+    else:
+        seal.write_text(seal.read_text()[:10])
+    assert not is_whole(newest)
+    assert newest_whole(tmp_path) == checkpoint_path(tmp_path, 1)
+
+
+def test_a_damaged_checkpoint_is_refused_with_its_name(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 2, state(2))
+    path = checkpoint_path(tmp_path, 2)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(CheckpointError, match=r"step-00000002\.pt is damaged"):
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_without_its_seal_can_be_copied_elsewhere_and_read(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 3, state(3))
+    alone = tmp_path / "copy.pt"
+    alone.write_bytes(checkpoint_path(tmp_path, 3).read_bytes())
+    assert read_checkpoint(alone)["step"] == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
+def test_another_file_is_refused_without_running_it(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "strange.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"strange\.pt"):
+        read_checkpoint(path)
+
+
+def test_no_code_in_a_checkpoint_is_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    path = tmp_path / "evil.pt"
+    torch.save({"format": FORMAT, "step": 1, "evil": Evil()}, path)
+    with pytest.raises(CheckpointError):
+        read_checkpoint(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hi\n", b"garbage", b"\x80\x02}q\x00", bytes(range(256))])
+def test_any_other_file_is_not_a_checkpoint(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "step.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        read_checkpoint(tmp_path / "step.pt")
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    torch.save({"format": FORMAT + 1}, tmp_path / "new.pt")
+    with pytest.raises(CheckpointError, match="format"):
+        read_checkpoint(tmp_path / "new.pt")
+
+
+def test_keep_the_newest_and_the_milestones(tmp_path: Path) -> None:
+    for step in range(1, 11):
+        write_checkpoint(tmp_path, step, state(step))
+        prune_checkpoints(tmp_path, keep=2, keep_every_steps=4)
+    assert [step_of(p) for p in list_checkpoints(tmp_path)] == [10, 9, 8, 4]
+    assert len(list(tmp_path.iterdir())) == 8  # each with its seal, and nothing else
+
+
+def test_a_full_disk_is_said_and_leaves_the_older_checkpoint(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", size="64k") as disk:
+        write_checkpoint(disk, 1, state(1))
+        with pytest.raises(
+            CheckpointError, match=r"cannot write .*(disk or the quota is full|No space left)"
+        ):
+            write_checkpoint(disk, 2, {"format": FORMAT, "step": 2, "weights": torch.zeros(100_000)})
+        assert [p.name for p in disk.glob("*.pt")] == ["step-00000001.pt"]
+        assert not list(disk.glob(".*"))
+        assert newest_whole(disk) == checkpoint_path(disk, 1)
+
+
+@pytest.mark.parametrize("harm", ["flipped", "unsealed"])
+def test_a_newest_checkpoint_that_is_passed_over_is_named(tmp_path: Path, harm: str) -> None:
+    for step in (1, 2):
+        write_checkpoint(tmp_path, step, state(step))
+    said: list[str] = []
+    assert newest_whole(tmp_path, say=said.append) == checkpoint_path(tmp_path, 2)
+    assert said == []
+    newest = checkpoint_path(tmp_path, 2)
+    if harm == "flipped":
+        content = bytearray(newest.read_bytes())
+        content[len(content) // 2] ^= 1
+        newest.write_bytes(content)
+    else:
+        newest.with_suffix(".json").unlink()
+    assert newest_whole(tmp_path, say=said.append) == checkpoint_path(tmp_path, 1)
+    (line,) = said
+    assert str(newest) in line
+    assert "step-00000001.pt is used" in line
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    """Kill a process that writes one checkpoint after the other; the newest sealed one is always whole."""
+    code = (
+        "import sys, torch\nfrom pathlib import Path\n"
+        "from sedd.training.checkpoint_file import FORMAT, write_checkpoint\n"
+        "for step in range(1, 10**6):\n"
+        "    write_checkpoint(Path(sys.argv[1]), step, "
+        "{'format': FORMAT, 'step': step, 'w': torch.zeros(300_000)})\n    print(step, flush=True)\n"
+    )
+    for kill_after in (1, 2, 4):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        for _ in range(kill_after):
+            said = int(writer.stdout.readline())
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        newest = newest_whole(tmp_path)
+        assert newest is not None
+        assert step_of(newest) >= said
+        remove_leftovers(tmp_path)
+        assert not list(tmp_path.glob(".*.tmp"))

@@ -1,0 +1,45 @@
+"""The heartbeat says how busy the GPU is, and no driver can stop it from beating."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sedd.rundir import heartbeat_writer as module
+from sedd.rundir.heartbeat import read_heartbeat
+from sedd.training.gpu_use import gpu_utilization, pulse
+
+
+def test_without_a_gpu_the_utilization_is_not_known(tmp_path: Path) -> None:
+    path = tmp_path / "heartbeat.json"
+    with pulse(path, attempt=1, steps=10, gpu=None) as beating:
+        beating.update(step=3)
+    beat = read_heartbeat(path)
+    assert beat is not None
+    assert (beat.step, beat.gpu_utilization) == (3, None)
+
+
+def test_with_a_gpu_every_beat_samples_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = iter(range(40, 100))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "utilization", lambda device: next(samples) if device == 2 else 0)
+    monkeypatch.setattr(module, "INTERVAL_S", 0.01)
+    path = tmp_path / "heartbeat.json"
+    with pulse(path, attempt=1, steps=10, gpu="Tesla V100"):
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            beat = read_heartbeat(path)
+            if beat is not None and beat.gpu_utilization is not None and beat.gpu_utilization > 40:
+                return
+            time.sleep(0.01)
+    raise AssertionError("no second sample")
+
+
+def test_a_driver_that_fails_costs_only_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(device: int) -> int:
+        raise RuntimeError("NVML: driver/library version mismatch")
+
+    monkeypatch.setattr(torch.cuda, "utilization", fail)
+    assert gpu_utilization(0) is None
