@@ -12,7 +12,7 @@ from sedd.cli.console import err, out, print_json
 from sedd.cluster.profile import Profile, load_profile
 from sedd.errors import UsageError
 from sedd.launch.submit import Order, render, submit
-from sedd.launch.submitted import Known, find_known, one_submission, require_new
+from sedd.launch.submitted import Known, find_submitted, one_submission, require_not_submitted
 from sedd.model.size import parameter_count
 from sedd.preflight.finding import Finding, Status, has_failures
 from sedd.preflight.resolve_auto import settle
@@ -128,10 +128,10 @@ def _known(orders: Sequence[Order], *, may_attach: bool) -> Known | None:
         RunError: some of it is submitted already, and there is not one run to watch instead.
     """
     if may_attach and len(orders) == 1 and len(orders[0].request.experiments) == 1:
-        known = find_known(orders[0].request.experiments, orders[0].runs)
+        known = find_submitted(orders[0].request.experiments, orders[0].runs)
         return known[-1] if known else None
     for order in orders:
-        require_new(order.request.experiments, order.runs)
+        require_not_submitted(order.request.experiments, order.runs)
     return None
 
 

@@ -195,10 +195,10 @@ def _require_idle(run: RunDir, *, is_open: bool) -> None:
     Raises:
         RunError: it is under way; or its attempt is open, and of another machine.
     """
-    from sedd.launch.liveness import Standing, look
+    from sedd.launch.liveness import RunStatus, query_run_status
 
     try:
-        standing = look(run).standing
+        standing = query_run_status(run).standing
     except ClusterError as e:
         note(f"{e.message}; whether a job of this run still trains is not known")
         return
@@ -206,7 +206,7 @@ def _require_idle(run: RunDir, *, is_open: bool) -> None:
         if is_open:
             raise
         return
-    if standing in (Standing.RUNNING, Standing.WAITING):
+    if standing in (RunStatus.RUNNING, RunStatus.WAITING):
         raise RunError(
             f"run {run.id} is {standing}, in the background or as a job",
             hint=f"sedd cancel {run.id} ends that first",

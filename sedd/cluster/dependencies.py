@@ -14,7 +14,7 @@ def after_success_of(job_ids: list[str]) -> str:
     return ":".join(["afterok", *job_ids])
 
 
-def hand_over(old: str, new: str, *, user: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> list[str]:
+def move_dependents(old: str, new: str, *, user: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> list[str]:
     """Make the jobs of `user` that wait for the success of `old` wait for that of `new`; returns their ids.
 
     Raises:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from sedd.job.causes import Ending, is_stop
-from sedd.job.environment import Place
+from sedd.job.environment import TaskEnvironment
 from sedd.job.final_events import is_decided
 from sedd.job.processes import SignalBox, end_children, start
 from sedd.rundir.attempts import is_cancelled
@@ -37,7 +37,7 @@ class Task:
 
     run: RunDir
     experiment: TaskSpec
-    place: Place
+    place: TaskEnvironment
     command: tuple[str, ...]
     """Starts one training process."""
     limit_s: float | None = None

@@ -12,10 +12,10 @@ from sedd.errors import DiskFullError
 from sedd.job.attempt import STOP_GRACE_S, Task
 from sedd.job.causes import Ending, in_newest_attempt
 from sedd.job.entry import make_task
-from sedd.job.environment import slurm_place
-from sedd.job.final_events import LAST_WORDS
-from sedd.job.finish_attempt import settle, settle_unsaid
-from sedd.job.next_attempt import go_on
+from sedd.job.environment import read_slurm_environment
+from sedd.job.final_events import FINAL_EVENTS
+from sedd.job.finish_attempt import finish_attempt, finish_unrecorded
+from sedd.job.next_attempt import ensure_next_attempt
 from sedd.job.processes import signals_held
 from sedd.job.stdout import survive_full_disk
 from sedd.job.supervisor import begin_attempt, find_start, is_over
@@ -28,7 +28,7 @@ from sedd.rundir.fence import SupersededError, require_newest
 
 def main(folder: str) -> int:
     """Finish what the job entries of this SLURM job left undone; returns the job's exit code."""
-    place = slurm_place(os.environ)
+    place = read_slurm_environment(os.environ)
     with signals_held():
         try:
             return finish(make_task(run_of_job(Path(folder), place.job_id), place))
@@ -52,16 +52,16 @@ def finish(task: Task) -> int:
             attempt = begin_attempt(task).attempt  # its entry died too early to count itself
         except DiskFullError as e:
             print(e.message, flush=True)
-            return settle_unsaid(task).exit_code
+            return finish_unrecorded(task).exit_code
         said = read_events(task.run.events)
     else:
         attempt = start.attempt
     require_newest(task.run.events, attempt=attempt)
-    word = next((e for e in reversed(in_newest_attempt(said)) if e.event in LAST_WORDS), None)
+    word = next((e for e in reversed(in_newest_attempt(said)) if e.event in FINAL_EVENTS), None)
     end_training(task.run, attempt=attempt, grace_s=STOP_GRACE_S)
     if word is None:
         killed = Ending(exit_code=-signal.SIGKILL, signals=frozenset(), time_left_s=None, rank=0)
-        return settle(task, killed, attempt=attempt).exit_code
+        return finish_attempt(task, killed, attempt=attempt).exit_code
     if word.event == "requeued":
         return _ask_again(task, word)
     return 1 if word.event == "gave_up" else 0
@@ -70,7 +70,7 @@ def finish(task: Task) -> int:
 def _ask_again(task: Task, word: Event) -> int:
     """The entry may have been killed between its last word and its request to SLURM."""
     cause = Cause(word.get("cause", Cause.KILLED))
-    return 0 if go_on(task, (), attempt=word.attempt, cause=cause) else 1
+    return 0 if ensure_next_attempt(task, (), attempt=word.attempt, cause=cause) else 1
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from pathlib import Path
 from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile
 from sedd.errors import RunError, SeddError
 from sedd.job.attempt import Task
-from sedd.job.environment import Place, find_place
-from sedd.job.final_events import say
+from sedd.job.environment import TaskEnvironment, read_task_environment
+from sedd.job.final_events import record_event
 from sedd.job.processes import SignalBox, accept_signals
 from sedd.job.stdout import survive_full_disk
 from sedd.job.supervisor import begin_attempt, supervise
@@ -30,7 +30,7 @@ def main(path: str) -> int:
     box = SignalBox()
     box.install()
     accept_signals()
-    task = make_task(run, find_place())
+    task = make_task(run, read_task_environment())
     try:
         require_frozen(run, package=imported_package())
         require_completed(run)
@@ -39,7 +39,7 @@ def main(path: str) -> int:
     return supervise(task, box)
 
 
-def make_task(run: RunDir, place: Place) -> Task:
+def make_task(run: RunDir, place: TaskEnvironment) -> Task:
     """What the entry of this run at this place has to do. Raises: RunError, SpecError on a damaged run folder."""
     experiment, profile = load_resolved(run.spec), read_manifest_profile(run)
     return Task(
@@ -70,8 +70,8 @@ def _refuse(task: Task, error: SeddError) -> int:
     print(f"error: {error.message}", flush=True)
     if task.place.is_first:
         number = begin_attempt(task).attempt
-        say(task.run, "failed", attempt=number, cause=Cause.CRASHED, error=error.message, rank=0)
-        say(task.run, "gave_up", attempt=number, cause=Cause.CRASHED, detail=error.message)
+        record_event(task.run, "failed", attempt=number, cause=Cause.CRASHED, error=error.message, rank=0)
+        record_event(task.run, "gave_up", attempt=number, cause=Cause.CRASHED, detail=error.message)
     return 1
 
 

@@ -9,7 +9,7 @@ from sedd.cluster.local import find_local
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class TaskEnvironment:
     """One task process of a job.
 
     Under SLURM every rank has an entry of its own; the local executor's single entry starts all ranks.
@@ -38,14 +38,14 @@ class Place:
         return self.rank == 0
 
 
-def find_place(environment: Mapping[str, str] = os.environ) -> Place:
+def read_task_environment(environment: Mapping[str, str] = os.environ) -> TaskEnvironment:
     """The place of this process, started by submitit's SLURM or local executor."""
     if environment.get("SUBMITIT_EXECUTOR") == "slurm":
-        return slurm_place(environment)
+        return read_slurm_environment(environment)
     pid = int(environment["SUBMITIT_LOCAL_JOB_ID"])
     host = socket.gethostname()
     controller = find_local(pid)
-    return Place(
+    return TaskEnvironment(
         executor="local",
         job_id=controller.job_id if controller else f"{host}:{pid}:0",
         log_name=str(pid),
@@ -53,10 +53,10 @@ def find_place(environment: Mapping[str, str] = os.environ) -> Place:
     )
 
 
-def slurm_place(environment: Mapping[str, str]) -> Place:
+def read_slurm_environment(environment: Mapping[str, str]) -> TaskEnvironment:
     """The place that SLURM's variables describe, in a task of a step or in the batch script itself."""
     job_id = slurm_job_id(environment)
-    return Place(
+    return TaskEnvironment(
         executor="slurm",
         job_id=job_id,
         log_name=job_id,

@@ -7,7 +7,7 @@ from typing import Any
 from sedd.rundir.events import Event, note_event
 from sedd.rundir.layout import RunDir
 
-LAST_WORDS = ("requeued", "gave_up", "completed", "cancelled")
+FINAL_EVENTS = ("requeued", "gave_up", "completed", "cancelled")
 """Events that say what follows an attempt."""
 PATIENCE_S = 30.0
 """For a full disk to have space again for a word that must not be lost."""
@@ -16,20 +16,20 @@ POLL_S = 1.0
 
 def is_decided(said: Sequence[Event], attempt: int) -> bool:
     """Whether an attempt has its last word."""
-    return any(event.event in LAST_WORDS and event.attempt == attempt for event in said)
+    return any(event.event in FINAL_EVENTS and event.attempt == attempt for event in said)
 
 
-def say(run: RunDir, event: str, *, attempt: int, **fields: Any) -> bool:
+def record_event(run: RunDir, event: str, *, attempt: int, **fields: Any) -> bool:
     """Append an event; whether that went well. A disk that is full for a while must not cost the run."""
     return note_event(run.events, event, attempt=attempt, **fields)
 
 
-def say_patiently(
+def record_event_with_retry(
     run: RunDir, event: str, *, attempt: int, is_unwanted: Callable[[], bool] = lambda: False, **fields: Any
 ) -> bool:
     """As `say`, trying again for half a minute, or until it `is_unwanted`."""
     deadline = time.monotonic() + PATIENCE_S
-    while not say(run, event, attempt=attempt, **fields):
+    while not record_event(run, event, attempt=attempt, **fields):
         if time.monotonic() > deadline or is_unwanted():
             return False
         time.sleep(POLL_S)

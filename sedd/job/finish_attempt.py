@@ -17,8 +17,8 @@ from sedd.job.causes import (
     in_newest_attempt,
     is_stop,
 )
-from sedd.job.final_events import say, say_patiently
-from sedd.job.next_attempt import go_on
+from sedd.job.final_events import record_event, record_event_with_retry
+from sedd.job.next_attempt import ensure_next_attempt
 from sedd.job.retry import MAX_DELAY_S, GiveUp, Retry, retry_decision
 from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts
 from sedd.rundir.events import Event, read_events
@@ -28,7 +28,7 @@ from sedd.rundir.layout import RunDir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class AttemptResult:
     """What becomes of the run."""
 
     cause: Cause
@@ -41,7 +41,7 @@ class Settled:
         return 0 if self.next or self.cause in (Cause.COMPLETED, Cause.CANCELLED) else 1
 
 
-def settle(task: Task, ending: Ending, *, attempt: int) -> Settled:
+def finish_attempt(task: Task, ending: Ending, *, attempt: int) -> AttemptResult:
     """Find the cause of the attempt's end, write its last word, and requeue a SLURM job where one is due.
 
     Raises:
@@ -56,30 +56,32 @@ def settle(task: Task, ending: Ending, *, attempt: int) -> Settled:
     history = submission_history(said, job_id=task.place.job_id, cause=cause)
     step = history[-1].last_step if history else 0
     if cause is Cause.COMPLETED:
-        if not say_patiently(run, "completed", attempt=number, step=step):
-            return settle_unsaid(task)  # the next attempt finds nothing left to do, and says so
-        return Settled(cause=cause, next=None)
+        if not record_event_with_retry(run, "completed", attempt=number, step=step):
+            return finish_unrecorded(task)  # the next attempt finds nothing left to do, and says so
+        return AttemptResult(cause=cause, next=None)
     if cause is Cause.CANCELLED:
         if not is_cancelled(said):
-            say_patiently(run, "cancelled", attempt=number, by="scancel")
-        return Settled(cause=cause, next=None)
+            record_event_with_retry(run, "cancelled", attempt=number, by="scancel")
+        return AttemptResult(cause=cause, next=None)
     decision = retry_decision(history, task.experiment.retry)
     if isinstance(decision, GiveUp):
-        say_patiently(run, "gave_up", attempt=number, cause=cause, step=step, detail=decision.detail)
-        return Settled(cause=cause, next=None)
-    say(run, "requeued", attempt=number, cause=cause, step=step, detail=decision.detail)
-    if slurm is not None and not go_on(task, decision.avoid_hosts, attempt=number, cause=cause):
-        return Settled(cause=cause, next=None)
-    return Settled(cause=cause, next=decision)
+        record_event_with_retry(
+            run, "gave_up", attempt=number, cause=cause, step=step, detail=decision.detail
+        )
+        return AttemptResult(cause=cause, next=None)
+    record_event(run, "requeued", attempt=number, cause=cause, step=step, detail=decision.detail)
+    if slurm is not None and not ensure_next_attempt(task, decision.avoid_hosts, attempt=number, cause=cause):
+        return AttemptResult(cause=cause, next=None)
+    return AttemptResult(cause=cause, next=decision)
 
 
-def settle_unsaid(task: Task) -> Settled:
+def finish_unrecorded(task: Task) -> AttemptResult:
     """The end of an attempt of which nothing can be said, because the disk is full: another shall follow later."""
     cause = Cause.DISK_FULL
     attempt = newest_attempt(read_events(task.run.events))
-    if ask_slurm(task) is not None and not go_on(task, (), attempt=attempt, cause=cause):
-        return Settled(cause=cause, next=None)
-    return Settled(cause=cause, next=Retry(detail="disk full", delay_s=MAX_DELAY_S, avoid_hosts=()))
+    if ask_slurm(task) is not None and not ensure_next_attempt(task, (), attempt=attempt, cause=cause):
+        return AttemptResult(cause=cause, next=None)
+    return AttemptResult(cause=cause, next=Retry(detail="disk full", delay_s=MAX_DELAY_S, avoid_hosts=()))
 
 
 def submission_history(said: Sequence[Event], *, job_id: str, cause: Cause | None = None) -> list[Attempt]:
@@ -122,4 +124,4 @@ def _say_failure(run: RunDir, ending: Ending, number: int) -> None:
     cause, error = by_exit(ending.exit_code), describe_exit(ending.exit_code)
     if cause is Cause.KILLED and not ending.signals:
         error += " (kill -9, or out of memory)"
-    say(run, "failed", attempt=number, cause=cause, error=error, rank=ending.rank)
+    record_event(run, "failed", attempt=number, cause=cause, error=error, rank=ending.rank)

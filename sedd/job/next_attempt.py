@@ -18,10 +18,10 @@ from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.squeue import parse_comments, query_comments
 from sedd.errors import ClusterError, SeddError
 from sedd.job.attempt import Task
-from sedd.job.final_events import say
-from sedd.launch.dependencies import take_along
+from sedd.job.final_events import record_event
+from sedd.launch.dependencies import move_dependents
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
-from sedd.launch.submit_slurm import is_startable, say_submitted, submit_slurm
+from sedd.launch.submit_slurm import is_startable, record_submitted, submit_slurm
 from sedd.rundir.attempts import Cause, slowest_save_s
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
@@ -33,7 +33,7 @@ _ASKS = 60
 """For ten minutes: who gives up sooner loses the run for good, who waits at worst is killed waiting."""
 
 
-def go_on(task: Task, avoid: Sequence[str], *, attempt: int, cause: Cause) -> bool:
+def ensure_next_attempt(task: Task, avoid: Sequence[str], *, attempt: int, cause: Cause) -> bool:
     """Make sure that another attempt follows, on other nodes than `avoid`; whether it does.
 
     Asked twice, it is done once. Where the site, the job or the profile has no requeue, a new job takes the run over.
@@ -44,7 +44,7 @@ def go_on(task: Task, avoid: Sequence[str], *, attempt: int, cause: Cause) -> bo
         if avoid:
             _avoid(task, avoid)
     except JobCancelledError:
-        say(task.run, "cancelled", attempt=attempt, by="scancel")
+        record_event(task.run, "cancelled", attempt=attempt, by="scancel")
         return False
     except RequeueRefusedError as refusal:
         print(f"no requeue: {refusal.message}", flush=True)
@@ -103,7 +103,7 @@ def _continue(task: Task, avoid: Sequence[str], *, attempt: int, cause: Cause) -
         why = f"SLURM took neither a requeue nor a new job: {e.message}"
         return _give_up(task, why, attempt=attempt, cause=cause)
     try:
-        take_along(job_id, successor)
+        move_dependents(job_id, successor)
     except ClusterError as e:
         print(f"jobs that wait for job {job_id} do not yet wait for {successor}: {e.message}", flush=True)
     print(f"job {successor} goes on with {run.id}", flush=True)
@@ -126,7 +126,7 @@ def _find_continuation(task: Task) -> str | None:
     comments = parse_comments(_patiently(lambda: query_comments(str(os.getuid()))))
     for job_id in [job_id for job_id, comment in comments.items() if comment.endswith(_mark(task))]:
         if is_startable(task.run.submitit, job_id):
-            say_submitted(task.run, job_id, continues=own)
+            record_submitted(task.run, job_id, continues=own)
             return job_id
         scancel([job_id])
     return None
@@ -158,5 +158,5 @@ def _mark(task: Task) -> str:
 
 def _give_up(task: Task, why: str, *, attempt: int, cause: Cause) -> bool:
     print(why, flush=True)
-    say(task.run, "gave_up", attempt=attempt, cause=cause, detail=why)
+    record_event(task.run, "gave_up", attempt=attempt, cause=cause, detail=why)
     return False

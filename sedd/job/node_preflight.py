@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sedd.errors import DiskFullError, RunError
-from sedd.job.final_events import say
+from sedd.job.final_events import record_event
 from sedd.launch.resources import read_manifest_profile
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_resolved
@@ -44,7 +44,7 @@ def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, l
     fails = has_failures(findings)
     if rank == 0 or fails:
         told = [dataclasses.asdict(finding) for finding in remarkable]
-        say(run, "preflight", attempt=attempt, side="node", ok=not fails, findings=told, rank=rank)
+        record_event(run, "preflight", attempt=attempt, side="node", ok=not fails, findings=told, rank=rank)
     if fails:
         raise blame([finding for finding in findings if finding.status is Status.FAIL])
 

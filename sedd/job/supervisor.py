@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from sedd.errors import DiskFullError
 from sedd.job.attempt import LOOK_S, Meeting, Task, find_meeting, run_attempt
 from sedd.job.causes import is_stop
-from sedd.job.environment import Place
-from sedd.job.final_events import is_decided, say, say_patiently
-from sedd.job.finish_attempt import Settled, settle, settle_unsaid
+from sedd.job.environment import TaskEnvironment
+from sedd.job.final_events import is_decided, record_event, record_event_with_retry
+from sedd.job.finish_attempt import AttemptResult, finish_attempt, finish_unrecorded
 from sedd.job.processes import SignalBox, adopt_orphans, signals_held
-from sedd.job.time_limit import warned_in_time
+from sedd.job.time_limit import with_time_limit
 from sedd.launch import lock
 from sedd.launch.freeze import slots_folder
 from sedd.rundir.attempts import is_cancelled
@@ -49,7 +49,7 @@ def _supervise(task: Task, box: SignalBox) -> int:
     if not task.place.is_first:
         return _follow(task, box)
     if task.place.executor == "slurm":
-        return _lead_once(warned_in_time(task, now=dt.datetime.now(dt.UTC)), box, ()).exit_code
+        return _lead_once(with_time_limit(task, now=dt.datetime.now(dt.UTC)), box, ()).exit_code
     with _turn(task) as has_turn:
         if not has_turn:
             return 0
@@ -73,7 +73,7 @@ def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False
     _require_newest_start(said, task.place)
     meeting = find_meeting(attempt=1 + max((event.attempt for event in said), default=0))
     place, resources = task.place, task.experiment.resources
-    is_said = say_patiently(
+    is_said = record_event_with_retry(
         task.run,
         "attempt_started",
         attempt=meeting.attempt,
@@ -93,7 +93,7 @@ def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False
     return meeting
 
 
-def _require_newest_start(said: Sequence[Event], place: Place) -> None:
+def _require_newest_start(said: Sequence[Event], place: TaskEnvironment) -> None:
     """Raises: SupersededError if SLURM has started this job again since, or the job that continues it."""
     continued = {
         e.get("job_id") for e in said if e.event == "submitted" and e.get("continues") == place.job_id
@@ -120,17 +120,17 @@ def _lead_on(task: Task, box: SignalBox, keep_open: Sequence[int]) -> int:
         _wait(settled.next.delay_s, lambda: _is_cancelled(task.run))
 
 
-def _lead_once(task: Task, box: SignalBox, keep_open: Sequence[int]) -> Settled:
+def _lead_once(task: Task, box: SignalBox, keep_open: Sequence[int]) -> AttemptResult:
     try:
         meeting = begin_attempt(task, is_unwanted=lambda: bool(box.received))
     except DiskFullError as e:
         print(e.message, flush=True)
         with signals_held():
-            return settle_unsaid(task)
+            return finish_unrecorded(task)
     _let_lost_attempt_end(task, meeting, box)
     ending = run_attempt(task, meeting, box, keep_open=keep_open)
     with signals_held():
-        return settle(task, ending, attempt=meeting.attempt)
+        return finish_attempt(task, ending, attempt=meeting.attempt)
 
 
 def _let_lost_attempt_end(task: Task, meeting: Meeting, box: SignalBox) -> None:
@@ -158,7 +158,9 @@ def _follow(task: Task, box: SignalBox) -> int:
         return 0
     if ending.exit_code < 0 and not is_stop(-ending.exit_code):
         error = f"rank {ending.rank} on {task.place.host} was killed by signal {-ending.exit_code}"
-        say(task.run, "failed", attempt=meeting.attempt, cause="killed", error=error, rank=ending.rank)
+        record_event(
+            task.run, "failed", attempt=meeting.attempt, cause="killed", error=error, rank=ending.rank
+        )
     _wait(VERDICT_PATIENCE_S, lambda: is_decided(read_events(task.run.events), meeting.attempt))
     if is_decided(read_events(task.run.events), meeting.attempt):
         return 0  # a bad exit would make srun kill rank 0's entry, which may be asking SLURM for the next attempt

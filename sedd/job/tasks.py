@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from sedd.job.final_events import say
+from sedd.job.final_events import record_event
 from sedd.job.node_preflight import require_fit_node
 from sedd.launch.resources import read_manifest_profile
 from sedd.rundir.exits import Exit
@@ -55,7 +55,7 @@ def build_store(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     print(f"{wanted.store}: {'is there already' if result.reused else 'built'}", flush=True)
     for note in result.manifest.notes:
         print(f"note: {note}", flush=True)
-    say(run, "checkpoint", attempt=attempt, step=total, reason="last")
+    record_event(run, "checkpoint", attempt=attempt, step=total, reason="last")
     return Exit.COMPLETED
 
 
@@ -89,7 +89,7 @@ def evaluate(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
         write_text(run.evaluation, json.dumps(document, indent=1) + "\n")
         beat.update(phase="done", step=len(records))
     print(f"at most {document['nats_per_residue']:.4f} nats a residue: {run.evaluation}", flush=True)
-    say(run, "checkpoint", attempt=attempt, step=len(records), reason="last")
+    record_event(run, "checkpoint", attempt=attempt, step=len(records), reason="last")
     return Exit.COMPLETED
 
 
@@ -119,7 +119,7 @@ def sample(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
             write_report(run.samples / "report.html", trained, how, found)
         beat.update(phase="done")
     print(f"{len(samples)} proteins: {run.samples}", flush=True)
-    say(run, "checkpoint", attempt=attempt, step=wanted.steps, reason="last")
+    record_event(run, "checkpoint", attempt=attempt, step=wanted.steps, reason="last")
     return Exit.COMPLETED
 
 

@@ -15,7 +15,7 @@ from sedd.rundir.attempts import slowest_save_s
 from sedd.rundir.events import read_events
 
 
-def warned_in_time(task: Task, *, now: dt.datetime) -> Task:
+def with_time_limit(task: Task, *, now: dt.datetime) -> Task:
     """`task`, with a limit that its entry keeps itself where SLURM's warning leaves too little time to save."""
     save_s = slowest_save_s(read_events(task.run.events))
     walltime_s = granted_walltime_s(task.experiment, read_manifest_profile(task.run))

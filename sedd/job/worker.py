@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sedd.errors import SeddError
 from sedd.job.causes import by_exit
-from sedd.job.final_events import say
+from sedd.job.final_events import record_event
 from sedd.job.stdout import survive_full_disk
 from sedd.job.tasks import WORK
 from sedd.launch.freeze import imported_package, require_frozen
@@ -57,7 +57,7 @@ def _say_failed(run: RunDir, attempt: int, error: Exception) -> Exit:
     code = exit_of(error)
     if code is Exit.SUPERSEDED:
         return code  # the folder is another attempt's now
-    is_said = say(
+    is_said = record_event(
         run,
         "failed",
         attempt=attempt,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sedd.cluster.control import scancel
-from sedd.launch.liveness import Situation, Standing, look
+from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir
@@ -28,7 +28,7 @@ def cancel(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Cancelled]:
     Raises:
         RunError, ClusterError: a run that cannot be looked at, before anything is changed; or SLURM refuses.
     """
-    situations = [look(run) for run in runs]
+    situations = [query_run_status(run) for run in runs]
     marked = [s for s in situations if _is_open(s)]
     for situation in marked:
         over = {} if situation.standing in _ALIVE else {"over": True}
@@ -46,12 +46,12 @@ def cancel(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Cancelled]:
     ]
 
 
-_ALIVE = (Standing.RUNNING, Standing.WAITING)
+_ALIVE = (RunStatus.RUNNING, RunStatus.WAITING)
 
 
-def _is_open(situation: Situation) -> bool:
+def _is_open(situation: RunSituation) -> bool:
     """Whether there is something to cancel: a life, or a death that a requeue would undo."""
-    if situation.standing is Standing.COMPLETED or situation.cancelled:
+    if situation.standing is RunStatus.COMPLETED or situation.cancelled:
         return False
     return situation.standing in _ALIVE or situation.last != "gave_up"
 
@@ -62,14 +62,14 @@ def _ask_local(run: RunDir) -> None:
         ask_to_stop(run, Role.CONTROLLER)
 
 
-def _detail(situation: Situation, *, is_killed: bool) -> str:
-    if situation.standing is Standing.COMPLETED:
+def _detail(situation: RunSituation, *, is_killed: bool) -> str:
+    if situation.standing is RunStatus.COMPLETED:
         return "completed already; nothing to cancel"
     if not _is_open(situation):
         word = "cancelled" if situation.cancelled else "given up"
         rest = "; its processes are ended" if situation.standing in _ALIVE else ""
         return f"{word} already{rest}"
-    if situation.standing is Standing.OVER:
+    if situation.standing is RunStatus.OVER:
         return "cancelled; it was not running"
     if situation.executor == "slurm":
         return f"cancelled, job {situation.job_id}"

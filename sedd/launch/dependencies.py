@@ -13,7 +13,7 @@ from sedd.cluster import dependencies
 from sedd.cluster.jobs import JobFact, array_of
 from sedd.cluster.scontrol import query_jobs
 from sedd.errors import RunError
-from sedd.launch.submitted import describe_standing
+from sedd.launch.submitted import describe_progress
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
 
@@ -50,13 +50,13 @@ def require_completed(run: RunDir) -> None:
             )
 
 
-def take_along(old: str, new: str) -> list[str]:
+def move_dependents(old: str, new: str) -> list[str]:
     """Jobs that waited for the success of job `old` wait for that of `new`, which goes on with its run; their ids.
 
     Raises:
         ClusterError: SLURM refuses or does not answer.
     """
-    return dependencies.hand_over(old, new, user=str(os.getuid()))
+    return dependencies.move_dependents(old, new, user=str(os.getuid()))
 
 
 def _is_completed(run: RunDir) -> bool:
@@ -64,7 +64,7 @@ def _is_completed(run: RunDir) -> bool:
 
 
 def _standing(run: RunDir) -> str | None:
-    return describe_standing(read_events(run.events))
+    return describe_progress(read_events(run.events))
 
 
 def _job_to_wait_for(run: RunDir, executor: str) -> str:

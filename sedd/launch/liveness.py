@@ -16,7 +16,7 @@ from sedd.rundir.events import Event, read_events
 from sedd.rundir.layout import RunDir
 
 
-class Standing(StrEnum):
+class RunStatus(StrEnum):
     """Where a run stands."""
 
     COMPLETED = "completed"
@@ -29,11 +29,11 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class RunSituation:
     """A run, its last word and its job."""
 
     run: RunDir
-    standing: Standing
+    standing: RunStatus
     executor: str
     job_id: str
     attempt: int
@@ -44,7 +44,7 @@ class Situation:
     """What SLURM says of the job; None under the local executor, and for a job that SLURM has forgotten."""
 
 
-def look(run: RunDir) -> Situation:
+def query_run_status(run: RunDir) -> RunSituation:
     """Find out where a run stands.
 
     Raises:
@@ -60,7 +60,7 @@ def look(run: RunDir) -> Situation:
     executor, is_completed = str(submission.get("executor")), "completed" in moves
     is_asked = executor == "slurm" and not is_completed
     job = _require_shown(run, str(submission.get("job_id"))) if is_asked else None
-    return Situation(
+    return RunSituation(
         run=run,
         standing=_standing(run, submission, started, job, is_completed=is_completed),
         job=job,
@@ -87,21 +87,21 @@ def _require_shown(run: RunDir, job_id: str) -> JobFact | None:
 
 def _standing(
     run: RunDir, submission: Event, started: Event, job: JobFact | None, *, is_completed: bool
-) -> Standing:
+) -> RunStatus:
     if is_completed:
-        return Standing.COMPLETED
+        return RunStatus.COMPLETED
     if "foreground" in (started.get("executor"), submission.get("executor")):
         _require_ended(run)
     if submission.get("executor") == "slurm":
         return _slurm_standing(job)
     if submission.get("executor") == "foreground":
-        return Standing.OVER
+        return RunStatus.OVER
     host = submission.get("host")
     if host != socket.gethostname():
         raise RunError(
             f"run {run.id} is a local run of {host}", hint=f"log in to {host} and repeat the command there"
         )
-    return Standing.RUNNING if find_members(run) else Standing.OVER
+    return RunStatus.RUNNING if find_members(run) else RunStatus.OVER
 
 
 def _require_ended(run: RunDir) -> None:
@@ -117,7 +117,7 @@ def _require_ended(run: RunDir) -> None:
     )
 
 
-def _slurm_standing(job: JobFact | None) -> Standing:
+def _slurm_standing(job: JobFact | None) -> RunStatus:
     if job is None or job.state.is_final:
-        return Standing.OVER
-    return Standing.WAITING if job.state.is_waiting else Standing.RUNNING
+        return RunStatus.OVER
+    return RunStatus.WAITING if job.state.is_waiting else RunStatus.RUNNING

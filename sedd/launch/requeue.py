@@ -9,8 +9,8 @@ from sedd.cluster.control import pauses_after_requeue, release, scancel, update_
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.stopping import is_held_after_launch
 from sedd.errors import ClusterError, RunError
-from sedd.launch.dependencies import dependency_on, take_along
-from sedd.launch.liveness import Situation, Standing, look
+from sedd.launch.dependencies import dependency_on, move_dependents
+from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all, find_members
 from sedd.launch.protocol import names_of
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
@@ -38,8 +38,8 @@ def requeue(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Requeued]:
         RunError: one of them is completed; nothing is done to any.
         ClusterError: SLURM refuses, or does not answer.
     """
-    situations = [look(run) for run in runs]
-    if done := [s for s in situations if s.standing is Standing.COMPLETED]:
+    situations = [query_run_status(run) for run in runs]
+    if done := [s for s in situations if s.standing is RunStatus.COMPLETED]:
         raise RunError(
             f"run {done[0].run.id} is completed: there is nothing to go on with",
             hint="sedd submit --again SPEC trains the same once more",
@@ -47,7 +47,7 @@ def requeue(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Requeued]:
     return [_go_on(situation, now) for situation in situations]
 
 
-def revive(situation: Situation) -> None:
+def revive(situation: RunSituation) -> None:
     """Submit a run again, into its own folder, with the code that it was frozen with.
 
     Runs that wait for it (`--after`) go on waiting, for its new job.
@@ -71,20 +71,20 @@ def revive(situation: Situation) -> None:
     )
     (job_id,) = submit_slurm([run], parameters, folder=run.submitit)
     try:
-        take_along(situation.job_id, job_id)
+        move_dependents(situation.job_id, job_id)
     except ClusterError as e:
         said = f"run {run.id} is submitted again as job {job_id}, but jobs that wait for it were not told: {e.message}"
         raise ClusterError(said, hint=e.hint) from e
 
 
-def _go_on(situation: Situation, now: dt.datetime) -> Requeued:
+def _go_on(situation: RunSituation, now: dt.datetime) -> Requeued:
     run = situation.run
-    if situation.standing is Standing.WAITING:
+    if situation.standing is RunStatus.WAITING:
         return _hurry(situation)
-    if situation.standing is Standing.RUNNING and situation.executor == "local" and _is_orphaned(run):
+    if situation.standing is RunStatus.RUNNING and situation.executor == "local" and _is_orphaned(run):
         ask_to_stop(run, Role.TRAINING)
         end_all(run, grace_s=GRACE_S)
-    elif situation.standing is Standing.RUNNING:
+    elif situation.standing is RunStatus.RUNNING:
         return _move_on(situation, now)
     has_saved = any(event.event == "checkpoint" for event in read_events(run.events))
     revive(situation)
@@ -92,7 +92,7 @@ def _go_on(situation: Situation, now: dt.datetime) -> Requeued:
     return Requeued(run=run, changed=True, detail=f"submitted again; {follows}")
 
 
-def _hurry(situation: Situation) -> Requeued:
+def _hurry(situation: RunSituation) -> Requeued:
     """Waive SLURM's pause of two minutes after a requeue, or release what a failed launch left held."""
     job, run = situation.job, situation.run
     if job is not None and is_held_after_launch(job):
@@ -106,7 +106,7 @@ def _hurry(situation: Situation) -> Requeued:
     return Requeued(run=run, changed=True, detail=detail)
 
 
-def _move_on(situation: Situation, now: dt.datetime) -> Requeued:
+def _move_on(situation: RunSituation, now: dt.datetime) -> Requeued:
     """Make a running run save and start again, elsewhere if SLURM likes."""
     run = situation.run
     if situation.cancelled:

@@ -50,7 +50,7 @@ def submit_slurm(
                     jobs = [executor.submit(job_of(run)) for run in chunk]
                 named = [str(job.job_id) for job in jobs]
                 in_threads(
-                    lambda pair: say_submitted(*pair, continues=continues),
+                    lambda pair: record_submitted(*pair, continues=continues),
                     list(zip(chunk, named, strict=True)),
                 )
                 ids += named
@@ -72,7 +72,7 @@ def is_startable(folder: Path, job_id: str) -> bool:
     return bool(JobPaths(folder, job_id=job_id).submitted_pickle.exists())
 
 
-def say_submitted(run: RunDir, job_id: str, *, continues: str | None) -> None:
+def record_submitted(run: RunDir, job_id: str, *, continues: str | None) -> None:
     """Note in the run folder that a SLURM job is to train it."""
     append_event(
         run.events,

@@ -26,14 +26,14 @@ class Known:
     """What its own events say: `waiting to start`, `in attempt 2`, `completed`."""
 
 
-def find_known(experiments: Sequence[TaskSpec], runs: Path) -> list[Known]:
+def find_submitted(experiments: Sequence[TaskSpec], runs: Path) -> list[Known]:
     """Runs of exactly these specs that are under way or completed; cancelled and given up ones do not count."""
     hashes = {experiment.hash(): experiment.name for experiment in experiments}
     beginnings = {spec_hash[:8] for spec_hash in hashes}
     found = []
     for name in sorted(set(hashes.values())):
         for run in _with_beginning(runs / name, beginnings):
-            standing = describe_standing(read_events(run.events))
+            standing = describe_progress(read_events(run.events))
             if standing and _spec_hash(run) in hashes:
                 found.append(Known(run, standing))
     return found
@@ -52,7 +52,7 @@ def one_submission(names: Iterable[str], runs: Path) -> Iterator[None]:
         yield
 
 
-def describe_standing(said: Sequence[Event]) -> str | None:
+def describe_progress(said: Sequence[Event]) -> str | None:
     """What a run's events say of it, in words; None when a user or the retry policy has ended it."""
     moves = [e for e in said if e.event not in ("preflight", "checkpoint")]
     last = moves[-1].event if moves else ""
@@ -66,9 +66,9 @@ def describe_standing(said: Sequence[Event]) -> str | None:
     return "waiting for its next attempt" if last == "requeued" else f"in attempt {attempts[-1].number}"
 
 
-def require_new(experiments: Sequence[TaskSpec], runs: Path) -> None:
+def require_not_submitted(experiments: Sequence[TaskSpec], runs: Path) -> None:
     """Refuse a second submission of the same spec. Raises: RunError that names the first one."""
-    known = find_known(experiments, runs)
+    known = find_submitted(experiments, runs)
     if not known:
         return
     newest = known[-1]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from sedd.job.causes import STOP_SIGNALS
-from sedd.job.final_events import say
+from sedd.job.final_events import record_event
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
 
@@ -35,28 +35,32 @@ def main(path: str) -> int:
     first = int(progress.read_text()) if progress.exists() else 0
     print(f"rank {rank} of {os.environ['WORLD_SIZE']} counts from {first}: {word}", flush=True)
     if first and rank == 0:
-        say(run, "resumed", attempt=attempt, step=first)
+        record_event(run, "resumed", attempt=attempt, step=first)
     for count in range(first, STEPS * FACTORS.get(word, 1) + 1):
         progress.write_text(str(count))
         if stopped and word != "deaf":
-            say(run, "stop_requested", attempt=attempt, step=count, signal=signal.Signals(stopped[0]).name)
-            say(run, "checkpoint", attempt=attempt, step=count, reason="stop", seconds=0.5)
+            record_event(
+                run, "stop_requested", attempt=attempt, step=count, signal=signal.Signals(stopped[0]).name
+            )
+            record_event(run, "checkpoint", attempt=attempt, step=count, reason="stop", seconds=0.5)
             return Exit.STOPPED
         if count >= int(at or 0) and word not in ("train", "deaf", *FACTORS):
             if count > first:
-                say(run, "checkpoint", attempt=attempt, step=count, reason="periodic", seconds=0.5)
+                record_event(run, "checkpoint", attempt=attempt, step=count, reason="periodic", seconds=0.5)
             return misbehave(word, run, attempt, rank)
         time.sleep(STEP_S)
-    say(run, "checkpoint", attempt=attempt, step=STEPS, reason="last", seconds=0.5)
+    record_event(run, "checkpoint", attempt=attempt, step=STEPS, reason="last", seconds=0.5)
     return Exit.COMPLETED
 
 
 def misbehave(word: str, run: RunDir, attempt: int, rank: int) -> int:
     if word == "crash":
-        say(run, "failed", attempt=attempt, cause="crashed", error="ValueError: on purpose", rank=rank)
+        record_event(
+            run, "failed", attempt=attempt, cause="crashed", error="ValueError: on purpose", rank=rank
+        )
         return Exit.CRASHED
     if word == "fault":
-        say(
+        record_event(
             run,
             "failed",
             attempt=attempt,

@@ -11,7 +11,7 @@ from sedd.cluster.profile import SlurmProfile
 from sedd.job.attempt import Task
 from sedd.job.batch_end import finish
 from sedd.job.entry import make_task
-from sedd.job.environment import slurm_place
+from sedd.job.environment import read_slurm_environment
 from sedd.launch.submit import make_runs
 from sedd.rundir.layout import RunDir
 from tests.launch.conftest import order_for, small_experiment, story, write_events
@@ -62,7 +62,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
 
 
 def task_of(run: RunDir) -> Task:
-    return make_task(run, slurm_place(VARIABLES))
+    return make_task(run, read_slurm_environment(VARIABLES))
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_job_whose_entries_died_before_they_could_count_themselves_is_counted(
     run: RunDir, slurm: Slurm
 ) -> None:
     write_events(run, SUBMITTED, STARTED, {"event": "requeued", "attempt": 1, "cause": "preempted"})
-    again = make_task(run, slurm_place(VARIABLES | {"SLURM_RESTART_COUNT": "1"}))
+    again = make_task(run, read_slurm_environment(VARIABLES | {"SLURM_RESTART_COUNT": "1"}))
     assert finish(again) == 0
     assert story(run)[3:] == ["attempt_started", "failed:killed", "requeued:killed"]
 

@@ -4,7 +4,7 @@ import os
 import socket
 
 from sedd.cluster.local import find_local
-from sedd.job.environment import find_place, slurm_job_id
+from sedd.job.environment import read_task_environment, slurm_job_id
 
 ARRAY_TASK = {
     "SUBMITIT_EXECUTOR": "slurm",
@@ -25,7 +25,7 @@ def test_an_array_task_is_never_called_by_its_job_number() -> None:
 
 
 def test_slurms_variables_give_rank_node_and_restarts() -> None:
-    place = find_place(ARRAY_TASK)
+    place = read_task_environment(ARRAY_TASK)
     assert (place.executor, place.job_id, place.log_name) == ("slurm", "120_3", "120_3")
     assert (place.rank, place.local_rank, place.restarts, place.cpus) == (5, 1, 2, 8)
     assert place.host == "v100-2"
@@ -33,7 +33,7 @@ def test_slurms_variables_give_rank_node_and_restarts() -> None:
 
 
 def test_a_local_job_is_named_by_the_life_of_its_controller() -> None:
-    place = find_place({"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": str(os.getpid())})
+    place = read_task_environment({"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": str(os.getpid())})
     me = find_local(os.getpid())
     assert me is not None
     assert place.job_id == me.job_id

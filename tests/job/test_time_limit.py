@@ -5,8 +5,8 @@ import datetime as dt
 import pytest
 
 from sedd.job.entry import make_task
-from sedd.job.environment import slurm_place
-from sedd.job.time_limit import warned_in_time
+from sedd.job.environment import read_slurm_environment
+from sedd.job.time_limit import with_time_limit
 from sedd.rundir.layout import RunDir
 from tests.job.test_batch_end import VARIABLES, Slurm, run, slurm  # noqa: F401 # two fixtures
 from tests.launch.conftest import write_events
@@ -24,7 +24,9 @@ def test_slow_saves_bring_the_warning_forward(run: RunDir, slurm: Slurm) -> None
     """Half a minute and four of the slowest saves before the limit, which is 50 minutes away."""
     slurm.show("RUNNING", TIMES)
     saved(run, 90.0, 60.0)
-    task = warned_in_time(make_task(run, slurm_place(VARIABLES | {"SEDD_LEAD_S": "120"})), now=NOW)
+    task = with_time_limit(
+        make_task(run, read_slurm_environment(VARIABLES | {"SEDD_LEAD_S": "120"})), now=NOW
+    )
     assert task.place.lead_s == 30 + 4 * 90
     assert task.limit_s == 50 * 60 - (30 + 4 * 90)
 
@@ -36,8 +38,8 @@ def test_where_the_scripts_warning_is_early_enough_nobody_is_asked(
     seconds: tuple[float, ...],
 ) -> None:
     saved(run, *seconds)
-    task = make_task(run, slurm_place(VARIABLES | {"SEDD_LEAD_S": "120"}))
-    assert warned_in_time(task, now=NOW) == task
+    task = make_task(run, read_slurm_environment(VARIABLES | {"SEDD_LEAD_S": "120"}))
+    assert with_time_limit(task, now=NOW) == task
     assert not slurm.asked("show")
 
 
@@ -53,5 +55,5 @@ def test_without_a_limit_or_an_answer_slurms_own_warning_stands(
             "#!/bin/sh\necho 'Unable to contact slurm controller' >&2; exit 1\n"
         )
     saved(run, 90.0)
-    task = make_task(run, slurm_place(VARIABLES | {"SEDD_LEAD_S": "120"}))
-    assert warned_in_time(task, now=NOW) == task
+    task = make_task(run, read_slurm_environment(VARIABLES | {"SEDD_LEAD_S": "120"}))
+    assert with_time_limit(task, now=NOW) == task

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sedd.errors import RunError
-from sedd.launch.liveness import Standing, look
+from sedd.launch.liveness import RunStatus, query_run_status
 from sedd.launch.local_processes import Role, role_in
 from sedd.rundir.layout import RunDir
 from tests.launch.conftest import write_events
@@ -32,32 +32,32 @@ def started(pid: int, host: str = HERE) -> dict[str, object]:
 
 def test_a_local_run_without_processes_is_over(tmp_path: Path) -> None:
     run = run_with(tmp_path, submitted("local"), started(1))
-    assert look(run).standing is Standing.OVER
+    assert query_run_status(run).standing is RunStatus.OVER
 
 
 def test_completed_is_completed_whatever_came_after(tmp_path: Path) -> None:
     run = run_with(tmp_path, submitted("local"), started(1), {"event": "completed"}, submitted("local"))
-    assert look(run).standing is Standing.COMPLETED
+    assert query_run_status(run).standing is RunStatus.COMPLETED
 
 
 def test_a_foreground_run_is_left_to_its_terminal_until_it_has_ended(tmp_path: Path) -> None:
     run = run_with(tmp_path, submitted("foreground"), started(os.getpid()))
     with pytest.raises(RunError, match="foreground") as refusal:
-        look(run)
+        query_run_status(run)
     assert "Ctrl-C" in (refusal.value.hint or "")
     write_events(run, submitted("foreground"), started(2**22 + 1))
-    assert look(run).standing is Standing.OVER
+    assert query_run_status(run).standing is RunStatus.OVER
     write_events(run, submitted("foreground"), started(os.getpid()), {"event": "gave_up", "attempt": 1})
-    assert look(run).standing is Standing.OVER
+    assert query_run_status(run).standing is RunStatus.OVER
 
 
 def test_so_is_a_submitted_run_that_goes_on_in_the_foreground(tmp_path: Path) -> None:
     there = {**started(os.getpid()), "executor": "foreground"}
     run = run_with(tmp_path, submitted("local"), there)
     with pytest.raises(RunError, match="trains in the foreground"):
-        look(run)
+        query_run_status(run)
     write_events(run, submitted("local"), {**there, "pid": 2**22 + 1})
-    assert look(run).standing is Standing.OVER
+    assert query_run_status(run).standing is RunStatus.OVER
 
 
 def test_processes_are_known_by_the_run_in_their_command_line() -> None:

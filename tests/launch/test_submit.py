@@ -14,6 +14,7 @@ import pytest
 
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import ClusterError, RunError, SeddError, SpecError
+from sedd.launch import submit_local as submit_local_module
 from sedd.launch import submit_slurm as submission
 from sedd.launch.freeze import imported_package
 from sedd.launch.submit import make_runs, render, submit
@@ -132,7 +133,7 @@ def test_a_machine_without_slurm_says_so(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_local_run_that_cannot_start_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submission.sys, "executable", "/bin/false")
+    monkeypatch.setattr(submit_local_module.sys, "executable", "/bin/false")
     with pytest.raises(RunError, match="cannot start"):
         submit(order_for(small_experiment(), runs=tmp_path), now=NOW)
     assert not list(tmp_path.rglob("*.json"))

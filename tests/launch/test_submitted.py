@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sedd.errors import RunError
-from sedd.launch.submitted import describe_standing, find_known, require_new
+from sedd.launch.submitted import describe_progress, find_submitted, require_not_submitted
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, create_run, write_manifest
 from tests.launch.conftest import small_experiment, write_events
@@ -40,14 +40,14 @@ def test_what_counts_as_submitted_already(
     events: list[dict[str, object]], standing: str | None, tmp_path: Path
 ) -> None:
     run = make(tmp_path, *events)
-    assert describe_standing(read_events(run.events)) == standing
-    assert bool(find_known([small_experiment()], tmp_path)) is (standing is not None)
+    assert describe_progress(read_events(run.events)) == standing
+    assert bool(find_submitted([small_experiment()], tmp_path)) is (standing is not None)
 
 
 def test_the_refusal_names_the_run_and_the_ways_on(tmp_path: Path) -> None:
     run = make(tmp_path, SUBMITTED, STARTED)
     with pytest.raises(RunError) as refusal:
-        require_new([small_experiment()], tmp_path)
+        require_not_submitted([small_experiment()], tmp_path)
     assert run.id in refusal.value.message
     assert "in attempt 2" in refusal.value.message
     assert refusal.value.hint is not None
@@ -57,11 +57,11 @@ def test_the_refusal_names_the_run_and_the_ways_on(tmp_path: Path) -> None:
 
 def test_any_other_field_makes_another_spec(tmp_path: Path) -> None:
     make(tmp_path, SUBMITTED)
-    require_new([small_experiment(seed=1)], tmp_path)
-    require_new([small_experiment(name="other")], tmp_path)
+    require_not_submitted([small_experiment(seed=1)], tmp_path)
+    require_not_submitted([small_experiment(name="other")], tmp_path)
 
 
 def test_a_sweep_says_how_many_of_its_points_exist(tmp_path: Path) -> None:
     make(tmp_path, SUBMITTED, seed=1)
     with pytest.raises(RunError, match="1 of these 3 runs"):
-        require_new([small_experiment(seed=n) for n in range(3)], tmp_path)
+        require_not_submitted([small_experiment(seed=n) for n in range(3)], tmp_path)

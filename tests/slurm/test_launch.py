@@ -19,8 +19,8 @@ from sedd.cluster.scontrol import query_job
 from sedd.cluster.states import JobState
 from sedd.errors import ClusterError, RunError
 from sedd.job.entry import make_task
-from sedd.job.environment import Place
-from sedd.job.next_attempt import go_on
+from sedd.job.environment import TaskEnvironment
+from sedd.job.next_attempt import ensure_next_attempt
 from sedd.launch.cancel import cancel
 from sedd.launch.dependencies import dependency_on
 from sedd.launch.freeze import code_hash
@@ -308,10 +308,10 @@ def test_a_continuation_that_no_event_mentions_is_not_submitted_twice(
     wait_for_steps(run, 10)
     first = job_of(run)
     command.run(["scontrol", "update", f"JobId={first}", "Requeue=0"])
-    task = make_task(run, Place(executor="slurm", job_id=first, log_name=first, host="v100-1"))
+    task = make_task(run, TaskEnvironment(executor="slurm", job_id=first, log_name=first, host="v100-1"))
 
     def ask() -> str:
-        assert go_on(task, (), attempt=1, cause=Cause.PREEMPTED)
+        assert ensure_next_attempt(task, (), attempt=1, cause=Cause.PREEMPTED)
         return job_of(run)
 
     def forget() -> None:
