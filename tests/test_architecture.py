@@ -131,14 +131,19 @@ def test_private_names_stay_in_their_file(module: str):
         for node in ast.walk(source(module))
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("sedd")
         for alias in node.names
-        if alias.name.startswith("_")
+        if alias.name.startswith("_") and alias.name != "__version__"
     ]
     assert names == []
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda p: p.parent.name)
 def test_an_init_file_holds_at_most_a_docstring(path: Path):
+    """The package's own also holds the version."""
     body = ast.parse(path.read_text()).body
+    if path.parent == PACKAGE:
+        version = body.pop()
+        assert isinstance(version, ast.Assign)
+        assert ast.unparse(version.targets[0]) == "__version__"
     assert all(isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant) for n in body)
     assert len(body) <= 1
 

@@ -1,4 +1,7 @@
-"""The wheel holds only sedd/, and works in an environment of its own."""
+"""The wheel holds only sedd/, and works in an environment of its own.
+
+SEDD_WHEEL=dist/protein_sedd-….whl checks that wheel, as before a release; else one is built of this checkout.
+"""
 
 import json
 import os
@@ -15,6 +18,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
+
+import sedd
 
 PROJECT = Path(__file__).parents[1]
 
@@ -37,6 +42,8 @@ def run(*command: str | Path, folder: Path) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy of what git tracks or would track, so that the working tree stays as it is."""
+    if given := os.environ.get("SEDD_WHEEL"):
+        return Path(given).resolve(strict=True)
     folder = tmp_path_factory.mktemp("my build")
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -98,13 +105,19 @@ def test_only_the_package_is_in_the_wheel(names: list[str]):
     assert len(tops) == 2
 
 
-def test_every_module_is_in_the_wheel(names: list[str]):
+def test_the_wheel_holds_every_module_the_kernels_the_licence_and_nothing_else(names: list[str]):
+    """py.typed: type checkers of users may trust the package."""
     modules = {str(path.relative_to(PROJECT)) for path in (PROJECT / "sedd").rglob("*.py")}
-    assert modules - set(names) == set()
+    (info,) = {name.split("/")[0] for name in names} - {"sedd"}
+    told = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt", "licenses/LICENSE"}
+    wanted = modules | {"sedd/py.typed", "sedd/model/kernels.cu"} | {f"{info}/{name}" for name in told}
+    assert {name for name in names if not name.endswith("/")} == wanted
 
 
-def test_type_checkers_of_users_may_trust_the_package(names: list[str]):
-    assert {"sedd/py.typed", "sedd/model/kernels.cu"} <= set(names)
+def test_the_version_of_the_distribution_is_the_packages(metadata: Message):
+    assert metadata["Version"] == sedd.__version__
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata["Author"] == "protein-sedd contributors"
 
 
 def test_the_distribution_is_not_called_sedd(metadata: Message):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Format, lint and types. All three speak, whichever fails; the exit code is 1 if one did.
+# Format, lint, spelling and types. All of them report, whichever fails; the exit code is 1 if one did.
 #
 # usage: bash tools/check.sh        bash tools/check.sh --fix formats, and mends what the linter can
 
@@ -24,5 +24,6 @@ else
     python -m ruff check . || status=1
     python -m ruff format --check . || status=1
 fi
+python -m codespell_lib . || status=1
 python -m mypy --strict sedd || status=1
 exit $status

@@ -5,6 +5,7 @@ import json
 import platform
 from pathlib import Path
 
+from sedd import __version__
 from sedd.launch.freeze import git_state, imported_package
 
 DISTRIBUTION = "protein-sedd"
@@ -13,16 +14,14 @@ DISTRIBUTION = "protein-sedd"
 def version_text() -> str:
     """`protein-sedd 0.1.0, commit 1a2b3c4d5e6f`, then Python and torch; nothing heavy is imported for it."""
     package = imported_package()
-    code = ", ".join(
-        filter(None, [f"{DISTRIBUTION} {_version(DISTRIBUTION) or 'not installed'}", _commit(package)])
-    )
-    torch = _version("torch")
+    code = ", ".join(filter(None, [f"{DISTRIBUTION} {__version__}", _commit(package)]))
+    torch = _torch_version()
     return f"{code}\npython {platform.python_version()}, {f'torch {torch}' if torch else 'torch is not installed'}"
 
 
-def _version(distribution: str) -> str | None:
+def _torch_version() -> str | None:
     try:
-        return importlib.metadata.version(distribution)
+        return importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
         return None
 

@@ -189,6 +189,7 @@ def test_the_check_speaks_to_its_end_and_fails_if_one_part_does(project: Path):
     assert asked(project)[2:] == [
         "ran -m ruff check .",
         "ran -m ruff format --check .",
+        "ran -m codespell_lib .",
         "ran -m mypy --strict sedd",
     ]
 
