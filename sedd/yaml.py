@@ -65,7 +65,7 @@ class Document:
     name: str
     data: dict[str, Any]
     lines: Mapping[Key, int]
-    said: Mapping[Key, str] = field(default_factory=dict)
+    origins: Mapping[Key, str] = field(default_factory=dict)
     """Where the keys that do not come from the file were given, such as `--set seed=1`."""
     problems: tuple[Problem, ...] = ()
     """Traps and repeated keys; `validate` tells them with its own."""
@@ -74,11 +74,11 @@ class Document:
         """`file:line` of a key, or of the nearest enclosing key that is given; or how else it was given."""
         for length in range(len(key), 0, -1):
             nearest = key[:length]
-            if place := self.said.get(nearest):
+            if place := self.origins.get(nearest):
                 return place
             if line := self.lines.get(nearest):
                 return f"{self.name}:{line}"
-            if below := [place for given, place in self.said.items() if given[:length] == nearest]:
+            if below := [place for given, place in self.origins.items() if given[:length] == nearest]:
                 return below[0]
         return self.name
 
@@ -150,8 +150,8 @@ def validate(model: type[Model], document: Document) -> Model:
         built = model.model_validate(document.data)
     except ValidationError as e:
         own = [error for error in e.errors() if not isinstance(error.get("input"), _Unreadable)]
-        told = [parse_problem(error, model, document.data, document.where) for error in own]
-        raise_problems([*document.problems, *merge_choices(told)])
+        problems = [parse_problem(error, model, document.data, document.where) for error in own]
+        raise_problems([*document.problems, *merge_choices(problems)])
         raise AssertionError("a ValidationError without errors") from e
     raise_problems(document.problems)
     return built

@@ -63,7 +63,7 @@ class Report:
         self.has_failed = False
         self.mends: list[str] = []
 
-    def say(self, status: str, check: str, saw: str, mend: str | None = None) -> None:
+    def notify(self, status: str, check: str, saw: str, mend: str | None = None) -> None:
         print(f"{status:<7} {check:<12} {saw}", flush=True)
         self.has_failed |= status == "FAIL"
         if mend and mend not in self.mends:
@@ -207,9 +207,9 @@ def read_wheel() -> dict | None:
         return None
     folder = Path(found.origin).parent
     text = (folder / "version.py").read_text(encoding="utf-8")
-    said = dict(re.findall(r"^(__version__|cuda)\b[^=]*=\s*'([^']*)'", text, re.M))
+    fields = dict(re.findall(r"^(__version__|cuda)\b[^=]*=\s*'([^']*)'", text, re.M))
     archs = read_archs(folder / "lib" / "libtorch_python.so")
-    return {"version": said.get("__version__", "?"), "cuda": said.get("cuda"), "archs": archs}
+    return {"version": fields.get("__version__", "?"), "cuda": fields.get("cuda"), "archs": archs}
 
 
 def read_archs(library: Path) -> list[int] | None:

@@ -108,7 +108,7 @@ def build(
         print_json({"store": str(output), "reused": result.reused, **asdict(result.manifest)})
         return
     state = "is there already, from the same input with the same options" if result.reused else "built"
-    _say(f"{output}: {state}")
+    _print(f"{output}: {state}")
     _describe(result.manifest)
 
 
@@ -135,7 +135,7 @@ def info(store: Store, as_json: Json = False) -> None:
     if as_json:
         print_json({"store": str(store), **asdict(opened.manifest)})
         return
-    _say(f"{store}: {', '.join(file.name for file in opened.manifest.inputs)}")
+    _print(f"{store}: {', '.join(file.name for file in opened.manifest.inputs)}")
     _describe(opened.manifest)
 
 
@@ -154,7 +154,7 @@ def verify(store: Store, as_json: Json = False) -> None:
     if as_json:
         print_json({"store": str(store), "ok": not problems, "problems": problems})
     else:
-        _say("\n".join(problems) if problems else f"{store}: every file is as it was built")
+        _print("\n".join(problems) if problems else f"{store}: every file is as it was built")
     raise typer.Exit(1 if problems else 0)
 
 
@@ -179,7 +179,7 @@ def _options(**given: Any) -> "BuildOptions":
         raise UsageError("; ".join(error["msg"].partition(", ")[2] for error in e.errors())) from e
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     """As it is: paths may be longer than a line, and hold brackets."""
     out().print(text, markup=False, soft_wrap=True)
 
@@ -187,7 +187,7 @@ def _say(text: str) -> None:
 def _describe(manifest: "Manifest") -> None:
     out().print(manifest_table(manifest))
     for note in manifest.notes:
-        _say(f"note: {note}")
+        _print(f"note: {note}")
 
 
 def manifest_table(manifest: "Manifest") -> "Table":

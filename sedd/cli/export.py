@@ -26,7 +26,7 @@ def command(
     from sedd.rundir.find import runs_root
     from sedd.training.checkpoint_file import read_checkpoint
 
-    path = find_trained(run, runs_root(), say=note)
+    path = find_trained(run, runs_root(), notify=note)
     if path.is_dir():
         raise UsageError(f"{path} is exported already")
     write_export(read_checkpoint(path), output, raw=raw)

@@ -52,8 +52,8 @@ def show(asked: Glance) -> None:
     if asked.as_json:
         _print_document(facts, one=bool(runs) and len(chosen) == 1, shows_all=asked.every or bool(runs))
     elif not chosen:
-        say = f"No runs in {root} yet. Start one: sedd submit jobs/quickstart.yaml"
-        err().print(say, soft_wrap=True, markup=False)
+        message = f"No runs in {root} yet. Start one: sedd submit jobs/quickstart.yaml"
+        err().print(message, soft_wrap=True, markup=False)
     elif len(chosen) == 1 and runs:
         _print_detail(facts, chosen[0])
     else:

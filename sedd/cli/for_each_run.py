@@ -51,30 +51,30 @@ def for_each(texts: Sequence[str], act: Callable[[RunDir], Outcome], *, word: st
     runs = _found(texts, word)
     outcomes = in_threads(lambda run: _attempted(act, run), runs)
     if as_json:
-        told = [
+        documents = [
             {"id": r.id, word: o.changed, "detail": o.detail} for r, o in zip(runs, outcomes, strict=True)
         ]
-        print_json({"runs": told})
+        print_json({"runs": documents})
     else:
         for run, outcome in zip(runs, outcomes, strict=True):
-            _tell(run, outcome)
+            _print_outcome(run, outcome)
     if any(isinstance(outcome, Refused) for outcome in outcomes):
         raise typer.Exit(1)
 
 
-def patiently(act: Callable[[], Outcome], *, say: Callable[[str], None]) -> Outcome:
+def retry_while_unreachable(act: Callable[[], Outcome], *, notify: Callable[[str], None]) -> Outcome:
     """`act`, repeated for a while as long as SLURM does not answer. Raises: what `act` raises in the end."""
     deadline = time.monotonic() + PATIENCE_S
-    said = False
+    was_told = False
     while True:
         try:
             return act()
         except SlurmUnreachableError as e:
             if isinstance(e, SlurmMissingError) or time.monotonic() > deadline:
                 raise
-            if not said:
-                say(f"SLURM does not answer ({e.message}); asking again for {PATIENCE_S:.0f} s")
-            said = True
+            if not was_told:
+                notify(f"SLURM does not answer ({e.message}); asking again for {PATIENCE_S:.0f} s")
+            was_told = True
         time.sleep(PAUSE_S)
 
 
@@ -94,16 +94,16 @@ def _named(text: str) -> list[RunDir]:
 
 
 def _attempted(act: Callable[[RunDir], Outcome], run: RunDir) -> Outcome:
-    def say(text: str) -> None:
+    def notify(text: str) -> None:
         err().print(f"{run.name}/{run.id}: {text}", markup=False, soft_wrap=True)
 
     try:
-        return patiently(lambda: act(run), say=say)
+        return retry_while_unreachable(lambda: act(run), notify=notify)
     except SeddError as e:
         return Refused(e)
 
 
-def _tell(run: RunDir, outcome: Outcome) -> None:
+def _print_outcome(run: RunDir, outcome: Outcome) -> None:
     name = f"{run.name}/{run.id}"
     if not isinstance(outcome, Refused):
         out().print(f"{name}: {outcome.detail}", markup=False, soft_wrap=True)

@@ -27,26 +27,26 @@ def command(
     found = find_one(run)
     log = newest_log(found, rank=rank)
     if log is None:
-        _say_none(found, rank)
+        _explain_none(found, rank)
     else:
         err().print(f"{log}", style="dim", soft_wrap=True, markup=False)
     if follow:
-        for text in follow_log(found, rank=rank, tail=tail, say=_remark):
+        for text in follow_log(found, rank=rank, tail=tail, notify=_remark):
             _write(text)
     elif log is not None:
         _write(last_lines(log, tail))
 
 
-def _say_none(run: RunDir, rank: int) -> None:
+def _explain_none(run: RunDir, rank: int) -> None:
     others = "" if rank == 0 else f" of rank {rank}"
     events = read_events(run.events)
     started = [event for event in events if event.event == "attempt_started"]
-    said = f"No log{others} yet in {run.logs}: the job has not started."
+    message = f"No log{others} yet in {run.logs}: the job has not started."
     if started and started[-1].get("executor") == "foreground":
-        said = f"No log: attempt {started[-1].attempt} ran in the foreground, and printed to its terminal."
+        message = f"No log: attempt {started[-1].attempt} ran in the foreground, and printed to its terminal."
     elif started:
-        said = f"No log{others} in {run.logs}: there is no such rank, or it has printed nothing."
-    err().print(said, soft_wrap=True, markup=False)
+        message = f"No log{others} in {run.logs}: there is no such rank, or it has printed nothing."
+    err().print(message, soft_wrap=True, markup=False)
 
 
 def _remark(text: str) -> None:

@@ -26,7 +26,7 @@ def load(run_or_checkpoint: str) -> "Trained":
     from sedd.inference.load_network import find_trained, load_trained
     from sedd.rundir.find import runs_root
 
-    trained = load_trained(find_trained(run_or_checkpoint, runs_root(), say=note))
+    trained = load_trained(find_trained(run_or_checkpoint, runs_root(), notify=note))
     device = next(trained.model.parameters()).device
     err().print(f"{trained.run} at step {trained.step}, {trained.precision.name} on {device}", markup=False)
     torch.set_grad_enabled(False)
@@ -57,13 +57,13 @@ def progress(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     if not err().is_terminal:
         shown = time.monotonic()
 
-        def tell(done: int, of: int) -> None:
+        def show(done: int, of: int) -> None:
             nonlocal shown
             if time.monotonic() - shown >= LOG_EVERY_S:
                 shown = time.monotonic()
                 err().print(f"{what}: {done} of {of}", markup=False)
 
-        yield tell
+        yield show
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -9,7 +9,7 @@ from sedd.cli.console import out, print_json
 from sedd.cluster.profile import load_profile
 from sedd.preflight.finding import has_failures
 from sedd.preflight.render import conclusion, findings_table
-from sedd.preflight.resolve_auto import settle
+from sedd.preflight.resolve_auto import resolve_auto
 from sedd.preflight.run import check_login, check_node
 from sedd.rundir.find import runs_root
 from sedd.spec.load import load_request
@@ -36,7 +36,7 @@ def command(
     Example: sedd preflight jobs/uniref50_small.yaml --cluster slurm/v100.yaml
     """
     profile = load_profile(cluster, spec=spec)
-    request = settle(load_request(spec, set_ or ()), profile)
+    request = resolve_auto(load_request(spec, set_ or ()), profile)
     if node:
         findings = check_node(request.experiments[0], profile, None, ranks_size=1, rank=0, local_rank=0)
     else:

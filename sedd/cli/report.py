@@ -12,7 +12,7 @@ from sedd.cli.find_run import find_one
 from sedd.errors import RunError, UsageError
 from sedd.monitor.gather import Gatherer
 from sedd.monitor.inspection import inspect
-from sedd.monitor.report import read_papers, read_samples, render_report
+from sedd.monitor.report import read_documents, read_samples, render_report
 from sedd.rundir.atomic import replace_text
 
 
@@ -30,10 +30,10 @@ def command(
     """
     found = find_one(run)
     facts = Gatherer().gather([found], now=dt.datetime.now(dt.UTC))
-    papers = read_papers(found)
+    documents = read_documents(found)
     if samples is not None:
-        papers = dataclasses.replace(papers, samples=_read_given(samples))
-    page = render_report(inspect(facts.runs[0], now=facts.taken), papers)
+        documents = dataclasses.replace(documents, samples=_read_given(samples))
+    page = render_report(inspect(facts.runs[0], now=facts.taken), documents)
     try:
         replace_text(output, page)
     except OSError as e:

@@ -15,7 +15,7 @@ from sedd.launch.submit import Order, render, submit
 from sedd.launch.submitted import Known, find_submitted, one_submission, require_not_submitted
 from sedd.model.size import parameter_count
 from sedd.preflight.finding import Finding, Status, has_failures
-from sedd.preflight.resolve_auto import settle
+from sedd.preflight.resolve_auto import resolve_auto
 from sedd.rundir.events import read_events
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
@@ -108,7 +108,7 @@ def _finish(runs: Sequence[RunDir], succeeded: bool | None, *, as_json: bool) ->
 
 def _order(spec: Path, cluster: Path | None, overrides: Sequence[str]) -> Order:
     profile = load_profile(cluster, spec=spec)
-    request = settle(load_request(spec, overrides), profile)
+    request = resolve_auto(load_request(spec, overrides), profile)
     return Order(
         request=request,
         profile=profile,
@@ -148,16 +148,16 @@ def _checked(orders: Sequence[Order], *, as_json: bool) -> list[Order]:
     from sedd.preflight.context import Answers
     from sedd.preflight.run import check_login
 
-    answers, told, checked = Answers(), set[Finding](), []
+    answers, shown, checked = Answers(), set[Finding](), []
     for order in orders:
         findings = check_login(order.request, order.profile, runs=order.runs, answers=answers)
         if has_failures(findings):
             _refuse(order, findings, as_json=as_json)
         remarkable = [finding for finding in findings if finding.status is not Status.OK]
         for finding in remarkable:
-            if finding not in told:  # of several specs most of it is about the site
+            if finding not in shown:  # of several specs most of it is about the site
                 err().print(f"preflight {finding.status}: {finding.check}: {finding.saw}", markup=False)
-        told |= set(remarkable)
+        shown |= set(remarkable)
         batches = [known_first_batch(experiment, answers) for experiment in order.request.experiments]
         checked.append(
             replace(order, findings=[asdict(finding) for finding in remarkable], first_batches=batches)
@@ -201,8 +201,8 @@ def _print_submitted(runs: Sequence[RunDir], order: Order) -> None:
     )
     for run in runs[:_LISTED] if count > 1 else ():
         point = read_manifest(run).get("point") or {}
-        told = ", ".join(f"{key}={value}" for key, value in point.items())
-        console.print(f"  {run.id}  {told}", markup=False, soft_wrap=True)
+        values = ", ".join(f"{key}={value}" for key, value in point.items())
+        console.print(f"  {run.id}  {values}", markup=False, soft_wrap=True)
     if count > _LISTED:
         console.print(f"  … and {count - _LISTED} more")
     console.print(
@@ -236,7 +236,7 @@ def _watch(runs: Sequence[RunDir], *, follow: bool) -> bool:
     from sedd.monitor.follow import wait as wait_for
 
     try:
-        views = follow_runs(runs, console=out()) if follow else wait_for(runs, say=_remark)
+        views = follow_runs(runs, console=out()) if follow else wait_for(runs, notify=_remark)
     except KeyboardInterrupt:
         if not follow:
             err().print("\nNo longer waiting; the runs go on. sedd status shows them.")

@@ -53,7 +53,7 @@ def command(
         outcome = train(run, attempt=attempt, ranks=ranks, stop=stop)
     except Exception as error:  # the run folder must say why; the command line prints it
         if ranks.is_first:
-            _say_failed(run, attempt, error)
+            _record_failed(run, attempt, error)
         raise
     if not ranks.is_first:
         return
@@ -71,8 +71,10 @@ def command(
         step=step,
         detail=f"by {by}",
     )
-    said = f"interrupted by {by}, saved at step {step}; go on with: sedd train {shlex.quote(str(run.path))}"
-    err().print(said, markup=False, soft_wrap=True)
+    message = (
+        f"interrupted by {by}, saved at step {step}; go on with: sedd train {shlex.quote(str(run.path))}"
+    )
+    err().print(message, markup=False, soft_wrap=True)
     raise typer.Exit(INTERRUPTED if stop.signal is signal.SIGINT else 1)
 
 
@@ -132,13 +134,13 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
     from sedd.cluster.profile import LocalProfile
     from sedd.launch.submit import Order, make_runs
     from sedd.model.size import parameter_count
-    from sedd.preflight.resolve_auto import settle
+    from sedd.preflight.resolve_auto import resolve_auto
     from sedd.spec.experiment import Experiment
     from sedd.spec.load import load_request
 
     overrides = [*overrides, "resources.nodes=1", f"resources.processes_per_node={ranks}"]
     profile = LocalProfile(executor="local")
-    request = settle(load_request(spec, overrides), profile)
+    request = resolve_auto(load_request(spec, overrides), profile)
     if len(request.experiments) > 1:
         raise UsageError(f"{spec} is a sweep of {len(request.experiments)} runs", hint="sedd submit takes it")
     (experiment,) = request.experiments
@@ -190,7 +192,7 @@ def _begin(run: RunDir, ranks: int) -> int:
 
 
 def _require_idle(run: RunDir, *, is_open: bool) -> None:
-    """Refuse a run that trains elsewhere, or waits for it; `is_open`: its last attempt has not said that it ended.
+    """Refuse a run that trains elsewhere, or waits for it; `is_open`: its last attempt has not recorded its end.
 
     Raises:
         RunError: it is under way; or its attempt is open, and of another machine.
@@ -213,7 +215,7 @@ def _require_idle(run: RunDir, *, is_open: bool) -> None:
         )
 
 
-def _say_failed(run: RunDir, attempt: int, error: Exception) -> None:
+def _record_failed(run: RunDir, attempt: int, error: Exception) -> None:
     line = traceback.format_exception_only(error)[-1].strip()
     line = error.message if isinstance(error, SeddError) else line
     append_event(run.events, "failed", attempt=attempt, now=_now(), cause="crashed", error=line, rank=0)

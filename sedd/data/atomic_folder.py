@@ -17,7 +17,7 @@ _STALE_S = 86_400.0
 
 
 @contextmanager
-def written_aside(output: Path, *, owner: str = "") -> Iterator[Path]:
+def atomic_folder(output: Path, *, owner: str = "") -> Iterator[Path]:
     """A new hidden folder beside `output`: takes its place if the block succeeds, else is removed.
 
     What killed processes left behind is removed first: of this machine; of the same `owner`, of whom there is never

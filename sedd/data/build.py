@@ -10,7 +10,7 @@ from typing import Any
 
 from sedd.data.append import require_appendable, stored_part
 from sedd.data.assemble import Selection, assemble, content_hash
-from sedd.data.atomic_folder import written_aside
+from sedd.data.atomic_folder import atomic_folder
 from sedd.data.clusters import write_cluster_table
 from sedd.data.encode import TALLY, Filters
 from sedd.data.fasta import ends_open, require_readable
@@ -73,7 +73,7 @@ def build_store(
             manifest = require_same(output, inputs, before, recorded, progress)
             return BuildResult(path=output, manifest=manifest, reused=True)
     try:
-        with written_aside(output, owner=owner) as folder:
+        with atomic_folder(output, owner=owner) as folder:
             manifest = _build(inputs, folder, options, progress, workers or usable_cores())
     except OSError as e:
         raise _cannot_write(output, e) from e

@@ -60,15 +60,15 @@ def _copied(shared: TokenStore, copy: Path) -> Staged:
     if free < needed + _SPARE_BYTES:
         seen = f"{free / 2**30:.1f} GiB free, the store needs {needed / 2**30:.1f} GiB"
         return Staged(store=shared, problem=f"{copy.parent}: {seen}")
-    aside = copy.with_suffix(".copying")
-    shutil.rmtree(aside, ignore_errors=True)  # of a copier that was killed: we hold the lock
+    temporary = copy.with_suffix(".copying")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a copier that was killed: we hold the lock
     try:
         for path, checksum in files.items():
-            _copy(path, aside / path.relative_to(shared.path), checksum)
+            _copy(path, temporary / path.relative_to(shared.path), checksum)
         shutil.rmtree(copy, ignore_errors=True)
-        os.rename(aside, copy)
+        os.rename(temporary, copy)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return Staged(store=TokenStore.open(copy), problem=None, copied_bytes=needed)
 
 

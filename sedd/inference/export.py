@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sedd.data.alphabet import TOKENS
 from sedd.errors import CheckpointError, UsageError
-from sedd.rundir.atomic import write_text, written_aside
+from sedd.rundir.atomic import atomic_file, write_text
 from sedd.spec.experiment import Experiment
 from sedd.yaml import parse_document, validate
 
@@ -39,15 +39,15 @@ def write_export(saved: Mapping[str, Any], folder: Path, *, raw: bool = False) -
         raise UsageError(f"{folder} is there already, and not empty", hint="name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     weights: dict[str, Tensor] = saved["model"] if raw else saved["model"] | saved["ema"]["averages"]
-    with written_aside(folder / WEIGHTS) as aside:
-        aside.touch()
-        mode = aside.stat().st_mode  # as umask says; safetensors makes a file that nobody else may read
+    with atomic_file(folder / WEIGHTS) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as umask says; safetensors makes a file that nobody else may read
         try:
-            safetensors.torch.save_file({name: w.contiguous() for name, w in weights.items()}, aside)
+            safetensors.torch.save_file({name: w.contiguous() for name, w in weights.items()}, temporary)
         except safetensors.SafetensorError as e:  # its words for a full disk
             raise CheckpointError(f"cannot write {folder / WEIGHTS}: {e}") from e
-        aside.chmod(mode)
-        checksum = _sha256(aside)
+        temporary.chmod(mode)
+        checksum = _sha256(temporary)
     experiment = validate(Experiment, parse_document(saved["spec"], name="the checkpoint's spec"))
     config = {
         "format": FORMAT,

@@ -108,8 +108,8 @@ def generate(
     """Sequences of the given lengths, in order, batch by batch."""
     batches = list(_batches(lengths))
     for number, (first, stop) in enumerate(batches):
-        tell = _part_of(progress, number, len(batches))
-        yield from _sample(trained, lengths[first:stop], how, number, None, tell)
+        show = _part_of(progress, number, len(batches))
+        yield from _sample(trained, lengths[first:stop], how, number, None, show)
 
 
 def infill(
@@ -124,8 +124,8 @@ def infill(
             torch.from_numpy(np.concatenate([f.tokens for f in part])).long(),
             torch.from_numpy(np.concatenate([f.free for f in part])),
         )
-        tell = _part_of(progress, number, len(batches))
-        yield from _sample(trained, lengths[first:stop], how, number, template, tell)
+        show = _part_of(progress, number, len(batches))
+        yield from _sample(trained, lengths[first:stop], how, number, template, show)
 
 
 def _part_of(progress: Progress, number: int, batches: int) -> Progress:

@@ -48,10 +48,10 @@ class Trained:
         return self.objective.log_score(network, cu_seqlens)
 
 
-def find_trained(text: str, runs: Path, *, say: Callable[[str], None]) -> Path:
+def find_trained(text: str, runs: Path, *, notify: Callable[[str], None]) -> Path:
     """A checkpoint file or an exported folder as named, or a run's newest whole checkpoint.
 
-    `say` hears of a newer one that is damaged: the result is not what the run ended with.
+    `notify` hears of a newer one that is damaged: the result is not what the run ended with.
 
     Raises:
         UsageError: no such run or file. CheckpointError: the run has no whole checkpoint yet.
@@ -62,7 +62,7 @@ def find_trained(text: str, runs: Path, *, say: Callable[[str], None]) -> Path:
     if path.suffix == ".pt":
         raise UsageError(f"{path}: no such checkpoint")
     run = find_run(text, runs)
-    newest = newest_whole(run.checkpoints, say=say)
+    newest = newest_whole(run.checkpoints, notify=notify)
     if newest is None:
         raise CheckpointError(f"{run.path} has no whole checkpoint yet", hint=f"sedd status {run.id}")
     return newest

@@ -7,7 +7,7 @@ from typing import Any
 
 from sedd.errors import UsageError
 from sedd.inference.evaluation import Evaluation
-from sedd.rundir.atomic import write_output, written_aside
+from sedd.rundir.atomic import atomic_file, write_output
 
 PARQUET = ".parquet"
 
@@ -27,8 +27,8 @@ def write_table(path: Path, result: Evaluation) -> None:
     columns = _columns(result)
     if path.suffix == PARQUET:
         pyarrow, parquet = _pyarrow()
-        with written_aside(path) as aside:
-            parquet.write_table(pyarrow.table(columns), aside)
+        with atomic_file(path) as temporary:
+            parquet.write_table(pyarrow.table(columns), temporary)
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -43,6 +43,6 @@ def write_report(path: Path, trained: Trained, how: SampleOptions, found: Assess
         return
     length = {"length": how.length} if how.length is not None else {}
     settings = {"temperature": how.temperature, "top-p": how.top_p, "seed": how.seed, **length}
-    said = ", ".join(f"{name} {value}" for name, value in settings.items())
-    title = f"{trained.run} at step {trained.step}: {how.steps} {how.predictor} steps, {said}"
+    options = ", ".join(f"{name} {value}" for name, value in settings.items())
+    title = f"{trained.run} at step {trained.step}: {how.steps} {how.predictor} steps, {options}"
     write_text(path, page(title, found))

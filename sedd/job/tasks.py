@@ -10,7 +10,7 @@ from sedd.job.final_events import record_event
 from sedd.job.node_preflight import require_fit_node
 from sedd.launch.resources import read_manifest_profile
 from sedd.rundir.exits import Exit
-from sedd.rundir.heartbeat_writer import Pulse, pulse
+from sedd.rundir.heartbeat_writer import HeartbeatWriter, write_heartbeats
 from sedd.rundir.layout import RunDir
 from sedd.spec.build import BuildOptions, DataTask
 from sedd.spec.inference import EvaluateOptions, EvaluateTask, SampleOptions, SampleTask
@@ -44,7 +44,7 @@ def build_store(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     wanted = load_resolved_as(DataTask, run.spec).build
     options = BuildOptions.model_validate(wanted.model_dump(include=set(BuildOptions.model_fields)))
     total = sum(path.stat().st_size for path in wanted.inputs if path.exists())
-    with pulse(run.heartbeat, attempt=attempt, steps=total, unit="bytes") as beat:
+    with write_heartbeats(run.heartbeat, attempt=attempt, steps=total, unit="bytes") as beat:
         tell = _Progress(beat, total, stop, phase="building")
         try:
             result = build(list(wanted.inputs), wanted.store, options, owner=run.id, progress=tell.more)
@@ -75,10 +75,10 @@ def evaluate(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     if table is not None:
         require_writer(table)
     records = [record for path in wanted.fasta for record in read_records(path)]
-    with pulse(run.heartbeat, attempt=attempt, steps=len(records), unit="proteins") as beat:
+    with write_heartbeats(run.heartbeat, attempt=attempt, steps=len(records), unit="proteins") as beat:
         tell = _Progress(beat, len(records), stop, phase="evaluating")
         try:
-            trained = load_trained(find_trained(str(wanted.network), run.path.parents[1], say=_say))
+            trained = load_trained(find_trained(str(wanted.network), run.path.parents[1], notify=_print_line))
             result = evaluate_records(trained, records, how=how, progress=tell.until)
         except _StoppedError:
             beat.update(phase="stopping")
@@ -104,10 +104,10 @@ def sample(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     wanted = load_resolved_as(SampleTask, run.spec).sample
     how = SampleOptions.model_validate(wanted.model_dump(include=set(SampleOptions.model_fields)))
     frames = read_frames(wanted.infill) if wanted.infill is not None else []
-    with pulse(run.heartbeat, attempt=attempt, steps=wanted.steps, unit="sampling steps") as beat:
+    with write_heartbeats(run.heartbeat, attempt=attempt, steps=wanted.steps, unit="sampling steps") as beat:
         tell = _Progress(beat, wanted.steps, stop, phase="sampling")
         try:
-            trained = load_trained(find_trained(str(wanted.network), run.path.parents[1], say=_say))
+            trained = load_trained(find_trained(str(wanted.network), run.path.parents[1], notify=_print_line))
             samples = draw_samples(trained, how, frames, tell.until)
         except _StoppedError:
             beat.update(phase="stopping")
@@ -123,7 +123,7 @@ def sample(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     return Exit.COMPLETED
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     print(text, flush=True)
 
 
@@ -134,7 +134,7 @@ class _StoppedError(Exception):
 class _Progress:
     """Tells the heartbeat how much has been done, and asks the flag."""
 
-    def __init__(self, beat: Pulse, total: int, stop: "StopFlag", *, phase: str) -> None:
+    def __init__(self, beat: HeartbeatWriter, total: int, stop: "StopFlag", *, phase: str) -> None:
         self._beat, self._total, self._stop, self._phase = beat, total, stop, phase
         self._done, self._began = 0, time.monotonic()
 

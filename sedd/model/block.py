@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
-from sedd.model.block_ops import enter, rotated_attention
+from sedd.model.block_ops import add_branch_and_norm, rotated_attention
 from sedd.model.packing import Packing
 from sedd.model.size import MLP_FACTOR, SINUSOIDS, VOCABULARY
 from sedd.spec.model import ModelSpec
@@ -65,9 +65,9 @@ class Block(nn.Module):
         """The stream, the branch that still has to be added to it, and that one's gate: given and returned."""
         shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(condition).chunk(6, dim=-1)
         factor_1, factor_2 = self.norm_1.weight * (1 + scale_1), self.norm_2.weight * (1 + scale_2)
-        x, entering = enter(x, branch, gate, factor_1, shift_1, packing, 2 * self.number)
+        x, entering = add_branch_and_norm(x, branch, gate, factor_1, shift_1, packing, 2 * self.number)
         mixed = self.out(rotated_attention(self.qkv(entering), turn, self.heads, packing))
-        x, entering = enter(x, mixed, gate_1, factor_2, shift_2, packing, 2 * self.number + 1)
+        x, entering = add_branch_and_norm(x, mixed, gate_1, factor_2, shift_2, packing, 2 * self.number + 1)
         inner = self.down(F.gelu(self.up(entering), approximate="tanh"))
         return x, inner, gate_2
 
@@ -93,6 +93,6 @@ class Final(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             scale = 1 + self.modulation(condition.to(self.modulation.weight.dtype))
             factor, shift = self.norm.weight * scale, self.norm.bias * scale
-            entering = enter(x, branch, gate, factor, shift, packing, self.place)[1]
+            entering = add_branch_and_norm(x, branch, gate, factor, shift, packing, self.place)[1]
             logits: Tensor = self.output(entering)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))

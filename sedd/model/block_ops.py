@@ -1,4 +1,4 @@
-"""What lies between a block's matrix products: by kernels of our own, or by torch's operators.
+"""Compute what lies between the matrix products of a block, by our own kernels or by torch operators.
 
 `fused` (fused.py) reads and writes each tensor once; `torch` (modulation.py, rotary.py) runs anywhere, in any dtype,
 and is what torch.compile sees, which joins it where Triton supports the card.
@@ -33,7 +33,7 @@ def why_not_fused(device: torch.device, dtype: torch.dtype, hidden: int) -> str 
     return fused.why_not(device, dtype, hidden)
 
 
-def enter(
+def add_branch_and_norm(
     x: Float[Tensor, "tokens hidden"],
     branch: Float[Tensor, "tokens hidden"] | None,
     gate: Float[Tensor, "sequences hidden"] | None,

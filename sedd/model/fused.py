@@ -217,7 +217,7 @@ def defines(hidden: int, enters: torch.dtype, leaves: torch.dtype) -> dict[str, 
 
 
 @functools.cache
-def compiled(capability: tuple[int, int], told: tuple[tuple[str, int], ...]) -> bytes:
+def compiled(capability: tuple[int, int], definitions: tuple[tuple[str, int], ...]) -> bytes:
     """Machine code of kernels.cu for a compute capability. Raises: KernelError."""
     source = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
-    return compile_cubin(source, capability, dict(told))
+    return compile_cubin(source, capability, dict(definitions))

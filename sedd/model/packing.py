@@ -16,7 +16,7 @@ class Packing(NamedTuple):
     attention: str | None
     """An implementation of attention.py; None: the fastest."""
     kernels: str
-    """`fused` or `torch`, see between.py."""
+    """`fused` or `torch`, see block_ops.py."""
     dropout: float
     """Probability with which an entry of a branch is dropped; 0 outside training."""
     seed: int

@@ -62,7 +62,7 @@ class Refresher:
             self._stop.wait(min(30.0, 2 * (time.monotonic() - begun)))  # a slow one is asked less often
 
 
-class Doer:
+class ActionRunner:
     """Cancels and requeues in the background, one run at a time: a SLURM that is slow to answer holds up no key."""
 
     def __init__(self, actions: Mapping[Action, Do]) -> None:

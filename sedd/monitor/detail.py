@@ -19,7 +19,7 @@ from sedd.monitor.cells import (
     seconds_since,
 )
 from sedd.monitor.columns import put_width
-from sedd.monitor.inspection import Inspection, Stretch, next_commands
+from sedd.monitor.inspection import AttemptRow, Inspection, next_commands
 from sedd.monitor.plot import plot
 from sedd.monitor.sentences import sentence
 from sedd.monitor.state import cause_words
@@ -68,8 +68,8 @@ def _trouble(seen: Inspection) -> list[Text]:
     lines = [Text(seen.view.why, style=STYLES[seen.view.state])] if seen.view.why else []
     if seen.log is not None:
         lines.append(Text(f"the end of {seen.log}:", style="dim"))
-    said = seen.log_end or (seen.view.error or "").splitlines()[-_ERROR_LINES:]
-    return [*lines, *(Text(f"  {line}") for line in said)]
+    error_lines = seen.log_end or (seen.view.error or "").splitlines()[-_ERROR_LINES:]
+    return [*lines, *(Text(f"  {line}") for line in error_lines)]
 
 
 def _numbers(seen: Inspection, width: int) -> list[Text]:
@@ -110,15 +110,15 @@ def _saved(seen: Inspection, now: dt.datetime) -> str:
     return f"{saved}; {risk}" if view.at_risk_s is not None else saved
 
 
-def _timeline(stretches: Sequence[Stretch], width: int) -> list[Text]:
-    if not stretches:
+def _timeline(rows: Sequence[AttemptRow], width: int) -> list[Text]:
+    if not rows:
         return []
     room = max(8, min(24, width - 66))
     header = (
         f"  # {'started':<12}  {'node':<{room}} {'queued':>6} {'ran':>6}  {'steps':<13} {'lost':>5}  ended by"
     )
     lines = [Text(header, style="dim")]
-    for s in stretches:
+    for s in rows:
         steps = f"{count_cell(s.first_step)} → {count_cell(s.last_step)}"
         row = (
             f"{s.number:>3} {s.started.astimezone():%d %b %H:%M}  {put_width(s.host, room)} "
@@ -145,11 +145,11 @@ def _findings(seen: Inspection) -> list[Text]:
 def _events(seen: Inspection) -> list[Text]:
     return [
         Text.assemble((f"{e.t.astimezone():%d %b %H:%M:%S}  ", "dim"), sentence(e))
-        for e in _told(seen.events)[-_EVENTS:]
+        for e in _worth_showing(seen.events)[-_EVENTS:]
     ]
 
 
-def _told(events: Sequence[Event]) -> list[Event]:
+def _worth_showing(events: Sequence[Event]) -> list[Event]:
     """The events, of checkpoints with nothing between them only the newest."""
     following = [*(e.event for e in events[1:]), ""]
     return [e for e, after in zip(events, following, strict=False) if {e.event, after} != {"checkpoint"}]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sedd.monitor.facts import RunFacts
-from sedd.monitor.inspection import Stretch, timeline
+from sedd.monitor.inspection import AttemptRow, timeline
 from sedd.monitor.snapshot import RunView, Snapshot
 
 VERSION = 1
@@ -71,20 +71,20 @@ def run_document(view: RunView) -> dict[str, Any]:
 
 def timeline_document(facts: RunFacts, view: RunView, *, now: dt.datetime) -> dict[str, Any]:
     """What `sedd status RUN --json` says of the run besides: its attempts one by one."""
-    return {"timeline": [_attempt_document(stretch) for stretch in timeline(facts, view, now=now)]}
+    return {"timeline": [_attempt_document(row) for row in timeline(facts, view, now=now)]}
 
 
-def _attempt_document(stretch: Stretch) -> dict[str, Any]:
+def _attempt_document(row: AttemptRow) -> dict[str, Any]:
     return {
-        "attempt": stretch.number,
-        "started": _moment(stretch.started),
-        "host": stretch.host,
-        "queued_s": _number(stretch.queued_s),
-        "ran_s": _number(stretch.lasted_s),
-        "first_step": stretch.first_step,
-        "last_step": stretch.last_step,
-        "lost_steps": stretch.lost,
-        "cause": stretch.cause.value if stretch.cause else None,
+        "attempt": row.number,
+        "started": _moment(row.started),
+        "host": row.host,
+        "queued_s": _number(row.queued_s),
+        "ran_s": _number(row.lasted_s),
+        "first_step": row.first_step,
+        "last_step": row.last_step,
+        "lost_steps": row.lost,
+        "cause": row.cause.value if row.cause else None,
     }
 
 

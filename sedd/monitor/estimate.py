@@ -66,7 +66,7 @@ def eta_s(facts: RunFacts, *, now: dt.datetime, is_live: bool) -> float | None:
 
 def _limits_ahead(facts: RunFacts, left_s: float, *, now: dt.datetime, is_live: bool) -> int:
     """How often the time limit will end an attempt before `left_s` of training are done."""
-    job, attempts = facts.witness.job, facts.history.attempts
+    job, attempts = facts.evidence.job, facts.history.attempts
     if job is None or not job.time_limit_s or not attempts:
         return 0
     used_s = (now - attempts[-1].started).total_seconds() if is_live else 0.0
@@ -85,10 +85,10 @@ def newest_checkpoint(facts: RunFacts) -> Saved | None:
     beat, saved = facts.beat, facts.history.saved
     if beat is None or beat.checkpoint_step is None or beat.checkpoint_t is None:
         return saved
-    told = Saved(
+    reported = Saved(
         t=dt.datetime.fromisoformat(beat.checkpoint_t), step=beat.checkpoint_step, attempt=beat.attempt
     )
-    return told if saved is None or told.t > saved.t else saved
+    return reported if saved is None or reported.t > saved.t else saved
 
 
 def at_risk_s(facts: RunFacts, *, now: dt.datetime, is_live: bool) -> float | None:

@@ -35,7 +35,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Witness:
+class JobEvidence:
     """What is known of a run's job outside its folder.
 
     Attributes:
@@ -67,7 +67,7 @@ class RunFacts:
     plan: Plan
     history: History = field(default_factory=History)
     beat: Heartbeat | None = None
-    witness: Witness = field(default_factory=Witness)
+    evidence: JobEvidence = field(default_factory=JobEvidence)
     unreadable: tuple[str, ...] = ()
 
     @property

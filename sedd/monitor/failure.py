@@ -18,8 +18,8 @@ def failure_line(view: RunView) -> str:
 
 def _after(view: RunView) -> str:
     """`after a crash`, where a last word names the cause."""
-    said = read_events(view.run.events)
-    last = next((event for event in reversed(said) if event.event != "checkpoint"), None)
+    events = read_events(view.run.events)
+    last = next((event for event in reversed(events) if event.event != "checkpoint"), None)
     return after_words(last.get("cause")) if last is not None and last.event == "gave_up" else ""
 
 

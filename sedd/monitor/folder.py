@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from sedd.monitor.facts import EVENTS_FILE, HEARTBEAT_FILE, Plan, RunFacts, Witness
+from sedd.monitor.facts import EVENTS_FILE, HEARTBEAT_FILE, JobEvidence, Plan, RunFacts
 from sedd.monitor.history import History, parse_history
 from sedd.rundir.heartbeat import Heartbeat, parse_heartbeat
 from sedd.rundir.layout import RunDir
@@ -30,7 +30,7 @@ class Folder:
         self._joined: RunFacts | None = None
 
     def read(self) -> RunFacts | None:
-        """The facts as of now, without a witness; None when the folder is no run (any more)."""
+        """The facts as of now, without evidence about its job; None when the folder is no run (any more)."""
         old = self._facts
         if old is not None and has_ended(old.history) and not old.unreadable and self._is_unchanged(_EVENTS):
             return old
@@ -56,17 +56,17 @@ class Folder:
         """What `join` last made of these same facts."""
         return self._joined if facts is self._base else None
 
-    def join(self, facts: RunFacts, witness: Witness) -> RunFacts:
-        """`facts`, as read, with a witness: the same object as last time when neither has changed."""
+    def join(self, facts: RunFacts, evidence: JobEvidence) -> RunFacts:
+        """`facts`, as read, with evidence about its job: the same object as last time when neither has changed."""
         joined = self._joined
-        if joined is None or facts is not self._base or joined.witness != witness:
+        if joined is None or facts is not self._base or joined.evidence != evidence:
             # Not dataclasses.replace: it takes five times as long, for ten thousand runs.
             joined = RunFacts(
                 run=facts.run,
                 plan=facts.plan,
                 history=facts.history,
                 beat=facts.beat,
-                witness=witness,
+                evidence=evidence,
                 unreadable=facts.unreadable,
             )
         self._base, self._joined = facts, joined

@@ -23,7 +23,7 @@ from sedd.rundir.layout import RunDir
 
 POLL_S = 0.5
 _PAST = 5
-"""Events from before the following began that are told."""
+"""Events from before the following began that are printed."""
 _QUIET = ("checkpoint",)
 _EVENT_STYLES = {
     "requeued": STYLES[State.REQUEUED],
@@ -48,14 +48,14 @@ def follow(
         runs,
         every_s=poll_s,
         gatherer=gatherer,
-        say=lambda text: console.print(text, style="yellow", markup=False),
+        notify=lambda text: console.print(text, style="yellow", markup=False),
     )
-    teller = _Teller(runs, console)
+    printer = _EventPrinter(runs, console)
     try:
         show = _live if console.is_terminal else _plain
         with show(console) as update:
             for snapshot in snapshots:
-                teller.tell()
+                printer.print_new()
                 update(snapshot)
         return snapshot.runs
     except KeyboardInterrupt:
@@ -66,21 +66,21 @@ def follow(
 def wait(
     runs: Sequence[RunDir],
     *,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
     poll_s: float = 2.0,
     gatherer: Gatherer | None = None,
 ) -> tuple[RunView, ...]:
-    """The final views of `runs`, once every one has ended; `say` hears of a SLURM that does not answer.
+    """The final views of `runs`, once every one has ended; `notify` hears of a SLURM that does not answer.
 
     Raises:
         RunError: a run folder vanished.
     """
-    for snapshot in poll(runs, every_s=poll_s, gatherer=gatherer or Gatherer(), say=say):
+    for snapshot in poll(runs, every_s=poll_s, gatherer=gatherer or Gatherer(), notify=notify):
         views = snapshot.runs
     return views
 
 
-class _Teller:
+class _EventPrinter:
     """Prints each new event once."""
 
     def __init__(self, runs: Sequence[RunDir], console: Console) -> None:
@@ -89,7 +89,7 @@ class _Teller:
         self._many = len(runs) > 1
         self._first = True
 
-    def tell(self) -> None:
+    def print_new(self) -> None:
         """Print what happened since the last time, over all runs in order of time."""
         news = [(e, run) for run, tail in self._tails for e in tail.read() if e.event not in _QUIET]
         news.sort(key=lambda pair: pair[0].t)
@@ -116,7 +116,7 @@ def _plain(console: Console) -> Iterator[Callable[[Snapshot], None]]:
     """A line a run now and then: often at the beginning, less often later."""
     begun = time.monotonic()
     due = begun
-    told: dict[str, tuple[int, State]] = {}
+    printed: dict[str, tuple[int, State]] = {}
 
     def update(snapshot: Snapshot) -> None:
         nonlocal due
@@ -125,8 +125,8 @@ def _plain(console: Console) -> Iterator[Callable[[Snapshot], None]]:
             return
         due = time.monotonic() + pace_s(time.monotonic() - begun)
         for view in snapshot.runs:
-            if told.get(view.id) != (view.step, view.state):
-                told[view.id] = (view.step, view.state)
+            if printed.get(view.id) != (view.step, view.state):
+                printed[view.id] = (view.step, view.state)
                 name = f"{view.name} {view.id}  " if len(snapshot.runs) > 1 else ""
                 console.print(progress_line(view, snapshot.taken, name=name), soft_wrap=True)
 

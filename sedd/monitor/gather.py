@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from sedd.cluster.jobs import JobFact
 from sedd.monitor.disks import Disks
-from sedd.monitor.facts import Facts, RunFacts, Witness
+from sedd.monitor.facts import Facts, JobEvidence, RunFacts
 from sedd.monitor.folder import Folder, has_ended
 from sedd.monitor.history import History
 from sedd.monitor.processes import query_alive
@@ -39,12 +39,12 @@ class Gatherer:
             if waiting and self._queue.is_due:
                 self._queue.refresh(_owners(waiting), now=now)
             disks = Disks()
-            seen = [self._with_witness(folder, facts, disks, now) for folder, facts in read]
+            seen = [self._with_evidence(folder, facts, disks, now) for folder, facts in read]
             if is_first:
                 gc.freeze()  # they stay: later searches for cycles need not go through them
         if waiting and (forgotten := _forgotten(seen, now)):
             self._queue.recall(forgotten)
-            seen = [self._with_witness(folder, facts, disks, now) for folder, facts in read]
+            seen = [self._with_evidence(folder, facts, disks, now) for folder, facts in read]
         return Facts(taken=now, runs=tuple(seen), queue=self._queue.facts)
 
     def _list(self, runs: list[RunDir]) -> None:
@@ -54,7 +54,7 @@ class Gatherer:
         new = {(path := str(run.path)): known.get(path) or Folder(run) for run in runs}
         self._listed, self._folders = runs, list(new.values())
 
-    def _with_witness(self, folder: Folder, facts: RunFacts, disks: Disks, now: dt.datetime) -> RunFacts:
+    def _with_evidence(self, folder: Folder, facts: RunFacts, disks: Disks, now: dt.datetime) -> RunFacts:
         if has_ended(facts.history):
             return facts
         full = disks.why_full(folder.path) if _is_silent(facts, now) else ""
@@ -63,18 +63,20 @@ class Gatherer:
             job, is_down = self._queue.job(facts.history.job_id), asked.down_since is not None
             hidden = job is None and self._queue.hides(folder.owner_uid)
             old = folder.joined(facts)
-            if old is not None and _is_same(old.witness, job, is_down, hidden, full):
-                last, seen = facts.history.last, old.witness.seen
+            if old is not None and _is_same(old.evidence, job, is_down, hidden, full):
+                last, seen = facts.history.last, old.evidence.seen
                 # That SLURM has said the same again is news only for a run that had spoken since.
                 if seen is asked.asked or (seen is not None and (last is None or last.t <= seen)):
                     return old
-            witness = Witness(job=job, seen=asked.asked, slurm_down=is_down, hidden=hidden, disk_full=full)
-            return folder.join(facts, witness)
+            evidence = JobEvidence(
+                job=job, seen=asked.asked, slurm_down=is_down, hidden=hidden, disk_full=full
+            )
+            return folder.join(facts, evidence)
         alive = self._alive(facts.history)
         if alive is False:
             # It may have had its last word between our reading and its end.
             facts = folder.read() or facts
-        return folder.join(facts, Witness(alive=alive, disk_full=full))
+        return folder.join(facts, JobEvidence(alive=alive, disk_full=full))
 
 
 @contextmanager
@@ -102,13 +104,13 @@ def _is_silent(facts: RunFacts, now: dt.datetime) -> bool:
     return facts.beat is None or age_s(facts.beat, now=now) > STALE_S
 
 
-def _is_same(was: Witness, job: JobFact | None, is_down: bool, hidden: bool, full: str) -> bool:
+def _is_same(was: JobEvidence, job: JobFact | None, is_down: bool, hidden: bool, full: str) -> bool:
     return was.job is job and was.slurm_down is is_down and was.hidden is hidden and was.disk_full == full
 
 
 def _forgotten(runs: Sequence[RunFacts], now: dt.datetime) -> list[str]:
     """Jobs of the runs that will be called lost unless slurmdbd knows more."""
-    unknown = [f for f in runs if f.witness.job is None and f.history.job_id and _needs_slurm(f)]
+    unknown = [f for f in runs if f.evidence.job is None and f.history.job_id and _needs_slurm(f)]
     return sorted({f.history.job_id for f in unknown if decide(f, now=now).state is State.LOST})
 
 

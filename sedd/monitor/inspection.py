@@ -22,7 +22,7 @@ _LOG_LINES = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class AttemptRow:
     """One attempt as a row of the timeline.
 
     Attributes:
@@ -49,7 +49,7 @@ class Inspection:
 
     taken: dt.datetime
     view: RunView
-    timeline: tuple[Stretch, ...]
+    timeline: tuple[AttemptRow, ...]
     curves: Curves
     events: tuple[Event, ...]
     findings: tuple[Mapping[str, Any], ...]
@@ -84,19 +84,19 @@ def _readable(read: Callable[[], T], default: T) -> T:
         return default
 
 
-def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[Stretch, ...]:
+def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[AttemptRow, ...]:
     """The attempts, each with its waiting and its losses: pure."""
     attempts = facts.history.attempts
     waits, losses = queued_s(attempts, facts.history.submitted), lost_steps(attempts)
     nexts = [*attempts[1:], None][: len(attempts)]
-    stretches = []
+    rows = []
     for attempt, following, wait, lost in zip(attempts, nexts, waits, losses, strict=True):
         is_newest = following is None
         end = attempt.ended or ((now if view.is_live else view.heartbeat_t) if is_newest else None)
         unsaved = max(0, view.step - attempt.last_step) if is_newest and view.state.is_final else 0
-        unsaid = _UNSAID.get(view.state) if is_newest else None
-        stretches.append(
-            Stretch(
+        unrecorded = _UNRECORDED_CAUSE.get(view.state) if is_newest else None
+        rows.append(
+            AttemptRow(
                 number=attempt.number,
                 started=attempt.started,
                 host=attempt.host,
@@ -105,13 +105,13 @@ def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[Stret
                 first_step=attempt.first_step,
                 last_step=max(attempt.last_step, following.first_step + lost if following else view.step),
                 lost=lost + unsaved,
-                cause=attempt.cause or unsaid,
+                cause=attempt.cause or unrecorded,
             )
         )
-    return tuple(stretches)
+    return tuple(rows)
 
 
-_UNSAID = {State.LOST: Cause.KILLED, State.CANCELLED: Cause.CANCELLED}
+_UNRECORDED_CAUSE = {State.LOST: Cause.KILLED, State.CANCELLED: Cause.CANCELLED}
 """What ended an attempt that had no last word, by the state of its run."""
 
 

@@ -44,18 +44,18 @@ def follow_log(
     *,
     rank: int,
     tail: int,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
     gatherer: Gatherer | None = None,
     poll_s: float = 0.5,
 ) -> Iterator[str]:
     """The last `tail` lines of the newest log, then what is added to it or to the next one, until the run ends.
 
-    A new log file (another job id after `sedd requeue`) is announced by its name; `say` hears of a SLURM that does not
-    answer, which holds up no line.
+    A new log file (another job id after `sedd requeue`) is announced by its name. `notify` is called when
+    SLURM does not answer; lines are not held up by it.
     """
     follower = _Follower(run, rank, tail)
     gatherer = gatherer or Gatherer(queue=BackgroundQueue())
-    for _ in poll([run], every_s=poll_s, gatherer=gatherer, say=say):
+    for _ in poll([run], every_s=poll_s, gatherer=gatherer, notify=notify):
         yield from follower.read()
     time.sleep(poll_s)  # the last words of a process may reach a shared file system after its event
     yield from follower.read()

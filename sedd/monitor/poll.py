@@ -20,13 +20,13 @@ def poll(
     *,
     every_s: float,
     gatherer: Gatherer,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Snapshot]:
     """A snapshot of `runs` every `every_s` seconds; the last one when each has ended.
 
-    When SLURM stops answering it is told to `say`, as when it answers again; meanwhile the run folders speak.
+    When SLURM stops answering it is told to `notify`, as when it answers again; meanwhile the run folders speak.
 
     Raises:
         RunError: the folder of one of them has vanished.
@@ -36,7 +36,7 @@ def poll(
         snapshot = views.snapshot(gatherer.gather(runs, now=dt.datetime.now(dt.UTC)))
         is_down = snapshot.queue.down_since is not None
         if is_down != was_down:
-            say(
+            notify(
                 f"SLURM does not answer ({snapshot.queue.error}); going on"
                 if is_down
                 else "SLURM answers again"

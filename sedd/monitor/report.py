@@ -24,7 +24,7 @@ _EVENTS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Papers:
+class RunDocuments:
     """What of a run folder a report quotes.
 
     Attributes:
@@ -38,15 +38,15 @@ class Papers:
     samples: tuple[tuple[str, str], ...]
 
 
-def read_papers(run: RunDir) -> Papers:
-    """The papers of a run; what is missing or may not be read is empty."""
+def read_documents(run: RunDir) -> RunDocuments:
+    """The documents of a run; what is missing or may not be read is empty."""
     manifest: Mapping[str, Any] = {}
     try:
         manifest = json.loads(run.manifest.read_bytes())
         spec = run.spec.read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):
         spec = ""
-    return Papers(spec=spec, manifest=manifest, samples=_newest_samples(run))
+    return RunDocuments(spec=spec, manifest=manifest, samples=_newest_samples(run))
 
 
 def read_samples(path: Path) -> tuple[tuple[str, str], ...]:
@@ -55,7 +55,7 @@ def read_samples(path: Path) -> tuple[tuple[str, str], ...]:
     return tuple((name.strip(), "".join(sequence.split())) for name, _, sequence in records[:_SAMPLES])
 
 
-def render_report(seen: Inspection, papers: Papers) -> str:
+def render_report(seen: Inspection, documents: RunDocuments) -> str:
     """The page."""
     view = seen.view
     title = f"{view.name} {view.id}"
@@ -67,11 +67,11 @@ def render_report(seen: Inspection, papers: Papers) -> str:
         _tiles(seen),
         _charts(seen),
         _section("Attempts", _timeline(seen)),
-        _section("Samples", _samples(papers.samples)),
+        _section("Samples", _samples(documents.samples)),
         _section("Preflight findings that were not OK", _findings(seen)),
         _section("Events", _events(seen)),
-        _section("Configuration", f"<pre>{escape(papers.spec)}</pre>" if papers.spec else ""),
-        _section("Made from", _made_from(papers.manifest)),
+        _section("Configuration", f"<pre>{escape(documents.spec)}</pre>" if documents.spec else ""),
+        _section("Made from", _made_from(documents.manifest)),
     ]
     return PAGE.format(title=escape(title), body="\n".join(part for part in body if part))
 
@@ -153,8 +153,8 @@ def _findings(seen: Inspection) -> str:
 
 
 def _events(seen: Inspection) -> str:
-    told = [e for e in seen.events if e.event != "checkpoint"][-_EVENTS:]
-    return _table(("time (UTC)", "what"), [(f"{e.t:%Y-%m-%d %H:%M:%S}", sentence(e)) for e in told])
+    events = [e for e in seen.events if e.event != "checkpoint"][-_EVENTS:]
+    return _table(("time (UTC)", "what"), [(f"{e.t:%Y-%m-%d %H:%M:%S}", sentence(e)) for e in events])
 
 
 def _made_from(manifest: Mapping[str, Any]) -> str:

@@ -186,5 +186,5 @@ def _nodes(facts: RunFacts, live: bool) -> str:
     """Where it runs now: SLURM's node list, else the host of the newest attempt, else of the heartbeat."""
     if not live:
         return ""
-    job, attempts, beat = facts.witness.job, facts.history.attempts, facts.beat
+    job, attempts, beat = facts.evidence.job, facts.history.attempts, facts.beat
     return (job.nodes if job else None) or (attempts[-1].host if attempts else beat.host if beat else "")

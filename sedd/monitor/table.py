@@ -92,19 +92,19 @@ def run_line(view: RunView, label: str, columns: Sequence[Column], now: dt.datet
 
 def notes(snapshot: Snapshot, views: Sequence[RunView]) -> list[Text]:
     """What the table has no room for: SLURM's silence, oddities, unreadable files."""
-    said: list[str] = []
+    remarks: list[str] = []
     if snapshot.queue.down_since is not None:
         since = snapshot.queue.down_since
         silent = (snapshot.taken - since).total_seconds()
         when = f" since {since.astimezone():%H:%M:%S}, for {format_duration(silent)}" if silent >= 1 else ""
-        said.append(f"SLURM does not answer{when}: {snapshot.queue.error}")
+        remarks.append(f"SLURM does not answer{when}: {snapshot.queue.error}")
     for view in views:
         silence = view.why == NO_ANSWER and snapshot.queue.down_since is not None  # said above, once for all
         odd = [view.why] if view.why and view.state not in _WITH_WHY and not silence else []
         unread = [what for what in view.unreadable if what != view.why]
-        said += [f"{view.name} {view.id[:15]}: {what}" for what in (*odd, *unread)]
-    more = [f"and {len(said) - _NOTES} more remarks"] if len(said) > _NOTES else []
-    return [Text(text, style="yellow") for text in said[:_NOTES] + more]
+        remarks += [f"{view.name} {view.id[:15]}: {what}" for what in (*odd, *unread)]
+    more = [f"and {len(remarks) - _NOTES} more remarks"] if len(remarks) > _NOTES else []
+    return [Text(text, style="yellow") for text in remarks[:_NOTES] + more]
 
 
 def state_counts(views: Iterable[RunView]) -> Text:

@@ -68,7 +68,7 @@ def _why_gave_up(history: History, last: Event) -> str:
 def _after_failure(facts: RunFacts, now: dt.datetime) -> Verdict:
     """A process failed; its job entry has not yet said whether another attempt follows."""
     why = _last_line(facts.history.error)
-    job, alive = _job(facts), facts.witness.alive
+    job, alive = _job(facts), facts.evidence.alive
     if job is not None and job.state.is_waiting:
         return Verdict(State.REQUEUED, _queue_words(job, now))
     deciding = _silent_s(facts, now) < STALE_S and alive is not False
@@ -90,11 +90,11 @@ def _waiting(facts: RunFacts, now: dt.datetime) -> Verdict:
     if job is not None:
         return Verdict(state, _join(after, _queue_words(job, now)))
     slurm = facts.plan.executor == "slurm"
-    if slurm and facts.witness.slurm_down:
+    if slurm and facts.evidence.slurm_down:
         return Verdict(state, _join(after, NO_ANSWER))
-    if slurm and facts.witness.hidden:
+    if slurm and facts.evidence.hidden:
         return Verdict(state, _join(after, HIDDEN))
-    if facts.witness.alive or _is_outdated(facts) or _silent_s(facts, now) < STALE_S:
+    if facts.evidence.alive or _is_outdated(facts) or _silent_s(facts, now) < STALE_S:
         return Verdict(state, after)
     if slurm and history.job_id:
         return Verdict(State.LOST, f"SLURM no longer knows job {history.job_id}")
@@ -105,22 +105,22 @@ def _waiting(facts: RunFacts, now: dt.datetime) -> Verdict:
 
 def _in_attempt(facts: RunFacts, now: dt.datetime) -> Verdict:
     """An attempt has started and has had no last word."""
-    job, beat, full = _job(facts), _own_beat(facts), facts.witness.disk_full
+    job, beat, full = _job(facts), _own_beat(facts), facts.evidence.disk_full
     silence = _silence(facts, now)
     if job is not None and job.state.is_waiting:
         after = after_words(Cause.DISK_FULL if full else Cause.KILLED)
         return Verdict(State.REQUEUED, _join(after, _queue_words(job, now)))
     if job is not None and (job.state.is_final or (job.state is JobState.PREEMPTED and silence)):
         return _ended_by_slurm(job, "no last word", full)
-    if job is None and facts.witness.alive is False:
+    if job is None and facts.evidence.alive is False:
         return Verdict(State.LOST, _join(full, "killed: no process, no last word"))
-    is_gone = job is None and facts.witness.alive is None and not _is_in_doubt(facts)
+    is_gone = job is None and facts.evidence.alive is None and not _is_in_doubt(facts)
     if is_gone and (silence or (facts.unread_beat and facts.plan.executor == "slurm")):
         return Verdict(State.LOST, _join(full, "killed: no job", silence or facts.unread_beat))
     if job is not None and job.state is JobState.SUSPENDED:
         return Verdict(State.STALLED, "suspended by SLURM")
     if full or silence or (silence := _hang(beat, now)):
-        return Verdict(State.STALLED, _join(full, silence, HIDDEN if facts.witness.hidden else ""))
+        return Verdict(State.STALLED, _join(full, silence, HIDDEN if facts.evidence.hidden else ""))
     return Verdict(_unseen_phase(facts) if facts.unread_beat else _phase_state(beat), _oddity(facts))
 
 
@@ -167,15 +167,15 @@ def _oddity(facts: RunFacts) -> str:
     """The heartbeat is fresh; SLURM does not know the job."""
     if facts.plan.executor != "slurm" or _job(facts) is not None or _is_outdated(facts):
         return ""
-    if facts.witness.hidden:
+    if facts.evidence.hidden:
         return ""  # its heartbeat says all there is to know
     unknown = f"SLURM does not know job {facts.history.job_id}"
-    return NO_ANSWER if facts.witness.slurm_down else unknown
+    return NO_ANSWER if facts.evidence.slurm_down else unknown
 
 
 def _job(facts: RunFacts) -> JobFact | None:
     """What SLURM says of the run's job, unless the run itself has said something since."""
-    job, beat = facts.witness.job, facts.beat
+    job, beat = facts.evidence.job, facts.beat
     if job is None or _is_outdated(facts):
         return None
     # A controller that lost its memory calls jobs ended that went on: a later heartbeat knows better.
@@ -185,13 +185,13 @@ def _job(facts: RunFacts) -> JobFact | None:
 
 
 def _is_outdated(facts: RunFacts) -> bool:
-    last, seen = facts.history.last, facts.witness.seen
+    last, seen = facts.history.last, facts.evidence.seen
     return last is not None and seen is not None and last.t > seen
 
 
 def _is_in_doubt(facts: RunFacts) -> bool:
     """Whether the absence of a job says nothing."""
-    return facts.witness.slurm_down or facts.witness.hidden or _is_outdated(facts)
+    return facts.evidence.slurm_down or facts.evidence.hidden or _is_outdated(facts)
 
 
 def _ended_by_slurm(job: JobFact, when: str, full: str = "") -> Verdict:

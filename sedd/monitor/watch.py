@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from sedd.errors import RunError
-from sedd.monitor.background import Do, Doer, Refresher
+from sedd.monitor.background import ActionRunner, Do, Refresher
 from sedd.monitor.cells import point_text
 from sedd.monitor.columns import fit
 from sedd.monitor.detail import detail_view
@@ -45,7 +45,7 @@ def watch(
     shows_all: bool = False,
 ) -> None:
     """Show the runs until the user quits. Raises: SeddError when runs cannot be listed at all."""
-    keys, refresher, doer = sys.stdin.fileno(), Refresher(list_runs), Doer(actions)
+    keys, refresher, doer = sys.stdin.fileno(), Refresher(list_runs), ActionRunner(actions)
     refresher.start()
     try:
         with raw_keys(keys), Live(console=console, screen=True, auto_refresh=False) as live:
@@ -57,7 +57,7 @@ def watch(
         doer.finish()
 
 
-def _loop(screen: Screen, live: Live, keys: int, refresher: Refresher, doer: Doer) -> None:
+def _loop(screen: Screen, live: Live, keys: int, refresher: Refresher, doer: ActionRunner) -> None:
     """Draw what has changed, read keys, until one of them quits."""
     drawn: tuple[object, ...] = ()
     while True:

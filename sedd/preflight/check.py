@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sedd.preflight import checks as folder
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict
 from sedd.spec.task import TaskSpec
 
@@ -36,7 +36,7 @@ class Check(Generic[Facts]):
     tasks: tuple[type[TaskSpec], ...] = (TaskSpec,)
     catches: str
     takes: str
-    gather: Callable[[Scene], Facts | None]
+    gather: Callable[[CheckContext], Facts | None]
     judge: Callable[[Facts], Verdict]
     passing: Facts
     failing: Facts

@@ -4,7 +4,7 @@ import gc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sedd.preflight.context import Scene
+from sedd.preflight.context import CheckContext
 from sedd.preflight.device import training_attention
 
 if TYPE_CHECKING:
@@ -37,18 +37,18 @@ class Errors:
         return all(error <= TOLERANCE[self.dtype] for error in (self.output, self.gradient))  # NaN is not
 
 
-def busy_network(scene: Scene, device: "torch.device") -> "Transformer":
+def busy_network(context: CheckContext, device: "torch.device") -> "Transformer":
     """The spec's network with weights that all matter: many start at zero, and would hide what is wrong."""
     import torch
 
     from sedd.model.transformer import Transformer
 
     torch.manual_seed(0)
-    spec = scene.training_run
+    spec = context.training_run
     without_dropout = spec.model.model_copy(update={"dropout": 0.0})
     model = Transformer(
         without_dropout,
-        attention=training_attention(scene),
+        attention=training_attention(context),
         activation_checkpointing=spec.training.activation_checkpointing,
     )
     for weight in model.parameters():
@@ -58,17 +58,19 @@ def busy_network(scene: Scene, device: "torch.device") -> "Transformer":
 
 
 def one_step(
-    scene: Scene, device: "torch.device", dtype: "torch.dtype"
+    context: CheckContext, device: "torch.device", dtype: "torch.dtype"
 ) -> "Callable[[Callable[..., torch.Tensor], Transformer], tuple[torch.Tensor, torch.Tensor]]":
     """A function that gives output and gradient of a network (compiled or not) on one packed batch."""
     import torch
 
-    borders = _borders(scene.training_run.training.micro_batch_residues, scene.training_run.data.max_length)
+    borders = _borders(
+        context.training_run.training.micro_batch_residues, context.training_run.data.max_length
+    )
     cu_seqlens = torch.tensor(borders, dtype=torch.int32, device=device)
     tokens = torch.randint(4, 24, (borders[-1],), device=device)
     # Neighbours at opposite ends of the schedule.
     sigma_bar = torch.tensor([0.05 if n % 2 else 6.0 for n in range(len(borders) - 1)], device=device)
-    max_length = scene.training_run.data.max_length
+    max_length = context.training_run.data.max_length
 
     def compute(
         forward: "Callable[..., torch.Tensor]", model: "Transformer"
@@ -106,7 +108,7 @@ def errors(
     return Errors(dtype=str(dtype).removeprefix("torch."), output=output, gradient=gradient)
 
 
-def leave_no_trace(device: "torch.device") -> None:
+def release_gpu_memory(device: "torch.device") -> None:
     """Give a card's memory back, and forget its peak: training's own is told to the user."""
     import torch
 

@@ -98,7 +98,7 @@ def real_slurm(answers: Answers | None = None) -> Slurm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class CheckContext:
     """One experiment at one place, seen from one side."""
 
     side: Side

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sedd.preflight.finding import Finding, Status, Verdict, worst
 
-_TOLD = 3
+_SHOWN = 3
 """Problems that are told one by one."""
 
 
@@ -28,13 +28,13 @@ def merge(name: str, answers: Sequence[Answer]) -> Finding | None:
     if not points:
         return None
     problems = [verdict for verdict in points if verdict.status is not Status.OK]
-    told = [verdict for status in _GRAVEST_FIRST for verdict in problems if verdict.status is status]
-    if not told:
-        told = list(points)[:1]
-    seen = [verdict.saw + _where(points[verdict], alone=len(points) == 1) for verdict in told[:_TOLD]]
-    if len(told) > _TOLD:
-        seen.append(f"and {len(told) - _TOLD} more like these")
-    hints = dict.fromkeys(verdict.hint for verdict in told[:_TOLD] if verdict.hint)
+    shown = [verdict for status in _GRAVEST_FIRST for verdict in problems if verdict.status is status]
+    if not shown:
+        shown = list(points)[:1]
+    seen = [verdict.saw + _where(points[verdict], alone=len(points) == 1) for verdict in shown[:_SHOWN]]
+    if len(shown) > _SHOWN:
+        seen.append(f"and {len(shown) - _SHOWN} more like these")
+    hints = dict.fromkeys(verdict.hint for verdict in shown[:_SHOWN] if verdict.hint)
     return Finding(check=name, status=worst(points), saw="; ".join(seen), hint="; ".join(hints) or None)
 
 

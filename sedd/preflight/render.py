@@ -29,7 +29,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 def conclusion(findings: Sequence[Finding], *, strict: bool = False) -> Text:
     """The last line: READY TO TRAIN or NOT READY, and the count of what is not OK."""
     counts = {status: sum(f.status is status for f in findings) for status in Status}
-    said = ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
+    counted = ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
     if has_failures(findings, strict=strict):
-        return Text(f"NOT READY ({said})", style="bold red")
-    return Text(f"READY TO TRAIN ({said})", style="bold green")
+        return Text(f"NOT READY ({counted})", style="bold red")
+    return Text(f"READY TO TRAIN ({counted})", style="bold green")

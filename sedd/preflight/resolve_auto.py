@@ -1,4 +1,4 @@
-"""`training.residues_per_gpu: auto` becomes a number, once and for all: before a run folder is made."""
+"""Resolve `training.residues_per_gpu: auto` to a number before a run folder is made."""
 
 import dataclasses
 import os
@@ -16,18 +16,18 @@ ON_A_CPU = 16_384
 """Residues of a forward pass there: more make it no faster."""
 
 
-def settle(request: Request, profile: Profile) -> Request:
+def resolve_auto(request: Request, profile: Profile) -> Request:
     """The request with a number wherever it says auto: the most residues that a card of this profile holds.
 
     Raises:
         SpecError: the card's memory is not known, or holds no batch.
     """
     return dataclasses.replace(
-        request, experiments=tuple(_settled(experiment, profile) for experiment in request.experiments)
+        request, experiments=tuple(_resolved(experiment, profile) for experiment in request.experiments)
     )
 
 
-def _settled(experiment: TaskSpec, profile: Profile) -> TaskSpec:
+def _resolved(experiment: TaskSpec, profile: Profile) -> TaskSpec:
     if not isinstance(experiment, Experiment) or experiment.training.residues_per_gpu != "auto":
         return experiment
     training = experiment.training.model_copy(update={"residues_per_gpu": _most(experiment, profile)})

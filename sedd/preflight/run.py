@@ -11,10 +11,10 @@ from typing import Any
 from sedd.cluster.profile import Profile
 from sedd.errors import SeddError
 from sedd.preflight.check import Check, checks_of
-from sedd.preflight.context import Answers, Scene, Side, real_slurm
+from sedd.preflight.context import Answers, CheckContext, Side, real_slurm
 from sedd.preflight.finding import Finding, Status, Verdict, unknown
 from sedd.preflight.merge_findings import Answer, merge
-from sedd.preflight.sweep_groups import kinds_of
+from sedd.preflight.sweep_groups import sweep_groups
 from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import Request
@@ -35,22 +35,22 @@ def check_login(
     asked of SLURM or measured holds for the next.
     """
     answers = answers or Answers()
-    scenes = [
-        Scene(
+    contexts = [
+        CheckContext(
             side=Side.LOGIN,
-            experiment=kind.experiment,
-            profile=profile.for_job(gpus_per_node=kind.experiment.resources.gpus_per_node),
+            experiment=group.experiment,
+            profile=profile.for_job(gpus_per_node=group.experiment.resources.gpus_per_node),
             folder=runs.absolute(),
             environ=os.environ,
             slurm=real_slurm(answers),
             answers=answers,
             request=request.experiments,
             parallel=request.parallel,
-            point=kind.point,
+            point=group.point,
         )
-        for kind in kinds_of(request)
+        for group in sweep_groups(request)
     ]
-    return side_by_side(checks_of(Side.LOGIN, type(request.experiments[0])), scenes, limit_s=LOGIN_LIMIT_S)
+    return side_by_side(checks_of(Side.LOGIN, type(request.experiments[0])), contexts, limit_s=LOGIN_LIMIT_S)
 
 
 def check_node(
@@ -66,7 +66,7 @@ def check_node(
 
     `run` is None for a look at this machine without a job.
     """
-    scene = Scene(
+    context = CheckContext(
         side=Side.NODE,
         experiment=experiment,
         profile=profile,
@@ -77,26 +77,26 @@ def check_node(
         ranks_size=ranks_size,
         local_rank=local_rank,
     )
-    return in_turn(checks_of(Side.NODE, type(experiment)), [scene], limit_s=NODE_LIMIT_S)
+    return in_turn(checks_of(Side.NODE, type(experiment)), [context], limit_s=NODE_LIMIT_S)
 
 
 def side_by_side(
-    checks: Mapping[str, Check[Any]], scenes: Sequence[Scene], *, limit_s: float
+    checks: Mapping[str, Check[Any]], contexts: Sequence[CheckContext], *, limit_s: float
 ) -> tuple[Finding, ...]:
-    """The findings of checks that run at the same time, each on all scenes; `limit_s` for all of them."""
+    """The findings of checks that run at the same time, each on all contexts; `limit_s` for all of them."""
     deadline = time.monotonic() + limit_s
-    inquiries = [_start(name, check, scenes) for name, check in checks.items()]
+    inquiries = [_start(name, check, contexts) for name, check in checks.items()]
     return _findings(inquiry.wait(deadline, limit_s) for inquiry in inquiries)
 
 
 def in_turn(
-    checks: Mapping[str, Check[Any]], scenes: Sequence[Scene], *, limit_s: float
+    checks: Mapping[str, Check[Any]], contexts: Sequence[CheckContext], *, limit_s: float
 ) -> tuple[Finding, ...]:
     """The findings of checks that run one after another, `limit_s` or its own limit for each."""
 
     def answer(name: str, check: Check[Any]) -> Finding | None:
         own_limit_s = check.limit_s or limit_s
-        return _start(name, check, scenes).wait(time.monotonic() + own_limit_s, own_limit_s)
+        return _start(name, check, contexts).wait(time.monotonic() + own_limit_s, own_limit_s)
 
     return _findings(answer(name, check) for name, check in checks.items())
 
@@ -119,14 +119,14 @@ class _Inquiry:
         return merge(self.name, answers)
 
 
-def _start(name: str, check: Check[Any], scenes: Sequence[Scene]) -> _Inquiry:
+def _start(name: str, check: Check[Any], contexts: Sequence[CheckContext]) -> _Inquiry:
     inquiry = _Inquiry(name)
 
     def inquire() -> None:
         try:
-            for scene in scenes[:1] if check.of_request else scenes:
-                if verdict := _verdict(check, scene):
-                    inquiry.answers.append(Answer(verdict=verdict, point=scene.point))
+            for context in contexts[:1] if check.of_request else contexts:
+                if verdict := _verdict(check, context):
+                    inquiry.answers.append(Answer(verdict=verdict, point=context.point))
         finally:
             inquiry.done.set()
 
@@ -135,16 +135,16 @@ def _start(name: str, check: Check[Any], scenes: Sequence[Scene]) -> _Inquiry:
     return inquiry
 
 
-def _verdict(check: Check[Any], scene: Scene) -> Verdict | None:
+def _verdict(check: Check[Any], context: CheckContext) -> Verdict | None:
     """The check's verdict; whatever it raises means that it could not look."""
     try:
-        facts = check.gather(scene)
+        facts = check.gather(context)
         return None if facts is None else check.judge(facts)
     except SeddError as e:
         return Verdict(Status.UNKNOWN, e.message.splitlines()[0], e.hint)
     except Exception as e:  # a check that breaks must not stop the others, nor hide what they found
-        said = str(e).strip().splitlines()
-        return unknown(f"could not look: {type(e).__name__}: {said[0] if said else ''}".rstrip(": "))
+        lines = str(e).strip().splitlines()
+        return unknown(f"could not look: {type(e).__name__}: {lines[0] if lines else ''}".rstrip(": "))
 
 
 def _findings(found: Iterable[Finding | None]) -> tuple[Finding, ...]:

@@ -1,4 +1,4 @@
-"""A sweep's runs, sorted into kinds that preflight could judge differently."""
+"""Group the runs of a sweep by what preflight could judge differently."""
 
 import json
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ _WITHOUT_EFFECT: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """Runs that are one to preflight."""
+class SweepGroup:
+    """Runs that preflight would judge alike."""
 
     experiment: TaskSpec
     """The first of them."""
@@ -35,12 +35,12 @@ class Kind:
     """What sets the first of them apart: `model.hidden=768`; empty without a sweep."""
 
 
-def kinds_of(request: Request) -> list[Kind]:
-    """One kind for every group of runs that differ in nothing that a check looks at, in the order of the sweep."""
-    found: dict[str, Kind] = {}
+def sweep_groups(request: Request) -> list[SweepGroup]:
+    """Return one group for all runs that differ in nothing that a check reads, in the order of the sweep."""
+    found: dict[str, SweepGroup] = {}
     for experiment, point in zip(request.experiments, request.points, strict=True):
         key = json.dumps(experiment.model_dump(mode="json", exclude=_WITHOUT_EFFECT))
-        found.setdefault(key, Kind(experiment=experiment, point=_words(point)))
+        found.setdefault(key, SweepGroup(experiment=experiment, point=_words(point)))
     return list(found.values())
 
 

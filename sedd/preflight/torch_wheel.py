@@ -53,13 +53,13 @@ def query_wheel() -> Wheel | None:
 
 def read_wheel(folder: Path) -> Wheel:
     """The torch in a package folder. Raises: OSError."""
-    said = {
+    fields = {
         match[1]: match[2]
         for match in _VERSION_LINE.finditer((folder / "version.py").read_text(encoding="utf-8"))
     }
-    cuda = said.get("cuda")
+    cuda = fields.get("cuda")
     archs = read_archs(folder / "lib" / "libtorch_python.so") if cuda else ()
-    return Wheel(version=said.get("__version__") or "?", cuda=cuda, hip=said.get("hip"), archs=archs)
+    return Wheel(version=fields.get("__version__") or "?", cuda=cuda, hip=fields.get("hip"), archs=archs)
 
 
 def read_archs(library: Path) -> tuple[str, ...] | None:

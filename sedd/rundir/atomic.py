@@ -7,26 +7,26 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, else remove it.
 
     The name ends in `.tmp` and holds the process id, so two writers never share one.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with _named_in_errors(path):
         try:
-            yield aside
-            _fsync(aside)
-            os.replace(aside, path)
+            yield temporary
+            _fsync(temporary)
+            os.replace(temporary, path)
             _fsync(path.parent)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace a small file's content at once, durably."""
-    with written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_output(path: Path, text: str) -> None:
@@ -47,13 +47,13 @@ def write_first(path: Path, text: str) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """Replace a small file's content at once; without fsync, so a power cut may undo it."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with _named_in_errors(path):
         try:
-            aside.write_text(text, encoding="utf-8")
-            os.replace(aside, path)
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -15,9 +15,9 @@ class SupersededError(SeddError):
     """A newer attempt of the run has begun: this one may write no more."""
 
 
-def newest_attempt(said: Sequence[Event]) -> int:
+def newest_attempt(events: Sequence[Event]) -> int:
     """Number of the attempt that began last; 0 before the first."""
-    return next((event.attempt for event in reversed(said) if event.event == "attempt_started"), 0)
+    return next((event.attempt for event in reversed(events) if event.event == "attempt_started"), 0)
 
 
 def require_newest(events: Path, *, attempt: int) -> None:

@@ -1,4 +1,4 @@
-"""The heart of a run: a thread that writes every few seconds what the loop last reported."""
+"""Write heartbeat.json every few seconds, from a thread, with what the loop last reported."""
 
 import contextlib
 import dataclasses
@@ -15,8 +15,8 @@ from sedd.rundir.heartbeat import INTERVAL_S, Heartbeat, write_heartbeat
 Utilization = Callable[[], float | None]
 
 
-class Pulse:
-    """What is known of the attempt now. `update` is called by the loop; the thread writes."""
+class HeartbeatWriter:
+    """Holds what is known of the attempt; the loop calls `update`, a thread writes it."""
 
     def __init__(self, path: Path, beat: Heartbeat, *, utilization: Utilization) -> None:
         self._path = path
@@ -55,7 +55,7 @@ class Pulse:
 
 
 @contextlib.contextmanager
-def pulse(
+def write_heartbeats(
     path: Path | None,
     *,
     attempt: int,
@@ -63,8 +63,8 @@ def pulse(
     unit: str = "steps",
     gpu: str | None = None,
     utilization: Utilization = lambda: None,
-) -> Iterator[Pulse]:
-    """A beating pulse, or a silent one for ranks that have no path to write to.
+) -> Iterator[HeartbeatWriter]:
+    """Write heartbeats while the block runs; ranks without a path write none.
 
     `unit` is what `steps` counts; `utilization` says how busy the GPU is, in percent.
     """
@@ -80,7 +80,7 @@ def pulse(
         pid=os.getpid(),
         gpu=gpu,
     )
-    alive = Pulse(path or Path(os.devnull), beat, utilization=utilization)
+    alive = HeartbeatWriter(path or Path(os.devnull), beat, utilization=utilization)
     if path is None:
         yield alive
         return

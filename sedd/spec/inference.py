@@ -59,8 +59,8 @@ class SampleOptions(StrictModel):
             raise ValueError("infill takes the length of its templates, so length has no meaning")
         shortest, longest = self.length_range or (1, 1)
         if not 1 <= shortest <= longest:
-            told = "-".join(map(str, dict.fromkeys((shortest, longest))))
-            raise ValueError(f"length {told} is no length; write 100, or a range as [80, 120]")
+            given = "-".join(map(str, dict.fromkeys((shortest, longest))))
+            raise ValueError(f"length {given} is no length; write 100, or a range as [80, 120]")
         return self
 
     @property

@@ -56,14 +56,14 @@ def load_request(path: Path, overrides: Iterable[str] = ()) -> Request:
     document = load_document(path)
     base = path.resolve().parent
     data = copy.deepcopy(document.data)
-    said: dict[Key, str] = {}
-    given = dataclasses.replace(document, data=data, said=said)
+    origins: dict[Key, str] = {}
+    given = dataclasses.replace(document, data=data, origins=origins)
     task = task_of(given)
     _make_paths_absolute(given, task, base)
     for text in overrides:
         key, value = parse_override(text)
-        said[key] = f"--set {text}"
-        _set(data, key, value, said=said[key])
+        origins[key] = f"--set {text}"
+        _set(data, key, value, origin=origins[key])
     task = task_of(given)
     _make_paths_absolute(given, task, Path.cwd())
     asked = validate(FILES[task], given)
@@ -111,28 +111,28 @@ def _at_points(document: Document, points: Sequence[Point], base: Path) -> tuple
 
 
 def _at_point(document: Document, point: Point, base: Path) -> TaskSpec:
-    data, said = copy.deepcopy(document.data), dict(document.said)
+    data, origins = copy.deepcopy(document.data), dict(document.origins)
     del data["sweep"]
     for dotted, value in point.items():
         key = tuple(dotted.split("."))
-        said[key] = next(
+        origins[key] = next(
             document.where(("sweep", kind, dotted)) for kind in document.data["sweep"] if kind != "parallel"
         )
-        _set(data, key, value, said=said[key])
-    given = dataclasses.replace(document, data=data, said=said)
+        _set(data, key, value, origin=origins[key])
+    given = dataclasses.replace(document, data=data, origins=origins)
     task = task_of(given)
     _make_paths_absolute(given, task, base)
     return validate(task, given)
 
 
-def _set(data: dict[str, Any], key: tuple[str, ...], value: Any, *, said: str) -> None:
+def _set(data: dict[str, Any], key: tuple[str, ...], value: Any, *, origin: str) -> None:
     """Set a dotted key, making the sections on its way. Raises: SpecError when a value is in the way."""
     for depth, part in enumerate(key[:-1]):
         if data.get(part) is None:
             data[part] = {}
         data = data[part]
         if not isinstance(data, dict):
-            raise SpecError(f"{said}: '{'.'.join(key[: depth + 1])}' is a value, not a section")
+            raise SpecError(f"{origin}: '{'.'.join(key[: depth + 1])}' is a value, not a section")
     data[key[-1]] = value
 
 

@@ -18,7 +18,7 @@ from sedd.training.cadence import Cadence
 from sedd.training.checkpoint_file import prune_checkpoints, write_checkpoint
 from sedd.training.host_copy import Snapshot, SnapshotMemory
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 _AGAIN_S = 1.0
 
@@ -42,13 +42,13 @@ class Saver:
         *,
         attempt: int,
         make_rows_durable: Callable[[], None],
-        say: Say,
+        notify: Notify,
     ) -> None:
         self._run = run
         self._make_rows_durable = make_rows_durable
         self._spec = spec
         self._attempt = attempt
-        self._say = say
+        self._notify = notify
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
         self._memory = SnapshotMemory()
@@ -61,11 +61,11 @@ class Saver:
         return self._cadence.is_due(step, is_saving=is_saving)
 
     def prepare(self, state: dict[str, Any]) -> None:
-        """Make room, aside, for copies of states like this one, so that the first save takes no longer than others."""
+        """Reserve memory for copies of this state in the background, so the first save is as fast as later ones."""
         self.wait()
         self._writing = self._pool.submit(self._try_to_reserve, state)
 
-    def save_aside(self, step: int, state: dict[str, Any]) -> None:
+    def save_in_background(self, step: int, state: dict[str, Any]) -> None:
         """Copy the state and write it while training goes on.
 
         A save that fails (disk or memory full for a while) is said and passed over: older checkpoints stand, the next
@@ -78,7 +78,7 @@ class Saver:
             self._make_rows_durable()
             self._pool.submit(self._memory.reserve, state).result()
         except OSError as e:
-            self._say(f"checkpoint put off, training goes on: {e.strerror}")
+            self._notify(f"checkpoint put off, training goes on: {e.strerror}")
             return
         self._writing = self._pool.submit(self._write_copy, step, self._memory.take(state), started)
 
@@ -99,7 +99,7 @@ class Saver:
             except (CheckpointError, OSError) as e:
                 if time.monotonic() > deadline:
                     raise
-                self._say(f"checkpoint failed, trying again: {e}")
+                self._notify(f"checkpoint failed, trying again: {e}")
                 time.sleep(_AGAIN_S)
             else:
                 return
@@ -110,7 +110,7 @@ class Saver:
             try:
                 self._writing.result()
             except (CheckpointError, RunError) as e:
-                self._say(f"checkpoint failed, training goes on: {e.message}")
+                self._notify(f"checkpoint failed, training goes on: {e.message}")
             self._writing = None
 
     def close(self) -> None:

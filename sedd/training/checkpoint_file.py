@@ -1,4 +1,4 @@
-"""Checkpoints: written aside, fsynced, checksummed, renamed; the newest whole one wins."""
+"""Checkpoints: written to a temporary file, fsynced, checksummed, renamed; the newest whole one wins."""
 
 import dataclasses
 import errno
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sedd.errors import CheckpointError
-from sedd.rundir.atomic import write_text, written_aside
+from sedd.rundir.atomic import atomic_file, write_text
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{8,})\.pt")
@@ -53,9 +53,9 @@ def write_checkpoint(
     """
     path = checkpoint_path(folder, step)
     try:
-        with written_aside(path) as aside:
-            torch.save(dict(state), aside)
-            seal = Seal(step=step, bytes=aside.stat().st_size, sha256=_sha256(aside))
+        with atomic_file(path) as temporary:
+            torch.save(dict(state), temporary)
+            seal = Seal(step=step, bytes=temporary.stat().st_size, sha256=_sha256(temporary))
             before_publishing()
         write_text(_seal_path(path), json.dumps(dataclasses.asdict(seal)) + "\n")
     except OSError as e:
@@ -76,15 +76,15 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(sealed, key=step_of, reverse=True)
 
 
-def newest_whole(folder: Path, *, say: Callable[[str], None] | None = None) -> Path | None:
-    """The newest checkpoint whose content is what its seal says, or None; `say` hears of newer ones that are not."""
+def newest_whole(folder: Path, *, notify: Callable[[str], None] | None = None) -> Path | None:
+    """The newest checkpoint whose content is what its seal says, or None; `notify` hears of newer ones that are not."""
     there = sorted(folder.glob("step-*.pt"), key=step_of)
     newest = next((path for path in list_checkpoints(folder) if is_whole(path)), None)
     instead = f"{newest.name} is used instead" if newest else "there is no whole one"
-    for path in there if say else ():
+    for path in there if notify else ():
         # Looked at once more: of a run that trains it may have become whole meanwhile.
-        if say and step_of(path) > (step_of(newest) if newest else -1) and not is_whole(path):
-            say(f"{path} is damaged, or was never finished: {instead}")
+        if notify and step_of(path) > (step_of(newest) if newest else -1) and not is_whole(path):
+            notify(f"{path} is damaged, or was never finished: {instead}")
     return newest
 
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import torch
 
-from sedd.rundir.heartbeat_writer import Pulse
-from sedd.rundir.heartbeat_writer import pulse as any_pulse
+from sedd.rundir.heartbeat_writer import HeartbeatWriter, write_heartbeats
 
 
 @contextlib.contextmanager
-def pulse(path: Path | None, *, attempt: int, steps: int, gpu: str | None) -> Iterator[Pulse]:
-    """A beating pulse, or a silent one for ranks that have no path to write to."""
+def write_gpu_heartbeats(
+    path: Path | None, *, attempt: int, steps: int, gpu: str | None
+) -> Iterator[HeartbeatWriter]:
+    """Write heartbeats while the block runs; ranks without a path write none."""
     # Asked here: the thread that beats has a current device of its own.
     device = torch.cuda.current_device() if gpu is not None and torch.cuda.is_available() else None
     busy = functools.partial(gpu_utilization, device)
-    with any_pulse(path, attempt=attempt, steps=steps, gpu=gpu, utilization=busy) as alive:
+    with write_heartbeats(path, attempt=attempt, steps=steps, gpu=gpu, utilization=busy) as alive:
         yield alive
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from sedd.rundir.atomic import written_aside
+from sedd.rundir.atomic import atomic_file
 
 Row = Mapping[str, float | int]
 
@@ -21,8 +21,8 @@ class MetricsLog:
 
     def __init__(self, path: Path, *, resumed_step: int) -> None:
         keep = _bytes_up_to(path, resumed_step)
-        with written_aside(path) as aside:
-            aside.write_bytes(path.read_bytes()[:keep] if keep else b"")
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(path.read_bytes()[:keep] if keep else b"")
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
         self._waiting = b""
 

@@ -1,11 +1,11 @@
-"""What an attempt tells the world: metric rows, tracker, heartbeat, log lines. Rank 0 alone."""
+"""Report an attempt as metric rows, tracker updates, heartbeats and log lines; rank 0 alone does."""
 
 import time
 from collections.abc import Callable
 
 import torch
 
-from sedd.rundir.heartbeat_writer import Pulse
+from sedd.rundir.heartbeat_writer import HeartbeatWriter
 from sedd.spec.training import TrainingSpec
 from sedd.training.async_saver import Saver
 from sedd.training.metrics import MetricsLog
@@ -13,11 +13,11 @@ from sedd.training.tracking import Tracker
 from sedd.training.validation import perplexity
 from sedd.units import format_count, format_duration
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
-class Record:
-    """Turns steps into rows and beats. Ranks other than the first have no `metrics`, and a silent pulse."""
+class Reporter:
+    """Turn steps into metric rows and heartbeats. Only rank 0 has `metrics` and writes heartbeats."""
 
     def __init__(
         self,
@@ -25,31 +25,31 @@ class Record:
         *,
         metrics: MetricsLog | None,
         tracker: Tracker,
-        pulse: Pulse,
+        heartbeat: HeartbeatWriter,
         saver: Saver,
-        say: Say,
+        notify: Notify,
     ) -> None:
         self._spec = spec
         self._metrics = metrics
         self._tracker = tracker
-        self._pulse = pulse
+        self._heartbeat = heartbeat
         self._saver = saver
-        self._say = say
+        self._notify = notify
         self._last = (time.monotonic(), -1)
 
     def begin(self, step: int) -> None:
         """The loop starts after `step` steps: the clock of residues/s runs from here."""
         self._last = (time.monotonic(), step)
-        self._pulse.update(phase="training", step=step)
+        self._heartbeat.update(phase="training", step=step)
 
     def phase(self, name: str) -> None:
         """The loop does something else than steps for a while."""
-        self._pulse.update(phase=name)
+        self._heartbeat.update(phase=name)
 
     def step(self, step: int) -> None:
         """A step was taken."""
         newest = self._saver.newest
-        self._pulse.update(
+        self._heartbeat.update(
             phase="training",
             step=step,
             checkpoint_step=newest.step if newest else None,
@@ -74,8 +74,8 @@ class Record:
         }
         if "validation_bound" in row:
             known["validation_bound"] = row["validation_bound"]
-        self._pulse.update(step=step, **known)
-        self._say(_line(row, self._spec.steps, rate, eta))
+        self._heartbeat.update(step=step, **known)
+        self._notify(_line(row, self._spec.steps, rate, eta))
 
 
 def metric_row(

@@ -55,16 +55,16 @@ def resume(
     *,
     attempt: int,
     reached: int,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> int:
     """Load the newest whole checkpoint into `state`; returns its step, 0 for a fresh start.
 
-    `reached` is the step at which attempts before were last seen. `say` hears of newer checkpoints that are damaged.
+    `reached` is the step at which attempts before were last seen. `notify` hears of newer checkpoints that are damaged.
 
     Raises:
         DataError: the store is not the one that the run began with.
     """
-    newest = newest_whole(run.checkpoints, say=say) if group.ranks.is_first else None
+    newest = newest_whole(run.checkpoints, notify=notify) if group.ranks.is_first else None
     step = group.first_says(step_of(newest) if newest else FRESH)
     repeats = max(0, reached - step)
     if step == FRESH:

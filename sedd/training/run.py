@@ -11,20 +11,20 @@ import torch
 from sedd.data.store import TokenStore
 from sedd.errors import RunError
 from sedd.rundir.events import note_event
-from sedd.rundir.heartbeat_writer import Pulse
+from sedd.rundir.heartbeat_writer import HeartbeatWriter
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_resolved_as
 from sedd.training.async_saver import Saver
 from sedd.training.checkpoint_file import remove_leftovers
 from sedd.training.distributed import Group, Ranks, connected
-from sedd.training.gpu_use import pulse
+from sedd.training.gpu_use import write_gpu_heartbeats
 from sedd.training.loader import DeviceBatch, training_feed, validation_set
 from sedd.training.memory import keep_freed_memory
 from sedd.training.metrics import MetricsLog
 from sedd.training.network import build_network
 from sedd.training.precision import capability_of, choose_precision
-from sedd.training.reporting import Record, metric_row
+from sedd.training.reporting import Reporter, metric_row
 from sedd.training.resume import describe, last_reached, resume
 from sedd.training.schedule import learning_rate
 from sedd.training.stop import StopFlag
@@ -34,7 +34,7 @@ from sedd.training.train_state import TrainState, fresh_state
 from sedd.training.update import Update
 from sedd.training.validation import Validation
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 class Outcome(StrEnum):
@@ -61,7 +61,7 @@ def train(
     stop: StopFlag,
     wandb: str | None = None,
     stage: str | None = None,
-    say: Say = print,
+    notify: Notify = print,
 ) -> Outcome:
     """Train a run folder's spec from its newest whole checkpoint to its last step, or until `stop` is set.
 
@@ -83,10 +83,10 @@ def train(
     reached = last_reached(run) if ranks.is_first else 0  # before this attempt's first beat
     with (
         connected(ranks, device) as group,
-        pulse(beat_path, attempt=attempt, steps=experiment.training.steps, gpu=gpu) as beat,
+        write_gpu_heartbeats(beat_path, attempt=attempt, steps=experiment.training.steps, gpu=gpu) as beat,
         ExitStack() as stack,
     ):
-        say = say if ranks.is_first else _say_nothing
+        notify = notify if ranks.is_first else _ignore
         stores = open_stores(experiment.data, stage, run=run, attempt=attempt, ranks=ranks)
         session = _open(
             run,
@@ -97,11 +97,11 @@ def train(
             attempt=attempt,
             reached=reached,
             beat=beat,
-            say=say,
+            notify=notify,
             stack=stack,
         )
         outcome = _loop(session, stop)
-        session.record.phase("done" if outcome is Outcome.COMPLETED else "stopping")
+        session.reporter.phase("done" if outcome is Outcome.COMPLETED else "stopping")
     return outcome
 
 
@@ -118,7 +118,7 @@ class _Session:
     batches: Iterator[list[DeviceBatch]]
     update: Update
     validation: Validation
-    record: Record
+    reporter: Reporter
     saver: Saver
 
 
@@ -131,8 +131,8 @@ def _open(
     *,
     attempt: int,
     reached: int,
-    beat: Pulse,
-    say: Say,
+    beat: HeartbeatWriter,
+    notify: Notify,
     stack: ExitStack,
 ) -> _Session:
     """Build everything, resume, and be ready for the next step."""
@@ -142,15 +142,15 @@ def _open(
     state = fresh_state(network.model, spec, precision, ranks=ranks.size)
     if ranks.is_first:
         remove_leftovers(run.checkpoints)
-    step = resume(run, state, stores, group, attempt=attempt, reached=reached, say=say)
+    step = resume(run, state, stores, group, attempt=attempt, reached=reached, notify=notify)
     how = f"{precision.name} on {device}, {ranks.size} rank(s), {network.means()}, {spec.optimizer}"
-    say(f"{how}; {'resumed at' if step else 'starting at'} step {step}")
+    notify(f"{how}; {'resumed at' if step else 'starting at'} step {step}")
     metrics = MetricsLog(run.metrics, resumed_step=step) if ranks.is_first else None
     stack.callback(metrics.close if metrics else _do_nothing)
     durable = metrics.make_durable if metrics else _do_nothing
-    saver = Saver(run, spec.checkpoint, attempt=attempt, make_rows_durable=durable, say=say)
+    saver = Saver(run, spec.checkpoint, attempt=attempt, make_rows_durable=durable, notify=notify)
     stack.callback(saver.close)
-    tracker = start_tracker(run, experiment, is_first=ranks.is_first, say=say)
+    tracker = start_tracker(run, experiment, is_first=ranks.is_first, notify=notify)
     stack.callback(tracker.finish)
     return _Session(
         run=run,
@@ -162,7 +162,7 @@ def _open(
         batches=stack.enter_context(closing(training_feed(experiment, stores, ranks, device, step + 1))),
         update=Update(experiment, network, ranks),
         validation=Validation(network, validation_set(experiment, stores[0], device), experiment.seed, group),
-        record=Record(spec, metrics=metrics, tracker=tracker, pulse=beat, saver=saver, say=say),
+        reporter=Reporter(spec, metrics=metrics, tracker=tracker, heartbeat=beat, saver=saver, notify=notify),
         saver=saver,
     )
 
@@ -172,14 +172,14 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
     spec = s.experiment.training
     if s.group.ranks.size > 1:
         _rehearse(s)
-    s.record.begin(s.state.step)
+    s.reporter.begin(s.state.step)
     first = s.state.step + 1
     for batches in s.batches:
         if s.group.any(bool(stop)):
             return _stop(s, stop)
         norm = s.update(s.state, batches)
         step, last = s.state.step, s.state.step == spec.steps
-        s.record.step(step)
+        s.reporter.step(step)
         if step == first and not last:
             _prepare_to_save(s)
         validates = last or step % spec.validation.every_steps == 0
@@ -187,8 +187,8 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
         if validates or step % spec.log_every_steps == 0:
             _log(s, norm, bound)
         if not last and _is_due(s):
-            _save(s, aside=True)
-    _save(s, aside=False, reason="last")
+            _save(s, in_background=True)
+    _save(s, in_background=False, reason="last")
     return Outcome.COMPLETED
 
 
@@ -216,17 +216,17 @@ def _prepare_to_save(s: _Session) -> None:
 
 def _stop(s: _Session, stop: StopFlag) -> Outcome:
     """Save where we are: the next attempt loses nothing."""
-    s.record.phase("checkpointing")
+    s.reporter.phase("checkpointing")
     if s.group.ranks.is_first:
         name = stop.signal.name if stop.signal else "another rank's"
         note_event(s.run.events, "stop_requested", attempt=s.attempt, step=s.state.step, signal=name)
-    _save(s, aside=False, reason="stop")
+    _save(s, in_background=False, reason="stop")
     return Outcome.STOPPED
 
 
 def _validate(s: _Session) -> float:
-    s.record.phase("validating")
-    return s.validation(s.state, on_batch=lambda: s.record.phase("validating"))
+    s.reporter.phase("validating")
+    return s.validation(s.state, on_batch=lambda: s.reporter.phase("validating"))
 
 
 def _log(s: _Session, norm: torch.Tensor, bound: float | None) -> None:
@@ -247,7 +247,7 @@ def _log(s: _Session, norm: torch.Tensor, bound: float | None) -> None:
     state.loss_sum.zero_()
     state.loss_steps = 0
     if s.group.ranks.is_first:
-        s.record.row(row)
+        s.reporter.row(row)
     if int(state.bad_steps) > spec.max_bad_steps:
         raise NotFiniteError(
             f"loss or gradient not finite for {int(state.bad_steps)} steps in a row up to step {state.step}; "
@@ -255,16 +255,16 @@ def _log(s: _Session, norm: torch.Tensor, bound: float | None) -> None:
         )
 
 
-def _save(s: _Session, *, aside: bool, reason: str = "periodic") -> None:
-    """Rank 0 writes a checkpoint; without `aside` all ranks wait until it is whole."""
+def _save(s: _Session, *, in_background: bool, reason: str = "periodic") -> None:
+    """Rank 0 writes a checkpoint; without `in_background` all ranks wait until it is whole."""
     s.state.gather()
     if s.group.ranks.is_first:
         contents = s.description | s.state.state_dict()
-        if aside:
-            s.saver.save_aside(s.state.step, contents)
+        if in_background:
+            s.saver.save_in_background(s.state.step, contents)
         else:
             s.saver.save_now(s.state.step, contents, reason=reason, patience_s=_PATIENCE_S[reason])
-    if not aside:
+    if not in_background:
         s.group.barrier()
 
 
@@ -274,7 +274,7 @@ def _at_this_site(experiment: Experiment, wandb: str | None) -> Experiment:
     return experiment.model_copy(update={"tracking": experiment.tracking.model_copy(update={"wandb": wandb})})
 
 
-def _say_nothing(text: str) -> None:
+def _ignore(text: str) -> None:
     pass
 
 

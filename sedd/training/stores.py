@@ -24,12 +24,12 @@ def open_stores(
     stores = []
     for path in data.stores:
         staged = stage_store(path, stage)
-        _tell(path, staged, run=run, attempt=attempt, ranks=ranks)
+        _report(path, staged, run=run, attempt=attempt, ranks=ranks)
         stores.append(staged.store)
     return stores
 
 
-def _tell(path: Path, staged: Staged, *, run: RunDir, attempt: int, ranks: Ranks) -> None:
+def _report(path: Path, staged: Staged, *, run: RunDir, attempt: int, ranks: Ranks) -> None:
     """A finding where a store is not copied; into the log what was done, once a node."""
     if staged.problem is None:
         if staged.copied_bytes or ranks.local_rank == 0:

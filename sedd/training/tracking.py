@@ -12,7 +12,7 @@ from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.training.metrics import read_metrics
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 class Tracker(Protocol):
@@ -60,7 +60,7 @@ class Wandb:
         replace_text(self._sent, f"{self._newest}\n")
 
 
-def start_tracker(run: RunDir, experiment: Experiment, *, is_first: bool, say: Say) -> Tracker:
+def start_tracker(run: RunDir, experiment: Experiment, *, is_first: bool, notify: Notify) -> Tracker:
     """The tracker of an attempt; says project, run and URL, or the command that syncs an offline run.
 
     Call it when metrics.jsonl holds the rows up to the step that the attempt starts from, and no others.
@@ -71,22 +71,22 @@ def start_tracker(run: RunDir, experiment: Experiment, *, is_first: bool, say: S
     if mode == "disabled" or not is_first:
         return Silent()
     if mode == "online" and not has_login():
-        say("wandb: no login found on this machine; going on offline (run `wandb login` once)")
+        notify("wandb: no login found on this machine; going on offline (run `wandb login` once)")
         mode = "offline"
     try:
         started = _start(run, experiment, mode)
         if started is None:
-            say("wandb: no answer from the server; going on offline")
+            notify("wandb: no answer from the server; going on offline")
             started = _start(run, experiment, "offline")
     except Exception as e:  # whatever is wrong with tracking, training goes on; the log says what it was
-        say(f"wandb: {type(e).__name__}: {e}; going on without it")
+        notify(f"wandb: {type(e).__name__}: {e}; going on without it")
         return Silent()
     where = (
         started.url
         if mode == "online" and started.url
         else f"offline; wandb sync {run.wandb}/wandb/offline-run-*"
     )
-    say(f"wandb: project {experiment.tracking.project}, run {run.name}/{run.id}: {where}")
+    notify(f"wandb: project {experiment.tracking.project}, run {run.name}/{run.id}: {where}")
     return Wandb(started, run.wandb / "sent_step", read_metrics(run.metrics))
 
 

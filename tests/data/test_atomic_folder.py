@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sedd.data.atomic_folder import written_aside
+from sedd.data.atomic_folder import atomic_folder
 
 
 class KilledError(Exception):
@@ -23,7 +23,7 @@ def _left_behind(output: Path, name: str, *, age_s: float = 0.0) -> Path:
 
 
 def _build(output: Path, owner: str = "") -> None:
-    with written_aside(output, owner=owner) as folder:
+    with atomic_folder(output, owner=owner) as folder:
         (folder / "content").touch()
 
 
@@ -61,7 +61,7 @@ def test_a_file_that_grows_deep_inside_keeps_a_folder(tmp_path: Path):
 
 def test_a_block_that_fails_leaves_nothing_and_the_old_folder(tmp_path: Path):
     _build(tmp_path / "store")
-    with suppress(KilledError), written_aside(tmp_path / "store") as folder:
+    with suppress(KilledError), atomic_folder(tmp_path / "store") as folder:
         (folder / "half").touch()
         raise KilledError
     assert [path.name for path in tmp_path.iterdir()] == ["store"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sedd.model import fused
-from sedd.model.block_ops import enter, rotated_attention
+from sedd.model.block_ops import add_branch_and_norm, rotated_attention
 from sedd.model.packing import Packing, sequence_index
 from sedd.model.rotary import rotate, rotation
 from sedd.model.transformer import Transformer
@@ -71,7 +71,7 @@ def inputs(lengths, hidden, dtype):
 
 def outcome(given, where, place=3):
     """Stream, what enters, and the gradients of both by all that was given."""
-    stream, entering = enter(*given, where, place)
+    stream, entering = add_branch_and_norm(*given, where, place)
     weights = draw(*stream.shape, seed=7), draw(*stream.shape, seed=8)
     loss = (stream * weights[0]).sum() + (entering.float() * weights[1]).sum()
     return [stream, entering, *torch.autograd.grad(loss, [g for g in given if g is not None])]
@@ -113,7 +113,7 @@ def kept(seed, place, tokens=200, hidden=64, dropout=0.3):
     where = packing([tokens], "fused", dropout=dropout, seed=seed)
     x, one = torch.zeros(tokens, hidden), torch.ones(tokens, hidden)
     row = torch.ones(1, hidden)
-    return enter(x, one, row, row, row, where, place)[0]
+    return add_branch_and_norm(x, one, row, row, row, where, place)[0]
 
 
 def test_dropout_keeps_the_right_share_scaled_up_and_differs_by_seed_and_place():
@@ -135,11 +135,14 @@ def test_gradient_reaches_just_the_entries_that_dropout_kept():
     where = packing(lengths, "fused", dropout=0.5, seed=9)
     one = torch.ones_like
     mask = (
-        enter(torch.zeros_like(given[0]), one(given[1]), one(given[2]), *given[3:], where, 3)[0].detach() / 2
+        add_branch_and_norm(torch.zeros_like(given[0]), one(given[1]), one(given[2]), *given[3:], where, 3)[
+            0
+        ].detach()
+        / 2
     )
     exact = [g.detach().double().requires_grad_() for g in given]
     masked = [exact[0], exact[1] * mask * 2, *exact[2:]]
-    stream, entering = enter(*masked, packing(lengths, "torch"), 3)
+    stream, entering = add_branch_and_norm(*masked, packing(lengths, "torch"), 3)
     weights = draw(*stream.shape, seed=7), draw(*stream.shape, seed=8)
     loss = (stream * weights[0]).sum() + (entering * weights[1]).sum()
     there = [stream, entering, *torch.autograd.grad(loss, exact)]

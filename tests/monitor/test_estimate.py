@@ -10,7 +10,7 @@ import pytest
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.states import JobState
 from sedd.monitor.estimate import eta_s
-from sedd.monitor.facts import RunFacts, Witness
+from sedd.monitor.facts import JobEvidence, RunFacts
 from sedd.monitor.folder import Folder
 from sedd.monitor.snapshot import RunView, Snapshot
 from sedd.monitor.state import State
@@ -49,8 +49,8 @@ def test_eta_waits_in_the_queue_once_for_each_time_limit_that_still_comes(
     def eta(limit_s: int | None) -> float | None:
         job = JobFact(job_id="1", state=JobState.RUNNING, time_limit_s=limit_s)
         plain = facts_of(run)
-        witness = Witness(job=job, seen=now)
-        return eta_s(dataclasses.replace(plain, witness=witness), now=now, is_live=True)
+        evidence = JobEvidence(job=job, seen=now)
+        return eta_s(dataclasses.replace(plain, evidence=evidence), now=now, is_live=True)
 
     assert eta(None) == eta(10_000) == 9000
     # 3000 s left here, then 4000 s, then the last 2000 s: two waits of 900 s each.

@@ -109,7 +109,7 @@ def test_a_run_that_only_seems_lost_for_a_moment_is_followed_on(run: Any) -> Non
 def test_a_killed_run_is_given_up_after_a_second_look(run: Any) -> None:
     run.started(ago_s=0)
     begun = time.monotonic()
-    (view,) = wait([run.folder], say=print, poll_s=0.1, gatherer=Gatherer(alive=lambda h: False))
+    (view,) = wait([run.folder], notify=print, poll_s=0.1, gatherer=Gatherer(alive=lambda h: False))
     assert view.state is State.LOST
     assert 1.5 < time.monotonic() - begun < 4
 
@@ -118,7 +118,7 @@ def test_wait_returns_when_the_last_of_several_ends(run: Any, farm: Any) -> None
     other = farm.run("other", executor="local").submitted(ago_s=0).event("cancelled", by="ada")
     with script(lambda: run.event("completed", step=100)):
         gatherer = Gatherer(alive=lambda h: True)
-        views = wait([run.folder, other.folder], say=print, poll_s=0.05, gatherer=gatherer)
+        views = wait([run.folder, other.folder], notify=print, poll_s=0.05, gatherer=gatherer)
     assert [v.state for v in views] == [State.COMPLETED, State.CANCELLED]
 
 
@@ -160,7 +160,7 @@ def test_a_slurm_that_falls_silent_is_told_once_and_the_run_followed_on(farm: An
     said: list[str] = []
     clock = itertools.count()
     queue = Queue(squeue=squeue, sacct=lambda ids: "", clock=lambda: 1000.0 * next(clock))
-    (view,) = wait([run.folder], say=said.append, poll_s=0.01, gatherer=Gatherer(queue=queue))
+    (view,) = wait([run.folder], notify=said.append, poll_s=0.01, gatherer=Gatherer(queue=queue))
     assert view.state is State.COMPLETED
     down = "SLURM does not answer (squeue: Unable to contact slurm controller (connect failure)); going on"
     assert said == [down, "SLURM answers again"]

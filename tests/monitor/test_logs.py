@@ -60,7 +60,7 @@ def test_following_goes_on_in_the_next_log_until_the_run_ends(farm: Any) -> None
         return True
 
     gatherer = Gatherer(alive=alive)
-    said = list(follow_log(run.folder, rank=0, tail=2, say=print, gatherer=gatherer, poll_s=0.02))
+    said = list(follow_log(run.folder, rank=0, tail=2, notify=print, gatherer=gatherer, poll_s=0.02))
     assert "".join(said) == f"two\nthree\nfour\n==> {run.folder.logs / '8_0.out'} <==\nfive\n"
 
 
@@ -77,5 +77,5 @@ def test_following_waits_for_the_first_log(farm: Any) -> None:
         return True
 
     gatherer = Gatherer(alive=alive)
-    said = list(follow_log(run.folder, rank=0, tail=2, say=print, gatherer=gatherer, poll_s=0.02))
+    said = list(follow_log(run.folder, rank=0, tail=2, notify=print, gatherer=gatherer, poll_s=0.02))
     assert "".join(said) == "hello\n"

@@ -16,7 +16,7 @@ import pytest
 from sedd.monitor.gather import Gatherer
 from sedd.monitor.inspection import inspect
 from sedd.monitor.queue import Queue
-from sedd.monitor.report import read_papers, render_report
+from sedd.monitor.report import read_documents, render_report
 from sedd.monitor.snapshot import Snapshot
 
 VOID = {"meta", "br", "line", "polyline"}
@@ -28,7 +28,7 @@ def page_of(zoo: Snapshot, squeue_line: Callable[..., str]) -> Callable[[str], s
         run = next(view.run for view in zoo.runs if view.name == name)
         gatherer = Gatherer(queue=Queue(squeue=lambda users: squeue_line("100")))
         facts = gatherer.gather([run], now=zoo.taken).runs[0]
-        return render_report(inspect(facts, now=zoo.taken), read_papers(run))
+        return render_report(inspect(facts, now=zoo.taken), read_documents(run))
 
     return page
 

@@ -8,7 +8,7 @@ import pytest
 
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.states import JobState
-from sedd.monitor.facts import Plan, RunFacts, Witness
+from sedd.monitor.facts import JobEvidence, Plan, RunFacts
 from sedd.monitor.history import summarise
 from sedd.monitor.state import BY_CARE, State
 from sedd.monitor.verdict import decide
@@ -39,22 +39,22 @@ def beat(
     )
 
 
-def job(state: JobState, **fields: object) -> Witness:
-    return Witness(job=JobFact(job_id="4711", state=state, **fields), seen=NOW)  # type: ignore[arg-type] # test facts
+def job(state: JobState, **fields: object) -> JobEvidence:
+    return JobEvidence(job=JobFact(job_id="4711", state=state, **fields), seen=NOW)  # type: ignore[arg-type] # test facts
 
 
 SUBMITTED = event("submitted", 3000, 0)
 STARTED = event("attempt_started", 2000)
 REQUEUED = event("requeued", 500, cause="preempted", step=7)
 FAILED = event("failed", 400, cause="crashed", error="Traceback\n  File\nValueError: loss is nan")
-UNKNOWN = Witness(seen=NOW)
-DOWN = Witness(slurm_down=True)
-HIDDEN = Witness(seen=NOW, hidden=True)
+UNKNOWN = JobEvidence(seen=NOW)
+DOWN = JobEvidence(slurm_down=True)
+HIDDEN = JobEvidence(seen=NOW, hidden=True)
 FULL = "disk full: 0 B free in /scratch"
 PENDING = job(JobState.PENDING, reason="Priority", starts_at=NOW + dt.timedelta(hours=2, minutes=5))
 
 TABLE = {
-    # name: (executor, events, heartbeat, witness, state, part of why)
+    # name: (executor, events, heartbeat, evidence, state, part of why)
     "waits": ("slurm", [SUBMITTED], None, PENDING, State.QUEUED, "Priority, starts in 2h 5m"),
     "ended, says slurmdbd, long before its last heartbeat": (
         "slurm",
@@ -77,7 +77,7 @@ TABLE = {
         "slurm",
         [event("submitted", 5, 0)],
         None,
-        Witness(seen=ago(8)),
+        JobEvidence(seen=ago(8)),
         State.QUEUED,
         "",
     ),
@@ -89,9 +89,16 @@ TABLE = {
         State.LOST,
         "no longer knows job 4711",
     ),
-    "made, not submitted yet": ("slurm", [], None, Witness(), State.LOST, "never submitted"),
-    "local, just submitted": ("local", [event("submitted", 5, 0)], None, Witness(), State.QUEUED, ""),
-    "local, never started": ("local", [SUBMITTED], None, Witness(alive=False), State.LOST, "never started"),
+    "made, not submitted yet": ("slurm", [], None, JobEvidence(), State.LOST, "never submitted"),
+    "local, just submitted": ("local", [event("submitted", 5, 0)], None, JobEvidence(), State.QUEUED, ""),
+    "local, never started": (
+        "local",
+        [SUBMITTED],
+        None,
+        JobEvidence(alive=False),
+        State.LOST,
+        "never started",
+    ),
     "died before its entry": (
         "slurm",
         [SUBMITTED],
@@ -174,7 +181,7 @@ TABLE = {
         "slurm",
         [event("attempt_started", 5)],
         beat(1, "starting"),
-        Witness(job=JobFact(job_id="4711", state=JobState.PENDING), seen=ago(8)),
+        JobEvidence(job=JobFact(job_id="4711", state=JobState.PENDING), seen=ago(8)),
         State.PREFLIGHT,
         "",
     ),
@@ -214,23 +221,23 @@ TABLE = {
         "after a preemption",
     ),
     "requeued, forgotten": ("slurm", [STARTED, REQUEUED], beat(500), UNKNOWN, State.LOST, "no longer knows"),
-    "local, trains": ("local", [STARTED], beat(3), Witness(alive=True), State.RUNNING, ""),
-    "local, silent": ("local", [STARTED], beat(90), Witness(alive=True), State.STALLED, "no heartbeat"),
+    "local, trains": ("local", [STARTED], beat(3), JobEvidence(alive=True), State.RUNNING, ""),
+    "local, silent": ("local", [STARTED], beat(90), JobEvidence(alive=True), State.STALLED, "no heartbeat"),
     "local, killed": (
         "local",
         [STARTED],
         beat(3),
-        Witness(alive=False),
+        JobEvidence(alive=False),
         State.LOST,
         "no process, no last word",
     ),
-    "local, elsewhere": ("local", [STARTED], beat(3), Witness(), State.RUNNING, ""),
-    "local, elsewhere, silent": ("local", [STARTED], beat(90), Witness(), State.LOST, "no heartbeat"),
+    "local, elsewhere": ("local", [STARTED], beat(3), JobEvidence(), State.RUNNING, ""),
+    "local, elsewhere, silent": ("local", [STARTED], beat(90), JobEvidence(), State.LOST, "no heartbeat"),
     "local, between attempts": (
         "local",
         [STARTED, REQUEUED],
         None,
-        Witness(alive=True),
+        JobEvidence(alive=True),
         State.REQUEUED,
         "after a preemption",
     ),
@@ -238,7 +245,7 @@ TABLE = {
         "local",
         [STARTED, REQUEUED],
         None,
-        Witness(alive=False),
+        JobEvidence(alive=False),
         State.LOST,
         "requeued but never started",
     ),
@@ -246,7 +253,7 @@ TABLE = {
         "local",
         [STARTED, event("failed", 2)],
         None,
-        Witness(),
+        JobEvidence(),
         State.RUNNING,
         "ending after",
     ),
@@ -254,7 +261,7 @@ TABLE = {
         "local",
         [STARTED, FAILED],
         None,
-        Witness(alive=True),
+        JobEvidence(alive=True),
         State.RUNNING,
         "loss is nan",
     ),
@@ -262,7 +269,7 @@ TABLE = {
         "local",
         [STARTED, FAILED],
         None,
-        Witness(alive=False),
+        JobEvidence(alive=False),
         State.FAILED,
         "ValueError",
     ),
@@ -342,7 +349,7 @@ TABLE = {
         "local",
         [SUBMITTED, STARTED],
         beat(1000),
-        Witness(alive=False, disk_full=FULL),
+        JobEvidence(alive=False, disk_full=FULL),
         State.LOST,
         "disk full: 0 B free in /scratch, killed",
     ),
@@ -350,7 +357,7 @@ TABLE = {
         "local",
         [STARTED, event("gave_up", 300, cause="interrupted", step=7, detail="by Ctrl-C")],
         beat(300, "done"),
-        Witness(alive=False),
+        JobEvidence(alive=False),
         State.INTERRUPTED,
         "by Ctrl-C",
     ),
@@ -358,7 +365,7 @@ TABLE = {
         "local",
         [STARTED, event("gave_up", 300, cause="interrupted", step=7), event("attempt_started", 200, 2)],
         beat(3, attempt=2),
-        Witness(alive=True),
+        JobEvidence(alive=True),
         State.RUNNING,
         "",
     ),
@@ -407,13 +414,13 @@ TABLE = {
 
 @pytest.mark.parametrize("case", TABLE.values(), ids=TABLE.keys())
 def test_state_follows_from_facts(case: tuple) -> None:
-    executor, events, heartbeat, witness, state, why = case
+    executor, events, heartbeat, evidence, state, why = case
     facts = RunFacts(
         run=RunDir(Path("/runs/a/b")),
         plan=Plan(made=ago(4000), executor=executor),
         history=summarise(events),
         beat=heartbeat,
-        witness=witness,
+        evidence=evidence,
     )
     verdict = decide(facts, now=NOW)
     assert verdict.state is state
@@ -443,7 +450,7 @@ def test_who_may_not_read_the_events_is_told_what_the_heartbeat_says(
         run=RunDir(Path("/runs/a/b")),
         plan=Plan(made=ago(4000), executor="slurm"),
         beat=heartbeat,
-        witness=UNKNOWN,
+        evidence=UNKNOWN,
         unreadable=("events.jsonl: Permission denied",),
     )
     verdict = decide(facts, now=NOW)
@@ -453,7 +460,7 @@ def test_who_may_not_read_the_events_is_told_what_the_heartbeat_says(
 
 
 @pytest.mark.parametrize(
-    ("events", "witness", "state"),
+    ("events", "evidence", "state"),
     [
         ([SUBMITTED, STARTED], job(JobState.RUNNING), State.PREFLIGHT),
         ([SUBMITTED, STARTED, event("checkpoint", 900, step=7)], job(JobState.RUNNING), State.RUNNING),
@@ -465,13 +472,13 @@ def test_who_may_not_read_the_events_is_told_what_the_heartbeat_says(
     ],
 )
 def test_a_heartbeat_that_may_not_be_read_is_no_silence(
-    events: list[Event], witness: Witness, state: State
+    events: list[Event], evidence: JobEvidence, state: State
 ) -> None:
     facts = RunFacts(
         run=RunDir(Path("/runs/a/b")),
         plan=Plan(made=ago(4000), executor="slurm"),
         history=summarise(events),
-        witness=witness,
+        evidence=evidence,
         unreadable=("heartbeat.json: Permission denied",),
     )
     assert decide(facts, now=NOW).state is state

@@ -1,4 +1,4 @@
-"""A small real store, and scenes that look at it."""
+"""A small real store, and contexts that look at it."""
 
 import random
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sedd.cluster.profile import LocalProfile, Profile
-from sedd.preflight.context import Scene, Side, Slurm
+from sedd.preflight.context import CheckContext, Side, Slurm
 from sedd.spec.experiment import Experiment
 
 
@@ -29,10 +29,12 @@ def no_slurm() -> Any:
 
 
 @pytest.fixture
-def make_scene(tmp_path: Path, built_store: Path) -> Callable[..., Scene]:
-    """A scene; `spec` holds dotted overrides of a small experiment, further keywords are the scene's own."""
+def make_context(tmp_path: Path, built_store: Path) -> Callable[..., CheckContext]:
+    """A context; `spec` holds dotted overrides of a small experiment, further keywords are the context's own."""
 
-    def make(spec: dict[str, Any] | None = None, *, profile: Profile | None = None, **scene: Any) -> Scene:
+    def make(
+        spec: dict[str, Any] | None = None, *, profile: Profile | None = None, **context: Any
+    ) -> CheckContext:
         document: dict[str, Any] = {
             "name": "small",
             "data": {"store": str(built_store)},
@@ -57,10 +59,10 @@ def make_scene(tmp_path: Path, built_store: Path) -> Callable[..., Scene]:
             "environ": {"HOME": str(tmp_path)},
             "slurm": Slurm(config=no_slurm, partitions=no_slurm, nodes=no_slurm),
         }
-        return Scene(
+        return CheckContext(
             experiment=Experiment.model_validate(document),
             profile=profile or LocalProfile(executor="local"),
-            **settings | scene,
+            **settings | context,
         )
 
     return make

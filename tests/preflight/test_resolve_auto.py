@@ -5,7 +5,7 @@ import pytest
 from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile
 from sedd.errors import SpecError
 from sedd.preflight.footprint import FITS, activation_bytes, state_bytes
-from sedd.preflight.resolve_auto import settle
+from sedd.preflight.resolve_auto import resolve_auto
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
 
@@ -26,7 +26,9 @@ def asked(gpus: int = 4, **training: object) -> Experiment:
 
 
 def settled(experiment: Experiment, profile: Profile) -> int:
-    (found,) = settle(Request(experiments=(experiment,), points=({},), parallel=None), profile).experiments
+    (found,) = resolve_auto(
+        Request(experiments=(experiment,), points=({},), parallel=None), profile
+    ).experiments
     assert isinstance(found, Experiment)
     assert isinstance(found.training.residues_per_gpu, int)
     return found.training.residues_per_gpu

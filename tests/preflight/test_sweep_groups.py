@@ -1,6 +1,6 @@
 """A sweep is looked at once for each kind of run."""
 
-from sedd.preflight.sweep_groups import kinds_of
+from sedd.preflight.sweep_groups import sweep_groups
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
 
@@ -22,7 +22,7 @@ def request(*points) -> Request:
 def test_rates_seeds_and_noise_make_no_kind_of_their_own():
     points = [{"training.learning_rate": 1e-4}, {"training.learning_rate": 1e-3}, {"seed": 3}]
     points += [{"diffusion.noise.kind": "geometric"}]
-    (kind,) = kinds_of(request(*points))
+    (kind,) = sweep_groups(request(*points))
     assert kind.point == ""
 
 
@@ -33,7 +33,7 @@ def test_sizes_and_resources_do_and_are_named_by_what_sets_them_apart():
         {"model.hidden": 512, "seed": 2},
         {"resources.walltime": "48h"},
     ]
-    kinds = kinds_of(request(*points))
+    kinds = sweep_groups(request(*points))
     assert [kind.point for kind in kinds] == [
         "model.hidden=512", "model.hidden=768, model.heads=12", "resources.walltime=48h",
     ]  # fmt: skip

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from sedd.rundir.atomic import replace_text, write_text, written_aside
+from sedd.rundir.atomic import atomic_file, replace_text, write_text
 
 
 def test_a_file_is_replaced_at_once(tmp_path: Path):
     path = tmp_path / "a file"
     path.write_text("old")
-    with written_aside(path) as aside:
-        aside.write_text("new")
+    with atomic_file(path) as temporary:
+        temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["a file"]
@@ -23,8 +23,8 @@ def test_a_writer_that_fails_leaves_what_was_there_and_nothing_beside_it(tmp_pat
     path.write_text("old")
     with (
         pytest.raises(UnicodeEncodeError),
-        written_aside(path) as aside,
-        aside.open("w", encoding="ascii") as file,
+        atomic_file(path) as temporary,
+        temporary.open("w", encoding="ascii") as file,
     ):
         file.writelines(["half a", "σ"])
     assert path.read_text() == "old"
@@ -32,7 +32,7 @@ def test_a_writer_that_fails_leaves_what_was_there_and_nothing_beside_it(tmp_pat
 
 
 def test_a_writer_that_wrote_nothing_is_an_error(tmp_path: Path):
-    with pytest.raises(FileNotFoundError), written_aside(tmp_path / "file"):
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "file"):
         pass
     assert os.listdir(tmp_path) == []
 

@@ -90,9 +90,9 @@ def test_training_goes_on_while_a_checkpoint_is_written(
 
     monkeypatch.setattr(saver, "write_checkpoint", write_slowly)
     run = make_run(tiny_spec(store))
-    writer = Saver(run, CheckpointSpec(), attempt=1, make_rows_durable=lambda: None, say=print)
+    writer = Saver(run, CheckpointSpec(), attempt=1, make_rows_durable=lambda: None, notify=print)
     state = {"step": torch.tensor(1)}
-    writer.save_aside(1, state)
+    writer.save_in_background(1, state)
     assert began.wait(60)
     state["step"] += 1  # the next step, while the first is still being written
     assert written == []

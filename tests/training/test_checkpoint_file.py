@@ -129,7 +129,7 @@ def test_a_newest_checkpoint_that_is_passed_over_is_named(tmp_path: Path, harm: 
     for step in (1, 2):
         write_checkpoint(tmp_path, step, state(step))
     said: list[str] = []
-    assert newest_whole(tmp_path, say=said.append) == checkpoint_path(tmp_path, 2)
+    assert newest_whole(tmp_path, notify=said.append) == checkpoint_path(tmp_path, 2)
     assert said == []
     newest = checkpoint_path(tmp_path, 2)
     if harm == "flipped":
@@ -138,7 +138,7 @@ def test_a_newest_checkpoint_that_is_passed_over_is_named(tmp_path: Path, harm: 
         newest.write_bytes(content)
     else:
         newest.with_suffix(".json").unlink()
-    assert newest_whole(tmp_path, say=said.append) == checkpoint_path(tmp_path, 1)
+    assert newest_whole(tmp_path, notify=said.append) == checkpoint_path(tmp_path, 1)
     (line,) = said
     assert str(newest) in line
     assert "step-00000001.pt is used" in line

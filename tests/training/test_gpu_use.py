@@ -8,12 +8,12 @@ import torch
 
 from sedd.rundir import heartbeat_writer as module
 from sedd.rundir.heartbeat import read_heartbeat
-from sedd.training.gpu_use import gpu_utilization, pulse
+from sedd.training.gpu_use import gpu_utilization, write_gpu_heartbeats
 
 
 def test_without_a_gpu_the_utilization_is_not_known(tmp_path: Path) -> None:
     path = tmp_path / "heartbeat.json"
-    with pulse(path, attempt=1, steps=10, gpu=None) as beating:
+    with write_gpu_heartbeats(path, attempt=1, steps=10, gpu=None) as beating:
         beating.update(step=3)
     beat = read_heartbeat(path)
     assert beat is not None
@@ -27,7 +27,7 @@ def test_with_a_gpu_every_beat_samples_it(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "utilization", lambda device: next(samples) if device == 2 else 0)
     monkeypatch.setattr(module, "INTERVAL_S", 0.01)
     path = tmp_path / "heartbeat.json"
-    with pulse(path, attempt=1, steps=10, gpu="Tesla V100"):
+    with write_gpu_heartbeats(path, attempt=1, steps=10, gpu="Tesla V100"):
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             beat = read_heartbeat(path)

@@ -89,8 +89,8 @@ def test_a_kill_leaves_no_gap_and_no_second_curve(store: Path, make_run: MakeRun
 def test_disabled_and_other_ranks_track_nothing(store: Path, make_run: MakeRun) -> None:
     quiet, loud = tiny_spec(store), tracked(tiny_spec(store), "offline")
     run = make_run(loud)
-    assert isinstance(start_tracker(run, quiet, is_first=True, say=print), Silent)
-    assert isinstance(start_tracker(run, loud, is_first=False, say=print), Silent)
+    assert isinstance(start_tracker(run, quiet, is_first=True, notify=print), Silent)
+    assert isinstance(start_tracker(run, loud, is_first=False, notify=print), Silent)
     assert not run.wandb.exists()
 
 
@@ -101,7 +101,7 @@ def test_online_without_a_login_goes_on_offline_and_says_so(
     said: list[str] = []
     experiment = tracked(tiny_spec(store), "online")
     run = make_run(experiment)
-    tracker = start_tracker(run, experiment, is_first=True, say=said.append)
+    tracker = start_tracker(run, experiment, is_first=True, notify=said.append)
     tracker.log({"step": 1, "loss": 2.0})
     tracker.finish()
     assert "no login" in said[0]

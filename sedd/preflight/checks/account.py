@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sedd.cluster.accounts import query_accounts
 from sedd.preflight.check import Check
-from sedd.preflight.context import SLURM_TIMEOUT_S, Scene, Side
+from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok, warn
 
 _ENFORCED_BY = {"associations", "limits", "qos", "safe", "all"}  # each of the others implies the first
@@ -20,15 +20,15 @@ class Facts:
     """None: this SLURM keeps no accounts."""
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.site is None:
+def gather(context: CheckContext) -> Facts | None:
+    if context.site is None:
         return None
-    config = scene.slurm.config()
+    config = context.slurm.config()
     is_enforced = bool(_ENFORCED_BY & set(config.enforced))
-    if scene.site.account is None and not is_enforced:
+    if context.site.account is None and not is_enforced:
         return None
     mine = query_accounts(getpass.getuser(), timeout_s=SLURM_TIMEOUT_S) if config.has_accounting else None
-    return Facts(asked=scene.site.account, is_enforced=is_enforced, mine=mine)
+    return Facts(asked=context.site.account, is_enforced=is_enforced, mine=mine)
 
 
 def judge(facts: Facts) -> Verdict:

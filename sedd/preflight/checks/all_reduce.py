@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.device import training_device
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.spec.experiment import Experiment
@@ -35,19 +35,19 @@ class Facts:
     is_right: bool
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.ranks_size == 1:
+def gather(context: CheckContext) -> Facts | None:
+    if context.ranks_size == 1:
         return None
-    device = training_device(scene)
+    device = training_device(context)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    meeting = f"{scene.environ['MASTER_ADDR']}:{scene.environ['MASTER_PORT']}"
+    meeting = f"{context.environ['MASTER_ADDR']}:{context.environ['MASTER_PORT']}"
     problem, seconds, is_right = None, 0.0, False
     try:
-        seconds, is_right = _sum_over_ranks(scene, device, backend)
+        seconds, is_right = _sum_over_ranks(context, device, backend)
     except RuntimeError as e:  # torch.distributed's errors are subclasses
         problem = str(e).strip().splitlines()[0]
     return Facts(
-        ranks=scene.ranks_size,
+        ranks=context.ranks_size,
         backend=backend,
         meeting=meeting,
         problem=problem,
@@ -71,21 +71,21 @@ def judge(facts: Facts) -> Verdict:
     return ok(f"{saw}: {format_bytes(_BYTES)} summed in {1000 * facts.seconds:.0f} ms ({speed}/s)")
 
 
-def _sum_over_ranks(scene: Scene, device: "torch.device", backend: str) -> tuple[float, bool]:
+def _sum_over_ranks(context: CheckContext, device: "torch.device", backend: str) -> tuple[float, bool]:
     """Seconds of an all-reduce, and whether its result is right."""
     import torch
     import torch.distributed as dist
 
-    store = _meet(scene)
+    store = _meet(context)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group(
-        backend, store=store, rank=scene.rank, world_size=scene.ranks_size, timeout=_SUMMING
+        backend, store=store, rank=context.rank, world_size=context.ranks_size, timeout=_SUMMING
     )
     try:
-        numbers = torch.full((_BYTES // 4,), float(scene.rank + 1), device=device)
+        numbers = torch.full((_BYTES // 4,), float(context.rank + 1), device=device)
         dist.all_reduce(numbers)  # the first one connects
-        expected = scene.ranks_size * (scene.ranks_size + 1) / 2
+        expected = context.ranks_size * (context.ranks_size + 1) / 2
         is_right = bool((numbers == expected).all())
         started = time.perf_counter()
         dist.all_reduce(numbers)
@@ -96,27 +96,27 @@ def _sum_over_ranks(scene: Scene, device: "torch.device", backend: str) -> tuple
         dist.destroy_process_group()
 
 
-def _meet(scene: Scene) -> Any:
+def _meet(context: CheckContext) -> Any:
     """The store at the job's meeting point, once all ranks are there. Raises: RuntimeError."""
     import torch.distributed
 
     dist: Any = torch.distributed  # its stores are not in its types
 
-    is_host = scene.rank == 0 and scene.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    is_host = context.rank == 0 and context.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     store = dist.TCPStore(
-        scene.environ["MASTER_ADDR"],
-        int(scene.environ["MASTER_PORT"]),
-        scene.ranks_size,
+        context.environ["MASTER_ADDR"],
+        int(context.environ["MASTER_PORT"]),
+        context.ranks_size,
         is_host,
         timeout=_MEETING,
         wait_for_workers=False,
         multi_tenant=True,
     )
     _stores.append(store)
-    attempt = scene.environ.get("SEDD_ATTEMPT", "0")  # keys of their own: training's must not be taken
+    attempt = context.environ.get("SEDD_ATTEMPT", "0")  # keys of their own: training's must not be taken
     mine = dist.PrefixStore(f"preflight-{attempt}", store)
-    mine.set(f"here-{scene.rank}", "1")
-    mine.wait([f"here-{rank}" for rank in range(scene.ranks_size)], _MEETING)
+    mine.set(f"here-{context.rank}", "1")
+    mine.wait([f"here-{rank}" for rank in range(context.ranks_size)], _MEETING)
     return mine
 
 

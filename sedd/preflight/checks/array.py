@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok, warn
 
 
@@ -17,14 +17,14 @@ class Facts:
     parallel: int | None
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.site is None or len(scene.runs_together) == 1:
+def gather(context: CheckContext) -> Facts | None:
+    if context.site is None or len(context.runs_together) == 1:
         return None
-    groups = Counter((e.name, e.resources.model_dump_json()) for e in scene.runs_together)
+    groups = Counter((e.name, e.resources.model_dump_json()) for e in context.runs_together)
     return Facts(
         groups=tuple(groups.values()),
-        max_array_size=scene.slurm.config().max_array_size,
-        parallel=scene.parallel,
+        max_array_size=context.slurm.config().max_array_size,
+        parallel=context.parallel,
     )
 
 

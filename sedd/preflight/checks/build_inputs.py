@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.filesystem import existing, query_space
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.spec.build import BuildSpec, DataTask
@@ -29,8 +29,8 @@ class Facts:
     """By experience; 0 where the store is there already."""
 
 
-def gather(scene: Scene) -> Facts | None:
-    build = scene.experiment.build if isinstance(scene.experiment, DataTask) else None
+def gather(context: CheckContext) -> Facts | None:
+    build = context.experiment.build if isinstance(context.experiment, DataTask) else None
     if build is None:
         return None
     sizes = {path: path.stat().st_size for path in build.inputs if path.is_file()}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.filesystem import existing, measure_writing
 from sedd.preflight.finding import Verdict, ok, warn
 
@@ -16,12 +16,12 @@ class Facts:
     ahead_s: float
 
 
-def gather(scene: Scene) -> Facts | None:
-    if not scene.is_first_here:
+def gather(context: CheckContext) -> Facts | None:
+    if not context.is_first_here:
         return None
     try:
-        folder = existing(scene.folder)
-        writing = scene.answers.once(("clock", folder), lambda: measure_writing(folder, size_bytes=0))
+        folder = existing(context.folder)
+        writing = context.answers.once(("clock", folder), lambda: measure_writing(folder, size_bytes=0))
         return Facts(ahead_s=writing.clock_ahead_s)
     except OSError:  # the check `run_folder` says so
         return None

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sedd.preflight.check import Check
-from sedd.preflight.compare_networks import Errors, busy_network, errors, leave_no_trace, one_step
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.compare_networks import Errors, busy_network, errors, one_step, release_gpu_memory
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.device import is_compiled, training_device, training_dtype
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.spec.experiment import Experiment
@@ -31,24 +31,24 @@ class Facts:
     """To compile it, forward and backward."""
 
 
-def gather(scene: Scene) -> Facts | None:
-    if not scene.training_run.training.compile:
+def gather(context: CheckContext) -> Facts | None:
+    if not context.training_run.training.compile:
         return None
     import torch
 
-    device = training_device(scene)
-    if not is_compiled(scene, device):
+    device = training_device(context)
+    if not is_compiled(context, device):
         return None
-    dtype = training_dtype(scene, device)
+    dtype = training_dtype(context, device)
     problem, found, seconds = None, None, math.nan
     try:
         # The random numbers that training draws must not depend on whether preflight ran.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            found, seconds = _compare(scene, device, dtype)
+            found, seconds = _compare(context, device, dtype)
     except RuntimeError as e:  # the compiler's errors are subclasses
         problem = _reason(str(e))
     torch.compiler.reset()
-    leave_no_trace(device)
+    release_gpu_memory(device)
     return Facts(problem=problem, errors=found, seconds=seconds)
 
 
@@ -61,11 +61,11 @@ def judge(facts: Facts) -> Verdict:
     return ok(saw)
 
 
-def _compare(scene: Scene, device: "torch.device", dtype: "torch.dtype") -> tuple[Errors, float]:
+def _compare(context: CheckContext, device: "torch.device", dtype: "torch.dtype") -> tuple[Errors, float]:
     """Errors, and seconds of the compiled step, at the spec's own batch."""
     import torch
 
-    model, compute = busy_network(scene, device), one_step(scene, device, dtype)
+    model, compute = busy_network(context, device), one_step(context, device, dtype)
     model.kernels = "torch"
     expected = compute(model, model)
     started = time.perf_counter()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sedd.errors import DataError
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes, format_count
@@ -36,14 +36,14 @@ class Facts:
     """Files whose content is not what was built."""
 
 
-def gather(scene: Scene) -> Facts | None:
-    if not scene.is_first_here:
+def gather(context: CheckContext) -> Facts | None:
+    if not context.is_first_here:
         return None
     from sedd.data.mixture import joint_hash  # numpy: a tenth of a second
     from sedd.data.store import TokenStore
 
-    training, opened = scene.training_run.training, []
-    for path in scene.training_run.data.stores:
+    training, opened = context.training_run.training, []
+    for path in context.training_run.data.stores:
         try:
             opened.append(TokenStore.open(path))
         except DataError as e:
@@ -52,8 +52,8 @@ def gather(scene: Scene) -> Facts | None:
             return _missing(
                 path, f"{path}: {(e.strerror or str(e)).lower()}", "make it readable for your user"
             )
-    limit = _READ_BYTES[scene.side] // len(opened)
-    compared = [_ask(scene, store, limit) for store in opened]
+    limit = _READ_BYTES[context.side] // len(opened)
+    compared = [_ask(context, store, limit) for store in opened]
     trains = [store.split("train") for store in opened]
     validation = opened[0].split("validation")
     return Facts(
@@ -104,8 +104,8 @@ def judge(facts: Facts) -> Verdict:
     return ok(saw)
 
 
-def _ask(scene: Scene, store: "TokenStore", limit_bytes: int) -> tuple[tuple[str, ...], int]:
-    return scene.answers.once(("content", store.path, limit_bytes), lambda: _compare(store, limit_bytes))
+def _ask(context: CheckContext, store: "TokenStore", limit_bytes: int) -> tuple[tuple[str, ...], int]:
+    return context.answers.once(("content", store.path, limit_bytes), lambda: _compare(store, limit_bytes))
 
 
 def _compare(store: "TokenStore", limit_bytes: int) -> tuple[tuple[str, ...], int]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.filesystem import Space, existing, query_mount, query_space
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.preflight.footprint import checkpoint_bytes, kept_checkpoints
@@ -30,17 +30,17 @@ class Facts:
     runs: int = 1
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.rank != 0:
+def gather(context: CheckContext) -> Facts | None:
+    if context.rank != 0:
         return None
-    mount = query_mount(scene.folder)
-    together = scene.training_runs if scene.side is Side.LOGIN else (scene.training_run,)
+    mount = query_mount(context.folder)
+    together = context.training_runs if context.side is Side.LOGIN else (context.training_run,)
     return Facts(
-        folder=existing(scene.folder),
-        space=query_space(scene.folder),
+        folder=existing(context.folder),
+        space=query_space(context.folder),
         quota=query_quota(mount) if mount else None,
-        checkpoint_bytes=checkpoint_bytes(scene.training_run),
-        checkpoints=kept_checkpoints(scene.training_run),
+        checkpoint_bytes=checkpoint_bytes(context.training_run),
+        checkpoints=kept_checkpoints(context.training_run),
         needed_bytes=sum(map(_needed_bytes, together)),
         runs=len(together),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sedd.errors import RunError
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, ok, warn
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
@@ -19,10 +19,10 @@ class Facts:
     """Id and last event of every run of the same spec, oldest first."""
 
 
-def gather(scene: Scene) -> Facts:
-    asked = {(experiment.name, experiment.hash()) for experiment in scene.runs_together}
+def gather(context: CheckContext) -> Facts:
+    asked = {(experiment.name, experiment.hash()) for experiment in context.runs_together}
     names = {name for name, _ in asked}
-    same = [run for run in list_runs(scene.folder) if run.name in names and (run.name, _hash(run)) in asked]
+    same = [run for run in list_runs(context.folder) if run.name in names and (run.name, _hash(run)) in asked]
     return Facts(runs=tuple((run.id, _last_word(run)) for run in same))
 
 

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.spec.inference import EvaluateTask, SampleTask, TrainedTask
 from sedd.spec.task import TaskSpec
@@ -23,9 +23,9 @@ class Facts:
     is_here: bool
 
 
-def gather(scene: Scene) -> Facts | None:
-    wanted = _wanted(scene.experiment)
-    if wanted is None or not scene.is_first_here:
+def gather(context: CheckContext) -> Facts | None:
+    wanted = _wanted(context.experiment)
+    if wanted is None or not context.is_first_here:
         return None
     extra, package, asked, without = wanted
     is_here = importlib.util.find_spec(package) is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 from sedd.errors import DataError
 from sedd.preflight.batch_hash import first_batch
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.rundir.layout import read_manifest
 from sedd.spec.experiment import Experiment
@@ -20,15 +20,15 @@ class Facts:
     """As the login node read it; None: it was not asked to."""
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.rank != 0:
+def gather(context: CheckContext) -> Facts | None:
+    if context.rank != 0:
         return None
-    at_submit = read_manifest(scene.run).get("first_batch") if scene.run else None
+    at_submit = read_manifest(context.run).get("first_batch") if context.run else None
     try:
-        found = [first_batch(experiment, scene.answers) for experiment in _asked(scene)]
+        found = [first_batch(experiment, context.answers) for experiment in _asked(context)]
     except (DataError, OSError):  # the check `data_store` says so
         return None
-    return Facts(store=scene.training_run.data.store, here=found[0], at_submit=at_submit)
+    return Facts(store=context.training_run.data.store, here=found[0], at_submit=at_submit)
 
 
 def judge(facts: Facts) -> Verdict:
@@ -42,9 +42,9 @@ def judge(facts: Facts) -> Verdict:
     return ok(f"the first batch is {facts.here}, as at the login node")
 
 
-def _asked(scene: Scene) -> tuple[Experiment, ...]:
+def _asked(context: CheckContext) -> tuple[Experiment, ...]:
     """On the login side all runs of the request: each has a seed of its own, and its node will want to know."""
-    return scene.training_runs if scene.side is Side.LOGIN else (scene.training_run,)
+    return context.training_runs if context.side is Side.LOGIN else (context.training_run,)
 
 
 CHECK = Check(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import sedd
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok
 
 
@@ -15,10 +15,10 @@ class Facts:
     frozen: Path
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.run is None or not scene.run.code.is_dir():  # foreground training runs the code as it is
+def gather(context: CheckContext) -> Facts | None:
+    if context.run is None or not context.run.code.is_dir():  # foreground training runs the code as it is
         return None
-    return Facts(imported=Path(sedd.__file__).resolve().parent, frozen=(scene.run.code / "sedd").resolve())
+    return Facts(imported=Path(sedd.__file__).resolve().parent, frozen=(context.run.code / "sedd").resolve())
 
 
 def judge(facts: Facts) -> Verdict:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sedd.preflight.check import Check
-from sedd.preflight.compare_networks import Errors, busy_network, errors, leave_no_trace, one_step
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.compare_networks import Errors, busy_network, errors, one_step, release_gpu_memory
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.device import training_device, training_dtype, training_kernels
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.spec.experiment import Experiment
@@ -28,18 +28,18 @@ class Facts:
     """To compile and load them."""
 
 
-def gather(scene: Scene) -> Facts | None:
-    device = training_device(scene)
-    asked = training_kernels(scene, device)
+def gather(context: CheckContext) -> Facts | None:
+    device = training_device(context)
+    asked = training_kernels(context, device)
     if asked == "torch" or (asked is None and device.type == "cpu"):
         return None
     from sedd.model.block_ops import why_not_fused
 
-    dtype, hidden = training_dtype(scene, device), scene.training_run.model.hidden
+    dtype, hidden = training_dtype(context, device), context.training_run.model.hidden
     started = time.perf_counter()
     problem = why_not_fused(device, dtype, hidden)
     seconds = time.perf_counter() - started
-    found = None if problem else _compare(scene, device, dtype)
+    found = None if problem else _compare(context, device, dtype)
     return Facts(asked=asked or "auto", problem=problem, errors=found, seconds=seconds)
 
 
@@ -53,19 +53,19 @@ def judge(facts: Facts) -> Verdict:
     return ok(saw)
 
 
-def _compare(scene: Scene, device: "torch.device", dtype: "torch.dtype") -> Errors:
+def _compare(context: CheckContext, device: "torch.device", dtype: "torch.dtype") -> Errors:
     """At the spec's own batch."""
     import torch
 
     # The random numbers that training draws must not depend on whether preflight ran.
     with torch.random.fork_rng([device]):
-        model, compute = busy_network(scene, device), one_step(scene, device, dtype)
+        model, compute = busy_network(context, device), one_step(context, device, dtype)
         model.kernels = "fused"
         seen = compute(model, model)
         model.kernels = "torch"
         found = errors(seen, compute(model, model), dtype)
     del model, compute, seen
-    leave_no_trace(device)
+    release_gpu_memory(device)
     return found
 
 

@@ -7,7 +7,7 @@ import sedd
 from sedd.cluster.command import SlurmUnreachableError, run
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check
-from sedd.preflight.context import SLURM_TIMEOUT_S, Scene, Side
+from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side
 from sedd.preflight.finding import Verdict, ok, warn
 
 
@@ -20,7 +20,7 @@ class Facts:
     """Files of the package that differ from the commit."""
 
 
-def gather(scene: Scene) -> Facts:
+def gather(context: CheckContext) -> Facts:
     package = Path(sedd.__file__).parent
     git = ["git", "--no-optional-locks", "-C", str(package)]
     try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sedd.model.size import parameter_count
 from sedd.preflight.cards import memory_of_a_card
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok, unknown, warn
 from sedd.preflight.footprint import FITS, activation_bytes, largest_fit, state_bytes
 from sedd.spec.experiment import Experiment
@@ -26,12 +26,12 @@ class Facts:
     recomputes: bool
 
 
-def gather(scene: Scene) -> Facts | None:
-    experiment = scene.training_run
+def gather(context: CheckContext) -> Facts | None:
+    experiment = context.training_run
     if experiment.resources.gpus_per_node == 0:
         return None
     training, parameters = experiment.training, parameter_count(experiment.model)
-    card_bytes = memory_of_a_card(scene.profile, scene.environ, is_here=scene.runs_here)
+    card_bytes = memory_of_a_card(context.profile, context.environ, is_here=context.runs_here)
     return Facts(
         parameters=parameters,
         residues_per_gpu=training.micro_batch_residues,

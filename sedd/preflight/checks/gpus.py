@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sedd.preflight.cards import Card, query_driver, visible
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, combine, fail, warn
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import TrainedTask
@@ -22,14 +22,14 @@ class Facts:
     cards: tuple[Card, ...]
 
 
-def gather(scene: Scene) -> Facts | None:
-    asked = scene.experiment.resources.gpus_per_node
-    if asked == 0 or not scene.runs_here or not scene.is_first_here:
+def gather(context: CheckContext) -> Facts | None:
+    asked = context.experiment.resources.gpus_per_node
+    if asked == 0 or not context.runs_here or not context.is_first_here:
         return None
     driver = query_driver()
     # SLURM may show each task one card, its own: then that one is what this process answers for.
-    cards = visible(driver, scene.environ) if driver else ()
-    is_one_each = scene.side is Side.NODE and scene.ranks_size > 1 and len(cards) == 1
+    cards = visible(driver, context.environ) if driver else ()
+    is_one_each = context.side is Side.NODE and context.ranks_size > 1 and len(cards) == 1
     return Facts(asked=1 if is_one_each else asked, has_driver=driver is not None, cards=cards)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.device import training_attention, training_device, training_dtype
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.spec.experiment import Experiment
@@ -32,12 +32,12 @@ class Facts:
     """Of each quantity; NaN where it is not finite."""
 
 
-def gather(scene: Scene) -> Facts | None:
+def gather(context: CheckContext) -> Facts | None:
     from sedd.model.attention import attention, explicit_attention, fastest, is_legal
 
-    device = training_device(scene)
-    dtype, model = training_dtype(scene, device), scene.training_run.model
-    kernel = training_attention(scene) or fastest(device, dtype)
+    device = training_device(context)
+    dtype, model = training_dtype(context, device), context.training_run.model
+    kernel = training_attention(context) or fastest(device, dtype)
     if not is_legal(kernel, device, dtype):  # the check `attention` says so
         return None
     product = _errors("matmul", device, dtype, [(256, model.hidden), (model.hidden, 256)], lambda a, b: a @ b)

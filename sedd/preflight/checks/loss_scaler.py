@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.device import capability_of, precision_name, training_device
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.spec.experiment import Experiment
@@ -17,12 +17,12 @@ class Facts:
     stepped_after: bool
 
 
-def gather(scene: Scene) -> Facts | None:
+def gather(context: CheckContext) -> Facts | None:
     import torch
 
-    device = training_device(scene)
+    device = training_device(context)
     if (
-        precision_name(scene.training_run.training.precision, capability_of(device)) != "fp16"
+        precision_name(context.training_run.training.precision, capability_of(device)) != "fp16"
         or device.type != "cuda"
     ):
         return None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, ok, warn
 from sedd.preflight.footprint import checkpoint_bytes, main_memory_bytes
 from sedd.spec.experiment import Experiment
@@ -21,9 +21,9 @@ class Facts:
     """A node."""
 
 
-def gather(scene: Scene) -> Facts | None:
-    experiment = scene.training_run
-    if scene.site is None or experiment.resources.gpus_per_node == 0:
+def gather(context: CheckContext) -> Facts | None:
+    experiment = context.training_run
+    if context.site is None or experiment.resources.gpus_per_node == 0:
         return None
     return Facts(
         asked_bytes=experiment.resources.memory,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sedd.cluster.site import Node
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side, chosen_partitions, nodes_of
+from sedd.preflight.context import CheckContext, Side, chosen_partitions, nodes_of
 from sedd.preflight.finding import Verdict, fail, ok, unknown, warn
 from sedd.units import format_bytes
 
@@ -19,18 +19,18 @@ class Facts:
     present: tuple[Node, ...]
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.site is None:
+def gather(context: CheckContext) -> Facts | None:
+    if context.site is None:
         return None
-    asked = scene.experiment.resources
-    partitions = chosen_partitions(scene.site, scene.slurm.partitions())
+    asked = context.experiment.resources
+    partitions = chosen_partitions(context.site, context.slurm.partitions())
     return Facts(
         nodes=asked.nodes,
         gpus=asked.gpus_per_node,
-        gpu_type=scene.site.gpu.type,
+        gpu_type=context.site.gpu.type,
         cpus=asked.cpus_per_process * asked.ranks_per_node,
         memory_bytes=asked.memory,
-        present=tuple(nodes_of(partitions, scene.slurm.nodes())),
+        present=tuple(nodes_of(partitions, context.slurm.nodes())),
     )
 
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, ok, warn
 from sedd.spec.diffusion import LoglinearSpec
 from sedd.spec.experiment import Experiment
@@ -21,8 +21,8 @@ class Facts:
     """Total noise at t = 1."""
 
 
-def gather(scene: Scene) -> Facts:
-    noise = scene.training_run.diffusion.noise
+def gather(context: CheckContext) -> Facts:
+    noise = context.training_run.diffusion.noise
     end = -math.log(noise.epsilon) if isinstance(noise, LoglinearSpec) else noise.sigma_max
     return Facts(kind=noise.kind, sigma_bar=end)
 

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok, unknown
 
 DISTRIBUTION = "protein-sedd"
@@ -23,8 +23,8 @@ class Facts:
     installed: tuple[tuple[str, str], ...]
 
 
-def gather(scene: Scene) -> Facts | None:
-    if not scene.is_first_here:
+def gather(context: CheckContext) -> Facts | None:
+    if not context.is_first_here:
         return None
     try:
         lines = importlib.metadata.requires(DISTRIBUTION) or []
@@ -53,12 +53,12 @@ def judge(facts: Facts) -> Verdict:
         f"{name} {versions[name]}" for name, wanted in facts.required if not _fits(versions.get(name), wanted)
     ]
     if missing or wrong:
-        said = [f"not installed: {', '.join(missing)}"] if missing else []
-        said += [f"outside the range: {', '.join(wrong)}"] if wrong else []
+        problems = [f"not installed: {', '.join(missing)}"] if missing else []
+        problems += [f"outside the range: {', '.join(wrong)}"] if wrong else []
         mend = " ".join(
             f"'{n}{w}'" for n, w in facts.required if n in missing or f"{n} {versions.get(n)}" in wrong
         )
-        return fail("; ".join(said), f"{sys.executable} -m pip install {mend}")
+        return fail("; ".join(problems), f"{sys.executable} -m pip install {mend}")
     return ok(f"Python {python}, all {len(facts.required)} required packages in range")
 
 

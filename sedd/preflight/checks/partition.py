@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sedd.cluster.site import Partition
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side, chosen_partitions
+from sedd.preflight.context import CheckContext, Side, chosen_partitions
 from sedd.preflight.finding import Verdict, combine, fail, warn
 from sedd.units import exact_duration, format_duration
 
@@ -21,19 +21,19 @@ class Facts:
     """As it will be asked for: cut to the profile's `max_walltime`."""
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.site is None:
+def gather(context: CheckContext) -> Facts | None:
+    if context.site is None:
         return None
-    partitions = scene.slurm.partitions()
-    asked = scene.experiment.resources
+    partitions = context.slurm.partitions()
+    asked = context.experiment.resources
     return Facts(
-        asked=scene.site.partition,
+        asked=context.site.partition,
         known=tuple(p.name for p in partitions),
-        chosen=tuple(chosen_partitions(scene.site, partitions)),
-        account=scene.site.account,
-        qos=scene.site.qos,
+        chosen=tuple(chosen_partitions(context.site, partitions)),
+        account=context.site.account,
+        qos=context.site.qos,
         nodes=asked.nodes,
-        walltime_s=min(asked.walltime, scene.site.max_walltime or asked.walltime),
+        walltime_s=min(asked.walltime, context.site.max_walltime or asked.walltime),
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.device import BF16_FROM, weakest_capability
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.spec.experiment import Experiment
@@ -17,12 +17,12 @@ class Facts:
     """Of the weakest card; None where it is not known."""
 
 
-def gather(scene: Scene) -> Facts:
-    needs_gpu = scene.training_run.resources.gpus_per_node > 0
+def gather(context: CheckContext) -> Facts:
+    needs_gpu = context.training_run.resources.gpus_per_node > 0
     return Facts(
-        asked=scene.training_run.training.precision,
+        asked=context.training_run.training.precision,
         needs_gpu=needs_gpu,
-        capability=weakest_capability(scene) if needs_gpu else None,
+        capability=weakest_capability(context) if needs_gpu else None,
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side, chosen_partitions
+from sedd.preflight.context import CheckContext, Side, chosen_partitions
 from sedd.preflight.filesystem import Writing, existing, measure_writing
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.preflight.footprint import checkpoint_bytes
@@ -31,14 +31,14 @@ class Facts:
     """From the first signal of a preemption to SIGKILL; None: nothing preempts, or SLURM did not say."""
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.rank != 0:
+def gather(context: CheckContext) -> Facts | None:
+    if context.rank != 0:
         return None
-    folder = existing(scene.folder)
+    folder = existing(context.folder)
     writing, problem = None, None
     try:
-        size = _PROBE_BYTES[scene.side]
-        writing = scene.answers.once(
+        size = _PROBE_BYTES[context.side]
+        writing = context.answers.once(
             ("writing", folder, size), lambda: measure_writing(folder, size_bytes=size)
         )
     except OSError as e:
@@ -47,8 +47,8 @@ def gather(scene: Scene) -> Facts | None:
         folder=folder,
         problem=problem,
         writing=writing,
-        checkpoint_bytes=_checkpoint_bytes(scene.experiment),
-        window_s=_window_s(scene),
+        checkpoint_bytes=_checkpoint_bytes(context.experiment),
+        window_s=_window_s(context),
     )
 
 
@@ -82,12 +82,12 @@ def _checkpoint_bytes(experiment: TaskSpec) -> int | None:
     return checkpoint_bytes(experiment) if isinstance(experiment, Experiment) else None
 
 
-def _window_s(scene: Scene) -> int | None:
-    if scene.site is None:
+def _window_s(context: CheckContext) -> int | None:
+    if context.site is None:
         return None
     try:
-        config = scene.slurm.config()
-        partitions = chosen_partitions(scene.site, scene.slurm.partitions())
+        config = context.slurm.config()
+        partitions = chosen_partitions(context.site, context.slurm.partitions())
     except ClusterError:  # the check `partition` says so
         return None
     windows = [preemption_notice(config, partition).window_s for partition in partitions]

@@ -5,7 +5,7 @@ import platform
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, ok, warn
 from sedd.rundir.layout import read_manifest
 
@@ -16,10 +16,10 @@ class Facts:
     here: tuple[tuple[str, str | None], ...]
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.run is None or not scene.is_first_here:
+def gather(context: CheckContext) -> Facts | None:
+    if context.run is None or not context.is_first_here:
         return None
-    noted: dict[str, str] = read_manifest(scene.run).get("versions") or {}
+    noted: dict[str, str] = read_manifest(context.run).get("versions") or {}
     here = ((name, _version(name)) for name in noted)
     return Facts(at_submit=tuple(noted.items()), here=tuple(here)) if noted else None
 

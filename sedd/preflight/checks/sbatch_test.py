@@ -7,7 +7,7 @@ from sedd.cluster.control import sbatch_test_only
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check
-from sedd.preflight.context import SLURM_TIMEOUT_S, Scene, Side
+from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok
 from sedd.spec.resources import ResourcesSpec
 
@@ -28,15 +28,15 @@ class Facts:
     """SLURM's reason, or None: it would accept the job."""
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.site is None:
+def gather(context: CheckContext) -> Facts | None:
+    if context.site is None:
         return None
-    tasks = len(scene.runs_together)
+    tasks = len(context.runs_together)
     if tasks > 1:  # what is larger than an array may be is split
-        tasks = max(1, min(tasks, scene.slurm.config().max_array_size))
-    script = render_script(scene.experiment.resources, scene.site, tasks=tasks)
+        tasks = max(1, min(tasks, context.slurm.config().max_array_size))
+    script = render_script(context.experiment.resources, context.site, tasks=tasks)
     try:
-        scene.answers.once(("sbatch", script), lambda: sbatch_test_only(script, timeout_s=SLURM_TIMEOUT_S))
+        context.answers.once(("sbatch", script), lambda: sbatch_test_only(script, timeout_s=SLURM_TIMEOUT_S))
     except SlurmUnreachableError:
         raise
     except ClusterError as e:
@@ -47,9 +47,9 @@ def gather(scene: Scene) -> Facts | None:
 def judge(facts: Facts) -> Verdict:
     if facts.refusal is None:
         return ok("SLURM would accept this job")
-    said = facts.refusal.lower()
+    refusal = facts.refusal.lower()
     hint = next(
-        (hint for sign, hint in _HINTS.items() if sign in said),
+        (hint for sign, hint in _HINTS.items() if sign in refusal),
         "mend the profile; ask the site what it means",
     )
     return fail(facts.refusal, hint)

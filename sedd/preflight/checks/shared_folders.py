@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side, chosen_partitions, nodes_of
+from sedd.preflight.context import CheckContext, Side, chosen_partitions, nodes_of
 from sedd.preflight.filesystem import Mount, query_mount
 from sedd.preflight.finding import Verdict, ok, unknown, warn
 
@@ -21,15 +21,15 @@ class Facts:
     """Whether all nodes of the partition are this very machine."""
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.site is None:
+def gather(context: CheckContext) -> Facts | None:
+    if context.site is None:
         return None
-    folders = [("runs", scene.folder), *(("data", path) for path in scene.experiment.folders())]
-    if not scene.site.setup and not scene.site.container:  # those bring a Python of their own
+    folders = [("runs", context.folder), *(("data", path) for path in context.experiment.folders())]
+    if not context.site.setup and not context.site.container:  # those bring a Python of their own
         folders.append(("Python", Path(sys.prefix)))
     return Facts(
         folders=tuple((purpose, path, query_mount(path)) for purpose, path in folders),
-        is_whole_cluster=_is_whole_cluster(scene),
+        is_whole_cluster=_is_whole_cluster(context),
     )
 
 
@@ -51,12 +51,12 @@ def judge(facts: Facts) -> Verdict:
     return ok(f"{kinds}: file systems that nodes usually share")
 
 
-def _is_whole_cluster(scene: Scene) -> bool:
+def _is_whole_cluster(context: CheckContext) -> bool:
     """Whether as many of SLURM's node daemons run here as the partition has nodes."""
-    if scene.site is None:
+    if context.site is None:
         return False
     try:
-        nodes = nodes_of(chosen_partitions(scene.site, scene.slurm.partitions()), scene.slurm.nodes())
+        nodes = nodes_of(chosen_partitions(context.site, context.slurm.partitions()), context.slurm.nodes())
     except ClusterError:  # the check `partition` says so
         return False
     return 0 < len(nodes) <= sum(_process_name(folder) == "slurmd" for folder in _PROC.glob("[0-9]*"))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side, chosen_partitions
+from sedd.preflight.context import CheckContext, Side, chosen_partitions
 from sedd.preflight.finding import Status, Verdict, ok, warn
 from sedd.preflight.stop_notice import CANCEL, OFF, SUSPEND, Notice, preemption_notice
 from sedd.units import format_duration
@@ -14,11 +14,11 @@ class Facts:
     notices: tuple[Notice, ...]
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.site is None:
+def gather(context: CheckContext) -> Facts | None:
+    if context.site is None:
         return None
-    config = scene.slurm.config()
-    partitions = chosen_partitions(scene.site, scene.slurm.partitions())
+    config = context.slurm.config()
+    partitions = chosen_partitions(context.site, context.slurm.partitions())
     return (
         Facts(notices=tuple(preemption_notice(config, partition) for partition in partitions))
         if partitions

@@ -5,7 +5,7 @@ from typing import Any
 
 from sedd.preflight.cards import query_driver
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.device import capability_of, training_device
 from sedd.preflight.finding import Verdict, combine, fail, ok, warn
 from sedd.preflight.torch_wheel import covers, install_command
@@ -31,19 +31,19 @@ class Facts:
     threads: int = 1
 
 
-def gather(scene: Scene) -> Facts:
+def gather(context: CheckContext) -> Facts:
     try:
         import torch
     except (ImportError, OSError) as e:  # OSError: a shared library that is missing
         return Facts(import_error=str(e).splitlines()[0])
-    device = training_device(scene)
+    device = training_device(context)
     on_gpu, driver = device.type == "cuda", query_driver()
     cudnn: Any = torch.backends.cudnn  # without types in torch itself
     return Facts(
         import_error=None,
         version=torch.__version__,
         cuda=torch.version.cuda,
-        needs_gpu=scene.experiment.resources.gpus_per_node > 0,
+        needs_gpu=context.experiment.resources.gpus_per_node > 0,
         device=torch.cuda.get_device_name(device) if on_gpu else "cpu",
         capability=capability_of(device),
         archs=tuple(torch.cuda.get_arch_list()) if on_gpu else (),

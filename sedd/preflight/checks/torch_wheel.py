@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sedd.preflight.cards import query_driver
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side, chosen_partitions, nodes_of
+from sedd.preflight.context import CheckContext, Side, chosen_partitions, nodes_of
 from sedd.preflight.finding import Verdict, fail, ok, unknown
 from sedd.preflight.torch_wheel import Wheel, capability_of, covers, install_command, query_wheel
 from sedd.spec.experiment import Experiment
@@ -19,10 +19,10 @@ class Facts:
     """Name and compute capability of the cards that the job may get; empty: nobody could say."""
 
 
-def gather(scene: Scene) -> Facts:
-    needs_gpu = scene.experiment.resources.gpus_per_node > 0
-    wheel = scene.answers.once("wheel", query_wheel)
-    return Facts(wheel=wheel, needs_gpu=needs_gpu, cards=_cards(scene) if needs_gpu else ())
+def gather(context: CheckContext) -> Facts:
+    needs_gpu = context.experiment.resources.gpus_per_node > 0
+    wheel = context.answers.once("wheel", query_wheel)
+    return Facts(wheel=wheel, needs_gpu=needs_gpu, cards=_cards(context) if needs_gpu else ())
 
 
 def judge(facts: Facts) -> Verdict:
@@ -58,14 +58,14 @@ def judge(facts: Facts) -> Verdict:
     return ok(f"{build} has kernels for {cards}")
 
 
-def _cards(scene: Scene) -> tuple[tuple[str, tuple[int, int] | None], ...]:
+def _cards(context: CheckContext) -> tuple[tuple[str, tuple[int, int] | None], ...]:
     """The profile's GPU type; else this machine's own cards; else the types that SLURM names on the nodes."""
-    if gpu_type := scene.profile.gpu.type:
+    if gpu_type := context.profile.gpu.type:
         return ((gpu_type, capability_of(gpu_type)),)
-    if scene.site is None:
+    if context.site is None:
         driver = query_driver()
         return tuple((card.name, card.capability) for card in driver.cards) if driver else ()
-    nodes = nodes_of(chosen_partitions(scene.site, scene.slurm.partitions()), scene.slurm.nodes())
+    nodes = nodes_of(chosen_partitions(context.site, context.slurm.partitions()), context.slurm.nodes())
     types = sorted({gpu_type for node in nodes for gpu_type in node.gpus if gpu_type})
     return tuple((gpu_type, capability_of(gpu_type)) for gpu_type in types)
 

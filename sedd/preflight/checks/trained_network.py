@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sedd.errors import UsageError
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.rundir.find import find_run
 from sedd.spec.inference import TrainedTask
@@ -25,8 +25,8 @@ class Facts:
     """Why a FASTA file cannot be read."""
 
 
-def gather(scene: Scene) -> Facts:
-    task = scene.experiment
+def gather(context: CheckContext) -> Facts:
+    task = context.experiment
     assert isinstance(task, TrainedTask)
     kind, checkpoints = _kind(task.network)
     return Facts(network=task.network, kind=kind, checkpoints=checkpoints, problem=_problem(task.inputs))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sedd.model.size import parameter_count
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.device import training_attention, training_device, training_dtype, training_kernels
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.spec.experiment import Experiment
@@ -34,21 +34,21 @@ class Facts:
     """Of the second step: the first one loads kernels."""
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.training_run.resources.gpus_per_node == 0:
+def gather(context: CheckContext) -> Facts | None:
+    if context.training_run.resources.gpus_per_node == 0:
         return None
     import torch
 
-    device = training_device(scene)
+    device = training_device(context)
     if device.type != "cuda":  # the check `torch_device` says so
         return None
     card_bytes = torch.cuda.get_device_properties(device).total_memory
-    residues = scene.training_run.training.micro_batch_residues
+    residues = context.training_run.training.micro_batch_residues
     try:
         # The random numbers that training draws must not depend on whether preflight ran.
         with torch.random.fork_rng([device]):
-            norm, seconds = _two_steps(scene, device)
-        ema_bytes = _BYTES_OF_EMA * parameter_count(scene.training_run.model)
+            norm, seconds = _two_steps(context, device)
+        ema_bytes = _BYTES_OF_EMA * parameter_count(context.training_run.model)
         peak_bytes = torch.cuda.max_memory_allocated(device) + ema_bytes
     except torch.cuda.OutOfMemoryError:
         norm, seconds, peak_bytes = math.nan, math.nan, None
@@ -78,18 +78,18 @@ def judge(facts: Facts) -> Verdict:
     return ok(saw)
 
 
-def _two_steps(scene: Scene, device: "torch.device") -> tuple[float, float]:
+def _two_steps(context: CheckContext, device: "torch.device") -> tuple[float, float]:
     """Gradient norm and seconds of the second step on random proteins as long as they may be."""
     import torch
 
     from sedd.model.transformer import Transformer
 
-    spec, dtype = scene.training_run, training_dtype(scene, device)
+    spec, dtype = context.training_run, training_dtype(context, device)
     torch.manual_seed(0)
     model = Transformer(
         spec.model,
-        attention=training_attention(scene),
-        kernels=training_kernels(scene, device),
+        attention=training_attention(context),
+        kernels=training_kernels(context, device),
         activation_checkpointing=spec.training.activation_checkpointing,
     ).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)

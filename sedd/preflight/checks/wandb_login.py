@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, ok, warn
 from sedd.spec.experiment import Experiment
 
@@ -24,16 +24,16 @@ class Facts:
     project: str
 
 
-def gather(scene: Scene) -> Facts:
-    tracking = scene.training_run.tracking
+def gather(context: CheckContext) -> Facts:
+    tracking = context.training_run.tracking
     mode, decided_by = tracking.wandb, "the spec"
-    if scene.profile.wandb is not None:
-        mode, decided_by = scene.profile.wandb, "the profile"
+    if context.profile.wandb is not None:
+        mode, decided_by = context.profile.wandb, "the profile"
     return Facts(
         mode=mode,
         decided_by=decided_by,
         is_installed=importlib.util.find_spec("wandb") is not None,
-        login=find_login(scene.environ),
+        login=find_login(context.environ),
         project=f"{tracking.entity}/{tracking.project}" if tracking.entity else tracking.project,
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sedd.errors import ClusterError
 from sedd.preflight.cards import query_driver, visible
 from sedd.preflight.check import Check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, ok, unknown, warn
 from sedd.preflight.kernel_log import Xid, query_xids, uptime_s
 from sedd.spec.experiment import Experiment
@@ -26,13 +26,13 @@ class Facts:
     now_s: float
 
 
-def gather(scene: Scene) -> Facts | None:
-    if scene.experiment.resources.gpus_per_node == 0 or not scene.runs_here or not scene.is_first_here:
+def gather(context: CheckContext) -> Facts | None:
+    if context.experiment.resources.gpus_per_node == 0 or not context.runs_here or not context.is_first_here:
         return None
     driver = query_driver()
     if driver is None:  # the check `gpus` says so
         return None
-    buses = {card.bus for card in visible(driver, scene.environ)}
+    buses = {card.bus for card in visible(driver, context.environ)}
     try:
         xids = query_xids()
     except ClusterError as e:

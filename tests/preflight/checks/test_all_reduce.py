@@ -24,16 +24,16 @@ import datetime as dt, os
 import torch, torch.distributed as dist
 from sedd.cluster.profile import LocalProfile
 from sedd.preflight.checks import all_reduce as check
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.spec.experiment import Experiment
 from pathlib import Path
 
 rank, size, gpus = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "GPUS"))
 experiment = Experiment.model_validate({"name": "x", "data": {"store": "/"}, "training": {"steps": 1},
                                         "resources": {"gpus_per_node": gpus}})
-scene = Scene(side=Side.NODE, experiment=experiment, profile=LocalProfile(executor="local"), folder=Path("/"),
+context = CheckContext(side=Side.NODE, experiment=experiment, profile=LocalProfile(executor="local"), folder=Path("/"),
               environ=os.environ, rank=rank, local_rank=rank, ranks_size=size)
-verdict = check.judge(check.gather(scene))
+verdict = check.judge(check.gather(context))
 print(verdict.status, verdict.saw, flush=True)
 if verdict.status == "OK":
     dist.init_process_group("nccl" if gpus else "gloo", timeout=dt.timedelta(seconds=20))  # as training does
@@ -81,23 +81,23 @@ def meeting(port: int, **more: str) -> dict[str, str]:
     return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **more}
 
 
-def test_a_rank_that_never_comes_is_a_finding_and_no_traceback(make_scene, hurried):
+def test_a_rank_that_never_comes_is_a_finding_and_no_traceback(make_context, hurried):
     port = free_port()
-    verdict = check.judge(check.gather(make_scene(side=Side.NODE, environ=meeting(port), ranks_size=2)))
+    verdict = check.judge(check.gather(make_context(side=Side.NODE, environ=meeting(port), ranks_size=2)))
     assert verdict.status is Status.FAIL
     assert f"2 ranks, gloo, meeting at 127.0.0.1:{port}: " in verdict.saw
     assert "here-1" in verdict.saw
 
 
-def test_preflight_takes_no_key_of_trainings_own(make_scene, hurried):
-    scene = make_scene(side=Side.NODE, environ=meeting(free_port(), SEDD_ATTEMPT="3"))
-    check._meet(scene)
+def test_preflight_takes_no_key_of_trainings_own(make_context, hurried):
+    context = make_context(side=Side.NODE, environ=meeting(free_port(), SEDD_ATTEMPT="3"))
+    check._meet(context)
     (store,) = check._stores
     assert store.check(["preflight-3/here-0"])
     assert not store.check(["here-0"])
 
 
-def test_ranks_of_an_earlier_attempt_are_not_taken_for_this_ones(make_scene, hurried):
+def test_ranks_of_an_earlier_attempt_are_not_taken_for_this_ones(make_context, hurried):
     """torchrun's agent keeps its store while the ranks are started anew."""
     import torch.distributed as dist
 
@@ -106,10 +106,10 @@ def test_ranks_of_an_earlier_attempt_are_not_taken_for_this_ones(make_scene, hur
     for rank in (0, 1):
         agents.set(f"preflight-1/here-{rank}", "1")
     again = meeting(port, SEDD_ATTEMPT="2", TORCHELASTIC_USE_AGENT_STORE="True")
-    verdict = check.judge(check.gather(make_scene(side=Side.NODE, environ=again, ranks_size=2)))
+    verdict = check.judge(check.gather(make_context(side=Side.NODE, environ=again, ranks_size=2)))
     assert verdict.status is Status.FAIL
     assert "preflight-2/here-1" in verdict.saw
 
 
-def test_one_process_has_nobody_to_meet(make_scene):
-    assert check.gather(make_scene(side=Side.NODE)) is None
+def test_one_process_has_nobody_to_meet(make_context):
+    assert check.gather(make_context(side=Side.NODE)) is None

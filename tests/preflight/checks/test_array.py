@@ -10,11 +10,11 @@ from sedd.preflight.finding import Status
 from tests.preflight.slurm_facts import config, profile, slurm
 
 
-def scene_of(make_scene, runs, *, largest, parallel=None, spec=None):
-    one = make_scene(spec).experiment
+def scene_of(make_context, runs, *, largest, parallel=None, spec=None):
+    one = make_context(spec).experiment
     request = tuple(one.model_copy(update={"seed": seed}) for seed in range(runs))
     known = slurm(site=config(max_array_size=largest))
-    return make_scene(spec, profile=profile(), slurm=known, request=request, parallel=parallel)
+    return make_context(spec, profile=profile(), slurm=known, request=request, parallel=parallel)
 
 
 def look(*arguments, **more):
@@ -33,8 +33,8 @@ def look(*arguments, **more):
         (2, 1, None, Status.OK, "2 runs in 2 arrays"),
     ],
 )
-def test_sweep(make_scene, runs, largest, parallel, status, saw):
-    verdict = look(make_scene, runs, largest=largest, parallel=parallel)
+def test_sweep(make_context, runs, largest, parallel, status, saw):
+    verdict = look(make_context, runs, largest=largest, parallel=parallel)
     assert verdict.status is status
     assert saw in verdict.saw
 
@@ -53,13 +53,13 @@ def test_runs_with_other_resources_are_an_array_of_their_own():
     assert "6 runs at a time, not 3" in verdict.saw  # each array is submitted with the limit
 
 
-def test_a_single_run_is_no_array(make_scene):
-    assert check.gather(make_scene(profile=profile(), slurm=slurm())) is None
+def test_a_single_run_is_no_array(make_context):
+    assert check.gather(make_context(profile=profile(), slurm=slurm())) is None
 
 
 @pytest.mark.parametrize(("runs", "option"), [(3, "--array=0-2"), (12, "--array=0-9"), (1, "--array")])
-def test_slurm_is_asked_about_the_array(make_scene, monkeypatch, runs, option):
+def test_slurm_is_asked_about_the_array(make_context, monkeypatch, runs, option):
     asked = []
     monkeypatch.setattr(sbatch_test, "sbatch_test_only", lambda script, timeout_s: asked.append(script))
-    sbatch_test.gather(scene_of(make_scene, runs, largest=10))
+    sbatch_test.gather(scene_of(make_context, runs, largest=10))
     assert (option in asked[0]) is (runs > 1)

@@ -13,12 +13,12 @@ COMPILED = {"training.compile": True, "data.max_length": 64, "model.hidden": 32,
 
 
 @pytest.fixture
-def look(make_scene, monkeypatch):
+def look(make_context, monkeypatch):
     """The verdict where torch.compile does this. The real one takes a minute on a CPU."""
 
     def verdict(compiler, spec=None):
         monkeypatch.setattr(torch, "compile", compiler)
-        return check.judge(check.gather(make_scene(COMPILED | (spec or {}), side=Side.NODE)))
+        return check.judge(check.gather(make_context(COMPILED | (spec or {}), side=Side.NODE)))
 
     return verdict
 
@@ -76,5 +76,5 @@ def test_a_compiler_that_fails_is_a_finding_with_its_reason(look):
     assert verdict.saw == "torch.compile: InvalidCxxCompiler: No working C++ compiler found"
 
 
-def test_only_a_spec_that_asks_for_it_is_compiled(make_scene):
-    assert check.gather(make_scene(side=Side.NODE)) is None
+def test_only_a_spec_that_asks_for_it_is_compiled(make_context):
+    assert check.gather(make_context(side=Side.NODE)) is None

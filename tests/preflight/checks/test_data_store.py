@@ -8,8 +8,8 @@ from sedd.preflight.checks import data_store
 from sedd.preflight.finding import Status
 
 
-def look(scene):
-    return data_store.judge(data_store.gather(scene))
+def look(context):
+    return data_store.judge(data_store.gather(context))
 
 
 @pytest.fixture
@@ -17,74 +17,74 @@ def own_store(built_store, tmp_path):
     return shutil.copytree(built_store, tmp_path / "own.store")
 
 
-def test_whole_store_is_ok_and_named_by_its_hash(make_scene):
-    verdict = look(make_scene())
+def test_whole_store_is_ok_and_named_by_its_hash(make_context):
+    verdict = look(make_context())
     assert verdict.status is Status.OK
     assert "checksums agree" in verdict.saw
 
 
-def test_missing_store_says_how_to_make_it(make_scene, tmp_path):
-    verdict = look(make_scene({"data.store": str(tmp_path / "none.store")}))
+def test_missing_store_says_how_to_make_it(make_context, tmp_path):
+    verdict = look(make_context({"data.store": str(tmp_path / "none.store")}))
     assert verdict.status is Status.FAIL
     assert "does not exist" in verdict.saw
     assert "sedd data build" in verdict.hint
 
 
-def test_missing_store_beside_a_fasta_names_that_fasta(make_scene, built_store):
-    verdict = look(make_scene({"data.store": str(built_store.parent / "other.store")}))
+def test_missing_store_beside_a_fasta_names_that_fasta(make_context, built_store):
+    verdict = look(make_context({"data.store": str(built_store.parent / "other.store")}))
     assert f"'{built_store.parent / 'p.fasta'}'" in verdict.hint
 
 
-def test_truncated_file_is_seen_by_its_size(make_scene, own_store):
+def test_truncated_file_is_seen_by_its_size(make_context, own_store):
     (shard,) = (own_store / "train").glob("tokens*.npy")
     shard.write_bytes(shard.read_bytes()[:-1])
-    verdict = look(make_scene({"data.store": str(own_store)}))
+    verdict = look(make_context({"data.store": str(own_store)}))
     assert verdict.status is Status.FAIL
     assert shard.name in verdict.saw
 
 
 @pytest.mark.parametrize("file", ["tokens*.npy", "offsets.npy", "hashes.npy"])
-def test_swapped_content_of_the_right_size_is_seen_by_its_checksum(make_scene, own_store, file):
+def test_swapped_content_of_the_right_size_is_seen_by_its_checksum(make_context, own_store, file):
     (path,) = (own_store / "train").glob(file)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    verdict = look(make_scene({"data.store": str(own_store)}))
+    verdict = look(make_context({"data.store": str(own_store)}))
     assert verdict.status is Status.FAIL
     assert f"train/{path.name}" in verdict.saw
 
 
-def test_manifest_of_another_alphabet_fails(make_scene, own_store):
+def test_manifest_of_another_alphabet_fails(make_context, own_store):
     manifest = own_store / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"alphabet_hash": "', '"alphabet_hash": "0'))
-    verdict = look(make_scene({"data.store": str(own_store)}))
+    verdict = look(make_context({"data.store": str(own_store)}))
     assert verdict.status is Status.FAIL
     assert "alphabet" in verdict.saw
 
 
-def test_fewer_residues_than_a_batch_fails(make_scene):
-    verdict = look(make_scene({"training.residues_per_step": 51_200}))
+def test_fewer_residues_than_a_batch_fails(make_context):
+    verdict = look(make_context({"training.residues_per_step": 51_200}))
     assert verdict.status is Status.FAIL
     assert "51,200 in one batch" in verdict.saw
 
 
-def test_small_validation_set_is_a_warning(make_scene):
-    verdict = look(make_scene({"training.validation.residues": 10**6}))
+def test_small_validation_set_is_a_warning(make_context):
+    verdict = look(make_context({"training.validation.residues": 10**6}))
     assert verdict.status is Status.WARN
 
 
-def test_other_processes_of_a_node_leave_the_store_to_the_first(make_scene):
-    assert data_store.gather(make_scene(local_rank=1)) is None
+def test_other_processes_of_a_node_leave_the_store_to_the_first(make_context):
+    assert data_store.gather(make_context(local_rank=1)) is None
 
 
-def test_a_missing_uniref_store_beside_another_fasta_is_to_be_downloaded(make_scene, built_store):
-    verdict = look(make_scene({"data.store": str(built_store.parent / "uniref50.store")}))
+def test_a_missing_uniref_store_beside_another_fasta_is_to_be_downloaded(make_context, built_store):
+    verdict = look(make_context({"data.store": str(built_store.parent / "uniref50.store")}))
     assert "tools/fetch_uniref50.py" in verdict.hint
     assert "p.fasta" not in verdict.hint
 
 
-def test_of_several_fasta_files_the_one_of_the_stores_name_is_named(make_scene, tmp_path):
+def test_of_several_fasta_files_the_one_of_the_stores_name_is_named(make_context, tmp_path):
     for name in ("a.fasta", "uniref50.fasta.gz"):
         (tmp_path / name).touch()
-    verdict = look(make_scene({"data.store": str(tmp_path / "uniref50.store")}))
+    verdict = look(make_context({"data.store": str(tmp_path / "uniref50.store")}))
     assert verdict.hint.startswith(f"make it with: sedd data build '{tmp_path / 'uniref50.fasta.gz'}'")

@@ -17,8 +17,8 @@ def with_(document, part, **changes):
     return document | {part: document[part] | changes}
 
 
-def of(make_scene, task):
-    return dataclasses.replace(make_scene(), experiment=task)
+def of(make_context, task):
+    return dataclasses.replace(make_context(), experiment=task)
 
 
 @pytest.fixture
@@ -38,20 +38,20 @@ def nothing_installed(monkeypatch):
         ),
     ],
 )
-def test_a_missing_one_fails_with_the_command_and_what_does_without(make_scene, task, saw, hint):
-    verdict = check.judge(check.gather(of(make_scene, task)))
+def test_a_missing_one_fails_with_the_command_and_what_does_without(make_context, task, saw, hint):
+    verdict = check.judge(check.gather(of(make_context, task)))
     assert verdict.status is Status.FAIL
     assert saw in verdict.saw
     assert verdict.hint.endswith(hint)
 
 
-def test_one_that_is_there_is_ok(make_scene):
-    assert check.judge(check.gather(of(make_scene, SampleTask.model_validate(SAMPLE)))).status is Status.OK
+def test_one_that_is_there_is_ok(make_context):
+    assert check.judge(check.gather(of(make_context, SampleTask.model_validate(SAMPLE)))).status is Status.OK
 
 
 @pytest.mark.parametrize(
     "task",
     [SampleTask.model_validate(with_(SAMPLE, "sample", report=False)), EvaluateTask.model_validate(EVALUATE)],
 )
-def test_nothing_is_missed_that_is_not_wanted(make_scene, task):
-    assert check.gather(of(make_scene, task)) is None
+def test_nothing_is_missed_that_is_not_wanted(make_context, task):
+    assert check.gather(of(make_context, task)) is None

@@ -26,36 +26,36 @@ def run_of(tmp_path):
     return make
 
 
-def look(scene):
-    return check.judge(check.gather(scene))
+def look(context):
+    return check.judge(check.gather(context))
 
 
-def test_login_and_node_read_the_same_first_batch(make_scene, run_of):
-    login = make_scene()
+def test_login_and_node_read_the_same_first_batch(make_context, run_of):
+    login = make_context()
     assert look(login).status is Status.OK
     told = known_first_batch(login.experiment, login.answers)
-    verdict = look(make_scene(side=Side.NODE, run=run_of(told)))
+    verdict = look(make_context(side=Side.NODE, run=run_of(told)))
     assert verdict.status is Status.OK
     assert verdict.saw == f"the first batch is {told}, as at the login node"
 
 
-def test_other_data_at_the_same_place_fails(make_scene, run_of, built_store, tmp_path):
+def test_other_data_at_the_same_place_fails(make_context, run_of, built_store, tmp_path):
     own = shutil.copytree(built_store, tmp_path / "own.store")
     spec = {"data.store": str(own)}
-    told = first_batch(make_scene(spec).experiment, Answers())
+    told = first_batch(make_context(spec).experiment, Answers())
     shutil.rmtree(own)
     fasta = built_store.parent / "p.fasta"
     (tmp_path / "p.fasta").write_text(fasta.read_text().replace("A", "C"))
     build_store([tmp_path / "p.fasta"], own, workers=1)
-    verdict = look(make_scene(spec, side=Side.NODE, run=run_of(told)))
+    verdict = look(make_context(spec, side=Side.NODE, run=run_of(told)))
     assert verdict.status is Status.FAIL
     assert told in verdict.saw
     assert str(own) in verdict.saw
     assert check.CHECK.of_node
 
 
-def test_the_hash_is_of_the_very_batch_that_training_takes_first(make_scene, monkeypatch):
-    experiment = make_scene().experiment
+def test_the_hash_is_of_the_very_batch_that_training_takes_first(make_context, monkeypatch):
+    experiment = make_context().experiment
     taken = []
     real = Batches.micro_batch
     monkeypatch.setattr(Batches, "micro_batch", lambda self, n: taken.append((self, n)) or real(self, n))
@@ -67,27 +67,27 @@ def test_the_hash_is_of_the_very_batch_that_training_takes_first(make_scene, mon
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"data.max_length": 32}, {"training.residues_per_gpu": 256}])
-def test_the_hash_depends_on_all_that_the_batch_does(make_scene, change):
-    experiment, changed = make_scene().experiment, make_scene(change).experiment
+def test_the_hash_depends_on_all_that_the_batch_does(make_context, change):
+    experiment, changed = make_context().experiment, make_context(change).experiment
     assert first_batch(changed, Answers()) != first_batch(experiment, Answers())
 
 
-def test_the_login_side_reads_it_for_every_seed_of_a_sweep(make_scene):
-    one = make_scene().experiment
+def test_the_login_side_reads_it_for_every_seed_of_a_sweep(make_context):
+    one = make_context().experiment
     request = tuple(one.model_copy(update={"seed": seed}) for seed in range(3))
-    scene = make_scene(request=request)
-    check.gather(scene)
-    assert len({known_first_batch(experiment, scene.answers) for experiment in request} - {None}) == 3
+    context = make_context(request=request)
+    check.gather(context)
+    assert len({known_first_batch(experiment, context.answers) for experiment in request} - {None}) == 3
 
 
-def test_what_was_not_read_is_not_known(make_scene):
-    assert known_first_batch(make_scene().experiment, Answers()) is None
+def test_what_was_not_read_is_not_known(make_context):
+    assert known_first_batch(make_context().experiment, Answers()) is None
 
 
-def test_without_the_login_nodes_hash_the_nodes_own_is_said(make_scene, run_of):
-    assert look(make_scene(side=Side.NODE, run=run_of(None))).status is Status.OK
+def test_without_the_login_nodes_hash_the_nodes_own_is_said(make_context, run_of):
+    assert look(make_context(side=Side.NODE, run=run_of(None))).status is Status.OK
 
 
-def test_missing_data_is_left_to_the_check_of_the_store(make_scene, tmp_path):
-    assert check.gather(make_scene({"data.store": str(tmp_path / "none.store")})) is None
-    assert check.gather(make_scene(side=Side.NODE, rank=1)) is None
+def test_missing_data_is_left_to_the_check_of_the_store(make_context, tmp_path):
+    assert check.gather(make_context({"data.store": str(tmp_path / "none.store")})) is None
+    assert check.gather(make_context(side=Side.NODE, rank=1)) is None

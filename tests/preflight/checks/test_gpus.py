@@ -14,30 +14,30 @@ FOUR = tuple(dataclasses.replace(CARD, index=i, uuid=f"GPU-{i}abc") for i in ran
 DRIVER = Driver(version="570.124.06", cuda=(12, 8), cards=FOUR)
 
 
-def look(monkeypatch, make_scene, driver, spec=None, **scene):
+def look(monkeypatch, make_context, driver, spec=None, **context):
     monkeypatch.setattr(check, "query_driver", lambda: driver)
     spec = {"resources.gpus_per_node": 2, "training.residues_per_step": 1024} | (spec or {})
-    return check.judge(check.gather(make_scene(spec, side=Side.NODE, **scene)))
+    return check.judge(check.gather(make_context(spec, side=Side.NODE, **context)))
 
 
-def test_cpu_jobs_ask_for_no_card(make_scene):
-    assert check.gather(make_scene(side=Side.NODE)) is None
+def test_cpu_jobs_ask_for_no_card(make_context):
+    assert check.gather(make_context(side=Side.NODE)) is None
 
 
-def test_no_driver_fails(monkeypatch, make_scene):
-    verdict = look(monkeypatch, make_scene, None)
+def test_no_driver_fails(monkeypatch, make_context):
+    verdict = look(monkeypatch, make_context, None)
     assert verdict.status is Status.FAIL
     assert "no NVIDIA driver" in verdict.saw
 
 
 @pytest.mark.parametrize(("devices", "status"), [("0,1", Status.OK), ("3", Status.FAIL), ("", Status.FAIL)])
-def test_visible_cards_are_counted(monkeypatch, make_scene, devices, status):
-    verdict = look(monkeypatch, make_scene, DRIVER, environ={"CUDA_VISIBLE_DEVICES": devices})
+def test_visible_cards_are_counted(monkeypatch, make_context, devices, status):
+    verdict = look(monkeypatch, make_context, DRIVER, environ={"CUDA_VISIBLE_DEVICES": devices})
     assert verdict.status is status
 
 
-def test_a_task_that_sees_its_own_card_alone_is_well(monkeypatch, make_scene):
-    verdict = look(monkeypatch, make_scene, DRIVER, environ={"CUDA_VISIBLE_DEVICES": "2"}, ranks_size=2)
+def test_a_task_that_sees_its_own_card_alone_is_well(monkeypatch, make_context):
+    verdict = look(monkeypatch, make_context, DRIVER, environ={"CUDA_VISIBLE_DEVICES": "2"}, ranks_size=2)
     assert verdict.status is Status.OK
 
 

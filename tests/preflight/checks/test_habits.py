@@ -17,59 +17,59 @@ from sedd.rundir.layout import RunDir, create_run, write_manifest
 KEY = "0123456789abcdef" * 2
 
 
-def wandb(make_scene, mode, **scene):
-    return wandb_login.judge(wandb_login.gather(make_scene({"tracking": {"wandb": mode}}, **scene)))
+def wandb(make_context, mode, **context):
+    return wandb_login.judge(wandb_login.gather(make_context({"tracking": {"wandb": mode}}, **context)))
 
 
-def test_online_without_a_login_warns_and_never_blocks(make_scene):
-    verdict = wandb(make_scene, "online")
+def test_online_without_a_login_warns_and_never_blocks(make_context):
+    verdict = wandb(make_context, "online")
     assert verdict.status is Status.WARN
     assert "wandb login" in verdict.hint
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
-def test_other_modes_need_no_login(make_scene, mode):
-    assert wandb(make_scene, mode).status is Status.OK
+def test_other_modes_need_no_login(make_context, mode):
+    assert wandb(make_context, mode).status is Status.OK
 
 
-def test_login_is_found_and_its_key_never_shown(make_scene, tmp_path):
+def test_login_is_found_and_its_key_never_shown(make_context, tmp_path):
     (tmp_path / ".netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {KEY}\n")
-    verdict = wandb(make_scene, "online")
+    verdict = wandb(make_context, "online")
     assert verdict.status is Status.OK
     assert ".netrc" in verdict.saw
     assert KEY not in verdict.saw
-    assert wandb(make_scene, "online", environ={"WANDB_API_KEY": KEY}).saw.endswith("$WANDB_API_KEY")
+    assert wandb(make_context, "online", environ={"WANDB_API_KEY": KEY}).saw.endswith("$WANDB_API_KEY")
 
 
-def test_damaged_netrc_is_no_login(make_scene, tmp_path):
+def test_damaged_netrc_is_no_login(make_context, tmp_path):
     (tmp_path / ".netrc").write_text("machine\n")
-    assert wandb(make_scene, "online").status is Status.WARN
+    assert wandb(make_context, "online").status is Status.WARN
 
 
-def test_profile_decides_over_spec(make_scene):
-    verdict = wandb(make_scene, "online", profile=LocalProfile(executor="local", wandb="disabled"))
+def test_profile_decides_over_spec(make_context):
+    verdict = wandb(make_context, "online", profile=LocalProfile(executor="local", wandb="disabled"))
     assert verdict.saw.startswith("disabled by the profile")
 
 
-def test_same_spec_again_is_found_and_another_is_not(make_scene, tmp_path):
-    scene = make_scene()
-    assert duplicates.judge(duplicates.gather(scene)).status is Status.OK
+def test_same_spec_again_is_found_and_another_is_not(make_context, tmp_path):
+    context = make_context()
+    assert duplicates.judge(duplicates.gather(context)).status is Status.OK
     run = create_run(tmp_path, "small", "20261122-193359-1a2b3c4d", "")
-    write_manifest(run, {"spec_hash": scene.experiment.hash()})
+    write_manifest(run, {"spec_hash": context.experiment.hash()})
     append_event(run.events, "completed", attempt=1, now=dt.datetime.now(dt.UTC))
-    verdict = duplicates.judge(duplicates.gather(scene))
+    verdict = duplicates.judge(duplicates.gather(context))
     assert verdict.status is Status.WARN
     assert run.id in verdict.saw
     assert "completed" in verdict.saw
-    assert duplicates.gather(make_scene({"seed": 1})).runs == ()
+    assert duplicates.gather(make_context({"seed": 1})).runs == ()
 
 
-def test_git_commit_and_changes(monkeypatch, make_scene):
+def test_git_commit_and_changes(monkeypatch, make_context):
     answers = {"--short=10": "4f748ba1c2\n", "--abbrev-ref": "main\n", "--porcelain": " M sedd/a b.py\n"}
     monkeypatch.setattr(
         git_state, "run", lambda command, timeout_s: answers[next(a for a in command if a in answers)]
     )
-    verdict = git_state.judge(git_state.gather(make_scene()))
+    verdict = git_state.judge(git_state.gather(make_context()))
     assert verdict.status is Status.WARN
     assert "4f748ba1c2 on main" in verdict.saw
     assert "sedd/a b.py" in verdict.saw
@@ -78,16 +78,16 @@ def test_git_commit_and_changes(monkeypatch, make_scene):
 @pytest.mark.parametrize(
     "error", [ClusterError("not a git repository"), SlurmUnreachableError("git: command not found")]
 )
-def test_code_outside_git_is_well(monkeypatch, make_scene, error):
+def test_code_outside_git_is_well(monkeypatch, make_context, error):
     def refuse(command, timeout_s):
         raise error
 
     monkeypatch.setattr(git_state, "run", refuse)
-    assert git_state.judge(git_state.gather(make_scene())).status is Status.OK
+    assert git_state.judge(git_state.gather(make_context())).status is Status.OK
 
 
-def test_this_environment_has_its_packages(make_scene):
-    verdict = packages.judge(packages.gather(make_scene()))
+def test_this_environment_has_its_packages(make_context):
+    verdict = packages.judge(packages.gather(make_context()))
     assert verdict.status is Status.OK, verdict.saw
 
 
@@ -125,11 +125,11 @@ def test_in_range(version, wanted, fits):
     assert packages.in_range(version, wanted) is fits
 
 
-def test_code_that_is_not_the_frozen_one_fails(monkeypatch, make_scene, tmp_path):
+def test_code_that_is_not_the_frozen_one_fails(monkeypatch, make_context, tmp_path):
     run = RunDir(tmp_path)
-    assert frozen_code.gather(make_scene(side=Side.NODE, run=run)) is None  # foreground: nothing was frozen
+    assert frozen_code.gather(make_context(side=Side.NODE, run=run)) is None  # foreground: nothing was frozen
     (run.code / "sedd").mkdir(parents=True)
-    verdict = frozen_code.judge(frozen_code.gather(make_scene(side=Side.NODE, run=run)))
+    verdict = frozen_code.judge(frozen_code.gather(make_context(side=Side.NODE, run=run)))
     assert verdict.status is Status.FAIL
     monkeypatch.setattr(sedd, "__file__", str(run.code / "sedd" / "__init__.py"))
-    assert frozen_code.judge(frozen_code.gather(make_scene(side=Side.NODE, run=run))).status is Status.OK
+    assert frozen_code.judge(frozen_code.gather(make_context(side=Side.NODE, run=run))).status is Status.OK

@@ -20,13 +20,13 @@ GPU = {"resources.gpus_per_node": 1}
         ({**GPU, "training.compile": True}, None, Status.OK, "torch.compile"),
     ],
 )
-def test_kernels(monkeypatch, make_scene, spec, gpu, status, words):
+def test_kernels(monkeypatch, make_context, spec, gpu, status, words):
     monkeypatch.setattr(cards, "query_driver", lambda: None)
-    verdict = check.judge(check.gather(make_scene(spec, profile=profile(gpu={"type": gpu}))))
+    verdict = check.judge(check.gather(make_context(spec, profile=profile(gpu={"type": gpu}))))
     assert verdict.status is status
     assert words in verdict.saw
 
 
 @pytest.mark.parametrize("spec", [{}, {"training.compile": "auto"}, {"training.kernels": "torch"}])
-def test_nothing_is_asked_where_nothing_is_insisted_on(make_scene, spec):
-    assert check.gather(make_scene(spec)) is None
+def test_nothing_is_asked_where_nothing_is_insisted_on(make_context, spec):
+    assert check.gather(make_context(spec)) is None

@@ -11,37 +11,37 @@ from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
 
 
-def look(make_scene):
-    return check.judge(check.gather(make_scene(side=Side.NODE)))
+def look(make_context):
+    return check.judge(check.gather(make_context(side=Side.NODE)))
 
 
-def test_this_cpu_computes_right(make_scene):
-    verdict = look(make_scene)
+def test_this_cpu_computes_right(make_context):
+    verdict = look(make_context)
     assert verdict.status is Status.OK
     assert "padded attention" in verdict.saw
 
 
 @pytest.mark.parametrize("wrong", [lambda x: x * 1.001, lambda x: x / 0], ids=["slightly wrong", "infinite"])
-def test_wrong_attention_fails(monkeypatch, make_scene, wrong):
+def test_wrong_attention_fails(monkeypatch, make_context, wrong):
     right = sedd.model.attention.attention
     monkeypatch.setattr(
         sedd.model.attention, "attention", lambda *inputs, **how: wrong(right(*inputs, **how))
     )
-    verdict = look(make_scene)
+    verdict = look(make_context)
     assert verdict.status is Status.FAIL
     assert "attention off by" in verdict.saw
     assert "matmul" not in verdict.saw
 
 
-def test_the_kernel_that_the_spec_names_is_the_one_tried(make_scene):
-    scene = make_scene({"training.attention": "explicit"}, side=Side.NODE)
-    assert check.gather(scene).kernel == "explicit"
+def test_the_kernel_that_the_spec_names_is_the_one_tried(make_context):
+    context = make_context({"training.attention": "explicit"}, side=Side.NODE)
+    assert check.gather(context).kernel == "explicit"
 
 
-def test_a_kernel_that_cannot_run_here_is_left_to_its_own_check(make_scene):
-    scene = make_scene({"training.attention": "flash"}, side=Side.NODE)
-    assert check.gather(scene) is None
-    assert attention.judge(attention.gather(scene)).status is Status.FAIL
+def test_a_kernel_that_cannot_run_here_is_left_to_its_own_check(make_context):
+    context = make_context({"training.attention": "flash"}, side=Side.NODE)
+    assert check.gather(context) is None
+    assert attention.judge(attention.gather(context)).status is Status.FAIL
 
 
 @pytest.mark.parametrize(

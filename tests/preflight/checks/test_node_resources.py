@@ -9,9 +9,9 @@ from tests.preflight.slurm_facts import node, profile, slurm
 GPUS = {"resources.gpus_per_node": 4, "training.residues_per_step": 2048}
 
 
-def look(make_scene, spec, *nodes, gpu_type="v100"):
+def look(make_context, spec, *nodes, gpu_type="v100"):
     site = profile(partition="gpu", gpu={"type": gpu_type} if gpu_type else {})
-    return check.judge(check.gather(make_scene(spec, profile=site, slurm=slurm(nodes=nodes))))
+    return check.judge(check.gather(make_context(spec, profile=site, slurm=slurm(nodes=nodes))))
 
 
 @pytest.mark.parametrize(
@@ -24,23 +24,23 @@ def look(make_scene, spec, *nodes, gpu_type="v100"):
         ({**GPUS, "resources.nodes": 2, "training.residues_per_step": 4096}, Status.FAIL),
     ],
 )
-def test_what_a_node_must_have(make_scene, spec, status):
-    verdict = look(make_scene, spec, node())
+def test_what_a_node_must_have(make_context, spec, status):
+    verdict = look(make_context, spec, node())
     assert verdict.status is status
     if status is Status.FAIL:
         assert "4 v100 GPUs, 40 cores" in verdict.hint
 
 
-def test_gpu_type_is_spelt_as_in_gres(make_scene):
-    assert look(make_scene, GPUS, node(gpus={"tesla_v100": 4})).status is Status.FAIL
-    assert look(make_scene, GPUS, node(gpus={"tesla_v100": 4}), gpu_type=None).status is Status.OK
+def test_gpu_type_is_spelt_as_in_gres(make_context):
+    assert look(make_context, GPUS, node(gpus={"tesla_v100": 4})).status is Status.FAIL
+    assert look(make_context, GPUS, node(gpus={"tesla_v100": 4}), gpu_type=None).status is Status.OK
 
 
-def test_nodes_of_other_partitions_do_not_count(make_scene):
-    assert look(make_scene, GPUS, node(partitions=("cpu",))).status is Status.UNKNOWN
+def test_nodes_of_other_partitions_do_not_count(make_context):
+    assert look(make_context, GPUS, node(partitions=("cpu",))).status is Status.UNKNOWN
 
 
-def test_drained_nodes_are_a_warning(make_scene):
-    verdict = look(make_scene, GPUS, node(state=("IDLE", "DRAIN")))
+def test_drained_nodes_are_a_warning(make_context):
+    verdict = look(make_context, GPUS, node(state=("IDLE", "DRAIN")))
     assert verdict.status is Status.WARN
     assert "n1 IDLE+DRAIN" in verdict.saw

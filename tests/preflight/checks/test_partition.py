@@ -8,28 +8,28 @@ from sedd.preflight.finding import Status
 from tests.preflight.slurm_facts import partition, profile, silence, slurm
 
 
-def look(scene):
-    return check.judge(check.gather(scene))
+def look(context):
+    return check.judge(check.gather(context))
 
 
-def test_local_runs_have_no_partition(make_scene):
-    assert check.gather(make_scene()) is None
+def test_local_runs_have_no_partition(make_context):
+    assert check.gather(make_context()) is None
 
 
-def test_silent_slurm_raises_what_becomes_unknown(make_scene):
+def test_silent_slurm_raises_what_becomes_unknown(make_context):
     with pytest.raises(SlurmUnreachableError):
-        check.gather(make_scene(profile=profile(), slurm=silence()))
+        check.gather(make_context(profile=profile(), slurm=silence()))
 
 
-def test_default_partition_is_used_when_the_profile_names_none(make_scene):
+def test_default_partition_is_used_when_the_profile_names_none(make_context):
     known = slurm(partition(name="other", is_default=False), partition(name="usual"))
-    verdict = look(make_scene(profile=profile(), slurm=known))
+    verdict = look(make_context(profile=profile(), slurm=known))
     assert verdict.status is Status.OK
     assert verdict.saw.startswith("usual: up")
 
 
-def test_partition_that_does_not_exist_fails_and_names_those_that_do(make_scene):
-    verdict = look(make_scene(profile=profile(partition="gpus"), slurm=slurm(partition())))
+def test_partition_that_does_not_exist_fails_and_names_those_that_do(make_context):
+    verdict = look(make_context(profile=profile(partition="gpus"), slurm=slurm(partition())))
     assert verdict.status is Status.FAIL
     assert "no partition gpus" in verdict.saw
     assert "SLURM has gpu" in verdict.hint
@@ -49,17 +49,17 @@ def test_partition_that_does_not_exist_fails_and_names_those_that_do(make_scene)
         ({}, {}, {"state": "DOWN"}, Status.WARN, "gpu is DOWN"),
     ],
 )  # fmt: skip
-def test_limits(make_scene, spec, site, changes, status, saw):
+def test_limits(make_context, spec, site, changes, status, saw):
     verdict = look(
-        make_scene(spec, profile=profile(partition="gpu", **site), slurm=slurm(partition(**changes)))
+        make_context(spec, profile=profile(partition="gpu", **site), slurm=slurm(partition(**changes)))
     )
     assert verdict.status is status
     assert saw in verdict.saw
 
 
-def test_one_of_several_partitions_that_refuses_is_named(make_scene):
+def test_one_of_several_partitions_that_refuses_is_named(make_context):
     known = slurm(partition(), partition(name="short", max_time_s=600))
-    verdict = look(make_scene(profile=profile(partition="gpu,short"), slurm=known))
+    verdict = look(make_context(profile=profile(partition="gpu,short"), slurm=known))
     assert verdict.status is Status.FAIL
     assert "short's 10m" in verdict.saw
     assert "max_walltime: 10m" in verdict.hint

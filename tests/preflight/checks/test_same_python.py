@@ -20,13 +20,13 @@ from sedd.rundir.layout import RunDir
         ({"nosuch": "1.0"}, Status.WARN, "nosuch not installed, was 1.0"),
     ],
 )
-def test_versions(make_scene, tmp_path, changes, status, words):
+def test_versions(make_context, tmp_path, changes, status, words):
     run = RunDir(tmp_path)
     run.manifest.write_text(json.dumps({"versions": versions() | changes}))
-    verdict = check.judge(check.gather(make_scene(side=Side.NODE, run=run)))
+    verdict = check.judge(check.gather(make_context(side=Side.NODE, run=run)))
     assert verdict.status is status
     assert words in verdict.saw
 
 
-def test_without_a_run_there_is_nothing_to_compare(make_scene):
-    assert check.gather(make_scene(side=Side.NODE)) is None
+def test_without_a_run_there_is_nothing_to_compare(make_context):
+    assert check.gather(make_context(side=Side.NODE)) is None

@@ -33,21 +33,21 @@ def test_script_asks_for_what_spec_and_profile_say():
         ("something new", "ask the site"),
     ],
 )
-def test_refusal_fails_in_slurms_words_with_a_hint(monkeypatch, make_scene, refusal, hint):
+def test_refusal_fails_in_slurms_words_with_a_hint(monkeypatch, make_context, refusal, hint):
     def refuse(script, *, timeout_s):
         raise ClusterError(f"sbatch --test-only: {refusal}")
 
     monkeypatch.setattr(check, "sbatch_test_only", refuse)
-    verdict = check.judge(check.gather(make_scene(profile=profile())))
+    verdict = check.judge(check.gather(make_context(profile=profile())))
     assert verdict.status is Status.FAIL
     assert refusal in verdict.saw
     assert hint in verdict.hint
 
 
-def test_silence_is_no_refusal(monkeypatch, make_scene):
+def test_silence_is_no_refusal(monkeypatch, make_context):
     def silent(script, *, timeout_s):
         raise SlurmUnreachableError("sbatch did not answer within 3 s")
 
     monkeypatch.setattr(check, "sbatch_test_only", silent)
     with pytest.raises(SlurmUnreachableError):
-        check.gather(make_scene(profile=profile()))
+        check.gather(make_context(profile=profile()))

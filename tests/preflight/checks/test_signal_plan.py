@@ -7,9 +7,9 @@ from sedd.preflight.finding import Status
 from tests.preflight.slurm_facts import config, partition, profile, slurm
 
 
-def look(make_scene, site, **changes):
+def look(make_context, site, **changes):
     known = slurm(partition(**changes), site=config(**site))
-    return check.judge(check.gather(make_scene(profile=profile(), slurm=known)))
+    return check.judge(check.gather(make_context(profile=profile(), slurm=known)))
 
 
 # Measured on SLURM 22.05: with GraceTime the first signal comes that long before the end; without, SIGTERM and
@@ -28,11 +28,11 @@ def look(make_scene, site, **changes):
         ({"job_requeue": False}, {}, Status.OK, ["JobRequeue=0"]),
     ],
 )
-def test_plan(make_scene, site, changes, status, words):
-    verdict = look(make_scene, site, **changes)
+def test_plan(make_context, site, changes, status, words):
+    verdict = look(make_context, site, **changes)
     assert verdict.status is status
     assert all(word in verdict.saw for word in words), verdict.saw
 
 
-def test_unknown_partition_leaves_the_plan_to_the_check_partition(make_scene):
-    assert check.gather(make_scene(profile=profile(partition="none"), slurm=slurm())) is None
+def test_unknown_partition_leaves_the_plan_to_the_check_partition(make_context):
+    assert check.gather(make_context(profile=profile(partition="none"), slurm=slurm())) is None

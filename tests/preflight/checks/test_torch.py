@@ -16,7 +16,7 @@ GPU = {"resources.gpus_per_node": 1}
 WELL = torch_device.CHECK.passing
 
 
-def test_torch_that_does_not_import_fails_with_its_error(monkeypatch, make_scene):
+def test_torch_that_does_not_import_fails_with_its_error(monkeypatch, make_context):
     real = builtins.__import__
 
     def broken(name, *rest, **more):
@@ -25,15 +25,15 @@ def test_torch_that_does_not_import_fails_with_its_error(monkeypatch, make_scene
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", broken)
-    facts = torch_device.gather(make_scene(side=Side.NODE))
+    facts = torch_device.gather(make_context(side=Side.NODE))
     monkeypatch.undo()
     verdict = torch_device.judge(facts)
     assert verdict.status is Status.FAIL
     assert "libcudart.so.12" in verdict.saw
 
 
-def test_cpu_job_on_this_machine_is_well(make_scene):
-    assert torch_device.judge(torch_device.gather(make_scene(side=Side.NODE))).status is Status.OK
+def test_cpu_job_on_this_machine_is_well(make_context):
+    assert torch_device.judge(torch_device.gather(make_context(side=Side.NODE))).status is Status.OK
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,15 @@ def test_device(changes, status, words):
         ("auto", None, Status.OK, "auto"),
     ],
 )
-def test_precision(make_scene, asked, gpu, status, words):
-    scene = make_scene({**GPU, "training.precision": asked}, profile=profile(gpu={"type": gpu}))
-    verdict = precision.judge(precision.gather(scene))
+def test_precision(make_context, asked, gpu, status, words):
+    context = make_context({**GPU, "training.precision": asked}, profile=profile(gpu={"type": gpu}))
+    verdict = precision.judge(precision.gather(context))
     assert verdict.status is status
     assert words in verdict.saw
 
 
-def test_fp16_on_a_cpu_fails(make_scene):
-    verdict = precision.judge(precision.gather(make_scene({"training.precision": "fp16"})))
+def test_fp16_on_a_cpu_fails(make_context):
+    verdict = precision.judge(precision.gather(make_context({"training.precision": "fp16"})))
     assert verdict.status is Status.FAIL
 
 
@@ -83,37 +83,37 @@ def test_fp16_on_a_cpu_fails(make_scene):
     ("memory", "residues", "status"),
     [("32GiB", 32_768, Status.OK), ("16GiB", 262_144, Status.FAIL), (None, 32_768, Status.UNKNOWN)],
 )
-def test_memory_of_the_card(monkeypatch, make_scene, memory, residues, status):
+def test_memory_of_the_card(monkeypatch, make_context, memory, residues, status):
     monkeypatch.setattr(cards, "query_driver", lambda: None)
     spec = {**GPU, "model": {}, "training.residues_per_gpu": residues, "training.residues_per_step": 262_144}
-    facts = gpu_memory.gather(make_scene(spec, profile=profile(gpu={"memory": memory} if memory else {})))
+    facts = gpu_memory.gather(make_context(spec, profile=profile(gpu={"memory": memory} if memory else {})))
     verdict = gpu_memory.judge(facts)
     assert facts.parameters == 23_930_880
     assert verdict.status is status
     if status is Status.FAIL:
-        fitting = gpu_memory.judge(gpu_memory.gather(make_scene(
+        fitting = gpu_memory.judge(gpu_memory.gather(make_context(
             {**spec, "training.residues_per_gpu": facts.fitting}, profile=profile(gpu={"memory": memory})
         )))  # fmt: skip
         assert fitting.status is Status.OK
 
 
 @pytest.mark.parametrize(("memory", "status"), [("8GiB", Status.OK), ("4GiB", Status.WARN)])
-def test_main_memory_of_four_processes(make_scene, memory, status):
+def test_main_memory_of_four_processes(make_context, memory, status):
     shared = {"training.residues_per_step": 2048, "resources.gpus_per_node": 4}
     spec = {"model": {}, "resources.memory": memory, **shared}
-    verdict = main_memory.judge(main_memory.gather(make_scene(spec, profile=profile(gpu={}))))
+    verdict = main_memory.judge(main_memory.gather(make_context(spec, profile=profile(gpu={}))))
     assert verdict.status is status
     assert "4 processes and the copy for checkpoints (365 MiB) take about 6.0 GiB" in verdict.saw
     assert status is Status.OK or "resources.memory: 6GiB or more" in verdict.hint
 
 
 @pytest.mark.parametrize("spec", [{}, GPU])
-def test_main_memory_is_asked_of_slurm_and_for_gpus(make_scene, spec):
-    assert main_memory.gather(make_scene(spec, profile=LocalProfile(executor="local"))) is None
+def test_main_memory_is_asked_of_slurm_and_for_gpus(make_context, spec):
+    assert main_memory.gather(make_context(spec, profile=LocalProfile(executor="local"))) is None
 
 
-def test_cpu_job_needs_no_card(make_scene):
-    assert gpu_memory.gather(make_scene(profile=LocalProfile(executor="local"))) is None
+def test_cpu_job_needs_no_card(make_context):
+    assert gpu_memory.gather(make_context(profile=LocalProfile(executor="local"))) is None
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_loss_scaler(changes, status):
     assert loss_scaler.judge(dataclasses.replace(loss_scaler.CHECK.passing, **changes)).status is status
 
 
-def test_no_loss_scaler_on_a_cpu(make_scene):
-    assert loss_scaler.gather(make_scene(side=Side.NODE)) is None
+def test_no_loss_scaler_on_a_cpu(make_context):
+    assert loss_scaler.gather(make_context(side=Side.NODE)) is None
 
 
 @pytest.mark.parametrize(
@@ -151,5 +151,5 @@ def test_a_forced_attention_kernel_is_held_against_the_card(asked, number, capab
     assert verdict.hint or status is Status.OK
 
 
-def test_attention_left_to_the_toolkit_raises_no_question(make_scene):
-    assert attention.gather(make_scene(GPU)) is None
+def test_attention_left_to_the_toolkit_raises_no_question(make_context):
+    assert attention.gather(make_context(GPU)) is None

@@ -13,14 +13,14 @@ V100 = SlurmProfile.model_validate({"executor": "slurm", "gpu": {"type": "v100"}
 WITH, WITHOUT = ("sm_70", "sm_80"), ("sm_75", "sm_80")
 
 
-def look(monkeypatch, scene, wheel):
+def look(monkeypatch, context, wheel):
     monkeypatch.setattr(torch_wheel, "query_wheel", lambda: wheel)
-    return torch_wheel.judge(torch_wheel.gather(scene))
+    return torch_wheel.judge(torch_wheel.gather(context))
 
 
 @pytest.fixture
-def gpu_scene(make_scene):
-    return make_scene({"resources.gpus_per_node": 1}, profile=V100)
+def gpu_scene(make_context):
+    return make_context({"resources.gpus_per_node": 1}, profile=V100)
 
 
 def test_no_torch_fails_with_the_command_that_installs_it(monkeypatch, gpu_scene):
@@ -29,10 +29,10 @@ def test_no_torch_fails_with_the_command_that_installs_it(monkeypatch, gpu_scene
     assert verdict.hint == f"{sys.executable} -m pip install --force-reinstall 'torch>=2.6,<2.11'"
 
 
-def test_cpu_only_torch_fails_for_a_gpu_job_alone(monkeypatch, gpu_scene, make_scene):
+def test_cpu_only_torch_fails_for_a_gpu_job_alone(monkeypatch, gpu_scene, make_context):
     wheel = Wheel(version="2.13.0+cpu", cuda=None, archs=())
     assert look(monkeypatch, gpu_scene, wheel).status is Status.FAIL
-    assert look(monkeypatch, make_scene(), wheel).status is Status.OK
+    assert look(monkeypatch, make_context(), wheel).status is Status.OK
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,11 @@ def test_a_v100_needs_sm_70_kernels(monkeypatch, gpu_scene, archs, status):
         assert "'torch>=2.6,<2.11'" in verdict.hint
 
 
-def test_card_that_nobody_named_is_unknown(monkeypatch, make_scene):
+def test_card_that_nobody_named_is_unknown(monkeypatch, make_context):
     monkeypatch.setattr(torch_wheel, "query_driver", lambda: None)
     verdict = look(
         monkeypatch,
-        make_scene({"resources.gpus_per_node": 1}),
+        make_context({"resources.gpus_per_node": 1}),
         Wheel(version="2.10.0", cuda="12.8", archs=WITH),
     )
     assert verdict.status is Status.UNKNOWN

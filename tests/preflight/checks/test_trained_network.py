@@ -6,7 +6,7 @@ import pytest
 
 from sedd.cluster.profile import LocalProfile
 from sedd.preflight.checks.trained_network import EXPORTED, gather, judge
-from sedd.preflight.context import Scene, Side
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Status
 from sedd.rundir.layout import create_run
 from sedd.spec.inference import EvaluateTask
@@ -20,14 +20,14 @@ def look(tmp_path: Path):
         task = EvaluateTask.model_validate(
             {"name": "e", "task": "evaluate", "evaluate": {"network": network, "fasta": [tmp_path / fasta]}}
         )
-        scene = Scene(
+        context = CheckContext(
             side=Side.LOGIN,
             experiment=task,
             profile=LocalProfile(executor="local"),
             folder=tmp_path,
             environ={},
         )
-        return judge(gather(scene))
+        return judge(gather(context))
 
     return look
 

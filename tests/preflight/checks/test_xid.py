@@ -24,7 +24,7 @@ LOG = """\
 CARD = gpus.CHECK.passing.cards[0]
 
 
-def look(monkeypatch, make_scene, log, *, bus=(0, 0x3B, 0)):
+def look(monkeypatch, make_context, log, *, bus=(0, 0x3B, 0)):
     card = dataclasses.replace(CARD, bus=bus)
     monkeypatch.setattr(check, "query_driver", lambda: Driver(version="1", cuda=(12, 8), cards=(card,)))
     monkeypatch.setattr(check, "uptime_s", lambda: 9200.0)
@@ -35,7 +35,7 @@ def look(monkeypatch, make_scene, log, *, bus=(0, 0x3B, 0)):
         raise ClusterError(f"{command[0]}: Operation not permitted")
 
     monkeypatch.setattr(kernel_log, "run", answer)
-    facts = check.gather(make_scene({"resources.gpus_per_node": 1}, side=Side.NODE))
+    facts = check.gather(make_context({"resources.gpus_per_node": 1}, side=Side.NODE))
     return check.judge(facts)
 
 
@@ -49,27 +49,27 @@ def test_address(text):
     assert parse_bus(text) == (0, 0x3B, 0)
 
 
-def test_a_cards_own_fault_is_a_warning_with_its_age(monkeypatch, make_scene):
-    verdict = look(monkeypatch, make_scene, LOG)
+def test_a_cards_own_fault_is_a_warning_with_its_age(monkeypatch, make_context):
+    verdict = look(monkeypatch, make_context, LOG)
     assert verdict.status is Status.WARN
     assert verdict.saw.startswith("Xid 79 of the GPU at 0000:3b:00, 2h ago:")
     assert verdict.saw.endswith("GPU has fallen off the bus")
 
 
-def test_faults_of_other_cards_and_of_programs_are_not_ours(monkeypatch, make_scene):
-    assert look(monkeypatch, make_scene, LOG, bus=(0, 0x5E, 0)).status is Status.OK
+def test_faults_of_other_cards_and_of_programs_are_not_ours(monkeypatch, make_context):
+    assert look(monkeypatch, make_context, LOG, bus=(0, 0x5E, 0)).status is Status.OK
     programs = "\n".join(line for line in LOG.splitlines() if ": 79," not in line)
-    assert look(monkeypatch, make_scene, programs).status is Status.OK
+    assert look(monkeypatch, make_context, programs).status is Status.OK
 
 
 @pytest.mark.parametrize(("log", "words"), [(None, "Operation not permitted"), ("", "shows nothing")])
-def test_a_closed_log_is_unknown_after_both_ways_were_tried(monkeypatch, make_scene, log, words):
-    verdict = look(monkeypatch, make_scene, log)
+def test_a_closed_log_is_unknown_after_both_ways_were_tried(monkeypatch, make_context, log, words):
+    verdict = look(monkeypatch, make_context, log)
     assert verdict.status is Status.UNKNOWN
     assert "dmesg" in verdict.saw
     assert "journalctl" in verdict.saw
     assert words in verdict.saw
 
 
-def test_jobs_without_gpus_do_not_ask(make_scene):
-    assert check.gather(make_scene(side=Side.NODE)) is None
+def test_jobs_without_gpus_do_not_ask(make_context):
+    assert check.gather(make_context(side=Side.NODE)) is None
