@@ -7,21 +7,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sedd.cluster.inherited import Reader, environment_for
 from sedd.errors import ClusterError
 
 DEFAULT_TIMEOUT_S = 20.0
 
-# Variables with which a user changes what the commands print; parsers need what they asked for.
-_DISTURBING = (
-    "SQUEUE_",
-    "SACCT_",
-    "SINFO_",
-    "SCONTROL_",
-    "SLURM_TIME_FORMAT",
-    "SLURM_BITSTR_LEN",
-    "SLURM_JSON",
-    "SLURM_YAML",
-)
 _UNREACHABLE = (
     "unable to contact slurm controller",
     "socket timed out",
@@ -61,8 +51,17 @@ def run(command: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S, stdin: 
     return call(command, timeout_s=timeout_s, stdin=stdin).stdout
 
 
-def call(command: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S, stdin: str | None = None) -> Answer:
-    """As `run`, with standard error, on which `sbatch --test-only` answers."""
+def call(
+    command: Sequence[str],
+    *,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Answer:
+    """As `run`, with standard error, on which `sbatch --test-only` answers.
+
+    `environment` is that of the command; None: ours, with the command's output pinned.
+    """
     try:
         # errors="replace": SLURM cuts fields at bytes, which can halve a letter of a job name.
         done = subprocess.run(
@@ -72,7 +71,7 @@ def call(command: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S, stdin:
             encoding="utf-8",
             errors="replace",
             timeout=timeout_s,
-            env=clean_environment(os.environ),
+            env=clean_environment(os.environ) if environment is None else environment,
             check=False,
         )
     except FileNotFoundError as e:
@@ -108,6 +107,6 @@ def _lines(stderr: str) -> list[str]:
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """`environ` with the output of SLURM commands pinned: plain C locale, times as seconds since 1970."""
-    kept = {name: value for name, value in environ.items() if not name.startswith(_DISTURBING)}
+    kept = environment_for(Reader.COMMAND, environ)
     # Length 0 is "no limit": without it long array ranges end in "...".
     return kept | {"LC_ALL": "C.UTF-8", "SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0"}

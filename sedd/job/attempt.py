@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from sedd.cluster.inherited import Reader, environment_for
 from sedd.job.causes import Ending, is_stop
 from sedd.job.environment import TaskEnvironment
 from sedd.job.final_events import is_decided
@@ -99,7 +100,7 @@ def rank_environment(
     }
     # Threads that wait by spinning make a step several times slower when anything else wants a core.
     threads = {"OMP_NUM_THREADS": str(cpus), "OMP_WAIT_POLICY": "PASSIVE"}
-    return threads | dict(environment) | own
+    return threads | environment_for(Reader.RANK, environment) | own
 
 
 def _own_ranks(task: Task) -> dict[int, int]:

@@ -1,5 +1,6 @@
 """What submitit is told: an experiment's wishes meet a profile. Pure."""
 
+import itertools
 import math
 import re
 import shlex
@@ -72,7 +73,8 @@ def slurm_parameters(
         "teardown": [f"{python} -m {names.batch_end} {shlex.quote(str(submitit))}"],
         # Since 22.05 srun no longer takes --cpus-per-task over from sbatch.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={wishes.cpus_per_process}"],
-        "additional_parameters": {"requeue": True} | profile.sbatch,
+        # The signal is submitit's wish too, which an environment variable changes (SUBMITIT_PREEMPT_SIGNAL).
+        "additional_parameters": {"requeue": True, "signal": f"USR2@{lead_s}"} | profile.sbatch,
     }
     given = {key: value for key, value in wanted.items() if value is not None}
     return given | {"wckey": None}  # submitit sets one that sites with a list of wckeys refuse
@@ -81,8 +83,10 @@ def slurm_parameters(
 def local_parameters(experiment: TaskSpec, environment: Mapping[str, str]) -> Parameters:
     """Parameters of submitit's LocalExecutor: one task, which starts all ranks.
 
+    The first cards of `CUDA_VISIBLE_DEVICES` are its cards, by whatever names they have there: numbers, UUIDs, MIG.
+
     Raises:
-        SpecError: more than one node.
+        SpecError: more than one node, or more GPUs than `CUDA_VISIBLE_DEVICES` names.
     """
     wishes = experiment.resources
     if wishes.nodes > 1:
@@ -96,9 +100,9 @@ def local_parameters(experiment: TaskSpec, environment: Mapping[str, str]) -> Pa
         "gpus_per_node": wishes.gpus_per_node,
         "stderr_to_stdout": True,
     }
-    visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    if wishes.gpus_per_node and all(card.strip().isdigit() for card in visible):
-        parameters["visible_gpus"] = tuple(int(card) for card in visible)
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if wishes.gpus_per_node and visible is not None:
+        parameters["visible_gpus"] = _chosen_cards(visible, wishes.gpus_per_node)
     return parameters
 
 
@@ -156,6 +160,19 @@ def require_plain_path(path: Path) -> None:
         )
 
 
+def _chosen_cards(visible: str, count: int) -> tuple[str, ...]:
+    """The first `count` cards of `CUDA_VISIBLE_DEVICES`. Raises: SpecError when it names fewer."""
+    named = (card.strip() for card in visible.split(","))
+    cards = tuple(itertools.takewhile(lambda card: card not in ("", "-1", "NoDevFiles"), named))
+    if len(cards) < count:
+        raise SpecError(
+            f"resources asks for {count} GPU{'s' if count > 1 else ''}, and CUDA_VISIBLE_DEVICES={visible!r} "
+            f"shows {len(cards) or 'none'}",
+            hint="unset CUDA_VISIBLE_DEVICES, or name as many cards in it",
+        )
+    return cards[:count]
+
+
 def _gres(gpus: int, kind: str | None) -> str | None:
     return None if not gpus else f"gpu:{kind}:{gpus}" if kind else f"gpu:{gpus}"
 
@@ -168,6 +185,9 @@ def _setup_lines(profile: SlurmProfile, code: Path, lead_s: int) -> list[str]:
         f'export PYTHONPATH={shlex.quote(str(code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         "export PYTHONSAFEPATH=1",
         f"export SEDD_LEAD_S={lead_s}",
+        # srun reads these as its options; a line of `setup`, or what it sources, may have set them.
+        "export SLURM_EXPORT_ENV=ALL",
+        "unset SRUN_EXPORT_ENV SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU",
         # A handler, not '': programs started here would inherit an ignored signal. With it the shell outlives
         # a signal to the whole job and reaches the last line.
         "trap : TERM USR2",

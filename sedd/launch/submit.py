@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -75,7 +76,7 @@ def submit(order: Order, *, now: dt.datetime) -> tuple[RunDir, ...]:
     require_plain_path(order.runs)
     if not isinstance(order.profile, SlurmProfile):
         for experiment in order.request.experiments:
-            local_parameters(experiment, {})
+            local_parameters(experiment, os.environ)
     dependency = dependency_on(order.after, executor=order.profile.executor)
     made: list[Path] = []
     try:
@@ -102,7 +103,7 @@ def render(order: Order, *, now: dt.datetime) -> str:
             for parameters, members in _arrays(order, folder, dependency)
         )
     for experiment in experiments:
-        local_parameters(experiment, {})
+        local_parameters(experiment, os.environ)
     runs = len(experiments)
     at_once = order.request.parallel or 1
     code, where = shlex.quote(str(folder / "code")), shlex.quote(str(folder))

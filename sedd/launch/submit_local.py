@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from sedd.cluster.inherited import Reader, environment_for
 from sedd.cluster.local import find_local
 from sedd.errors import RunError
 from sedd.launch.pickled_job import job_of
@@ -69,8 +70,7 @@ def _require_room(folder: Path) -> None:
 def local_environment(code: Path) -> dict[str, str]:
     """Our environment with the run's own code in front, and nothing of the working folder."""
     path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("SUBMITIT_")}
-    return inherited | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    return environment_for(Reader.LOCAL_JOB, os.environ) | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 def submit_here(run: RunDir) -> None:
@@ -78,7 +78,11 @@ def submit_here(run: RunDir) -> None:
     import submitit
 
     executor = submitit.LocalExecutor(folder=run.submitit)
-    executor.update_parameters(**local_parameters(load_resolved(run.spec), os.environ))
+    parameters = local_parameters(load_resolved(run.spec), os.environ)
+    cards = parameters.pop("visible_gpus", None)
+    executor.update_parameters(**parameters)
+    if cards is not None:  # afterwards: submitit refuses to take a card's name (UUID, MIG) for one
+        executor.parameters["visible_gpus"] = cards
     pid = int(executor.submit(job_of(run)).job_id)
     controller = find_local(pid)
     host = socket.gethostname()

@@ -1,22 +1,21 @@
-"""Run folders → submitit → job ids. The only file besides `detached.py` that talks to submitit's executors."""
+"""Run folders → batch script and pickles as submitit lays them out → sbatch → job ids."""
 
-import contextlib
 import datetime as dt
-import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from sedd.cluster.sbatch import sbatch
 from sedd.cluster.site import query_config
-from sedd.errors import ClusterError, RunError
+from sedd.errors import RunError
 from sedd.launch.pickled_job import job_of
-from sedd.launch.resources import Parameters
+from sedd.launch.resources import Parameters, render_sbatch
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir
 
-_KEPT = ("SLURM_CONF",)
 _THREADS = 32
 
 Item = TypeVar("Item")
@@ -35,34 +34,43 @@ def submit_slurm(
         ClusterError: sbatch refused; runs of earlier arrays stay submitted.
         RunError: submitit's files cannot be written, or an event.
     """
-    import submitit
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-
     chunks = split(runs, largest=query_config().max_array_size if len(runs) > 1 else 1)
     ids: list[str] = []
+    shared = share_out(parameters, len(chunks))
+    for chunk in chunks:
+        named = _submit_chunk(chunk, shared, folder)
+        in_threads(
+            lambda pair: record_submitted(*pair, continues=continues), list(zip(chunk, named, strict=True))
+        )
+        ids += named
+    return ids
+
+
+def _submit_chunk(runs: Sequence[RunDir], parameters: Parameters, folder: Path) -> list[str]:
+    """Submit one job, or one array; returns the job id of each run.
+
+    Not by submitit's executor: it takes the first "job N" in whatever sbatch prints for the job's id.
+    """
+    from submitit.core.utils import DelayedSubmission, JobPaths
+
     try:
-        asked = share_out(parameters, len(chunks))
-        executor = submitit.SlurmExecutor(folder=folder, python=asked.pop("python"))
-        executor.update_parameters(**asked)
-        with outside_any_job():
-            for chunk in chunks:
-                with executor.batch():
-                    jobs = [executor.submit(job_of(run)) for run in chunk]
-                named = [str(job.job_id) for job in jobs]
-                in_threads(
-                    lambda pair: record_submitted(*pair, continues=continues),
-                    list(zip(chunk, named, strict=True)),
-                )
-                ids += named
-    except (FailedJobError, FailedSubmissionError) as e:
-        raise ClusterError(
-            first_line(str(e)), hint="sedd preflight SPEC --cluster PROFILE looks closer"
-        ) from e
+        files = JobPaths.get_first_id_independent_folder(folder)
+        files.mkdir(parents=True, exist_ok=True)
+        pickles = [files / f"{uuid.uuid4().hex}.pkl" for _ in runs]
+        for run, path in zip(runs, pickles, strict=True):
+            delayed = DelayedSubmission(job_of(run))
+            delayed.set_timeout(parameters["time"], max_num_timeout=0)
+            delayed.dump(path)
+        script = files / f".submission_file_{uuid.uuid4().hex}.sh"
+        script.write_text(render_sbatch(parameters, submitit=folder, tasks=len(runs)), encoding="utf-8")
+        job_id = sbatch(script)
+        named = [job_id] if len(runs) == 1 else [f"{job_id}_{task}" for task in range(len(runs))]
+        for name, path in zip(named, pickles, strict=True):
+            JobPaths(folder, job_id=name).move_temporary_file(path, "submitted_pickle")
+        JobPaths(folder, job_id=job_id).move_temporary_file(script, "submission_file", keep_as_symlink=True)
     except OSError as e:
         raise RunError(f"cannot write {e.filename or f'into {folder}'}: {e.strerror or e}") from e
-    except RuntimeError as e:
-        raise ClusterError(f"cannot submit to SLURM: {first_line(str(e))}") from e
-    return ids
+    return named
 
 
 def is_startable(folder: Path, job_id: str) -> bool:
@@ -98,26 +106,6 @@ def in_threads(act: Callable[[Item], Result], items: Sequence[Item]) -> list[Res
 def split(runs: Sequence[RunDir], *, largest: int) -> list[Sequence[RunDir]]:
     """Runs in arrays whose indices stay below the site's MaxArraySize."""
     return [runs[start : start + largest] for start in range(0, len(runs), largest)]
-
-
-def first_line(text: str) -> str:
-    """The first line with something on it."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
-
-
-@contextlib.contextmanager
-def outside_any_job() -> Iterator[None]:
-    """Hide the variables of the job that we are in, if any: sbatch would take them for the new job's wishes."""
-    if "SLURM_JOB_ID" not in os.environ:
-        yield
-        return
-    hidden = {k: v for k, v in os.environ.items() if k.startswith(("SLURM", "SRUN_")) and k not in _KEPT}
-    for name in hidden:
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
 
 
 def share_out(parameters: Parameters, arrays: int) -> Parameters:

@@ -187,12 +187,32 @@ def test_the_warning_comes_earlier_where_saving_is_slow() -> None:
     assert signal_lead_s(86400, save_s=300.0) == 1230
 
 
-def test_a_local_run_has_one_task_and_keeps_to_the_users_gpus() -> None:
+def test_a_local_run_has_one_task_and_all_cards_where_none_are_named() -> None:
+    parameters = local_parameters(small_experiment(resources={"gpus_per_node": 2, "memory": "1GiB"}), {})
+    assert parameters["tasks_per_node"] == 1
+    assert "visible_gpus" not in parameters
+
+
+@pytest.mark.parametrize(
+    ("named", "first_two"),
+    [
+        ("4,7", ("4", "7")),
+        ("GPU-1f,GPU-8a", ("GPU-1f", "GPU-8a")),
+        ("MIG-9c0e, MIG-GPU-1f/3/0,5", ("MIG-9c0e", "MIG-GPU-1f/3/0")),
+    ],
+)
+def test_a_local_run_keeps_to_the_users_cards_by_the_names_they_have(
+    named: str, first_two: tuple[str, str]
+) -> None:
     two = small_experiment(resources={"gpus_per_node": 2, "memory": "1GiB"})
-    assert local_parameters(two, {"CUDA_VISIBLE_DEVICES": "4,7"})["visible_gpus"] == (4, 7)
-    assert "visible_gpus" not in local_parameters(two, {})
-    assert "visible_gpus" not in local_parameters(two, {"CUDA_VISIBLE_DEVICES": "GPU-1f"})
-    assert local_parameters(two, {})["tasks_per_node"] == 1
+    assert local_parameters(two, {"CUDA_VISIBLE_DEVICES": named})["visible_gpus"] == first_two
+
+
+@pytest.mark.parametrize("named", ["", "4", "GPU-1f", "-1", "4,-1,5"])
+def test_fewer_cards_than_the_spec_asks_for_are_refused_and_never_made_up(named: str) -> None:
+    two = small_experiment(resources={"gpus_per_node": 2, "memory": "1GiB"})
+    with pytest.raises(SpecError, match="asks for 2 GPUs, and CUDA_VISIBLE_DEVICES"):
+        local_parameters(two, {"CUDA_VISIBLE_DEVICES": named})
 
 
 def test_this_machine_is_one_node() -> None:

@@ -7,6 +7,7 @@ import pickle
 import re
 import shlex
 import stat
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,6 @@ import pytest
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import ClusterError, RunError, SeddError, SpecError
 from sedd.launch import submit_local as submit_local_module
-from sedd.launch import submit_slurm as submission
 from sedd.launch.freeze import imported_package
 from sedd.launch.submit import make_runs, render, submit
 from sedd.rundir.events import read_events
@@ -34,6 +34,7 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     script = f"""#!/bin/bash
 cd '{folder}'
+env > environment
 cp "$1" script-$(ls script-* 2>/dev/null | wc -l).sh
 [ -e refuse ] && {{ echo "sbatch: error: Batch job submission failed: Invalid qos" >&2; exit 1; }}
 [ -e allow-one ] && mv allow-one refuse
@@ -125,7 +126,7 @@ def test_arrays_that_were_accepted_stay_when_a_later_one_is_refused(sbatch: Path
 
 def test_a_machine_without_slurm_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(ClusterError, match="srun"):
+    with pytest.raises(ClusterError, match="sbatch: command not found"):
         submit(order_for(small_experiment(), runs=tmp_path, profile=SLURM), now=NOW)
     assert not list(tmp_path.rglob("*.json"))
 
@@ -134,6 +135,7 @@ def test_a_local_run_that_cannot_start_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submit_local_module.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RunError, match="cannot start"):
         submit(order_for(small_experiment(), runs=tmp_path), now=NOW)
     assert not list(tmp_path.rglob("*.json"))
@@ -169,16 +171,58 @@ def test_the_local_command_that_a_dry_run_shows_can_be_typed(tmp_path: Path) -> 
     assert path == f"PYTHONPATH={words[3]}/code"
 
 
-def test_a_submission_inside_a_job_does_not_inherit_that_jobs_wishes(
+def test_sbatch_and_the_job_get_nothing_that_would_overrule_the_profile(
     sbatch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SLURM_JOB_ID", "5")
-    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")
-    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
-    with submission.outside_any_job():
-        assert "SLURM_MEM_PER_NODE" not in os.environ
-        assert os.environ["SLURM_CONF"] == "/etc/slurm.conf"
-    assert os.environ["SLURM_MEM_PER_NODE"] == "1"
+    hostile = (
+        *("SBATCH_PARTITION", "SBATCH_EXPORT", "SLURM_EXPORT_ENV", "SLURM_MEM_PER_CPU", "SLURM_CLUSTERS"),
+        *("SLURM_ARRAY_JOB_ID", "CUDA_VISIBLE_DEVICES", "WANDB_RUN_ID", "RANK", "SUBMITIT_PREEMPT_SIGNAL"),
+    )
+    for name in hostile:
+        monkeypatch.setenv(name, "NONE")
+    for name in ("SLURM_CONF", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, "kept")
+    submit(order_for(small_experiment(), runs=tmp_path / "runs", profile=SLURM), now=NOW)
+    seen = dict(
+        line.split("=", 1) for line in (sbatch / "environment").read_text().splitlines() if "=" in line
+    )
+    assert not set(hostile) & set(seen)
+    assert (seen["SLURM_CONF"], seen["WANDB_API_KEY"]) == ("kept", "kept")
+    assert os.environ["SBATCH_PARTITION"] == "NONE"
+
+
+def test_the_signal_is_ours_whatever_submitit_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("submitit.slurm.slurm.SlurmJobEnvironment.USR_SIG", "USR1")
+    shown = render(order_for(small_experiment(), runs=tmp_path, profile=SLURM), now=NOW)
+    assert re.findall("--signal=(.*)", shown) == ["USR2@120"]
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        "Checking limits: this is job 3 of at most 50 ...OK",
+        "Submitted batch job 7 is the newest of project x",
+    ],
+)
+def test_the_job_id_is_in_sbatchs_own_line_whatever_a_site_prints_around_it(
+    sbatch: Path, tmp_path: Path, greeting: str
+) -> None:
+    text = (sbatch / "sbatch").read_text().splitlines()
+    (sbatch / "sbatch").write_text(
+        "\n".join([text[0], f"echo '{greeting}'", *text[1:], "echo 'Have a job 9 day'"])
+    )
+    (run,) = submit(order_for(small_experiment(), runs=tmp_path / "runs", profile=SLURM), now=NOW)
+    assert read_events(run.events)[-1].get("job_id") == "100"
+    assert (run.submitit / "100_submitted.pkl").exists()
+
+
+def test_an_answer_without_a_job_id_is_an_error_and_no_guess(sbatch: Path, tmp_path: Path) -> None:
+    (sbatch / "sbatch").write_text("#!/bin/bash\necho 'job 3 is in the queue'\n")
+    with pytest.raises(ClusterError, match="did not say its id; it said: job 3 is in the queue") as caught:
+        submit(order_for(small_experiment(), runs=tmp_path / "runs", profile=SLURM), now=NOW)
+    assert "squeue --me" in str(caught.value.hint)
 
 
 def test_the_job_imports_the_frozen_code_from_any_folder(

@@ -1,0 +1,52 @@
+"""Submitting a batch script, and reading from sbatch's answer which job it became."""
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from sedd.cluster.command import SlurmUnreachableError, call
+from sedd.cluster.inherited import Reader, environment_for
+from sedd.errors import ClusterError
+
+SBATCH_TIMEOUT_S = 600.0
+"""sbatch retries for minutes where slurmctld is busy; whoever ends it may leave a job behind that nobody knows."""
+# The whole line: sites wrap sbatch, and greet with text that may speak of jobs too.
+_ANSWER = re.compile(r"Submitted batch job (?P<id>\d+)(?: on cluster (?P<cluster>\S+))?")
+
+
+def sbatch(script: Path, *, environ: Mapping[str, str] = os.environ) -> str:
+    """Submit a batch script; returns the job's id (of an array, the array's).
+
+    Raises:
+        SlurmUnreachableError: no answer; whether there is a job now is not known.
+        ClusterError: SLURM refused; or it answered without a job id.
+    """
+    environment = environment_for(Reader.SLURM_JOB, environ)
+    try:
+        answer = call(["sbatch", str(script)], timeout_s=SBATCH_TIMEOUT_S, environment=environment)
+    except SlurmUnreachableError:
+        raise
+    except ClusterError as e:
+        reason = e.message.removeprefix(f"sbatch {shlex.quote(str(script))}: ")
+        raise ClusterError(
+            f"sbatch: {reason}", hint="sedd preflight SPEC --cluster PROFILE looks closer"
+        ) from e
+    return parse_answer(answer.stdout)
+
+
+def parse_answer(text: str) -> str:
+    """The job's id in what sbatch printed: in the last line that is its answer and nothing else.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    answers = [match for line in text.splitlines() if (match := _ANSWER.fullmatch(line.strip()))]
+    if not answers:
+        last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing")
+        raise ClusterError(
+            f"sbatch accepted the job and did not say its id; it said: {last}",
+            hint="squeue --me shows whether there is a job now; scancel ends it",
+        )
+    return answers[-1]["id"]
