@@ -94,7 +94,7 @@ def submit(site: Site, layout: str, partition: str, store: Path, *, steps: int) 
     spec, profile = site.work / f"{layout}.yaml", site.work / f"{partition}.yaml"
     spec.write_text(json.dumps(spec_of(layout, store, steps=steps)))  # JSON is YAML
     profile.write_text(json.dumps({"executor": "slurm", "partition": partition, "wandb": "disabled"}))
-    command = ("submit", str(spec), "--cluster", str(profile), "--no-preflight", "--again", "--json")
+    command = ("submit", str(spec), "--cluster", str(profile), "--no-preflight", "--resubmit", "--json")
     made = json.loads(_sedd(*command, SEDD_RUNS=str(site.runs)))["runs"]
     names = [layout] if len(made) == 1 else [f"{layout}/{n}" for n in range(len(made))]
     return [

@@ -52,9 +52,10 @@ def command(
         list[str] | None,
         typer.Option(metavar="RUN", help="Start when this run (or sweep) has completed. May be repeated."),
     ] = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Submit also what has been submitted already.")
+    resubmit: Annotated[
+        bool, typer.Option("--resubmit", help="Submit even if this spec was submitted before.")
     ] = False,
+    again: Annotated[bool, typer.Option("--again", hidden=True, help="The old name of --resubmit.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Turn specs into jobs: check, freeze the code, make run folders, submit (a sweep as one array).
@@ -69,12 +70,12 @@ def command(
     if dry_run:
         _print_dry_run([render(order, now=now) for order in orders], as_json=as_json)
         return
-    watches = follow or wait
-    known = None if again else _known(orders, may_attach=watches)
+    watches, resubmit = follow or wait, resubmit or again
+    known = None if resubmit else _known(orders, may_attach=watches)
     if known is None:
         if preflight:
             orders = _checked(orders, as_json=as_json)
-        known, runs = _submit_alone(orders, now=now, again=again, may_attach=watches, as_json=as_json)
+        known, runs = _submit_alone(orders, now=now, resubmit=resubmit, may_attach=watches, as_json=as_json)
     if known is not None:
         _finish([known.run], _attach(known, follow=follow), as_json=as_json)
         return
@@ -82,13 +83,13 @@ def command(
 
 
 def _submit_alone(
-    orders: Sequence[Order], *, now: dt.datetime, again: bool, may_attach: bool, as_json: bool
+    orders: Sequence[Order], *, now: dt.datetime, resubmit: bool, may_attach: bool, as_json: bool
 ) -> tuple[Known | None, list[RunDir]]:
     """Submit the orders; or the run to watch instead, where somebody has submitted the same while we checked."""
     runs: list[RunDir] = []
     names = {experiment.name for order in orders for experiment in order.request.experiments}
     with one_submission(names, orders[0].runs):
-        if known := None if again else _known(orders, may_attach=may_attach):
+        if known := None if resubmit else _known(orders, may_attach=may_attach):
             return known, runs
         for order in orders:
             made = submit(order, now=now)
@@ -138,7 +139,7 @@ def _known(orders: Sequence[Order], *, may_attach: bool) -> Known | None:
 def _attach(known: Known, *, follow: bool) -> bool:
     """Watch the run that exists instead of submitting its spec again; whether it ended well."""
     what = f"This spec is submitted already: run {known.run.name}/{known.run.id}, {known.standing}."
-    err().print(f"{what} --again submits another.", markup=False, soft_wrap=True)
+    err().print(f"{what} --resubmit submits another.", markup=False, soft_wrap=True)
     return _watch([known.run], follow=follow)
 
 

@@ -26,6 +26,7 @@ class SiteConfig:
         user_signal: whether a preempted job first gets the signal it asked for with `--signal`.
         has_accounting: whether slurmdbd keeps what squeue forgets.
         private: what users are not shown of each other (PrivateData): `jobs`, `usage`, …; empty: nothing.
+        max_job_count: how many jobs SLURM keeps in all, every user's and each task of an array; None: not said.
         enforced: what a job is refused for: `associations` (a wrong account), `limits`, `qos`, …; empty: nothing.
     """
 
@@ -41,6 +42,7 @@ class SiteConfig:
     has_accounting: bool
     enforced: tuple[str, ...]
     private: tuple[str, ...] = ()
+    max_job_count: int | None = None
 
     def hides_jobs(self, *, owner_uid: int, from_uid: int) -> bool:
         """Whether squeue shows one user nothing of another's jobs. Operators, who see them, are not known here."""
@@ -55,6 +57,7 @@ class Partition:
         grace_s: from the first notice of a preemption to the SIGTERM and SIGKILL that end the job.
         preempt_mode: `REQUEUE`, `CANCEL`, `SUSPEND`, `OFF`.
         allow_accounts: None when every account may use it.
+        qos: whose limits hold in this partition, whatever QOS a job has.
         max_nodes: per job.
     """
 
@@ -71,6 +74,7 @@ class Partition:
     is_default: bool
     allow_accounts: tuple[str, ...] | None
     allow_qos: tuple[str, ...] | None
+    qos: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +149,7 @@ def parse_config(text: str) -> SiteConfig:
         has_accounting="slurmdbd" in pairs.get("AccountingStorageType", ""),
         enforced=_words(pairs.get("AccountingStorageEnforce", "")),
         private=_words(pairs.get("PrivateData", "")),
+        max_job_count=_limit(pairs.get("MaxJobCount", "")),
     )
 
 
@@ -178,6 +183,7 @@ def _partition(record: Record) -> Partition:
         is_default=record.get("Default") == "YES",
         allow_accounts=_allowed(record.get("AllowAccounts", "ALL")),
         allow_qos=_allowed(record.get("AllowQos", "ALL")),
+        qos=text_or_none(record.get("QoS", "")),
     )
 
 

@@ -42,7 +42,7 @@ def requeue(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Requeued]:
     if done := [s for s in situations if s.standing is RunStatus.COMPLETED]:
         raise RunError(
             f"run {done[0].run.id} is completed: there is nothing to go on with",
-            hint="sedd submit --again SPEC trains the same once more",
+            hint="sedd submit --resubmit SPEC trains the same once more",
         )
     return [_go_on(situation, now) for situation in situations]
 

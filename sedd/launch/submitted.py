@@ -80,7 +80,7 @@ def require_not_submitted(experiments: Sequence[TaskSpec], runs: Path) -> None:
         )
     raise RunError(
         what,
-        hint=f"follow it: sedd status {newest.run.id}; submit another of the same: sedd submit --again …",
+        hint=f"follow it: sedd status {newest.run.id}; submit another of the same: sedd submit --resubmit …",
     )
 
 

@@ -78,6 +78,7 @@ SlurmdTimeout=$node_timeout
 KillWait=$kill_wait
 JobRequeue=$job_requeue
 MaxArraySize=$max_array_size
+MaxJobCount=$max_job_count
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,bf_interval=5,sched_interval=10
 SelectType=select/cons_tres
@@ -99,6 +100,7 @@ AccountingStoragePort=$((port + 1))
 AccountingStoragePass=$root/run/munge.socket
 AccountingStorageTRES=gres/gpu
 CONF
+        [ $limits = no ] || echo "AccountingStorageEnforce=associations,limits,qos"
     else
         echo "AccountingStorageType=accounting_storage/none"
     fi

@@ -4,9 +4,12 @@
 #
 # usage: eval "$(bash up.sh [options] [FOLDER])"      FOLDER: ${SEDD_DEVCLUSTER:-/tmp/sedd-devcluster}
 #   --dbd                accounting: MariaDB and slurmdbd, so that sacct works
+#   --limits             the same, and jobs beyond a limit that sacctmgr sets are refused (AccountingStorageEnforce=limits);
+#                        you get the account dev
 #   --user-signal        preempted jobs first get the signal they asked for (preempt_send_user_signal)
 #   --no-requeue         a site that forbids requeueing (JobRequeue=0)
 #   --max-array-size N   default 1001
+#   --max-job-count N    jobs that SLURM keeps in all, default 10000
 #   --kill-wait S        seconds from SIGTERM to SIGKILL, default 30
 #   --requeue-delay S    seconds for which a requeued job is held back, default 120
 #   --node-timeout S     seconds after which a node that does not answer is down, default 20
@@ -16,14 +19,15 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/common.sh"
 
-dbd=no user_signal=no job_requeue=1 max_array_size=1001 kill_wait=30 requeue_delay=120 node_timeout=20 folder= options=0
+dbd=no limits=no user_signal=no job_requeue=1 max_array_size=1001 max_job_count=10000 kill_wait=30 requeue_delay=120 node_timeout=20 folder= options=0
 while [ $# -gt 0 ]; do
     case $1 in --*) options=$((options + 1)) ;; esac
     case $1 in
         --dbd) dbd=yes ;;
+        --limits) dbd=yes limits=yes ;;
         --user-signal) user_signal=yes ;;
         --no-requeue) job_requeue=0 ;;
-        --max-array-size | --kill-wait | --requeue-delay | --node-timeout)
+        --max-array-size | --max-job-count | --kill-wait | --requeue-delay | --node-timeout)
             [[ ${2:-} =~ ^[0-9]+$ ]] || die "$1 needs a whole number" 2
             name=${1#--}
             declare "${name//-/_}=$2"
@@ -110,6 +114,10 @@ start_slurmdbd() {
     MYSQL_UNIX_PORT=$root/run/mysql.socket start slurmdbd slurmdbd
     wait_for 20 sacctmgr --noheader show cluster || die "slurmdbd does not answer: see $root/log/slurmdbd.log"
     sacctmgr --immediate add cluster "$cluster" >/dev/null 2>&1 || true
+    grep -q ^AccountingStorageEnforce "$conf" || return 0
+    # Where limits are enforced, SLURM refuses every job of a user without an account.
+    sacctmgr --immediate add account dev >/dev/null 2>&1 || true
+    sacctmgr --immediate add user "$(id -un)" Account=dev DefaultAccount=dev >/dev/null 2>&1 || true
 }
 
 # Drained nodes, too, are there; * marks one that does not answer.

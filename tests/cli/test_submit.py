@@ -94,7 +94,7 @@ def test_submit_wait_then_everything_that_can_be_asked_of_a_completed_run(desk: 
     assert again.returncode == 1
     assert run.id in again.stderr
     assert "completed" in again.stderr
-    assert "--again" in again.stderr
+    assert "--resubmit" in again.stderr
     assert "Traceback" not in again.stderr
     assert only_run(desk) == run
 

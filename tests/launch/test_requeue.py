@@ -50,7 +50,7 @@ def test_a_completed_run_is_refused(local: LocalRuns) -> None:
     wait_for_end(run)
     with pytest.raises(RunError, match="completed") as refusal:
         requeue([run], now=NOW)
-    assert "--again" in (refusal.value.hint or "")
+    assert "--resubmit" in (refusal.value.hint or "")
 
 
 def test_a_run_whose_job_entry_was_killed_is_revived_once_its_training_has_saved(local: LocalRuns) -> None:

@@ -51,7 +51,7 @@ def test_the_refusal_names_the_run_and_the_ways_on(tmp_path: Path) -> None:
     assert run.id in refusal.value.message
     assert "in attempt 2" in refusal.value.message
     assert refusal.value.hint is not None
-    assert "--again" in refusal.value.hint
+    assert "--resubmit" in refusal.value.hint
     assert refusal.value.exit_code == 1
 
 

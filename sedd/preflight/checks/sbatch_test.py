@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.control import sbatch_test_only
 from sedd.cluster.profile import SlurmProfile
+from sedd.cluster.submit_limits import is_limit_refusal
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check
 from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.spec.resources import ResourcesSpec
 
 _HINTS = {
@@ -26,6 +27,8 @@ _HINTS = {
 class Facts:
     refusal: str | None
     """SLURM's reason, or None: it would accept the job."""
+    array_refusal: str | None = None
+    """Its reason for not taking all runs at once where it would take one of them."""
 
 
 def gather(context: CheckContext) -> Facts | None:
@@ -34,19 +37,32 @@ def gather(context: CheckContext) -> Facts | None:
     tasks = len(context.runs_together)
     if tasks > 1:  # what is larger than an array may be is split
         tasks = max(1, min(tasks, context.slurm.config().max_array_size))
-    script = render_script(context.experiment.resources, context.site, tasks=tasks)
+    refusal = _refusal(context, context.site, tasks)
+    if refusal is None or tasks == 1 or not is_limit_refusal(refusal):
+        return Facts(refusal=refusal)
+    return Facts(refusal=_refusal(context, context.site, 1), array_refusal=refusal)
+
+
+def _refusal(context: CheckContext, site: SlurmProfile, tasks: int) -> str | None:
+    script = render_script(context.experiment.resources, site, tasks=tasks)
     try:
         context.answers.once(("sbatch", script), lambda: sbatch_test_only(script, timeout_s=SLURM_TIMEOUT_S))
     except SlurmUnreachableError:
         raise
     except ClusterError as e:
-        return Facts(refusal=e.message)
-    return Facts(refusal=None)
+        return e.message
+    return None
 
 
 def judge(facts: Facts) -> Verdict:
-    if facts.refusal is None:
+    if facts.refusal is None and facts.array_refusal is None:
         return ok("SLURM would accept this job")
+    if facts.refusal is None or is_limit_refusal(facts.refusal):
+        what = "not all of these jobs at once" if facts.refusal is None else "no further job now"
+        return warn(
+            f"SLURM takes {what}: {facts.array_refusal or facts.refusal}",
+            "the same command submits the rest as places come free; --wait does so by itself",
+        )
     refusal = facts.refusal.lower()
     hint = next(
         (hint for sign, hint in _HINTS.items() if sign in refusal),

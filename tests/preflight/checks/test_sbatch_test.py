@@ -7,7 +7,7 @@ from sedd.errors import ClusterError
 from sedd.preflight.checks import sbatch_test as check
 from sedd.preflight.finding import Status
 from sedd.spec.resources import ResourcesSpec
-from tests.preflight.slurm_facts import profile
+from tests.preflight.slurm_facts import profile, slurm
 
 
 def test_script_asks_for_what_spec_and_profile_say():
@@ -51,3 +51,19 @@ def test_silence_is_no_refusal(monkeypatch, make_context):
     monkeypatch.setattr(check, "sbatch_test_only", silent)
     with pytest.raises(SlurmUnreachableError):
         check.gather(make_context(profile=profile()))
+
+
+@pytest.mark.parametrize(("free", "saw"), [(1, "not all of these jobs at once"), (0, "no further job now")])
+def test_a_full_queue_is_no_failure_of_the_job(monkeypatch, make_context, free, saw):
+    def refuse(script, *, timeout_s):
+        if free == 0 or "--array" in script:
+            raise ClusterError("sbatch --test-only: AssocMaxSubmitJobLimit")
+
+    monkeypatch.setattr(check, "sbatch_test_only", refuse)
+    one = make_context().experiment
+    runs = tuple(one.model_copy(update={"seed": seed}) for seed in range(3))
+    verdict = check.judge(check.gather(make_context(profile=profile(), slurm=slurm(), request=runs)))
+    assert verdict.status is Status.WARN
+    assert saw in verdict.saw
+    assert "AssocMaxSubmitJobLimit" in verdict.saw
+    assert "--wait" in verdict.hint
