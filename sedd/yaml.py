@@ -144,10 +144,13 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def validate(model: type[Model], document: Document) -> Model:
-    """Build `model` from a document. Raises: SpecError with every problem, each with line and suggestion."""
+def validate(model: type[Model], document: Document, *, context: object = None) -> Model:
+    """Build `model` from a document. Raises: SpecError with every problem, each with line and suggestion.
+
+    `context` is what validators find in `info.context`.
+    """
     try:
-        built = model.model_validate(document.data)
+        built = model.model_validate(document.data, context=context)
     except ValidationError as e:
         own = [error for error in e.errors() if not isinstance(error.get("input"), _Unreadable)]
         problems = [parse_problem(error, model, document.data, document.where) for error in own]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from sedd.cluster.sbatch_options import problem_with
 from sedd.errors import SpecError
@@ -16,6 +16,10 @@ WandbMode = Literal["online", "offline", "disabled"]
 MailEvent = Literal[
     "BEGIN", "END", "FAIL", "REQUEUE", "TIME_LIMIT", "TIME_LIMIT_80", "TIME_LIMIT_90", "ARRAY_TASKS", "ALL"
 ]
+
+
+STORED = "stored"
+"""Validation context of a profile that a run was submitted with: what it asks for is not judged anew."""
 
 
 class Gpu(StrictModel):
@@ -91,9 +95,29 @@ class SlurmProfile(StrictModel):
         """The profile as it holds for a job with so many GPUs a node."""
         return self if gpus_per_node or self.cpu is None else self.model_copy(update=dict(self.cpu))
 
+    @field_validator("partition", "account", "qos", "constraint", "exclude")
+    @classmethod
+    def _one_line(cls, text: str | None) -> str | None:
+        if text is not None and not text.isprintable():
+            raise ValueError(f"must be one line, not {text!r}")
+        return text
+
+    @field_validator("setup")
+    @classmethod
+    def _no_directives(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        if found := [line for text in lines for line in text.splitlines() if line.startswith("#SBATCH")]:
+            raise ValueError(
+                f"sbatch would read {found[0]!r} as an option: write it in the profile, without #SBATCH"
+            )
+        return lines
+
     @field_validator("sbatch")
     @classmethod
-    def _known_options(cls, options: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
+    def _known_options(
+        cls, options: dict[str, str | int | bool], info: ValidationInfo
+    ) -> dict[str, str | int | bool]:
+        if info.context == STORED:
+            return options
         if problems := [problem for pair in options.items() if (problem := problem_with(*pair))]:
             raise ValueError("; ".join(problems))
         return options
@@ -143,8 +167,8 @@ def find_profile(given: str | Path | None, *, spec: Path | None, environ: Mappin
     return next((path for folder in folders if (path := folder / "slurm" / "local.yaml").is_file()), None)
 
 
-def read_profile(document: Document) -> Profile:
-    """The profile in a YAML document. Raises: SpecError with all its problems."""
+def read_profile(document: Document, *, context: object = None) -> Profile:
+    """The profile in a YAML document; with context `STORED` in a manifest. Raises: SpecError with all its problems."""
     executor = document.data.get("executor")
     if executor not in EXECUTORS:
         near = difflib.get_close_matches(str(executor), EXECUTORS, n=1)
@@ -153,4 +177,4 @@ def read_profile(document: Document) -> Profile:
         raise SpecError(
             f"{document.where(('executor',))}: {said}; it must be one of 'slurm', 'local'", hint=hint
         )
-    return validate(EXECUTORS[executor], document)
+    return validate(EXECUTORS[executor], document, context=context)

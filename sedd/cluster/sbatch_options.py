@@ -1,140 +1,162 @@
-"""sbatch's long options, so that a misspelt one is refused before it costs a night in the queue."""
+"""The long options of sbatch in a profile: each is supported to the end of a run, or refused with the reason.
+
+A run is more than its first job: it is requeued, continued by other jobs that `sedd requeue` may submit from another
+folder, found again by its job's name and comment. An option that only the first job could keep is refused.
+"""
 
 import difflib
+from collections.abc import Mapping
 
 # sbatch(1) of 20.11, 21.08, 22.05, 23.11, 24.11 and 25.05 together: SLURM itself refuses what is not its own.
 _FLAGS = frozenset(
     {
+        "consolidate-segments",
         "contiguous",
-        "hold",
         "ignore-pbs",
         "overcommit",
         "oversubscribe",
-        "quiet",
         "reboot",
         "spread-job",
         "spread-segments",
-        "consolidate-segments",
         "stepmgr",
         "use-min-nodes",
-        "verbose",
     }
 )
-_OPTIONAL_VALUE = frozenset(
-    {"exclusive", "get-user-env", "nice", "no-kill", "oom-kill-step", "propagate", "resv-ports"}
-)
-_VALUES = frozenset(
-    {
-        "acctg-freq",
-        "batch",
-        "bb",
-        "bbf",
-        "begin",
-        "chdir",
-        "cluster-constraint",
-        "clusters",
-        "comment",
-        "container",
-        "container-id",
-        "core-spec",
-        "cores-per-socket",
-        "cpu-freq",
-        "cpus-per-gpu",
-        "cpus-per-task",
-        "deadline",
-        "delay-boot",
-        "distribution",
-        "export",
-        "export-file",
-        "extra",
-        "extra-node-info",
-        "gid",
-        "gpu-bind",
-        "gpu-freq",
-        "gpus",
-        "gpus-per-socket",
-        "gpus-per-task",
-        "gres-flags",
-        "hint",
-        "input",
-        "kill-on-invalid-dep",
-        "licenses",
-        "mcs-label",
-        "mem",
-        "mem-bind",
-        "mem-per-cpu",
-        "mem-per-gpu",
-        "mincpus",
-        "network",
-        "nodefile",
-        "nodelist",
-        "ntasks-per-core",
-        "ntasks-per-gpu",
-        "ntasks-per-socket",
-        "power",
-        "prefer",
-        "priority",
-        "profile",
-        "reservation",
-        "segment",
-        "sockets-per-node",
-        "switches",
-        "thread-spec",
-        "threads-per-core",
-        "time-min",
-        "tmp",
-        "tres-bind",
-        "tres-per-task",
-        "uid",
-        "wait-all-nodes",
-        "wckey",
-    }
-)
+_OPTIONAL_VALUE = frozenset({"exclusive", "nice", "oom-kill-step", "propagate", "resv-ports"})
+_FILES = frozenset({"bbf", "chdir"})
+_VALUES = _FILES | {
+    "acctg-freq",
+    "batch",
+    "bb",
+    "core-spec",
+    "cores-per-socket",
+    "cpu-freq",
+    "delay-boot",
+    "distribution",
+    "extra",
+    "extra-node-info",
+    "gpu-bind",
+    "gpu-freq",
+    "gres-flags",
+    "hint",
+    "licenses",
+    "mcs-label",
+    "mem-bind",
+    "mincpus",
+    "network",
+    "ntasks-per-core",
+    "ntasks-per-socket",
+    "power",
+    "prefer",
+    "priority",
+    "profile",
+    "reservation",
+    "segment",
+    "sockets-per-node",
+    "switches",
+    "thread-spec",
+    "threads-per-core",
+    "time-min",
+    "tmp",
+    "tres-bind",
+    "wait-all-nodes",
+    "wckey",
+}
 VALID = _FLAGS | _OPTIONAL_VALUE | _VALUES
 
-# What sedd itself writes into the script; twice, the last would win without a word.
-_TAKEN = {
+_OTHER_CLUSTER = (
+    "every later question about the job would go to this cluster: submit on a login node of the other one"
+)
+_CPUS = "write `resources.cpus_per_process` in the spec"
+_GPUS = "write `resources.gpus_per_node` in the spec and `gpu.type` in the profile"
+_MEMORY = "write `resources.memory` in the spec"
+_TASKS = "it follows from `resources` in the spec"
+_EXPORT = "jobs inherit your environment; more variables are lines of `setup:`, such as export NAME=value"
+_ANSWER = "sedd reads sbatch's answer"
+_NODES = "a run must be able to leave a faulty node: write `exclude:` or `constraint:` in the profile"
+_OWNER = "a job of somebody else could not write into your run folder"
+REFUSED: Mapping[str, str] = {
     "account": "write `account:` in the profile",
     "array": "a sweep in the spec becomes the array",
+    "begin": "every job that continues the run would wait again; scontrol update JobId=… StartTime=… delays one",
+    "cluster-constraint": _OTHER_CLUSTER,
+    "clusters": _OTHER_CLUSTER,
+    "comment": "the comment says which run the job belongs to",
     "constraint": "write `constraint:` in the profile",
+    "container": "SLURM's commands, which a run needs, are rarely in an image; write `container:` in the profile",
+    "container-id": "SLURM's commands, which a run needs, are rarely in an image; write `container:` in the profile",
+    "cpus-per-gpu": _CPUS,
+    "cpus-per-task": _CPUS,
+    "deadline": "SLURM would remove a run that was requeued once too often; sedd cancel ends it when you like",
     "dependency": "use sedd submit --after RUN",
     "error": "logs go to the run folder",
     "exclude": "write `exclude:` in the profile",
-    "gpus-per-node": "write `resources.gpus` in the spec",
-    "gres": "write `resources.gpus` in the spec and `gpu.type` in the profile",
+    "export": _EXPORT,
+    "export-file": _EXPORT,
+    "get-user-env": "jobs inherit your environment; what the login shell sets is a line of `setup:`, source ~/.profile",
+    "gid": _OWNER,
+    "gpus": _GPUS,
+    "gpus-per-node": _GPUS,
+    "gpus-per-socket": _GPUS,
+    "gpus-per-task": _GPUS,
+    "gres": _GPUS,
+    "hold": "every job that continues the run would be held again; scontrol hold JOB holds one",
+    "input": "the job reads nothing from its standard input",
     "job-name": "it is the name of the run",
+    "kill-on-invalid-dep": "a run that waits for another goes on when that one is revived with sedd requeue",
     "mail-type": "write `mail: {type: […]}` in the profile",
     "mail-user": "write `mail: {user: …}` in the profile",
-    "no-requeue": "how often a run may restart is `retry` in the spec",
+    "mem": _MEMORY,
+    "mem-per-cpu": _MEMORY,
+    "mem-per-gpu": _MEMORY,
+    "no-kill": "a run goes on elsewhere when its job has lost a node, and so the job must end",
+    "no-requeue": "write `requeue: false` in the profile: then a new job goes on with the run",
+    "nodefile": _NODES,
+    "nodelist": _NODES,
     "nodes": "write `resources.nodes` in the spec",
-    "ntasks": "it follows from `resources` in the spec",
-    "ntasks-per-node": "it follows from `resources` in the spec",
+    "ntasks": _TASKS,
+    "ntasks-per-gpu": _TASKS,
+    "ntasks-per-node": _TASKS,
     "open-mode": "logs are always appended to: a requeue must not erase them",
     "output": "logs go to the run folder",
-    "parsable": "sedd reads sbatch's answer",
+    "parsable": _ANSWER,
     "partition": "write `partition:` in the profile",
     "qos": "write `qos:` in the profile",
-    "requeue": "how often a run may restart is `retry` in the spec",
+    "quiet": _ANSWER,
+    "requeue": "jobs ask for it already; how often a run may restart is `retry` in the spec",
     "signal": "it follows from the measured checkpoint time",
     "test-only": "use sedd submit --dry-run, or sedd preflight",
     "time": "write `resources.walltime` in the spec",
+    "tres-per-task": "write `resources` in the spec",
+    "uid": _OWNER,
+    "verbose": _ANSWER,
     "wait": "use sedd submit --wait",
     "wrap": "sedd writes the script",
 }
+"""Options of sbatch that a profile may not give, and why, or what to do instead."""
 
 
 def problem_with(option: str, value: str | int | bool) -> str | None:
     """What is wrong with a raw option, in one sentence, or None."""
-    if option in _TAKEN:
-        return f"'{option}' is set by sedd: {_TAKEN[option]}"
+    if option in REFUSED:
+        return f"'{option}' cannot be set here: {REFUSED[option]}"
     if option not in VALID:
-        near = difflib.get_close_matches(option.lstrip("-").replace("_", "-"), VALID | _TAKEN.keys(), n=1)
+        near = difflib.get_close_matches(option.lstrip("-").replace("_", "-"), VALID | REFUSED.keys(), n=1)
         suggestion = f"did you mean '{near[0]}'? " if near else ""
         return f"'{option}' is no long option of sbatch: {suggestion}valid are {', '.join(sorted(VALID))}"
+    return _problem_with_value(option, value)
+
+
+def _problem_with_value(option: str, value: str | int | bool) -> str | None:
     if value is False:
         return f"'{option}: false' says nothing: leave the line out"
     if option in _FLAGS and value is not True:
         return f"'{option}' takes no value: write true"
     if option in _VALUES and value is True:
         return f"'{option}' needs a value"
+    text = str(value)
+    if not text.strip() or not text.isprintable():
+        return f"'{option}' is {text!r}: write one line of text"
+    if option in _FILES and not text.startswith("/"):
+        return f"'{option}' is {text}: write the path from / on, since sedd requeue may be typed in another folder"
     return None

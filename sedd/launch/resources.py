@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile, read_profile
+from sedd.cluster.profile import STORED, LocalProfile, Profile, SlurmProfile, read_profile
 from sedd.errors import SpecError
 from sedd.launch.protocol import FORMAT, NAMES, Names
 from sedd.rundir.layout import RunDir, read_manifest
@@ -74,7 +74,7 @@ def slurm_parameters(
         # Since 22.05 srun no longer takes --cpus-per-task over from sbatch.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={wishes.cpus_per_process}"],
         # The signal is submitit's wish too, which an environment variable changes (SUBMITIT_PREEMPT_SIGNAL).
-        "additional_parameters": {"requeue": True, "signal": f"USR2@{lead_s}"} | profile.sbatch,
+        "additional_parameters": _raw_options(profile) | {"requeue": True, "signal": f"USR2@{lead_s}"},
     }
     given = {key: value for key, value in wanted.items() if value is not None}
     return given | {"wckey": None}  # submitit sets one that sites with a list of wckeys refuse
@@ -135,9 +135,8 @@ def render_sbatch(parameters: Parameters, *, submitit: Path, tasks: int) -> str:
 
 def read_manifest_profile(run: RunDir) -> Profile:
     """The profile with which a run was submitted. Raises: RunError, SpecError on a damaged manifest."""
-    return read_profile(
-        Document(name=str(run.manifest), data=read_manifest(run).get("profile", {}), lines={})
-    )
+    document = Document(name=str(run.manifest), data=read_manifest(run).get("profile", {}), lines={})
+    return read_profile(document, context=STORED)
 
 
 def require_no_secrets(profile: Profile) -> None:
@@ -158,6 +157,16 @@ def require_plain_path(path: Path) -> None:
         raise SpecError(
             f"runs cannot live in {str(path)!r}: it holds {bad[0]!r}", hint="set SEDD_RUNS to another folder"
         )
+
+
+def _raw_options(profile: SlurmProfile) -> dict[str, str | int | bool]:
+    """The profile's further options. Raises: SpecError where an older version sent the run to another cluster."""
+    if cluster := profile.sbatch.get("clusters"):
+        raise SpecError(
+            f"the run was submitted with `sbatch: {{clusters: {cluster}}}`, and is not known here",
+            hint="submit its spec anew, on a login node of that cluster",
+        )
+    return profile.sbatch
 
 
 def _chosen_cards(visible: str, count: int) -> tuple[str, ...]:

@@ -2,8 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile, find_profile, load_profile, read_profile
-from sedd.cluster.sbatch_options import VALID, problem_with
+from sedd.cluster.profile import (
+    STORED,
+    LocalProfile,
+    Profile,
+    SlurmProfile,
+    find_profile,
+    load_profile,
+    read_profile,
+)
+from sedd.cluster.sbatch_options import REFUSED, VALID, problem_with
 from sedd.errors import SpecError
 from sedd.yaml import parse_document
 
@@ -80,9 +88,13 @@ def test_a_misspelt_executor_has_a_suggestion() -> None:
         ("exclusive", "user", None),
         ("nice", 100, None),
         ("contiguous", True, None),
+        ("chdir", "/scratch/me", None),
         ("contiguous", "x", "takes no value"),
         ("reservation", True, "needs a value"),
         ("contiguous", False, "leave the line out"),
+        ("reservation", "a\n#SBATCH --partition=other", "one line"),
+        ("reservation", "", "one line"),
+        ("chdir", "work", "from / on"),
         ("--reservation", "x", "did you mean 'reservation'"),
         ("mem_per_gpu", "8G", "did you mean 'mem-per-gpu'"),
         ("blub", 1, "valid are acctg-freq"),
@@ -95,8 +107,41 @@ def test_raw_options(option: str, value: str | int | bool, expected: str | None)
     assert problem is None if expected is None else problem is not None and expected in problem
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("clusters", "cluster-constraint", "comment", "output", "job-name", "parsable", "quiet", "verbose"),
+        *("export", "export-file", "get-user-env", "uid", "gid", "container", "array", "dependency"),
+        *("begin", "hold", "deadline", "kill-on-invalid-dep", "no-kill", "no-requeue", "requeue", "signal"),
+        *("nodelist", "nodefile", "mem", "mem-per-cpu", "cpus-per-task", "gpus", "ntasks-per-gpu", "wait"),
+    ],
+)
+def test_an_option_that_a_run_cannot_keep_to_its_end_is_refused_with_the_reason(option: str) -> None:
+    with pytest.raises(SpecError, match=rf"site\.yaml:2: .*'{option}' cannot be set here: \w+"):
+        slurm(f"sbatch: {{{option}: x}}\n")
+
+
 def test_options_of_old_and_new_slurm_are_known() -> None:
-    assert {"bb", "mem-bind", "tres-per-task", "segment", "prefer", "licenses"} <= VALID
+    assert {"bb", "mem-bind", "segment", "prefer", "licenses"} <= VALID
+    assert not VALID & REFUSED.keys()
+
+
+@pytest.mark.parametrize("field", ["partition", "account", "qos", "constraint", "exclude"])
+def test_no_field_smuggles_an_option_in(field: str) -> None:
+    with pytest.raises(SpecError, match=f"site.yaml:2: {field}: must be one line"):
+        slurm(f'{field}: "x\\n#SBATCH --comment=y"\n')
+
+
+def test_no_line_of_the_setup_is_a_directive() -> None:
+    with pytest.raises(SpecError, match="sbatch would read '#SBATCH --comment=x' as an option"):
+        slurm("setup: ['#SBATCH --comment=x']\n")
+
+
+def test_what_a_run_was_submitted_with_is_not_judged_anew() -> None:
+    document = parse_document("executor: slurm\nsbatch: {hold: true, mem: 4G}\n", name="manifest.json")
+    stored = read_profile(document, context=STORED)
+    assert isinstance(stored, SlurmProfile)
+    assert stored.sbatch == {"hold": True, "mem": "4G"}
 
 
 def test_which_profile_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

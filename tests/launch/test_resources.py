@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from submitit import SlurmExecutor
 
-from sedd.cluster.profile import LocalProfile, SlurmProfile
+from sedd.cluster.profile import STORED, LocalProfile, SlurmProfile
 from sedd.complaints import inner_models
 from sedd.errors import SpecError
 from sedd.job.entry import worker_command
@@ -220,6 +220,12 @@ def test_this_machine_is_one_node() -> None:
         local_parameters(small_experiment(resources={"nodes": 2, "gpus_per_node": 1}), {})
 
 
+def test_a_run_that_an_older_version_sent_to_another_cluster_is_not_sent_to_this_one() -> None:
+    stored = SlurmProfile.model_validate({"executor": "slurm", "sbatch": {"clusters": "gpu"}}, context=STORED)
+    with pytest.raises(SpecError, match="clusters"):
+        slurm_parameters(small_experiment(), stored, code=Path("/c"), submitit=Path("/s"))
+
+
 @pytest.mark.parametrize(
     "line", ["export WANDB_API_KEY=1f2e", "HF_TOKEN=abc", 'export MY_PASSWORD="x"', "ALL,API_KEY=12"]
 )
@@ -227,7 +233,7 @@ def test_a_profile_with_a_key_in_it_is_refused(line: str) -> None:
     with pytest.raises(SpecError, match="every run folder"):
         require_no_secrets(SlurmProfile(executor="slurm", setup=["module load x", line]))
     with pytest.raises(SpecError):
-        require_no_secrets(SlurmProfile(executor="slurm", sbatch={"export": line}))
+        require_no_secrets(SlurmProfile(executor="slurm", sbatch={"extra": line}))
 
 
 @pytest.mark.parametrize("line", ["module load token/1.2", "export TOKENIZERS=1", "export KEY=$MY_TOKEN"])
