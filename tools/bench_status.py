@@ -23,11 +23,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sedd.monitor.gather import Gatherer
-from sedd.monitor.listing import Listing
-from sedd.monitor.queue import Queue
-from sedd.monitor.snapshot import Views
-from sedd.monitor.table import recent, status_table
+from sedd.monitor.decide.snapshot import Views
+from sedd.monitor.read.gather import Gatherer
+from sedd.monitor.read.listing import Listing
+from sedd.monitor.read.queue import Queue
+from sedd.monitor.show.table import recent, status_table
 from sedd.rundir.find import list_runs
 
 NOW = dt.datetime.now(dt.UTC)

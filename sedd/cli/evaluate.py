@@ -26,7 +26,7 @@ def command(
 
     Example: sedd evaluate quickstart --fasta proteins.fasta.gz --per-sequence bounds.parquet
     """
-    from sedd.cli.network import load, note, progress, require_place
+    from sedd.cli.load_network import load, note, progress, require_place
     from sedd.data.records import read_records
     from sedd.inference.evaluation import evaluate, summary
     from sedd.inference.per_sequence import require_writer, write_table

@@ -19,7 +19,7 @@ def command(
 
     Example: sedd export quickstart -o quickstart-model
     """
-    from sedd.cli.network import note
+    from sedd.cli.load_network import note
     from sedd.errors import UsageError
     from sedd.inference.export import write_export
     from sedd.inference.load_network import find_trained

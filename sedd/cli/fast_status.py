@@ -7,10 +7,10 @@ from pathlib import Path
 
 from sedd.cli.console import err, out, print_json
 from sedd.errors import UsageError
-from sedd.monitor.facts import Facts, RunFacts
-from sedd.monitor.gather import Gatherer
-from sedd.monitor.snapshot import take_snapshot
-from sedd.monitor.table import recent, status_table
+from sedd.monitor.decide.snapshot import take_snapshot
+from sedd.monitor.read.facts import Facts, RunFacts
+from sedd.monitor.read.gather import Gatherer
+from sedd.monitor.show.table import recent, status_table
 from sedd.rundir.find import find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir
 
@@ -61,7 +61,7 @@ def show(asked: Glance) -> None:
 
 
 def _print_document(facts: Facts, *, one: bool, shows_all: bool) -> None:
-    from sedd.monitor.document import status_document, timeline_document
+    from sedd.monitor.show.document import status_document, timeline_document
 
     snapshot = take_snapshot(facts)
     document = status_document(snapshot, snapshot.runs if shows_all else recent(snapshot))
@@ -81,8 +81,8 @@ def _print_table(facts: Facts, *, shows_all: bool, fold: bool) -> None:
 
 
 def _print_detail(facts: Facts, run: RunDir) -> None:
-    from sedd.monitor.detail import detail_view
-    from sedd.monitor.inspection import inspect
+    from sedd.monitor.decide.inspection import inspect
+    from sedd.monitor.show.detail import detail_view
 
     found = _require(facts, run)
     console = out()
@@ -96,9 +96,9 @@ def _require(facts: Facts, run: RunDir) -> RunFacts:
 
 
 def _watch(chosen: list[RunDir] | None, root: Path, *, shows_all: bool) -> None:
-    from sedd.monitor.listing import Listing
-    from sedd.monitor.screen import Action
-    from sedd.monitor.watch import is_possible, watch
+    from sedd.monitor.read.listing import Listing
+    from sedd.monitor.show.screen import Action
+    from sedd.monitor.show.watch import is_possible, watch
 
     console = out()
     if not is_possible(console):

@@ -1,6 +1,6 @@
 """One run to show, also where the name is that of a sweep."""
 
-from sedd.cli.network import note
+from sedd.cli.load_network import note
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
 

@@ -7,7 +7,7 @@ import typer
 
 from sedd.cli.console import err
 from sedd.cli.find_run import find_one
-from sedd.monitor.logs import follow_log, last_lines, newest_log
+from sedd.monitor.read.logs import follow_log, last_lines, newest_log
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
 

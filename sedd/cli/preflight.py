@@ -8,9 +8,9 @@ import typer
 from sedd.cli.console import out, print_json
 from sedd.cluster.profile import load_profile
 from sedd.preflight.finding import has_failures
-from sedd.preflight.render import conclusion, findings_table
 from sedd.preflight.resolve_auto import resolve_auto
-from sedd.preflight.run import check_login, check_node
+from sedd.preflight.run_checks import check_login, check_node
+from sedd.preflight.show.render import conclusion, findings_table
 from sedd.rundir.find import runs_root
 from sedd.spec.load import load_request
 

@@ -10,9 +10,9 @@ import typer
 from sedd.cli.console import err
 from sedd.cli.find_run import find_one
 from sedd.errors import RunError, UsageError
-from sedd.monitor.gather import Gatherer
-from sedd.monitor.inspection import inspect
-from sedd.monitor.report import read_documents, read_samples, render_report
+from sedd.monitor.decide.inspection import inspect
+from sedd.monitor.read.gather import Gatherer
+from sedd.monitor.show.report import read_documents, read_samples, render_report
 from sedd.rundir.atomic import replace_text
 
 

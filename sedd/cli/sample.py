@@ -56,7 +56,7 @@ def command(
 
     Example: sedd sample quickstart -n 100 -o samples.fasta --report samples.html
     """
-    from sedd.cli.network import load, progress, require_place
+    from sedd.cli.load_network import load, progress, require_place
     from sedd.inference.generation import draw_samples, fasta_text, read_frames
     from sedd.rundir.atomic import write_output
 
@@ -105,7 +105,7 @@ def _parse_length(text: str | None) -> int | tuple[int, int] | None:
 
 def _require_report(report: Path | None) -> None:
     """Refuse a report that could not be written, before the work. Raises: UsageError."""
-    from sedd.cli.network import require_place
+    from sedd.cli.load_network import require_place
     from sedd.quality.neighbours import require_aligner
 
     if report is None:

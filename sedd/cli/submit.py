@@ -145,9 +145,9 @@ def _attach(known: Known, *, follow: bool) -> bool:
 
 def _checked(orders: Sequence[Order], *, as_json: bool) -> list[Order]:
     """The orders with what preflight found. Ends the command with exit code 1 when one of them could not run."""
-    from sedd.preflight.batch_hash import known_first_batch
     from sedd.preflight.context import Answers
-    from sedd.preflight.run import check_login
+    from sedd.preflight.read.batch_hash import known_first_batch
+    from sedd.preflight.run_checks import check_login
 
     answers, shown, checked = Answers(), set[Finding](), []
     for order in orders:
@@ -167,7 +167,7 @@ def _checked(orders: Sequence[Order], *, as_json: bool) -> list[Order]:
 
 
 def _refuse(order: Order, findings: Sequence[Finding], *, as_json: bool) -> NoReturn:
-    from sedd.preflight.render import conclusion, findings_table
+    from sedd.preflight.show.render import conclusion, findings_table
 
     if as_json:
         print_json({"runs": [], "findings": [asdict(finding) for finding in findings]})
@@ -232,9 +232,9 @@ def _job_id(run: RunDir) -> str | None:
 
 def _watch(runs: Sequence[RunDir], *, follow: bool) -> bool:
     """Whether all runs succeeded, once all have ended. Ctrl-C leaves them running: exit code 130."""
-    from sedd.monitor.failure import failure_line
-    from sedd.monitor.follow import follow as follow_runs
-    from sedd.monitor.follow import wait as wait_for
+    from sedd.monitor.decide.failure import failure_line
+    from sedd.monitor.show.follow import follow as follow_runs
+    from sedd.monitor.show.follow import wait as wait_for
 
     try:
         views = follow_runs(runs, console=out()) if follow else wait_for(runs, notify=_remark)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from sedd.cli.console import err
-from sedd.cli.network import note
+from sedd.cli.load_network import note
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import append_event, read_events
@@ -39,7 +39,7 @@ def command(
     Example: sedd train jobs/quickstart.yaml --set training.steps=20
     """
     from sedd.training.distributed import Ranks
-    from sedd.training.run import Outcome, train
+    from sedd.training.loop import Outcome, train
     from sedd.training.stop import StopFlag
 
     ranks = Ranks.from_environment(os.environ)

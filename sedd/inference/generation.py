@@ -16,7 +16,7 @@ from sedd.diffusion.sampler import Progress, sample
 from sedd.errors import DataError, UsageError
 from sedd.inference.load_network import Trained
 from sedd.spec.inference import SampleOptions
-from sedd.training.counters import SAMPLING, generator
+from sedd.training.seeds import SAMPLING, generator
 
 BATCH_RESIDUES = 16_384
 LINE = 60

@@ -28,7 +28,7 @@ def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, l
         RunError: the job is at fault, and would be on any node.
     """
     from sedd.preflight.finding import Status, has_failures
-    from sedd.preflight.run import check_node
+    from sedd.preflight.run_checks import check_node
 
     findings = check_node(
         load_resolved(run.spec),

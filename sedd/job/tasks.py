@@ -26,8 +26,8 @@ Work = Callable[[RunDir, int, "StopFlag"], Exit]
 def train(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     """Train as the rank that the environment names."""
     from sedd.training.distributed import Ranks
-    from sedd.training.run import Outcome
-    from sedd.training.run import train as train_run
+    from sedd.training.loop import Outcome
+    from sedd.training.loop import train as train_run
 
     ranks = Ranks.from_environment(os.environ)
     require_fit_node(run, attempt, ranks_size=ranks.size, rank=ranks.rank, local_rank=ranks.local_rank)

@@ -5,8 +5,8 @@ import os
 
 from sedd.cluster.profile import LocalProfile, Profile
 from sedd.errors import SpecError
-from sedd.preflight.cards import memory_of_a_card
-from sedd.preflight.footprint import FITS, largest_fit
+from sedd.preflight.read.cards import memory_of_a_card
+from sedd.preflight.read.footprint import FITS, largest_fit
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
 from sedd.spec.task import TaskSpec

@@ -20,10 +20,10 @@ from sedd.model.block_ops import why_not_fused
 from sedd.model.transformer import Transformer
 from sedd.spec.diffusion import DiffusionSpec
 from sedd.spec.experiment import Experiment
-from sedd.training.counters import INIT, counter_seed
 from sedd.training.distributed import Ranks
 from sedd.training.loader import DeviceBatch
 from sedd.training.precision import Precision, capability_of
+from sedd.training.seeds import INIT, counter_seed
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ import torch
 import torch.distributed as dist
 
 from sedd.spec.experiment import Experiment
-from sedd.training.counters import DROPOUT, NOISE, TIMES, counter_seed, unit_interval
 from sedd.training.distributed import Ranks
 from sedd.training.loader import DeviceBatch
 from sedd.training.network import Network
 from sedd.training.schedule import learning_rate
+from sedd.training.seeds import DROPOUT, NOISE, TIMES, counter_seed, unit_interval
 from sedd.training.train_state import TrainState
 
 

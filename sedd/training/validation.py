@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from sedd.training.counters import VALIDATION, counter_seed, unit_interval
 from sedd.training.distributed import Group
 from sedd.training.loader import DeviceBatch
 from sedd.training.network import Network
+from sedd.training.seeds import VALIDATION, counter_seed, unit_interval
 from sedd.training.train_state import TrainState
 
 

@@ -54,7 +54,7 @@ def test_table_ends_with_the_verdict_and_the_exit_code_agrees(
 
 
 def test_several_specs_are_told_once_what_is_the_same_for_all(monkeypatch, capsys, spec):
-    import sedd.preflight.run
+    import sedd.preflight.run_checks
     from sedd.cli.submit import _checked
     from sedd.cluster.profile import LocalProfile
     from sedd.launch.submit import Order
@@ -66,7 +66,7 @@ def test_several_specs_are_told_once_what_is_the_same_for_all(monkeypatch, capsy
         shared.append(answers)
         return (OK, WARN)
 
-    monkeypatch.setattr(sedd.preflight.run, "check_login", check_login)
+    monkeypatch.setattr(sedd.preflight.run_checks, "check_login", check_login)
     request = load_request(spec)
     order = Order(
         request=request,
@@ -84,9 +84,9 @@ def test_several_specs_are_told_once_what_is_the_same_for_all(monkeypatch, capsy
 
 def test_a_spec_that_would_fail_is_named_and_nothing_is_submitted(monkeypatch, capsys, spec):
     import sedd.cli.submit
-    import sedd.preflight.run
+    import sedd.preflight.run_checks
 
-    monkeypatch.setattr(sedd.preflight.run, "check_login", lambda *_, **__: (OK, FAIL))
+    monkeypatch.setattr(sedd.preflight.run_checks, "check_login", lambda *_, **__: (OK, FAIL))
     monkeypatch.setattr(sedd.cli.submit, "submit", lambda *_, **__: pytest.fail("submitted"))
     monkeypatch.setattr(sys, "argv", ["sedd", "submit", str(spec)])
     with pytest.raises(SystemExit) as ended:

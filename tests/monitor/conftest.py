@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from sedd.monitor.gather import Gatherer
-from sedd.monitor.queue import Queue
-from sedd.monitor.snapshot import Snapshot, take_snapshot
+from sedd.monitor.decide.snapshot import Snapshot, take_snapshot
+from sedd.monitor.read.gather import Gatherer
+from sedd.monitor.read.queue import Queue
 from sedd.rundir.events import append_event
 from sedd.rundir.heartbeat import Heartbeat, write_heartbeat
 from sedd.rundir.layout import RunDir, create_run, write_manifest

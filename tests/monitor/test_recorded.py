@@ -11,9 +11,9 @@ from rich.console import Console
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.squeue import parse_squeue
 from sedd.cluster.states import JobState
-from sedd.monitor.snapshot import Snapshot
-from sedd.monitor.state import State
-from sedd.monitor.table import status_table
+from sedd.monitor.decide.snapshot import Snapshot
+from sedd.monitor.decide.state import State
+from sedd.monitor.show.table import status_table
 from tests.cluster.recorded import RECORDED, sample
 
 Look = Callable[[str], Snapshot]

@@ -10,7 +10,7 @@ from sedd.preflight import checks as folder
 from sedd.preflight.check import Check, all_checks, checks_of
 from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
-from sedd.preflight.readme import README, renewed
+from sedd.preflight.show.readme import README, renewed
 from sedd.spec.build import DataTask
 from sedd.spec.tasks import TASKS
 
@@ -63,5 +63,5 @@ def test_facts_are_frozen(check: Check[Any]):
 
 def test_readme_lists_the_checks():
     assert README.read_text(encoding="utf-8") == renewed(README.read_text(encoding="utf-8")), (
-        "sedd/preflight/README.md is out of date: python -m sedd.preflight.readme"
+        "sedd/preflight/README.md is out of date: python -m sedd.preflight.show.readme"
     )

@@ -4,7 +4,7 @@ import pytest
 
 from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile
 from sedd.errors import SpecError
-from sedd.preflight.footprint import FITS, activation_bytes, state_bytes
+from sedd.preflight.read.footprint import FITS, activation_bytes, state_bytes
 from sedd.preflight.resolve_auto import resolve_auto
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request

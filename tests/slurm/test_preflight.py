@@ -12,7 +12,7 @@ import pytest
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import ClusterError
 from sedd.preflight.finding import Finding, Status
-from sedd.preflight.run import check_login
+from sedd.preflight.run_checks import check_login
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
 from tests.slurm.conftest import DevCluster, script

@@ -17,10 +17,10 @@ import pytest
 from sedd.cluster.control import scancel
 from sedd.cluster.squeue import query_squeue
 from sedd.launch.local_processes import wait_until
-from sedd.monitor.gather import Gatherer
-from sedd.monitor.queue import Queue
-from sedd.monitor.snapshot import RunView, Snapshot, take_snapshot
-from sedd.monitor.state import State
+from sedd.monitor.decide.snapshot import RunView, Snapshot, take_snapshot
+from sedd.monitor.decide.state import State
+from sedd.monitor.read.gather import Gatherer
+from sedd.monitor.read.queue import Queue
 from sedd.rundir.attempts import Cause
 from sedd.rundir.heartbeat import STALE_S, Heartbeat, write_heartbeat
 from sedd.rundir.layout import RunDir

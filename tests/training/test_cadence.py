@@ -20,7 +20,7 @@ from sedd.training.async_saver import Saver
 from sedd.training.cadence import MAX_S, MIN_S, Cadence, interval_s
 from sedd.training.checkpoint_file import Seal, list_checkpoints, newest_whole, read_checkpoint, step_of
 from sedd.training.distributed import Ranks
-from sedd.training.run import Outcome, train
+from sedd.training.loop import Outcome, train
 from sedd.training.stop import StopFlag
 from tests.tiny import tiny_spec, train_process
 from tests.training.test_resume import assert_same_bits

@@ -18,7 +18,7 @@ from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.training.checkpoint_file import checkpoint_path, newest_whole, read_checkpoint
 from sedd.training.distributed import Ranks
-from sedd.training.run import train
+from sedd.training.loop import train
 from sedd.training.stop import StopFlag
 from tests.tiny import MAX_LENGTH, RESIDUES_PER_STEP, tiny_spec, train_process
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sedd.rundir.layout import RunDir
 from sedd.training.distributed import Ranks
-from sedd.training.run import Outcome, train
+from sedd.training.loop import Outcome, train
 from sedd.training.stop import StopFlag
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.device import training_device
 from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.read.device import training_device
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.device import BF16_FROM, precision_name, weakest_capability
 from sedd.preflight.finding import Verdict, fail, ok, unknown, warn
+from sedd.preflight.read.device import BF16_FROM, precision_name, weakest_capability
 from sedd.spec.experiment import Experiment
 
 FLASH_FROM = (8, 0)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.filesystem import existing, query_space
 from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.read.filesystem import existing, query_space
 from sedd.spec.build import BuildSpec, DataTask
 from sedd.units import format_bytes
 

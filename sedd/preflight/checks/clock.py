@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.filesystem import existing, measure_writing
 from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.read.filesystem import existing, measure_writing
 
 # Heartbeats are read on another machine; one that is a minute old counts as stale.
 _TOLERATED_S = 10.0

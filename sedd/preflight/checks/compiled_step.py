@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sedd.preflight.check import Check
-from sedd.preflight.compare_networks import Errors, busy_network, errors, one_step, release_gpu_memory
 from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.device import is_compiled, training_device, training_dtype
 from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.read.compare_networks import Errors, busy_network, errors, one_step, release_gpu_memory
+from sedd.preflight.read.device import is_compiled, training_device, training_dtype
 from sedd.spec.experiment import Experiment
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.filesystem import Space, existing, query_mount, query_space
 from sedd.preflight.finding import Verdict, fail, ok, warn
-from sedd.preflight.footprint import checkpoint_bytes, kept_checkpoints
-from sedd.preflight.quota import Quota, query_quota
+from sedd.preflight.read.filesystem import Space, existing, query_mount, query_space
+from sedd.preflight.read.footprint import checkpoint_bytes, kept_checkpoints
+from sedd.preflight.read.quota import Quota, query_quota
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
 

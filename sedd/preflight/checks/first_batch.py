@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import DataError
-from sedd.preflight.batch_hash import first_batch
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.read.batch_hash import first_batch
 from sedd.rundir.layout import read_manifest
 from sedd.spec.experiment import Experiment
 

@@ -57,5 +57,5 @@ CHECK = Check(
     gather=gather,
     judge=judge,
     passing=Facts(commit="4f748ba1c2", branch="main", changed=()),
-    failing=Facts(commit="4f748ba1c2", branch="main", changed=("sedd/training/run.py",)),
+    failing=Facts(commit="4f748ba1c2", branch="main", changed=("sedd/training/loop.py",)),
 )

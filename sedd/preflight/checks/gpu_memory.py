@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from sedd.model.size import parameter_count
-from sedd.preflight.cards import memory_of_a_card
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok, unknown, warn
-from sedd.preflight.footprint import FITS, activation_bytes, largest_fit, state_bytes
+from sedd.preflight.read.cards import memory_of_a_card
+from sedd.preflight.read.footprint import FITS, activation_bytes, largest_fit, state_bytes
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes, format_count
 

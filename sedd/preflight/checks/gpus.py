@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.cards import Card, query_driver, visible
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, combine, fail, warn
+from sedd.preflight.read.cards import Card, query_driver, visible
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import TrainedTask
 from sedd.units import format_bytes

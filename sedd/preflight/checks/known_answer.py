@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.device import training_attention, training_device, training_dtype
 from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.read.device import training_attention, training_device, training_dtype
 from sedd.spec.experiment import Experiment
 
 if TYPE_CHECKING:

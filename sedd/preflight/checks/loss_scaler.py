@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.device import capability_of, precision_name, training_device
 from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.read.device import capability_of, precision_name, training_device
 from sedd.spec.experiment import Experiment
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, ok, warn
-from sedd.preflight.footprint import checkpoint_bytes, main_memory_bytes
+from sedd.preflight.read.footprint import checkpoint_bytes, main_memory_bytes
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side, chosen_partitions
-from sedd.preflight.filesystem import Writing, existing, measure_writing
 from sedd.preflight.finding import Verdict, fail, ok, warn
-from sedd.preflight.footprint import checkpoint_bytes
-from sedd.preflight.stop_notice import preemption_notice
+from sedd.preflight.read.filesystem import Writing, existing, measure_writing
+from sedd.preflight.read.footprint import checkpoint_bytes
+from sedd.preflight.read.stop_notice import preemption_notice
 from sedd.spec.experiment import Experiment
 from sedd.spec.task import TaskSpec
 from sedd.units import format_bytes, format_duration

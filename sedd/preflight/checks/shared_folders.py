@@ -7,8 +7,8 @@ from pathlib import Path
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side, chosen_partitions, nodes_of
-from sedd.preflight.filesystem import Mount, query_mount
 from sedd.preflight.finding import Verdict, ok, unknown, warn
+from sedd.preflight.read.filesystem import Mount, query_mount
 
 _PROC = Path("/proc")
 

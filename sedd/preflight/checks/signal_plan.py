@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side, chosen_partitions
 from sedd.preflight.finding import Status, Verdict, ok, warn
-from sedd.preflight.stop_notice import CANCEL, OFF, SUSPEND, Notice, preemption_notice
+from sedd.preflight.read.stop_notice import CANCEL, OFF, SUSPEND, Notice, preemption_notice
 from sedd.units import format_duration
 
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sedd.preflight.cards import query_driver
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.device import capability_of, training_device
 from sedd.preflight.finding import Verdict, combine, fail, ok, warn
-from sedd.preflight.torch_wheel import covers, install_command
+from sedd.preflight.read.cards import query_driver
+from sedd.preflight.read.device import capability_of, training_device
+from sedd.preflight.read.torch_wheel import covers, install_command
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import TrainedTask
 

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.cards import query_driver
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side, chosen_partitions, nodes_of
 from sedd.preflight.finding import Verdict, fail, ok, unknown
-from sedd.preflight.torch_wheel import Wheel, capability_of, covers, install_command, query_wheel
+from sedd.preflight.read.cards import query_driver
+from sedd.preflight.read.torch_wheel import Wheel, capability_of, covers, install_command, query_wheel
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import TrainedTask
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from sedd.model.size import parameter_count
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.device import training_attention, training_device, training_dtype, training_kernels
 from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.read.device import training_attention, training_device, training_dtype, training_kernels
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
 

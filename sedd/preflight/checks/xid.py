@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from sedd.errors import ClusterError
-from sedd.preflight.cards import query_driver, visible
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, ok, unknown, warn
-from sedd.preflight.kernel_log import Xid, query_xids, uptime_s
+from sedd.preflight.read.cards import query_driver, visible
+from sedd.preflight.read.kernel_log import Xid, query_xids, uptime_s
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import TrainedTask
 from sedd.units import format_duration

@@ -8,10 +8,10 @@ import pytest
 from sedd.data.batches import Batches
 from sedd.data.build import build_store
 from sedd.data.store import TokenStore
-from sedd.preflight.batch_hash import first_batch, known_first_batch
 from sedd.preflight.checks import first_batch as check
 from sedd.preflight.context import Answers, Side
 from sedd.preflight.finding import Status
+from sedd.preflight.read.batch_hash import first_batch, known_first_batch
 from sedd.rundir.layout import RunDir
 
 

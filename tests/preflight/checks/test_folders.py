@@ -8,9 +8,9 @@ import pytest
 
 from sedd.preflight.checks import clock, disk_space, run_folder, shared_folders
 from sedd.preflight.context import Side
-from sedd.preflight.filesystem import Mount, Space, Writing
 from sedd.preflight.finding import Status
-from sedd.preflight.quota import Quota
+from sedd.preflight.read.filesystem import Mount, Space, Writing
+from sedd.preflight.read.quota import Quota
 from tests.preflight.slurm_facts import partition, profile, silence, slurm
 
 GIB = 1 << 30

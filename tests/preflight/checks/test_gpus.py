@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from sedd.preflight.cards import Driver, visible
 from sedd.preflight.checks import gpus as check
 from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
+from sedd.preflight.read.cards import Driver, visible
 
 CARD = check.CHECK.passing.cards[0]
 FOUR = tuple(dataclasses.replace(CARD, index=i, uuid=f"GPU-{i}abc") for i in range(4))

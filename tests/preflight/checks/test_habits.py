@@ -1,4 +1,4 @@
-"""W&B login, duplicates, git, packages, frozen code."""
+"""W&B login, duplicate_runs, git, packages, frozen code."""
 
 import datetime as dt
 
@@ -8,7 +8,7 @@ import sedd
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import LocalProfile
 from sedd.errors import ClusterError
-from sedd.preflight.checks import duplicates, frozen_code, git_state, packages, wandb_login
+from sedd.preflight.checks import duplicate_runs, frozen_code, git_state, packages, wandb_login
 from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
 from sedd.rundir.events import append_event
@@ -53,15 +53,15 @@ def test_profile_decides_over_spec(make_context):
 
 def test_same_spec_again_is_found_and_another_is_not(make_context, tmp_path):
     context = make_context()
-    assert duplicates.judge(duplicates.gather(context)).status is Status.OK
+    assert duplicate_runs.judge(duplicate_runs.gather(context)).status is Status.OK
     run = create_run(tmp_path, "small", "20261122-193359-1a2b3c4d", "")
     write_manifest(run, {"spec_hash": context.experiment.hash()})
     append_event(run.events, "completed", attempt=1, now=dt.datetime.now(dt.UTC))
-    verdict = duplicates.judge(duplicates.gather(context))
+    verdict = duplicate_runs.judge(duplicate_runs.gather(context))
     assert verdict.status is Status.WARN
     assert run.id in verdict.saw
     assert "completed" in verdict.saw
-    assert duplicates.gather(make_context({"seed": 1})).runs == ()
+    assert duplicate_runs.gather(make_context({"seed": 1})).runs == ()
 
 
 def test_git_commit_and_changes(monkeypatch, make_context):

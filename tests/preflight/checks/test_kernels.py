@@ -2,9 +2,9 @@
 
 import pytest
 
-from sedd.preflight import cards
 from sedd.preflight.checks import kernels as check
 from sedd.preflight.finding import Status
+from sedd.preflight.read import cards
 from tests.preflight.slurm_facts import profile
 
 GPU = {"resources.gpus_per_node": 1}

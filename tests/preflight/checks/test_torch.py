@@ -6,10 +6,10 @@ import dataclasses
 import pytest
 
 from sedd.cluster.profile import LocalProfile
-from sedd.preflight import cards
 from sedd.preflight.checks import attention, gpu_memory, loss_scaler, main_memory, precision, torch_device
 from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
+from sedd.preflight.read import cards
 from tests.preflight.slurm_facts import profile
 
 GPU = {"resources.gpus_per_node": 1}

@@ -7,7 +7,7 @@ import pytest
 from sedd.cluster.profile import SlurmProfile
 from sedd.preflight.checks import torch_wheel
 from sedd.preflight.finding import Status
-from sedd.preflight.torch_wheel import Wheel
+from sedd.preflight.read.torch_wheel import Wheel
 
 V100 = SlurmProfile.model_validate({"executor": "slurm", "gpu": {"type": "v100"}})
 WITH, WITHOUT = ("sm_70", "sm_80"), ("sm_75", "sm_80")

@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 
 from sedd.errors import ClusterError
-from sedd.preflight import kernel_log
-from sedd.preflight.cards import Driver
 from sedd.preflight.checks import gpus
 from sedd.preflight.checks import xid as check
 from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
-from sedd.preflight.kernel_log import parse_bus, parse_xids
+from sedd.preflight.read import kernel_log
+from sedd.preflight.read.cards import Driver
+from sedd.preflight.read.kernel_log import parse_bus, parse_xids
 
 # Lines as the driver's documentation (NVIDIA, XID Errors) shows them, with dmesg's times and journalctl's.
 LOG = """\

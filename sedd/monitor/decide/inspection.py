@@ -1,0 +1,149 @@
+"""One run in full: what the detail view and the report are made of."""
+
+import datetime as dt
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sedd.errors import RunError
+from sedd.monitor.decide.snapshot import RunView, view_run
+from sedd.monitor.decide.state import State
+from sedd.monitor.read.curves import Curves, read_curves
+from sedd.monitor.read.facts import RunFacts
+from sedd.monitor.read.history import lost_steps, queued_s
+from sedd.monitor.read.logs import last_lines, newest_log
+from sedd.rundir.attempts import Cause
+from sedd.rundir.events import Event, read_events
+
+T = TypeVar("T")
+_LOG_LINES = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """One attempt as a row of the timeline.
+
+    Attributes:
+        queued_s: how long it waited before it started.
+        lasted_s: how long it ran: until now if it still runs, until its last heartbeat if nobody said when it ended.
+        lost: steps that were taken and not kept, as far as is known.
+        cause: what ended it; None while it runs.
+    """
+
+    number: int
+    started: dt.datetime
+    host: str
+    queued_s: float | None
+    lasted_s: float | None
+    first_step: int
+    last_step: int
+    lost: int
+    cause: Cause | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """A run at the moment `taken`."""
+
+    taken: dt.datetime
+    view: RunView
+    timeline: tuple[AttemptRow, ...]
+    curves: Curves
+    events: tuple[Event, ...]
+    findings: tuple[Mapping[str, Any], ...]
+    log: Path | None
+    log_end: tuple[str, ...]
+    """Its last lines, for a run in trouble."""
+
+
+def inspect(facts: RunFacts, *, now: dt.datetime) -> Inspection:
+    """Read what the snapshot leaves out; what this user may not read is left out too."""
+    view = view_run(facts, now=now)
+    log = newest_log(facts.run)
+    trouble = view.state.is_trouble and log is not None
+    return Inspection(
+        taken=now,
+        view=view,
+        timeline=timeline(facts, view, now=now),
+        curves=_readable(lambda: read_curves(facts.run.metrics), Curves()),
+        events=_readable(lambda: read_events(facts.run.events), ()),
+        findings=facts.history.findings,
+        log=log,
+        log_end=_readable(lambda: tuple(last_lines(log, _LOG_LINES).splitlines()), ())
+        if trouble and log
+        else (),
+    )
+
+
+def _readable(read: Callable[[], T], default: T) -> T:
+    try:
+        return read()
+    except (OSError, RunError):
+        return default
+
+
+def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[AttemptRow, ...]:
+    """The attempts, each with its waiting and its losses: pure."""
+    attempts = facts.history.attempts
+    waits, losses = queued_s(attempts, facts.history.submitted), lost_steps(attempts)
+    nexts = [*attempts[1:], None][: len(attempts)]
+    rows = []
+    for attempt, following, wait, lost in zip(attempts, nexts, waits, losses, strict=True):
+        is_newest = following is None
+        end = attempt.ended or ((now if view.is_live else view.heartbeat_t) if is_newest else None)
+        unsaved = max(0, view.step - attempt.last_step) if is_newest and view.state.is_final else 0
+        unrecorded = _UNRECORDED_CAUSE.get(view.state) if is_newest else None
+        rows.append(
+            AttemptRow(
+                number=attempt.number,
+                started=attempt.started,
+                host=attempt.host,
+                queued_s=wait,
+                lasted_s=max(0.0, (end - attempt.started).total_seconds()) if end else None,
+                first_step=attempt.first_step,
+                last_step=max(attempt.last_step, following.first_step + lost if following else view.step),
+                lost=lost + unsaved,
+                cause=attempt.cause or unrecorded,
+            )
+        )
+    return tuple(rows)
+
+
+_UNRECORDED_CAUSE = {State.LOST: Cause.KILLED, State.CANCELLED: Cause.CANCELLED}
+"""What ended an attempt that had no last word, by the state of its run."""
+
+
+def next_commands(view: RunView) -> tuple[str, str, str]:
+    """The three commands that make sense now."""
+    commands = _NEXT.get(view.state, _WHILE_LIVE)
+    if view.state is State.COMPLETED:
+        commands = _DONE.get(view.unit, commands)
+    folder = shlex.quote(str(view.run.path))
+    return tuple(command.format(id=view.id, folder=folder) for command in commands)  # type: ignore[return-value] # three of them
+
+
+_WHILE_LIVE: Sequence[str] = ("sedd logs {id} -f", "sedd requeue {id}", "sedd cancel {id}")
+_AFTER_TROUBLE: Sequence[str] = ("sedd logs {id}", "sedd requeue {id}", "sedd report {id} -o report.html")
+_DONE: Mapping[str, Sequence[str]] = {
+    "bytes": ("sedd logs {id}", "sedd data info STORE", "sedd data verify STORE"),
+    "proteins": ("sedd logs {id}", "cat {folder}/evaluation.json", "ls {folder}"),
+    "sampling steps": ("sedd logs {id}", "less {folder}/samples/samples.fasta", "ls {folder}/samples"),
+}
+"""After other tasks than training, by what they count."""
+_NEXT: Mapping[State, Sequence[str]] = {
+    State.COMPLETED: (
+        "sedd sample {id} -n 10 -o samples.fasta",
+        "sedd evaluate {id} --fasta proteins.fasta",
+        "sedd report {id} -o report.html",
+    ),
+    State.QUEUED: ("sedd status {id} --watch", "sedd logs {id} -f", "sedd cancel {id}"),
+    State.REQUEUED: ("sedd status {id} --watch", "sedd logs {id}", "sedd cancel {id}"),
+    State.FAILED: _AFTER_TROUBLE,
+    State.GAVE_UP: _AFTER_TROUBLE,
+    State.LOST: _AFTER_TROUBLE,
+    State.CANCELLED: _AFTER_TROUBLE,
+    # Of `sedd train`: what it printed is in its terminal.
+    State.INTERRUPTED: ("sedd train {folder}", "sedd requeue {id}", "sedd report {id} -o report.html"),
+}

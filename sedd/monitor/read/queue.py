@@ -1,0 +1,148 @@
+"""SLURM's view of the jobs: one question for all runs, seldom, and what it last said when it is silent."""
+
+import datetime as dt
+import functools
+import os
+import pwd
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from sedd.cluster.command import SlurmUnreachableError
+from sedd.cluster.jobs import JobFact
+from sedd.cluster.sacct import parse_sacct, query_sacct
+from sedd.cluster.site import SiteConfig, query_config
+from sedd.cluster.squeue import parse_squeue, query_squeue
+from sedd.errors import ClusterError
+from sedd.monitor.read.facts import QueueFacts
+
+INTERVAL_S = 10.0
+"""Sites ask for no more than this."""
+TIMEOUT_S = 10.0
+_LONGEST_S = 300.0
+_PATIENCE = 20.0
+"""After an answer that took d seconds, the next question waits at least this many d."""
+
+Query = Callable[[Sequence[str]], str]
+
+
+class Queue:
+    """Keeps SLURM's last answer; asks again when it is due."""
+
+    def __init__(
+        self,
+        *,
+        squeue: Query = lambda users: query_squeue(users, timeout_s=TIMEOUT_S),
+        sacct: Query = lambda ids: query_sacct(ids, timeout_s=TIMEOUT_S),
+        config: Callable[[], SiteConfig] = lambda: query_config(timeout_s=TIMEOUT_S),
+        clock: Callable[[], float] = time.monotonic,
+        uid: int | None = None,
+    ) -> None:
+        """`uid` is who asks, by default this process's user."""
+        self._squeue, self._sacct, self._config, self._clock = squeue, sacct, config, clock
+        self._uid = os.geteuid() if uid is None else uid
+        self._site: SiteConfig | None = None
+        self._visible: frozenset[str | None] = frozenset()
+        self._jobs: dict[str, JobFact] = {}
+        self._said: dict[str, list[JobFact]] = {}
+        self._past: dict[str, JobFact | None] = {}
+        self._has_accounting = True
+        self._facts = QueueFacts()
+        self._due = 0.0
+        self._wait_s = INTERVAL_S
+
+    @property
+    def facts(self) -> QueueFacts:
+        return self._facts
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the last question is long enough ago."""
+        return self._clock() >= self._due
+
+    def refresh(self, users: Sequence[str], *, now: dt.datetime) -> None:
+        """Ask squeue for the jobs of `users`, if that is due."""
+        if not self.is_due:
+            return
+        begun = self._clock()
+        try:
+            self._jobs = _by_id(self._parse(self._squeue(users)))
+        except ClusterError as e:
+            since = self._facts.down_since or now
+            self._facts = QueueFacts(asked=self._facts.asked, down_since=since, error=e.message)
+            self._wait_s = min(2 * self._wait_s, _LONGEST_S)
+        else:
+            self._visible = frozenset({job.user for job in self._jobs.values()})
+            self._ask_what_is_private(users)
+            self._facts = QueueFacts(asked=now)
+            self._wait_s = min(max(INTERVAL_S, _PATIENCE * (self._clock() - begun)), _LONGEST_S)
+        self._due = self._clock() + self._wait_s
+
+    def hides(self, owner_uid: int) -> bool:
+        """Whether that a job of this owner was not in the answer says nothing: SLURM shows us no job of theirs."""
+        if self._site is None or not self._site.hides_jobs(owner_uid=owner_uid, from_uid=self._uid):
+            return False
+        return user_name(owner_uid) not in self._visible
+
+    def _ask_what_is_private(self, users: Sequence[str]) -> None:
+        """Once, and only where it matters: among the runs are other people's, and squeue said nothing of theirs."""
+        own = {user_name(self._uid)}
+        if self._site is not None or self._uid == 0 or not set(users) - own - self._visible:
+            return
+        try:
+            self._site = self._config()
+        except ClusterError:
+            return  # it has answered squeue just now: the next refresh asks again
+
+    def _parse(self, text: str) -> list[JobFact]:
+        """The jobs; those of a line that was there last time are the same objects."""
+        old = self._said
+        self._said = {line: old[line] if line in old else parse_squeue(line) for line in text.splitlines()}
+        return [job for jobs in self._said.values() for job in jobs]
+
+    def job(self, job_id: str) -> JobFact | None:
+        """The job as the last answer had it; else as slurmdbd remembers it, if it was asked."""
+        return self._jobs.get(job_id) or self._past.get(job_id)
+
+    def recall(self, job_ids: Iterable[str]) -> None:
+        """Ask slurmdbd, once for each job, about jobs that squeue has forgotten; without slurmdbd, nothing."""
+        unknown = [i for i in job_ids if i not in self._past and i not in self._jobs]
+        if not unknown or not self._has_accounting or self._facts.down_since is not None:
+            return
+        try:
+            found = _by_id(parse_sacct(self._sacct(unknown)))
+        except SlurmUnreachableError:
+            self._has_accounting = False
+            return
+        except ClusterError:
+            found = {}
+        self._past |= {i: found.get(i) for i in unknown}
+
+
+class BackgroundQueue(Queue):
+    """Asks in a thread once it has a first answer: a SLURM that takes ten seconds to fail holds up no heartbeat."""
+
+    def refresh(self, users: Sequence[str], *, now: dt.datetime) -> None:
+        if self.facts == QueueFacts():
+            super().refresh(users, now=now)
+        elif self.is_due and (self._asking is None or not self._asking.is_alive()):
+            self._asking = threading.Thread(
+                target=super().refresh, args=[users], kwargs={"now": now}, daemon=True
+            )
+            self._asking.start()
+
+    _asking: threading.Thread | None = None
+
+
+@functools.cache
+def user_name(uid: int) -> str:
+    """A user's name, or the number of one that this machine does not know."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _by_id(jobs: Sequence[JobFact]) -> dict[str, JobFact]:
+    """Jobs by every name they answer to; of a job's several facts the last."""
+    return {job.slurm_id: job for job in jobs if job.slurm_id} | {job.job_id: job for job in jobs}

@@ -1,0 +1,164 @@
+"""One run in full, for the terminal."""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group
+from rich.text import Text
+
+from sedd.monitor.decide.inspection import AttemptRow, Inspection, next_commands
+from sedd.monitor.decide.state import cause_words
+from sedd.monitor.show.cells import (
+    STYLES,
+    age_cell,
+    bar,
+    causes_text,
+    count_cell,
+    duration_cell,
+    percent_cell,
+    place_text,
+    point_text,
+    seconds_since,
+)
+from sedd.monitor.show.columns import put_width
+from sedd.monitor.show.plot import plot
+from sedd.monitor.show.sentences import sentence
+from sedd.rundir.events import Event
+from sedd.units import format_bytes
+
+_EVENTS = 8
+_ERROR_LINES = 15
+
+
+def detail_view(seen: Inspection, *, width: int) -> Group:
+    """The run as lines; trouble first. Paths, errors and log lines are left whole, all else fits `width`."""
+    blocks = [
+        [_title(seen, width)],
+        _trouble(seen),
+        _numbers(seen, width),
+        _timeline(seen.timeline, width),
+        _curve("loss", seen.curves.loss, width, height=8),
+        _curve("validation bound", seen.curves.validation_bound, width, height=4),
+        _curve("learning rate", seen.curves.learning_rate, width, height=4),
+        _findings(seen),
+        _events(seen),
+        _paths(seen),
+        _commands(seen),
+    ]
+    lines: list[Text] = []
+    for block in blocks:
+        if block:
+            lines += [Text(""), *block] if lines else block
+    return Group(*lines)
+
+
+def _title(seen: Inspection, width: int) -> Text:
+    view = seen.view
+    title = Text.assemble((view.name, "bold"), f"  {view.id}  ", (str(view.state), STYLES[view.state]))
+    if view.why and not view.state.is_trouble:
+        title.append(f": {view.why}")
+    if view.point:
+        title.append(f"\n{point_text(view.point)}", style="dim")
+    return title
+
+
+def _trouble(seen: Inspection) -> list[Text]:
+    if not seen.view.state.is_trouble:
+        return []
+    lines = [Text(seen.view.why, style=STYLES[seen.view.state])] if seen.view.why else []
+    if seen.log is not None:
+        lines.append(Text(f"the end of {seen.log}:", style="dim"))
+    error_lines = seen.log_end or (seen.view.error or "").splitlines()[-_ERROR_LINES:]
+    return [*lines, *(Text(f"  {line}") for line in error_lines)]
+
+
+def _numbers(seen: Inspection, width: int) -> list[Text]:
+    return [Text.assemble((f"{name:<9} ", "dim"), text) for name, text in _facts(seen, width) if text]
+
+
+def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:
+    view, now = seen.view, seen.taken
+    ratio = view.step / view.steps if view.steps else 0.0
+    left = f"  {duration_cell(view.eta_s)} left" if view.eta_s is not None else ""
+    yield "progress", f"{bar(ratio, width=20)} {view.step}/{view.steps or '?'} {view.unit}, {ratio:.0%}{left}"
+    if view.loss is not None:
+        bound = view.validation_bound
+        validation = (
+            f"; validation {bound:.4f}, perplexity {view.validation_perplexity:.2f}"
+            if bound is not None
+            else ""
+        )
+        yield "loss", f"{view.loss:.4f} nats per residue{validation}"
+    memory = f", {format_bytes(view.gpu_memory_bytes)} used at most" if view.gpu_memory_bytes else ""
+    used = f", {view.gpu_utilization:.0f}% busy" if view.gpu_utilization is not None else ""
+    speed = f"{count_cell(view.residues_per_s)} residues/s, " if view.residues_per_s else ""
+    yield "speed", f"{speed}{place_text(view)}{used}{memory}"
+    yield "saved", _saved(seen, now)
+    if view.ettr is not None:
+        yield "used well", f"{percent_cell(view.ettr)} of the time since submission (ettr)"
+    ended = causes_text(view.causes)
+    yield "attempts", f"{view.attempts}, of which {ended}" if ended else ""
+
+
+def _saved(seen: Inspection, now: dt.datetime) -> str:
+    view = seen.view
+    risk = f"a kill now would lose {view.at_risk_steps} {view.unit}, {duration_cell(view.at_risk_s)}"
+    if view.checkpoint_step is None:
+        return f"nothing yet; {risk}" if view.at_risk_s is not None else ""
+    age = age_cell(seconds_since(view.checkpoint_t, now))
+    saved = f"step {view.checkpoint_step}, {age} ago"
+    return f"{saved}; {risk}" if view.at_risk_s is not None else saved
+
+
+def _timeline(rows: Sequence[AttemptRow], width: int) -> list[Text]:
+    if not rows:
+        return []
+    room = max(8, min(24, width - 66))
+    header = (
+        f"  # {'started':<12}  {'node':<{room}} {'queued':>6} {'ran':>6}  {'steps':<13} {'lost':>5}  ended by"
+    )
+    lines = [Text(header, style="dim")]
+    for s in rows:
+        steps = f"{count_cell(s.first_step)} → {count_cell(s.last_step)}"
+        row = (
+            f"{s.number:>3} {s.started.astimezone():%d %b %H:%M}  {put_width(s.host, room)} "
+            f"{duration_cell(s.queued_s):>6} {duration_cell(s.lasted_s):>6}  {steps:<13} {count_cell(s.lost):>5}  "
+        )
+        lines.append(Text.assemble(row, cause_words(s.cause) if s.cause else "–"))
+    return lines
+
+
+def _curve(name: str, points: Sequence[tuple[float, float]], width: int, *, height: int) -> list[Text]:
+    drawn = plot(points, width=min(width, 120), height=height)
+    return [Text(name, style="dim"), *(Text(line, no_wrap=True) for line in drawn)] if drawn else []
+
+
+def _findings(seen: Inspection) -> list[Text]:
+    lines = [Text(f"cannot read {what}", style="yellow") for what in seen.view.unreadable]
+    for f in seen.findings:
+        hint = f" ({f['hint']})" if f.get("hint") else ""
+        where = f"{f.get('side')} preflight".strip()
+        lines.append(Text(f"{where}: {f.get('check')} {str(f.get('status')).lower()}: {f.get('saw')}{hint}"))
+    return lines
+
+
+def _events(seen: Inspection) -> list[Text]:
+    return [
+        Text.assemble((f"{e.t.astimezone():%d %b %H:%M:%S}  ", "dim"), sentence(e))
+        for e in _worth_showing(seen.events)[-_EVENTS:]
+    ]
+
+
+def _worth_showing(events: Sequence[Event]) -> list[Event]:
+    """The events, of checkpoints with nothing between them only the newest."""
+    following = [*(e.event for e in events[1:]), ""]
+    return [e for e, after in zip(events, following, strict=False) if {e.event, after} != {"checkpoint"}]
+
+
+def _paths(seen: Inspection) -> list[Text]:
+    known = [("folder", str(seen.view.run.path)), ("log", str(seen.log) if seen.log else "")]
+    return [Text.assemble((f"{name:<9} ", "dim"), path) for name, path in known if path]
+
+
+def _commands(seen: Inspection) -> list[Text]:
+    return [Text(command, style="bold") for command in next_commands(seen.view)]

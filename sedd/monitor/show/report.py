@@ -1,0 +1,180 @@
+"""One run as one HTML page that needs no network: to send to a colleague."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from sedd.monitor.decide.inspection import Inspection
+from sedd.monitor.decide.state import cause_words
+from sedd.monitor.read.curves import means
+from sedd.monitor.show.cells import count_cell, duration_cell, percent_cell, place_text, point_text
+from sedd.monitor.show.page import PAGE
+from sedd.monitor.show.sentences import sentence
+from sedd.monitor.show.svg import chart
+from sedd.rundir.layout import RunDir
+from sedd.units import format_bytes
+
+_SAMPLES = 10
+_LINE = 60
+_COLUMNS = 300
+_EVENTS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDocuments:
+    """What of a run folder a report quotes.
+
+    Attributes:
+        spec: the resolved spec, YAML.
+        manifest: versions, commit, hashes.
+        samples: (name, sequence) of generated proteins.
+    """
+
+    spec: str
+    manifest: Mapping[str, Any]
+    samples: tuple[tuple[str, str], ...]
+
+
+def read_documents(run: RunDir) -> RunDocuments:
+    """The documents of a run; what is missing or may not be read is empty."""
+    manifest: Mapping[str, Any] = {}
+    try:
+        manifest = json.loads(run.manifest.read_bytes())
+        spec = run.spec.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):
+        spec = ""
+    return RunDocuments(spec=spec, manifest=manifest, samples=_newest_samples(run))
+
+
+def read_samples(path: Path) -> tuple[tuple[str, str], ...]:
+    """(name, sequence) of the first proteins in a FASTA file. Raises: OSError."""
+    records = [r.partition("\n") for r in path.read_text(encoding="utf-8", errors="replace").split(">")[1:]]
+    return tuple((name.strip(), "".join(sequence.split())) for name, _, sequence in records[:_SAMPLES])
+
+
+def render_report(seen: Inspection, documents: RunDocuments) -> str:
+    """The page."""
+    view = seen.view
+    title = f"{view.name} {view.id}"
+    body = [
+        f"<h1>{escape(view.name)}</h1><p class=id>{escape(view.id)} · "
+        f'<b class="state {view.state.name.lower()}">{escape(view.state)}</b> · '
+        f"{seen.taken:%Y-%m-%d %H:%M} UTC</p>",
+        _trouble(seen),
+        _tiles(seen),
+        _charts(seen),
+        _section("Attempts", _timeline(seen)),
+        _section("Samples", _samples(documents.samples)),
+        _section("Preflight findings that were not OK", _findings(seen)),
+        _section("Events", _events(seen)),
+        _section("Configuration", f"<pre>{escape(documents.spec)}</pre>" if documents.spec else ""),
+        _section("Made from", _made_from(documents.manifest)),
+    ]
+    return PAGE.format(title=escape(title), body="\n".join(part for part in body if part))
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+
+
+def _trouble(seen: Inspection) -> str:
+    lines = seen.log_end or tuple((seen.view.error or "").splitlines())
+    if not seen.view.why and not lines:
+        return ""
+    log = f"<pre>{escape(chr(10).join(lines))}</pre>" if lines else ""
+    return f'<div class="trouble"><b>{escape(seen.view.why)}</b>{log}</div>'
+
+
+def _tiles(seen: Inspection) -> str:
+    view = seen.view
+    perplexity = view.validation_perplexity
+    tiles = [
+        (view.unit, f"{view.step:,} / {view.steps:,}" if view.steps else f"{view.step:,}"),
+        ("training loss, nats", f"{view.loss:.4f}" if view.loss is not None else ""),
+        (
+            "validation bound, nats",
+            f"{view.validation_bound:.4f}" if view.validation_bound is not None else "",
+        ),
+        ("validation perplexity", f"{perplexity:.2f}" if perplexity is not None else ""),
+        ("residues/s", count_cell(view.residues_per_s)),
+        ("on", place_text(view)),
+        ("GPU memory, at most", format_bytes(view.gpu_memory_bytes) if view.gpu_memory_bytes else ""),
+        ("saved at step", f"{view.checkpoint_step:,}" if view.checkpoint_step is not None else ""),
+        ("time well used", percent_cell(view.ettr)),
+        ("time left", duration_cell(view.eta_s)),
+        ("point", point_text(view.point)),
+    ]
+    cells = [f"<div><dt>{escape(n)}</dt><dd>{escape(v)}</dd></div>" for n, v in tiles if v]
+    return f"<dl>{''.join(cells)}</dl>"
+
+
+def _charts(seen: Inspection) -> str:
+    c = seen.curves
+    # Single batches would hide the curve under their noise.
+    losses = [("training loss", means(c.loss, _COLUMNS)), ("validation bound", c.validation_bound)]
+    return chart("Loss", losses, unit="nats per residue") + chart(
+        "Learning rate", [("learning rate", c.learning_rate)], unit=""
+    )
+
+
+def _timeline(seen: Inspection) -> str:
+    rows = [
+        (
+            str(s.number),
+            f"{s.started:%Y-%m-%d %H:%M}",
+            s.host,
+            duration_cell(s.queued_s),
+            duration_cell(s.lasted_s),
+            f"{s.first_step:,} → {s.last_step:,}",
+            f"{s.lost:,}",
+            cause_words(s.cause) or ("runs" if seen.view.is_live else "–"),
+        )
+        for s in seen.timeline
+    ]
+    return _table(("#", "started (UTC)", "node", "queued", "ran", "steps", "lost", "ended by"), rows)
+
+
+def _samples(samples: Sequence[tuple[str, str]]) -> str:
+    blocks = []
+    for name, sequence in samples[:_SAMPLES]:
+        lines = [sequence[k : k + _LINE] for k in range(0, len(sequence), _LINE)]
+        blocks.append(f"<b>&gt;{escape(name)}</b> <span class=id>{len(sequence)} residues</span>\n")
+        blocks.append(escape("\n".join(lines)) + "\n")
+    return f"<pre>{''.join(blocks)}</pre>" if blocks else ""
+
+
+def _findings(seen: Inspection) -> str:
+    keys = ("side", "check", "status", "saw", "hint")
+    rows = [tuple(str(f.get(key) or "") for key in keys) for f in seen.findings]
+    return _table(keys, rows)
+
+
+def _events(seen: Inspection) -> str:
+    events = [e for e in seen.events if e.event != "checkpoint"][-_EVENTS:]
+    return _table(("time (UTC)", "what"), [(f"{e.t:%Y-%m-%d %H:%M:%S}", sentence(e)) for e in events])
+
+
+def _made_from(manifest: Mapping[str, Any]) -> str:
+    known = {
+        k: v for k, v in manifest.items() if k in ("git", "code_hash", "spec_hash", "parameters", "versions")
+    }
+    return f"<pre>{escape(json.dumps(known, indent=1, sort_keys=True))}</pre>" if known else ""
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    table = f"<table><tr>{head}</tr>{''.join(lines)}</table>"
+    return f'<div class="wide">{table}</div>' if lines else ""
+
+
+def _newest_samples(run: RunDir) -> tuple[tuple[str, str], ...]:
+    """Of the newest FASTA file in samples/."""
+    try:
+        files = sorted(run.samples.glob("*.fasta"), key=lambda path: path.stat().st_mtime)
+        return read_samples(files[-1]) if files else ()
+    except OSError:
+        return ()

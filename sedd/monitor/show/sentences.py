@@ -1,0 +1,96 @@
+"""Events as sentences."""
+
+from collections.abc import Callable
+
+from sedd.monitor.decide.state import after_words, cause_words
+from sedd.monitor.show.cells import count_cell
+from sedd.rundir.attempts import Cause
+from sedd.rundir.events import Event
+from sedd.units import format_bytes, format_duration
+
+
+def sentence(event: Event) -> str:
+    """What happened, in a few words: `requeued after a preemption, at step 20400`."""
+    return _SENTENCES[event.event](event) if event.event in _SENTENCES else event.event
+
+
+def _preflight(e: Event) -> str:
+    bad = [f for f in e.get("findings") or () if isinstance(f, dict)]
+    outcome = "passed" if e.get("ok") else "failed"
+    named = ", ".join(f"{f.get('check')}: {f.get('saw')}" for f in bad)
+    return f"{e.get('side', '')} preflight {outcome}".strip() + (f" ({named})" if named else "")
+
+
+def _attempt(e: Event) -> str:
+    ranks = int(e.get("ranks") or 1)
+    return f"attempt {e.attempt} started on {e.get('host')}" + (f", {ranks} ranks" if ranks > 1 else "")
+
+
+def _checkpoint(e: Event) -> str:
+    size, took = e.get("bytes"), e.get("seconds")
+    details = [format_bytes(size)] if size else []
+    details += [f"in {took:.1f} s"] if isinstance(took, int | float) else []
+    return f"checkpoint at step {e.get('step')}" + (f" ({' '.join(details)})" if details else "")
+
+
+def _submitted(e: Event) -> str:
+    if e.get("executor") == "foreground":
+        return f"started in the foreground on {e.get('host')}"
+    goes_on = f", which goes on from job {e.get('continues')}" if e.get("continues") else ""
+    return f"submitted as job {e.get('job_id')}{goes_on}"
+
+
+def _stop(e: Event) -> str:
+    by = e.get("signal") or e.get("by")
+    return "asked to stop" + (f" by {by}" if by else "") + _at_step(e)
+
+
+def _at_step(e: Event) -> str:
+    return f", at step {e.get('step')}" if e.get("step") is not None else ""
+
+
+def _ended(word: str) -> Callable[[Event], str]:
+    def describe(e: Event) -> str:
+        detail = (
+            f" ({e.get('detail')})" if e.get("detail") not in (None, "", cause_words(e.get("cause"))) else ""
+        )
+        return f"{word} {after_words(e.get('cause'))}{_at_step(e)}{detail}"
+
+    return describe
+
+
+def _failed(e: Event) -> str:
+    lines = str(e.get("error") or "").strip().splitlines()
+    where = f" on rank {e.get('rank')}" if e.get("rank") is not None else ""
+    return f"{cause_words(e.get('cause')) or 'failed'}{where}" + (f": {lines[-1].strip()}" if lines else "")
+
+
+def _gave_up(e: Event) -> str:
+    if e.get("cause") == Cause.INTERRUPTED:
+        return f"interrupted {e.get('detail') or ''}".strip() + _at_step(e)
+    return _ended("gave up")(e)
+
+
+_SENTENCES: dict[str, Callable[[Event], str]] = {
+    "submitted": _submitted,
+    "preflight": _preflight,
+    "attempt_started": _attempt,
+    "resumed": lambda e: f"resumed from step {e.get('step')}",
+    "checkpoint": _checkpoint,
+    "stop_requested": _stop,
+    "failed": _failed,
+    "requeued": _ended("requeued"),
+    "gave_up": _gave_up,
+    "completed": lambda e: f"completed at step {e.get('step')}",
+    "cancelled": lambda e: f"cancelled by {e.get('by')}",
+}
+
+
+def outlook(seconds: float | None) -> str:
+    """`3h 5m left`, or nothing."""
+    return "" if seconds is None else f"{format_duration(seconds)} left"
+
+
+def rate(residues_per_s: float | None) -> str:
+    """`261k residues/s`, or nothing."""
+    return "" if residues_per_s is None else f"{count_cell(residues_per_s)} residues/s"

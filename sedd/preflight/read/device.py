@@ -1,0 +1,83 @@
+"""The device that this process will train on, and the number format there. Torch inside the functions only."""
+
+from typing import TYPE_CHECKING
+
+from sedd.preflight.context import CheckContext
+from sedd.preflight.read.cards import query_driver, visible
+from sedd.preflight.read.torch_wheel import capability_of as wheel_capability_of
+
+if TYPE_CHECKING:
+    import torch
+
+BF16_FROM = (8, 0)
+TRITON_FROM = (8, 0)
+
+
+def weakest_capability(context: CheckContext) -> tuple[int, int] | None:
+    """Compute capability of the weakest card that the job will see, without torch; None where it is not known."""
+    if context.runs_here and (driver := query_driver()):
+        cards = visible(driver, context.environ)
+        return min((card.capability for card in cards if card.capability), default=None)
+    return wheel_capability_of(context.profile.gpu.type) if context.profile.gpu.type else None
+
+
+def precision_name(asked: str, capability: tuple[int, int] | None) -> str:
+    """fp32, fp16 or bf16 for what the spec asks; `capability` is None on a CPU."""
+    if asked != "auto":
+        return asked
+    if capability is None:
+        return "fp32"
+    return "bf16" if capability >= BF16_FROM else "fp16"
+
+
+def training_device(context: CheckContext) -> "torch.device":
+    """The GPU of this rank, else the CPU. A task to which SLURM bound a single GPU sees that one as 0."""
+    import torch
+
+    if context.experiment.resources.gpus_per_node == 0 or not torch.cuda.is_available():
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    return torch.device("cuda", context.local_rank if context.local_rank < count else 0)
+
+
+def capability_of(device: "torch.device") -> tuple[int, int] | None:
+    """Compute capability of a CUDA device, None of a CPU."""
+    import torch
+
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+
+
+def training_attention(context: CheckContext) -> str | None:
+    """The attention implementation that the spec names; None: the fastest legal one."""
+    asked = context.training_run.training.attention
+    return None if asked == "auto" else asked
+
+
+def training_dtype(context: CheckContext, device: "torch.device") -> "torch.dtype":
+    """What matrix products will be computed in."""
+    import torch
+
+    name = precision_name(context.training_run.training.precision, capability_of(device))
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
+
+
+def is_compiled(context: CheckContext, device: "torch.device") -> bool:
+    """Whether the network goes through torch.compile."""
+    training = context.training_run.training
+    if training.compile != "auto":
+        return training.compile
+    capability = capability_of(device)
+    if training.kernels == "fused" or capability is None or capability < TRITON_FROM:
+        return False
+    from sedd.model.block_ops import why_not_fused
+
+    has_none = (
+        why_not_fused(device, training_dtype(context, device), context.training_run.model.hidden) is not None
+    )
+    return training.kernels == "torch" or has_none
+
+
+def training_kernels(context: CheckContext, device: "torch.device") -> str | None:
+    """The kernels between matrix products that training takes; None: the fastest that work."""
+    asked = context.training_run.training.kernels
+    return "torch" if is_compiled(context, device) else None if asked == "auto" else asked

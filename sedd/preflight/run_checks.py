@@ -1,0 +1,151 @@
+"""Run the checks of one side: whatever happens in one, every check gives a finding, and in time."""
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sedd.cluster.profile import Profile
+from sedd.errors import SeddError
+from sedd.preflight.check import Check, checks_of
+from sedd.preflight.context import Answers, CheckContext, Side, real_slurm
+from sedd.preflight.finding import Finding, Status, Verdict, unknown
+from sedd.preflight.show.merge_findings import Answer, merge
+from sedd.preflight.sweep_groups import sweep_groups
+from sedd.rundir.find import runs_root
+from sedd.rundir.layout import RunDir
+from sedd.spec.load import Request
+from sedd.spec.task import TaskSpec
+
+LOGIN_LIMIT_S = 4.0
+"""All login checks together: they run side by side."""
+NODE_LIMIT_S = 60.0
+"""One node check: they run one after another, lest they disturb each other's measurements."""
+
+
+def check_login(
+    request: Request, profile: Profile, *, runs: Path, answers: Answers | None = None
+) -> tuple[Finding, ...]:
+    """Will these runs come to their end there? Asked where they are submitted, without torch, within 5 s.
+
+    One finding a check, whatever the number of runs. `answers` is shared by the requests of one command: what one has
+    asked of SLURM or measured holds for the next.
+    """
+    answers = answers or Answers()
+    contexts = [
+        CheckContext(
+            side=Side.LOGIN,
+            experiment=group.experiment,
+            profile=profile.for_job(gpus_per_node=group.experiment.resources.gpus_per_node),
+            folder=runs.absolute(),
+            environ=os.environ,
+            slurm=real_slurm(answers),
+            answers=answers,
+            request=request.experiments,
+            parallel=request.parallel,
+            point=group.point,
+        )
+        for group in sweep_groups(request)
+    ]
+    return side_by_side(checks_of(Side.LOGIN, type(request.experiments[0])), contexts, limit_s=LOGIN_LIMIT_S)
+
+
+def check_node(
+    experiment: TaskSpec,
+    profile: Profile,
+    run: RunDir | None,
+    *,
+    ranks_size: int,
+    rank: int,
+    local_rank: int,
+) -> tuple[Finding, ...]:
+    """Will this job run to its end here? Asked by every rank on its node before the first step.
+
+    `run` is None for a look at this machine without a job.
+    """
+    context = CheckContext(
+        side=Side.NODE,
+        experiment=experiment,
+        profile=profile,
+        folder=run.path if run else runs_root(),
+        environ=os.environ,
+        run=run,
+        rank=rank,
+        ranks_size=ranks_size,
+        local_rank=local_rank,
+    )
+    return in_turn(checks_of(Side.NODE, type(experiment)), [context], limit_s=NODE_LIMIT_S)
+
+
+def side_by_side(
+    checks: Mapping[str, Check[Any]], contexts: Sequence[CheckContext], *, limit_s: float
+) -> tuple[Finding, ...]:
+    """The findings of checks that run at the same time, each on all contexts; `limit_s` for all of them."""
+    deadline = time.monotonic() + limit_s
+    inquiries = [_start(name, check, contexts) for name, check in checks.items()]
+    return _findings(inquiry.wait(deadline, limit_s) for inquiry in inquiries)
+
+
+def in_turn(
+    checks: Mapping[str, Check[Any]], contexts: Sequence[CheckContext], *, limit_s: float
+) -> tuple[Finding, ...]:
+    """The findings of checks that run one after another, `limit_s` or its own limit for each."""
+
+    def answer(name: str, check: Check[Any]) -> Finding | None:
+        own_limit_s = check.limit_s or limit_s
+        return _start(name, check, contexts).wait(time.monotonic() + own_limit_s, own_limit_s)
+
+    return _findings(answer(name, check) for name, check in checks.items())
+
+
+@dataclass(slots=True)
+class _Inquiry:
+    """A check that is being run in a thread of its own, which a hanging file system or driver may keep."""
+
+    name: str
+    done: threading.Event = field(default_factory=threading.Event)
+    answers: list[Answer] = field(default_factory=list)
+
+    def wait(self, deadline: float, limit_s: float) -> Finding | None:
+        """Its finding at the deadline at the latest; None where the question does not arise."""
+        is_done = self.done.wait(max(0.0, deadline - time.monotonic()))
+        answers = list(self.answers)
+        if not is_done:
+            late = unknown(f"no answer within {limit_s:g} s", "look again when it is less busy")
+            answers.append(Answer(verdict=late, point=""))
+        return merge(self.name, answers)
+
+
+def _start(name: str, check: Check[Any], contexts: Sequence[CheckContext]) -> _Inquiry:
+    inquiry = _Inquiry(name)
+
+    def inquire() -> None:
+        try:
+            for context in contexts[:1] if check.of_request else contexts:
+                if verdict := _verdict(check, context):
+                    inquiry.answers.append(Answer(verdict=verdict, point=context.point))
+        finally:
+            inquiry.done.set()
+
+    # A daemon: a thread that hangs in the kernel must not keep the command from ending.
+    threading.Thread(target=inquire, name=f"preflight-{name}", daemon=True).start()
+    return inquiry
+
+
+def _verdict(check: Check[Any], context: CheckContext) -> Verdict | None:
+    """The check's verdict; whatever it raises means that it could not look."""
+    try:
+        facts = check.gather(context)
+        return None if facts is None else check.judge(facts)
+    except SeddError as e:
+        return Verdict(Status.UNKNOWN, e.message.splitlines()[0], e.hint)
+    except Exception as e:  # a check that breaks must not stop the others, nor hide what they found
+        lines = str(e).strip().splitlines()
+        return unknown(f"could not look: {type(e).__name__}: {lines[0] if lines else ''}".rstrip(": "))
+
+
+def _findings(found: Iterable[Finding | None]) -> tuple[Finding, ...]:
+    return tuple(finding for finding in found if finding is not None)

@@ -1,0 +1,160 @@
+"""One run in full."""
+
+import datetime as dt
+import io
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from sedd.monitor.decide.inspection import Inspection, inspect, next_commands
+from sedd.monitor.decide.snapshot import Snapshot
+from sedd.monitor.decide.state import State
+from sedd.monitor.read.gather import Gatherer
+from sedd.monitor.read.queue import Queue
+from sedd.monitor.show.detail import detail_view
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def look(zoo: Snapshot, name: str, squeue: str = "") -> Inspection:
+    run = next(view.run for view in zoo.runs if view.name == name)
+    gatherer = Gatherer(queue=Queue(squeue=lambda users: squeue))
+    return inspect(gatherer.gather([run], now=zoo.taken).runs[0], now=zoo.taken)
+
+
+def render(seen: Inspection, *, width: int) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, color_system=None, highlight=False)
+    console.print(detail_view(seen, width=width), soft_wrap=True)
+    root = str(seen.view.run.path.parent.parent)
+    return stream.getvalue().replace(root, "RUNS")
+
+
+def write_curve(seen: Inspection) -> None:
+    with open(seen.view.run.metrics, "w") as file:
+        for k in range(1, 407):
+            loss = 2.4 + 0.6 * math.exp(-k / 60) + 0.02 * math.sin(1.7 * k)
+            row = {"step": 100 * k, "loss": loss, "learning_rate": 3e-4 * min(1, k / 50)}
+            file.write(json.dumps(row | ({"validation_bound": loss + 0.01} if k % 50 == 0 else {})) + "\n")
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_running_run(
+    zoo: Snapshot, width: int, squeue_line: Callable[..., str], golden: Callable[[str, str], None]
+) -> None:
+    write_curve(look(zoo, "uniref50_small"))
+    text = render(look(zoo, "uniref50_small", squeue_line("100")), width=width)
+    golden(f"detail_{width}.txt", text)
+    assert max(cell_len(line) for line in text.splitlines()) <= width
+
+
+def test_a_run_that_gave_up_shows_error_and_log_first(
+    zoo: Snapshot, golden: Callable[[str, str], None]
+) -> None:
+    run = look(zoo, "gave_up").view.run
+    lines = [f"line {i}" for i in range(50)]
+    (run.logs / "107_0.out").write_text(
+        "\n".join([*lines, "RuntimeError: CUDA error: no kernel image"]) + "\n"
+    )
+    text = render(look(zoo, "gave_up"), width=80)
+    golden("detail_gave_up.txt", text)
+    assert text.index("107_0.out") < text.index("progress")
+
+
+def test_without_a_log_the_error_event_is_shown(zoo: Snapshot) -> None:
+    assert "\n  RuntimeError: CUDA error" in render(look(zoo, "gave_up"), width=80)
+
+
+def test_every_run_can_be_looked_at(zoo: Snapshot) -> None:
+    for view in zoo.runs:
+        assert view.id in render(look(zoo, view.name), width=80)
+
+
+def test_findings_that_were_not_ok_are_shown(farm: Any, zoo: Snapshot) -> None:
+    finding = {"check": "free disk", "status": "warn", "saw": "9 GiB free", "hint": "needs 40 GiB"}
+    run = (
+        farm.run("w", executor="local")
+        .submitted(ago_s=9)
+        .event("preflight", side="login", ok=True, findings=[finding])
+    )
+    facts = Gatherer(alive=lambda h: True).gather([run.folder], now=zoo.taken).runs[0]
+    assert "login preflight: free disk warn: 9 GiB free (needs 40 GiB)" in render(
+        inspect(facts, now=zoo.taken), width=80
+    )
+
+
+def test_timeline_counts_waiting_running_and_losses(zoo: Snapshot, squeue_line: Callable[..., str]) -> None:
+    first, second = look(zoo, "uniref50_small", squeue_line("100")).timeline
+    assert (first.queued_s, first.lasted_s, first.lost) == (3600, 3820, 0)
+    assert (second.queued_s, second.lasted_s, second.cause) == (3380, 3600, None)
+    (lost,) = look(zoo, "lost").timeline
+    assert (lost.lasted_s, lost.lost, lost.cause) == (4000, 99, "killed")
+
+
+def test_suggested_commands_exist(zoo: Snapshot) -> None:
+    from sedd.cli.main import COMMANDS
+
+    for view in zoo.runs:
+        commands = next_commands(view)
+        assert len(set(commands)) == 3
+        for command in commands:
+            program, name, identity = re.split(r"\s+", command)[:3]
+            assert (program, identity) == ("sedd", view.id)
+            assert name in COMMANDS
+
+
+def test_what_is_suggested_fits_the_state(zoo: Snapshot) -> None:
+    by_state = {view.state: next_commands(view) for view in zoo.runs}
+    assert "cancel" in by_state[State.RUNNING][2]
+    assert "requeue" in by_state[State.GAVE_UP][1]
+    assert not any("cancel" in command for s, three in by_state.items() if s.is_final for command in three)
+
+
+def test_another_users_run_is_shown_as_far_as_it_may_be_read(
+    zoo: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = look(zoo, "gave_up")
+    (seen.view.run.logs / "107_0.out").write_text("secret\n")
+
+    def may_not(*arguments: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("sedd.monitor.decide.inspection.read_curves", may_not)
+    monkeypatch.setattr("sedd.monitor.decide.inspection.last_lines", may_not)
+    text = render(look(zoo, "gave_up"), width=80)
+    assert "no kernel image" in text
+    assert "secret" not in text
+
+
+def test_a_run_whose_events_may_not_be_read_is_shown_by_its_heartbeat(
+    farm: Any, now: dt.datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = farm.run().submitted(ago_s=60).started(ago_s=50).beat(7)
+    real = os.open
+
+    def may_not(path: Any, *rest: Any) -> int:
+        if str(path).endswith("events.jsonl"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *rest)
+
+    monkeypatch.setattr(os, "open", may_not)  # chmod does not stop root, who runs CI
+    monkeypatch.setattr("sedd.monitor.decide.inspection.read_events", lambda path: ())
+    (facts,) = Gatherer(queue=Queue(squeue=lambda users: "")).gather([run.folder], now=now).runs
+    text = render(inspect(facts, now=now), width=80)
+    assert text.splitlines()[0].endswith("running")
+    assert "cannot read events.jsonl: Permission denied" in text

@@ -1,0 +1,109 @@
+"""Memory by formula against peaks that were measured."""
+
+import pytest
+
+from sedd.preflight.read.footprint import (
+    activation_bytes,
+    checkpoint_bytes,
+    kept_checkpoints,
+    largest_fit,
+    main_memory_bytes,
+    state_bytes,
+)
+from sedd.spec.experiment import Experiment
+
+GIB = 1 << 30
+
+
+def experiment(hidden=512, blocks=6, heads=8, **training) -> Experiment:
+    training = {"steps": 1000, "residues_per_step": 65_536, "residues_per_gpu": 65_536} | training
+    model = {"hidden": hidden, "blocks": blocks, "heads": heads}
+    return Experiment.model_validate(
+        {"name": "x", "data": {"store": "/"}, "model": model, "training": training}
+    )
+
+
+# Peak GiB of two steps, efficient attention, sequences of 512, torch 2.11, one H200; the CUDA context comes on top.
+PEAKS = [
+    ({}, 8.53),
+    ({"activation_checkpointing": True}, 3.16),
+    ({"precision": "fp32"}, 14.73),
+    ({"precision": "fp32", "activation_checkpointing": True}, 4.72),
+    ({"optimizer": "muon"}, 8.46),
+    ({"residues_per_gpu": 16_384}, 2.52),
+    ({"hidden": 768, "blocks": 8, "heads": 12}, 16.95),
+    ({"hidden": 768, "blocks": 12, "heads": 12}, 25.03),
+    ({"hidden": 768, "blocks": 12, "heads": 12, "activation_checkpointing": True}, 7.34),
+    ({"hidden": 768, "blocks": 12, "heads": 12, "precision": "fp32"}, 43.23),
+    ({"kernels": "torch"}, 10.02),
+    ({"kernels": "torch", "activation_checkpointing": True}, 3.41),
+    ({"kernels": "torch", "precision": "fp32"}, 16.73),
+    ({"kernels": "torch", "hidden": 768, "blocks": 12, "heads": 12}, 29.04),
+    ({"kernels": "torch", "hidden": 768, "blocks": 12, "heads": 12, "activation_checkpointing": True}, 7.72),
+    ({"kernels": "torch", "hidden": 768, "blocks": 12, "heads": 12, "precision": "fp32"}, 49.11),
+]
+
+
+@pytest.mark.parametrize(("spec", "peak_gib"), PEAKS)
+def test_estimate_is_within_a_tenth_of_the_measured_peak(spec, peak_gib):
+    asked = experiment(**spec)
+    context_gib = 0.75
+    estimate = state_bytes(asked) + activation_bytes(asked, asked.training.micro_batch_residues)
+    assert estimate / GIB - context_gib == pytest.approx(peak_gib, rel=0.1)
+
+
+def test_a_sharded_optimizer_leaves_each_of_four_ranks_a_quarter_of_the_moments():
+    whole, sharded = experiment(), experiment(shard_optimizer=True)
+    four = {"resources": whole.resources.model_copy(update={"gpus_per_node": 4})}
+    saved = [state_bytes(asked.model_copy(update=four)) for asked in (whole, sharded)]
+    assert saved[0] - saved[1] == 6 * 23_930_880
+    assert state_bytes(sharded) == state_bytes(whole)
+
+
+def sized(hidden: int, cond: int, blocks: int, **training) -> Experiment:
+    asked = experiment(hidden=hidden, blocks=blocks, heads=hidden // 64, **training)
+    return asked.model_copy(update={"model": asked.model.model_copy(update={"cond": cond})})
+
+
+# VmHWM of `sedd train` after two saves, in GiB, one process, torch 2.11, one H100.
+@pytest.mark.parametrize(
+    ("asked", "peak_gib"),
+    [
+        (sized(512, 256, 6), 2.05),
+        (sized(768, 128, 12), 3.08),
+        (sized(768, 128, 12, optimizer="muon"), 2.77),
+    ],
+)
+def test_main_memory_is_enough_and_within_a_tenth_of_what_was_measured(asked, peak_gib):
+    assert peak_gib <= main_memory_bytes(asked) / GIB <= 1.1 * peak_gib
+
+
+def test_each_process_takes_main_memory_and_moments_of_many_ranks_are_gathered_in_it():
+    whole, sharded = experiment(), experiment(shard_optimizer=True)
+    four = {"resources": whole.resources.model_copy(update={"gpus_per_node": 4})}
+    assert main_memory_bytes(sharded) == main_memory_bytes(whole)
+    whole_4, sharded_4 = (main_memory_bytes(asked.model_copy(update=four)) for asked in (whole, sharded))
+    assert whole_4 - main_memory_bytes(whole) == pytest.approx(3 * 1.25 * GIB)
+    assert sharded_4 - whole_4 == 2 * 4 * 23_930_880
+
+
+def test_checkpoint_holds_weights_ema_and_two_moments_in_fp32():
+    assert checkpoint_bytes(experiment()) == 4 * 4 * 23_930_880
+
+
+def test_muon_keeps_one_moment_of_the_matrices_in_blocks():
+    fewer = 4 * 6 * 12 * 512**2
+    assert checkpoint_bytes(experiment()) - checkpoint_bytes(experiment(optimizer="muon")) == fewer
+    assert state_bytes(experiment()) - state_bytes(experiment(optimizer="muon")) == fewer
+
+
+def test_checkpoints_on_disk_count_the_one_being_written_and_those_for_ever():
+    assert kept_checkpoints(experiment(checkpoint={"keep": 3})) == 4
+    assert kept_checkpoints(experiment(checkpoint={"keep": 3, "keep_every_steps": 100})) == 14
+
+
+@pytest.mark.parametrize(("memory_gib", "fitting"), [(80, 65_536), (8, 32_768), (3, 8_192), (1, None)])
+def test_largest_fit_divides_the_batch_and_fits(memory_gib, fitting):
+    asked = experiment()
+    found = largest_fit(asked, memory_gib * GIB)
+    assert found == fitting
