@@ -57,10 +57,12 @@ def call(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
+    keeps_open: Sequence[int] = (),
 ) -> Answer:
     """As `run`, with standard error, on which `sbatch --test-only` answers.
 
-    `environment` is that of the command; None: ours, with the command's output pinned.
+    `environment` is that of the command; None: ours, with the command's output pinned. `keeps_open` are descriptors
+    that the command holds, too, such as that of a lock.
     """
     try:
         # errors="replace": SLURM cuts fields at bytes, which can halve a letter of a job name.
@@ -72,6 +74,7 @@ def call(
             errors="replace",
             timeout=timeout_s,
             env=clean_environment(os.environ) if environment is None else environment,
+            pass_fds=keeps_open,
             check=False,
         )
     except FileNotFoundError as e:

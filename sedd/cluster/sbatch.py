@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sedd.cluster.command import SlurmUnreachableError, call
@@ -16,21 +16,33 @@ SBATCH_TIMEOUT_S = 600.0
 _ANSWER = re.compile(r"Submitted batch job (?P<id>\d+)(?: on cluster (?P<cluster>\S+))?")
 
 
-def sbatch(script: Path, *, environ: Mapping[str, str] = os.environ) -> str:
+class SubmissionRefusedError(ClusterError):
+    """SLURM has refused the job: there is none."""
+
+
+def sbatch(script: Path, *, environ: Mapping[str, str] = os.environ, keeps_open: Sequence[int] = ()) -> str:
     """Submit a batch script; returns the job's id (of an array, the array's).
 
+    sbatch holds the descriptors `keeps_open`: a lock stays until it has ended, whatever becomes of this process.
+
     Raises:
+        SubmissionRefusedError: SLURM refused.
         SlurmUnreachableError: no answer; whether there is a job now is not known.
-        ClusterError: SLURM refused; or it answered without a job id.
+        ClusterError: it answered without a job id.
     """
     environment = environment_for(Reader.SLURM_JOB, environ)
     try:
-        answer = call(["sbatch", str(script)], timeout_s=SBATCH_TIMEOUT_S, environment=environment)
+        answer = call(
+            ["sbatch", str(script)],
+            timeout_s=SBATCH_TIMEOUT_S,
+            environment=environment,
+            keeps_open=keeps_open,
+        )
     except SlurmUnreachableError:
         raise
     except ClusterError as e:
         reason = e.message.removeprefix(f"sbatch {shlex.quote(str(script))}: ")
-        raise ClusterError(
+        raise SubmissionRefusedError(
             f"sbatch: {reason}", hint="sedd preflight SPEC --cluster PROFILE looks closer"
         ) from e
     return parse_answer(answer.stdout)

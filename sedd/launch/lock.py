@@ -35,8 +35,8 @@ def held(path: Path, *, patience_s: float) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def alone(path: Path, *, patience_s: float) -> Iterator[None]:
-    """Hold the lock of a file, which is made when it is not there; it stays.
+def alone(path: Path, *, patience_s: float) -> Iterator[int]:
+    """Hold the lock of a file, which is made when it is not there; it stays. Yields its descriptor.
 
     Raises:
         RunError: somebody else still holds it after `patience_s`, or it cannot be made.
@@ -49,7 +49,7 @@ def alone(path: Path, *, patience_s: float) -> Iterator[None]:
     try:
         if not _lock_within(handle, patience_s):
             raise RunError(f"another sedd submit still holds {path}", hint="is it waiting for a slow SLURM?")
-        yield
+        yield handle
     finally:
         os.close(handle)
 

@@ -77,6 +77,11 @@ def is_cancelled(events: Sequence[Event]) -> bool:
     return bool(last) and last[-1] == "cancelled"
 
 
+def is_unsubmitted(events: Iterable[Event]) -> bool:
+    """Whether the run still waits to be submitted: a point of a sweep for which the site had no place."""
+    return not any(e.event in ("submitted", "attempt_started", "cancelled") for e in events)
+
+
 MOVED_BY = "sedd requeue"
 """`by` of the `stop_requested` event with which `sedd requeue` announces its signal."""
 

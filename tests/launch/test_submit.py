@@ -160,7 +160,9 @@ def test_a_dry_run_shows_the_script_that_would_be_submitted_and_touches_nothing(
     shown = render(order, now=NOW)
     assert not (tmp_path / "runs").exists()
     submit(order, now=NOW)
-    assert shown == (sbatch / "script-0.sh").read_text()
+    submitted = (sbatch / "script-0.sh").read_text()
+    assert shown == re.sub(r"#SBATCH --comment='sedd token=[0-9a-f]{16}'\n", "", submitted)
+    assert shown != submitted, "each submission has a token of its own"
 
 
 def test_the_local_command_that_a_dry_run_shows_can_be_typed(tmp_path: Path) -> None:

@@ -1,0 +1,163 @@
+"""A submission that is killed at any moment is found again: nothing is lost, nothing is submitted twice."""
+
+import datetime as dt
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sedd.cluster.command import SlurmUnreachableError
+from sedd.cluster.profile import SlurmProfile
+from sedd.errors import ClusterError, SeddError
+from sedd.launch import submit_slurm as submission
+from sedd.launch.resources import slurm_parameters
+from sedd.launch.submit import Batch, make_runs
+from sedd.launch.submit_slurm import confirm_submissions, is_startable, submit_slurm
+from sedd.launch.unconfirmed import find_notes
+from sedd.rundir.events import read_events
+from sedd.rundir.layout import RunDir
+from tests.launch.conftest import order_for, small_experiment
+
+NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
+SLURM = SlurmProfile(executor="slurm", partition="gpu")
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """SLURM's commands, as a queue in a file: `then` beside them says what sbatch does once it has the job."""
+    folder = tmp_path / "commands"
+    folder.mkdir()
+    sbatch = f"""#!/bin/bash
+cd '{folder}'
+if [ -e refuse ]; then echo "sbatch: error: Batch job submission failed: Invalid qos" >&2; exit 1; fi
+comment=$(sed -n 's/^#SBATCH --comment=.\\(.*\\).$/\\1/p' "$1")
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+[ -e then ] && . ./then
+for task in $(seq 0 $last); do echo "7_$task|$comment" >> queue; done
+[ -e after ] && . ./after
+echo "Submitted batch job 7"
+"""
+    squeue = f"#!/bin/bash\n[ -e '{folder}/down' ] && exit 1\ncat '{folder}/queue'\n"
+    scontrol = "#!/bin/bash\necho 'SLURM_VERSION = 22.05.8'; echo 'MaxArraySize = 100'\n"
+    for name, text in (("sbatch", sbatch), ("squeue", squeue), ("scontrol", scontrol)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    (folder / "queue").touch()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Batch:
+    order = order_for(*[small_experiment(seed=n) for n in range(3)], runs=tmp_path / "runs", profile=SLURM)
+    return make_runs(order, now=NOW, made=[])
+
+
+def submit(batch: Batch) -> list[str]:
+    code, submitit = batch.folder / "code", batch.folder / "submitit"
+    parameters = slurm_parameters(small_experiment(), SLURM, code=code, submitit=submitit)
+    return submit_slurm(batch.runs, parameters, folder=submitit)
+
+
+def jobs_of(batch: Batch) -> list[list[str]]:
+    return [
+        [e.get("job_id") for e in read_events(run.events) if e.event == "submitted"] for run in batch.runs
+    ]
+
+
+ONCE = [["7_0"], ["7_1"], ["7_2"]]
+
+
+def test_a_submission_that_was_recorded_leaves_no_note(slurm: Path, batch: Batch) -> None:
+    submit(batch)
+    assert jobs_of(batch) == ONCE
+    assert not find_notes(batch.folder / "submitit")
+
+
+def test_whoever_is_killed_before_the_events_is_found_by_the_jobs_comment(
+    slurm: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(run: RunDir, job_id: str, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(submission, "record_submitted", killed)
+        with pytest.raises(KeyboardInterrupt):
+            submit(batch)
+    assert jobs_of(batch) == [[], [], []]
+    confirm_submissions(batch.folder / "submitit")
+    confirm_submissions(batch.folder / "submitit")
+    assert jobs_of(batch) == ONCE
+
+
+def test_a_job_whose_submitter_did_not_live_to_write_its_pickle_gets_it(slurm: Path, batch: Batch) -> None:
+    (slurm / "after").write_text("kill -9 $PPID; exit\n")
+    program = (
+        "import sys; from pathlib import Path; from tests.launch import test_unconfirmed as t;"
+        "from sedd.launch.submit import Batch; from sedd.rundir.layout import RunDir;"
+        "t.submit(Batch(runs=tuple(RunDir(Path(p)) for p in sys.argv[2:]), folder=Path(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", program, *map(str, (batch.folder, *(run.path for run in batch.runs)))]
+    assert subprocess.run(command, check=False).returncode == -9
+    folder = batch.folder / "submitit"
+    assert not is_startable(folder, "7_0")
+    confirm_submissions(folder)
+    assert jobs_of(batch) == ONCE
+    assert all(is_startable(folder, f"7_{task}") for task in range(3))
+    assert sorted(path.name for path in folder.glob("*.pkl")) == [f"7_{n}_submitted.pkl" for n in range(3)]
+
+
+def test_an_sbatch_that_outlives_its_caller_is_waited_for(slurm: Path, batch: Batch) -> None:
+    (slurm / "then").write_text("kill -9 $PPID; sleep 2\n")
+    test_a_job_whose_submitter_did_not_live_to_write_its_pickle_gets_it(slurm, batch)
+    assert len((slurm / "queue").read_text().splitlines()) == 3
+
+
+def test_without_an_answer_of_slurm_the_note_stays(slurm: Path, batch: Batch) -> None:
+    (slurm / "after").write_text(
+        "echo 'sbatch: error: Batch job submission failed: Socket timed out' >&2; exit 1\n"
+    )
+    with pytest.raises(SlurmUnreachableError):
+        submit(batch)
+    (slurm / "down").touch()
+    with pytest.raises(ClusterError):
+        confirm_submissions(batch.folder / "submitit")
+    (slurm / "down").unlink()
+    confirm_submissions(batch.folder / "submitit")
+    assert jobs_of(batch) == ONCE
+
+
+def test_a_refusal_leaves_no_note_and_no_file(slurm: Path, batch: Batch) -> None:
+    (slurm / "refuse").touch()
+    with pytest.raises(SeddError, match="Invalid qos"):
+        submit(batch)
+    left = [path.name for path in (batch.folder / "submitit").iterdir()]
+    assert left == [".submit.lock"]
+
+
+def test_what_slurm_never_took_waits_to_be_submitted(slurm: Path, batch: Batch) -> None:
+    (slurm / "then").write_text(
+        "echo 'sbatch: error: Batch job submission failed: Socket timed out' >&2; exit 1\n"
+    )
+    with pytest.raises(SlurmUnreachableError):
+        submit(batch)
+    confirm_submissions(batch.folder / "submitit")
+    assert jobs_of(batch) == [[], [], []]
+    assert not find_notes(batch.folder / "submitit")
+    (slurm / "then").unlink()
+    submit(batch)
+    assert jobs_of(batch) == ONCE
+
+
+def test_a_note_on_a_full_disk_keeps_sbatch_from_being_called(
+    slurm: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sedd.launch.unconfirmed.write_text", full)
+    with pytest.raises(SeddError, match="No space left"):
+        submit(batch)
+    assert not (slurm / "queue").read_text()
