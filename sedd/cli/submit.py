@@ -1,6 +1,7 @@
 """`sedd submit`: specs in, runs out."""
 
 import datetime as dt
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -75,6 +76,8 @@ def command(
     if known is None:
         if preflight:
             orders = _checked(orders, as_json=as_json)
+        else:
+            _print_ignored_variables(orders[0].profile)
         known, runs = _submit_alone(orders, now=now, resubmit=resubmit, may_attach=watches, as_json=as_json)
     if known is not None:
         _finish([known.run], _attach(known, follow=follow), as_json=as_json)
@@ -164,6 +167,15 @@ def _checked(orders: Sequence[Order], *, as_json: bool) -> list[Order]:
             replace(order, findings=[asdict(finding) for finding in remarkable], first_batches=batches)
         )
     return checked
+
+
+def _print_ignored_variables(profile: Profile) -> None:
+    """Without a preflight, too, nobody shall count on variables that do not reach the job."""
+    from sedd.preflight.checks import environment
+
+    verdict = environment.judge(environment.facts_of(os.environ, environment.reader_of(profile)))
+    if verdict.status is Status.WARN:
+        err().print(f"{verdict.status}: environment: {verdict.saw}", markup=False)
 
 
 def _refuse(order: Order, findings: Sequence[Finding], *, as_json: bool) -> NoReturn:

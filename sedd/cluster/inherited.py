@@ -122,6 +122,11 @@ RULES: tuple[Rule, ...] = (
         readers=frozenset({Reader.SLURM_JOB}),
     ),
     Rule(
+        names=("SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT", "BASH_FUNC_srun%%"),
+        reason="bash would run the batch script otherwise, so that it may end before its last line",
+        readers=frozenset({Reader.SLURM_JOB}),
+    ),
+    Rule(
         names=("PYTHONINSPECT",),
         reason="Python would wait for input at the end of every process, and lose its exit code",
         readers=_EVERY_JOB,
