@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sedd.cli.console import out, print_json
+from sedd.cli.console import err, out, print_json
 from sedd.cli.progress import reading
 from sedd.errors import UsageError
 
@@ -187,7 +187,7 @@ def _print(text: str) -> None:
 def _describe(manifest: "Manifest") -> None:
     out().print(manifest_table(manifest))
     for note in manifest.notes:
-        _print(f"note: {note}")
+        err().print(f"warning: {note}", style="yellow", markup=False, soft_wrap=True)
 
 
 def manifest_table(manifest: "Manifest") -> "Table":

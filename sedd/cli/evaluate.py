@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.console import err, out, print_json
+from sedd.cli.console import out, print_json
 
 
 def command(
@@ -36,15 +36,12 @@ def command(
         require_place(per_sequence, "--per-sequence")
         require_writer(per_sequence)
     how = EvaluateOptions(draws=draws, seed=seed)
-    records = [record for path in fasta for record in read_records(path)]
+    records = [record for path in fasta for record in read_records(path, allow_empty=True)]
     trained = load(run)
     with progress("evaluating", len(records)) as step:
         result = evaluate(trained, records, how=how, progress=lambda done: step(done, len(records)))
-    if result.cut:
-        longest = trained.experiment.data.max_length
-        err().print(f"{result.cut} longer proteins: their first {longest} residues were evaluated")
-    if result.gaps or result.letters_to_x:
-        note(f"{result.gaps} gaps were removed, {result.letters_to_x} letters outside the alphabet read as X")
+    for remark in result.remarks(longest=trained.experiment.data.max_length):
+        note(remark)
     if per_sequence is not None:
         write_table(per_sequence, result)
     bound, document = result.bound, summary(trained, how, result)

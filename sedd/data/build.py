@@ -11,7 +11,7 @@ from typing import Any
 from sedd.data.append import require_appendable, stored_part
 from sedd.data.assemble import Selection, assemble, content_hash
 from sedd.data.atomic_folder import atomic_folder
-from sedd.data.clusters import write_cluster_table
+from sedd.data.clusters import ClusterTable, table_notes, table_problem, write_cluster_table
 from sedd.data.encode import TALLY, Filters
 from sedd.data.fasta import ends_open, require_readable
 from sedd.data.files import file_checksum
@@ -28,6 +28,7 @@ from sedd.spec.build import BuildOptions
 
 _WORTH_PROCESSES_BYTES = 1 << 25
 _MOST_WORKERS = 8  # some 60 MB each
+_CLUSTERS = "clusters.npy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,8 @@ def _build(
     scratch.mkdir()
     by_file = _build_sources(inputs, scratch, options, progress, workers)
     parts = [part for of_file in by_file for built in of_file for part in built.parts]
-    _require_sequences(parts, inputs, options)
+    _require_sequences(parts, inputs)
+    notes = [*_input_notes(parts, inputs), *_cluster_notes(parts, scratch, inputs, options)]
     base = None if options.onto is None else stored_part(TokenStore.open(options.onto), scratch / "onto")
     tally = merged_tally([*([base] if base else []), *parts])
     selection = Selection(
@@ -106,6 +108,8 @@ def _build(
     )
     splits = assemble(parts, folder, selection, tally, base=base, progress=progress)
     shutil.rmtree(scratch)
+    if options.validation_fraction:
+        notes += [f"the {name} split is empty" for name, split in splits.items() if not split.sequences]
     manifest = Manifest(
         content_hash=content_hash(splits),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -119,11 +123,7 @@ def _build(
         ),
         splits=splits,
         tally=tally.counts,
-        notes=tuple(
-            f"{path.name} has no line end at its end: was it cut short? then its last protein is, too"
-            for path in inputs
-            if ends_open(path)
-        ),
+        notes=tuple(notes),
     )
     write_manifest(folder, manifest)
     (folder / PICTURE).write_text(render_picture(manifest), encoding="utf-8")
@@ -136,7 +136,7 @@ def _build_sources(
     """What was built of each input file."""
     clusters = None
     if options.clusters is not None:
-        clusters = scratch / "clusters.npy"
+        clusters = scratch / _CLUSTERS
         write_cluster_table(
             options.clusters, clusters, validation_limit(options.validation_fraction), progress
         )
@@ -165,20 +165,48 @@ def _build_first(sources: list[Source], options: PartOptions, progress: Progress
     return built
 
 
-def _require_sequences(parts: list[Part], inputs: list[Path], options: BuildOptions) -> None:
+def _require_sequences(parts: list[Part], inputs: list[Path]) -> None:
     tally = merged_tally(parts)
     named = ", ".join(str(path) for path in inputs)
-    kept = sum(split.sequences for part in parts for split in part.splits.values())
-    if not kept:
+    if not _sequences(parts):
         reasons = "; ".join(
             f"{n:,} {TALLY[key]}" for key, n in tally.counts.items() if n and key != "records"
         )
         raise DataError(f"{named}: none of the {tally.counts['records']:,} records is left: {reasons}")
-    if options.clusters is not None and tally.counts["unclustered"] == kept:
+
+
+def _sequences(parts: list[Part]) -> int:
+    return sum(split.sequences for part in parts for split in part.splits.values())
+
+
+def _input_notes(parts: list[Part], inputs: list[Path]) -> list[str]:
+    notes = [
+        f"{path.name} has no line end at its end: was it cut short? then its last protein is, too"
+        for path in inputs
+        if ends_open(path)
+    ]
+    tally = merged_tally(parts)
+    if count := tally.counts["lines_of_words"]:
+        example = tally.examples["lines_of_words"]
+        notes.append(f"{count:,} lines of words were read as residues, the first: {example}")
+    return notes
+
+
+def _cluster_notes(parts: list[Part], scratch: Path, inputs: list[Path], options: BuildOptions) -> list[str]:
+    """How well the cluster table fits. Raises: DataError when it cannot keep relatives on one side."""
+    if options.clusters is None:
+        return []
+    counts, kept = merged_tally(parts).counts, _sequences(parts)
+    use = ClusterTable(scratch / _CLUSTERS).use()
+    if problem := table_problem(use, sequences=kept, unclustered=counts["unclustered"]):
         raise DataError(
-            f"{options.clusters} names none of the sequences of {named}",
-            hint="its columns hold accessions: W0FSK4 for a header >tr|W0FSK4|W0FSK4_9FLAV",
+            f"{options.clusters} {problem} ({', '.join(map(str, inputs))})",
+            hint="it should hold the first words of their headers, or what MMseqs2 makes of them: "
+            "W0FSK4 of >tr|W0FSK4|W0FSK4_9FLAV",
         )
+    # With a limit most of the file is not looked up.
+    dropped = use.members if options.limit is not None else counts["records"] - kept
+    return table_notes(use, sequences=kept, unclustered=counts["unclustered"], dropped=dropped)
 
 
 def _recorded(options: BuildOptions) -> dict[str, Any]:

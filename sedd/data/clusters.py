@@ -1,7 +1,9 @@
 """Cluster tables (`representative<tab>member`, by MMseqs2): relatives stay on one side of the split."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -9,15 +11,49 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from sedd.data.fasta import accession
+from sedd.data.fasta import first_word
 from sedd.data.files import NpyWriter
 from sedd.data.progress import Progress, ignore_progress
 from sedd.errors import DataError
 
 _LINES = 1 << 16
 _BUCKET_BITS = 6  # a table of 60 M members is sorted by 8 MB at a time
-_SIDE, _NAME = np.uint64(1), ~np.uint64(1)
-"""The bits of an entry: is the cluster in validation, and the hash of the member's accession without its last bit."""
+_SIDE, _ALIAS, _NAME = np.uint64(1), np.uint64(2), ~np.uint64(3)
+"""The bits of an entry: is the cluster in validation; is the name only MMseqs2's part of what the table says; and the
+hash of the name without its last two bits."""
+_AT_ONCE = 1 << 20
+_MMSEQS_FIELDS = {
+    **dict.fromkeys((b"cl|", b"sp|", b"tr|", b"gb|", b"ref|", b"pdb|", b"bbs|", b"lcl|"), 1),
+    **dict.fromkeys((b"pir||", b"prf||", b"gnl|", b"pat|"), 2),
+    b"gi|": 3,
+}
+"""Beginnings of headers in which MMseqs2 takes a field between bars for the name, and the number of that field."""
+
+
+def mmseqs_name(word: bytes) -> bytes:
+    """What MMseqs2 calls a sequence whose header begins with this word: `W0FSK4` for `tr|W0FSK4|W0FSK4_9FLAV`.
+
+    The fields of a databank that it knows; any other word as it is, as `sample0|contig_49|orf_0`. Source: its
+    `Util::getFastaHeaderPosition`.
+    """
+    word = word.removeprefix(b"consensus_")
+    for beginning, number in _MMSEQS_FIELDS.items():
+        if word.startswith(beginning):
+            fields = word.split(b"|")
+            return fields[number] if len(fields) > number else word
+    return word.removeprefix(b"uc").split(b"|")[0] if word.startswith(b"uc") else word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableUse:
+    """How a table fitted the sequences that were looked up in it."""
+
+    members: int
+    """Different names in the table."""
+    found: int
+    """Of these, how many were the name of a sequence."""
+    repeated: int
+    """Lines whose member had been named by a line before."""
 
 
 def write_cluster_table(source: Path, table: Path, limit: int, progress: Progress = ignore_progress) -> None:
@@ -28,6 +64,18 @@ def write_cluster_table(source: Path, table: Path, limit: int, progress: Progres
     Raises:
         DataError: missing, empty, or not two tab-separated columns.
     """
+    _write_entries(source, table, limit, progress)
+    # A byte an entry, beside the table: 1 when a sequence of that name came. Allocated now: a disk that is full when
+    # a mapped page is written kills the process.
+    with _hits_of(table).open("wb") as hits:
+        os.posix_fallocate(hits.fileno(), 0, len(np.load(table, mmap_mode="r")))
+
+
+def _hits_of(table: Path) -> Path:
+    return table.with_suffix(".hits")
+
+
+def _write_entries(source: Path, table: Path, limit: int, progress: Progress) -> None:
     buckets = [table.with_name(f"{table.name}-{number}") for number in range(1 << _BUCKET_BITS)]
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in buckets]
@@ -42,7 +90,7 @@ def write_cluster_table(source: Path, table: Path, limit: int, progress: Progres
         for path in buckets:
             progress(0)
             entries = np.fromfile(path, np.uint64)
-            writer.write(entries[np.argsort(entries & _NAME, kind="stable")])
+            writer.write(entries[np.argsort(entries & ~_SIDE, kind="stable")])
             path.unlink()
 
 
@@ -52,8 +100,7 @@ def _parse(source: Path, limit: np.uint64) -> Iterator[NDArray[np.uint64]]:
     try:
         with source.open("rb") as file:
             while lines := list(islice(file, _LINES)):
-                members, clusters = _parse_lines(lines, source, number)
-                yield (members & _NAME) | (clusters < limit)
+                yield _parse_lines(lines, source, number, limit)
                 number += len(lines)
     except OSError as e:
         raise DataError(f"{source} cannot be read: {e.strerror}") from e
@@ -61,13 +108,13 @@ def _parse(source: Path, limit: np.uint64) -> Iterator[NDArray[np.uint64]]:
         raise DataError(f"{source} is empty", hint="a cluster table has lines of: representative<tab>member")
 
 
-def _parse_lines(lines: list[bytes], source: Path, before: int) -> NDArray[np.uint64]:
-    """uint64 [2, lines]: hashes of members, and of their representatives."""
+def _parse_lines(lines: list[bytes], source: Path, before: int, limit: np.uint64) -> NDArray[np.uint64]:
+    """uint64 [entries]: one for the name of each member; a second one where MMseqs2 would give it a shorter name."""
     names = b"".join(lines).split()
     if len(names) == 2 * len(lines) and all(map(_is_plain, lines)):
         hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, names), np.uint64, len(names))
-        return np.stack([hashes[1::2], hashes[::2]])
-    return _parse_any(lines, source, before)
+        return (hashes[1::2] & _NAME) | (hashes[::2] < limit)
+    return np.array(list(_parse_any(lines, source, before, int(limit))), np.uint64)
 
 
 def _is_plain(line: bytes) -> bool:
@@ -75,8 +122,7 @@ def _is_plain(line: bytes) -> bool:
     return line.count(b"\t") == 1 and b"|" not in line and b" " not in line
 
 
-def _parse_any(lines: list[bytes], source: Path, before: int) -> NDArray[np.uint64]:
-    hashes = np.empty((2, len(lines)), np.uint64)
+def _parse_any(lines: list[bytes], source: Path, before: int, limit: int) -> Iterator[int]:
     for row, line in enumerate(lines):
         representative, _, member = line.rstrip(b"\r\n").partition(b"\t")
         if not representative or not member or b"\t" in member:
@@ -84,12 +130,48 @@ def _parse_any(lines: list[bytes], source: Path, before: int) -> NDArray[np.uint
                 f"{source}:{before + row + 1}: not two tab-separated columns: {line[:40]!r}",
                 hint="a cluster table has lines of: representative<tab>member",
             )
-        hashes[:, row] = _hash(member), _hash(representative)
-    return hashes
+        word, cluster = first_word(member), first_word(representative)
+        side = xxhash.xxh3_64_intdigest(cluster) < limit
+        yield xxhash.xxh3_64_intdigest(word) & int(_NAME) | side
+        # A word without bars is what MMseqs2 made of a header.
+        if b"|" in word and (short := mmseqs_name(word)) != word:
+            yield xxhash.xxh3_64_intdigest(short) & int(_NAME) | int(_ALIAS) | side
 
 
-def _hash(name: bytes) -> int:
-    return xxhash.xxh3_64_intdigest(accession(name))
+def table_problem(use: TableUse, *, sequences: int, unclustered: int) -> str | None:
+    """Why a split by this table would not keep relatives together, or None. Of `sequences`, some have no cluster."""
+    named = sequences - unclustered
+    if not named:
+        return "names none of the sequences"
+    if named > 2 * use.found:
+        return f"cannot tell the sequences apart: {named:,} of them share {use.found:,} names"
+    if use.repeated > use.members:
+        return f"names most of its {use.members:,} members more than once"
+    return None
+
+
+def table_notes(use: TableUse, *, sequences: int, unclustered: int, dropped: int) -> list[str]:
+    """What a reader of the split should know: shares of the sequences and of the table that do not fit the other.
+
+    `dropped` records were not looked up, so that the table may name as many in vain.
+    """
+    named = sequences - unclustered
+    unused = use.members - use.found - dropped
+    counts = (
+        (unclustered, sequences, "sequences are not in the cluster table, and were split without it"),
+        (named - use.found, named, "sequences have a name in the cluster table that another has, too"),
+        (
+            use.repeated,
+            use.repeated + use.members,
+            "lines of the cluster table name a member again: the first counts",
+        ),
+        (unused, use.members, "members of the cluster table are the name of no sequence"),
+    )
+    return [
+        f"{count:,} of {total:,} ({count / total:.0%}) {what}"
+        for count, total, what in counts
+        if count > total / 100
+    ]
 
 
 class ClusterTable:
@@ -97,10 +179,39 @@ class ClusterTable:
 
     def __init__(self, table: Path) -> None:
         self._members = np.load(table, mmap_mode="r").view(np.ndarray)
+        self._hits = np.memmap(_hits_of(table), np.uint8, "r+").view(np.ndarray)
 
-    def sides(self, accessions: list[bytes], otherwise: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
-        """Whether each accession's cluster is in validation, `otherwise` where there is none; how many have none."""
-        wanted = np.fromiter(map(xxhash.xxh3_64_intdigest, accessions), np.uint64, len(accessions)) & _NAME
-        entries = self._members[np.minimum(np.searchsorted(self._members, wanted), len(self._members) - 1)]
-        found = entries & _NAME == wanted
-        return np.where(found, entries & _SIDE == _SIDE, otherwise), int((~found).sum())
+    def sides(self, names: list[bytes], otherwise: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int]:
+        """Whether each sequence's cluster is in validation, `otherwise` where there is none; how many have none.
+
+        `names` are the first words of headers. Each is looked up whole, and then as MMseqs2 would call it.
+        """
+        sides, found = otherwise.copy(), np.zeros(len(names), np.bool_)
+        self._look_up(names, np.arange(len(names)), sides, found)
+        short = {i: name for i in np.flatnonzero(~found) if (name := mmseqs_name(names[i])) != names[i]}
+        self._look_up(list(short.values()), np.array(list(short), np.int64), sides, found)
+        return sides, int((~found).sum())
+
+    def _look_up(
+        self, names: list[bytes], rows: NDArray[np.int64], sides: NDArray[np.bool_], found: NDArray[np.bool_]
+    ) -> None:
+        """Fill in the `rows` of `sides` and `found` of the names that the table has."""
+        wanted = np.fromiter(map(xxhash.xxh3_64_intdigest, names), np.uint64, len(names)) & _NAME
+        places = np.minimum(np.searchsorted(self._members, wanted), len(self._members) - 1)
+        entries = self._members[places]
+        here = entries & _NAME == wanted
+        self._hits[places[here]] = 1
+        sides[rows[here]] = entries[here] & _SIDE == _SIDE
+        found[rows[here]] = True
+
+    def use(self) -> TableUse:
+        """How much of the table was found, by all processes that looked something up."""
+        members = found = lines = 0
+        for first in range(0, len(self._members), _AT_ONCE):
+            names = self._members[first : first + _AT_ONCE] & ~_SIDE
+            before = self._members[first - 1] & ~_SIDE if first else ~names[0]
+            is_member = names & _ALIAS == 0
+            members += int((is_member & (np.diff(names, prepend=before) != 0)).sum())
+            lines += int(is_member.sum())
+            found += int(self._hits[first : first + _AT_ONCE].sum(dtype=np.int64))
+        return TableUse(members=members, found=min(found, members), repeated=lines - members)

@@ -1,6 +1,7 @@
 """A block of FASTA records to tokens, with a tally of what was dropped and what was altered."""
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import compress
@@ -10,14 +11,20 @@ import xxhash
 from numpy.typing import NDArray
 
 from sedd.data.alphabet import ENCODING, NOT_A_RESIDUE, STOP, TOKENS, UNKNOWN_LETTER, WHITESPACE, X
-from sedd.data.fasta import accession
+from sedd.data.fasta import first_word
 from sedd.errors import DataError
 
 GAPS = bytes([TOKENS.index("."), TOKENS.index("-")])
 _NUCLEOTIDES = [TOKENS.index(letter) for letter in "ACGTUN"]
 _NUCLEOTIDE_SHARE = 0.95
-_ENOUGH_RESIDUES = 200
+_ENOUGH_RESIDUES = 40  # of a shorter peptide its letters may be these by chance
 _CHECKED_BYTES = 1 << 16
+_OF_WORDS = (
+    2,
+    3,
+    4,
+)  # letters; databanks print sequences in groups of 10, some programs each residue on its own
+_PIR = re.compile(rb">(?:P1|F1|D[LC]|R[LC]|N[13]|XX);")
 _TO_X = bytes(X if code in (STOP, UNKNOWN_LETTER) else code for code in range(256))
 
 TALLY = {
@@ -32,6 +39,7 @@ TALLY = {
     "stops_to_x": "stops (*) inside a sequence, now X",
     "stops_stripped": "stops (*) at the end, removed",
     "gaps_removed": "gaps (- and .), removed",
+    "lines_of_words": "lines of words inside sequences, read as residues",
     "unclustered": "sequences that the cluster table lacks, split on their own",
 }
 """What is counted on the way from records to sequences, and how it is told."""
@@ -39,12 +47,15 @@ TALLY = {
 
 @dataclass(slots=True)
 class Tally:
-    """Counts under the names of `TALLY`."""
+    """Counts under the names of `TALLY`, and the first example of what needs one."""
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TALLY, 0))
+    examples: dict[str, str] = field(default_factory=dict)
 
-    def add(self, name: str, count: int = 1) -> None:
+    def add(self, name: str, count: int = 1, *, example: str | None = None) -> None:
         self.counts[name] += count
+        if example is not None:
+            self.examples.setdefault(name, example)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +69,17 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Kept sequences of one block, token ids end to end; accessions only where they were asked for."""
+    """Kept sequences of one block, token ids end to end; names only where they were asked for."""
 
     tokens: bytes
-    accessions: list[bytes]
+    names: list[bytes]
+    """First words of the headers."""
     lengths: NDArray[np.int64]
     hashes: NDArray[np.uint64]
 
 
 def encode_block(block: bytes, filters: Filters, tally: Tally, *, source: str, named: bool) -> Encoded:
-    """Tokens of a block of whole records; accessions only if `named`.
+    """Tokens of a block of whole records; names only if `named`.
 
     Raises:
         DataError: a character that no protein has.
@@ -77,14 +89,14 @@ def encode_block(block: bytes, filters: Filters, tally: Tally, *, source: str, n
         sequences = _split_any(block, tally, source)
         tokens = b"".join(sequences)
         lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
-    accessions = _accessions(block) if named else []
+    names = _names(block) if named else []
     tally.add("records", len(lengths))
     kept = _kept(tokens, lengths, filters, tally)
     if not kept.all():
         tokens = b"".join(compress(_sequences(tokens, lengths), kept))
-        lengths, accessions = lengths[kept], list(compress(accessions, kept))
+        lengths, names = lengths[kept], list(compress(names, kept))
     hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, _sequences(tokens, lengths)), np.uint64, len(lengths))
-    return Encoded(tokens, accessions, lengths, hashes)
+    return Encoded(tokens, names, lengths, hashes)
 
 
 def _sequences(tokens: bytes, lengths: NDArray[np.int64]) -> Iterator[bytes]:
@@ -113,11 +125,26 @@ def _split_regular(block: bytes) -> tuple[bytes, NDArray[np.int64]]:
 def _split_any(block: bytes, tally: Tally, source: str) -> list[bytes]:
     """The tokens of each record, mended where that is needed."""
     bodies = [record.partition(b"\n")[2] for record in block[1:].split(b"\n>")]
+    for body in bodies:
+        if b" " in body or b"\t" in body:
+            for line in lines_of_words(body):
+                tally.add("lines_of_words", example=f"{line[:40]!r} in {source}")
     return _mend([body.translate(ENCODING, WHITESPACE) for body in bodies], block, tally, source)
 
 
-def _accessions(block: bytes) -> list[bytes]:
-    return [accession(record.partition(b"\n")[0]) for record in block[1:].split(b"\n>")]
+def lines_of_words(body: bytes) -> list[str]:
+    """Lines of a sequence that look like text: several words that are not groups of residues of one length."""
+    found = []
+    for line in body.splitlines():
+        lengths = [len(word) for word in line.split()]
+        is_grouped = len(set(lengths[:-1])) == 1 and lengths[0] >= lengths[-1] and lengths[0] not in _OF_WORDS
+        if len(lengths) > 1 and not is_grouped:
+            found.append(line.decode("utf-8", "replace").strip())
+    return found
+
+
+def _names(block: bytes) -> list[bytes]:
+    return [first_word(record.partition(b"\n")[0]) for record in block[1:].split(b"\n>")]
 
 
 def count_codes(codes: bytes) -> NDArray[np.int64]:
@@ -132,7 +159,13 @@ def count_codes(codes: bytes) -> NDArray[np.int64]:
 
 
 def require_protein(block: bytes, source: str) -> None:
-    """Raise DataError if a block of records is nucleotides; its first 64 KiB tell."""
+    """Raise DataError if a block of records is PIR, not FASTA, or nucleotides; its first 64 KiB tell."""
+    if _PIR.match(block):
+        shown = block.split(b"\n", 1)[0].strip().decode("utf-8", "replace")
+        raise DataError(
+            f"{source} is a PIR file, in which a line of text follows each header such as {shown[:40]!r}",
+            hint="turn it into FASTA first: remove the line after each header",
+        )
     bodies = b"".join(record.partition(b"\n")[2] for record in block[1:_CHECKED_BYTES].split(b"\n>"))
     codes = bodies.translate(ENCODING, WHITESPACE)
     if len(codes) < _ENOUGH_RESIDUES:
@@ -163,7 +196,7 @@ def _strange_character(sequences: list[bytes], block: bytes, source: str) -> Dat
     number = next(i for i, s in enumerate(sequences) if NOT_A_RESIDUE in s)
     header, _, body = block[1:].split(b"\n>")[number].partition(b"\n")
     strange = next(byte for byte in body if ENCODING[byte] == NOT_A_RESIDUE and byte not in WHITESPACE)
-    name = accession(header)[:40].decode("utf-8", "replace")
+    name = first_word(header)[:40].decode("utf-8", "replace")
     shown = repr(chr(strange)) if 32 < strange < 127 else f"byte 0x{strange:02x}"
     # A flipped bit in a gzip file is a letter first; the checksum that would tell comes at the file's end.
     hint = f"is the file damaged? gzip -t '{source}' tells" if source.endswith(".gz") else None

@@ -159,6 +159,7 @@ def _inflated(reader: SpanReader, path: Path) -> Iterator[bytes]:
 def _from_first_record(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
     """The same pieces without a byte order mark or blank lines before the first record."""
     start = b""
+    pieces = _with_line_feeds(pieces)
     for piece in pieces:
         start = (start + piece).removeprefix(b"\xef\xbb\xbf").lstrip()
         if start:
@@ -169,6 +170,15 @@ def _from_first_record(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
         raise _not_fasta(path, start)
     yield start
     yield from pieces
+
+
+def _with_line_feeds(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces; those of a file whose lines end with CR alone, as on the first Macs, with LF in its place."""
+    first = next(pieces, b"")
+    has_cr_alone = b"\r" in first and b"\n" not in first
+    yield first.replace(b"\r", b"\n") if has_cr_alone else first
+    for piece in pieces:
+        yield piece.replace(b"\r", b"\n") if has_cr_alone else piece
 
 
 def _not_fasta(path: Path, start: bytes) -> DataError:
@@ -192,11 +202,10 @@ def ends_open(path: Path) -> bool:
         return file.read(1) not in b"\r\n"
 
 
-def accession(header: bytes) -> bytes:
-    """`W0FSK4` of `tr|W0FSK4|W0FSK4_9FLAV Genome polyprotein`; else the first word."""
-    word = header.split(None, 1)[0] if header.strip() else b""
-    parts = word.split(b"|")
-    return parts[1] if len(parts) >= 3 else word
+def first_word(header: bytes) -> bytes:
+    """`tr|W0FSK4|W0FSK4_9FLAV` of `tr|W0FSK4|W0FSK4_9FLAV Genome polyprotein`; nothing of a blank header."""
+    words = header.split(None, 1)
+    return words[0] if words else b""
 
 
 def require_readable(path: Path) -> None:

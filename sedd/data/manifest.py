@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ FORMAT = "sedd-token-store"
 VERSION = 1
 MANIFEST = "manifest.json"
 SPLITS = ("train", "validation")
+_SHARD_FILE = re.compile(r"tokens-\d+\.npy", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,14 +108,22 @@ def _parse_manifest(document: dict[str, Any], path: Path) -> Manifest:
         inputs = tuple(InputFile(**entry) for entry in document["inputs"])
         notes = tuple(document["notes"])
         return Manifest(**{**document, "splits": splits, "inputs": inputs, "notes": notes})
-    except (KeyError, TypeError) as e:
+    except (KeyError, TypeError, ValueError) as e:
         raise DataError(f"{path} is damaged: {e}", hint="build the store again, with --force") from e
 
 
 def _parse_split(entry: dict[str, Any]) -> SplitManifest:
-    shards = tuple(Shard(**shard) for shard in entry["shards"])
+    shards = tuple(_parse_shard(shard) for shard in entry["shards"])
     tuples = {key: tuple(entry.get(key, ())) for key in ("composition", "length_histogram")}
     return SplitManifest(**{**entry, **tuples, "shards": shards})
+
+
+def _parse_shard(entry: dict[str, Any]) -> Shard:
+    """Raises: ValueError for a file that would not lie in the split's own folder, or would be another one's."""
+    shard = Shard(**entry)
+    if not (isinstance(shard.file, str) and _SHARD_FILE.fullmatch(shard.file)):
+        raise ValueError(f"{shard.file!r} is not the name of a file of tokens")
+    return shard
 
 
 def _not_a_store(folder: Path) -> MissingDataError:

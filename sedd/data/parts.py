@@ -58,7 +58,7 @@ def merged_tally(parts: list[Part]) -> Tally:
     tally = Tally()
     for part in parts:
         for name, count in part.tally.counts.items():
-            tally.add(name, count)
+            tally.add(name, count, example=part.tally.examples.get(name))
     return tally
 
 
@@ -160,7 +160,7 @@ class PartBuilder:
             encoded = _first(encoded, at_most)
         in_validation = encoded.hashes < np.uint64(validation_limit(self._options.validation_fraction))
         if self._clusters is not None:
-            in_validation, missing = self._clusters.sides(encoded.accessions, in_validation)
+            in_validation, missing = self._clusters.sides(encoded.names, in_validation)
             self._tally.add("unclustered", missing)
         _write_block(self._writers, encoded, in_validation)
         return len(encoded.lengths)
@@ -193,6 +193,4 @@ def _write_block(writers: dict[str, PartWriter], encoded: Encoded, in_validation
 
 def _first(encoded: Encoded, count: int) -> Encoded:
     lengths = encoded.lengths[:count]
-    return Encoded(
-        encoded.tokens[: lengths.sum()], encoded.accessions[:count], lengths, encoded.hashes[:count]
-    )
+    return Encoded(encoded.tokens[: lengths.sum()], encoded.names[:count], lengths, encoded.hashes[:count])

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sedd.data.encode import require_protein
+from sedd.data.encode import lines_of_words, require_protein
 from sedd.data.fasta import SpanReader, is_gzip, read_blocks, require_readable, spans
 from sedd.errors import DataError
 
@@ -16,10 +16,12 @@ class Record:
     name: str
     """First word of the header."""
     text: str
+    words: tuple[str, ...] = ()
+    """Lines of it that look like text, not like residues."""
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """The records of a plain or gzip FASTA file in their order.
+def read_records(path: Path, *, allow_empty: bool = False) -> Iterator[Record]:
+    """The records of a plain or gzip FASTA file in their order; without sequence only if `allow_empty`.
 
     Raises:
         DataError: the file cannot be read, is not FASTA, is of nucleotides, or has a record without a sequence.
@@ -29,17 +31,17 @@ def read_records(path: Path) -> Iterator[Record]:
         with SpanReader(span, _ignore) as reader:
             for block in read_blocks(reader, path, gzipped=is_gzip(path)):
                 require_protein(block, str(path))
-                yield from _parse(block, path)
+                yield from _parse(block, path, allow_empty)
 
 
-def _parse(block: bytes, path: Path) -> Iterator[Record]:
+def _parse(block: bytes, path: Path, allow_empty: bool) -> Iterator[Record]:
     for record in (b"\n" + block).split(b"\n>")[1:]:
         header, _, body = record.partition(b"\n")
         name = header.decode("utf-8", "replace").split(maxsplit=1)
         text = b"".join(body.split()).decode("utf-8", "replace")
-        if not text:
+        if not text and not allow_empty:
             raise DataError(f"{path}: '>{name[0] if name else ''}' has no sequence")
-        yield Record(name[0] if name else "unnamed", text)
+        yield Record(name[0] if name else "unnamed", text, tuple(lines_of_words(body)))
 
 
 def _ignore(read_bytes: int) -> None:

@@ -143,6 +143,11 @@ def _map(path: Path, dtype: type[Element]) -> NDArray[Element]:
 
 
 def _require_size(path: Path, expected: int) -> None:
+    if path.is_symlink() or path.parent.is_symlink():
+        raise DataError(
+            f"{path} leads out of the store by a symbolic link",
+            hint="copy the file itself there; a link to the whole store is fine",
+        )
     size = path.stat().st_size if path.exists() else None
     if size != expected:
         saw = "is missing" if size is None else f"has {size} bytes instead of {expected}"

@@ -20,7 +20,7 @@ BATCH_RESIDUES = 16_384
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """The bound of every record, in the order of the file."""
+    """The bound of every record that holds residues, in the order of the file."""
 
     names: tuple[str, ...]
     bound: Bound
@@ -30,6 +30,27 @@ class Evaluation:
     """Gaps (- and .) that were removed, as from training data."""
     letters_to_x: int
     """Letters outside the alphabet that were read as X."""
+    empty: int
+    """Records without residues, which were left out."""
+    words: tuple[str, ...]
+    """Lines that look like text, but were read as residues."""
+
+    def remarks(self, *, longest: int) -> list[str]:
+        """What was altered or left out on the way to the bound; `longest` is the network's, in residues."""
+        remarks = []
+        if self.cut:
+            remarks.append(f"{self.cut} longer proteins: their first {longest} residues were evaluated")
+        if self.gaps or self.letters_to_x:
+            remarks.append(
+                f"{self.gaps} gaps were removed, {self.letters_to_x} letters outside the alphabet read as X"
+            )
+        if self.empty:
+            remarks.append(f"{self.empty} records without residues were left out")
+        if self.words:
+            remarks.append(
+                f"{len(self.words)} lines of words were read as residues, the first: {self.words[0][:40]!r}"
+            )
+        return remarks
 
 
 def evaluate(
@@ -42,19 +63,26 @@ def evaluate(
     """Estimate the bound of each protein with `how.draws` noise levels; `progress` is told the proteins done.
 
     Raises:
-        DataError: no protein, or a letter that is none.
+        DataError: no protein, or a letter that is none. Records without residues are left out, as by a build.
     """
     longest = trained.experiment.data.max_length
     device = next(trained.model.parameters()).device
-    names, encoded, gaps, letters_to_x = [], [], 0, 0
+    names, encoded, gaps, letters_to_x, empty = [], [], 0, 0, 0
+    words: list[str] = []
     for record in records:
         residues = _residues(record)
+        if not len(residues):
+            empty += 1
+            continue
+        words += record.words
         names.append(record.name)
         encoded.append(residues)
         gaps += sum(record.text.count(gap) for gap in GAP_LETTERS)
         letters_to_x += int((residues == X).sum()) - record.text.upper().count("X")
     if not encoded:
-        raise DataError("there is no protein to evaluate")
+        raise DataError(
+            "there is no protein to evaluate" + (f": all {empty} records are empty" if empty else "")
+        )
     cut = sum(len(tokens) > longest for tokens in encoded)
     encoded = [tokens[:longest] for tokens in encoded]
     bounds, done = [], 0
@@ -78,19 +106,22 @@ def evaluate(
         done += len(batch)
         progress(done)
     return Evaluation(
-        names=tuple(names), bound=join_bounds(bounds), cut=cut, gaps=gaps, letters_to_x=letters_to_x
+        names=tuple(names),
+        bound=join_bounds(bounds),
+        cut=cut,
+        gaps=gaps,
+        letters_to_x=letters_to_x,
+        empty=empty,
+        words=tuple(words),
     )
 
 
 def _residues(record: Record) -> NDArray[np.uint8]:
     """Tokens of a protein as training data holds them. Raises: DataError."""
     try:
-        tokens = encode(record.text.translate(dict.fromkeys(map(ord, GAP_LETTERS))))
+        return encode(record.text.translate(dict.fromkeys(map(ord, GAP_LETTERS))))
     except DataError as e:
         raise DataError(f"'{record.name}': {e.message}") from e
-    if not len(tokens):
-        raise DataError(f"'{record.name}' has no residues")
-    return tokens
 
 
 def summary(trained: Trained, how: EvaluateOptions, result: Evaluation) -> dict[str, Any]:
@@ -110,6 +141,7 @@ def summary(trained: Trained, how: EvaluateOptions, result: Evaluation) -> dict[
         "cut": result.cut,
         "gaps": result.gaps,
         "letters_to_x": result.letters_to_x,
+        "empty": result.empty,
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sedd.data.alphabet import GAP_LETTERS, RESIDUES, SIZE, TOKENS, decode, encode
+from sedd.data.alphabet import RESIDUES, SIZE, TOKENS, decode, encode
 from sedd.data.records import Record, read_records
 from sedd.diffusion.infill import Template
 from sedd.diffusion.sampler import Progress, sample
@@ -23,6 +23,8 @@ LINE = 60
 """Residues a line of FASTA."""
 FREE = "_?"
 """Letters of a template that mark free positions."""
+GIVEN = decode(np.array(sorted(RESIDUES)))
+"""Letters of a template that stay, in either case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +91,13 @@ def parse_frame(record: Record) -> Frame:
     free = np.array([letter in FREE for letter in record.text])
     if not free.any():
         raise DataError(f"template '{record.name}' has no free position", hint="mark them with _ or ?")
-    text = "".join("X" if letter in FREE else letter for letter in record.text)
-    tokens = encode(text)
-    altered = sorted(
-        {a for a, b in zip(text.upper(), decode(tokens), strict=False) if a != b or a in GAP_LETTERS}
-    )
-    if altered or len(tokens) < len(text):
+    kept = FREE + GIVEN + GIVEN.lower()
+    if strange := dict.fromkeys(letter for letter in record.text if letter not in kept):
         raise DataError(
-            f"template '{record.name}' holds {', '.join(altered) or '*'}: no amino acid that could be kept",
+            f"template '{record.name}' holds {', '.join(strange)}: no amino acid that could be kept",
             hint="mark the position free with _ or ?, or take it out",
         )
+    tokens = encode("".join("X" if letter in FREE else letter for letter in record.text))
     return Frame(record.name, tokens, free)
 
 

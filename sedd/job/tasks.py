@@ -54,7 +54,7 @@ def build_store(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
         beat.update(phase="done", step=total)
     print(f"{wanted.store}: {'is there already' if result.reused else 'built'}", flush=True)
     for note in result.manifest.notes:
-        print(f"note: {note}", flush=True)
+        print(f"warning: {note}", flush=True)
     record_event(run, "checkpoint", attempt=attempt, step=total, reason="last")
     return Exit.COMPLETED
 
@@ -74,7 +74,7 @@ def evaluate(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     table = run.path / f"per_sequence.{wanted.per_sequence}" if wanted.per_sequence else None
     if table is not None:
         require_writer(table)
-    records = [record for path in wanted.fasta for record in read_records(path)]
+    records = [record for path in wanted.fasta for record in read_records(path, allow_empty=True)]
     with write_heartbeats(run.heartbeat, attempt=attempt, steps=len(records), unit="proteins") as beat:
         tell = _Progress(beat, len(records), stop, phase="evaluating")
         try:
@@ -85,6 +85,8 @@ def evaluate(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
             return Exit.STOPPED
         if table is not None:
             write_table(table, result)
+        for remark in result.remarks(longest=trained.experiment.data.max_length):
+            print(f"note: {remark}", flush=True)
         document = summary(trained, how, result)
         write_text(run.evaluation, json.dumps(document, indent=1) + "\n")
         beat.update(phase="done", step=len(records))

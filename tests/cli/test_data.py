@@ -108,14 +108,14 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path):
     assert done.stderr.strip() == "error: file/store cannot be built: file is not a folder"
 
 
-def test_a_text_that_ends_within_a_line_is_built_with_a_note(tmp_path: Path):
+def test_a_text_that_ends_within_a_line_is_built_with_a_warning(tmp_path: Path):
     (tmp_path / "cut.fasta").write_text(">a\nMKVLAW\n>b\nMKVLA")
     (tmp_path / "whole.fasta").write_text(">c\nMKVLAY\r\n")
     done = _sedd("build", "cut.fasta", "whole.fasta", "-o", "store", cwd=tmp_path)
-    note = "note: cut.fasta has no line end at its end: was it cut short? then its last protein is, too"
+    note = "warning: cut.fasta has no line end at its end: was it cut short? then its last protein is, too"
     assert done.returncode == 0
-    assert [line for line in done.stdout.splitlines() if "note" in line] == [note]
-    assert note in _sedd("info", "store", cwd=tmp_path).stdout
+    assert done.stderr.splitlines() == [note, "warning: the validation split is empty"]
+    assert note in _sedd("info", "store", cwd=tmp_path).stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -458,6 +458,46 @@ def test_gaps_of_an_alignment_are_no_residues_and_other_letters_are_told(
     assert "note: 3 gaps were removed, 1 letters outside the alphabet read as X" in aligned.stderr
 
 
+def test_records_without_residues_are_left_out_and_counted_as_by_a_build(
+    trained: RunDir, tmp_path: Path
+) -> None:
+    (tmp_path / "plain.fasta").write_text(">a\nMKLLAAX\n")
+    (tmp_path / "more.fasta").write_text(">empty\n>a\nMKLLAAX\n>gaps\n--..\n>stop\n*\n>end")
+    plain, more = (
+        sedd("evaluate", trained.path, "--fasta", tmp_path / name, "--draws", 2, "--json", runs=tmp_path)
+        for name in ("plain.fasta", "more.fasta")
+    )
+    bounds = [json.loads(done.stdout) for done in (plain, more)]
+    assert [bound.pop("empty") for bound in bounds] == [0, 4]
+    assert bounds[0] == bounds[1]
+    assert "note: 4 records without residues were left out" in more.stderr
+    (tmp_path / "more.fasta").write_text(">empty\n>gaps\n--\n")
+    none = sedd("evaluate", trained.path, "--fasta", tmp_path / "more.fasta", runs=tmp_path)
+    assert none.returncode == 1
+    assert none.stderr.endswith("error: there is no protein to evaluate: all 2 records are empty\n")
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("MKj_J", "holds j, J:"),
+        ("MK_*", "holds *:"),
+        ("MK_-", "holds -:"),
+        ("MK_5", "holds 5:"),
+        ("", "no sequence"),
+    ],
+)
+def test_a_template_that_cannot_be_kept_is_told_as_it_is_written(
+    trained: RunDir, tmp_path: Path, template: str, told: str
+) -> None:
+    (tmp_path / "motif.fasta").write_text(f">fine\nMK__\n>motif\n{template}\n")
+    done = sedd("sample", trained.path, "--infill", tmp_path / "motif.fasta", runs=tmp_path)
+    assert done.returncode == 1
+    assert "motif'" in done.stderr
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+
+
 def test_what_may_not_be_written_is_refused_before_the_work(
     trained: RunDir, fasta: Path, tmp_path: Path
 ) -> None:

@@ -116,6 +116,71 @@ def test_clusters_stay_on_one_side(tmp_path: Path):
     assert not clusters["train"] & clusters["validation"]
 
 
+def _families(tmp_path: Path, name: str, count: int = 40) -> tuple[Path, Path]:
+    """Families of five different proteins under headers such as `name.format(0)`, and their table."""
+    fasta, table = tmp_path / "families.fasta", tmp_path / "families.tsv"
+    proteins = made_up_proteins(count)
+    members = [
+        (f, name.format(5 * f + n), p[:-1] + "ACDEF"[n]) for f, p in enumerate(proteins) for n in range(5)
+    ]
+    fasta.write_text("".join(f">{name} partial=00\n{protein}\n" for _, name, protein in members))
+    table.write_text("".join(f"{name.format(5 * family)}\t{member}\n" for family, member, _ in members))
+    return fasta, table
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sample{0}|contig_49|orf_{0}",
+        "sample0|contig_{}|orf_0",
+        "NCBI|Ecoli|gene_{}",
+        "gnl|db{}|1",
+        "tr|A{}|B",
+    ],
+)
+def test_families_stay_on_one_side_whatever_bars_their_headers_hold(name: str, tmp_path: Path):
+    fasta, table = _families(tmp_path, name)
+    options = BuildOptions(clusters=table, validation_fraction=0.3)
+    assert build_store([fasta], tmp_path / "store", options).manifest.notes == ()
+    sides = [{s[:-1] for s in _sequences(tmp_path / "store", split)} for split in ("train", "validation")]
+    assert not sides[0] & sides[1]
+    assert min(map(len, sides)) >= 5
+
+
+def test_a_table_that_fits_badly_is_told_with_shares(tmp_path: Path):
+    fasta, table = _families(tmp_path, "P{}")
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(lines[:160]) + "".join(f"Q1\tQ{n}\n" for n in range(40)))
+    options = BuildOptions(clusters=table, validation_fraction=0.3)
+    assert build_store([fasta], tmp_path / "store", options).manifest.notes == (
+        "40 of 200 (20%) sequences are not in the cluster table, and were split without it",
+        "40 of 200 (20%) members of the cluster table are the name of no sequence",
+    )
+
+
+def test_headers_that_share_a_name_are_refused(tmp_path: Path):
+    fasta, table = _families(tmp_path, "protein {}")
+    table.write_text("protein\tprotein\n")
+    with pytest.raises(DataError, match="cannot tell the sequences apart: 200 of them share 1 names"):
+        build_store([fasta], tmp_path / "store", BuildOptions(clusters=table))
+
+
+def test_one_family_is_one_side_and_that_is_told(tmp_path: Path):
+    fasta, table = _families(tmp_path, "P{}", count=1)
+    made = build_store([fasta], tmp_path / "store", BuildOptions(clusters=table, validation_fraction=0.3))
+    assert len(made.manifest.notes) == 1
+    assert made.manifest.notes[0] in ("the validation split is empty", "the train split is empty")
+
+
+def test_lines_of_words_are_told_with_the_first(tmp_path: Path):
+    fasta = tmp_path / "a.fasta"
+    fasta.write_text(">a\nMKVLA\nsome words here\n>b\nand here also\nMKV\n")
+    made = build_store([fasta], tmp_path / "store", BuildOptions(validation_fraction=0))
+    assert made.manifest.notes == (
+        f"2 lines of words were read as residues, the first: 'some words here' in {fasta}",
+    )
+
+
 def test_a_cluster_table_of_other_proteins_is_refused(tmp_path: Path):
     fasta = write_fasta(tmp_path / "a.fasta", made_up_proteins(10))
     table = tmp_path / "clusters.tsv"

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sedd.data.alphabet import decode
-from sedd.data.encode import Encoded, Filters, Tally, count_codes, encode_block, require_protein
+from sedd.data.encode import (
+    Encoded,
+    Filters,
+    Tally,
+    count_codes,
+    encode_block,
+    lines_of_words,
+    require_protein,
+)
 from sedd.errors import DataError
 
 
@@ -36,7 +44,7 @@ def test_what_is_dropped_is_counted_by_reason():
         ">no sequence\n>a\nMK\n>b\nMKVLMKV\n>c\nMXXX\n>d\nMKXX\n>only stops\n**\n>end", filters
     )
     assert sequences == ["MKXX"]
-    assert encoded.accessions == [b"d"]
+    assert encoded.names == [b"d"]
     assert encoded.lengths.tolist() == [4]
     assert tally["empty"] == 3
     assert (tally["too_short"], tally["too_long"], tally["too_unknown"]) == (1, 1, 1)
@@ -48,7 +56,7 @@ def test_what_is_dropped_is_counted_by_reason():
 def test_what_is_no_letter_is_refused_with_its_record(body: str, seen: str):
     with pytest.raises(DataError) as raised:
         _encode(f">a\nMK\n>sp|P1|X\n{body}\n>c\nMK\n")
-    assert raised.value.message == f"in.fasta: {seen} in the sequence of 'P1' is not an amino acid"
+    assert raised.value.message == f"in.fasta: {seen} in the sequence of 'sp|P1|X' is not an amino acid"
 
 
 def _letters(alphabet: str, count: int) -> bytes:
@@ -64,6 +72,40 @@ def test_nucleotides_are_refused(alphabet: str):
 @pytest.mark.parametrize("alphabet", ["ACDEFGHIKLMNPQRSTVWY", "A", "GAT", "AG", "ACGTACGTACGTLLLL"])
 def test_proteins_of_few_kinds_of_residues_are_not(alphabet: str):
     require_protein(_letters(alphabet, 1000), "protein.fasta")
+
+
+def test_two_short_genes_are_nucleotides_too():
+    with pytest.raises(DataError, match="nucleotides"):
+        require_protein(_letters("ACGT", 44) + _letters("ACGT", 44), "dna.fasta")
+
+
+@pytest.mark.parametrize("kind", ["P1", "F1", "DL", "XX"])
+def test_pir_is_refused_by_its_name(kind: str):
+    block = f">{kind};CRAB_ANAPL\nALPHA CRYSTALLIN B CHAIN\nMDITIHNPLI*\n".encode()
+    with pytest.raises(DataError, match=r"p\.pir is a PIR file, .* '>..;CRAB_ANAPL'"):
+        require_protein(block, "p.pir")
+
+
+def test_a_name_with_a_semicolon_is_not_pir():
+    require_protein(b">P1234;x\nMKVLA\n>AB;c\nMKV\n", "protein.fasta")
+
+
+@pytest.mark.parametrize(
+    ("line", "is_text"),
+    [
+        ("some protein of mine", True),
+        ("Crystal structure", True),
+        ("MKVLAAGGGW WWMKVLAAGG MKV", False),
+        ("MKVLAAGGGW WWMKVLAAGG", False),
+        ("MKVLAAGGGW ", False),
+        ("MKVLA", False),
+        ("", False),
+    ],
+)
+def test_a_line_of_words_inside_a_sequence_is_counted(line: str, is_text: bool):
+    assert lines_of_words(f"MKV\n{line}\nACD\n".encode()) == [line] * is_text
+    _, tally, _ = _encode(f">a\nMKV\n{line}\n>b\nMK\n")
+    assert tally.get("lines_of_words", 0) == is_text
 
 
 def test_a_short_peptide_is_not_taken_for_nucleotides():
@@ -87,5 +129,5 @@ def test_the_quick_way_gives_what_the_general_one_gives(
     quick = _encode(block if ends_with_newline else block[:-1])
     general = _encode(block.replace("\n", "\r\n"))  # line ends of two characters take the general way
     assert quick[:2] == general[:2]
-    assert quick[2].accessions == general[2].accessions
+    assert quick[2].names == general[2].names
     np.testing.assert_array_equal(quick[2].hashes, general[2].hashes)

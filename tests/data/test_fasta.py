@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sedd.data.fasta import BLOCK_BYTES, SpanReader, accession, is_gzip, read_blocks, spans
+from sedd.data.fasta import BLOCK_BYTES, SpanReader, first_word, is_gzip, read_blocks, spans
 from sedd.errors import DataError
 
 RECORDS = st.lists(
@@ -106,12 +106,24 @@ def test_unusable_files_are_told_apart_in_one_line(name: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("header", "name"),
     [
-        (b"tr|W0FSK4|W0FSK4_9FLAV Genome polyprotein", b"W0FSK4"),
+        (b"tr|W0FSK4|W0FSK4_9FLAV Genome polyprotein", b"tr|W0FSK4|W0FSK4_9FLAV"),
         (b"UniRef50_A0A5A9P0L4 peptidylprolyl isomerase n=1", b"UniRef50_A0A5A9P0L4"),
         (b"P12345\r", b"P12345"),
         (b"", b""),
         (b"  ", b""),
     ],
 )
-def test_accession_is_what_cluster_tables_use(header: bytes, name: bytes):
-    assert accession(header) == name
+def test_the_first_word_of_a_header_names_its_sequence(header: bytes, name: bytes):
+    assert first_word(header) == name
+
+
+@pytest.mark.parametrize("is_gzipped", [False, True])
+def test_a_file_whose_lines_end_with_cr_alone_is_read(tmp_path: Path, is_gzipped: bool):
+    records = b"".join(b">p%d some protein\rMKVLA\rMKV\r" % n for n in range(40_000))
+    assert len(records) > BLOCK_BYTES
+    path = tmp_path / "mac.fasta"
+    path.write_bytes(gzip.compress(records) if is_gzipped else records)
+    other = tmp_path / "other.fasta"
+    other.write_bytes(records.replace(b"\r", b"\n"))
+    assert _read(path) == _read(other)
+    assert len(_read(path)) == 40_000

@@ -103,7 +103,43 @@ def _change(path: Path, **fields: object) -> None:
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **fields}))
 
 
+def _rename_shard(path: Path, name: str) -> None:
+    document = json.loads((path / "manifest.json").read_text())
+    document["splits"]["train"]["shards"][0]["file"] = name
+    (path / "manifest.json").write_text(json.dumps(document))
+
+
+def _link(path: Path) -> None:
+    tokens = path / "train" / "tokens-00000.npy"
+    tokens.rename(path.parent / "elsewhere.npy")
+    tokens.symlink_to(path.parent / "elsewhere.npy")
+
+
+def _link_split(path: Path) -> None:
+    (path / "train").rename(path.parent / "elsewhere")
+    (path / "train").symlink_to(path.parent / "elsewhere")
+
+
+FOREIGN = (
+    "../../secret.npy",
+    "/etc/passwd",
+    "..",
+    "",
+    "sub/tokens-00000.npy",
+    "tokens-00000.npy\n",
+    "hashes.npy",
+    7,
+)
 DAMAGE = {
+    **{
+        f"file {name!r}": (
+            lambda path, name=name: _rename_shard(path, name),
+            "is not the name of a file of tokens",
+        )
+        for name in FOREIGN
+    },
+    "link out": (_link, "leads out of the store"),
+    "split that is a link": (_link_split, "leads out of the store"),
     "missing file": (_remove, "hashes.npy is missing"),
     "cut file": (_cut, "bytes instead of"),
     "half a manifest": (lambda path: (path / "manifest.json").write_text("{"), "is damaged"),

@@ -34,6 +34,8 @@ class Facts:
     total_bytes: int
     damaged: tuple[str, ...]
     """Files whose content is not what was built."""
+    notes: tuple[str, ...] = ()
+    """What the build warned of."""
 
 
 def gather(context: CheckContext) -> Facts | None:
@@ -69,6 +71,7 @@ def gather(context: CheckContext) -> Facts | None:
         compared_bytes=sum(count for _, count in compared),
         total_bytes=sum(split.residues for store in opened for split in store.manifest.splits.values()),
         damaged=tuple(file for files, _ in compared for file in files),
+        notes=tuple(note for store in opened for note in store.manifest.notes),
     )
 
 
@@ -100,6 +103,10 @@ def judge(facts: Facts) -> Verdict:
         return warn(
             f"{saw}; only {facts.validation_residues:,} of {facts.wanted_validation_residues:,} validation residues",
             "the bound has a wider error bar: build with a larger --validation-fraction",
+        )
+    if facts.notes:
+        return warn(
+            f"{saw}; when it was built: {'; '.join(facts.notes)}", f"look: sedd data info '{facts.store}'"
         )
     return ok(saw)
 

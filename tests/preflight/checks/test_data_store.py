@@ -1,5 +1,6 @@
 """Missing, truncated, swapped and too small data."""
 
+import json
 import shutil
 
 import pytest
@@ -21,6 +22,17 @@ def test_whole_store_is_ok_and_named_by_its_hash(make_context):
     verdict = look(make_context())
     assert verdict.status is Status.OK
     assert "checksums agree" in verdict.saw
+
+
+def test_what_the_build_warned_of_is_told_before_training(make_context, own_store):
+    manifest = own_store / "manifest.json"
+    document = json.loads(manifest.read_text())
+    manifest.write_text(
+        json.dumps({**document, "notes": ["40 of 200 (20%) sequences are not in the cluster table"]})
+    )
+    verdict = look(make_context({"data.store": str(own_store)}))
+    assert verdict.status is Status.WARN
+    assert "40 of 200 (20%) sequences are not in the cluster table" in verdict.saw
 
 
 def test_missing_store_says_how_to_make_it(make_context, tmp_path):
