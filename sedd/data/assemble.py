@@ -15,8 +15,8 @@ from sedd.data.encode import Tally
 from sedd.data.files import HEADER_BYTES, NpyWriter, read_pieces, read_span, sync_folder
 from sedd.data.manifest import SPLITS, Shard, SplitManifest
 from sedd.data.parts import Part, PartSplit, PartWriter
-from sedd.data.picture import length_bin
 from sedd.data.progress import Progress, ignore_progress
+from sedd.data.store_picture import length_bin
 
 _LONGEST_COUNTED = 100_000  # lengths beyond share a bin of the statistics
 _COPY_RESIDUES, _COPY_SEQUENCES = 1 << 24, 1 << 16  # at once, whichever is less

@@ -18,10 +18,10 @@ from sedd.data.files import file_checksum
 from sedd.data.identity import input_file, require_same, require_store
 from sedd.data.manifest import InputFile, Manifest, read_manifest, write_manifest
 from sedd.data.parts import Part, PartOptions, merged_tally, validation_limit
-from sedd.data.picture import PICTURE, render_picture
 from sedd.data.progress import Progress, ignore_progress
 from sedd.data.sources import Built, Source, build_source, plan_sources
 from sedd.data.store import TokenStore
+from sedd.data.store_picture import PICTURE, render_picture
 from sedd.data.workers import build_sources
 from sedd.errors import DataError
 from sedd.spec.build import BuildOptions

@@ -10,7 +10,7 @@ from sedd.errors import DataError
 from sedd.inference.generation import Sample
 from sedd.inference.load_network import Trained
 from sedd.quality.assess import Assessment, assess
-from sedd.quality.page import page
+from sedd.quality.sample_page import sample_page
 from sedd.rundir.atomic import write_text
 from sedd.spec.inference import SampleOptions
 
@@ -45,4 +45,4 @@ def write_report(path: Path, trained: Trained, how: SampleOptions, found: Assess
     settings = {"temperature": how.temperature, "top-p": how.top_p, "seed": how.seed, **length}
     options = ", ".join(f"{name} {value}" for name, value in settings.items())
     title = f"{trained.run} at step {trained.step}: {how.steps} {how.predictor} steps, {options}"
-    write_text(path, page(title, found))
+    write_text(path, sample_page(title, found))

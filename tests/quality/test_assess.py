@@ -9,8 +9,7 @@ import pytest
 
 from sedd.data.store import TokenStore
 from sedd.quality.assess import Assessment, assess, of_the_same_lengths
-from sedd.quality.page import page
-from sedd.quality.picture import picture
+from sedd.quality.sample_page import sample_page, sample_picture
 
 pytest.importorskip("parasail", reason="pip install 'protein-sedd[report]'")
 
@@ -63,17 +62,17 @@ def test_without_the_training_data_the_rest_is_still_told(opened: TokenStore):
     counts = np.array(opened.manifest.splits["train"].composition)
     found = assess([opened.split("train").tokens(0)], counts, [64], None)
     assert (found.held_out, found.samples.identities, found.searched) == (None, None, 0)
-    assert "not at hand" in page("x", found)
+    assert "not at hand" in sample_page("x", found)
     assert json.loads(json.dumps(found.document(), allow_nan=False))["held_out"] is None
 
 
 def test_picture_and_page_stand_alone(found: Assessment):
-    drawn = ElementTree.fromstring(picture(found))
+    drawn = ElementTree.fromstring(sample_picture(found))
     texts = [element.text for element in drawn.iter() if element.text]
     assert {"training", "samples", "held out"} <= set(texts)
     for bar in drawn.iter("{http://www.w3.org/2000/svg}rect"):
         assert bar.get("height") == "100%" or float(bar.get("height")) >= 0
-    whole = page("a <network>", found)
+    whole = sample_page("a <network>", found)
     assert "a &lt;network&gt;" in whole
     assert "<svg" in whole
     assert not any(word in whole for word in ("<script", "<link", "src="))

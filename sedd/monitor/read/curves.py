@@ -12,8 +12,6 @@ _MOST = 4000
 
 Points = tuple[tuple[float, float], ...]
 """(step, value), by step."""
-_USUAL, _STRETCH, _SPIKY = 0.95, 4.0, 40
-"""A curve of at least `_SPIKY` points, of which the largest twentieth makes the axis over `_STRETCH` times as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +51,6 @@ def means(points: Points, most: int) -> Points:
     edges = [len(points) * k // most for k in range(most + 1)]
     groups = [points[a:b] for a, b in pairwise(edges)]
     return tuple((sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups)
-
-
-def ceiling(values: Sequence[float]) -> float:
-    """Where an axis should end: at the largest value, or below a few spikes that would flatten all the rest."""
-    ordered = sorted(values)
-    usual, low = ordered[int(_USUAL * (len(ordered) - 1))], ordered[0]
-    if len(ordered) < _SPIKY or usual == low or ordered[-1] - low <= _STRETCH * (usual - low):
-        return ordered[-1]
-    return usual + (usual - low) / 2
 
 
 def _points(rows: Sequence[dict[str, Any]], key: str) -> Points:

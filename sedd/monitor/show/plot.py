@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from sedd.monitor.read.curves import ceiling
+from sedd.charts import axis_end
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Bits of a braille character, by column and row from the top."""
@@ -22,7 +22,7 @@ def plot(points: Sequence[tuple[float, float]], *, width: int, height: int) -> l
     room = width - 10
     columns = _columns(finite, 2 * room)
     low, top = min(y for _, y in columns), max(y for _, y in columns)
-    high = ceiling([y for _, y in columns])
+    high = axis_end([y for _, y in columns])
     cells = _draw([(x, min(y, high)) for x, y in columns], low, high, room, height)
     labels = {height - 1: _number(low)}
     if high > low:

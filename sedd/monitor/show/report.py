@@ -1,19 +1,19 @@
 """One run as one HTML page that needs no network: to send to a colleague."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from sedd.charts import line_chart
 from sedd.monitor.decide.inspection import Inspection
 from sedd.monitor.decide.state import cause_words
 from sedd.monitor.read.curves import means
 from sedd.monitor.show.cells import count_cell, duration_cell, percent_cell, place_text, point_text
-from sedd.monitor.show.page import PAGE
 from sedd.monitor.show.sentences import sentence
-from sedd.monitor.show.svg import chart
+from sedd.page import page, section, table
 from sedd.rundir.layout import RunDir
 from sedd.units import format_bytes
 
@@ -66,18 +66,14 @@ def render_report(seen: Inspection, documents: RunDocuments) -> str:
         _trouble(seen),
         _tiles(seen),
         _charts(seen),
-        _section("Attempts", _timeline(seen)),
-        _section("Samples", _samples(documents.samples)),
-        _section("Preflight findings that were not OK", _findings(seen)),
-        _section("Events", _events(seen)),
-        _section("Configuration", f"<pre>{escape(documents.spec)}</pre>" if documents.spec else ""),
-        _section("Made from", _made_from(documents.manifest)),
+        section("Attempts", _timeline(seen)),
+        section("Samples", _samples(documents.samples)),
+        section("Preflight findings that were not OK", _findings(seen)),
+        section("Events", _events(seen)),
+        section("Configuration", f"<pre>{escape(documents.spec)}</pre>" if documents.spec else ""),
+        section("Made from", _made_from(documents.manifest)),
     ]
-    return PAGE.format(title=escape(title), body="\n".join(part for part in body if part))
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+    return page(title, body)
 
 
 def _trouble(seen: Inspection) -> str:
@@ -115,8 +111,8 @@ def _charts(seen: Inspection) -> str:
     c = seen.curves
     # Single batches would hide the curve under their noise.
     losses = [("training loss", means(c.loss, _COLUMNS)), ("validation bound", c.validation_bound)]
-    return chart("Loss", losses, unit="nats per residue") + chart(
-        "Learning rate", [("learning rate", c.learning_rate)], unit=""
+    return line_chart("Loss", losses, unit="nats per residue") + line_chart(
+        "Learning rate", [("learning rate", c.learning_rate)]
     )
 
 
@@ -134,7 +130,7 @@ def _timeline(seen: Inspection) -> str:
         )
         for s in seen.timeline
     ]
-    return _table(("#", "started (UTC)", "node", "queued", "ran", "steps", "lost", "ended by"), rows)
+    return table(("#", "started (UTC)", "node", "queued", "ran", "steps", "lost", "ended by"), rows)
 
 
 def _samples(samples: Sequence[tuple[str, str]]) -> str:
@@ -149,12 +145,12 @@ def _samples(samples: Sequence[tuple[str, str]]) -> str:
 def _findings(seen: Inspection) -> str:
     keys = ("side", "check", "status", "saw", "hint")
     rows = [tuple(str(f.get(key) or "") for key in keys) for f in seen.findings]
-    return _table(keys, rows)
+    return table(keys, rows)
 
 
 def _events(seen: Inspection) -> str:
     events = [e for e in seen.events if e.event != "checkpoint"][-_EVENTS:]
-    return _table(("time (UTC)", "what"), [(f"{e.t:%Y-%m-%d %H:%M:%S}", sentence(e)) for e in events])
+    return table(("time (UTC)", "what"), [(f"{e.t:%Y-%m-%d %H:%M:%S}", sentence(e)) for e in events])
 
 
 def _made_from(manifest: Mapping[str, Any]) -> str:
@@ -162,13 +158,6 @@ def _made_from(manifest: Mapping[str, Any]) -> str:
         k: v for k, v in manifest.items() if k in ("git", "code_hash", "spec_hash", "parameters", "versions")
     }
     return f"<pre>{escape(json.dumps(known, indent=1, sort_keys=True))}</pre>" if known else ""
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    table = f"<table><tr>{head}</tr>{''.join(lines)}</table>"
-    return f'<div class="wide">{table}</div>' if lines else ""
 
 
 def _newest_samples(run: RunDir) -> tuple[tuple[str, str], ...]:

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sedd.monitor.show.svg import chart, ticks
+from sedd.charts import line_chart, ticks
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
@@ -18,7 +18,7 @@ def test_ticks_are_round_and_inside(low: float, span: float) -> None:
 
 def test_a_chart_is_well_formed_and_inside_its_box() -> None:
     points = [(float(k), 3 * math.exp(-k / 100)) for k in range(1000)]
-    figure = ET.fromstring(chart('Loss <of> "it"', [("a & b", points), ("c", points[:2])], unit="nats"))
+    figure = ET.fromstring(line_chart('Loss <of> "it"', [("a & b", points), ("c", points[:2])], unit="nats"))
     lines = figure.findall(".//polyline")
     assert len(lines) == 2
     for line in lines:
@@ -29,4 +29,4 @@ def test_a_chart_is_well_formed_and_inside_its_box() -> None:
 
 
 def test_nothing_to_draw_is_nothing() -> None:
-    assert chart("x", [("a", [(1, 2.0)]), ("b", [(1, math.nan), (2, math.nan)])], unit="") == ""
+    assert line_chart("x", [("a", [(1, 2.0)]), ("b", [(1, math.nan), (2, math.nan)])]) == ""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sedd.data.build import build_store
-from sedd.data.picture import BINS_PER_DOUBLING, PICTURE, length_bin
+from sedd.data.store_picture import BINS_PER_DOUBLING, PICTURE, length_bin
 from tests.data.proteins import write_fasta
 
 

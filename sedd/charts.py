@@ -1,0 +1,150 @@
+"""Draw charts as SVG text that needs no other file: curves over steps, and bars side by side."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from sedd.units import format_count
+
+Points = Sequence[tuple[float, float]]
+Bars = Mapping[str, Sequence[float]]
+"""Name of a set → its value in each bin."""
+
+_WIDTH, _HEIGHT = 720, 240
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 14, 34
+_USUAL, _STRETCH, _SPIKY = 0.95, 4.0, 40
+"""A curve of at least `_SPIKY` points, of which the largest twentieth makes the axis over `_STRETCH` times as long."""
+
+
+def line_chart(title: str, curves: Sequence[tuple[str, Points]], *, unit: str = "") -> str:
+    """Return a <figure> of (label, points) curves over steps; "" when no curve has two finite points.
+
+    The page sets the colours: the curves have the classes `curve-0`, `curve-1`, …
+    """
+    finite = [(label, [p for p in points if math.isfinite(p[1])]) for label, points in curves]
+    drawn = [(label, points) for label, points in finite if len(points) > 1]
+    if not drawn:
+        return ""
+    xs = [x for _, points in drawn for x, _ in points]
+    ys = [y for _, points in drawn for _, y in points]
+    top = max(axis_end([y for _, y in points]) for _, points in drawn)
+    x_axis, y_axis = (min(xs), max(xs)), _padded(min(ys), top)
+    drawn = [(label, [(x, min(y, y_axis[1])) for x, y in points]) for label, points in drawn]
+    title = f"{title}, {unit}" if unit else title
+    title += f" (spikes up to {max(ys):.4g} are cut)" if max(ys) > y_axis[1] else ""
+    parts = [
+        *_grid(x_axis, y_axis),
+        *(_curve(number, points, x_axis, y_axis) for number, (_, points) in enumerate(drawn)),
+        *_curve_legend([label for label, _ in drawn]),
+    ]
+    return (
+        f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(title, quote=True)} over steps">{"".join(parts)}</svg></figure>'
+    )
+
+
+def bar_panel(
+    title: str, labels: Sequence[str], sets: Bars, colours: Mapping[str, str], *, box: tuple[float, ...]
+) -> list[str]:
+    """Return the parts of a bar chart in `box` (left, top, width, height): sets side by side in each bin.
+
+    `labels` name the bins, one letter centred, longer ones from the bin's left edge; an empty one is left out.
+    """
+    left, top, width, height = box
+    highest = max((value for values in sets.values() for value in values), default=1.0) or 1.0
+    slot, bottom, scale = (width - 30) / max(1, len(labels)), top + height - 20, (height - 46) / highest
+    bar = 0.8 * slot / max(1, len(sets))
+    parts = [text(left, top - 12, title, 'font-size="14"')]
+    for level in (0.0, highest / 2, highest):
+        y = bottom - level * scale
+        parts.append(f'<line x1="{left + 30}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
+        parts.append(text(left + 26, y + 4, f"{level:.3g}", 'text-anchor="end" fill="#555"'))
+    for number, (name, values) in enumerate(sets.items()):
+        first, colour = left + 30 + 0.1 * slot + number * bar, colours[name]
+        for bin_, value in enumerate(values):
+            high = value * scale
+            parts.append(_rectangle(first + bin_ * slot, bottom - high, bar, high, colour))
+        x = left + width - 95 * (len(sets) - number)
+        parts += [_rectangle(x, top, 10, 10, colour), text(x + 15, top + 10, name)]
+    for bin_, label in enumerate(labels):
+        anchor, middle = ("middle", 0.5) if len(label) == 1 else ("start", 0.0)
+        x = left + 30 + (bin_ + middle) * slot
+        parts += [text(x, bottom + 16, label, f'text-anchor="{anchor}" fill="#555"')] if label else []
+    return parts
+
+
+def svg(parts: Iterable[str], *, width: float, height: float) -> str:
+    """Return a whole picture on white, for a file of its own or for a page."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
+        f'font-size="12"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
+    )
+
+
+def text(x: float, y: float, words: str, attributes: str = "") -> str:
+    """Return a <text> whose first letter stands on (x, y)."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" {attributes}>{escape(words)}</text>'
+
+
+def axis_end(values: Sequence[float]) -> float:
+    """Return where an axis should end: at the largest value, or below a few spikes that would flatten all the rest."""
+    ordered = sorted(values)
+    usual, low = ordered[int(_USUAL * (len(ordered) - 1))], ordered[0]
+    if len(ordered) < _SPIKY or usual == low or ordered[-1] - low <= _STRETCH * (usual - low):
+        return ordered[-1]
+    return usual + (usual - low) / 2
+
+
+def ticks(low: float, high: float, *, most: int = 5) -> list[float]:
+    """Return round numbers between `low` and `high`, at most about `most` of them."""
+    if high <= low:
+        return [low]
+    raw = (high - low) / most
+    size = 10 ** math.floor(math.log10(raw))
+    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw)
+    first = math.ceil(low / step)
+    return [k * step for k in range(first, math.floor(high / step) + 1)]
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    pad = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
+    return low - pad, high + pad
+
+
+def _grid(x_axis: tuple[float, float], y_axis: tuple[float, float]) -> list[str]:
+    parts = []
+    for y in ticks(*y_axis):
+        at = _y(y, y_axis)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(text(_LEFT - 6, at + 4, f"{y:.4g}", 'class="tick" text-anchor="end"'))
+    for x in ticks(*x_axis, most=6):
+        label = format_count(x).replace(" ", "")
+        parts.append(text(_x(x, x_axis), _HEIGHT - 16, label, 'class="tick" text-anchor="middle"'))
+    return [*parts, text(_WIDTH - _RIGHT, _HEIGHT - 2, "step", 'class="tick" text-anchor="end"')]
+
+
+def _curve(number: int, points: Points, x_axis: tuple[float, float], y_axis: tuple[float, float]) -> str:
+    path = " ".join(f"{_x(x, x_axis):.1f},{_y(y, y_axis):.1f}" for x, y in points)
+    return f'<polyline class="curve curve-{number}" points="{path}"/>'
+
+
+def _curve_legend(labels: Sequence[str]) -> list[str]:
+    parts = []
+    for k, label in enumerate(labels if len(labels) > 1 else ()):
+        x = _WIDTH - _RIGHT - 150 * (len(labels) - k)
+        parts.append(f'<line class="curve curve-{k}" x1="{x}" x2="{x + 20}" y1="{_TOP}" y2="{_TOP}"/>')
+        parts.append(text(x + 26, _TOP + 4, label, 'class="tick"'))
+    return parts
+
+
+def _rectangle(x: float, y: float, width: float, height: float, colour: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>'
+
+
+def _x(x: float, axis: tuple[float, float]) -> float:
+    span = axis[1] - axis[0] or 1.0
+    return _LEFT + (x - axis[0]) / span * (_WIDTH - _LEFT - _RIGHT)
+
+
+def _y(y: float, axis: tuple[float, float]) -> float:
+    return _TOP + (axis[1] - y) / (axis[1] - axis[0]) * (_HEIGHT - _TOP - _BOTTOM)
