@@ -78,6 +78,8 @@ class SlurmProfile(StrictModel):
     """Mail about jobs; nothing sends none."""
     setup: tuple[str, ...] = ()
     """Shell lines run on the node before Python: `module load …`, `source …/activate`."""
+    setup_must_succeed: bool = True
+    """Whether a line of `setup` that fails ends the run; false: it is reported, and the run goes on."""
     python: str | None = None
     """Python on the node, looked for after `setup`: `python`; nothing is the one that submits, by its full path."""
     container: str | None = None

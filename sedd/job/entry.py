@@ -3,6 +3,7 @@
 It replaces submitit's program (`sedd/launch/pickled_job.py`) with the stop signals blocked, and accepts them here.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sedd.job.supervisor import begin_attempt, supervise
 from sedd.launch.dependencies import require_completed
 from sedd.launch.freeze import imported_package, require_frozen
 from sedd.launch.resources import read_manifest_profile
+from sedd.launch.setup_lines import require_setup
 from sedd.rundir.attempts import Cause
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_resolved
@@ -32,11 +34,19 @@ def main(path: str) -> int:
     accept_signals()
     task = make_task(run, read_task_environment())
     try:
+        require_setup_of(run)
         require_frozen(run, package=imported_package())
         require_completed(run)
     except RunError as e:
         return _refuse(task, e)
     return supervise(task, box)
+
+
+def require_setup_of(run: RunDir) -> None:
+    """Raises: RunError when a line of the profile's `setup` failed in this job, and all must succeed."""
+    profile = read_manifest_profile(run)
+    if isinstance(profile, SlurmProfile):
+        require_setup(profile, os.environ)
 
 
 def make_task(run: RunDir, place: TaskEnvironment) -> Task:

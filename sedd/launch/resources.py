@@ -12,6 +12,7 @@ from typing import Any
 from sedd.cluster.profile import STORED, LocalProfile, Profile, SlurmProfile, read_profile
 from sedd.errors import SpecError
 from sedd.launch.protocol import FORMAT, NAMES, Names
+from sedd.launch.setup_lines import setup_lines
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.task import TaskSpec
 from sedd.yaml import Document
@@ -49,6 +50,7 @@ def slurm_parameters(
     walltime_s = granted_walltime_s(experiment, profile)
     lead_s = signal_lead_s(walltime_s, save_s)
     python = profile.python or shlex.quote(sys.executable)
+    last_line = f"{python} -m {names.batch_end} {shlex.quote(str(submitit))}"
     wanted: Parameters = {
         "python": python,
         "job_name": experiment.name,
@@ -69,8 +71,8 @@ def slurm_parameters(
         "signal_delay_s": lead_s,
         "array_parallelism": parallel or UNLIMITED,
         "stderr_to_stdout": True,
-        "setup": _setup_lines(profile, code, lead_s),
-        "teardown": [f"{python} -m {names.batch_end} {shlex.quote(str(submitit))}"],
+        "setup": setup_lines(profile, code=code, lead_s=lead_s, last_line=last_line),
+        "teardown": [last_line],
         # Since 22.05 srun no longer takes --cpus-per-task over from sbatch.
         "srun_args": ["--kill-on-bad-exit=1", f"--cpus-per-task={wishes.cpus_per_process}"],
         # The signal is submitit's wish too, which an environment variable changes (SUBMITIT_PREEMPT_SIGNAL).
@@ -184,20 +186,3 @@ def _chosen_cards(visible: str, count: int) -> tuple[str, ...]:
 
 def _gres(gpus: int, kind: str | None) -> str | None:
     return None if not gpus else f"gpu:{kind}:{gpus}" if kind else f"gpu:{gpus}"
-
-
-def _setup_lines(profile: SlurmProfile, code: Path, lead_s: int) -> list[str]:
-    scratch = [f'export TMPDIR="{profile.scratch}" && mkdir -p "$TMPDIR"'] if profile.scratch else []
-    return [
-        *profile.setup,
-        *scratch,
-        f'export PYTHONPATH={shlex.quote(str(code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
-        "export PYTHONSAFEPATH=1",
-        f"export SEDD_LEAD_S={lead_s}",
-        # srun reads these as its options; a line of `setup`, or what it sources, may have set them.
-        "export SLURM_EXPORT_ENV=ALL",
-        "unset SRUN_EXPORT_ENV SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU",
-        # A handler, not '': programs started here would inherit an ignored signal. With it the shell outlives
-        # a signal to the whole job and reaches the last line.
-        "trap : TERM USR2",
-    ]

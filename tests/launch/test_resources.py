@@ -111,7 +111,7 @@ REACHES: dict[str, tuple[object, str]] = {
     "sbatch": ({"reservation": "week 47", "exclusive": True}, "#SBATCH --exclusive\n"),
 }
 """Each field of a profile that a batch script shows, a value for it, and what is then in the script."""
-READ_ELSEWHERE = {"gpu.memory", "container", "wandb", "requeue", "stage"}
+READ_ELSEWHERE = {"setup_must_succeed", "gpu.memory", "container", "wandb", "requeue", "stage"}
 
 
 def test_every_field_of_a_profile_is_read_by_something() -> None:
