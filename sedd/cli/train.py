@@ -200,7 +200,7 @@ def _require_idle(run: RunDir, *, is_open: bool) -> None:
     from sedd.launch.liveness import RunStatus, query_run_status
 
     try:
-        standing = query_run_status(run).standing
+        standing = query_run_status(run).status
     except ClusterError as e:
         note(f"{e.message}; whether a job of this run still trains is not known")
         return

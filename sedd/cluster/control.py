@@ -1,9 +1,13 @@
-"""What we ask SLURM to do to jobs. Each request may be repeated: asked twice, it is done once."""
+"""What we ask SLURM to do to jobs: the only file that changes one. Asked twice, each request is done once.
+
+Every function takes jobs whose identity was proven (`identity.py`), never a mere id.
+"""
 
 import enum
 from collections.abc import Sequence
 
 from sedd.cluster.command import DEFAULT_TIMEOUT_S, SlurmUnreachableError, call, run, said_in
+from sedd.cluster.identity import ProvenJob
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.scontrol import query_job
 from sedd.cluster.stopping import Stopping, stopping
@@ -25,8 +29,8 @@ class Requeue(enum.StrEnum):
     ALREADY = "already"
 
 
-def requeue(job_id: str, *, restarts: int | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Requeue:
-    """Put the job (`123`, or one task `120_3`) back in the queue; a job that is going there already stays.
+def requeue(job: ProvenJob, *, restarts: int | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Requeue:
+    """Put the job back in the queue; a job that is going there already stays.
 
     SLURM is asked first: `scontrol requeue` on a job that preemption has requeued is an error, and on one
     that its user is cancelling it is a resurrection. `restarts` is the `SLURM_RESTART_COUNT` of the attempt
@@ -36,29 +40,29 @@ def requeue(job_id: str, *, restarts: int | None = None, timeout_s: float = DEFA
         RequeueRefusedError: cancelled, forgotten, or the site or job forbids it.
         SlurmUnreachableError: SLURM gave no answer; nothing is known.
     """
-    if (before := _still_here(job_id, restarts=restarts, timeout_s=timeout_s)) is None:
+    if (before := _still_here(job.job_id, restarts=restarts, timeout_s=timeout_s)) is None:
         return Requeue.ALREADY
     known = before.restarts or 0 if restarts is None else restarts
     try:
-        run(["scontrol", "requeue", job_id], timeout_s=timeout_s)
+        run(["scontrol", "requeue", job.job_id], timeout_s=timeout_s)
     except SlurmUnreachableError:
         raise
     except ClusterError as e:
         # Between question and request preemption may have been faster; then its outcome is ours.
-        after = query_job(job_id, timeout_s=timeout_s)
+        after = query_job(job.job_id, timeout_s=timeout_s)
         if after is not None and is_going_back(after, restarts_before=known):
             return Requeue.ALREADY
         raise RequeueRefusedError(e.message) from e
     return Requeue.ASKED
 
 
-def is_requeued(job_id: str, *, restarts: int, timeout_s: float = DEFAULT_TIMEOUT_S) -> bool:
+def is_requeued(job: ProvenJob, *, restarts: int, timeout_s: float = DEFAULT_TIMEOUT_S) -> bool:
     """Whether SLURM itself has put the job back in the queue already, as preemption without grace does.
 
     Raises:
         RequeueRefusedError: cancelled or forgotten. SlurmUnreachableError: nothing is known.
     """
-    return _still_here(job_id, restarts=restarts, timeout_s=timeout_s) is None
+    return _still_here(job.job_id, restarts=restarts, timeout_s=timeout_s) is None
 
 
 def _still_here(job_id: str, *, restarts: int | None, timeout_s: float) -> JobFact | None:
@@ -86,13 +90,14 @@ def is_going_back(job: JobFact, *, restarts_before: int | None = None) -> bool:
 
 
 def update_job(
-    job_id: str,
+    job: ProvenJob,
     *,
     exclude_nodes: Sequence[str] | None = None,
     start_soon: bool = False,
+    dependency: str | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Change a requeued job: the nodes it must not get, or an end to its wait of about two minutes.
+    """Change a waiting job: the nodes it must not get, an end to its wait of about two minutes, what it depends on.
 
     The nodes are taken from the requeue on, also while the job is completing. The start is accepted there too,
     and then forgotten: it counts only once the job is PENDING, that is after its last process has ended.
@@ -107,8 +112,10 @@ def update_job(
         # A few seconds on: in the second in which its node ended the old start, the node refuses the new one, and
         # SLURM ends the job as failed ("Job credential revoked").
         changes.append("StartTime=now+5")
+    if dependency is not None:
+        changes.append(f"Dependency={dependency}")
     if changes:
-        run(["scontrol", "update", f"JobId={job_id}", *changes], timeout_s=timeout_s)
+        run(["scontrol", "update", f"JobId={job.job_id}", *changes], timeout_s=timeout_s)
 
 
 def pauses_after_requeue(job: JobFact) -> bool:
@@ -116,24 +123,24 @@ def pauses_after_requeue(job: JobFact) -> bool:
     return job.state.is_waiting and job.reason == "BeginTime" and (job.restarts or 0) > 0
 
 
-def release(job_id: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+def release(job: ProvenJob, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
     """Let a job that is held in the queue start. Raises: SlurmUnreachableError, ClusterError, as `command.run`."""
-    run(["scontrol", "release", job_id], timeout_s=timeout_s)
+    run(["scontrol", "release", job.job_id], timeout_s=timeout_s)
 
 
 def scancel(
-    job_ids: Sequence[str], *, signal: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+    jobs: Sequence[ProvenJob], *, signal: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
 ) -> None:
     """Cancel the jobs, or send `signal` (`USR2`) to their steps instead. Ended jobs are no error.
 
     Raises:
         SlurmUnreachableError, ClusterError: as `command.run`.
     """
-    if not job_ids:
+    if not jobs:
         return
     # --quiet: no complaint about jobs that have ended.
     options = ["--quiet", *([f"--signal={signal}"] if signal else [])]
-    run(["scancel", *options, *job_ids], timeout_s=timeout_s)
+    run(["scancel", *options, *(job.job_id for job in jobs)], timeout_s=timeout_s)
 
 
 def sbatch_test_only(script: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:

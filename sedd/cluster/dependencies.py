@@ -3,6 +3,8 @@
 import re
 
 from sedd.cluster.command import DEFAULT_TIMEOUT_S, run
+from sedd.cluster.control import update_job
+from sedd.cluster.identity import ProvenJob
 
 _SEPARATOR = "|"
 _FORMAT = f"%i{_SEPARATOR}%E"
@@ -14,17 +16,20 @@ def after_success_of(job_ids: list[str]) -> str:
     return ":".join(["afterok", *job_ids])
 
 
-def move_dependents(old: str, new: str, *, user: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> list[str]:
+def move_dependents(
+    old: ProvenJob, new: str, *, user: str, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> list[str]:
     """Make the jobs of `user` that wait for the success of `old` wait for that of `new`; returns their ids.
 
     Raises:
-        SlurmUnreachableError, ClusterError: as `command.run`; those done before are handed over.
+        SlurmUnreachableError, ClusterError: as `command.run`; those done before are moved.
     """
     waiting = parse_waiting(query_waiting(user, timeout_s=timeout_s))
-    moved = [(job_id, moved_on(wish, old, new)) for job_id, wish in waiting.items()]
+    moved = [(job_id, moved_on(wish, old.job_id, new)) for job_id, wish in waiting.items()]
     changes = {job_id: wish for job_id, wish in moved if wish is not None}
     for job_id, wish in changes.items():
-        run(["scontrol", "update", f"JobId={job_id}", f"Dependency={wish}"], timeout_s=timeout_s)
+        # What waits for a job of ours is ours to redirect: its dependency is the proof.
+        update_job(ProvenJob(job_id=job_id), dependency=wish, timeout_s=timeout_s)
     return list(changes)
 
 

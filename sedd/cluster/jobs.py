@@ -27,7 +27,10 @@ class JobFact:
         preempted_at: when it was told that a job with more right to its nodes wants them.
         restarts: how often SLURM requeued it.
         may_requeue: whether SLURM will requeue it (`Requeue=1`).
+        ends_at: when SLURM will end it: at its time limit, or at the end of the grace time of its preemption.
         exit_code, exit_signal: of the batch script.
+        comment: what its submitter wrote to it; holds the token of a job of ours.
+        script: the path of the batch script.
     """
 
     job_id: str
@@ -41,12 +44,15 @@ class JobFact:
     submitted_at: datetime | None = None
     starts_at: datetime | None = None
     ended_at: datetime | None = None
+    ends_at: datetime | None = None
     preempted_at: datetime | None = None
     time_limit_s: int | None = None
     restarts: int | None = None
     may_requeue: bool | None = None
     exit_code: int | None = None
     exit_signal: int | None = None
+    comment: str | None = None
+    script: str | None = None
 
 
 def array_of(job_id: str) -> str:

@@ -4,13 +4,16 @@ import os
 import re
 import signal
 import socket
+import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.states import JobState
 
 _ID = re.compile(r"(?P<host>[^:/\s]+):(?P<pid>\d+):(?P<start>\d+)")
+_CLOCK_SLACK_S = 5.0
 _PROC = Path("/proc")
 _PF_EXITING, _PF_SIGNALED = 0x4, 0x400
 """Of the kernel's flags of a process (include/linux/sched.h): it is being taken down; a signal has killed it."""
@@ -74,6 +77,18 @@ def find_local(pid: int) -> LocalJob | None:
     """The name for the process that has number `pid` now; None when there is none."""
     start = _query_start(pid)
     return None if start is None else LocalJob(host=socket.gethostname(), pid=pid, start=start)
+
+
+def is_process_of(pid: int, noted_at: datetime) -> bool:
+    """Whether the process that had number `pid` on this machine at `noted_at` lives: one that started later is another.
+
+    That holds across a reboot, too, after which every process has started later.
+    """
+    process = find_local(pid)
+    if process is None:
+        return False
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return booted + process.start / os.sysconf("SC_CLK_TCK") <= noted_at.timestamp() + _CLOCK_SLACK_S
 
 
 def is_here(job: LocalJob) -> bool:

@@ -107,12 +107,15 @@ def _job_facts(record: Record) -> list[JobFact]:
             submitted_at=parse_time(record.get("SubmitTime", "")),
             starts_at=parse_time(record.get("StartTime", "")),
             ended_at=parse_time(record.get("EndTime", "")) if state.is_final else None,
+            ends_at=None if state.is_final else parse_time(record.get("EndTime", "")),
             preempted_at=parse_time(record.get("PreemptTime", "")),
             time_limit_s=parse_limit_s(record.get("TimeLimit", "")),
             restarts=int(restarts) if restarts.isdigit() else None,
             may_requeue={"1": True, "0": False}.get(record.get("Requeue", "")),
             exit_code=exit_code,
             exit_signal=exit_signal,
+            comment=text_or_none(record.get("Comment", "")),
+            script=text_or_none(record.get("Command", "")),
         )
         for job_id in _names(record)
     ]

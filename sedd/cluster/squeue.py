@@ -7,7 +7,8 @@ from sedd.cluster.command import DEFAULT_TIMEOUT_S, run
 from sedd.cluster.jobs import JobFact, expand_job_id, parse_limit_s, parse_time, text_or_none
 from sedd.cluster.states import parse_state
 
-# --Format cuts every field at its width. The name is last: it alone may hold the separator.
+# --Format cuts every field at its width. Comment and name are last: users write them, and may write the separator.
+# Of the comment no more is asked than the token of a job of ours, with which it begins.
 _WIDTHS = {
     "JobArrayID": 60,
     "JobID": 20,
@@ -21,6 +22,7 @@ _WIDTHS = {
     "RestartCnt": 12,
     "Partition": 80,
     "UserName": 60,
+    "Comment": 28,
     "Name": 120,
 }
 _SEPARATOR = "|"
@@ -84,9 +86,10 @@ def _parse_line(line: str) -> list[JobFact]:
     fields = _fields(line)
     if len(fields) < len(_WIDTHS):
         return []
-    ids, slurm_id, state, reason, nodes, submitted, starts, ends, limit, restarts, partition, user, name = (
+    ids, slurm_id, state, reason, nodes, submitted, starts, ends, limit, restarts, partition, user, *rest = (
         fields
     )
+    comment, name = rest
     parsed = parse_state(state)
     return [
         JobFact(
@@ -103,6 +106,7 @@ def _parse_line(line: str) -> list[JobFact]:
             ended_at=parse_time(ends) if parsed.is_final else None,
             time_limit_s=parse_limit_s(limit),
             restarts=int(restarts) if restarts.isdigit() else None,
+            comment=text_or_none(comment),
         )
         for job_id in expand_job_id(ids)
     ]

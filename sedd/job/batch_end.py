@@ -1,16 +1,20 @@
 """`python -m sedd.job.batch_end SUBMITIT_FOLDER`: the last line of a batch script, after srun has returned.
 
-Its exit code is the job's. When every job entry was killed before rank 0 could decide, it decides here.
+Its exit code is the job's. When every job entry was killed before rank 0 could decide, or none came to its first line,
+it decides here.
 """
 
+import datetime as dt
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from sedd.errors import DiskFullError
-from sedd.job.attempt import STOP_GRACE_S, Task
+from sedd.errors import DiskFullError, SeddError
+from sedd.job.attempt import Task
 from sedd.job.causes import Ending, in_newest_attempt
+from sedd.job.deadline import StopFacts, seconds_to_secure
 from sedd.job.entry import make_task
 from sedd.job.environment import read_slurm_environment
 from sedd.job.final_events import FINAL_EVENTS
@@ -19,58 +23,107 @@ from sedd.job.next_attempt import ensure_next_attempt
 from sedd.job.processes import signals_held
 from sedd.job.stdout import survive_full_disk
 from sedd.job.supervisor import begin_attempt, find_start, is_over
+from sedd.job.watch import query_job_fact, query_kill_wait_s
 from sedd.launch.local_processes import end_training
 from sedd.launch.pickled_job import run_of_job
-from sedd.rundir.attempts import Cause
+from sedd.rundir.attempts import Cause, slowest_save_s
 from sedd.rundir.events import Event, read_events
-from sedd.rundir.fence import SupersededError, require_newest
+from sedd.rundir.fence import SupersededError, require_newest_in
+
+_TAIL_BYTES = 4096
 
 
 def main(folder: str) -> int:
     """Finish what the job entries of this SLURM job left undone; returns the job's exit code."""
-    place = read_slurm_environment(os.environ)
+    environment = read_slurm_environment(os.environ)
     with signals_held():
         try:
-            return finish(make_task(run_of_job(Path(folder), place.job_id), place))
+            task = make_task(run_of_job(Path(folder), environment.job_id), environment)
+            return finish(task, output=Path(folder) / f"{environment.job_id}_0_log.out")
         except SupersededError as e:
             print(e.message, flush=True)
             return 0
+        except SeddError as e:  # a damaged run folder: the job entry has recorded it
+            print(f"error: {e.message}", flush=True)
+            return 1
 
 
-def finish(task: Task) -> int:
-    """Make sure that the attempt of this start of the job has its last word, and that SLURM has been asked.
+def finish(task: Task, *, output: Path | None = None) -> int:
+    """Make sure that the attempt of this start of the job has its final event, and that SLURM has been asked.
+
+    `output` is the file that the batch script writes to.
 
     Raises:
         SupersededError: this was a lost node's job; another has taken the run over.
     """
-    said = read_events(task.run.events)
-    if is_over(said):
+    events = read_events(task.run.events)
+    if is_over(events):
         return 0
-    start = find_start(said, job_id=task.place.job_id, restarts=task.place.restarts)
+    start = find_start(events, job_id=task.environment.job_id, restarts=task.environment.restarts)
     if start is None:
-        try:
-            attempt = begin_attempt(task).attempt  # its entry died too early to count itself
-        except DiskFullError as e:
-            print(e.message, flush=True)
-            return finish_unrecorded(task).exit_code
-        said = read_events(task.run.events)
-    else:
-        attempt = start.attempt
-    require_newest(task.run.events, attempt=attempt)
-    word = next((e for e in reversed(in_newest_attempt(said)) if e.event in FINAL_EVENTS), None)
-    end_training(task.run, attempt=attempt, grace_s=STOP_GRACE_S)
-    if word is None:
-        killed = Ending(exit_code=-signal.SIGKILL, signals=frozenset(), time_left_s=None, rank=0)
-        return finish_attempt(task, killed, attempt=attempt).exit_code
-    if word.event == "requeued":
-        return _ask_again(task, word)
-    return 1 if word.event == "gave_up" else 0
+        return _finish_unstarted(task, events, output)
+    require_newest_in(events, attempt=start.attempt)
+    final = next((e for e in reversed(in_newest_attempt(events)) if e.event in FINAL_EVENTS), None)
+    if final is None:
+        # Its job entry was killed: SIGTERM has reached the training, and it may be saving.
+        end_training(task.run, attempt=start.attempt, grace_s=_grace_s(task, events))
+        ending = _ending(task)
+        return finish_attempt(task, ending, read_events(task.run.events), attempt=start.attempt).exit_code
+    code = _ask_again(task, events, final) if final.event == "requeued" else int(final.event == "gave_up")
+    end_training(task.run, attempt=start.attempt, grace_s=query_kill_wait_s(task))
+    return code
 
 
-def _ask_again(task: Task, word: Event) -> int:
-    """The entry may have been killed between its last word and its request to SLURM."""
-    cause = Cause(word.get("cause", Cause.KILLED))
-    return 0 if ensure_next_attempt(task, (), attempt=word.attempt, cause=cause) else 1
+def _finish_unstarted(task: Task, events: Sequence[Event], output: Path | None) -> int:
+    """No job entry came as far as to count its attempt: record what is known of it."""
+    try:
+        attempt = begin_attempt(task).attempt
+    except DiskFullError as e:
+        print(e.message, flush=True)
+        return finish_unrecorded(task, events).exit_code
+    ending = _ending(task, before="its first line", last_line=_last_line(output))
+    return finish_attempt(task, ending, read_events(task.run.events), attempt=attempt).exit_code
+
+
+def _ending(task: Task, *, before: str = "it recorded why", last_line: str | None = None) -> Ending:
+    """What srun's exit code tells of job entries that ended without a record."""
+    code = task.environment.step_exit
+    if code is not None and code > 128:
+        return Ending(exit_code=128 - code, signals=frozenset(), time_left_s=None, rank=0)
+    said = f"exit code {code}" if code else "the job's processes ended"
+    error = f"{said} before {before}" + (f": {last_line}" if last_line else "")
+    unknown = -signal.SIGKILL  # nothing but a kill ends a job entry so
+    return Ending(exit_code=code or unknown, signals=frozenset(), time_left_s=None, rank=0, error=error)
+
+
+def _last_line(output: Path | None) -> str | None:
+    """The last line that the job printed, if any."""
+    try:
+        content = output.read_bytes()[-_TAIL_BYTES:] if output else b""
+    except OSError:
+        return None
+    lines = [line.strip() for line in content.decode(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), None)
+
+
+def _grace_s(task: Task, events: Sequence[Event]) -> float:
+    """How long the training may go on before the next attempt is asked for."""
+    facts = StopFacts(
+        executor=task.environment.executor,
+        job=query_job_fact(task),
+        restarts=task.environment.restarts,
+        kill_wait_s=query_kill_wait_s(task),
+        lead_s=task.environment.lead_s,
+        signals=frozenset(),
+        save_s=slowest_save_s(events),
+    )
+    return seconds_to_secure(facts, now=dt.datetime.now(dt.UTC))
+
+
+def _ask_again(task: Task, events: Sequence[Event], final: Event) -> int:
+    """The entry may have been killed between its final event and its request to SLURM."""
+    cause = Cause(final.get("cause", Cause.KILLED))
+    return 0 if ensure_next_attempt(task, events, attempt=final.attempt, cause=cause) else 1
 
 
 if __name__ == "__main__":

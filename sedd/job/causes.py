@@ -28,13 +28,15 @@ _BY_EXIT: dict[int, Cause] = {
 class Ending:
     """How the training processes of an attempt ended."""
 
-    exit_code: int
-    """As Popen's: negative is the signal that killed it."""
+    exit_code: int | None
+    """As Popen's: negative is the signal that killed it. None: it did not end while there was time to wait for it."""
     signals: frozenset[int]
     """Stop signals that the job entry received during the attempt."""
     time_left_s: float | None
     """To the walltime of the attempt, where the job entry keeps it itself."""
     rank: int
+    error: str | None = None
+    """What is known of a process that ended before it could say anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,24 +51,26 @@ class SlurmFacts:
     """Lead time of the `--signal` signal."""
 
 
-def cause_of(ending: Ending, said: Sequence[Event], slurm: SlurmFacts | None, *, now: dt.datetime) -> Cause:
-    """The cause of an attempt's end; `said` are the run's events, `slurm` is None under the local executor."""
+def cause_of(ending: Ending, events: Sequence[Event], slurm: SlurmFacts | None, *, now: dt.datetime) -> Cause:
+    """The cause of an attempt's end, by the run's events; `slurm` is None under the local executor."""
     if ending.exit_code == Exit.COMPLETED:
         return Cause.COMPLETED
-    if is_cancelled(said):
+    if is_cancelled(events):
         return Cause.CANCELLED
-    failure, wish = first_failure(said), _wish(slurm)
-    told = is_stop(-ending.exit_code) or any(map(is_stop, ending.signals)) or wish is not Stopping.NO
+    failure, wish, code = first_failure(events), _wish(slurm), ending.exit_code
+    if code is None:
+        return _stop_cause(ending, events, slurm, now)
+    was_asked = is_stop(-code) or any(map(is_stop, ending.signals)) or wish is not Stopping.NO
     if failure and slurm and wish is Stopping.NO and signal.SIGUSR2 not in ending.signals:
         return (
             failure  # SLURM wants nothing: this SIGTERM is srun's, which ends a step when one rank has failed
         )
     # A process that fails after it was told to leave says nothing about the program: its peers may be gone.
-    if ending.exit_code == Exit.STOPPED or told:
-        return _stop_cause(ending, said, slurm, now)
-    if ending.exit_code in (Exit.NODE_FAULT, Exit.DISK_FULL):
-        return by_exit(ending.exit_code)
-    return failure or by_exit(ending.exit_code)
+    if code == Exit.STOPPED or was_asked:
+        return _stop_cause(ending, events, slurm, now)
+    if code in (Exit.NODE_FAULT, Exit.DISK_FULL):
+        return by_exit(code)
+    return failure or by_exit(code)
 
 
 def is_stop(number: int) -> bool:
@@ -79,18 +83,18 @@ def by_exit(code: int) -> Cause:
     return _BY_EXIT.get(code, Cause.CRASHED)
 
 
-def first_failure(said: Sequence[Event]) -> Cause | None:
+def first_failure(events: Sequence[Event]) -> Cause | None:
     """The root among the failures of the newest attempt: when one rank is lost the others fail after it."""
-    failures = [e for e in in_newest_attempt(said) if e.event == "failed"]
+    failures = [e for e in in_newest_attempt(events) if e.event == "failed"]
     causes = {e.get("cause") for e in failures if not e.get("lost_peer")}
     by_weight = (Cause.NODE_FAULT, Cause.DISK_FULL, Cause.KILLED, Cause.CRASHED)
     return next((c for c in by_weight if c in causes), Cause.KILLED if failures else None)
 
 
-def in_newest_attempt(said: Sequence[Event]) -> Sequence[Event]:
-    """What the newest attempt said, from its start on; nothing before the first."""
-    starts = [number for number, event in enumerate(said) if event.event == "attempt_started"]
-    return [e for e in said[starts[-1] :] if e.attempt == said[starts[-1]].attempt] if starts else ()
+def in_newest_attempt(events: Sequence[Event]) -> Sequence[Event]:
+    """What the newest attempt events, from its start on; nothing before the first."""
+    starts = [number for number, event in enumerate(events) if event.event == "attempt_started"]
+    return [e for e in events[starts[-1] :] if e.attempt == events[starts[-1]].attempt] if starts else ()
 
 
 def describe_exit(code: int) -> str:
@@ -111,12 +115,12 @@ def _wish(slurm: SlurmFacts | None) -> Stopping:
     return stopping(job, restarts=slurm.restarts) if slurm and job else Stopping.NO
 
 
-def _stop_cause(ending: Ending, said: Sequence[Event], slurm: SlurmFacts | None, now: dt.datetime) -> Cause:
+def _stop_cause(ending: Ending, events: Sequence[Event], slurm: SlurmFacts | None, now: dt.datetime) -> Cause:
     """Who asked for the stop."""
     wish = _wish(slurm)
     if wish is Stopping.CANCELLED:
         return Cause.CANCELLED
-    if any(e.event == "stop_requested" and e.get("by") == MOVED_BY for e in in_newest_attempt(said)):
+    if any(e.event == "stop_requested" and e.get("by") == MOVED_BY for e in in_newest_attempt(events)):
         return Cause.MOVED
     if wish is not Stopping.NO:
         return Cause.TIME_LIMIT if wish is Stopping.TIME_LIMIT else Cause.PREEMPTED

@@ -20,6 +20,8 @@ from sedd.launch.freeze import imported_package, require_frozen
 from sedd.launch.resources import read_manifest_profile
 from sedd.launch.setup_lines import require_setup
 from sedd.rundir.attempts import Cause
+from sedd.rundir.events import read_events
+from sedd.rundir.fence import newest_attempt
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_resolved
 from sedd.spec.task import TaskSpec
@@ -32,7 +34,10 @@ def main(path: str) -> int:
     box = SignalBox()
     box.install()
     accept_signals()
-    task = make_task(run, read_task_environment())
+    try:
+        task = make_task(run, read_task_environment())
+    except SeddError as e:
+        return _refuse_damaged(run, e)
     try:
         require_setup_of(run)
         require_frozen(run, package=imported_package())
@@ -49,13 +54,17 @@ def require_setup_of(run: RunDir) -> None:
         require_setup(profile, os.environ)
 
 
-def make_task(run: RunDir, place: TaskEnvironment) -> Task:
-    """What the entry of this run at this place has to do. Raises: RunError, SpecError on a damaged run folder."""
+def make_task(run: RunDir, environment: TaskEnvironment) -> Task:
+    """What the entry of this run has to do in this task of a job.
+
+    Raises:
+        RunError, SpecError: the run folder is damaged.
+    """
     experiment, profile = load_resolved(run.spec), read_manifest_profile(run)
     return Task(
         run=run,
         experiment=experiment,
-        place=place,
+        environment=environment,
         command=worker_command(run, experiment, profile),
         limit_s=experiment.resources.walltime if isinstance(profile, LocalProfile) else None,
     )
@@ -75,10 +84,20 @@ def worker_command(run: RunDir, experiment: TaskSpec, profile: Profile) -> tuple
     return ("apptainer", "exec", *gpus, *binds, profile.container, "python3", *arguments)
 
 
+def _refuse_damaged(run: RunDir, error: SeddError) -> int:
+    """A run folder that cannot be read, such as one with a damaged spec.yaml: no attempt can even be counted."""
+    print(f"error: {error.message}", flush=True)
+    if read_task_environment().is_first and run.path.is_dir():
+        number = newest_attempt(read_events(run.events))
+        record_event(run, "failed", attempt=number, cause=Cause.CRASHED, error=error.message, rank=0)
+        record_event(run, "gave_up", attempt=number, cause=Cause.CRASHED, detail=error.message)
+    return 1
+
+
 def _refuse(task: Task, error: SeddError) -> int:
     """Give the run up before it starts: another attempt would meet the same error."""
     print(f"error: {error.message}", flush=True)
-    if task.place.is_first:
+    if task.environment.is_first:
         number = begin_attempt(task).attempt
         record_event(task.run, "failed", attempt=number, cause=Cause.CRASHED, error=error.message, rank=0)
         record_event(task.run, "gave_up", attempt=number, cause=Cause.CRASHED, detail=error.message)

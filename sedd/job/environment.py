@@ -31,6 +31,8 @@ class TaskEnvironment:
 
     lead_s: float = 0.0
     """How long before the time limit SLURM warns the job."""
+    step_exit: int | None = None
+    """Exit code of srun, where the batch script has come to its end."""
 
     @property
     def is_first(self) -> bool:
@@ -65,6 +67,7 @@ def read_slurm_environment(environment: Mapping[str, str]) -> TaskEnvironment:
         local_rank=int(environment.get("SLURM_LOCALID", 0)),
         restarts=int(environment.get("SLURM_RESTART_COUNT", 0)),
         lead_s=float(environment.get("SEDD_LEAD_S", 0)),
+        step_exit=int(environment["SEDD_STEP_EXIT"]) if environment.get("SEDD_STEP_EXIT") else None,
         cpus=int(environment["SLURM_CPUS_PER_TASK"]) if "SLURM_CPUS_PER_TASK" in environment else None,
     )
 

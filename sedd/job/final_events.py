@@ -14,9 +14,9 @@ PATIENCE_S = 30.0
 POLL_S = 1.0
 
 
-def is_decided(said: Sequence[Event], attempt: int) -> bool:
+def is_decided(events: Sequence[Event], attempt: int) -> bool:
     """Whether an attempt has its last word."""
-    return any(event.event in FINAL_EVENTS and event.attempt == attempt for event in said)
+    return any(event.event in FINAL_EVENTS and event.attempt == attempt for event in events)
 
 
 def record_event(run: RunDir, event: str, *, attempt: int, **fields: Any) -> bool:

@@ -14,6 +14,7 @@ from sedd.cluster.control import (
     scancel,
     update_job,
 )
+from sedd.cluster.identity import Mark, ProvenJob, own_job, parse_mark
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.squeue import parse_comments, query_comments
 from sedd.errors import ClusterError, SeddError
@@ -21,49 +22,52 @@ from sedd.job.attempt import Task
 from sedd.job.final_events import record_event
 from sedd.launch.dependencies import move_dependents
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
-from sedd.launch.submit_slurm import is_startable, record_submitted, submit_slurm
+from sedd.launch.submit_slurm import is_startable, proof_of, record_submitted, submit_slurm
 from sedd.rundir.attempts import Cause, slowest_save_s
-from sedd.rundir.events import read_events
+from sedd.rundir.events import Event
 from sedd.rundir.layout import RunDir, read_manifest
 
 Answer = TypeVar("Answer")
 
 _ASK_AGAIN_S = 10.0
 _ASKS = 60
-"""For ten minutes: who gives up sooner loses the run for good, who waits at worst is killed waiting."""
+"""For ten minutes: giving up sooner loses the run for good; at worst we are killed while waiting."""
 
 
-def ensure_next_attempt(task: Task, avoid: Sequence[str], *, attempt: int, cause: Cause) -> bool:
+def ensure_next_attempt(
+    task: Task, events: Sequence[Event], *, attempt: int, cause: Cause, avoid: Sequence[str] = ()
+) -> bool:
     """Make sure that another attempt follows, on other nodes than `avoid`; whether it does.
 
     Asked twice, it is done once. Where the site, the job or the profile has no requeue, a new job takes the run over.
     """
+    own, restarts = own_job(task.environment.job_id), task.environment.restarts
     try:
-        if not _is_back_in_the_queue(task):
-            return _continue(task, avoid, attempt=attempt, cause=cause)
+        if read_slurm_profile(task.run).requeue:
+            _with_patience(lambda: requeue(own, restarts=restarts))
+        elif not _with_patience(lambda: is_requeued(own, restarts=restarts)):
+            return _continue(task, events, avoid, attempt=attempt, cause=cause)
         if avoid:
-            _avoid(task, avoid)
+            _avoid(task, own, avoid)
     except JobCancelledError:
         record_event(task.run, "cancelled", attempt=attempt, by="scancel")
         return False
     except RequeueRefusedError as refusal:
         print(f"no requeue: {refusal.message}", flush=True)
-        return _continue(task, avoid, attempt=attempt, cause=cause)
+        return _continue(task, events, avoid, attempt=attempt, cause=cause)
     except ClusterError as e:
         return _give_up(task, f"SLURM did not requeue it: {e.message}", attempt=attempt, cause=cause)
     return True
 
 
-def _is_back_in_the_queue(task: Task) -> bool:
-    """Whether the job itself goes on: requeued now, or by SLURM. False where the site's profile wants a new job."""
-    place = task.place
-    if not _profile(task.run).requeue:
-        return _patiently(lambda: is_requeued(place.job_id, restarts=place.restarts))
-    _patiently(lambda: requeue(place.job_id, restarts=place.restarts))
-    return True
+def read_slurm_profile(run: RunDir) -> SlurmProfile:
+    """The profile of a run that SLURM runs. Raises: RunError, SpecError on a damaged manifest."""
+    profile = read_manifest_profile(run)
+    assert isinstance(profile, SlurmProfile), "a job of SLURM has a profile of SLURM"
+    return profile
 
 
-def _patiently(ask: Callable[[], Answer]) -> Answer:
+def _with_patience(ask: Callable[[], Answer]) -> Answer:
     """Ask, and ask again while SLURM does not answer: its controller may just be restarting."""
     for _ in range(_ASKS - 1):
         try:
@@ -74,86 +78,85 @@ def _patiently(ask: Callable[[], Answer]) -> Answer:
     return ask()
 
 
-def _profile(run: RunDir) -> SlurmProfile:
-    profile = read_manifest_profile(run)
-    assert isinstance(profile, SlurmProfile), "a job of SLURM has a profile of SLURM"
-    return profile
-
-
-def _avoid(task: Task, hosts: Sequence[str]) -> None:
+def _avoid(task: Task, own: ProvenJob, hosts: Sequence[str]) -> None:
     try:
         # Only now: SLURM refuses it while the job runs, and takes it between requeue and the job's end.
-        update_job(task.place.job_id, exclude_nodes=_excluded(task, hosts))
+        update_job(own, exclude_nodes=_excluded(task, hosts))
     except ClusterError as e:
         print(f"the next attempt may get {', '.join(hosts)} again: {e.message}", flush=True)
 
 
 def _excluded(task: Task, hosts: Sequence[str]) -> list[str]:
     """The hosts to avoid, and the profile's: SLURM's new list replaces the old."""
-    standing = read_manifest(task.run).get("profile", {}).get("exclude")
-    return [*([standing] if standing else []), *hosts]
+    of_profile = read_manifest(task.run).get("profile", {}).get("exclude")
+    return [*([of_profile] if of_profile else []), *hosts]
 
 
-def _continue(task: Task, avoid: Sequence[str], *, attempt: int, cause: Cause) -> bool:
+def _continue(
+    task: Task, events: Sequence[Event], avoid: Sequence[str], *, attempt: int, cause: Cause
+) -> bool:
     """Submit a job that starts in the same run folder when this one has ended, unless that has been done."""
-    run, job_id = task.run, task.place.job_id
+    own = own_job(task.environment.job_id)
     try:
-        successor = _find_continuation(task) or _submit_continuation(task, avoid)
+        successor = _find_continuation(task, events) or _submit_continuation(task, events, avoid)
     except SeddError as e:
         why = f"SLURM took neither a requeue nor a new job: {e.message}"
         return _give_up(task, why, attempt=attempt, cause=cause)
     try:
-        move_dependents(job_id, successor)
+        move_dependents(own, successor)
     except ClusterError as e:
-        print(f"jobs that wait for job {job_id} do not yet wait for {successor}: {e.message}", flush=True)
-    print(f"job {successor} goes on with {run.id}", flush=True)
+        print(
+            f"could not move the dependencies of job {own.job_id} to job {successor}: {e.message}",
+            flush=True,
+        )
+    print(f"job {successor} continues {task.run.id}", flush=True)
     return True
 
 
-def _find_continuation(task: Task) -> str | None:
+def _find_continuation(task: Task, events: Sequence[Event]) -> str | None:
     """The job that continues this one, if it has been submitted; also when no event says so.
 
     Somebody may have been killed between sbatch and the event. Where that was before submitit's file was in place the
-    job could not start: it goes, and another is submitted.
+    job could not start: it is cancelled, and another is submitted.
 
     Raises:
         SlurmUnreachableError, ClusterError: it cannot be known.
     """
-    own = task.place.job_id
-    for event in read_events(task.run.events):
+    own = task.environment.job_id
+    for event in events:
         if event.event == "submitted" and event.get("continues") == own:
             return str(event.get("job_id"))
-    comments = parse_comments(_patiently(lambda: query_comments(str(os.getuid()))))
-    for job_id in [job_id for job_id, comment in comments.items() if comment.endswith(_mark(task))]:
+    comments = parse_comments(_with_patience(lambda: query_comments(str(os.getuid()))))
+    for job_id, comment in comments.items():
+        mark = parse_mark(comment)
+        if mark is None or not _continues(mark, task):
+            continue
         if is_startable(task.run.submitit, job_id):
-            record_submitted(task.run, job_id, continues=own)
+            record_submitted(task.run, job_id, proof=proof_of(job_id, mark))
             return job_id
-        scancel([job_id])
+        scancel([ProvenJob(job_id=job_id)])  # its mark is the proof
     return None
 
 
-def _submit_continuation(task: Task, avoid: Sequence[str]) -> str:
+def _continues(mark: Mark, task: Task) -> bool:
+    return mark.continues == task.environment.job_id and mark.folder == str(task.run.path)
+
+
+def _submit_continuation(task: Task, events: Sequence[Event], avoid: Sequence[str]) -> str:
     """Submit the job that waits for the end of this one. Raises: ClusterError, SpecError, RunError."""
-    run, job_id = task.run, task.place.job_id
+    run, job_id = task.run, task.environment.job_id
     parameters = slurm_parameters(
         task.experiment,
-        _profile(run),
+        read_slurm_profile(run),
         code=run.code,
         submitit=run.submitit,
-        save_s=slowest_save_s(read_events(run.events)),
+        save_s=slowest_save_s(events),
     )
-    sbatch = dict(parameters.get("additional_parameters", {}))
-    sbatch["comment"] = "; ".join(filter(None, [sbatch.get("comment"), _mark(task)]))
-    extra = {"dependency": f"afterany:{job_id}", "additional_parameters": sbatch}
+    extra = {"dependency": f"afterany:{job_id}"}
     if avoid:
         extra["exclude"] = ",".join(_excluded(task, avoid))
     (successor,) = submit_slurm([run], parameters | extra, folder=run.submitit, continues=job_id)
     return successor
-
-
-def _mark(task: Task) -> str:
-    """What the comment of the job that continues this one says."""
-    return f"sedd: {task.run.id} continues {task.place.job_id}"
 
 
 def _give_up(task: Task, why: str, *, attempt: int, cause: Cause) -> bool:

@@ -82,6 +82,16 @@ def end_children(*, grace_s: float) -> None:
         time.sleep(0.05)
 
 
+def end_processes(running: Mapping[int, "subprocess.Popen[bytes]"], *, grace_s: float) -> None:
+    """Let processes that were asked to stop finish within `grace_s`, then SIGKILL those that are left."""
+    deadline = time.monotonic() + grace_s
+    while any(process.poll() is None for process in running.values()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for process in running.values():
+        process.kill()
+        process.wait()
+
+
 def _children() -> set[int]:
     """The living children; ended ones are reaped on the way."""
     path = Path(f"/proc/self/task/{os.getpid()}/children")

@@ -3,17 +3,19 @@
 import contextlib
 import datetime as dt
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 from sedd.errors import DiskFullError
-from sedd.job.attempt import LOOK_S, Meeting, Task, find_meeting, run_attempt
-from sedd.job.causes import is_stop
+from sedd.job.attempt import Meeting, Task, find_meeting, training_processes
+from sedd.job.causes import Ending, is_stop
 from sedd.job.environment import TaskEnvironment
 from sedd.job.final_events import is_decided, record_event, record_event_with_retry
 from sedd.job.finish_attempt import AttemptResult, finish_attempt, finish_unrecorded
-from sedd.job.processes import SignalBox, adopt_orphans, signals_held
+from sedd.job.processes import SignalBox, adopt_orphans, end_processes, signals_held
 from sedd.job.time_limit import with_time_limit
+from sedd.job.watch import LOOK_S, RunFolderGoneError, query_kill_wait_s, watch
 from sedd.launch import lock
 from sedd.launch.freeze import slots_folder
 from sedd.rundir.attempts import is_cancelled
@@ -26,10 +28,12 @@ LOCK_PATIENCE_S = 300.0
 """For an attempt whose entry was killed and whose training is still saving."""
 MEETING_PATIENCE_S = 300.0
 """For rank 0's entry to start: nodes of one job come up minutes apart."""
-VERDICT_PATIENCE_S = 10.0
+DECISION_PATIENCE_S = 10.0
 """For rank 0 to decide before this rank's bad exit makes srun kill it."""
 LOST_PATIENCE_S = 5 * LOOK_S
 """For an attempt on a node that SLURM had lost, and that is back, to see that it has been replaced."""
+FOLDER_PATIENCE_S = 20.0
+"""For a run folder that has gone away to come back: another attempt then follows."""
 POLL_S = 0.2
 
 
@@ -43,12 +47,14 @@ def supervise(task: Task, box: SignalBox) -> int:
     except SupersededError as e:
         print(e.message, flush=True)
         return 0
+    except RunFolderGoneError:
+        return 1
 
 
 def _supervise(task: Task, box: SignalBox) -> int:
-    if not task.place.is_first:
+    if not task.environment.is_first:
         return _follow(task, box)
-    if task.place.executor == "slurm":
+    if task.environment.executor == "slurm":
         return _lead_once(with_time_limit(task, now=dt.datetime.now(dt.UTC)), box, ()).exit_code
     with _turn(task) as has_turn:
         if not has_turn:
@@ -57,9 +63,9 @@ def _supervise(task: Task, box: SignalBox) -> int:
             return _lead_on(task, box, (handle,))
 
 
-def is_over(said: Sequence[Event]) -> bool:
+def is_over(events: Sequence[Event]) -> bool:
     """Whether nothing is left to do: completed, perhaps by another job of the run, or cancelled."""
-    return is_cancelled(said) or any(event.event == "completed" for event in said)
+    return is_cancelled(events) or any(event.event == "completed" for event in events)
 
 
 def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False) -> Meeting:
@@ -67,24 +73,24 @@ def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False
 
     Raises:
         SupersededError: the job has been started anew while this start of it was delayed.
-        DiskFullError: it cannot be said, though we waited; nobody may train unsaid.
+        DiskFullError: it cannot be events, though we waited; nobody may train unsaid.
     """
-    said = read_events(task.run.events)
-    _require_newest_start(said, task.place)
-    meeting = find_meeting(attempt=1 + max((event.attempt for event in said), default=0))
-    place, resources = task.place, task.experiment.resources
+    events = read_events(task.run.events)
+    _require_newest_start(events, task.environment)
+    meeting = find_meeting(attempt=1 + max((event.attempt for event in events), default=0))
+    environment, resources = task.environment, task.experiment.resources
     is_said = record_event_with_retry(
         task.run,
         "attempt_started",
         attempt=meeting.attempt,
         is_unwanted=is_unwanted,
-        job_id=place.job_id,
-        host=place.host,
+        job_id=environment.job_id,
+        host=environment.host,
         pid=os.getpid(),
         nodes=resources.nodes,
         ranks=resources.ranks,
-        executor=place.executor,
-        restarts=place.restarts,
+        executor=environment.executor,
+        restarts=environment.restarts,
         address=meeting.address,
         port=meeting.port,
     )
@@ -93,18 +99,20 @@ def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False
     return meeting
 
 
-def _require_newest_start(said: Sequence[Event], place: TaskEnvironment) -> None:
+def _require_newest_start(events: Sequence[Event], environment: TaskEnvironment) -> None:
     """Raises: SupersededError if SLURM has started this job again since, or the job that continues it."""
     continued = {
-        e.get("job_id") for e in said if e.event == "submitted" and e.get("continues") == place.job_id
+        e.get("job_id") for e in events if e.event == "submitted" and e.get("continues") == environment.job_id
     }
-    for event in said:
+    for event in events:
         if event.event != "attempt_started":
             continue
-        is_later = event.get("job_id") == place.job_id and int(event.get("restarts", 0)) > place.restarts
+        is_later = (
+            event.get("job_id") == environment.job_id and int(event.get("restarts", 0)) > environment.restarts
+        )
         if is_later or event.get("job_id") in continued:
             raise SupersededError(
-                f"this start of job {place.job_id} is late: attempt {event.attempt} has begun"
+                f"this start of job {environment.job_id} is late: attempt {event.attempt} has begun"
             )
 
 
@@ -113,11 +121,11 @@ def _lead_on(task: Task, box: SignalBox, keep_open: Sequence[int]) -> int:
     while True:
         if is_over(read_events(task.run.events)):
             return 0
-        settled = _lead_once(task, box, keep_open)
-        if settled.next is None:
-            return settled.exit_code
+        result = _lead_once(task, box, keep_open)
+        if result.next is None:
+            return result.exit_code
         box.received.clear()
-        _wait(settled.next.delay_s, lambda: _is_cancelled(task.run))
+        _wait(result.next.delay_s, lambda: _is_cancelled(task.run))
 
 
 def _lead_once(task: Task, box: SignalBox, keep_open: Sequence[int]) -> AttemptResult:
@@ -126,21 +134,38 @@ def _lead_once(task: Task, box: SignalBox, keep_open: Sequence[int]) -> AttemptR
     except DiskFullError as e:
         print(e.message, flush=True)
         with signals_held():
-            return finish_unrecorded(task)
+            return finish_unrecorded(task, read_events(task.run.events))
     _let_lost_attempt_end(task, meeting, box)
-    ending = run_attempt(task, meeting, box, keep_open=keep_open)
-    with signals_held():
-        return finish_attempt(task, ending, attempt=meeting.attempt)
+    with training_processes(task, meeting, keep_open=keep_open) as running:
+        try:
+            ending = watch(task, meeting, running, box)
+        except RunFolderGoneError as e:
+            print(f"{e.message}; its last attempt was {meeting.attempt}", flush=True)
+            ending = _await_folder(task, e)
+        with signals_held():
+            result = finish_attempt(task, ending, read_events(task.run.events), attempt=meeting.attempt)
+            if ending.exit_code is None:
+                end_processes(running, grace_s=query_kill_wait_s(task))
+    return result
+
+
+def _await_folder(task: Task, error: RunFolderGoneError) -> Ending:
+    """An ending that another attempt may follow, if the run folder is back soon. Raises: `error`, if it is not."""
+    _wait(FOLDER_PATIENCE_S, task.run.manifest.exists)
+    if not task.run.manifest.exists():
+        raise error
+    why = "the run folder was away for a while, and the training was ended"
+    return Ending(exit_code=-signal.SIGKILL, signals=frozenset(), time_left_s=None, rank=0, error=why)
 
 
 def _let_lost_attempt_end(task: Task, meeting: Meeting, box: SignalBox) -> None:
-    """If the attempt before had no last word its node may be back already: give its entry time to notice us."""
-    if task.place.executor != "slurm":
+    """If the attempt before has no final event its node may be back already: give its entry time to notice us."""
+    if task.environment.executor != "slurm":
         return  # there a lock does it
-    said = read_events(task.run.events)
-    before = newest_attempt([e for e in said if e.attempt < meeting.attempt])
-    if before and not is_decided(said, before):
-        print("the attempt before was lost without a word: time for it to end", flush=True)
+    events = read_events(task.run.events)
+    before = newest_attempt([e for e in events if e.attempt < meeting.attempt])
+    if before and not is_decided(events, before):
+        print(f"attempt {before} ended without a record: giving its processes time to end", flush=True)
         _wait(LOST_PATIENCE_S, lambda: bool(box.received))
 
 
@@ -153,25 +178,27 @@ def _follow(task: Task, box: SignalBox) -> int:
     if is_decided(read_events(task.run.events), meeting.attempt):
         return 0  # it ended before we were up
     _let_lost_attempt_end(task, meeting, box)
-    ending = run_attempt(task, meeting, box)
-    if ending.exit_code in (Exit.COMPLETED, Exit.STOPPED, Exit.SUPERSEDED):
+    with training_processes(task, meeting) as running:
+        ending = watch(task, meeting, running, box)
+    code = ending.exit_code if ending.exit_code is not None else Exit.PEER_LOST
+    if code in (Exit.COMPLETED, Exit.STOPPED, Exit.SUPERSEDED):
         return 0
-    if ending.exit_code < 0 and not is_stop(-ending.exit_code):
-        error = f"rank {ending.rank} on {task.place.host} was killed by signal {-ending.exit_code}"
+    if code < 0 and not is_stop(-code):
+        error = f"rank {ending.rank} on {task.environment.host} was killed by signal {-code}"
         record_event(
             task.run, "failed", attempt=meeting.attempt, cause="killed", error=error, rank=ending.rank
         )
-    _wait(VERDICT_PATIENCE_S, lambda: is_decided(read_events(task.run.events), meeting.attempt))
+    _wait(DECISION_PATIENCE_S, lambda: is_decided(read_events(task.run.events), meeting.attempt))
     if is_decided(read_events(task.run.events), meeting.attempt):
         return 0  # a bad exit would make srun kill rank 0's entry, which may be asking SLURM for the next attempt
-    return ending.exit_code if ending.exit_code > 0 else 128 - ending.exit_code
+    return code if code > 0 else 128 - code
 
 
-def find_start(said: Sequence[Event], *, job_id: str, restarts: int) -> Event | None:
+def find_start(events: Sequence[Event], *, job_id: str, restarts: int) -> Event | None:
     """The start of the attempt that belongs to this very start of a SLURM job."""
     mine = (job_id, restarts)
     starts = [
-        e for e in said if e.event == "attempt_started" and (e.get("job_id"), e.get("restarts")) == mine
+        e for e in events if e.event == "attempt_started" and (e.get("job_id"), e.get("restarts")) == mine
     ]
     return starts[-1] if starts else None
 
@@ -179,8 +206,8 @@ def find_start(said: Sequence[Event], *, job_id: str, restarts: int) -> Event | 
 def _await_meeting(task: Task) -> Meeting | None:
     deadline = time.monotonic() + MEETING_PATIENCE_S
     while time.monotonic() < deadline:
-        said = read_events(task.run.events)
-        if start := find_start(said, job_id=task.place.job_id, restarts=task.place.restarts):
+        events = read_events(task.run.events)
+        if start := find_start(events, job_id=task.environment.job_id, restarts=task.environment.restarts):
             return Meeting(
                 attempt=start.attempt, address=str(start.get("address")), port=int(start.get("port"))
             )

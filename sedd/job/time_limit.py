@@ -19,15 +19,15 @@ def with_time_limit(task: Task, *, now: dt.datetime) -> Task:
     """`task`, with a limit that its entry keeps itself where SLURM's warning leaves too little time to save."""
     save_s = slowest_save_s(read_events(task.run.events))
     walltime_s = granted_walltime_s(task.experiment, read_manifest_profile(task.run))
-    if save_s is None or (lead_s := signal_lead_s(walltime_s, save_s)) <= task.place.lead_s:
+    if save_s is None or (lead_s := signal_lead_s(walltime_s, save_s)) <= task.environment.lead_s:
         return task
     try:
-        job = query_job(task.place.job_id, timeout_s=10)
+        job = query_job(task.environment.job_id, timeout_s=10)
     except ClusterError as e:
         print(f"when the time limit is SLURM does not say: {e.message}", flush=True)
         return task
     left_s = time_left_s(job, now) if job else None
     if left_s is None:
         return task
-    place = dataclasses.replace(task.place, lead_s=float(lead_s))
-    return dataclasses.replace(task, place=place, limit_s=max(0.0, left_s - lead_s))
+    environment = dataclasses.replace(task.environment, lead_s=float(lead_s))
+    return dataclasses.replace(task, environment=environment, limit_s=max(0.0, left_s - lead_s))

@@ -1,13 +1,17 @@
 """End runs for good: said in their folders first, so that no job entry revives them."""
 
+import contextlib
 import datetime as dt
-import getpass
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.control import scancel
+from sedd.cluster.identity import ProvenJob, user_name
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all
+from sedd.launch.lock import one_action
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir
 
@@ -28,22 +32,48 @@ def cancel(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Cancelled]:
     Raises:
         RunError, ClusterError: a run that cannot be looked at, before anything is changed; or SLURM refuses.
     """
+    with contextlib.ExitStack() as stack:
+        for run in sorted(runs, key=lambda run: run.path):
+            stack.enter_context(one_action(run))
+        return _cancel(runs, now)
+
+
+def _cancel(runs: Sequence[RunDir], now: dt.datetime) -> list[Cancelled]:
     situations = [query_run_status(run) for run in runs]
     marked = [s for s in situations if _is_open(s)]
     for situation in marked:
-        over = {} if situation.standing in _ALIVE else {"over": True}
+        over = {} if situation.status in _ALIVE else {"over": True}
         append_event(
-            situation.run.events, "cancelled", attempt=situation.attempt, now=now, by=_user(), **over
+            situation.run.events,
+            "cancelled",
+            attempt=situation.attempt,
+            now=now,
+            by=user_name(os.geteuid()),
+            **over,
         )
-    scancel([s.job_id for s in situations if s.executor == "slurm" and s.standing in _ALIVE])
-    local = [s for s in situations if s.executor != "slurm" and s.standing in _ALIVE]
+    alive = [s for s in situations if s.status in _ALIVE]
+    is_told = _end_jobs([s.job for s in alive if s.job is not None])
+    local = [s for s in alive if s.executor != "slurm"]
     for situation in local:
         _ask_local(situation.run)
     killed = {s.run.path for s in local if not end_all(s.run, grace_s=GRACE_S)}
     return [
-        Cancelled(run=s.run, changed=s in marked, detail=_detail(s, is_killed=s.run.path in killed))
+        Cancelled(
+            run=s.run,
+            changed=s in marked,
+            detail=_detail(s, is_killed=s.run.path in killed, is_told=is_told),
+        )
         for s in situations
     ]
+
+
+def _end_jobs(jobs: Sequence[ProvenJob]) -> bool:
+    """Ask SLURM to end the jobs; whether it answered. Where it did not, their entries see the event, and end them."""
+    try:
+        scancel(jobs)
+    except SlurmUnreachableError:
+        return False
+    return True
 
 
 _ALIVE = (RunStatus.RUNNING, RunStatus.WAITING)
@@ -51,9 +81,9 @@ _ALIVE = (RunStatus.RUNNING, RunStatus.WAITING)
 
 def _is_open(situation: RunSituation) -> bool:
     """Whether there is something to cancel: a life, or a death that a requeue would undo."""
-    if situation.standing is RunStatus.COMPLETED or situation.cancelled:
+    if situation.status is RunStatus.COMPLETED or situation.cancelled:
         return False
-    return situation.standing in _ALIVE or situation.last != "gave_up"
+    return situation.status in _ALIVE or situation.last != "gave_up"
 
 
 def _ask_local(run: RunDir) -> None:
@@ -62,22 +92,21 @@ def _ask_local(run: RunDir) -> None:
         ask_to_stop(run, Role.CONTROLLER)
 
 
-def _detail(situation: RunSituation, *, is_killed: bool) -> str:
-    if situation.standing is RunStatus.COMPLETED:
+def _detail(situation: RunSituation, *, is_killed: bool, is_told: bool) -> str:
+    if situation.status is RunStatus.COMPLETED:
         return "completed already; nothing to cancel"
     if not _is_open(situation):
         word = "cancelled" if situation.cancelled else "given up"
-        rest = "; its processes are ended" if situation.standing in _ALIVE else ""
+        rest = "; its processes are ended" if situation.status in _ALIVE else ""
         return f"{word} already{rest}"
-    if situation.standing is RunStatus.OVER:
-        return "cancelled; it was not running"
+    if situation.status is RunStatus.OVER:
+        return (
+            f"cancelled; it was not running: {situation.note}"
+            if situation.note
+            else "cancelled; it was not running"
+        )
+    if situation.executor == "slurm" and not is_told:
+        return f"cancelled; SLURM does not answer: job {situation.job_id} ends by itself when it sees that"
     if situation.executor == "slurm":
         return f"cancelled, job {situation.job_id}"
     return "cancelled; killed after it did not end by itself" if is_killed else "cancelled"
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sedd.cluster import dependencies
+from sedd.cluster.identity import JobIdentity, ProvenJob, is_same_job, query_cluster_name
 from sedd.cluster.jobs import JobFact, array_of
 from sedd.cluster.scontrol import query_jobs
 from sedd.errors import RunError
+from sedd.launch.liveness import identity_of, newest_submission
 from sedd.launch.submitted import describe_progress
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
@@ -27,9 +29,9 @@ def dependency_on(runs: Sequence[RunDir], *, executor: str) -> str | None:
     """
     waiting = [run for run in runs if not _is_completed(run)]
     jobs = {run: _job_to_wait_for(run, executor) for run in waiting}
-    arrays = {array_of(job_id) for job_id in jobs.values()}
+    arrays = {array_of(identity.job_id) for identity in jobs.values()}
     known = {fact.job_id: fact for array in sorted(arrays) for fact in query_jobs(array)}
-    alive = [job_id for run, job_id in jobs.items() if _will_complete(run, known.get(job_id))]
+    alive = [i.job_id for run, i in jobs.items() if _will_complete(run, i, known.get(i.job_id))]
     return dependencies.after_success_of(alive) if alive else None
 
 
@@ -50,7 +52,7 @@ def require_completed(run: RunDir) -> None:
             )
 
 
-def move_dependents(old: str, new: str) -> list[str]:
+def move_dependents(old: ProvenJob, new: str) -> list[str]:
     """Jobs that waited for the success of job `old` wait for that of `new`, which goes on with its run; their ids.
 
     Raises:
@@ -67,23 +69,25 @@ def _standing(run: RunDir) -> str | None:
     return describe_progress(read_events(run.events))
 
 
-def _job_to_wait_for(run: RunDir, executor: str) -> str:
+def _job_to_wait_for(run: RunDir, executor: str) -> JobIdentity:
     """The newest job of a run that is under way."""
     if _standing(run) is None:
         raise _hopeless(run)
-    submission = next(e for e in reversed(read_events(run.events)) if e.event == "submitted")
+    submission = newest_submission(run, read_events(run.events))
     if submission.get("executor") != "slurm" or executor != "slurm":
         where = "on this machine" if executor != "slurm" else "outside SLURM"
         raise RunError(
             f"run {run.name}/{run.id} is {_standing(run)}, and nothing {where} waits for it",
             hint=f"follow it with `sedd logs {run.id} -f`, and submit when it is completed",
         )
-    return str(submission.get("job_id"))
+    return identity_of(run, submission)
 
 
-def _will_complete(run: RunDir, job: JobFact | None) -> bool:
+def _will_complete(run: RunDir, identity: JobIdentity, job: JobFact | None) -> bool:
     """Whether the run still has to be waited for. Raises: RunError when that is in vain."""
-    if job is not None and not job.state.is_final:
+    cluster = query_cluster_name() if identity.cluster else None
+    is_own = job is not None and is_same_job(identity, job, cluster=cluster)
+    if job is not None and is_own and not job.state.is_final:
         return True
     if _is_completed(run):  # since we looked
         return False

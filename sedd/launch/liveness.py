@@ -2,18 +2,19 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sedd.cluster.identity import ForeignJobError, JobIdentity, ProvenJob, prove_job, read_identity
 from sedd.cluster.jobs import JobFact
-from sedd.cluster.local import find_local
-from sedd.cluster.scontrol import query_job
+from sedd.cluster.local import is_process_of
 from sedd.cluster.site import query_config
 from sedd.errors import RunError
 from sedd.launch.local_processes import find_members
 from sedd.rundir.attempts import is_cancelled, parse_attempts
 from sedd.rundir.events import Event, read_events
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, read_manifest
 
 
 class RunStatus(StrEnum):
@@ -30,18 +31,22 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSituation:
-    """A run, its last word and its job."""
+    """A run, its newest event and its job."""
 
     run: RunDir
-    standing: RunStatus
+    status: RunStatus
     executor: str
     job_id: str
     attempt: int
     cancelled: bool
     last: str
     """Newest event that says more than that a checkpoint was written."""
-    job: JobFact | None = None
-    """What SLURM says of the job; None under the local executor, and for a job that SLURM has forgotten."""
+    job: ProvenJob | None = None
+    """The run's job, proven to be its own; None under the local executor, and where another job has its id now."""
+    submissions: int = 1
+    """How often the run has been submitted."""
+    note: str | None = None
+    """What a user should know of the job: that another has its id now."""
 
 
 def query_run_status(run: RunDir) -> RunSituation:
@@ -49,51 +54,74 @@ def query_run_status(run: RunDir) -> RunSituation:
 
     Raises:
         RunError: it is a local run of another machine, was never submitted, or its job is hidden from us.
-        ClusterError: SLURM does not answer.
+        ClusterError: SLURM does not answer, or the run belongs to another cluster.
     """
-    said = read_events(run.events)
-    submission = next((e for e in reversed(said) if e.event == "submitted"), None)
-    if submission is None:
-        raise RunError(f"run {run.id} was never submitted")
-    started = next((e for e in reversed(said) if e.event == "attempt_started"), submission)
-    moves = [e.event for e in said if e.event not in ("preflight", "checkpoint")]
+    events = read_events(run.events)
+    submission = newest_submission(run, events)
+    started = next((e for e in reversed(events) if e.event == "attempt_started"), submission)
+    moves = [e.event for e in events if e.event not in ("preflight", "checkpoint")]
     executor, is_completed = str(submission.get("executor")), "completed" in moves
-    is_asked = executor == "slurm" and not is_completed
-    job = _require_shown(run, str(submission.get("job_id"))) if is_asked else None
+    job, note = None, None
+    if executor == "slurm" and not is_completed:
+        try:
+            job = _require_shown(run, prove_job(identity_of(run, submission)))
+        except ForeignJobError as e:
+            note = e.message
     return RunSituation(
         run=run,
-        standing=_standing(run, submission, started, job, is_completed=is_completed),
+        status=_status(run, submission, started, job, is_completed=is_completed),
         job=job,
         executor=executor,
         job_id=str(submission.get("job_id")),
-        attempt=max(e.attempt for e in said),
-        cancelled=is_cancelled(said),
+        attempt=max(e.attempt for e in events),
+        cancelled=is_cancelled(events),
         last=moves[-1],
+        submissions=count_submissions(events),
+        note=note,
     )
 
 
-def _require_shown(run: RunDir, job_id: str) -> JobFact | None:
-    """The run's job, None when SLURM has forgotten it. Raises: RunError when SLURM would not show it to us."""
-    job = query_job(job_id)
+def newest_submission(run: RunDir, events: Sequence[Event]) -> Event:
+    """The event of the job that has the run now, or had it last. Raises: RunError for a run that has none."""
+    submission = next((e for e in reversed(events) if e.event == "submitted"), None)
+    if submission is None:
+        raise RunError(f"run {run.id} was never submitted")
+    return submission
+
+
+def count_submissions(events: Sequence[Event]) -> int:
+    """How often a run has been submitted."""
+    return sum(event.event == "submitted" for event in events)
+
+
+def identity_of(run: RunDir, submission: Event) -> JobIdentity:
+    """What proves a SLURM job to be that of a `submitted` event of the run."""
+    sweep = read_manifest(run).get("sweep")
+    folders = [run.submitit, *([run.path.parent / str(sweep) / "submitit"] if sweep else [])]
+    return read_identity(submission.fields, noted_at=submission.t, folders=folders)
+
+
+def _require_shown(run: RunDir, job: ProvenJob) -> ProvenJob:
+    """The run's job. Raises: RunError when SLURM would not show it to us."""
     owner, we = run.path.stat().st_uid, os.geteuid()
     is_ours = we in (0, owner)
-    if job is None and not is_ours and query_config().hides_jobs(owner_uid=owner, from_uid=we):
+    if job.fact is None and not is_ours and query_config().hides_jobs(owner_uid=owner, from_uid=we):
         raise RunError(
-            f"run {run.id} is another user's, and SLURM hides its job {job_id} from you (PrivateData)",
+            f"run {run.id} is another user's, and SLURM hides its job {job.job_id} from you (PrivateData)",
             hint="only they can cancel or requeue it",
         )
     return job
 
 
-def _standing(
-    run: RunDir, submission: Event, started: Event, job: JobFact | None, *, is_completed: bool
+def _status(
+    run: RunDir, submission: Event, started: Event, job: ProvenJob | None, *, is_completed: bool
 ) -> RunStatus:
     if is_completed:
         return RunStatus.COMPLETED
     if "foreground" in (started.get("executor"), submission.get("executor")):
         _require_ended(run)
     if submission.get("executor") == "slurm":
-        return _slurm_standing(job)
+        return _slurm_status(job.fact if job else None)
     if submission.get("executor") == "foreground":
         return RunStatus.OVER
     host = submission.get("host")
@@ -109,7 +137,7 @@ def _require_ended(run: RunDir) -> None:
     attempt = next(iter(reversed(parse_attempts(read_events(run.events)))), None)
     if attempt is None or attempt.cause is not None:
         return
-    if attempt.host == socket.gethostname() and find_local(attempt.pid) is None:
+    if attempt.host == socket.gethostname() and not is_process_of(attempt.pid, attempt.started):
         return
     raise RunError(
         f"run {run.id} trains in the foreground: process {attempt.pid} on {attempt.host}",
@@ -117,7 +145,7 @@ def _require_ended(run: RunDir) -> None:
     )
 
 
-def _slurm_standing(job: JobFact | None) -> RunStatus:
+def _slurm_status(job: JobFact | None) -> RunStatus:
     if job is None or job.state.is_final:
         return RunStatus.OVER
     return RunStatus.WAITING if job.state.is_waiting else RunStatus.RUNNING

@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sedd.errors import RunError
+from sedd.rundir.layout import RunDir
 
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 POLL_S = 0.2
+ACTION_PATIENCE_S = 150.0
+"""For another cancel or requeue of the same run: it may be ending processes, or waiting for a slow SLURM."""
 
 
 @contextlib.contextmanager
@@ -48,10 +51,21 @@ def alone(path: Path, *, patience_s: float) -> Iterator[int]:
         raise RunError(f"cannot write {path}: {e.strerror}", hint="set SEDD_RUNS to a folder of yours") from e
     try:
         if not _lock_within(handle, patience_s):
-            raise RunError(f"another sedd submit still holds {path}", hint="is it waiting for a slow SLURM?")
+            raise RunError(f"another sedd command still holds {path}", hint="is it waiting for a slow SLURM?")
         yield handle
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def one_action(run: RunDir) -> Iterator[None]:
+    """Keep other `sedd cancel` and `sedd requeue` of a run waiting: each looks at it and acts before the next looks.
+
+    Raises:
+        RunError: another one still holds it, or the run folder cannot be written.
+    """
+    with alone(run.path / ".action.lock", patience_s=ACTION_PATIENCE_S):
+        yield
 
 
 @contextlib.contextmanager

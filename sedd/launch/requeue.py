@@ -1,17 +1,20 @@
 """Let runs go on: revive those that ended without completing, move running ones."""
 
+import contextlib
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.cluster.control import pauses_after_requeue, release, scancel, update_job
 from sedd.cluster.profile import SlurmProfile
+from sedd.cluster.states import JobState
 from sedd.cluster.stopping import is_held_after_launch
 from sedd.errors import ClusterError, RunError
 from sedd.launch.dependencies import dependency_on, move_dependents
-from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
+from sedd.launch.liveness import RunSituation, RunStatus, count_submissions, query_run_status
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all, find_members
+from sedd.launch.lock import one_action
 from sedd.launch.protocol import names_of
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
 from sedd.launch.submit_local import submit_local
@@ -38,13 +41,24 @@ def requeue(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Requeued]:
         RunError: one of them is completed; nothing is done to any.
         ClusterError: SLURM refuses, or does not answer.
     """
+    before = {run: count_submissions(read_events(run.events)) for run in runs}
+    with contextlib.ExitStack() as stack:
+        for run in sorted(runs, key=lambda run: run.path):
+            stack.enter_context(one_action(run))
+        return _requeue(runs, before, now)
+
+
+def _requeue(runs: Sequence[RunDir], before: Mapping[RunDir, int], now: dt.datetime) -> list[Requeued]:
+    """As `requeue`; `before` counts each run's submissions when the command began to wait for its turn."""
     situations = [query_run_status(run) for run in runs]
-    if done := [s for s in situations if s.standing is RunStatus.COMPLETED]:
+    if done := [s for s in situations if s.status is RunStatus.COMPLETED]:
         raise RunError(
             f"run {done[0].run.id} is completed: there is nothing to go on with",
             hint="sedd submit --resubmit SPEC trains the same once more",
         )
-    return [_go_on(situation, now) for situation in situations]
+    return [
+        _already_submitted(s) if s.submissions > before[s.run] else _requeue_one(s, now) for s in situations
+    ]
 
 
 def revive(situation: RunSituation) -> None:
@@ -71,20 +85,27 @@ def revive(situation: RunSituation) -> None:
     )
     (job_id,) = submit_slurm([run], parameters, folder=run.submitit)
     try:
-        move_dependents(situation.job_id, job_id)
+        if situation.job is not None:
+            move_dependents(situation.job, job_id)
     except ClusterError as e:
         said = f"run {run.id} is submitted again as job {job_id}, but jobs that wait for it were not told: {e.message}"
         raise ClusterError(said, hint=e.hint) from e
 
 
-def _go_on(situation: RunSituation, now: dt.datetime) -> Requeued:
+def _already_submitted(situation: RunSituation) -> Requeued:
+    """Another command was faster."""
+    detail = f"another `sedd requeue` has just submitted it, job {situation.job_id}"
+    return Requeued(run=situation.run, changed=False, detail=detail)
+
+
+def _requeue_one(situation: RunSituation, now: dt.datetime) -> Requeued:
     run = situation.run
-    if situation.standing is RunStatus.WAITING:
+    if situation.status is RunStatus.WAITING:
         return _hurry(situation)
-    if situation.standing is RunStatus.RUNNING and situation.executor == "local" and _is_orphaned(run):
+    if situation.status is RunStatus.RUNNING and situation.executor == "local" and _is_orphaned(run):
         ask_to_stop(run, Role.TRAINING)
         end_all(run, grace_s=GRACE_S)
-    elif situation.standing is RunStatus.RUNNING:
+    elif situation.status is RunStatus.RUNNING:
         return _move_on(situation, now)
     has_saved = any(event.event == "checkpoint" for event in read_events(run.events))
     revive(situation)
@@ -95,13 +116,15 @@ def _go_on(situation: RunSituation, now: dt.datetime) -> Requeued:
 def _hurry(situation: RunSituation) -> Requeued:
     """Waive SLURM's pause of two minutes after a requeue, or release what a failed launch left held."""
     job, run = situation.job, situation.run
-    if job is not None and is_held_after_launch(job):
-        release(situation.job_id)
+    assert job is not None
+    assert job.fact is not None, "SLURM has the job in the queue"
+    if is_held_after_launch(job.fact):
+        release(job)
         detail = f"was held after a failed launch; waits for nodes, job {situation.job_id}"
         return Requeued(run=run, changed=True, detail=detail)
-    if job is None or not pauses_after_requeue(job):
+    if not pauses_after_requeue(job.fact):
         return Requeued(run=run, changed=False, detail=f"waits in the queue already, job {situation.job_id}")
-    update_job(situation.job_id, start_soon=True)
+    update_job(job, start_soon=True)
     detail = f"pauses no longer after its requeue; waits for nodes, job {situation.job_id}"
     return Requeued(run=run, changed=True, detail=detail)
 
@@ -111,14 +134,19 @@ def _move_on(situation: RunSituation, now: dt.datetime) -> Requeued:
     run = situation.run
     if situation.cancelled:
         raise RunError(f"run {run.id} is cancelled and still ending", hint="repeat this in a minute")
+    if situation.job is not None and situation.job.fact and situation.job.fact.state is JobState.COMPLETING:
+        raise RunError(
+            f"SLURM is ending job {situation.job_id} of run {run.id} just now", hint="repeat this in a minute"
+        )
     if situation.executor == "local" and not _has(run, Role.TRAINING):
         return Requeued(run=run, changed=False, detail="is about to start by itself")
     append_event(run.events, "stop_requested", attempt=situation.attempt, now=now, by=MOVED_BY)
     if situation.executor == "local":
         ask_to_stop(run, Role.TRAINING)
         return Requeued(run=run, changed=True, detail="saves, then starts again")
+    assert situation.job is not None, "a job that runs is known to SLURM"
     # Not `scontrol requeue`: that would kill it before its checkpoint is written. It requeues itself.
-    scancel([situation.job_id], signal="USR2")
+    scancel([situation.job], signal="USR2")
     return Requeued(run=run, changed=True, detail="saves, then goes back to the queue")
 
 

@@ -50,7 +50,7 @@ def slurm_parameters(
     walltime_s = granted_walltime_s(experiment, profile)
     lead_s = signal_lead_s(walltime_s, save_s)
     python = profile.python or shlex.quote(sys.executable)
-    last_line = f"{python} -m {names.batch_end} {shlex.quote(str(submitit))}"
+    last_line = f"SEDD_STEP_EXIT=$? {python} -m {names.batch_end} {shlex.quote(str(submitit))}"
     wanted: Parameters = {
         "python": python,
         "job_name": experiment.name,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sedd.cluster.identity import Mark
 from sedd.cluster.profile import Profile, SlurmProfile
 from sedd.launch.dependencies import dependency_on
 from sedd.launch.freeze import (
@@ -30,7 +31,7 @@ from sedd.launch.resources import (
     slurm_parameters,
 )
 from sedd.launch.submit_local import submit_local
-from sedd.launch.submit_slurm import in_threads, share_out, submit_slurm
+from sedd.launch.submit_slurm import in_threads, share_out, submit_slurm, with_comment
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir, create_run, run_id, write_manifest
 from sedd.spec.load import Request, dump_resolved
@@ -98,8 +99,9 @@ def render(order: Order, *, now: dt.datetime) -> str:
     folder = first / (identity if len(experiments) == 1 else f"sweep-{identity}")
     dependency = dependency_on(order.after, executor=order.profile.executor)
     if isinstance(order.profile, SlurmProfile):
+        mark = Mark(token=16 * "0", folder=str(folder))  # a submission draws its own
         return "\n".join(
-            render_sbatch(parameters, submitit=folder / "submitit", tasks=len(members))
+            render_sbatch(with_comment(parameters, mark), submitit=folder / "submitit", tasks=len(members))
             for parameters, members in _arrays(order, folder, dependency)
         )
     for experiment in experiments:

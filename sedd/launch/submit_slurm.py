@@ -1,18 +1,21 @@
 """Run folders → batch script and pickles as submitit lays them out → sbatch → job ids."""
 
 import datetime as dt
-import secrets
+import os
 import socket
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from sedd.cluster.identity import Mark, new_mark, parse_mark, query_cluster_name, user_name
+from sedd.cluster.jobs import array_of
 from sedd.cluster.sbatch import SubmissionRefusedError, sbatch
+from sedd.cluster.scontrol import query_jobs
 from sedd.cluster.site import query_config
 from sedd.cluster.squeue import parse_comments, query_comments
-from sedd.errors import RunError
+from sedd.errors import ClusterError, RunError
 from sedd.launch.pickled_job import job_of
 from sedd.launch.resources import Parameters, render_sbatch
 from sedd.launch.unconfirmed import find_notes, noted, one_at_a_time, remove_leftovers
@@ -21,6 +24,7 @@ from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_resolved
 
 _THREADS = 32
+_PROOF_TIMEOUT_S = 10.0
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,13 +61,11 @@ def submit_array(
         SubmissionRefusedError: SLURM refused. ClusterError: whether there is a job now is not known.
         RunError: submitit's files cannot be written, or an event.
     """
-    token = secrets.token_hex(8)
-    with one_at_a_time(folder) as lock, noted(folder, token, runs):
-        named = _submit_chunk(runs, _with_token(parameters, token), folder, lock)
-        in_threads(
-            lambda pair: record_submitted(*pair, token=token, continues=continues),
-            list(zip(runs, named, strict=True)),
-        )
+    mark = new_mark(folder.parent, continues=continues)
+    with one_at_a_time(folder) as lock, noted(folder, mark.token, runs):
+        named = _submit_chunk(runs, with_comment(parameters, mark), folder, lock)
+        proof = proof_of(named[0], mark)
+        in_threads(lambda pair: record_submitted(*pair, proof=proof), list(zip(runs, named, strict=True)))
     return named
 
 
@@ -86,7 +88,9 @@ def confirm_submissions(folder: Path) -> None:
                 if any(e.get("job_id") == job_id for e in read_events(run.events) if e.event == "submitted"):
                     continue
                 _make_startable(run, folder, job_id)
-                record_submitted(run, job_id, token=note.token, continues=None)
+                mark = parse_mark(comments[job_id])
+                assert mark is not None, "it was found by its mark"
+                record_submitted(run, job_id, proof=proof_of(job_id, mark))
             note.path.unlink(missing_ok=True)
         remove_leftovers(folder)
 
@@ -127,11 +131,10 @@ def _pickle(run: RunDir, path: Path, minutes: int) -> None:
     delayed.dump(path)
 
 
-def _with_token(parameters: Parameters, token: str) -> Parameters:
-    """The parameters with a comment by which the job is found again."""
-    sbatch_options = dict(parameters.get("additional_parameters", {}))
-    comment = "; ".join(filter(None, [f"sedd token={token}", sbatch_options.get("comment")]))
-    return parameters | {"additional_parameters": sbatch_options | {"comment": comment}}
+def with_comment(parameters: Parameters, mark: Mark) -> Parameters:
+    """Parameters of jobs that carry the mark, beside what the profile wants in the comment."""
+    options = dict(parameters.get("additional_parameters", {}))
+    return parameters | {"additional_parameters": options | {"comment": mark.comment(options.get("comment"))}}
 
 
 def is_startable(folder: Path, job_id: str) -> bool:
@@ -149,8 +152,8 @@ def _make_startable(run: RunDir, folder: Path, job_id: str) -> None:
         _pickle(run, JobPaths(folder, job_id=job_id).submitted_pickle, minutes)
 
 
-def record_submitted(run: RunDir, job_id: str, *, continues: str | None, token: str | None = None) -> None:
-    """Note in the run folder that a SLURM job, whose comment holds the token, is to train it."""
+def record_submitted(run: RunDir, job_id: str, *, proof: Mapping[str, Any]) -> None:
+    """Note in the run folder that a SLURM job is to train it; `proof` (`proof_of`) tells the job from others."""
     append_event(
         run.events,
         "submitted",
@@ -159,9 +162,23 @@ def record_submitted(run: RunDir, job_id: str, *, continues: str | None, token: 
         job_id=job_id,
         executor="slurm",
         host=socket.gethostname(),
-        **({"token": token} if token else {}),
-        **({"continues": continues} if continues else {}),
+        **proof,
     )
+
+
+def proof_of(job_id: str, mark: Mark) -> dict[str, Any]:
+    """Fields of a `submitted` event that tell its job from others: token, user, and what SLURM answers about it now."""
+    proof: dict[str, Any] = {"token": mark.token, "user": user_name(os.geteuid())}
+    if mark.continues:
+        proof["continues"] = mark.continues
+    try:
+        job = next(iter(query_jobs(array_of(job_id), timeout_s=_PROOF_TIMEOUT_S)), None)
+        proof["cluster"] = query_cluster_name(timeout_s=_PROOF_TIMEOUT_S)
+    except ClusterError:
+        return proof  # the token is enough
+    if job is not None and job.submitted_at is not None:
+        proof["submitted_at"] = int(job.submitted_at.timestamp())
+    return proof
 
 
 def in_threads(act: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

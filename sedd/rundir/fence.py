@@ -22,6 +22,11 @@ def newest_attempt(events: Sequence[Event]) -> int:
 
 def require_newest(events: Path, *, attempt: int) -> None:
     """Before a file of the run is replaced. Raises: SupersededError, RunError."""
-    newest = newest_attempt(read_events(events))
+    require_newest_in(read_events(events), attempt=attempt)
+
+
+def require_newest_in(events: Sequence[Event], *, attempt: int) -> None:
+    """As `require_newest`, by events that were read just now. Raises: SupersededError."""
+    newest = newest_attempt(events)
     if newest > attempt:
         raise SupersededError(f"attempt {attempt} ends: attempt {newest} of this run has begun elsewhere")

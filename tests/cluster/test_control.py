@@ -16,8 +16,10 @@ from sedd.cluster.control import (
     scancel,
     update_job,
 )
+from sedd.cluster.identity import ProvenJob
 from sedd.errors import ClusterError
 
+JOB = ProvenJob(job_id="7")
 Play = Callable[..., Path]
 
 _SCRIPT = """#!/bin/sh
@@ -54,14 +56,14 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
 
 def test_a_running_job_is_requeued(play: Play) -> None:
     asked = play("RUNNING")
-    assert requeue("7") is Requeue.ASKED
+    assert requeue(JOB) is Requeue.ASKED
     assert asked.read_text() == "scontrol requeue 7\n"
 
 
 @pytest.mark.parametrize("shown", ["PENDING", "REQUEUED", "COMPLETING 1", "RUNNING 1"])
 def test_a_job_that_went_back_already_is_left_alone(play: Play, shown: str) -> None:
     asked = play(shown)
-    assert requeue("7", restarts=0) is Requeue.ALREADY
+    assert requeue(JOB, restarts=0) is Requeue.ALREADY
     assert not asked.exists()
 
 
@@ -71,31 +73,31 @@ def test_a_cancelled_job_is_never_revived(play: Play, shown: str) -> None:
     for ask in (requeue, is_requeued):
         play(shown, shown)
         with pytest.raises(JobCancelledError, match="cancelled"):
-            ask("7", restarts=0)
+            ask(JOB, restarts=0)
     assert not asked.exists()
 
 
 @pytest.mark.parametrize("shown", ["FAILED", "TIMEOUT", "NODE_FAIL"])
 def test_a_job_that_failed_can_be_revived(play: Play, shown: str) -> None:
     play(shown)
-    assert requeue("7") is Requeue.ASKED
+    assert requeue(JOB) is Requeue.ASKED
 
 
 def test_preemption_that_was_faster_is_success(play: Play) -> None:
     play("RUNNING", "COMPLETING 1", refusal="Job is pending execution for job 7")
-    assert requeue("7") is Requeue.ALREADY
+    assert requeue(JOB) is Requeue.ALREADY
 
 
 def test_a_site_that_forbids_it_is_a_refusal(play: Play) -> None:
     play("RUNNING", "RUNNING", refusal="Requested operation is presently disabled for job 7")
     with pytest.raises(RequeueRefusedError, match="presently disabled"):
-        requeue("7")
+        requeue(JOB)
 
 
 def test_a_forgotten_job_is_a_refusal(play: Play) -> None:
     play()
     with pytest.raises(RequeueRefusedError, match="no longer knows"):
-        requeue("7")
+        requeue(JOB)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_a_forgotten_job_is_a_refusal(play: Play) -> None:
 )
 def test_whether_slurm_has_requeued_a_job_is_only_looked_at(play: Play, shown: str, is_back: bool) -> None:
     asked = play(shown)
-    assert is_requeued("7", restarts=0) is is_back
+    assert is_requeued(JOB, restarts=0) is is_back
     assert not asked.exists()
 
 
@@ -115,14 +117,14 @@ def test_update_names_the_job_once_with_all_changes(play: Play) -> None:
 
 def test_nothing_to_change_or_cancel_asks_nothing(play: Play) -> None:
     asked = play()
-    update_job("7")
+    update_job(JOB)
     scancel([])
     assert not asked.exists()
 
 
 def test_scancel_takes_jobs_and_a_signal(play: Play) -> None:
     asked = play()
-    scancel(["7_1", "8"], signal="USR2")
+    scancel([ProvenJob(job_id="7_1"), ProvenJob(job_id="8")], signal="USR2")
     assert asked.read_text() == "scancel --quiet --signal=USR2 7_1 8\n"
 
 

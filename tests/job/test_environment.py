@@ -25,18 +25,20 @@ def test_an_array_task_is_never_called_by_its_job_number() -> None:
 
 
 def test_slurms_variables_give_rank_node_and_restarts() -> None:
-    place = read_task_environment(ARRAY_TASK)
-    assert (place.executor, place.job_id, place.log_name) == ("slurm", "120_3", "120_3")
-    assert (place.rank, place.local_rank, place.restarts, place.cpus) == (5, 1, 2, 8)
-    assert place.host == "v100-2"
-    assert not place.is_first
+    environment = read_task_environment(ARRAY_TASK)
+    assert (environment.executor, environment.job_id, environment.log_name) == ("slurm", "120_3", "120_3")
+    assert (environment.rank, environment.local_rank, environment.restarts, environment.cpus) == (5, 1, 2, 8)
+    assert environment.host == "v100-2"
+    assert not environment.is_first
 
 
 def test_a_local_job_is_named_by_the_life_of_its_controller() -> None:
-    place = read_task_environment({"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": str(os.getpid())})
+    environment = read_task_environment(
+        {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": str(os.getpid())}
+    )
     me = find_local(os.getpid())
     assert me is not None
-    assert place.job_id == me.job_id
-    assert place.log_name == str(os.getpid())
-    assert place.host == socket.gethostname()
-    assert place.is_first
+    assert environment.job_id == me.job_id
+    assert environment.log_name == str(os.getpid())
+    assert environment.host == socket.gethostname()
+    assert environment.is_first

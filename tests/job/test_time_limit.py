@@ -27,7 +27,7 @@ def test_slow_saves_bring_the_warning_forward(run: RunDir, slurm: Slurm) -> None
     task = with_time_limit(
         make_task(run, read_slurm_environment(VARIABLES | {"SEDD_LEAD_S": "120"})), now=NOW
     )
-    assert task.place.lead_s == 30 + 4 * 90
+    assert task.environment.lead_s == 30 + 4 * 90
     assert task.limit_s == 50 * 60 - (30 + 4 * 90)
 
 

@@ -21,10 +21,11 @@ STARTED = {"event": "attempt_started", "attempt": 1}
 def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SLURM knows job 7, which runs, and of array 12 the tasks 0, which runs, and 1, which has failed."""
     script = """#!/bin/bash
+rest="Reason=None SubmitTime=1795305600"
 case "$*" in
-  "show job 7") echo "JobId=7 JobName=a"; echo "   JobState=RUNNING Reason=None" ;;
-  "show job 12") echo "JobId=12 ArrayJobId=12 ArrayTaskId=0 JobName=a"; echo "   JobState=RUNNING Reason=None"; echo
-                 echo "JobId=13 ArrayJobId=12 ArrayTaskId=1 JobName=a"; echo "   JobState=FAILED Reason=None" ;;
+  "show job 7") echo "JobId=7 JobName=a"; echo "   JobState=RUNNING $rest" ;;
+  "show job 12") echo "JobId=12 ArrayJobId=12 ArrayTaskId=0 JobName=a"; echo "   JobState=RUNNING $rest"; echo
+                 echo "JobId=13 ArrayJobId=12 ArrayTaskId=1 JobName=a"; echo "   JobState=FAILED $rest" ;;
   *) echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1 ;;
 esac
 """

@@ -1,5 +1,6 @@
 """Where a run stands: what its events and the machine say together."""
 
+import datetime as dt
 import os
 import socket
 from pathlib import Path
@@ -27,17 +28,18 @@ def submitted(executor: str, host: str = HERE) -> dict[str, object]:
 
 
 def started(pid: int, host: str = HERE) -> dict[str, object]:
-    return {"event": "attempt_started", "attempt": 1, "pid": pid, "host": host}
+    now = dt.datetime.now(dt.UTC).isoformat()
+    return {"event": "attempt_started", "attempt": 1, "pid": pid, "host": host, "t": now}
 
 
 def test_a_local_run_without_processes_is_over(tmp_path: Path) -> None:
     run = run_with(tmp_path, submitted("local"), started(1))
-    assert query_run_status(run).standing is RunStatus.OVER
+    assert query_run_status(run).status is RunStatus.OVER
 
 
 def test_completed_is_completed_whatever_came_after(tmp_path: Path) -> None:
     run = run_with(tmp_path, submitted("local"), started(1), {"event": "completed"}, submitted("local"))
-    assert query_run_status(run).standing is RunStatus.COMPLETED
+    assert query_run_status(run).status is RunStatus.COMPLETED
 
 
 def test_a_foreground_run_is_left_to_its_terminal_until_it_has_ended(tmp_path: Path) -> None:
@@ -46,9 +48,15 @@ def test_a_foreground_run_is_left_to_its_terminal_until_it_has_ended(tmp_path: P
         query_run_status(run)
     assert "Ctrl-C" in (refusal.value.hint or "")
     write_events(run, submitted("foreground"), started(2**22 + 1))
-    assert query_run_status(run).standing is RunStatus.OVER
+    assert query_run_status(run).status is RunStatus.OVER
     write_events(run, submitted("foreground"), started(os.getpid()), {"event": "gave_up", "attempt": 1})
-    assert query_run_status(run).standing is RunStatus.OVER
+    assert query_run_status(run).status is RunStatus.OVER
+
+
+def test_a_process_that_started_after_the_attempt_is_somebody_elses(tmp_path: Path) -> None:
+    """Its number was given out anew, as after a reboot."""
+    old = started(os.getpid()) | {"t": "2026-11-22T00:00:00+00:00"}
+    assert query_run_status(run_with(tmp_path, submitted("foreground"), old)).status is RunStatus.OVER
 
 
 def test_so_is_a_submitted_run_that_goes_on_in_the_foreground(tmp_path: Path) -> None:
@@ -57,7 +65,7 @@ def test_so_is_a_submitted_run_that_goes_on_in_the_foreground(tmp_path: Path) ->
     with pytest.raises(RunError, match="trains in the foreground"):
         query_run_status(run)
     write_events(run, submitted("local"), {**there, "pid": 2**22 + 1})
-    assert query_run_status(run).standing is RunStatus.OVER
+    assert query_run_status(run).status is RunStatus.OVER
 
 
 def test_processes_are_known_by_the_run_in_their_command_line() -> None:

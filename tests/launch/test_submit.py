@@ -160,9 +160,8 @@ def test_a_dry_run_shows_the_script_that_would_be_submitted_and_touches_nothing(
     shown = render(order, now=NOW)
     assert not (tmp_path / "runs").exists()
     submit(order, now=NOW)
-    submitted = (sbatch / "script-0.sh").read_text()
-    assert shown == re.sub(r"#SBATCH --comment='sedd token=[0-9a-f]{16}'\n", "", submitted)
-    assert shown != submitted, "each submission has a token of its own"
+    submitted = re.sub(r"token=[0-9a-f]{16}", "token=" + 16 * "0", (sbatch / "script-0.sh").read_text())
+    assert shown == submitted
 
 
 def test_the_local_command_that_a_dry_run_shows_can_be_typed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from sedd.cluster.identity import user_name
 from sedd.cluster.jobs import JobFact
 from sedd.monitor.decide.state import State
 from sedd.monitor.decide.verdict import decide
@@ -13,7 +14,7 @@ from sedd.monitor.read.facts import Facts, JobEvidence, RunFacts
 from sedd.monitor.read.folder import Folder, has_ended
 from sedd.monitor.read.history import History
 from sedd.monitor.read.live_processes import query_alive
-from sedd.monitor.read.queue import Queue, user_name
+from sedd.monitor.read.queue import Queue
 from sedd.rundir.heartbeat import STALE_S, age_s
 from sedd.rundir.layout import RunDir
 

@@ -1,14 +1,13 @@
 """SLURM's view of the jobs: one question for all runs, seldom, and what it last said when it is silent."""
 
 import datetime as dt
-import functools
 import os
-import pwd
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 from sedd.cluster.command import SlurmUnreachableError
+from sedd.cluster.identity import user_name
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.sacct import parse_sacct, query_sacct
 from sedd.cluster.site import SiteConfig, query_config
@@ -132,15 +131,6 @@ class BackgroundQueue(Queue):
             self._asking.start()
 
     _asking: threading.Thread | None = None
-
-
-@functools.cache
-def user_name(uid: int) -> str:
-    """A user's name, or the number of one that this machine does not know."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _by_id(jobs: Sequence[JobFact]) -> dict[str, JobFact]:

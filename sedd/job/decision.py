@@ -1,0 +1,102 @@
+"""What follows from the end of an attempt: facts in, decision out. Pure."""
+
+import dataclasses
+import datetime as dt
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sedd.job.causes import Ending, SlurmFacts, by_exit, cause_of, describe_exit, in_newest_attempt, is_stop
+from sedd.job.retry import GiveUp, Retry, retry_decision
+from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts
+from sedd.rundir.events import Event
+from sedd.rundir.exits import Exit
+from sedd.spec.retry import RetrySpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndingFacts:
+    """All that is known at the end of an attempt, gathered once."""
+
+    attempt: int
+    ending: Ending
+    events: tuple[Event, ...]
+    job_id: str
+    slurm: SlurmFacts | None
+    """None under the local executor."""
+    now: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What is to be recorded, and whether another attempt follows."""
+
+    cause: Cause
+    failure: Mapping[str, Any] | None
+    """Fields of a `failed` event for a process that ended without recording one."""
+    event: str | None
+    """The attempt's final event; None when it is recorded already."""
+    fields: Mapping[str, Any]
+    """Of the final event."""
+    next: Retry | None
+
+
+def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
+    """The cause of the end, the events that record it, and whether the run starts again."""
+    failure = unrecorded_failure(facts)
+    failed = (Event(facts.now, "failed", facts.attempt, failure),) if failure else ()
+    events = (*facts.events, *failed)
+    cause = cause_of(facts.ending, events, facts.slurm, now=facts.now)
+    history = submission_history(events, job_id=facts.job_id, cause=cause)
+    step = history[-1].last_step if history else 0
+    if cause is Cause.COMPLETED:
+        return Decision(cause=cause, failure=None, event="completed", fields={"step": step}, next=None)
+    if cause is Cause.CANCELLED:
+        event = None if is_cancelled(events) else "cancelled"
+        return Decision(cause=cause, failure=failure, event=event, fields={"by": "scancel"}, next=None)
+    following = retry_decision(history, policy)
+    detail = following.detail
+    if facts.ending.exit_code is None:
+        detail += "; the training did not end in time, and was killed"
+    is_over = isinstance(following, GiveUp)
+    return Decision(
+        cause=cause,
+        failure=failure,
+        event="gave_up" if is_over else "requeued",
+        fields={"cause": cause, "step": step, "detail": detail},
+        next=None if isinstance(following, GiveUp) else following,
+    )
+
+
+def unrecorded_failure(facts: EndingFacts) -> dict[str, Any] | None:
+    """Fields of a `failed` event for a process that ended badly without recording one; else None."""
+    ending = facts.ending
+    code = ending.exit_code
+    if code is None or code in (Exit.COMPLETED, Exit.STOPPED) or is_stop(-code):
+        return None  # it ended well, or was asked to leave before it could listen
+    newest = in_newest_attempt(facts.events)
+    if any(e.event == "failed" and e.get("rank") == ending.rank for e in newest):
+        return None
+    error = ending.error or describe_exit(code)
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL) and not ending.signals and ending.error is None:
+        error += " (kill -9, or out of memory)"
+    return {"cause": by_exit(code), "error": error, "rank": ending.rank}
+
+
+def submission_history(events: Sequence[Event], *, job_id: str, cause: Cause | None = None) -> list[Attempt]:
+    """The attempts of one submission, so that a user's next one starts with fresh budgets.
+
+    A job that continues another, because SLURM would not requeue that one, belongs to the same submission. `cause`,
+    where given, is that of the newest attempt, whose final event is not written yet. The host of an attempt is that
+    of the rank that failed, where one did.
+    """
+    jobs = {job_id}
+    for event in reversed(events):
+        if event.event == "submitted" and event.get("job_id") in jobs and event.get("continues"):
+            jobs.add(str(event.get("continues")))
+    attempts = [attempt for attempt in parse_attempts(events) if attempt.job_id in jobs]
+    if cause is not None and attempts:
+        attempts[-1] = dataclasses.replace(attempts[-1], cause=cause)
+    faulty = {e.attempt: e.get("host") for e in events if e.event == "failed" and e.get("host")}
+    return [dataclasses.replace(a, host=faulty.get(a.number, a.host)) for a in attempts]
