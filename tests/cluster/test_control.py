@@ -111,7 +111,7 @@ def test_whether_slurm_has_requeued_a_job_is_only_looked_at(play: Play, shown: s
 
 def test_update_names_the_job_once_with_all_changes(play: Play) -> None:
     asked = play()
-    update_job("7_2", exclude_nodes=["v100-1", "v100-3"], start_soon=True)
+    update_job(ProvenJob(job_id="7_2"), exclude_nodes=["v100-1", "v100-3"], start_soon=True)
     assert asked.read_text() == "scontrol update JobId=7_2 ExcNodeList=v100-1,v100-3 StartTime=now+5\n"
 
 
