@@ -4,22 +4,50 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import safetensors
 import safetensors.torch
+from pydantic import Field
 from torch import Tensor
 
 from sedd.data.alphabet import TOKENS
-from sedd.errors import CheckpointError, UsageError
+from sedd.errors import CheckpointError, SpecError, UsageError
+from sedd.inference.weights import require_finite
 from sedd.rundir.atomic import atomic_file, write_text
 from sedd.spec.experiment import Experiment
-from sedd.yaml import parse_document, validate
+from sedd.yaml import Document, StrictModel, parse_document, validate
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KEPT = ("run", "step", "data_hash", "length_quantiles", "composition")
 """What of a checkpoint's description goes into config.json as it is."""
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class ExportConfig(StrictModel):
+    """All of config.json."""
+
+    format: Literal[1]
+    """Version of this format."""
+    weights: Literal["ema", "raw"]
+    """Averaged over training, or as trained."""
+    sha256: str
+    """Of model.safetensors."""
+    run: str
+    """`name/id` of the run."""
+    step: _Count
+    """Step of its checkpoint."""
+    data_hash: str
+    """Names the training data."""
+    length_quantiles: tuple[_Count, ...] = Field(min_length=1001, max_length=1001)
+    """Lengths in the training data at 0, 0.1, …, 100 %."""
+    composition: tuple[_Count, ...] = Field(min_length=len(TOKENS), max_length=len(TOKENS))
+    """How often each token occurs in the training data."""
+    spec: Experiment
+    """The experiment, with the names of stores instead of their paths."""
+    tokens: tuple[str, ...]
+    """Token of each id."""
 
 
 def is_export(path: Path) -> bool:
@@ -37,8 +65,9 @@ def write_export(saved: Mapping[str, Any], folder: Path, *, raw: bool = False) -
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already, and not empty", hint="name a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
     weights: dict[str, Tensor] = saved["model"] if raw else saved["model"] | saved["ema"]["averages"]
+    require_finite(weights, f"the checkpoint of {saved['run']}, step {saved['step']},")
+    folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / WEIGHTS) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # as umask says; safetensors makes a file that nobody else may read
@@ -54,29 +83,43 @@ def write_export(saved: Mapping[str, Any], folder: Path, *, raw: bool = False) -
         "weights": "raw" if raw else "ema",
         "sha256": checksum,
         **{name: saved[name] for name in KEPT},
-        "spec": experiment.model_dump(mode="json"),
+        "spec": _without_paths(experiment).model_dump(mode="json"),
         "tokens": TOKENS,
     }
     write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
 
 
-def read_export(folder: Path) -> tuple[dict[str, Any], Experiment, dict[str, Tensor]]:
-    """config.json, the experiment in it, and the weights by name.
+def _without_paths(experiment: Experiment) -> Experiment:
+    """The experiment as another machine may know it: where stores lay is nobody's business."""
+    data = experiment.data
+    mixture = data.mixture and data.mixture.model_copy(
+        update={"stores": tuple(Path(store.name) for store in data.mixture.stores)}
+    )
+    bare = data.model_copy(update={"store": Path(data.store.name), "mixture": mixture, "stage": None})
+    return experiment.model_copy(update={"data": bare})
+
+
+def read_export(folder: Path) -> tuple[ExportConfig, dict[str, Tensor]]:
+    """config.json, and the weights by name.
 
     Raises:
         CheckpointError: not whole, damaged, or of another format.
     """
     try:
-        config = json.loads((folder / CONFIG).read_bytes())
-        if config.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{folder / CONFIG} is not of format {FORMAT}: seen {config.get('format')!r}"
-            )
-        experiment = Experiment.model_validate(config["spec"])
-        if _sha256(folder / WEIGHTS) != config["sha256"]:
+        document = json.loads((folder / CONFIG).read_bytes())
+        seen = document.get("format")
+        if seen != FORMAT:
+            raise CheckpointError(f"{folder / CONFIG} is not of format {FORMAT}: seen {seen!r}")
+        config = validate(ExportConfig, Document(name=str(folder / CONFIG), data=document, lines={}))
+        if _sha256(folder / WEIGHTS) != config.sha256:
             raise CheckpointError(f"{folder / WEIGHTS} is damaged: its checksum is not that of {CONFIG}")
-        return config, experiment, safetensors.torch.load_file(folder / WEIGHTS)
-    except (ValueError, KeyError, AttributeError, OSError, safetensors.SafetensorError) as e:
+        if config.tokens != TOKENS:
+            raise CheckpointError(f"{folder / CONFIG}: its network has another alphabet")
+        return config, safetensors.torch.load_file(folder / WEIGHTS)
+    except SpecError as e:
+        first = e.message.splitlines()[0]
+        raise CheckpointError(f"{folder} is not an exported network, or is damaged: {first}") from e
+    except (ValueError, AttributeError, OSError, RecursionError, safetensors.SafetensorError) as e:
         raise CheckpointError(
             f"{folder} is not an exported network, or is damaged ({type(e).__name__})"
         ) from e

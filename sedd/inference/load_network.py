@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from torch import Tensor
 from sedd.diffusion.bound import LogScore
 from sedd.diffusion.objective import Objective
 from sedd.errors import CheckpointError, UsageError
-from sedd.inference.export import is_export, read_export
+from sedd.inference.export import KEPT, is_export, read_export
+from sedd.inference.weights import require_finite, require_fitting
 from sedd.model.transformer import Transformer
 from sedd.rundir.find import find_run
 from sedd.spec.experiment import Experiment
@@ -74,15 +76,13 @@ def load_trained(path: Path, device: torch.device | None = None) -> Trained:
     Precision is the spec's, where the device has it: what was trained in fp16 or bf16 runs in fp32 on a CPU.
 
     Raises:
-        CheckpointError: not a checkpoint, or damaged.
+        CheckpointError: not a checkpoint, damaged, not of the shape that its spec says, or with weights that are
+            not finite.
     """
     device = device if device is not None else Ranks().device()
-    if path.is_dir():
-        description, experiment, weights = read_export(path)
-    else:
-        description = read_checkpoint(path)
-        experiment = validate(Experiment, parse_document(description["spec"], name=str(path)))
-        weights = description["model"] | description["ema"]["averages"]
+    said, experiment, weights = _read(path)
+    require_fitting(weights, experiment.model, str(path))
+    require_finite(weights, str(path))
     # Fused where they work, unless whoever trained it would rather have none.
     model = Transformer(experiment.model, kernels="torch" if experiment.training.kernels == "torch" else None)
     model.load_state_dict(weights)
@@ -93,8 +93,21 @@ def load_trained(path: Path, device: torch.device | None = None) -> Trained:
         model=model.to(device).eval().requires_grad_(False),
         objective=build_objective(experiment.diffusion),
         precision=PRECISIONS["fp32"] if capability is None else choose_precision(asked, capability),
-        run=str(description["run"]),
-        step=int(description["step"]),
-        length_quantiles=torch.tensor(description["length_quantiles"]),
-        composition=torch.tensor(description["composition"]),
+        run=str(said["run"]),
+        step=int(said["step"]),
+        length_quantiles=torch.tensor(said["length_quantiles"]),
+        composition=torch.tensor(said["composition"]),
     )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Experiment, dict[str, Tensor]]:
+    """What an export or a checkpoint says of its network, the experiment, and the weights to use."""
+    if path.is_dir():
+        config, weights = read_export(path)
+        return config.model_dump(), config.spec, weights
+    saved = read_checkpoint(path)
+    try:
+        experiment = validate(Experiment, parse_document(saved["spec"], name=str(path)))
+        return {name: saved[name] for name in KEPT}, experiment, saved["model"] | saved["ema"]["averages"]
+    except (KeyError, TypeError) as e:
+        raise CheckpointError(f"{path} is not the checkpoint of a training: {e}") from e

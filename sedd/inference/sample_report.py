@@ -23,8 +23,11 @@ def open_training_data(trained: Trained, given: Path | None = None) -> TokenStor
     """
     if given is not None:
         return TokenStore.open(given)
+    store = trained.experiment.data.store
+    if not store.is_absolute():  # of an export, which does not say where it lay
+        return None
     try:
-        return TokenStore.open(trained.experiment.data.store)
+        return TokenStore.open(store)
     except (DataError, OSError):
         return None
 
