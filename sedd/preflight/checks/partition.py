@@ -8,6 +8,9 @@ from sedd.preflight.context import CheckContext, Side, chosen_partitions
 from sedd.preflight.finding import Verdict, combine, fail, warn
 from sedd.units import exact_duration, format_duration
 
+_CLOSED = {"DRAIN", "INACTIVE"}
+"""States of a partition in which sbatch refuses; in DOWN it takes jobs, which wait."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -57,7 +60,10 @@ def judge(facts: Facts) -> Verdict:
 
 def _problems(facts: Facts, partition: Partition) -> list[Verdict]:
     name, found = partition.name, []
-    if partition.state != "UP":
+    if partition.state in _CLOSED and all(p.state in _CLOSED for p in facts.chosen):
+        hint = "jobs are refused until it is UP: ask the site, or choose another"
+        found.append(fail(f"{name} is {partition.state}: SLURM takes no new jobs for it", hint))
+    elif partition.state != "UP":
         found.append(
             warn(f"{name} is {partition.state}", "jobs wait until it is UP: ask the site, or choose another")
         )

@@ -8,11 +8,13 @@ from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.submit_limits import is_limit_refusal
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check
-from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side
+from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side, chosen_partitions, nodes_of
 from sedd.preflight.finding import Verdict, fail, ok, warn
 from sedd.spec.resources import ResourcesSpec
 
+_NO_NODE = "requested node configuration is not available"
 _HINTS = {
+    "partition not available": "the partition takes no new jobs now: ask the site, or name another in the profile",
     "invalid account": "account: in the profile; yours: sacctmgr show assoc user=$USER format=account,partition,qos",
     "invalid qos": "qos: in the profile; yours: sacctmgr show assoc user=$USER format=account,qos",
     "invalid partition": "partition: in the profile; the site's: sinfo -s",
@@ -29,6 +31,8 @@ class Facts:
     """SLURM's reason, or None: it would accept the job."""
     array_refusal: str | None = None
     """Its reason for not taking all runs at once where it would take one of them."""
+    out_of_service: tuple[str, ...] = ()
+    """Nodes of the partition that start no jobs now, with their states, where that may be the reason."""
 
 
 def gather(context: CheckContext) -> Facts | None:
@@ -39,8 +43,19 @@ def gather(context: CheckContext) -> Facts | None:
         tasks = max(1, min(tasks, context.slurm.config().max_array_size))
     refusal = _refusal(context, context.site, tasks)
     if refusal is None or tasks == 1 or not is_limit_refusal(refusal):
-        return Facts(refusal=refusal)
+        return Facts(refusal=refusal, out_of_service=_out_of_service(context, context.site, refusal))
     return Facts(refusal=_refusal(context, context.site, 1), array_refusal=refusal)
+
+
+def _out_of_service(context: CheckContext, site: SlurmProfile, refusal: str | None) -> tuple[str, ...]:
+    """Nodes that are drained or down, where their absence may be what makes SLURM refuse.
+
+    A test is refused where no node is up that fits; the job itself would be taken, and wait.
+    """
+    if refusal is None or _NO_NODE not in refusal.lower():
+        return ()
+    nodes = nodes_of(chosen_partitions(site, context.slurm.partitions()), context.slurm.nodes())
+    return tuple(f"{node.name} {'+'.join(node.state)}" for node in nodes if not node.is_usable)
 
 
 def _refusal(context: CheckContext, site: SlurmProfile, tasks: int) -> str | None:
@@ -62,6 +77,12 @@ def judge(facts: Facts) -> Verdict:
         return warn(
             f"SLURM takes {what}: {facts.array_refusal or facts.refusal}",
             "the same command submits the rest as places come free; --wait does so by itself",
+        )
+    if facts.out_of_service:
+        named = ", ".join(facts.out_of_service[:3])
+        return warn(
+            f"SLURM cannot tell: {len(facts.out_of_service)} nodes are out of service ({named}): {facts.refusal}",
+            "the job would wait until they are back, if they are what it needs: sinfo -R says why they are out",
         )
     refusal = facts.refusal.lower()
     hint = next(

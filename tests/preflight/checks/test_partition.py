@@ -47,6 +47,7 @@ def test_partition_that_does_not_exist_fails_and_names_those_that_do(make_contex
         ({}, {"account": "me"}, {"allow_accounts": ("me",)}, Status.OK, "up"),
         ({}, {"qos": "gold"}, {"allow_qos": ("normal",)}, Status.FAIL, "qos gold may not use gpu"),
         ({}, {}, {"state": "DOWN"}, Status.WARN, "gpu is DOWN"),
+        ({}, {}, {"state": "DRAIN"}, Status.FAIL, "gpu is DRAIN: SLURM takes no new jobs"),
     ],
 )  # fmt: skip
 def test_limits(make_context, spec, site, changes, status, saw):
@@ -63,3 +64,10 @@ def test_one_of_several_partitions_that_refuses_is_named(make_context):
     assert verdict.status is Status.FAIL
     assert "short's 10m" in verdict.saw
     assert "max_walltime: 10m" in verdict.hint
+
+
+def test_a_closed_partition_beside_an_open_one_is_no_failure(make_context):
+    known = slurm(partition(name="a", state="DRAIN"), partition(name="b"))
+    verdict = look(make_context(profile=profile(partition="a,b"), slurm=known))
+    assert verdict.status is Status.WARN
+    assert "a is DRAIN" in verdict.saw

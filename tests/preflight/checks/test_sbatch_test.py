@@ -7,7 +7,7 @@ from sedd.errors import ClusterError
 from sedd.preflight.checks import sbatch_test as check
 from sedd.preflight.finding import Status
 from sedd.spec.resources import ResourcesSpec
-from tests.preflight.slurm_facts import profile, slurm
+from tests.preflight.slurm_facts import node, partition, profile, slurm
 
 
 def test_script_asks_for_what_spec_and_profile_say():
@@ -38,10 +38,24 @@ def test_refusal_fails_in_slurms_words_with_a_hint(monkeypatch, make_context, re
         raise ClusterError(f"sbatch --test-only: {refusal}")
 
     monkeypatch.setattr(check, "sbatch_test_only", refuse)
-    verdict = check.judge(check.gather(make_context(profile=profile())))
+    known = slurm(partition(), nodes=(node(),))
+    verdict = check.judge(check.gather(make_context(profile=profile(), slurm=known)))
     assert verdict.status is Status.FAIL
     assert refusal in verdict.saw
     assert hint in verdict.hint
+
+
+def test_drained_nodes_make_the_job_wait_and_are_not_its_fault(monkeypatch, make_context):
+    def refuse(script, *, timeout_s):
+        raise ClusterError("allocation failure: Requested node configuration is not available")
+
+    monkeypatch.setattr(check, "sbatch_test_only", refuse)
+    drained = tuple(node(name=f"v100-{n}", state=("IDLE", "DRAIN")) for n in (1, 2))
+    known = slurm(partition(), nodes=drained)
+    verdict = check.judge(check.gather(make_context(profile=profile(), slurm=known)))
+    assert verdict.status is Status.WARN
+    assert "2 nodes are out of service (v100-1 IDLE+DRAIN, v100-2 IDLE+DRAIN)" in verdict.saw
+    assert "would wait" in verdict.hint
 
 
 def test_silence_is_no_refusal(monkeypatch, make_context):
