@@ -8,7 +8,6 @@ submission. Where a site rewrites comments, and for runs of format 1, the batch 
 import datetime as dt
 import functools
 import os
-import pwd
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from sedd.cluster.command import DEFAULT_TIMEOUT_S
 from sedd.cluster.jobs import JobFact, parse_time
 from sedd.cluster.scontrol import query_job
 from sedd.cluster.site import query_config
+from sedd.cluster.users import may_be_same
 from sedd.errors import ClusterError
 
 _TOKEN = re.compile(r"\bsedd token=([0-9a-f]{16})\b")
@@ -120,7 +120,7 @@ def is_same_job(identity: JobIdentity, job: JobFact, *, cluster: str | None) -> 
     """Whether `job`, shown by the SLURM of `cluster` under the identity's id, is the one that was submitted."""
     if identity.cluster and cluster and identity.cluster != cluster:
         return False
-    if identity.user and job.user and identity.user != job.user:
+    if not may_be_same(identity.user, job.user):
         return False
     if mark := parse_mark(job.comment):
         return mark.token == identity.token
@@ -172,15 +172,6 @@ def query_cluster_name(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> str | None:
         SlurmUnreachableError, ClusterError: as `command.run`.
     """
     return os.environ.get("SLURM_CLUSTER_NAME") or query_config(timeout_s=timeout_s).cluster or None
-
-
-@functools.cache
-def user_name(uid: int) -> str:
-    """A user's name, or the number of one that this machine does not know."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _whose(job: JobFact) -> str:

@@ -5,7 +5,6 @@ kind of limit takes the first that is set (`resource_limits` in SLURM's manual).
 """
 
 import os
-import pwd
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from sedd.cluster.assoc_state import (
 from sedd.cluster.command import DEFAULT_TIMEOUT_S, run
 from sedd.cluster.scontrol import Record
 from sedd.cluster.site import Partition, SiteConfig
+from sedd.cluster.users import user_name
 from sedd.errors import ClusterError
 
 _NAME = re.compile(r"(?P<name>[^()\s]*)(?:\((?P<number>\d+)\))?")
@@ -105,7 +105,7 @@ def query_limits(
     first = partition.partition(",")[0].strip() if partition else None
     chosen = next((p for p in partitions if (p.name == first if first else p.is_default)), None)
     submitter = Submitter(
-        user=_user_name(),
+        user=user_name(os.geteuid()),
         uid=os.geteuid(),
         account=account,
         qos=qos,
@@ -118,13 +118,6 @@ def query_limits(
     wanted = f"format={','.join(CHOICE_FIELDS)}"
     choices = _ask_sacctmgr("associations", f"user={submitter.user}", wanted, timeout_s=timeout_s)
     return effective_limits(submitter, parse_assoc_state(state), parse_qos(known), parse_qos_choices(choices))
-
-
-def _user_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def _ask_sacctmgr(*what: str, timeout_s: float) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.control import scancel
-from sedd.cluster.identity import ProvenJob, user_name
+from sedd.cluster.identity import ProvenJob
+from sedd.cluster.users import user_name
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all
 from sedd.launch.lock import one_action

@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sedd.cluster.identity import Mark, new_mark, parse_mark, query_cluster_name, user_name
+from sedd.cluster.identity import Mark, new_mark, parse_mark, query_cluster_name
 from sedd.cluster.jobs import array_of
 from sedd.cluster.sbatch import SubmissionRefusedError, sbatch
 from sedd.cluster.scontrol import query_jobs
 from sedd.cluster.site import query_config
 from sedd.cluster.squeue import parse_comments, query_comments
+from sedd.cluster.users import user_name
 from sedd.errors import ClusterError, RunError
 from sedd.launch.pickled_job import job_of
 from sedd.launch.resources import Parameters, render_sbatch

@@ -5,8 +5,8 @@ import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from sedd.cluster.identity import user_name
 from sedd.cluster.jobs import JobFact
+from sedd.cluster.users import user_name
 from sedd.monitor.decide.state import State
 from sedd.monitor.decide.verdict import decide
 from sedd.monitor.read.disks import Disks

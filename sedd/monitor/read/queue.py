@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from sedd.cluster.command import SlurmUnreachableError
-from sedd.cluster.identity import user_name
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.sacct import parse_sacct, query_sacct
 from sedd.cluster.site import SiteConfig, query_config
 from sedd.cluster.squeue import parse_squeue, query_squeue
+from sedd.cluster.users import user_name
 from sedd.errors import ClusterError
 from sedd.monitor.read.facts import QueueFacts
 

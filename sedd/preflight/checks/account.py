@@ -1,9 +1,10 @@
 """The account that the profile charges: the user's own, and whether SLURM looks at it at all."""
 
-import getpass
+import os
 from dataclasses import dataclass
 
 from sedd.cluster.accounts import query_accounts
+from sedd.cluster.users import user_name
 from sedd.preflight.check import Check
 from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok, warn
@@ -27,7 +28,9 @@ def gather(context: CheckContext) -> Facts | None:
     is_enforced = bool(_ENFORCED_BY & set(config.enforced))
     if context.site.account is None and not is_enforced:
         return None
-    mine = query_accounts(getpass.getuser(), timeout_s=SLURM_TIMEOUT_S) if config.has_accounting else None
+    mine = (
+        query_accounts(user_name(os.geteuid()), timeout_s=SLURM_TIMEOUT_S) if config.has_accounting else None
+    )
     return Facts(asked=context.site.account, is_enforced=is_enforced, mine=mine)
 
 

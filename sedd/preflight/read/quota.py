@@ -1,10 +1,11 @@
 """What the user's quota leaves on a file system, where `quota` or `lfs quota` says so."""
 
-import getpass
+import os
 import re
 from dataclasses import dataclass
 
 from sedd.cluster.command import run
+from sedd.cluster.users import user_name
 from sedd.errors import ClusterError
 from sedd.preflight.read.filesystem import Mount
 
@@ -22,7 +23,7 @@ class Quota:
 
 def query_quota(mount: Mount) -> Quota | None:
     """The user's quota on a mount; None where there is none, or nobody says."""
-    user = getpass.getuser()
+    user = user_name(os.geteuid())
     if mount.kind == "lustre":
         command, name = ["lfs", "quota", "-q", "-u", user, mount.point], mount.point
     else:  # -w: a file system a line; -p: grace as a number, so that no column is empty
