@@ -13,6 +13,7 @@ from _chaos_site import Site, jobs, workers
 
 from sedd.cluster.command import run
 from sedd.cluster.control import scancel
+from sedd.cluster.identity import own_job
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.states import JobState
 from sedd.errors import ClusterError
@@ -82,7 +83,7 @@ def stop_signal(scene: Scene) -> Harm | None:
     if picked is None:
         return None
     name = scene.rng.choice(["USR2", "TERM"])
-    scancel([picked[0].job_id], signal=name)
+    scancel([own_job(picked[0].job_id)], signal=name)
     return Harm([picked[0]], name)
 
 

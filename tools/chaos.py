@@ -29,6 +29,7 @@ from _chaos_verdict import Injury, Overlap, Verdict, judge
 from rich.console import Console
 
 from sedd.cluster.control import update_job
+from sedd.cluster.identity import own_job
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.stopping import is_held_after_launch
 from sedd.errors import ClusterError, RunError, SeddError
@@ -235,7 +236,7 @@ class Campaign:
         try:
             soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=8)
             if job.reason == "BeginTime" and job.starts_at and job.starts_at > soon:
-                update_job(job.job_id, start_soon=True, timeout_s=5)
+                update_job(own_job(job.job_id), start_soon=True, timeout_s=5)
             elif is_held_after_launch(job):
                 requeue([watched.run], now=dt.datetime.now(dt.UTC))
                 self.by_hand["held"] += 1

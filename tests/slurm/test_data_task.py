@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sedd.cluster.control import scancel
+from sedd.cluster.identity import own_job
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.scontrol import query_job
@@ -119,7 +120,7 @@ def by_sedd(run: RunDir) -> None:
 
 
 def by_scancel(run: RunDir) -> None:
-    scancel([job_of(run)])
+    scancel([own_job(job_of(run))])
 
 
 @pytest.mark.parametrize("end", [by_sedd, by_scancel])

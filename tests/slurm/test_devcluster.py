@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sedd.cluster.control import Requeue, RequeueRefusedError, requeue, sbatch_test_only, scancel, update_job
+from sedd.cluster.identity import own_job
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.sacct import parse_sacct, query_sacct
 from sedd.cluster.scontrol import query_job
@@ -106,8 +107,8 @@ def test_a_job_in_its_grace_time_is_seen_to_be_preempted_and_may_requeue_itself(
     noticed = devcluster.wait(victim, lambda job: job.preempted_at is not None)
     assert noticed.state is JobState.RUNNING
     assert stopping(noticed, restarts=0) is Stopping.PREEMPTED
-    assert requeue(victim, restarts=0) is Requeue.ASKED
-    assert requeue(victim, restarts=0) is Requeue.ALREADY
+    assert requeue(own_job(victim), restarts=0) is Requeue.ASKED
+    assert requeue(own_job(victim), restarts=0) is Requeue.ALREADY
     assert devcluster.wait(victim, in_state(JobState.PENDING)).restarts == 1
 
 
@@ -116,11 +117,11 @@ def test_a_requeued_job_can_be_sent_to_another_node_at_once(devcluster: DevClust
     first = devcluster.wait(job_id, in_state(JobState.RUNNING))
     assert first.nodes is not None
     with pytest.raises(ClusterError, match="no longer pending"):
-        update_job(job_id, exclude_nodes=[first.nodes])
-    requeue(job_id)
-    update_job(job_id, exclude_nodes=[first.nodes])
+        update_job(own_job(job_id), exclude_nodes=[first.nodes])
+    requeue(own_job(job_id))
+    update_job(own_job(job_id), exclude_nodes=[first.nodes])
     devcluster.wait(job_id, in_state(JobState.PENDING))
-    update_job(job_id, start_soon=True)
+    update_job(own_job(job_id), start_soon=True)
     # Far sooner than the requeue delay of the fixture allows.
     second = devcluster.wait(job_id, in_state(JobState.RUNNING), timeout_s=12)
     assert second.nodes != first.nodes
@@ -129,14 +130,14 @@ def test_a_requeued_job_can_be_sent_to_another_node_at_once(devcluster: DevClust
 def test_a_job_that_is_being_cancelled_is_not_revived(devcluster: DevCluster) -> None:
     job_id = devcluster.submit(STUBBORN, *WHOLE_NODE)
     devcluster.wait(job_id, in_state(JobState.RUNNING))
-    scancel([job_id])
+    scancel([own_job(job_id)])
     ending = devcluster.wait(job_id, in_state(JobState.COMPLETING))
     assert stopping(ending, restarts=0) is Stopping.CANCELLED
     with pytest.raises(RequeueRefusedError, match="cancelled"):
-        requeue(job_id, restarts=0)
+        requeue(own_job(job_id), restarts=0)
     devcluster.wait(job_id, in_state(JobState.CANCELLED))
     with pytest.raises(RequeueRefusedError, match="cancelled"):
-        requeue(job_id)
+        requeue(own_job(job_id))
 
 
 def test_where_requeueing_is_forbidden_the_request_is_refused(devcluster: DevCluster) -> None:
@@ -147,7 +148,7 @@ def test_where_requeueing_is_forbidden_the_request_is_refused(devcluster: DevClu
         job = devcluster.wait(job_id, in_state(JobState.RUNNING))
         assert job.may_requeue is False
         with pytest.raises(RequeueRefusedError, match="disabled"):
-            requeue(job_id)
+            requeue(own_job(job_id))
     finally:
         devcluster.switch("requeue", "on")
 
@@ -172,7 +173,7 @@ def test_the_users_signal_can_come_first(devcluster: DevCluster, tmp_path: Path)
 def test_one_array_task_is_requeued_and_its_siblings_go_on(devcluster: DevCluster) -> None:
     array = devcluster.submit("sleep 300", "--array=0-5%2", "--job-name=a|b Restarts=9")
     devcluster.wait(f"{array}_1", in_state(JobState.RUNNING))
-    requeue(f"{array}_1")
+    requeue(own_job(f"{array}_1"))
     devcluster.wait(f"{array}_1", in_state(JobState.PENDING))
     jobs = {
         job.job_id: job for job in parse_squeue(query_squeue(["root"])) if job.job_id.startswith(f"{array}_")
@@ -239,7 +240,7 @@ def test_an_unprivileged_user_submits_and_requeues(devcluster: DevCluster, tmp_p
     job = query_job(job_id)
     assert job is not None
     assert (job.user, job.restarts) == ("nobody", 1)
-    scancel([job_id])
+    scancel([own_job(job_id)])
 
 
 def test_down_leaves_nothing_behind(devcluster: DevCluster, monkeypatch: pytest.MonkeyPatch) -> None:

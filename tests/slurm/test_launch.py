@@ -13,6 +13,7 @@ from submitit.core.utils import JobPaths
 
 from sedd.cluster import command
 from sedd.cluster.control import scancel, update_job
+from sedd.cluster.identity import own_job
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.scontrol import query_job
@@ -100,7 +101,7 @@ def wait_for_word(run: RunDir, word: str, *, timeout_s: float = 240.0) -> None:
         soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=8)
         if job and job.state.is_waiting and job.starts_at and job.starts_at > soon:
             with contextlib.suppress(ClusterError):  # it may have begun since we looked
-                update_job(job.job_id, start_soon=True)
+                update_job(own_job(job.job_id), start_soon=True)
         return word in story(run) or any(told.startswith(f"{word}:") for told in story(run))
 
     assert wait_until(is_said, timeout_s=timeout_s), f"{story(run)}\n{query_job(job_of(run))}\n{logs_of(run)}"
@@ -194,7 +195,7 @@ def test_the_time_limit_is_just_another_pause(devcluster: DevCluster, start: Sta
 def test_a_run_cancelled_by_scancel_is_not_revived(devcluster: DevCluster, start: Start) -> None:
     (run,) = start(plan="endless")
     wait_for_steps(run, 10)
-    scancel([job_of(run)])
+    scancel([own_job(job_of(run))])
     wait_for_word(run, "cancelled")
     devcluster.wait(job_of(run), is_(JobState.CANCELLED))
     assert story(run)[:3] == ["submitted", "attempt_started", "stop_requested"]

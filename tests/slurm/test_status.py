@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sedd.cluster.control import scancel
+from sedd.cluster.identity import own_job
 from sedd.cluster.squeue import query_squeue
 from sedd.launch.local_processes import wait_until
 from sedd.monitor.decide.snapshot import RunView, Snapshot, take_snapshot
@@ -73,7 +74,7 @@ def test_scancel_is_seen_and_an_array_is_one_question(devcluster: DevCluster, st
     runs = start(*points, plan="endless train")
     for run in runs:
         wait_for_word(run, "attempt_started")
-    scancel([job_of(runs[1])])
+    scancel([own_job(job_of(runs[1]))])
     wait_until_seen(runs[1], lambda v: v.state is State.CANCELLED)
     asked: list[object] = []
     whole = Queue()
