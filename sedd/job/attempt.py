@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from sedd.cluster.inherited import Reader, environment_for
+from sedd.cluster.users import user_name
 from sedd.job.environment import TaskEnvironment
 from sedd.job.processes import end_children, start
 from sedd.rundir.layout import RunDir
@@ -86,9 +87,11 @@ def rank_environment(
         "SEDD_HOST": node.host,
         "PYTHONUNBUFFERED": "1",
     }
+    # Programs that want a user's name fail where the uid has none, as in a container.
+    named = {"USER": user_name(os.geteuid())}
     # Threads that wait by spinning make a step several times slower when anything else wants a core.
     threads = {"OMP_NUM_THREADS": str(cpus), "OMP_WAIT_POLICY": "PASSIVE"}
-    return threads | environment_for(Reader.RANK, environment) | own
+    return named | threads | environment_for(Reader.RANK, environment) | own
 
 
 def _own_ranks(task: Task) -> dict[int, int]:

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sedd.errors import DiskFullError, SeddError
+from sedd.errors import DiskFullError, RunError, SeddError
 from sedd.job.attempt import Task
 from sedd.job.causes import Ending, in_newest_attempt
 from sedd.job.deadline import StopFacts, seconds_to_secure
-from sedd.job.entry import make_task
+from sedd.job.entry import make_task, refuse, require_setup_of
 from sedd.job.environment import read_slurm_environment
 from sedd.job.final_events import FINAL_EVENTS
 from sedd.job.finish_attempt import finish_attempt, finish_unrecorded
@@ -61,6 +61,10 @@ def finish(task: Task, *, output: Path | None = None) -> int:
         return 0
     start = find_start(events, job_id=task.environment.job_id, restarts=task.environment.restarts)
     if start is None:
+        try:
+            require_setup_of(task.run)
+        except RunError as e:
+            return refuse(task, e)
         return _finish_unstarted(task, events, output)
     require_newest_in(events, attempt=start.attempt)
     final = next((e for e in reversed(in_newest_attempt(events)) if e.event in FINAL_EVENTS), None)

@@ -43,7 +43,7 @@ def main(path: str) -> int:
         require_frozen(run, package=imported_package())
         require_completed(run)
     except RunError as e:
-        return _refuse(task, e)
+        return refuse(task, e)
     return supervise(task, box)
 
 
@@ -94,7 +94,7 @@ def _refuse_damaged(run: RunDir, error: SeddError) -> int:
     return 1
 
 
-def _refuse(task: Task, error: SeddError) -> int:
+def refuse(task: Task, error: SeddError) -> int:
     """Give the run up before it starts: another attempt would meet the same error."""
     print(f"error: {error.message}", flush=True)
     if task.environment.is_first:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sedd.cluster.profile import SlurmProfile
+from sedd.cluster.setup import ENDED, FAILED
 from sedd.job.attempt import Task
 from sedd.job.batch_end import finish
 from sedd.job.entry import make_task
@@ -149,4 +150,21 @@ def test_when_the_budget_is_spent_the_job_fails(run: RunDir, slurm: Slurm) -> No
     )
     assert finish(task_of(run)) == 1
     assert json.loads(run.events.read_text().splitlines()[-1])["event"] == "gave_up"
+    assert not slurm.asked("requeue")
+
+
+def test_a_setup_that_ended_the_script_ends_the_run_and_is_named(
+    tmp_path: Path, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = SlurmProfile(executor="slurm", setup=("set -e", "module load cuda"))
+    order = order_for(small_experiment(), runs=tmp_path / "runs", profile=profile)
+    run = make_runs(order, now=NOW, made=[]).runs[0]
+    write_events(run, SUBMITTED)
+    monkeypatch.setenv(FAILED, "2 1")
+    monkeypatch.setenv(ENDED, "1")
+    assert finish(task_of(run)) == 1
+    assert story(run)[1:] == ["attempt_started", "failed:crashed", "gave_up:crashed"]
+    assert (
+        "line 2 of setup: in the profile failed with exit code 1: module load cuda" in run.events.read_text()
+    )
     assert not slurm.asked("requeue")

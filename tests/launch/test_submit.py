@@ -17,11 +17,12 @@ from sedd.cluster.profile import SlurmProfile
 from sedd.errors import ClusterError, RunError, SeddError, SpecError
 from sedd.launch import submit_local as submit_local_module
 from sedd.launch.freeze import imported_package
+from sedd.launch.local_processes import Role, find_members
 from sedd.launch.submit import make_runs, render, submit
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import read_manifest
 from sedd.spec.load import load_resolved
-from tests.launch.conftest import LocalRuns, order_for, small_experiment, wait_for_end
+from tests.launch.conftest import LocalRuns, order_for, small_experiment, wait_for_end, wait_for_steps
 
 NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 SLURM = SlurmProfile(executor="slurm", partition="gpu")
@@ -224,6 +225,26 @@ def test_an_answer_without_a_job_id_is_an_error_and_no_guess(sbatch: Path, tmp_p
     with pytest.raises(ClusterError, match="did not say its id; it said: job 3 is in the queue") as caught:
         submit(order_for(small_experiment(), runs=tmp_path / "runs", profile=SLURM), now=NOW)
     assert "squeue --me" in str(caught.value.hint)
+
+
+def test_a_local_job_has_the_card_that_was_named_and_nothing_of_another_run(
+    local: LocalRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = {
+        "WANDB_RUN_ID": "x",
+        "WANDB_SWEEP_ID": "y",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "ROLE_RANK": "7",
+    }
+    for name, value in hostile.items() | {("CUDA_VISIBLE_DEVICES", "GPU-8a1e,GPU-1f"), ("WORLD_SIZE", "8")}:
+        monkeypatch.setenv(name, value)
+    run = local.start_one(small_experiment(resources={"gpus_per_node": 1, "memory": "1GiB"}), plan="endless")
+    wait_for_steps(run, 1)
+    (training,) = [m for m in find_members(run) if m.role is Role.TRAINING]
+    pairs = Path(f"/proc/{training.process.pid}/environ").read_text().split("\0")
+    seen = dict(pair.split("=", 1) for pair in pairs if pair)
+    assert (seen["CUDA_VISIBLE_DEVICES"], seen["WORLD_SIZE"]) == ("GPU-8a1e", "1")
+    assert not hostile.keys() & seen.keys()
 
 
 def test_the_job_imports_the_frozen_code_from_any_folder(
