@@ -1,16 +1,20 @@
 """The evidence lower bound per token, drawn by Monte Carlo.
 
 Its mean is never below the negative log-likelihood of the process that the samplers follow: from the prior at
-sigma_bar(1) back to sigma_bar(t_min), then one draw of the clean tokens. But on the absorbing graph the residues of
-that last draw, a thousandth of all, are counted one after the other, though they are drawn at once: what two of them
-tell about each other is in the bound and not in the samples.
+sigma_bar(1) back to sigma_bar(t_min), then one draw of the clean tokens. Where a score that is not exact gives a true
+token no chance in that last draw, the bound is infinite; such a token is charged `-ln(RULED_OUT)` instead, and counted,
+so that a reader knows whether the number is a bound.
+
+On the absorbing graph the residues of that last draw, a thousandth of all, are counted one after the other, though they
+are drawn at once: what two of them tell about each other is in the bound and not in the samples.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sedd.diffusion.draws import CounterNoise, Randomness, packed_positions, uniform
@@ -19,8 +23,21 @@ from sedd.diffusion.noise import Noise
 from sedd.diffusion.score_entropy import score_entropy
 from sedd.diffusion.times import T_MIN
 
+RULED_OUT = 1e-12
+"""Probability that a true token counts as having when the last draw has none for it."""
+
 LogScore = Callable[[Tensor, Tensor], Tensor]
 """(x [tokens], sigma_bar [sequences]) -> log score [tokens, n]."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BoundTerms:
+    """One draw of the bound's terms; each field has one entry a token."""
+
+    nats: Float[Tensor, "tokens"]
+    """A sequence's sum, averaged over u in [0, 1), is the bound."""
+    ruled_out: Bool[Tensor, "tokens"]
+    """Where the true token had less than `RULED_OUT` in the last draw: there the true term is larger, or infinite."""
 
 
 def evidence_bound(
@@ -35,8 +52,28 @@ def evidence_bound(
     t_min: float = T_MIN,
 ) -> Float[Tensor, "tokens"]:
     """One draw of the bound's terms in nats: a sequence's sum, averaged over u in [0, 1), is the bound."""
+    return bound_terms(
+        log_score, x_0, cu_seqlens, u, graph=graph, noise=noise, randomness=randomness, t_min=t_min
+    ).nats
+
+
+def bound_terms(
+    log_score: LogScore,
+    x_0: Int[Tensor, "tokens"],
+    cu_seqlens: Int[Tensor, "sequences_plus_1"],
+    u: Float[Tensor, "sequences"],
+    *,
+    graph: Graph,
+    noise: Noise,
+    randomness: Randomness,
+    t_min: float = T_MIN,
+) -> BoundTerms:
+    """As `evidence_bound`, and which tokens the score rules out."""
     if isinstance(graph, Absorbing):
-        return _order_bound(log_score, x_0, cu_seqlens, u, graph, noise, randomness, t_min)
+        nats = _order_bound(log_score, x_0, cu_seqlens, u, graph, noise, randomness, t_min)
+        return BoundTerms(
+            nats, torch.zeros_like(nats, dtype=torch.bool)
+        )  # each score is a probability above 0
     return _path_bound(log_score, x_0, cu_seqlens, u, graph, noise, randomness, t_min)
 
 
@@ -85,7 +122,7 @@ def _path_bound(
     noise: Noise,
     randomness: Randomness,
     t_min: float,
-) -> Tensor:
+) -> BoundTerms:
     """Score entropy over [t_min, 1], plus the clean tokens' cost given x at t_min, plus the prior term."""
     index, _ = packed_positions(cu_seqlens, x_0.numel())
     ends = noise.total(torch.tensor([t_min, 1.0], dtype=torch.float64)).tolist()
@@ -97,10 +134,9 @@ def _path_bound(
     first = noise.total(torch.full_like(u, t_min))
     x_first = graph.sample_transition(x_0, first[index], _stream(randomness, 2))
     clean = graph.posterior(log_score(x_first, first), x_first, first[index], first[index])
-    # A score that is not exact can rule the truth out.
-    likelihood = clean.gather(-1, x_0.long().unsqueeze(-1)).squeeze(-1).clamp_min(1e-12)
+    likelihood = clean.gather(-1, x_0.long().unsqueeze(-1)).squeeze(-1)
     prior = graph.prior_divergence(noise.total(torch.ones_like(u)))
-    return path - likelihood.log() + prior[index]
+    return BoundTerms(path - likelihood.clamp_min(RULED_OUT).log() + prior[index], likelihood < RULED_OUT)
 
 
 def path_levels(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sedd.diffusion.bound import LogScore, evidence_bound
+from sedd.diffusion.bound import LogScore, bound_terms
 from sedd.diffusion.draws import counter_noise, packed_positions, uniform
 from sedd.diffusion.noise import Noise
 from sedd.diffusion.process import Graph
@@ -23,6 +23,11 @@ class Bound:
     variance: Float[Tensor, "sequences"]
     """Of that estimate; of one sequence alone known roughly (one to three degrees of freedom), of many well."""
     residues: Int[Tensor, "sequences"]
+    ruled_out: Int[Tensor, "sequences"]
+    """How often, over all draws, the score gave one of its residues a chance below `bound.RULED_OUT`.
+
+    Each counts as that in `nats`, which is an upper bound only where this is 0.
+    """
 
     @property
     def nats_per_residue(self) -> float:
@@ -51,6 +56,7 @@ def join_bounds(bounds: Sequence[Bound]) -> Bound:
         nats=torch.cat([b.nats for b in bounds]),
         variance=torch.cat([b.variance for b in bounds]),
         residues=torch.cat([b.residues for b in bounds]),
+        ruled_out=torch.cat([b.ruled_out for b in bounds]),
     )
 
 
@@ -83,12 +89,13 @@ def likelihood_bound(
     index, _ = packed_positions(cu_seqlens, tokens.numel())
     numbers = first_sample + torch.arange(sequences, device=tokens.device)
 
+    ruled_out = torch.zeros(sequences, dtype=torch.int64, device=tokens.device)
+
     def one(draw: int, u: Tensor) -> Tensor:
         randomness = counter_noise(seed, draw, numbers, cu_seqlens, tokens.numel())
-        terms = evidence_bound(
-            log_score, tokens, cu_seqlens, u, graph=graph, noise=noise, randomness=randomness
-        )
-        return terms.new_zeros(sequences, dtype=torch.float64).index_add(0, index, terms.double())
+        terms = bound_terms(log_score, tokens, cu_seqlens, u, graph=graph, noise=noise, randomness=randomness)
+        ruled_out.index_add_(0, index, terms.ruled_out.long())
+        return terms.nats.new_zeros(sequences, dtype=torch.float64).index_add(0, index, terms.nats.double())
 
     estimates = []
     for which, members in enumerate(torch.arange(draws).tensor_split(4 if draws >= 16 else 2)):
@@ -96,7 +103,12 @@ def likelihood_bound(
         drawn = [one(draw, u) for draw, u in zip(members.tolist(), levels, strict=True)]
         estimates.append(torch.stack(drawn).mean(0))
     each = torch.stack(estimates)
-    return Bound(nats=each.mean(0), variance=each.var(0) / len(each), residues=cu_seqlens.diff().long())
+    return Bound(
+        nats=each.mean(0),
+        variance=each.var(0) / len(each),
+        residues=cu_seqlens.diff().long(),
+        ruled_out=ruled_out,
+    )
 
 
 def _shift(seed: int, which: int, numbers: Int[Tensor, "sequences"]) -> Float[Tensor, "sequences"]:

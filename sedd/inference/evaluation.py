@@ -1,5 +1,6 @@
 """The likelihood bound of given proteins under a trained network."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from sedd.data.alphabet import GAP_LETTERS, X, encode
 from sedd.data.records import Record
+from sedd.diffusion.bound import RULED_OUT
 from sedd.diffusion.likelihood import Bound, join_bounds, likelihood_bound
 from sedd.errors import DataError
 from sedd.inference.load_network import Trained
@@ -46,6 +48,11 @@ class Evaluation:
             )
         if self.empty:
             remarks.append(f"{self.empty} records without residues were left out")
+        if count := int(self.bound.ruled_out.sum()):
+            remarks.append(
+                f"{count} times the network gave a residue no chance ({RULED_OUT} or less) in the last step: each "
+                f"counts {-math.log(RULED_OUT):.1f} nats, where the true bound is larger or infinite"
+            )
         if self.words:
             remarks.append(
                 f"{len(self.words)} lines of words were read as residues, the first: {self.words[0][:40]!r}"
@@ -142,6 +149,7 @@ def summary(trained: Trained, how: EvaluateOptions, result: Evaluation) -> dict[
         "gaps": result.gaps,
         "letters_to_x": result.letters_to_x,
         "empty": result.empty,
+        "ruled_out": int(bound.ruled_out.sum()),
     }
 
 

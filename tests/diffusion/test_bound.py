@@ -1,11 +1,12 @@
 """The likelihood bound against exact likelihoods of worlds that can be written down."""
 
 import itertools
+import math
 
 import pytest
 import torch
 
-from sedd.diffusion.bound import evidence_bound, path_levels
+from sedd.diffusion.bound import RULED_OUT, bound_terms, evidence_bound, path_levels
 from sedd.diffusion.draws import counter_noise, packed_positions
 from sedd.diffusion.graph import GRAPHS
 from sedd.diffusion.likelihood import _spread, join_bounds, likelihood_bound
@@ -295,3 +296,36 @@ def test_knowing_nothing_costs_exactly_the_alphabet_for_every_draw():
     assert bound.nats_per_residue == pytest.approx(torch.tensor(32.0, dtype=F64).log().item(), rel=1e-7)
     assert bound.residues.tolist() == [1, 99, 0, 200]
     assert bound.standard_error < 1e-7
+
+
+def test_a_residue_that_the_score_rules_out_is_counted_and_one_that_it_does_not_is_not():
+    """A token that never moves away from 0, under a score that finds every other token impossible."""
+    graph, noise = GRAPHS["uniform"](n=3), Geometric(sigma_min=0.3, sigma_max=5.0)
+    cu = torch.tensor([0, 300, 600], dtype=torch.int32)
+    tokens = torch.tensor([0] * 300 + [1] * 300)
+
+    def log_score(x, sigma_bar):
+        favoured = torch.tensor([0.0, -60.0, -60.0], dtype=F64)
+        return favoured - favoured[x].unsqueeze(-1)
+
+    bound = likelihood_bound(log_score, tokens, cu, graph=graph, noise=noise, draws=4, seed=0)
+    ruled_out, fine = bound.ruled_out[1].item(), bound.ruled_out[0].item()
+    assert fine == 0
+    assert ruled_out > 0
+    # Nothing but the last draw's own terms are cut: all that are counted, and each at the same price.
+    terms = bound_terms(
+        log_score, tokens, cu, torch.full((2,), 0.5, dtype=F64), graph=graph, noise=noise,
+        randomness=counter_noise(0, 0, torch.arange(2), cu, len(tokens)),
+    )  # fmt: skip
+    assert (terms.nats[terms.ruled_out] > -math.log(RULED_OUT)).all()
+    joined = join_bounds([bound, bound])
+    assert joined.ruled_out.tolist() == [0, ruled_out, 0, ruled_out]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_the_exact_score_rules_nothing_out(graph):
+    world, noise = World(small_graph(graph), 2), noise_named("loglinear")
+    tokens = world.states[6].repeat(50)
+    cu = torch.arange(51, dtype=torch.int32) * 2
+    bound = likelihood_bound(world.log_score(), tokens, cu, graph=world.graph, noise=noise, draws=4, seed=0)
+    assert bound.ruled_out.sum() == 0
