@@ -23,8 +23,10 @@ from sedd.diffusion.bound import evidence_bound
 from sedd.diffusion.draws import counter_noise, packed_positions
 from sedd.diffusion.graph import GRAPHS, Graph
 from sedd.diffusion.likelihood import likelihood_bound
-from sedd.diffusion.noise import NOISES
+from sedd.diffusion.noise import NOISES, Noise
 from sedd.diffusion.times import lattice
+from sedd.spec.diffusion import DiffusionSpec
+from sedd.training.network import build_objective
 
 FASTA = Path(__file__).resolve().parents[1] / "jobs/data/uniprot2k.fasta.gz"
 LONGEST = 1024
@@ -115,7 +117,7 @@ def single(proteins: Proteins, graph: str, noise: str, seed: int, place: str) ->
         proteins.cu_seqlens,
         u,
         graph=GRAPHS[graph](),
-        noise=NOISES[noise](),
+        noise=default_noise(noise),
         randomness=noise_source,
     )
     return terms.mean().item()
@@ -128,11 +130,16 @@ def whole(proteins: Proteins, graph: str, noise: str, seed: int, draws: int) -> 
         proteins.tokens,
         proteins.cu_seqlens,
         graph=GRAPHS[graph](),
-        noise=NOISES[noise](),
+        noise=default_noise(noise),
         draws=draws,
         seed=seed,
     )
     return bound.nats_per_residue, bound.standard_error
+
+
+def default_noise(kind: str) -> Noise:
+    """The schedule as specs have it that name nothing but its kind."""
+    return build_objective(DiffusionSpec.model_validate({"noise": {"kind": kind}})).noise
 
 
 if __name__ == "__main__":

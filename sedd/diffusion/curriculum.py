@@ -48,7 +48,7 @@ class SigmaScale(Curriculum):
     """Corrupt with sigma_bar (0.1 + 0.9 f)."""
 
     preschool_steps: int
-    growth: str = "exponential"
+    growth: str
 
     def sigma_scale(self, step: int) -> float:
         return 0.1 + 0.9 * GROWTHS[self.growth](_progress(step, self.preschool_steps))
@@ -62,7 +62,7 @@ class TimeBias(Curriculum):
     """t = U^(1 + b s): small times come more often; s falls from 1 to 0."""
 
     preschool_steps: int
-    bias: float = 1.0
+    bias: float
 
     def sigma_scale(self, step: int) -> float:
         return 1.0
@@ -73,6 +73,7 @@ class TimeBias(Curriculum):
 
 
 CURRICULA: dict[str, type[Curriculum]] = {"sigma_scale": SigmaScale, "time_bias": TimeBias}
+"""By the `kind` of `diffusion.curriculum`, whose other fields are the arguments."""
 
 
 def _progress(step: int, preschool_steps: int) -> float:

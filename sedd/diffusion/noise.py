@@ -27,7 +27,7 @@ class Noise(ABC):
 class Loglinear(Noise):
     """sigma_bar(t) = -ln(1 - (1 - epsilon) t): the chance to have moved, 1 - exp(-sigma_bar), is linear in t."""
 
-    epsilon: float = 1e-3
+    epsilon: float
 
     def total(self, t: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         # Near 1 the form 1 - (1 - epsilon) t would lose all but three digits of a float32.
@@ -44,8 +44,8 @@ class Loglinear(Noise):
 class Geometric(Noise):
     """sigma_bar(t) = sigma_min^(1-t) sigma_max^t."""
 
-    sigma_min: float = 1e-3
-    sigma_max: float = 20.0
+    sigma_min: float
+    sigma_max: float
 
     def total(self, t: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         return torch.exp((1 - t) * math.log(self.sigma_min) + t * math.log(self.sigma_max))
@@ -58,8 +58,8 @@ class Geometric(Noise):
 class Cosine(Noise):
     """sigma_bar(t) = sigma_max + (sigma_min - sigma_max)(1 + cos(pi t)) / 2."""
 
-    sigma_min: float = 1e-3
-    sigma_max: float = 20.0
+    sigma_min: float
+    sigma_max: float
 
     def total(self, t: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         # (1 - cos x) / 2 = sin^2(x / 2) keeps the digits of a small t.
@@ -73,3 +73,4 @@ class Cosine(Noise):
 
 
 NOISES: dict[str, type[Noise]] = {"loglinear": Loglinear, "geometric": Geometric, "cosine": Cosine}
+"""By the `kind` of `diffusion.noise`, whose other fields are the arguments: ranges and defaults are the spec's."""

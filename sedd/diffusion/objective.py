@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, assert_never
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -15,6 +16,7 @@ from sedd.diffusion.parameterization import PARAMETERIZATIONS
 from sedd.diffusion.score_entropy import score_entropy
 from sedd.diffusion.times import T_MIN
 
+Estimator = Literal["times", "counts"]
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x [tokens], sigma_bar [sequences]) -> raw output [tokens, n]."""
 
@@ -27,7 +29,7 @@ class Objective:
     noise: Noise
     parameterization: str = "score"
     curriculum: Curriculum | None = None
-    estimator: str = "times"
+    estimator: Estimator = "times"
     """`times` draws t and corrupts each token on its own; `counts` trains on the draws of `bound` itself."""
 
     def __post_init__(self) -> None:
@@ -62,8 +64,13 @@ class Objective:
         the number of masked ones, instead of being left to chance. `step` places the curriculum, whose loss this is
         then: the true one is `bound`.
         """
-        if self.estimator == "counts":
-            return self.bound(network, tokens, cu_seqlens, t, generator=generator)
+        match self.estimator:
+            case "counts":
+                return self.bound(network, tokens, cu_seqlens, t, generator=generator)
+            case "times":
+                pass
+            case _:
+                assert_never(self.estimator)
         scale = 1.0
         if self.curriculum is not None:
             u = self.curriculum.bend_times(((t - T_MIN) / (1 - T_MIN)).clamp_min(0.0), step)

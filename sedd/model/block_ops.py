@@ -5,7 +5,8 @@ and is what torch.compile sees, which joins it where Triton supports the card.
 """
 
 import functools
-from typing import Literal
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -19,10 +20,8 @@ from sedd.model.modulation import gated_sum, norm_modulate
 from sedd.model.packing import Packing
 from sedd.model.rotary import rotate
 
-Kernels = Literal["fused", "torch"]
 
-
-def fastest_kernels(device: torch.device, dtype: torch.dtype, hidden: int) -> Kernels:
+def fastest_kernels(device: torch.device, dtype: torch.dtype, hidden: int) -> str:
     """Which to use for activations of this dtype and rows of this width on this device."""
     return "fused" if why_not_fused(device, dtype, hidden) is None else "torch"
 
@@ -46,24 +45,72 @@ def add_branch_and_norm(
 
     `place` numbers the dropouts of the network. Norm and stream have x's dtype, what enters has shift's.
     """
-    if packing.kernels == "fused":
-        if branch is None or gate is None:
-            return x, fused.norm_modulate(x, factor, shift, packing)
-        return fused.gated_norm(x, branch, gate, factor, shift, packing, place)
-    where = packing.sequence, packing.cu_seqlens
-    if branch is not None and gate is not None:
-        x = gated_sum(x, F.dropout(branch, packing.dropout), gate, *where)
-    return x, norm_modulate(x, factor, shift, *where)
+    return KERNELS[packing.kernels].add_branch_and_norm(x, branch, gate, factor, shift, packing, place)
 
 
 def rotated_attention(
     qkv: Float[Tensor, "tokens three_hidden"], turn: tuple[Tensor, Tensor], heads: int, packing: Packing
 ) -> Float[Tensor, "tokens hidden"]:
     """Attention of queries, keys and values that lie side by side, the first two rotated. `qkv` is consumed."""
+    return KERNELS[packing.kernels].rotated_attention(qkv, turn, heads, packing)
+
+
+class Operations(NamedTuple):
+    """One way to compute both operations of this module, which say what the arguments are."""
+
+    add_branch_and_norm: Callable[..., tuple[Tensor, Tensor]]
+    rotated_attention: Callable[..., Tensor]
+
+
+def _fused_add_branch_and_norm(
+    x: Tensor,
+    branch: Tensor | None,
+    gate: Tensor | None,
+    factor: Tensor,
+    shift: Tensor,
+    packing: Packing,
+    place: int,
+) -> tuple[Tensor, Tensor]:
+    if branch is None or gate is None:
+        return x, fused.norm_modulate(x, factor, shift, packing)
+    return fused.gated_norm(x, branch, gate, factor, shift, packing, place)
+
+
+def _torch_add_branch_and_norm(
+    x: Tensor,
+    branch: Tensor | None,
+    gate: Tensor | None,
+    factor: Tensor,
+    shift: Tensor,
+    packing: Packing,
+    place: int,
+) -> tuple[Tensor, Tensor]:
+    where = packing.sequence, packing.cu_seqlens
+    if branch is not None and gate is not None:
+        x = gated_sum(x, F.dropout(branch, packing.dropout), gate, *where)
+    return x, norm_modulate(x, factor, shift, *where)
+
+
+def _fused_rotated_attention(
+    qkv: Tensor, turn: tuple[Tensor, Tensor], heads: int, packing: Packing
+) -> Tensor:
     implementation = packing.attention or fastest(qkv.device, qkv.dtype)
-    if packing.kernels == "fused" and implementation in PAIRS:
-        return fused.rotated_attention(qkv, turn, heads, packing, implementation)
+    if implementation not in PAIRS:
+        return _torch_rotated_attention(qkv, turn, heads, packing)
+    return fused.rotated_attention(qkv, turn, heads, packing, implementation)
+
+
+def _torch_rotated_attention(
+    qkv: Tensor, turn: tuple[Tensor, Tensor], heads: int, packing: Packing
+) -> Tensor:
+    implementation = packing.attention or fastest(qkv.device, qkv.dtype)
     q_and_k, v = rearrange(qkv, "t (g d) -> t g d", g=3 * heads).tensor_split([2 * heads], 1)
     q, k = rotate(q_and_k, *turn).chunk(2, dim=1)
     mixed = attention(q, k, v, packing.cu_seqlens, packing.max_length, implementation=implementation)
     return mixed.flatten(1)
+
+
+KERNELS: dict[str, Operations] = {
+    "fused": Operations(_fused_add_branch_and_norm, _fused_rotated_attention),
+    "torch": Operations(_torch_add_branch_and_norm, _torch_rotated_attention),
+}

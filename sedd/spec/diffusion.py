@@ -1,5 +1,6 @@
 """What is corrupted, how fast, and what the network's output means."""
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -15,6 +16,11 @@ class LoglinearSpec(StrictModel):
     epsilon: float = Field(default=1e-3, gt=0, lt=1)
     """Probability that a residue is still clean at t = 1."""
 
+    @property
+    def total_at_end(self) -> float:
+        """sigma_bar(1)."""
+        return -math.log(self.epsilon)
+
 
 class _RangeSpec(StrictModel):
     """Total noise at both ends."""
@@ -23,6 +29,11 @@ class _RangeSpec(StrictModel):
     """Total noise at t = 0."""
     sigma_max: float = Field(default=20.0, gt=0)
     """Total noise at t = 1; below about 5, sampling starts outside the trained range."""
+
+    @property
+    def total_at_end(self) -> float:
+        """sigma_bar(1)."""
+        return self.sigma_max
 
     @model_validator(mode="after")
     def _grows(self) -> Self:

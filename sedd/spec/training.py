@@ -83,9 +83,9 @@ class TrainingSpec(StrictModel):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if self.optimizer == "muon" and self.shard_optimizer:
+        if self.optimizer != "adamw" and self.shard_optimizer:
             raise ValueError(
-                "shard_optimizer spreads AdamW's moments; muon's are not spread: use one or the other"
+                f"shard_optimizer spreads AdamW's moments, not {self.optimizer}'s: use one or the other"
             )
         if self.kernels == "fused" and self.compile is True:
             raise ValueError("compile sees torch's operators alone: with it, kernels cannot be 'fused'")

@@ -16,7 +16,7 @@ from sedd.diffusion.objective import Objective
 from sedd.diffusion.times import diffusion_times, lattice
 from sedd.errors import SpecError
 from sedd.model.attention import fastest, is_legal
-from sedd.model.block_ops import why_not_fused
+from sedd.model.block_ops import fastest_kernels, why_not_fused
 from sedd.model.transformer import Transformer
 from sedd.spec.diffusion import DiffusionSpec
 from sedd.spec.experiment import Experiment
@@ -121,12 +121,10 @@ def choose_attention(asked: str, device: torch.device, dtype: torch.dtype) -> st
 
 def choose_kernels(asked: str, device: torch.device, dtype: torch.dtype, hidden: int) -> str:
     """What lies between the matrix products: `fused` or `torch`. Raises: SpecError where fused cannot be had."""
-    if asked == "torch":
-        return asked
-    reason = why_not_fused(device, dtype, hidden)
-    if asked == "fused" and reason is not None:
+    chosen = fastest_kernels(device, dtype, hidden) if asked == "auto" else asked
+    if chosen == "fused" and (reason := why_not_fused(device, dtype, hidden)):
         raise SpecError(f"training.kernels is fused: {reason}", hint="auto takes torch here")
-    return "fused" if reason is None else "torch"
+    return chosen
 
 
 def compiles(asked: bool | str, capability: tuple[int, int] | None, kernels: str) -> bool:

@@ -1,16 +1,15 @@
 """Everything a checkpoint must hold: weights, EMA, optimizer, loss scaler, the step. The rest follows from the spec."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from sedd.model.ema import Ema
 from sedd.model.transformer import Transformer
 from sedd.spec.training import TrainingSpec
-from sedd.training.muon import Muon, block_matrices
+from sedd.training.optimizers import OPTIMIZERS
 from sedd.training.precision import Precision
 
 
@@ -36,7 +35,7 @@ class TrainState:
     @property
     def is_sharded(self) -> bool:
         """Whether `gather` must be called, on every rank, before `state_dict`."""
-        return not isinstance(self.optimizer, AdamW | Muon)
+        return hasattr(self.optimizer, "consolidate_state_dict")
 
     def gather(self) -> None:
         """Bring the moments of all ranks to rank 0. Every rank calls it; nothing to do where they are whole."""
@@ -89,31 +88,10 @@ def fresh_state(
     return TrainState(
         model=model,
         ema=Ema(model, spec.ema_decay),
-        optimizer=_optimizer(model, spec, precision.compute, ranks),
+        optimizer=OPTIMIZERS[spec.optimizer](model, spec, precision.compute, ranks),
         scaler=torch.amp.GradScaler(device.type, enabled=precision.scales_loss),
         step=0,
         loss_sum=torch.zeros((), dtype=torch.float64, device=device),
         loss_steps=0,
         bad_steps=torch.zeros((), dtype=torch.int64, device=device),
     )
-
-
-def _optimizer(model: Transformer, spec: TrainingSpec, rounding: torch.dtype, ranks: int) -> Optimizer:
-    """The spec's; weight decay on matrices only. All take the found-inf flag on the device: no sync a step."""
-    matrices = block_matrices(model) if spec.optimizer == "muon" else []
-    own = {id(weight) for weight, _ in matrices}
-    others = [p for p in model.parameters() if id(p) not in own]
-    groups = [
-        {"params": [p for p in others if p.ndim >= 2], "weight_decay": spec.weight_decay},
-        {"params": [p for p in others if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    how: dict[str, Any] = {"lr": spec.learning_rate, "betas": (spec.beta1, spec.beta2)}
-    if matrices:
-        return Muon(matrices, groups, weight_decay=spec.weight_decay, rounding=rounding, **how)
-    how["fused"] = True
-    if spec.shard_optimizer and ranks > 1:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of torch to itself, at this import
-            from torch.distributed.optim import ZeroRedundancyOptimizer
-        return ZeroRedundancyOptimizer(groups, AdamW, **how)
-    return AdamW(groups, **how)

@@ -7,7 +7,8 @@ import scipy.linalg
 import torch
 
 from sedd.diffusion.graph import GRAPHS
-from sedd.diffusion.noise import NOISES
+from sedd.spec.diffusion import DiffusionSpec
+from sedd.training.network import build_objective
 
 SIGMAS = (1e-6, 1e-3, 0.1, 1.0, 5.0, 20.0)
 
@@ -19,7 +20,13 @@ def small_graph(name, n=4):
 
 
 def noise_named(name):
-    return NOISES[name]()
+    """The schedule with the spec's defaults."""
+    return build_objective(DiffusionSpec.model_validate({"noise": {"kind": name}})).noise
+
+
+def curriculum_named(name, **given):
+    """The curriculum with the spec's defaults for what is not given."""
+    return build_objective(DiffusionSpec.model_validate({"curriculum": {"kind": name, **given}})).curriculum
 
 
 def expm(graph, sigma_bar):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sedd.diffusion.noise import NOISES, Cosine, Geometric, Loglinear
+from tests.diffusion.enumeration import noise_named
 
 T = torch.cat([torch.tensor([0.0, 1e-6, 1e-3, 0.999, 1.0]), torch.linspace(0.01, 0.99, 50)]).double()
 
@@ -13,21 +14,21 @@ T = torch.cat([torch.tensor([0.0, 1e-6, 1e-3, 0.999, 1.0]), torch.linspace(0.01,
 @pytest.mark.parametrize("name", NOISES)
 def test_rate_is_the_derivative_of_total(name):
     t = T.clone().requires_grad_()
-    noise = NOISES[name]()
+    noise = noise_named(name)
     (slope,) = torch.autograd.grad(noise.total(t).sum(), t)
     torch.testing.assert_close(noise.rate(T), slope, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", NOISES)
 def test_noise_grows_and_starts_small(name):
-    total = NOISES[name]().total(torch.linspace(0, 1, 1001, dtype=torch.float64))
+    total = noise_named(name).total(torch.linspace(0, 1, 1001, dtype=torch.float64))
     assert (total.diff() > 0).all()
     assert 0 <= total[0] < 2e-3
 
 
 @pytest.mark.parametrize("name", NOISES)
 def test_single_precision_agrees_with_double(name):
-    noise = NOISES[name]()
+    noise = noise_named(name)
     t = T.float()
     for compute in (noise.total, noise.rate):
         assert compute(t).dtype == torch.float32
@@ -38,7 +39,7 @@ def test_single_precision_agrees_with_double(name):
 @pytest.mark.parametrize("name", NOISES)
 def test_noise_never_falls_not_even_by_rounding_at_the_ends(name, dtype):
     t = torch.cat([T, 1 - torch.logspace(-16, -1, 60, dtype=torch.float64)]).to(dtype).sort().values
-    noise = NOISES[name]()
+    noise = noise_named(name)
     assert (noise.rate(t) >= 0).all()
     assert (noise.total(t).diff() >= 0).all()
     assert (noise.total(t) >= 0).all()

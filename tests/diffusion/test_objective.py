@@ -12,7 +12,7 @@ from sedd.diffusion.noise import NOISES
 from sedd.diffusion.objective import Objective
 from sedd.diffusion.parameterization import PARAMETERIZATIONS
 from sedd.diffusion.times import diffusion_times, lattice
-from tests.diffusion.enumeration import noise_named, small_graph
+from tests.diffusion.enumeration import curriculum_named, noise_named, small_graph
 
 LENGTHS = (5, 1, 8, 3)
 CU = torch.tensor((0, *LENGTHS)).cumsum(0).int()
@@ -94,13 +94,13 @@ def test_counting_masks_costs_the_same_with_less_variance(noise):
 
 
 def test_counting_masks_needs_masks_and_no_curriculum():
-    for graph, curriculum in [("uniform", None), ("absorbing", TimeBias(preschool_steps=1))]:
+    for graph, curriculum in [("uniform", None), ("absorbing", TimeBias(preschool_steps=1, bias=1.0))]:
         with pytest.raises(ValueError, match="counts"):
             Objective(small_graph(graph), noise_named("loglinear"), "score", curriculum, "counts")
 
 
 def test_network_without_knowledge_costs_the_logarithm_of_the_alphabet():
-    objective = Objective(GRAPHS["absorbing"](), NOISES["loglinear"](), "score")
+    objective = Objective(GRAPHS["absorbing"](), noise_named("loglinear"), "score")
     tokens = torch.randint(4, 24, (20_000,), generator=torch.Generator().manual_seed(0))
     cu = torch.arange(0, 20_001, 100, dtype=torch.int32)
     t = diffusion_times(lattice(torch.arange(200)))
@@ -115,7 +115,7 @@ def test_network_without_knowledge_costs_the_logarithm_of_the_alphabet():
 def test_curriculum_ends_with_the_preschool_and_never_reaches_the_bound(name):
     graph, noise = small_graph("absorbing"), noise_named("loglinear")
     plain = Objective(graph, noise)
-    eased = Objective(graph, noise, curriculum=CURRICULA[name](preschool_steps=100))
+    eased = Objective(graph, noise, curriculum=curriculum_named(name, preschool_steps=100))
     net = network(4)
 
     def loss(objective, step):

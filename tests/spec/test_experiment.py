@@ -1,18 +1,14 @@
 """The experiment as a whole: its identity, its fields, its schema."""
 
-import ast
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
-import sedd
 from sedd.complaints import inner_models
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import FILES
-from sedd.spec.tasks import TASKS
 
 LEAST: dict[str, Any] = {"name": "a", "data": {"store": "/s"}, "training": {"steps": 10}}
 
@@ -168,35 +164,6 @@ def test_every_field_has_a_docstring():
         if not f.description
     ]
     assert bare == []
-
-
-def attributes_read(folder: Path) -> set[str]:
-    """Every `x.name` that is read in the package outside the spec room."""
-    read: set[str] = set()
-    for path in folder.rglob("*.py"):
-        if "spec" not in path.relative_to(folder).parts:
-            read |= {n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)}
-    return read
-
-
-def spec_interface() -> dict[str, set[str]]:
-    """Fields that the spec room itself turns into something: property or method name to the fields it reads."""
-    made: dict[str, set[str]] = {}
-    for model in (m for task in TASKS.values() for m in all_models(task)):
-        source = ast.parse(Path(str(__import__(model.__module__, fromlist=["x"]).__file__)).read_text())
-        for each in ast.walk(source):
-            if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
-                made[each.name] = {n.attr for n in ast.walk(each) if isinstance(n, ast.Attribute)}
-    return made
-
-
-def test_every_spec_field_is_read_somewhere():
-    read = attributes_read(Path(sedd.__path__[0]))
-    for name, fields in spec_interface().items():
-        read |= fields if name in read else set()
-    fields = [leaf for task in TASKS.values() for leaf in leaves(task)]
-    unread = [d for d in fields if d.rsplit(".", 1)[-1] not in read]
-    assert unread == [], "a field that nothing reads promises what no run does"
 
 
 def test_all_kinds_of_a_union_have_one_name_each():

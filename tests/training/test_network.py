@@ -5,7 +5,7 @@ import torch
 
 from sedd.diffusion.times import T_MIN, lattice
 from sedd.errors import SpecError
-from sedd.model import block_ops as between
+from sedd.model import block_ops
 from sedd.training.loader import DeviceBatch
 from sedd.training.network import _times, choose_attention, choose_kernels, compiles
 
@@ -64,14 +64,14 @@ def test_fused_kernels_are_for_gpus_and_are_never_a_silent_wish() -> None:
 def test_a_card_for_which_they_do_not_compile_trains_with_torchs_operators(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(between.fused, "why_not", lambda *what: "NVRTC for sm_70: no such thing")
-    between.why_not_fused.cache_clear()
+    monkeypatch.setattr(block_ops.fused, "why_not", lambda *what: "NVRTC for sm_70: no such thing")
+    block_ops.why_not_fused.cache_clear()
     try:
         assert choose_kernels("auto", GPU, torch.float16, 512) == "torch"
         with pytest.raises(SpecError, match="sm_70"):
             choose_kernels("fused", GPU, torch.float16, 512)
     finally:
-        between.why_not_fused.cache_clear()
+        block_ops.why_not_fused.cache_clear()
 
 
 @pytest.mark.parametrize(

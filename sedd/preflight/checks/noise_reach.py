@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, ok, warn
-from sedd.spec.diffusion import LoglinearSpec
 from sedd.spec.experiment import Experiment
 
 ENOUGH = 5.0
@@ -23,8 +22,7 @@ class Facts:
 
 def gather(context: CheckContext) -> Facts:
     noise = context.training_run.diffusion.noise
-    end = -math.log(noise.epsilon) if isinstance(noise, LoglinearSpec) else noise.sigma_max
-    return Facts(kind=noise.kind, sigma_bar=end)
+    return Facts(kind=noise.kind, sigma_bar=noise.total_at_end)
 
 
 def judge(facts: Facts) -> Verdict:

@@ -1,0 +1,53 @@
+"""The optimisers that `training.optimizer` names. All take `found_inf` on the device, so that no step waits for it."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import AdamW, Optimizer
+
+from sedd.model.transformer import Transformer
+from sedd.spec.training import TrainingSpec
+from sedd.training.muon import Muon, block_matrices
+
+Build = Callable[[Transformer, TrainingSpec, torch.dtype, int], Optimizer]
+"""(network, spec, number format of matrix products, ranks) → the optimiser of all parameters."""
+
+
+def adamw(model: Transformer, spec: TrainingSpec, compute: torch.dtype, ranks: int) -> Optimizer:
+    """Build AdamW, or this rank's share of it where `spec.shard_optimizer` spreads the moments."""
+    groups = decay_groups(list(model.parameters()), spec)
+    how: dict[str, Any] = {"lr": spec.learning_rate, "betas": (spec.beta1, spec.beta2), "fused": True}
+    if spec.shard_optimizer and ranks > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of torch to itself, at this import
+            from torch.distributed.optim import ZeroRedundancyOptimizer
+        return ZeroRedundancyOptimizer(groups, AdamW, **how)
+    return AdamW(groups, **how)
+
+
+def muon(model: Transformer, spec: TrainingSpec, compute: torch.dtype, ranks: int) -> Optimizer:
+    """Build Muon for the matrices of the blocks, AdamW for the rest."""
+    matrices = block_matrices(model)
+    own = {id(weight) for weight, _ in matrices}
+    groups = decay_groups([p for p in model.parameters() if id(p) not in own], spec)
+    return Muon(
+        matrices,
+        groups,
+        lr=spec.learning_rate,
+        weight_decay=spec.weight_decay,
+        betas=(spec.beta1, spec.beta2),
+        rounding=compute,
+    )
+
+
+OPTIMIZERS: dict[str, Build] = {"adamw": adamw, "muon": muon}
+
+
+def decay_groups(parameters: list[torch.nn.Parameter], spec: TrainingSpec) -> list[dict[str, Any]]:
+    """Return the two groups of an optimiser: matrices decay, biases and norms do not."""
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": spec.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
