@@ -5,28 +5,33 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from sedd.cli.console import err, out, print_json
+from sedd.cli.submit_output import LISTED, REST_HINT, print_dry_run, print_submitted, submission_document
 from sedd.cluster.profile import Profile, load_profile
-from sedd.errors import UsageError
-from sedd.launch.submit import Order, render, submit
-from sedd.launch.submitted import Known, find_submitted, one_submission, require_not_submitted
+from sedd.errors import RunError, UsageError
+from sedd.launch.make_runs import Order
+from sedd.launch.submit import Submission, render, resume, submit
+from sedd.launch.submitted import (
+    Known,
+    find_submitted,
+    find_unfinished,
+    one_submission,
+    require_not_submitted,
+)
 from sedd.model.size import parameter_count
 from sedd.preflight.finding import Finding, Status, has_failures
 from sedd.preflight.resolve_auto import resolve_auto
-from sedd.rundir.events import read_events
 from sedd.rundir.find import find_runs, runs_root
-from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_request
 from sedd.spec.task import TaskSpec
 
 INTERRUPTED = 130
-_LISTED = 8
-"""Runs of a sweep that are named one by one."""
 
 
 def command(
@@ -69,43 +74,95 @@ def command(
     orders = [replace(_order(spec, cluster, set_ or ()), after=earlier) for spec in specs]
     now = dt.datetime.now(dt.UTC)
     if dry_run:
-        _print_dry_run([render(order, now=now) for order in orders], as_json=as_json)
+        print_dry_run([render(order, now=now) for order in orders], as_json=as_json)
         return
-    watches, resubmit = follow or wait, resubmit or again
-    known = None if resubmit else _known(orders, may_attach=watches)
-    if known is None:
-        if preflight:
-            orders = _checked(orders, as_json=as_json)
+    is_waiting, resubmit = follow or wait, resubmit or again
+    left, known = _left_to_submit(orders, may_attach=is_waiting, resubmit=resubmit)
+    if left and preflight:
+        left = _checked(left, as_json=as_json)
+    elif left:
+        _print_ignored_variables(left[0].profile)
+    submissions: list[Submission] = []
+    if left:
+        known += _submit_alone(
+            left, submissions, now=now, may_wait=is_waiting, resubmit=resubmit, as_json=as_json
+        )
+    for run in known:
+        _remark(_describe_known(run))
+    runs = [*(each.run for each in known), *(run for each in submissions for run in each.runs)]
+    succeeded = None
+    if is_waiting and not any(isinstance(each.stopped_by, KeyboardInterrupt) for each in submissions):
+        succeeded = _watch(runs, left, follow=follow)
+    _finish(runs, submissions, succeeded, as_json=as_json)
+
+
+def _left_to_submit(
+    orders: Sequence[Order], *, may_attach: bool, resubmit: bool
+) -> tuple[list[Order], list[Known]]:
+    """Orders of which something is to be submitted, and the runs of those that are submitted already.
+
+    Raises:
+        RunError: nothing is left, and nobody waits for what there is; or some points of a sweep are runs already.
+    """
+    if resubmit:
+        return list(orders), []
+    left, known = [], list[Known]()
+    for order in orders:
+        experiments = order.request.experiments
+        found = {each.spec_hash: each for each in find_submitted(experiments, order.runs)}
+        if not found or find_unfinished(experiments, order.runs):
+            left.append(order)
+        elif len(found) < len({experiment.hash() for experiment in experiments}):
+            require_not_submitted(experiments, order.runs)
         else:
-            _print_ignored_variables(orders[0].profile)
-        known, runs = _submit_alone(orders, now=now, resubmit=resubmit, may_attach=watches, as_json=as_json)
-    if known is not None:
-        _finish([known.run], _attach(known, follow=follow), as_json=as_json)
-        return
-    _finish(runs, _watch(runs, follow=follow) if watches else None, as_json=as_json)
+            known += found.values()
+    if not left and not may_attach:
+        for order in orders:
+            require_not_submitted(order.request.experiments, order.runs)
+    return left, known
 
 
 def _submit_alone(
-    orders: Sequence[Order], *, now: dt.datetime, resubmit: bool, may_attach: bool, as_json: bool
-) -> tuple[Known | None, list[RunDir]]:
-    """Submit the orders; or the run to watch instead, where somebody has submitted the same while we checked."""
-    runs: list[RunDir] = []
+    orders: Sequence[Order],
+    submissions: list[Submission],
+    *,
+    now: dt.datetime,
+    may_wait: bool,
+    resubmit: bool,
+    as_json: bool,
+) -> list[Known]:
+    """Submit the orders, or what is left of them; returns the runs that somebody has submitted while we checked.
+
+    Each submission is noted in `submissions` as it ends.
+    """
     names = {experiment.name for order in orders for experiment in order.request.experiments}
     with one_submission(names, orders[0].runs):
-        if known := None if resubmit else _known(orders, may_attach=may_attach):
-            return known, runs
-        for order in orders:
-            made = submit(order, now=now)
-            runs += made
-            if not as_json:
-                _print_submitted(made, order)
-    return None, runs
+        left, known = _left_to_submit(orders, may_attach=may_wait, resubmit=resubmit)
+        for order in left:
+            unfinished = None if resubmit else find_unfinished(order.request.experiments, order.runs)
+            if unfinished is None:
+                submission = submit(order, now=now, may_wait=may_wait)
+            else:
+                submission = resume(order, unfinished, now=now)
+            submissions.append(submission)
+            if not as_json and (submission.count or may_wait):
+                print_submitted(submission, order)
+            if submission.stopped_by is not None:
+                break
+    return known
 
 
-def _finish(runs: Sequence[RunDir], succeeded: bool | None, *, as_json: bool) -> None:
-    """The command's last words. Ends it with exit code 1 when a run that it waited for did not succeed."""
+def _finish(
+    runs: Sequence[RunDir], submissions: Sequence[Submission], succeeded: bool | None, *, as_json: bool
+) -> None:
+    """The command's last words. Ends it with exit code 1 when something went wrong, or nothing could be submitted."""
     if as_json:
-        print_json(_document(runs, succeeded))
+        print_json(submission_document(runs, submissions, succeeded))
+    for submission in submissions:
+        if isinstance(submission.stopped_by, KeyboardInterrupt):
+            raise typer.Exit(INTERRUPTED)
+        if succeeded is None and submission.waiting and (submission.stopped_by or not submission.count):
+            raise RunError(str(submission), hint=REST_HINT)
     if succeeded is False:
         raise typer.Exit(1)
 
@@ -125,25 +182,9 @@ def _parameters(experiment: TaskSpec) -> int | None:
     return parameter_count(experiment.model) if isinstance(experiment, Experiment) else None
 
 
-def _known(orders: Sequence[Order], *, may_attach: bool) -> Known | None:
-    """The run that a single spec is submitted as already, to be watched instead; None: all is new.
-
-    Raises:
-        RunError: some of it is submitted already, and there is not one run to watch instead.
-    """
-    if may_attach and len(orders) == 1 and len(orders[0].request.experiments) == 1:
-        known = find_submitted(orders[0].request.experiments, orders[0].runs)
-        return known[-1] if known else None
-    for order in orders:
-        require_not_submitted(order.request.experiments, order.runs)
-    return None
-
-
-def _attach(known: Known, *, follow: bool) -> bool:
-    """Watch the run that exists instead of submitting its spec again; whether it ended well."""
+def _describe_known(known: Known) -> str:
     what = f"This spec is submitted already: run {known.run.name}/{known.run.id}, {known.standing}."
-    err().print(f"{what} --resubmit submits another.", markup=False, soft_wrap=True)
-    return _watch([known.run], follow=follow)
+    return f"{what} --resubmit submits another."
 
 
 def _checked(orders: Sequence[Order], *, as_json: bool) -> list[Order]:
@@ -195,86 +236,33 @@ def _refuse(order: Order, findings: Sequence[Finding], *, as_json: bool) -> NoRe
     raise typer.Exit(1)
 
 
-def _print_dry_run(scripts: Sequence[str], *, as_json: bool) -> None:
-    if as_json:
-        print_json({"scripts": list(scripts)})
-        return
-    for script in scripts:
-        out().print(script, markup=False, soft_wrap=True)
-    err().print("Nothing was submitted, or checked: sedd preflight says whether it can run.", markup=False)
+def _watch(runs: Sequence[RunDir], orders: Sequence[Order], *, follow: bool) -> bool:
+    """Whether all runs succeeded, once all have ended; what waits for a place is submitted meanwhile.
 
-
-def _print_submitted(runs: Sequence[RunDir], order: Order) -> None:
-    """What was submitted, where, and how to go on."""
-    console = out()
-    experiment, count = order.request.experiments[0], len(runs)
-    what = f"run {runs[0].id}" if count == 1 else f"{count} runs"
-    console.print(
-        f"Submitted {experiment.name}: {what}, {_where(order.profile, runs[0])}", markup=False, soft_wrap=True
-    )
-    for run in runs[:_LISTED] if count > 1 else ():
-        point = read_manifest(run).get("point") or {}
-        values = ", ".join(f"{key}={value}" for key, value in point.items())
-        console.print(f"  {run.id}  {values}", markup=False, soft_wrap=True)
-    if count > _LISTED:
-        console.print(f"  … and {count - _LISTED} more")
-    console.print(
-        f"  folder  {runs[0].path if count == 1 else runs[0].path.parent}", markup=False, soft_wrap=True
-    )
-    if order.after:
-        console.print(
-            f"  after   {', '.join(f'{run.name}/{run.id}' for run in order.after[:_LISTED])}", soft_wrap=True
-        )
-    together = runs[0].id if count == 1 else str(read_manifest(runs[0]).get("sweep"))
-    console.print(f"  follow  sedd status {together if count == 1 else ''}".rstrip(), soft_wrap=True)
-    console.print(f"  log     sedd logs {runs[0].id} -f", soft_wrap=True)
-    console.print(f"  end     sedd cancel {together}", soft_wrap=True)
-
-
-def _where(profile: Profile, run: RunDir) -> str:
-    if profile.executor == "local":
-        return "on this machine, in the background"
-    partition = f", partition {profile.partition}" if profile.partition else ""
-    return f"SLURM job {_job_id(run)}{partition}"
-
-
-def _job_id(run: RunDir) -> str | None:
-    return next((e.get("job_id") for e in reversed(read_events(run.events)) if e.event == "submitted"), None)
-
-
-def _watch(runs: Sequence[RunDir], *, follow: bool) -> bool:
-    """Whether all runs succeeded, once all have ended. Ctrl-C leaves them running: exit code 130."""
+    Ctrl-C leaves them running: exit code 130.
+    """
+    from sedd.cli.submit_rest import Rest
     from sedd.monitor.decide.failure import failure_line
     from sedd.monitor.show.follow import follow as follow_runs
     from sedd.monitor.show.follow import wait as wait_for
 
+    rest = Rest(orders, notify=_remark)
     try:
-        views = follow_runs(runs, console=out()) if follow else wait_for(runs, notify=_remark)
+        if follow:
+            views = follow_runs(runs, console=out(), meanwhile=rest)
+        else:
+            views = wait_for(runs, notify=_remark, meanwhile=rest)
     except KeyboardInterrupt:
         if not follow:
             err().print("\nNo longer waiting; the runs go on. sedd status shows them.")
         raise typer.Exit(INTERRUPTED) from None
     failed = [view for view in views if not view.state.is_success]
-    for view in failed[:_LISTED]:
+    for view in failed[:LISTED]:
         _remark(failure_line(view))
-    if len(failed) > _LISTED:
-        _remark(f"… and {len(failed) - _LISTED} more: sedd status --all")
+    if len(failed) > LISTED:
+        _remark(f"… and {len(failed) - LISTED} more: sedd status --all")
     return not failed
 
 
 def _remark(text: str) -> None:
     err().print(text, markup=False, soft_wrap=True)
-
-
-def _document(runs: Sequence[RunDir], succeeded: bool | None) -> dict[str, Any]:
-    listed = [
-        {
-            "name": run.name,
-            "id": run.id,
-            "path": str(run.path),
-            "job_id": _job_id(run),
-            "point": read_manifest(run).get("point"),
-        }
-        for run in runs
-    ]
-    return {"runs": listed} | ({} if succeeded is None else {"succeeded": succeeded})

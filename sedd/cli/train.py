@@ -132,7 +132,7 @@ def _given_run(spec: Path) -> RunDir | None:
 
 def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
     from sedd.cluster.profile import LocalProfile
-    from sedd.launch.submit import Order, make_runs
+    from sedd.launch.make_runs import Order, make_runs
     from sedd.model.size import parameter_count
     from sedd.preflight.resolve_auto import resolve_auto
     from sedd.spec.experiment import Experiment

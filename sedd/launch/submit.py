@@ -1,27 +1,20 @@
-"""From a resolved request to submitted runs: folders, frozen code, manifests, submitit."""
+"""Submit what was asked for; where the site has no place for all of it, as much as it takes, and later the rest."""
 
 import datetime as dt
 import json
 import os
 import shlex
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sedd.cluster.identity import Mark
-from sedd.cluster.profile import Profile, SlurmProfile
+from sedd.cluster.profile import SlurmProfile
+from sedd.errors import RunError, SeddError
 from sedd.launch.dependencies import dependency_on
-from sedd.launch.freeze import (
-    freeze_code,
-    git_state,
-    imported_package,
-    share_code,
-    slots_folder,
-    versions,
-)
-from sedd.launch.protocol import FORMAT
+from sedd.launch.feed import Group, submit_what_fits
+from sedd.launch.local_processes import find_members
+from sedd.launch.make_runs import Order, add_points, make_runs, remove_runs
 from sedd.launch.resources import (
     Parameters,
     local_parameters,
@@ -31,47 +24,48 @@ from sedd.launch.resources import (
     slurm_parameters,
 )
 from sedd.launch.submit_local import submit_local
-from sedd.launch.submit_slurm import in_threads, share_out, submit_slurm, with_comment
-from sedd.rundir.events import append_event
-from sedd.rundir.layout import RunDir, create_run, run_id, write_manifest
-from sedd.spec.load import Request, dump_resolved
+from sedd.launch.submit_slurm import confirm_submissions, with_comment
+from sedd.launch.submitted import Unfinished
+from sedd.launch.unconfirmed import find_notes
+from sedd.rundir.attempts import is_unsubmitted
+from sedd.rundir.events import read_events
+from sedd.rundir.layout import RunDir, read_manifest, run_id, write_manifest
 from sedd.spec.task import TaskSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A request, where it shall run, and what the command line found out about it."""
+class Submission:
+    """What a submission came to.
 
-    request: Request
-    profile: Profile
-    runs: Path
-    """Root of all runs."""
-    parameters: Sequence[int | None]
-    """Network parameters of each experiment; None where it has no network of its own."""
-    findings: Sequence[dict[str, Any]] | None = None
-    """Login preflight's findings that were not OK; None: it was skipped."""
-    first_batches: Sequence[str | None] | None = None
-    """Hash of each experiment's first batch as the login node reads it; None: it was not looked at."""
-    after: Sequence[RunDir] = ()
-    """Runs that must have completed before these start."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """Run folders that are ready to be submitted, and what they share."""
+    Attributes:
+        runs: all runs of the order, submitted now, before, or not yet.
+        count: how many were submitted now.
+        waiting: those that are not submitted yet.
+        why: why they wait; None where all are submitted.
+        stopped_by: what ended it before the site had no more place: an error, or Ctrl-C.
+    """
 
     runs: tuple[RunDir, ...]
-    folder: Path
-    """Holds `code/` and `submitit/`: the run's own folder, or that of the sweep."""
-    made: list[Path] = field(default_factory=list)
-    """Folders to remove when the submission fails."""
+    count: int
+    waiting: tuple[RunDir, ...] = ()
+    why: str | None = None
+    stopped_by: SeddError | KeyboardInterrupt | None = None
+
+    def __str__(self) -> str:
+        """`101 of 300 submitted, 199 wait: the site allows 150 jobs at a time (…)`."""
+        total, waiting = len(self.runs), len(self.waiting)
+        verb = "wait" if waiting > 1 else "waits"
+        rest = f", {waiting} {verb}: {self.why}" if waiting else ""
+        return f"{total - waiting} of {total} submitted{rest}"
 
 
-def submit(order: Order, *, now: dt.datetime) -> tuple[RunDir, ...]:
-    """Make the run folders and submit them; whatever was not submitted is removed again.
+def submit(order: Order, *, now: dt.datetime, may_wait: bool = False) -> Submission:
+    """Make the run folders and submit as many of them as the site takes.
+
+    Where it takes none, the folders are removed again, unless `may_wait`: then all wait for a place.
 
     Raises:
-        SeddError: nothing was submitted, or (an array of a large sweep refused) only the runs it names.
+        SeddError: nothing was submitted.
     """
     require_no_secrets(order.profile)
     require_plain_path(order.runs)
@@ -82,11 +76,49 @@ def submit(order: Order, *, now: dt.datetime) -> tuple[RunDir, ...]:
     made: list[Path] = []
     try:
         batch = make_runs(order, now=now, made=made)
-        _submit(order, batch, dependency)
-    except BaseException:  # Ctrl-C too: no folder may look submitted that is not
-        _remove_unsubmitted(made)
+    except BaseException:
+        remove_runs(made)
         raise
-    return batch.runs
+    runs = dict(enumerate(batch.runs))
+    submission = _submit(order, batch.folder, runs, sorted(runs), dependency)
+    if len(submission.waiting) < len(runs) or (may_wait and submission.stopped_by is None):
+        return submission
+    error = submission.stopped_by or RunError(
+        f"nothing was submitted: {submission.why}", hint="--wait submits as places come free"
+    )
+    if not find_notes(batch.folder / "submitit"):
+        remove_runs(made)
+    elif isinstance(error, SeddError):
+        error.hint = error.hint or "repeat the command: it finds out whether there is a job now"
+    raise error
+
+
+def resume(order: Order, unfinished: Unfinished, *, now: dt.datetime) -> Submission:
+    """Submit what an earlier submission of the same order has left, with the code that it has frozen.
+
+    Raises:
+        RunError: it was for another executor. SeddError: it cannot be known what was submitted.
+    """
+    folder, runs = unfinished.folder, dict(unfinished.runs)
+    like = next(iter(runs.values()))
+    manifest = read_manifest(like)
+    if manifest.get("executor") != order.profile.executor:
+        raise RunError(
+            f"{len(unfinished.waiting)} runs of {folder.name} wait to be submitted with executor "
+            f"{manifest.get('executor')}, not {order.profile.executor}",
+            hint="repeat it with the --cluster of the first time; or --resubmit submits all of them anew",
+        )
+    confirm_submissions(folder / "submitit")
+    added = add_points(order, folder, unfinished.missing, like=like, now=now)
+    runs |= zip(unfinished.missing, added, strict=True)
+    earlier = [RunDir(Path(path)) for path in manifest.get("after") or ()]
+    dependency = dependency_on(
+        [run for run in earlier if run.manifest.exists()], executor=order.profile.executor
+    )
+    waiting = [n for n in sorted({*unfinished.waiting, *unfinished.missing}) if _is_waiting(runs[n], order)]
+    for number in waiting:
+        _keep_profile(runs[number], order)
+    return _submit(order, folder, runs, waiting, dependency)
 
 
 def render(order: Order, *, now: dt.datetime) -> str:
@@ -102,7 +134,7 @@ def render(order: Order, *, now: dt.datetime) -> str:
         mark = Mark(token=16 * "0", folder=str(folder))  # a submission draws its own
         return "\n".join(
             render_sbatch(with_comment(parameters, mark), submitit=folder / "submitit", tasks=len(members))
-            for parameters, members in _arrays(order, folder, dependency)
+            for parameters, members in _groups(order, folder, range(len(experiments)), dependency)
         )
     for experiment in experiments:
         local_parameters(experiment, os.environ)
@@ -115,52 +147,43 @@ def render(order: Order, *, now: dt.datetime) -> str:
     )
 
 
-def make_runs(order: Order, *, now: dt.datetime, made: list[Path]) -> Batch:
-    """The run folders of an order, complete with frozen code and manifest; each new folder is noted in `made`."""
-    experiments = order.request.experiments
-
-    def make(experiment: TaskSpec) -> RunDir:
-        run = create_run(
-            order.runs, experiment.name, run_id(now, experiment.hash()), dump_resolved(experiment)
-        )
-        made.append(run.path)
-        return run
-
-    folders = in_threads(make, experiments)
-    shared = folders[0].path
-    if len(folders) > 1:
-        shared = folders[0].path.parent / f"sweep-{folders[0].id}"
-        made.append(shared)
-        _make_sweep_folder(shared, order)
-    package = imported_package()
-    frozen = freeze_code(shared / "code", package=package)
-    about = {
-        "versions": versions(),
-        "git": _git(package),
-        "code_hash": frozen,
-        "created": now.astimezone(dt.UTC).isoformat(timespec="seconds"),
-        "executor": order.profile.executor,
-        "profile": order.profile.model_dump(mode="json"),
-        "sweep": shared.name if len(folders) > 1 else None,
-        "after": [str(run.path) for run in order.after],
-        "format": FORMAT,
-    }
-
-    def describe(number: int) -> None:
-        if len(folders) > 1:
-            share_code(folders[number], shared / "code")
-        _describe(folders[number], order, number, about, now)
-
-    in_threads(describe, range(len(folders)))
-    return Batch(runs=tuple(folders), folder=shared, made=made)
+def _submit(
+    order: Order, folder: Path, runs: Mapping[int, RunDir], waiting: Sequence[int], dependency: str | None
+) -> Submission:
+    """Submit the waiting ones of an order's runs, which are given by number, as far as the site takes them."""
+    why, stopped_by = None, None
+    try:
+        if isinstance(order.profile, SlurmProfile):
+            groups = [
+                Group(parameters=parameters, runs=[runs[n] for n in members])
+                for parameters, members in _groups(order, folder, waiting, dependency)
+            ]
+            why = submit_what_fits(
+                groups, runs=tuple(runs.values()), profile=order.profile, folder=folder / "submitit"
+            )
+        elif waiting:
+            submit_local([runs[n] for n in waiting])
+    except (SeddError, KeyboardInterrupt) as e:
+        stopped_by, why = e, e.message if isinstance(e, SeddError) else "interrupted"
+    left = tuple(runs[n] for n in waiting if _is_waiting(runs[n], order))
+    return Submission(
+        runs=tuple(runs[n] for n in sorted(runs)),
+        count=len(waiting) - len(left),
+        waiting=left,
+        why=why if left else None,
+        stopped_by=stopped_by,
+    )
 
 
-def _submit(order: Order, batch: Batch, dependency: str | None) -> None:
-    if not isinstance(order.profile, SlurmProfile):
-        submit_local(batch.runs)
-        return
-    for parameters, members in _arrays(order, batch.folder, dependency):
-        submit_slurm([batch.runs[n] for n in members], parameters, folder=batch.folder / "submitit")
+def _groups(
+    order: Order, folder: Path, numbers: Sequence[int], dependency: str | None
+) -> list[tuple[Parameters, list[int]]]:
+    """The experiments, by number, that ask for the same resources, and so can be tasks of one array."""
+    groups: dict[str, tuple[Parameters, list[int]]] = {}
+    for number in numbers:
+        parameters = _slurm_parameters(order, folder, dependency, order.request.experiments[number])
+        groups.setdefault(json.dumps(parameters, sort_keys=True), (parameters, []))[1].append(number)
+    return list(groups.values())
 
 
 def _slurm_parameters(order: Order, folder: Path, dependency: str | None, experiment: TaskSpec) -> Parameters:
@@ -175,69 +198,14 @@ def _slurm_parameters(order: Order, folder: Path, dependency: str | None, experi
     )
 
 
-def _arrays(order: Order, folder: Path, dependency: str | None) -> list[tuple[Parameters, list[int]]]:
-    """Parameters of each array and its experiments (by number), which ask for the same resources.
-
-    SLURM limits the tasks at a time of each array; the sweep's limit is shared out.
-    """
-    arrays: dict[str, tuple[Parameters, list[int]]] = {}
-    for number, experiment in enumerate(order.request.experiments):
-        parameters = _slurm_parameters(order, folder, dependency, experiment)
-        arrays.setdefault(json.dumps(parameters, sort_keys=True), (parameters, []))[1].append(number)
-    return [(share_out(parameters, len(arrays)), members) for parameters, members in arrays.values()]
+def _is_waiting(run: RunDir, order: Order) -> bool:
+    """Whether no job is known for the run, and no process of it lives here."""
+    is_here = order.profile.executor != "slurm"
+    return is_unsubmitted(read_events(run.events)) and not (is_here and find_members(run))
 
 
-def _make_sweep_folder(shared: Path, order: Order) -> None:
-    (shared / "submitit").mkdir(parents=True)
-    if isinstance(order.profile, SlurmProfile):
-        return
-    slots = slots_folder(shared / "code")
-    slots.mkdir()
-    for number in range(order.request.parallel or 1):  # a machine without a queue: one run after the other
-        (slots / f"slot-{number}").touch()
-
-
-def _describe(run: RunDir, order: Order, number: int, about: dict[str, Any], now: dt.datetime) -> None:
-    """Write the manifest, and the preflight's event."""
-    experiment = order.request.experiments[number]
-    own = {
-        "name": experiment.name,
-        "id": run.id,
-        "spec_hash": experiment.hash(),
-        "point": order.request.points[number],
-        "task": experiment.task,
-        "steps": experiment.steps,
-        "ranks": experiment.resources.ranks,
-        "gpus": experiment.resources.nodes * experiment.resources.gpus_per_node,
-        "parameters": order.parameters[number],
-        "first_batch": order.first_batches[number] if order.first_batches else None,
-    }
-    write_manifest(run, about | own)
-    if order.findings is not None:
-        append_event(
-            run.events, "preflight", attempt=0, now=now, side="login", ok=True, findings=list(order.findings)
-        )
-
-
-def _git(package: Path) -> dict[str, str | None] | None:
-    state = git_state(package)
-    return None if state is None else {"commit": state.commit, "dirty": state.dirty}
-
-
-def _remove_unsubmitted(made: Sequence[Path]) -> None:
-    """Remove run folders without a `submitted` event, and a sweep's folder when none of its runs is left."""
-    left = False
-    for path in made:
-        if path.name.startswith("sweep-"):
-            continue
-        if b'"submitted"' in _content(RunDir(path).events):
-            left = True
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-    for path in made:
-        if path.name.startswith("sweep-") and not left:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _content(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
+def _keep_profile(run: RunDir, order: Order) -> None:
+    """Note the profile with which the run is submitted, where it is another than that of the first time."""
+    manifest, profile = read_manifest(run), order.profile.model_dump(mode="json")
+    if manifest.get("profile") != profile:
+        write_manifest(run, manifest | {"profile": profile})

@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import RunError
 from sedd.launch import lock
-from sedd.rundir.attempts import is_cancelled, parse_attempts
+from sedd.rundir.attempts import is_cancelled, is_unsubmitted, parse_attempts
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.task import TaskSpec
@@ -24,6 +24,7 @@ class Known:
     run: RunDir
     standing: str
     """What its own events say: `waiting to start`, `in attempt 2`, `completed`."""
+    spec_hash: str
 
 
 def find_submitted(experiments: Sequence[TaskSpec], runs: Path) -> list[Known]:
@@ -34,9 +35,56 @@ def find_submitted(experiments: Sequence[TaskSpec], runs: Path) -> list[Known]:
     for name in sorted(set(hashes.values())):
         for run in _with_beginning(runs / name, beginnings):
             standing = describe_progress(read_events(run.events))
-            if standing and _spec_hash(run) in hashes:
-                found.append(Known(run, standing))
+            if standing and (spec_hash := _spec_hash(run)) in hashes:
+                found.append(Known(run, standing, str(spec_hash)))
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """What an earlier submission of the same specs has left: runs that exist and are not submitted yet.
+
+    Attributes:
+        folder: the sweep's, or that of a single run.
+        runs: run folders there, by the number of their spec in the order.
+        waiting: numbers of those that are not submitted.
+        missing: numbers of points for which there is no folder: making them was interrupted.
+    """
+
+    folder: Path
+    runs: Mapping[int, RunDir]
+    waiting: tuple[int, ...]
+    missing: tuple[int, ...]
+
+
+def find_unfinished(experiments: Sequence[TaskSpec], runs: Path) -> Unfinished | None:
+    """What is left of the newest submission of these specs that was not carried out whole; None: nothing."""
+    numbers = {experiment.hash(): number for number, experiment in enumerate(experiments)}
+    beginnings = {spec_hash[:8] for spec_hash in numbers}
+    names = sorted({experiment.name for experiment in experiments})
+    ours = [run for name in names for run in _with_beginning(runs / name, beginnings)]
+    unsubmitted = [
+        run for run in ours if is_unsubmitted(read_events(run.events)) and _spec_hash(run) in numbers
+    ]
+    if not unsubmitted:
+        return None
+    newest = max(unsubmitted, key=lambda run: run.id)
+    sweep = read_manifest(newest).get("sweep")
+    if not sweep and len(experiments) > 1:
+        return None  # a run of its own that was never submitted: no point of this sweep
+    members = [run for run in ours if read_manifest(run).get("sweep") == sweep] if sweep else [newest]
+    found = {numbers[h]: run for run in members if (h := _spec_hash(run)) in numbers}
+    elsewhere = {_spec_hash(known.run) for known in find_submitted(experiments, runs)}
+    open_numbers = {number for spec_hash, number in numbers.items() if spec_hash not in elsewhere}
+    waiting = {number for number, run in found.items() if run in unsubmitted} & open_numbers
+    if not waiting:
+        return None
+    return Unfinished(
+        folder=newest.path.parent / str(sweep) if sweep else newest.path,
+        runs=found,
+        waiting=tuple(sorted(waiting)),
+        missing=tuple(sorted(open_numbers - set(found))),
+    )
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sedd.cluster.command import SlurmMissingError
 from sedd.cluster.jobs import array_of
 from sedd.cluster.sbatch import SubmissionRefusedError
 from sedd.errors import RunError
@@ -53,7 +54,7 @@ def one_at_a_time(folder: Path) -> Iterator[int]:
 
 @contextlib.contextmanager
 def noted(folder: Path, token: str, runs: Sequence[RunDir]) -> Iterator[None]:
-    """Keep a note while the runs are submitted; it stays when this ends otherwise than by success or a refusal.
+    """Keep a note while the runs are submitted; it stays unless they are, or it is certain that no job came of it.
 
     Raises:
         RunError: it cannot be written.
@@ -65,7 +66,7 @@ def noted(folder: Path, token: str, runs: Sequence[RunDir]) -> Iterator[None]:
         raise RunError(f"cannot write into {folder}: {e.strerror or e}") from e
     try:
         yield
-    except SubmissionRefusedError:
+    except (SubmissionRefusedError, SlurmMissingError):
         path.unlink(missing_ok=True)
         raise
     path.unlink(missing_ok=True)

@@ -79,7 +79,7 @@ def is_cancelled(events: Sequence[Event]) -> bool:
 
 def is_unsubmitted(events: Iterable[Event]) -> bool:
     """Whether the run still waits to be submitted: a point of a sweep for which the site had no place."""
-    return not any(e.event in ("submitted", "attempt_started", "cancelled") for e in events)
+    return all(e.event == "preflight" for e in events)
 
 
 MOVED_BY = "sedd requeue"

@@ -57,7 +57,7 @@ def test_several_specs_are_told_once_what_is_the_same_for_all(monkeypatch, capsy
     import sedd.preflight.run_checks
     from sedd.cli.submit import _checked
     from sedd.cluster.profile import LocalProfile
-    from sedd.launch.submit import Order
+    from sedd.launch.make_runs import Order
     from sedd.spec.load import load_request
 
     shared = []

@@ -13,7 +13,7 @@ from sedd.job.attempt import Task
 from sedd.job.batch_end import finish
 from sedd.job.entry import make_task
 from sedd.job.environment import read_slurm_environment
-from sedd.launch.submit import make_runs
+from sedd.launch.make_runs import make_runs
 from sedd.rundir.layout import RunDir
 from tests.launch.conftest import order_for, small_experiment, story, write_events
 from tests.launch.test_submit import NOW

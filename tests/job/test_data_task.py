@@ -11,7 +11,7 @@ import pytest
 
 from sedd.data.store import TokenStore
 from sedd.job.tasks import build_store
-from sedd.launch.submit import make_runs
+from sedd.launch.make_runs import make_runs
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.heartbeat import read_heartbeat

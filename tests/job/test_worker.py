@@ -9,7 +9,7 @@ import pytest
 
 from sedd.errors import DiskFullError, RunError
 from sedd.job.node_preflight import blame
-from sedd.launch.submit import make_runs
+from sedd.launch.make_runs import make_runs
 from sedd.preflight.finding import Finding, Status
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit

@@ -13,7 +13,7 @@ from sedd.cluster.local import signal_local
 from sedd.cluster.profile import LocalProfile
 from sedd.launch.freeze import code_hash
 from sedd.launch.local_processes import find_members, wait_until
-from sedd.launch.submit import Order, make_runs
+from sedd.launch.make_runs import Order, make_runs
 from sedd.launch.submit_local import submit_local
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest

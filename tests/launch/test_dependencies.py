@@ -8,7 +8,8 @@ import pytest
 
 from sedd.errors import RunError
 from sedd.launch.dependencies import dependency_on, require_completed
-from sedd.launch.submit import make_runs, render
+from sedd.launch.make_runs import make_runs
+from sedd.launch.submit import render
 from sedd.launch.submit_local import submit_local
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest
 from tests.launch.conftest import LocalRuns, order_for, small_experiment, story, wait_for_end, write_events

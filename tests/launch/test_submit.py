@@ -18,7 +18,9 @@ from sedd.errors import ClusterError, RunError, SeddError, SpecError
 from sedd.launch import submit_local as submit_local_module
 from sedd.launch.freeze import imported_package
 from sedd.launch.local_processes import Role, find_members
-from sedd.launch.submit import make_runs, render, submit
+from sedd.launch.make_runs import make_runs
+from sedd.launch.submit import render, resume, submit
+from sedd.launch.submitted import find_unfinished
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import read_manifest
 from sedd.spec.load import load_resolved
@@ -35,6 +37,7 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     script = f"""#!/bin/bash
 cd '{folder}'
+[ "$1" = --test-only ] && exit 0
 env > environment
 cp "$1" script-$(ls script-* 2>/dev/null | wc -l).sh
 [ -e refuse ] && {{ echo "sbatch: error: Batch job submission failed: Invalid qos" >&2; exit 1; }}
@@ -63,7 +66,7 @@ def test_a_run_folder_is_complete_and_its_spec_reads_back_equal(tmp_path: Path) 
 
 
 def test_one_job_is_one_pickle_that_holds_one_path(sbatch: Path, tmp_path: Path) -> None:
-    run = submit(order_for(small_experiment(), runs=tmp_path / "runs", profile=SLURM), now=NOW)[0]
+    run = submit(order_for(small_experiment(), runs=tmp_path / "runs", profile=SLURM), now=NOW).runs[0]
     (path,) = run.submitit.glob("*.pkl")
     assert path.name == "100_submitted.pkl"
     job = pickle.loads(path.read_bytes())
@@ -81,14 +84,14 @@ def test_no_key_of_the_environment_reaches_the_run_folder(
     sbatch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0123456789secret")
-    run = submit(order_for(small_experiment(), runs=tmp_path / "runs", profile=SLURM), now=NOW)[0]
+    run = submit(order_for(small_experiment(), runs=tmp_path / "runs", profile=SLURM), now=NOW).runs[0]
     for path in run.path.rglob("*"):
         assert not path.is_file() or b"0123456789secret" not in path.read_bytes(), path
 
 
 def test_a_sweep_becomes_arrays_below_the_sites_limit(sbatch: Path, tmp_path: Path) -> None:
     experiments = [small_experiment(seed=n) for n in range(7)]
-    runs = submit(order_for(*experiments, runs=tmp_path / "runs", profile=SLURM, parallel=4), now=NOW)
+    runs = submit(order_for(*experiments, runs=tmp_path / "runs", profile=SLURM, parallel=4), now=NOW).runs
     ids = [read_events(run.events)[-1].get("job_id") for run in runs]
     assert ids == ["100_0", "100_1", "100_2", "101_0", "101_1", "101_2", "102"]
     assert "--array=0-2%1" in (sbatch / "script-0.sh").read_text()
@@ -100,7 +103,7 @@ def test_a_sweep_becomes_arrays_below_the_sites_limit(sbatch: Path, tmp_path: Pa
 
 def test_points_that_ask_for_other_resources_get_an_array_of_their_own(sbatch: Path, tmp_path: Path) -> None:
     sizes = [small_experiment(resources={"gpus_per_node": n, "memory": "1GiB"}) for n in (1, 2, 1)]
-    runs = submit(order_for(*sizes, runs=tmp_path / "runs", profile=SLURM, parallel=2), now=NOW)
+    runs = submit(order_for(*sizes, runs=tmp_path / "runs", profile=SLURM, parallel=2), now=NOW).runs
     assert [read_events(run.events)[-1].get("job_id") for run in runs] == ["100_0", "101", "100_1"]
     assert "--array=0-1%1" in (sbatch / "script-0.sh").read_text(), "the sweep's limit is for both together"
 
@@ -115,14 +118,24 @@ def test_a_refused_submission_leaves_nothing_and_says_why_in_one_line(sbatch: Pa
         assert not [path for path in runs.rglob("*") if path.is_file()]
 
 
-def test_arrays_that_were_accepted_stay_when_a_later_one_is_refused(sbatch: Path, tmp_path: Path) -> None:
+def test_when_a_later_array_is_refused_the_rest_waits_and_is_submitted_by_the_same_order(
+    sbatch: Path, tmp_path: Path
+) -> None:
     (sbatch / "allow-one").touch()
-    runs = tmp_path / "runs"
-    with pytest.raises(ClusterError):
-        submit(order_for(*[small_experiment(seed=n) for n in range(5)], runs=runs, profile=SLURM), now=NOW)
-    left = [path.parent for path in runs.rglob("manifest.json")]
-    assert len(left) == 3
-    assert all((folder / "code" / "sedd").is_dir() for folder in left)
+    order = order_for(*[small_experiment(seed=n) for n in range(5)], runs=tmp_path / "runs", profile=SLURM)
+    first = submit(order, now=NOW)
+    assert str(first) == "3 of 5 submitted, 2 wait: sbatch: Batch job submission failed: Invalid qos"
+    assert isinstance(first.stopped_by, ClusterError)
+    (sbatch / "refuse").unlink()
+    unfinished = find_unfinished(order.request.experiments, order.runs)
+    assert unfinished is not None
+    second = resume(order, unfinished, now=NOW)
+    assert (second.count, str(second)) == (2, "5 of 5 submitted")
+    assert find_unfinished(order.request.experiments, order.runs) is None
+    assert second.runs == first.runs
+    submissions = [[e for e in read_events(run.events) if e.event == "submitted"] for run in first.runs]
+    assert [len(events) for events in submissions] == [1] * 5
+    assert len({run.code.resolve() for run in second.runs}) == 1
 
 
 def test_a_machine_without_slurm_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +228,7 @@ def test_the_job_id_is_in_sbatchs_own_line_whatever_a_site_prints_around_it(
     (sbatch / "sbatch").write_text(
         "\n".join([text[0], f"echo '{greeting}'", *text[1:], "echo 'Have a job 9 day'"])
     )
-    (run,) = submit(order_for(small_experiment(), runs=tmp_path / "runs", profile=SLURM), now=NOW)
+    (run,) = submit(order_for(small_experiment(), runs=tmp_path / "runs", profile=SLURM), now=NOW).runs
     assert read_events(run.events)[-1].get("job_id") == "100"
     assert (run.submitit / "100_submitted.pkl").exists()
 

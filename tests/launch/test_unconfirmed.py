@@ -12,8 +12,8 @@ from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import ClusterError, SeddError
 from sedd.launch import submit_slurm as submission
+from sedd.launch.make_runs import Batch, make_runs
 from sedd.launch.resources import slurm_parameters
-from sedd.launch.submit import Batch, make_runs
 from sedd.launch.submit_slurm import confirm_submissions, is_startable, submit_slurm
 from sedd.launch.unconfirmed import find_notes
 from sedd.rundir.events import read_events
@@ -96,7 +96,7 @@ def test_a_job_whose_submitter_did_not_live_to_write_its_pickle_gets_it(slurm: P
     (slurm / "after").write_text("kill -9 $PPID; exit\n")
     program = (
         "import sys; from pathlib import Path; from tests.launch import test_unconfirmed as t;"
-        "from sedd.launch.submit import Batch; from sedd.rundir.layout import RunDir;"
+        "from sedd.launch.make_runs import Batch; from sedd.rundir.layout import RunDir;"
         "t.submit(Batch(runs=tuple(RunDir(Path(p)) for p in sys.argv[2:]), folder=Path(sys.argv[1])))"
     )
     command = [sys.executable, "-c", program, *map(str, (batch.folder, *(run.path for run in batch.runs)))]

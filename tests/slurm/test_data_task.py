@@ -18,8 +18,8 @@ from sedd.cluster.states import JobState
 from sedd.data.store import TokenStore
 from sedd.launch.cancel import cancel
 from sedd.launch.local_processes import wait_until
+from sedd.launch.make_runs import make_runs
 from sedd.launch.resources import slurm_parameters
-from sedd.launch.submit import make_runs
 from sedd.launch.submit_slurm import submit_slurm
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir

@@ -26,9 +26,9 @@ from sedd.launch.cancel import cancel
 from sedd.launch.dependencies import dependency_on
 from sedd.launch.freeze import code_hash
 from sedd.launch.local_processes import wait_until
+from sedd.launch.make_runs import make_runs
 from sedd.launch.requeue import requeue
 from sedd.launch.resources import slurm_parameters
-from sedd.launch.submit import make_runs
 from sedd.launch.submit_slurm import submit_slurm
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import read_events

@@ -8,6 +8,8 @@ from sedd.rundir.attempts import Cause
 class State(StrEnum):
     """What a run is doing."""
 
+    UNSUBMITTED = "not submitted"
+    """A point of a sweep for which the site had no place yet: no job."""
     QUEUED = "queued"
     PREFLIGHT = "preflight"
     """Its job has a node; training has not begun."""
@@ -55,6 +57,7 @@ BY_CARE = (
     State.PREFLIGHT,
     State.REQUEUED,
     State.QUEUED,
+    State.UNSUBMITTED,
     State.COMPLETED,
     State.INTERRUPTED,
     State.CANCELLED,

@@ -46,6 +46,8 @@ def decide(facts: RunFacts, *, now: dt.datetime) -> Verdict:
         return Verdict(State.GAVE_UP, _why_gave_up(history, last))
     if last is not None and last.event == "failed":
         return _after_failure(facts, now)
+    if last is None:
+        return Verdict(State.UNSUBMITTED)
     if history.open_attempt is None:
         return _waiting(facts, now)
     return _in_attempt(facts, now)
@@ -98,9 +100,7 @@ def _waiting(facts: RunFacts, now: dt.datetime) -> Verdict:
         return Verdict(state, after)
     if slurm and history.job_id:
         return Verdict(State.LOST, f"SLURM no longer knows job {history.job_id}")
-    return Verdict(
-        State.LOST, f"{history.last.event} but never started" if history.last else "never submitted"
-    )
+    return Verdict(State.LOST, f"{history.last.event if history.last else 'made'} but never started")
 
 
 def _in_attempt(facts: RunFacts, now: dt.datetime) -> Verdict:

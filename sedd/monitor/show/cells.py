@@ -12,6 +12,7 @@ from sedd.monitor.decide.state import State, cause_words
 from sedd.rundir.attempts import Cause
 
 STYLES = {
+    State.UNSUBMITTED: "dim yellow",
     State.QUEUED: "yellow",
     State.PREFLIGHT: "cyan",
     State.RUNNING: "green",

@@ -35,9 +35,16 @@ _EVENT_STYLES = {
 
 
 def follow(
-    runs: Sequence[RunDir], *, console: Console, gatherer: Gatherer | None = None, poll_s: float = POLL_S
+    runs: Sequence[RunDir],
+    *,
+    console: Console,
+    gatherer: Gatherer | None = None,
+    poll_s: float = POLL_S,
+    meanwhile: Callable[[Snapshot], None] = lambda _: None,
 ) -> tuple[RunView, ...]:
     """Show progress on `console` until every run has ended; their final views, in the order of `runs`.
+
+    `meanwhile` is called with every snapshot.
 
     Raises:
         KeyboardInterrupt: the user stopped looking; the runs go on.
@@ -57,6 +64,7 @@ def follow(
             for snapshot in snapshots:
                 printer.print_new()
                 update(snapshot)
+                meanwhile(snapshot)
         return snapshot.runs
     except KeyboardInterrupt:
         console.print("No longer following; the runs go on. sedd status shows them.", style="dim")
@@ -69,13 +77,17 @@ def wait(
     notify: Callable[[str], None],
     poll_s: float = 2.0,
     gatherer: Gatherer | None = None,
+    meanwhile: Callable[[Snapshot], None] = lambda _: None,
 ) -> tuple[RunView, ...]:
     """The final views of `runs`, once every one has ended; `notify` hears of a SLURM that does not answer.
+
+    `meanwhile` is called with every snapshot.
 
     Raises:
         RunError: a run folder vanished.
     """
     for snapshot in poll(runs, every_s=poll_s, gatherer=gatherer or Gatherer(), notify=notify):
+        meanwhile(snapshot)
         views = snapshot.runs
     return views
 

@@ -6,6 +6,7 @@ from sedd.errors import RunError
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, ok, warn
+from sedd.rundir.attempts import is_unsubmitted
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir, read_manifest
@@ -17,18 +18,25 @@ _ENDED = ("completed", "gave_up", "cancelled")
 class Facts:
     runs: tuple[tuple[str, str], ...]
     """Id and last event of every run of the same spec, oldest first."""
+    unsubmitted: int = 0
+    """How many of them were made, and wait to be submitted."""
 
 
 def gather(context: CheckContext) -> Facts:
     asked = {(experiment.name, experiment.hash()) for experiment in context.runs_together}
     names = {name for name, _ in asked}
     same = [run for run in list_runs(context.folder) if run.name in names and (run.name, _hash(run)) in asked]
-    return Facts(runs=tuple((run.id, _last_word(run)) for run in same))
+    unsubmitted = [run for run in same if is_unsubmitted(read_events(run.events))]
+    return Facts(runs=tuple((run.id, _last_word(run)) for run in same), unsubmitted=len(unsubmitted))
 
 
 def judge(facts: Facts) -> Verdict:
     if not facts.runs:
         return ok("no run of this spec yet")
+    if facts.unsubmitted:
+        return ok(
+            f"{facts.unsubmitted} of {len(facts.runs)} runs of this spec wait to be submitted: these are next"
+        )
     identity, word = facts.runs[-1]
     others = f" and {len(facts.runs) - 1} more" if len(facts.runs) > 1 else ""
     state = word if word in _ENDED else f"last event: {word}"

@@ -89,7 +89,7 @@ TABLE = {
         State.LOST,
         "no longer knows job 4711",
     ),
-    "made, not submitted yet": ("slurm", [], None, JobEvidence(), State.LOST, "never submitted"),
+    "made, not submitted yet": ("slurm", [], None, JobEvidence(), State.UNSUBMITTED, ""),
     "local, just submitted": ("local", [event("submitted", 5, 0)], None, JobEvidence(), State.QUEUED, ""),
     "local, never started": (
         "local",

@@ -1,0 +1,65 @@
+"""Submit what a site had no place for as places come free, while somebody waits for the runs."""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+
+from sedd.cluster.command import SlurmUnreachableError
+from sedd.launch.make_runs import Order
+from sedd.launch.submit import resume
+from sedd.launch.submitted import find_unfinished, one_submission
+from sedd.monitor.decide.snapshot import Snapshot
+from sedd.monitor.decide.state import State
+
+SOON_S = 10.0
+"""At least so long between two tries: sites ask for no more."""
+LATER_S = 120.0
+"""Places also come free by others' jobs, which nobody tells us of."""
+
+
+class Rest:
+    """What is left of some orders. Called with every look at the runs, it submits more when one of them has ended."""
+
+    def __init__(
+        self,
+        orders: Sequence[Order],
+        *,
+        notify: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._orders, self._notify, self._clock = orders, notify, clock
+        self._ended = 0
+        self._tried = clock()
+        self._was_silent = False
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Submit more, if that is due. Raises: SeddError when the rest is refused, or cannot be submitted."""
+        if not any(view.state is State.UNSUBMITTED for view in snapshot.runs):
+            return
+        ended = sum(view.state.is_final for view in snapshot.runs)
+        waited_s = self._clock() - self._tried
+        if waited_s < SOON_S or (ended <= self._ended and waited_s < LATER_S):
+            return
+        self._ended = ended
+        for order in self._orders:
+            self._submit_more(order)
+        self._tried = self._clock()
+
+    def _submit_more(self, order: Order) -> None:
+        names = {experiment.name for experiment in order.request.experiments}
+        try:
+            with one_submission(names, order.runs):
+                unfinished = find_unfinished(order.request.experiments, order.runs)
+                if unfinished is None:
+                    return
+                submission = resume(order, unfinished, now=dt.datetime.now(dt.UTC))
+            if submission.count:
+                self._notify(f"{order.request.experiments[0].name}: {submission}")
+            if submission.stopped_by is not None:
+                raise submission.stopped_by
+        except SlurmUnreachableError as e:
+            if not self._was_silent:
+                self._notify(f"the rest waits: {e.message}")
+            self._was_silent = True
+        else:
+            self._was_silent = False

@@ -1,0 +1,143 @@
+"""As many of the waiting runs as the site takes now, in arrays that fit its limits.
+
+How many that is, is read where it may be read (`cluster/submit_limits.py`), and otherwise found out by asking sbatch,
+which submits nothing with --test-only.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.cluster.command import SlurmUnreachableError
+from sedd.cluster.control import sbatch_test_only
+from sedd.cluster.jobs import array_of
+from sedd.cluster.profile import SlurmProfile
+from sedd.cluster.sbatch import SubmissionRefusedError
+from sedd.cluster.site import SiteConfig, query_config, query_partitions
+from sedd.cluster.submit_limits import Limits, is_array_refusal, is_limit_refusal, query_limits
+from sedd.errors import ClusterError
+from sedd.launch.resources import Parameters, render_sbatch
+from sedd.launch.submit_slurm import share_out, submit_array
+from sedd.launch.submitted import describe_progress
+from sedd.rundir.events import read_events
+from sedd.rundir.layout import RunDir
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Runs that ask for the same resources: what an array may hold."""
+
+    parameters: Parameters
+    runs: Sequence[RunDir]
+
+
+def submit_what_fits(
+    groups: Sequence[Group], *, runs: Sequence[RunDir], profile: SlurmProfile, folder: Path
+) -> str | None:
+    """Submit runs until all are submitted or the site takes no more; returns why the rest has to wait.
+
+    `runs` are all of the sweep, with those submitted before: its limit on runs at a time is shared out over all arrays.
+
+    Raises:
+        SeddError: SLURM refuses for another reason or does not answer, a file cannot be written; what was submitted
+            before that stays so.
+    """
+    if len(runs) == 1:
+        return _submit_one(groups, profile, folder)
+    if not groups:
+        return None
+    config = query_config()
+    largest = max(1, config.max_array_size)
+    limits = _query_limits(config, profile)
+    free = limits.tightest.free if limits.tightest else None
+    arrays = sum(-(-len(group.runs) // largest) for group in groups) + len(_arrays_under_way(runs))
+    for group in groups:
+        parameters, rest = share_out(group.parameters, arrays), list(group.runs)
+        while rest:
+            most = min(len(rest), largest, len(rest) if free is None else free)
+            size, refusal = _largest_taken(most, parameters, folder)
+            if size == 0:
+                return _why(limits, refusal)
+            try:
+                submit_array(rest[:size], parameters, folder=folder)
+            except SubmissionRefusedError as e:
+                if is_limit_refusal(e.message):  # somebody was faster
+                    return _why(limits, e.message)
+                raise
+            rest = rest[size:]
+            free = None if free is None else free - size
+    return None
+
+
+def largest_taken(most: int, refusal_of: Callable[[int], str | None]) -> tuple[int, str | None]:
+    """The largest size up to `most` that is not refused, by bisection, and the last refusal of a larger one."""
+    taken, refused, reason = 0, most + 1, None
+    size = most
+    while refused - taken > 1:
+        said = refusal_of(size)
+        if said is None:
+            taken = size
+        else:
+            refused, reason = size, said
+        size = (taken + refused) // 2
+    return taken, reason
+
+
+def _submit_one(groups: Sequence[Group], profile: SlurmProfile, folder: Path) -> str | None:
+    """A run of its own: sbatch itself says whether there is a place."""
+    try:
+        for group in groups:
+            submit_array(group.runs, group.parameters, folder=folder)
+    except SubmissionRefusedError as e:
+        if not is_limit_refusal(e.message):
+            raise
+        return _why(_query_limits(query_config(), profile), e.message)
+    return None
+
+
+def _largest_taken(most: int, parameters: Parameters, folder: Path) -> tuple[int, str | None]:
+    def refusal_of(size: int) -> str | None:
+        try:
+            sbatch_test_only(render_sbatch(parameters, submitit=folder, tasks=size))
+        except SlurmUnreachableError:
+            raise
+        except ClusterError as e:
+            # Of other refusals sbatch has the last word: with --test-only it also refuses what has to wait for a node.
+            return e.message if is_limit_refusal(e.message) or is_array_refusal(e.message) else None
+        return None
+
+    return largest_taken(most, refusal_of)
+
+
+def _query_limits(config: SiteConfig, profile: SlurmProfile) -> Limits:
+    """The limits, as far as this user may read them."""
+    try:
+        return query_limits(
+            config,
+            query_partitions(),
+            partition=profile.partition,
+            account=profile.account,
+            qos=profile.qos,
+        )
+    except ClusterError:
+        return Limits()
+
+
+def _arrays_under_way(runs: Sequence[RunDir]) -> set[str]:
+    """Arrays and jobs of a sweep that were submitted before, and have not ended."""
+    found = set()
+    for run in runs:
+        events = read_events(run.events)
+        jobs = [str(e.get("job_id")) for e in events if e.event == "submitted"]
+        if jobs and describe_progress(events) not in (None, "completed"):
+            found.add(array_of(jobs[-1]))
+    return found
+
+
+def _why(limits: Limits, refusal: str | None) -> str:
+    """Why the site takes no more now, with its number where that is known."""
+    limit = limits.tightest
+    if limit is not None and (refusal is None or is_limit_refusal(refusal)):
+        return f"the site allows {limit.allowed} at a time ({limit})"
+    reason = (refusal or "").rpartition(": ")[2]
+    return f"the site takes no more now ({reason})"
