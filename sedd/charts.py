@@ -1,4 +1,4 @@
-"""Draw charts as SVG text that needs no other file: curves over steps, and bars side by side."""
+"""Draw charts as SVG text that needs no other file: curves over steps, bars side by side, heat maps."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +12,9 @@ Bars = Mapping[str, Sequence[float]]
 
 _WIDTH, _HEIGHT = 720, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 14, 34
+_CELL, _BAND, _MAP_LEFT, _SHADES = 11, 66, 40, 8
+"""Of a heat map: width of a cell, positions of a band, margin, and shades on either side of 0."""
+_RED, _PALE, _BLUE = (178, 24, 43), (247, 247, 247), (33, 102, 172)
 _USUAL, _STRETCH, _SPIKY = 0.95, 4.0, 40
 """A curve of at least `_SPIKY` points, of which the largest twentieth makes the axis over `_STRETCH` times as long."""
 
@@ -71,6 +74,39 @@ def bar_panel(
         x = left + 30 + (bin_ + middle) * slot
         parts += [text(x, bottom + 16, label, f'text-anchor="{anchor}" fill="#555"')] if label else []
     return parts
+
+
+def heat_map(
+    title: str, rows: Sequence[str], letters: str, values: Sequence[Sequence[float]], *, first: int, unit: str
+) -> str:
+    """Return an <svg> of values by row and position, in bands: red below 0, blue above, nothing for NaN.
+
+    `letters` stand at the positions, with a dot in the row of the same name; `first` is the first position's number.
+    """
+    there = sorted(abs(value) for row in values for value in row if math.isfinite(value))
+    # Of a hundred cells two may be deeper than the deepest colour.
+    reach = (there[int(0.98 * (len(there) - 1))] if there else 0.0) or 1.0
+    starts = range(0, len(letters), _BAND)
+    high = len(rows) * _CELL + 26
+    parts = [
+        text(_MAP_LEFT, 13, title, 'font-size="12" fill="#222"'),
+        *(
+            _rectangle(_MAP_LEFT + 6 * (k + _SHADES), 19, 6, 8, _shade(k))
+            for k in range(-_SHADES, _SHADES + 1)
+        ),
+        text(
+            _MAP_LEFT + 12 * _SHADES + 12,
+            26.5,
+            f"{-reach:.2g} to {reach:.2g} {unit}",
+            'font-size="9" fill="#444"',
+        ),
+    ]
+    for band, start in enumerate(starts):
+        stop = min(start + _BAND, len(letters))
+        shades = [[_shade_of(value, reach) for value in row[start:stop]] for row in values]
+        parts += _band(rows, letters[start:stop], shades, first + start, 34 + band * high)
+    width = _MAP_LEFT + min(len(letters), _BAND) * _CELL + 10
+    return svg(parts, width=max(width, 420), height=44 + len(starts) * high)
 
 
 def svg(parts: Iterable[str], *, width: float, height: float) -> str:
@@ -135,6 +171,40 @@ def _curve_legend(labels: Sequence[str]) -> list[str]:
         parts.append(f'<line class="curve curve-{k}" x1="{x}" x2="{x + 20}" y1="{_TOP}" y2="{_TOP}"/>')
         parts.append(text(x + 26, _TOP + 4, label, 'class="tick"'))
     return parts
+
+
+def _band(
+    rows: Sequence[str], letters: str, shades: Sequence[Sequence[int | None]], first: int, top: float
+) -> list[str]:
+    """Return the cells of each shade as one path, letters of the rows, dots, and every tenth number."""
+    small = 'font-size="9" fill="#444" text-anchor='
+    cells: dict[int, list[str]] = {}
+    for row, line in enumerate(shades):
+        for column, shade in enumerate(line):
+            if shade is not None:
+                corner = f"M{_MAP_LEFT + column * _CELL} {top + row * _CELL:g}"
+                cells.setdefault(shade, []).append(f"{corner}h{_CELL}v{_CELL}h-{_CELL}z")
+    parts = [f'<path fill="{_shade(shade)}" d="{"".join(cells[shade])}"/>' for shade in sorted(cells)]
+    parts += [text(_MAP_LEFT - 5, top + k * _CELL + 8.5, row, f'{small}"end"') for k, row in enumerate(rows)]
+    for column, letter in enumerate(letters):
+        x = _MAP_LEFT + (column + 0.5) * _CELL
+        if letter in rows:
+            y = top + (rows.index(letter) + 0.5) * _CELL
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.6" fill="#222"/>')
+        if column == 0 or (first + column) % 10 == 0:
+            parts.append(text(x, top + len(rows) * _CELL + 11, str(first + column), f'{small}"middle"'))
+    return parts
+
+
+def _shade_of(value: float, reach: float) -> int | None:
+    """Return a number from -_SHADES to _SHADES; None for what is not finite."""
+    return max(-_SHADES, min(_SHADES, round(value / reach * _SHADES))) if math.isfinite(value) else None
+
+
+def _shade(number: int) -> str:
+    end, share = (_BLUE if number > 0 else _RED), abs(number) / _SHADES
+    mixed = (round(pale + share * (full - pale)) for pale, full in zip(_PALE, end, strict=True))
+    return "#" + "".join(f"{part:02x}" for part in mixed)
 
 
 def _rectangle(x: float, y: float, width: float, height: float, colour: str) -> str:

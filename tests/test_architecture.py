@@ -31,7 +31,10 @@ DOORS: dict[str, set[str]] = {
     "quality": {"data", "errors", "charts", "page"},
     "training": {"diffusion", "model", "data", "quality", "spec", "rundir", *BASE},
     "cluster": BASE,
-    "inference": {"training", "diffusion", "model", "data", "quality", "spec", "rundir", *BASE},
+    "inference": {
+        *("training", "diffusion", "model", "data", "quality", "charts", "page", "spec", "rundir"),
+        *BASE,
+    },
     "launch": {"spec", "cluster", "rundir", *BASE},
     "job": {"launch", "spec", "cluster", "rundir", *BASE},
     "preflight": {"spec", "cluster", "rundir", "data", *BASE},

@@ -28,8 +28,9 @@ def command(
     """
     from sedd.cli.load_network import load, note, progress, require_place
     from sedd.data.records import read_records
-    from sedd.inference.evaluation import evaluate, summary
-    from sedd.inference.per_sequence import require_writer, write_table
+    from sedd.inference.evaluation import evaluate, read_proteins, summary
+    from sedd.inference.evaluation import per_sequence as columns
+    from sedd.inference.tables import require_writer, write_table
     from sedd.spec.inference import EvaluateOptions
 
     if per_sequence is not None:
@@ -38,12 +39,13 @@ def command(
     how = EvaluateOptions(draws=draws, seed=seed)
     records = [record for path in fasta for record in read_records(path, allow_empty=True)]
     trained = load(run)
-    with progress("evaluating", len(records)) as step:
-        result = evaluate(trained, records, how=how, progress=lambda done: step(done, len(records)))
-    for remark in result.remarks(longest=trained.experiment.data.max_length):
+    proteins = read_proteins(records, longest=trained.longest)
+    with progress("evaluating", len(proteins.names)) as step:
+        result = evaluate(trained, proteins, how=how, progress=lambda done: step(done, len(proteins.names)))
+    for remark in result.remarks(longest=trained.longest):
         note(remark)
     if per_sequence is not None:
-        write_table(per_sequence, result)
+        write_table(per_sequence, columns(result))
     bound, document = result.bound, summary(trained, how, result)
     if as_json:
         print_json(document)

@@ -93,6 +93,10 @@ class Absorbing(Graph):
         probabilities = moves.scatter(-1, x.long().unsqueeze(-1), stay)
         return probabilities / probabilities.sum(-1, keepdim=True)
 
+    def log_conditional(self, log_score: Rows, x: Tokens, sigma_bar: Levels) -> Rows:
+        # Hidden or seen, the score of each residue is its probability given what is seen, times a constant.
+        return log_score.masked_fill(self._mask_column(log_score), -torch.inf).log_softmax(-1)
+
     def _mask_column(self, like: Tensor) -> Tensor:
         # Made on the device: an index tensor from the host would wait for the GPU.
         return torch.arange(self.n, device=like.device) == self.mask

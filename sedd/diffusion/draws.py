@@ -37,12 +37,14 @@ def counter_noise(
     samples: Int[Tensor, "sequences"],
     cu_seqlens: Int[Tensor, "sequences_plus_1"],
     tokens: int,
+    places: Int[Tensor, "{tokens}"] | None = None,
 ) -> CounterNoise:
     """Noise keyed by (seed, step, sample, position in the sequence): no batch, rank or device changes it.
 
-    Shapes: `samples` holds each packed sequence's number in the run's order of data.
+    Shapes: `samples` holds each packed sequence's number in the run's order of data; `places` stand in for positions.
     """
     index, position = packed_positions(cu_seqlens, tokens)
+    position = position if places is None else places
     per_sequence = sequence_noise(seed, step, samples).keys
     return CounterNoise(_mix(per_sequence[index] + position * _GOLDEN))
 

@@ -16,28 +16,46 @@ from sedd.diffusion.process import Graph
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Bound:
-    """An upper bound on the negative log-likelihood of sequences, estimated; each field has one entry a sequence."""
+    """An upper bound on the negative log-likelihood of sequences, estimated; a column for each sequence."""
 
-    nats: Float[Tensor, "sequences"]
-    """Estimated bound, float64."""
-    variance: Float[Tensor, "sequences"]
-    """Of that estimate; of one sequence alone known roughly (one to three degrees of freedom), of many well."""
+    estimates: Float[Tensor, "sets sequences"]
+    """Estimates in nats by sets of draws that know nothing of each other, float64."""
     residues: Int[Tensor, "sequences"]
     ruled_out: Int[Tensor, "sequences"]
     """How often, over all draws, the score gave one of its residues a chance below `bound.RULED_OUT`.
 
     Each counts as that in `nats`, which is an upper bound only where this is 0.
     """
+    copies: Int[Tensor, "sequences"] | None = None
+    """How often each sequence counts in the means below; None: once."""
+
+    @property
+    def nats(self) -> Float[Tensor, "sequences"]:
+        """Estimated bound of each sequence."""
+        return self.estimates.mean(0)
+
+    @property
+    def variance(self) -> Float[Tensor, "sequences"]:
+        """Of `nats`; of one sequence alone known roughly (one to three degrees of freedom), of many well."""
+        return self.estimates.var(0) / len(self.estimates)
+
+    @property
+    def total_residues(self) -> int:
+        """Residues of all sequences and their copies."""
+        return int((self.residues * self._weight).sum())
 
     @property
     def nats_per_residue(self) -> float:
         """Mean over residues."""
-        return float(self.nats.sum() / self.residues.sum())
+        return float((self.nats * self._weight).sum() / self.total_residues)
 
     @property
     def standard_error(self) -> float:
-        """Of `nats_per_residue`, through the Monte Carlo estimate; these sequences themselves are taken as given."""
-        return float(self.variance.sum().sqrt() / self.residues.sum())
+        """Of `nats_per_residue`, through the Monte Carlo estimate; these sequences themselves are taken as given.
+
+        Copies of a sequence share their noise, and so their error.
+        """
+        return float((self.variance * self._weight**2).sum().sqrt() / self.total_residues)
 
     @property
     def perplexity(self) -> float:
@@ -49,12 +67,15 @@ class Bound:
         """Nats per residue over ln 2."""
         return self.nats_per_residue / math.log(2)
 
+    @property
+    def _weight(self) -> Int[Tensor, "sequences"]:
+        return self.copies if self.copies is not None else torch.ones_like(self.residues)
+
 
 def join_bounds(bounds: Sequence[Bound]) -> Bound:
-    """The bound of all sequences of several batches."""
+    """The bound of all sequences of several batches, each counted once."""
     return Bound(
-        nats=torch.cat([b.nats for b in bounds]),
-        variance=torch.cat([b.variance for b in bounds]),
+        estimates=torch.cat([b.estimates for b in bounds], dim=1),
         residues=torch.cat([b.residues for b in bounds]),
         ruled_out=torch.cat([b.ruled_out for b in bounds]),
     )
@@ -71,14 +92,18 @@ def likelihood_bound(
     draws: int,
     seed: int,
     first_sample: int = 0,
+    keys: Int[Tensor, "sequences"] | None = None,
+    places: Int[Tensor, "tokens"] | None = None,
 ) -> Bound:
     """Estimate the bound of packed sequences with `draws` >= 2 noise levels for each.
 
     From 16 draws on they make four sets, below that two, each spread evenly by itself. Sets know nothing of each
     other, so that what they differ by is their error, all of it.
 
-    Random numbers are keyed by (seed, draw, number of the sequence, position): `first_sample` is the number of the
-    first sequence here, so that a set cut into other batches gives the same.
+    Random numbers are keyed by (seed, draw, key of the sequence, position): `keys` are the sequences' numbers from
+    `first_sample` on, so that a set cut into other batches gives the same, or given. Sequences of one key share levels
+    and, position by position, noise: their bounds differ by what they are alone. `places` are the positions by which
+    tokens share noise, where those are not their own.
 
     Raises:
         ValueError: fewer than two draws: one has no spread to tell its error by.
@@ -87,12 +112,12 @@ def likelihood_bound(
         raise ValueError(f"the bound's error needs at least 2 draws; draws={draws}")
     sequences = cu_seqlens.numel() - 1
     index, _ = packed_positions(cu_seqlens, tokens.numel())
-    numbers = first_sample + torch.arange(sequences, device=tokens.device)
+    numbers = keys if keys is not None else first_sample + torch.arange(sequences, device=tokens.device)
 
     ruled_out = torch.zeros(sequences, dtype=torch.int64, device=tokens.device)
 
     def one(draw: int, u: Tensor) -> Tensor:
-        randomness = counter_noise(seed, draw, numbers, cu_seqlens, tokens.numel())
+        randomness = counter_noise(seed, draw, numbers, cu_seqlens, tokens.numel(), places)
         terms = bound_terms(log_score, tokens, cu_seqlens, u, graph=graph, noise=noise, randomness=randomness)
         ruled_out.index_add_(0, index, terms.ruled_out.long())
         return terms.nats.new_zeros(sequences, dtype=torch.float64).index_add(0, index, terms.nats.double())
@@ -102,13 +127,7 @@ def likelihood_bound(
         levels = _spread(len(members), graph, _shift(seed, which, numbers))
         drawn = [one(draw, u) for draw, u in zip(members.tolist(), levels, strict=True)]
         estimates.append(torch.stack(drawn).mean(0))
-    each = torch.stack(estimates)
-    return Bound(
-        nats=each.mean(0),
-        variance=each.var(0) / len(each),
-        residues=cu_seqlens.diff().long(),
-        ruled_out=ruled_out,
-    )
+    return Bound(estimates=torch.stack(estimates), residues=cu_seqlens.diff().long(), ruled_out=ruled_out)
 
 
 def _shift(seed: int, which: int, numbers: Int[Tensor, "sequences"]) -> Float[Tensor, "sequences"]:

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from sedd.diffusion.bound import LogScore, evidence_bound
 from sedd.diffusion.curriculum import Curriculum
 from sedd.diffusion.draws import Randomness, packed_positions
-from sedd.diffusion.graph import Graph
+from sedd.diffusion.graph import Absorbing, Graph
 from sedd.diffusion.noise import Noise
 from sedd.diffusion.parameterization import PARAMETERIZATIONS
 from sedd.diffusion.score_entropy import score_entropy
@@ -45,6 +46,24 @@ class Objective:
         def log_score(x: Tensor, sigma_bar: Tensor) -> Tensor:
             index, _ = packed_positions(cu_seqlens, x.numel())
             return read(network(x, sigma_bar), x, sigma_bar[index], self.graph)
+
+        return log_score
+
+    def log_score_as_if_hidden(
+        self, network: Network, cu_seqlens: Int[Tensor, "sequences_plus_1"]
+    ) -> LogScore:
+        """The log score in which each token's own is read as if that token were hidden, though the network sees it.
+
+        On the absorbing graph the output at a residue that is seen is trained by nothing: this takes it for what it
+        would be at a mask. On the uniform graph nothing is hidden, and this is the log score.
+        """
+        if not isinstance(self.graph, Absorbing):
+            return self.log_score(network, cu_seqlens)
+        read, mask = PARAMETERIZATIONS[self.parameterization], self.graph.mask
+
+        def log_score(x: Tensor, sigma_bar: Tensor) -> Tensor:
+            index, _ = packed_positions(cu_seqlens, x.numel())
+            return read(network(x, sigma_bar), torch.full_like(x, mask), sigma_bar[index], self.graph)
 
         return log_score
 

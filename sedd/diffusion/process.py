@@ -94,6 +94,14 @@ class Graph(ABC):
         A score that is not exact can give negative numbers: they count as 0, and each row sums to 1.
         """
 
+    @abstractmethod
+    def log_conditional(self, log_score: Rows, x: Tokens, sigma_bar: Levels) -> Rows:
+        """ln p(x_0 = y | the other tokens of x_t): what stands at the token itself is left out.
+
+        p_t(y, others) over y is the score times a constant; p(x_0 = y, others) is that with the token's own noise
+        undone. An exact score gives the same row whatever stands there.
+        """
+
 
 def log_expm1(sigma_bar: Level) -> Level:
     """ln(exp(sigma_bar) - 1) without overflow or cancellation."""

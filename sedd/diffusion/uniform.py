@@ -98,6 +98,15 @@ class Uniform(Graph):
         # Of a step of 36 and more nothing is left in a float64's digits of the score: any token may have been before.
         return torch.where(total > 0, probabilities / total, 1 / self.n)
 
+    def log_conditional(self, log_score: Rows, x: Tokens, sigma_bar: Levels) -> Rows:
+        # p_t(y) = exp(-sigma_bar) p_0(y) + moved * sum(p_0): the second term is the same share of the sum for every y.
+        score = log_score.scatter(-1, x.long().unsqueeze(-1), 0.0)
+        share = (score - score.logsumexp(-1, keepdim=True)).exp()
+        moved = -torch.expm1(-sigma_bar.expand(x.shape)).unsqueeze(-1) / self.n
+        clean = (share - moved).clamp_min(0.0)
+        # A score that is not exact can rule a token out, or all but one.
+        return (clean / clean.sum(-1, keepdim=True)).clamp_min(1e-12).log()
+
 
 def _one_hot(x: Tensor, like: Tensor) -> Tensor:
     return torch.zeros_like(like).scatter(-1, x.long().unsqueeze(-1), 1.0)

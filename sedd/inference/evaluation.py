@@ -1,7 +1,9 @@
 """The likelihood bound of given proteins under a trained network."""
 
+import dataclasses
+import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +16,23 @@ from sedd.data.records import Record
 from sedd.diffusion.bound import RULED_OUT
 from sedd.diffusion.likelihood import Bound, join_bounds, likelihood_bound
 from sedd.errors import DataError
+from sedd.inference.batches import batches, pack
 from sedd.inference.load_network import Trained
 from sedd.spec.inference import EvaluateOptions
 
-BATCH_RESIDUES = 16_384
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """The bound of every record that holds residues, in the order of the file."""
+class Proteins:
+    """What a file holds, as a network takes it: each different sequence once."""
 
     names: tuple[str, ...]
-    bound: Bound
+    """Of every record that holds residues, in the order of the file."""
+    distinct: tuple[NDArray[np.uint8], ...]
+    """The different sequences, in an order that does not depend on that of the file."""
+    which: NDArray[np.int64]
+    """For each record its sequence among `distinct`."""
     cut: int
-    """Proteins longer than the network was trained on, of which the beginning was evaluated."""
+    """Proteins longer than the network was trained on, of which the beginning is taken."""
     gaps: int
     """Gaps (- and .) that were removed, as from training data."""
     letters_to_x: int
@@ -38,7 +43,7 @@ class Evaluation:
     """Lines that look like text, but were read as residues."""
 
     def remarks(self, *, longest: int) -> list[str]:
-        """What was altered or left out on the way to the bound; `longest` is the network's, in residues."""
+        """What was altered or left out; `longest` is the network's, in residues."""
         remarks = []
         if self.cut:
             remarks.append(f"{self.cut} longer proteins: their first {longest} residues were evaluated")
@@ -48,33 +53,50 @@ class Evaluation:
             )
         if self.empty:
             remarks.append(f"{self.empty} records without residues were left out")
-        if count := int(self.bound.ruled_out.sum()):
-            remarks.append(
-                f"{count} times the network gave a residue no chance ({RULED_OUT} or less) in the last step: each "
-                f"counts {-math.log(RULED_OUT):.1f} nats, where the true bound is larger or infinite"
-            )
         if self.words:
             remarks.append(
                 f"{len(self.words)} lines of words were read as residues, the first: {self.words[0][:40]!r}"
             )
         return remarks
 
+    @property
+    def copies(self) -> NDArray[np.int64]:
+        """How often each of `distinct` occurs."""
+        return np.bincount(self.which, minlength=len(self.distinct))
 
-def evaluate(
-    trained: Trained,
-    records: Iterable[Record],
-    *,
-    how: EvaluateOptions,
-    progress: Callable[[int], None],
-) -> Evaluation:
-    """Estimate the bound of each protein with `how.draws` noise levels; `progress` is told the proteins done.
+    def keys(self, device: torch.device) -> torch.Tensor:
+        """A number of each of `distinct` that follows from its residues alone: int64 [distinct]."""
+        digests = [hashlib.blake2b(tokens.tobytes(), digest_size=8).digest() for tokens in self.distinct]
+        numbers = [int.from_bytes(digest, "little", signed=True) for digest in digests]
+        return torch.tensor(numbers, dtype=torch.int64, device=device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The bound of every different protein of a file."""
+
+    proteins: Proteins
+    bound: Bound
+    """Of `proteins.distinct`, each counted as often as it occurs."""
+
+    def remarks(self, *, longest: int) -> list[str]:
+        """What was altered or left out on the way to the bound; `longest` is the network's, in residues."""
+        remarks = self.proteins.remarks(longest=longest)
+        if count := int(self.bound.ruled_out.sum()):
+            remarks.append(
+                f"{count} times the network gave a residue no chance ({RULED_OUT} or less) in the last step: each "
+                f"counts {-math.log(RULED_OUT):.1f} nats, where the true bound is larger or infinite"
+            )
+        return remarks
+
+
+def read_proteins(records: Iterable[Record], *, longest: int) -> Proteins:
+    """Proteins as training data holds them, cut to `longest` residues.
 
     Raises:
         DataError: no protein, or a letter that is none. Records without residues are left out, as by a build.
     """
-    longest = trained.experiment.data.max_length
-    device = next(trained.model.parameters()).device
-    names, encoded, gaps, letters_to_x, empty = [], [], 0, 0, 0
+    names, encoded, cut, gaps, letters_to_x, empty = [], [], 0, 0, 0, 0
     words: list[str] = []
     for record in records:
         residues = _residues(record)
@@ -83,44 +105,67 @@ def evaluate(
             continue
         words += record.words
         names.append(record.name)
-        encoded.append(residues)
+        encoded.append(residues[:longest])
+        cut += len(residues) > longest
         gaps += sum(record.text.count(gap) for gap in GAP_LETTERS)
         letters_to_x += int((residues == X).sum()) - record.text.upper().count("X")
     if not encoded:
         raise DataError(
             "there is no protein to evaluate" + (f": all {empty} records are empty" if empty else "")
         )
-    cut = sum(len(tokens) > longest for tokens in encoded)
-    encoded = [tokens[:longest] for tokens in encoded]
-    bounds, done = [], 0
-    for batch in _batches(encoded):
-        tokens = torch.from_numpy(np.concatenate(batch)).to(device, torch.int64)
-        cu_seqlens = torch.tensor([0, *map(len, batch)], dtype=torch.int32, device=device).cumsum(
-            0, dtype=torch.int32
-        )
-        bounds.append(
-            likelihood_bound(
-                trained.log_score(cu_seqlens, max(map(len, batch))),
-                tokens,
-                cu_seqlens,
-                graph=trained.objective.graph,
-                noise=trained.objective.noise,
-                draws=how.draws,
-                seed=how.seed,
-                first_sample=done,
-            )
-        )
-        done += len(batch)
-        progress(done)
-    return Evaluation(
+    texts = [tokens.tobytes() for tokens in encoded]
+    ordered = sorted(set(texts), key=lambda text: (len(text), text))
+    place = {text: number for number, text in enumerate(ordered)}
+    return Proteins(
         names=tuple(names),
-        bound=join_bounds(bounds),
+        distinct=tuple(np.frombuffer(text, np.uint8) for text in ordered),
+        which=np.array([place[text] for text in texts]),
         cut=cut,
         gaps=gaps,
         letters_to_x=letters_to_x,
         empty=empty,
         words=tuple(words),
     )
+
+
+def evaluate(
+    trained: Trained, proteins: Proteins, *, how: EvaluateOptions, progress: Callable[[int], None]
+) -> Evaluation:
+    """Estimate the bound of each protein with `how.draws` noise levels; `progress` is told the proteins done.
+
+    Noise follows from a protein's residues: neither its place in the file nor its neighbours change its bound, copies
+    have the same, and two networks are compared on the same noise.
+    """
+    keys, bounds = proteins.keys(trained.device), []
+    for first, stop in batches([len(tokens) for tokens in proteins.distinct]):
+        tokens, borders, longest = pack(proteins.distinct[first:stop], trained.device)
+        bounds.append(
+            likelihood_bound(
+                trained.log_score(borders, longest),
+                tokens,
+                borders,
+                graph=trained.objective.graph,
+                noise=trained.objective.noise,
+                draws=how.draws,
+                seed=how.seed,
+                keys=keys[first:stop],
+            )
+        )
+        progress(int(proteins.copies[:stop].sum()))
+    joined = join_bounds(bounds)
+    copies = torch.from_numpy(proteins.copies).to(joined.residues.device)
+    return Evaluation(proteins=proteins, bound=dataclasses.replace(joined, copies=copies))
+
+
+def per_sequence(result: Evaluation) -> dict[str, list[Any]]:
+    """A row for each record of the file, as columns."""
+    bound, which = result.bound, torch.from_numpy(result.proteins.which).to(result.bound.residues.device)
+    return {
+        "name": list(result.proteins.names),
+        "residues": bound.residues[which].tolist(),
+        "nats_per_residue": (bound.nats / bound.residues)[which].tolist(),
+        "standard_error": (bound.variance.sqrt() / bound.residues)[which].tolist(),
+    }
 
 
 def _residues(record: Record) -> NDArray[np.uint8]:
@@ -137,28 +182,17 @@ def summary(trained: Trained, how: EvaluateOptions, result: Evaluation) -> dict[
     return {
         "run": trained.run,
         "step": trained.step,
-        "sequences": len(result.names),
-        "residues": int(bound.residues.sum()),
+        "sequences": len(result.proteins.names),
+        "residues": bound.total_residues,
         "nats_per_residue": bound.nats_per_residue,
         "standard_error": bound.standard_error,
         "perplexity": bound.perplexity,
         "bits_per_residue": bound.bits_per_residue,
         "draws": how.draws,
         "seed": how.seed,
-        "cut": result.cut,
-        "gaps": result.gaps,
-        "letters_to_x": result.letters_to_x,
-        "empty": result.empty,
+        "cut": result.proteins.cut,
+        "gaps": result.proteins.gaps,
+        "letters_to_x": result.proteins.letters_to_x,
+        "empty": result.proteins.empty,
         "ruled_out": int(bound.ruled_out.sum()),
     }
-
-
-def _batches(encoded: Sequence[np.ndarray]) -> Iterable[list[np.ndarray]]:
-    """Runs of sequences of at most BATCH_RESIDUES residues, in order."""
-    batch: list[np.ndarray] = []
-    for tokens in encoded:
-        if batch and sum(map(len, batch)) + len(tokens) > BATCH_RESIDUES:
-            yield batch
-            batch = []
-        batch.append(tokens)
-    yield batch

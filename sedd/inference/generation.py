@@ -14,11 +14,11 @@ from sedd.data.records import Record, read_records
 from sedd.diffusion.infill import Template
 from sedd.diffusion.sampler import Progress, sample
 from sedd.errors import DataError, UsageError
+from sedd.inference.batches import batches
 from sedd.inference.load_network import Trained
 from sedd.spec.inference import SampleOptions
 from sedd.training.seeds import SAMPLING, generator
 
-BATCH_RESIDUES = 16_384
 LINE = 60
 """Residues a line of FASTA."""
 FREE = "_?"
@@ -105,9 +105,9 @@ def generate(
     trained: Trained, lengths: Sequence[int], how: SampleOptions, progress: Progress
 ) -> Iterator[str]:
     """Sequences of the given lengths, in order, batch by batch."""
-    batches = list(_batches(lengths))
-    for number, (first, stop) in enumerate(batches):
-        show = _part_of(progress, number, len(batches))
+    parts = list(batches(lengths))
+    for number, (first, stop) in enumerate(parts):
+        show = _part_of(progress, number, len(parts))
         yield from _sample(trained, lengths[first:stop], how, number, None, show)
 
 
@@ -116,14 +116,14 @@ def infill(
 ) -> Iterator[str]:
     """Each template with its free positions drawn; given residues never change."""
     lengths = [len(frame.tokens) for frame in frames]
-    batches = list(_batches(lengths))
-    for number, (first, stop) in enumerate(batches):
-        part = frames[first:stop]
+    parts = list(batches(lengths))
+    for number, (first, stop) in enumerate(parts):
+        given = frames[first:stop]
         template = Template(
-            torch.from_numpy(np.concatenate([f.tokens for f in part])).long(),
-            torch.from_numpy(np.concatenate([f.free for f in part])),
+            torch.from_numpy(np.concatenate([f.tokens for f in given])).long(),
+            torch.from_numpy(np.concatenate([f.free for f in given])),
         )
-        show = _part_of(progress, number, len(batches))
+        show = _part_of(progress, number, len(parts))
         yield from _sample(trained, lengths[first:stop], how, number, template, show)
 
 
@@ -140,10 +140,10 @@ def _sample(
     template: Template | None,
     progress: Progress,
 ) -> Iterable[str]:
-    longest = trained.experiment.data.max_length
+    longest = trained.longest
     if max(lengths) > longest:
         raise UsageError(f"the network was trained on at most {longest} residues; asked for {max(lengths)}")
-    device = next(trained.model.parameters()).device
+    device = trained.device
     edges = np.concatenate([[0], np.cumsum(lengths)])
     cu_seqlens = torch.tensor(edges, dtype=torch.int32, device=device)
     tokens = sample(
@@ -176,14 +176,3 @@ def _allowed(trained: Trained, omit: str) -> torch.Tensor:
     if not allowed.any():
         raise UsageError(f"without {omit} no letter of the training data is left to draw")
     return allowed
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Runs of sequences, as (first, behind the last), of at most BATCH_RESIDUES residues."""
-    first, residues = 0, 0
-    for number, length in enumerate(lengths):
-        if number > first and residues + length > BATCH_RESIDUES:
-            yield first, number
-            first, residues = number, 0
-        residues += length
-    yield first, len(lengths)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from sedd.diffusion.bound import LogScore
-from sedd.diffusion.objective import Objective
+from sedd.diffusion.conditional import hiding_tokens
+from sedd.diffusion.objective import Network, Objective
 from sedd.errors import CheckpointError, UsageError
+from sedd.inference.conditionals import Denoiser
 from sedd.inference.export import KEPT, is_export, read_export
 from sedd.inference.weights import require_finite, require_fitting
 from sedd.model.transformer import Transformer
@@ -42,12 +44,40 @@ class Trained:
     def log_score(self, cu_seqlens: Tensor, max_length: int) -> LogScore:
         """The log score for sequences packed as `cu_seqlens`: (x [tokens], sigma_bar [sequences]) → [tokens, 33]."""
 
+        return self.objective.log_score(self.network(cu_seqlens, max_length), cu_seqlens)
+
+    def network(self, cu_seqlens: Tensor, max_length: int) -> Network:
+        """The raw output for sequences packed as `cu_seqlens`: (x [tokens], sigma_bar [sequences]) → [tokens, 33]."""
+
         def network(x: Tensor, sigma_bar: Tensor) -> Tensor:
             with torch.no_grad(), self.precision.autocast(x.device):
                 raw: Tensor = self.model(x, cu_seqlens, sigma_bar.float(), max_length=max_length)
             return raw.float()
 
-        return self.objective.log_score(network, cu_seqlens)
+        return network
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def longest(self) -> int:
+        """Residues of the longest sequence that the network was trained on."""
+        return self.experiment.data.max_length
+
+    def denoiser(self) -> Denoiser:
+        """What reading conditional distributions takes of this network."""
+        return Denoiser(
+            graph=self.objective.graph,
+            noise=self.objective.noise,
+            hiding=hiding_tokens(self.objective.graph, self.composition > 0),
+            device=self.device,
+            log_score=self.log_score,
+            log_score_as_if_hidden=lambda cu_seqlens, max_length: self.objective.log_score_as_if_hidden(
+                self.network(cu_seqlens, max_length), cu_seqlens
+            ),
+        )
 
 
 def find_trained(text: str, runs: Path, *, notify: Callable[[str], None]) -> Path:

@@ -78,6 +78,15 @@ class RunDir:
     def samples(self) -> Path:
         return self.path / "samples"
 
+    @property
+    def parts(self) -> Path:
+        """Of `task: score` and `task: embed`: what is finished, so that a stopped attempt is continued."""
+        return self.path / "parts"
+
+    def table(self, name: str, suffix: str) -> Path:
+        """A table of results, `scores.csv` for example."""
+        return self.path / f"{name}.{suffix}"
+
 
 def run_id(now: dt.datetime, spec_hash: str) -> str:
     """`20261122-193359-1a2b3c4d`: UTC time, so that ids sort by age, and the start of the spec's hash."""

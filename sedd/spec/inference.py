@@ -69,6 +69,28 @@ class SampleOptions(StrictModel):
         return (self.length, self.length) if isinstance(self.length, int) else self.length
 
 
+class ScoreOptions(StrictModel):
+    """How mutants are scored beside their wild type; the higher, the better the mutant."""
+
+    methods: tuple[Literal["masked", "wild_type", "orders", "bound"], ...] = Field(
+        default=("masked",), min_length=1
+    )
+    """Marginals with the sites hidden or seen, an ensemble of random orders, the difference of bounds."""
+    draws: int = Field(default=16, ge=2)
+    """Orders, or noise levels of each bound: more make the error smaller."""
+    hidden: float = Field(default=0.05, ge=0, le=1)
+    """Of `orders`: the largest share of the rest that is hidden, too; drawn from 0 to this."""
+    sigma_bar: float | None = Field(default=None, gt=0)
+    """Noise level at which marginals are asked for; absent: that of so many hidden residues."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Another seed draws other orders and noise."""
+
+    @field_validator("methods")
+    @classmethod
+    def _once_each(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(methods))
+
+
 class EvaluateSpec(EvaluateOptions):
     """Proteins in, their likelihood bound out."""
 
@@ -78,6 +100,36 @@ class EvaluateSpec(EvaluateOptions):
     """FASTA files, plain or gzip; relative to the spec's own folder."""
     per_sequence: Literal["csv", "parquet"] | None = "csv"
     """Format of a table with a row a protein; null: none. parquet needs pyarrow."""
+
+
+class ScoreSpec(ScoreOptions):
+    """Mutants in, scores out."""
+
+    network: Path
+    """A run's folder, a checkpoint or an exported folder; relative to the spec's own folder."""
+    wild_types: tuple[Path, ...] = ()
+    """FASTA files of the wild types; relative to the spec's own folder."""
+    mutants: Path | None = None
+    """CSV or TSV with a column of mutants or of mutated sequences; absent: all single mutants."""
+    offset: int = 0
+    """What the numbers in the names of mutants add to places in the wild type, counted from 1."""
+    measured: str | None = None
+    """Column of the table to compare scores with, by Spearman's correlation."""
+    format: Literal["csv", "parquet"] = "csv"
+    """Of the table of scores; parquet needs pyarrow."""
+    page: bool = True
+    """Write a page with heat maps, scores.html."""
+    share: tuple[int, int] = (1, 1)
+    """[k, n]: the k-th of n equal shares of the mutants, so that a sweep over k spreads them over n jobs."""
+
+    @model_validator(mode="after")
+    def _there_is_something_to_score(self) -> Self:
+        if self.mutants is None and not self.wild_types:
+            raise ValueError("wild_types names no FASTA file, and there is no table of mutants either")
+        number, shares = self.share
+        if not 1 <= number <= shares:
+            raise ValueError(f"share [{number}, {shares}] must be [k, n] with k from 1 to n")
+        return self
 
 
 class SampleSpec(SampleOptions):
@@ -157,3 +209,27 @@ class SampleTask(TrainedTask):
     @property
     def inputs(self) -> tuple[Path, ...]:
         return (self.sample.infill,) if self.sample.infill is not None else ()
+
+
+class ScoreTask(TrainedTask):
+    """Scores of mutants; the run's folder holds scores.csv, scores.json and scores.html."""
+
+    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("score", "network"),
+        ("score", "wild_types", EVERY),
+        ("score", "mutants"),
+    )
+
+    task: Literal["score"]
+    """Selects the scoring of mutants."""
+    score: ScoreSpec
+    """Which network, and which mutants."""
+
+    @property
+    def network(self) -> Path:
+        return self.score.network
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        table = (self.score.mutants,) if self.score.mutants is not None else ()
+        return (*self.score.wild_types, *table)

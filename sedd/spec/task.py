@@ -23,7 +23,7 @@ class TaskSpec(StrictModel):
     """Keys that hold paths: made absolute, with `~` and `$VARIABLES` expanded, when a spec is loaded."""
 
     task: str
-    """What the run does: train, data, evaluate or sample."""
+    """What the run does: train, data, evaluate, sample, score, …"""
     name: Name
     """Letters, digits, `.`, `_`, `-`; names the run's folder, job and W&B group."""
     resources: ResourcesSpec = ResourcesSpec()

@@ -5,7 +5,7 @@ import difflib
 from sedd.errors import SpecError
 from sedd.spec.build import DataTask
 from sedd.spec.experiment import Experiment
-from sedd.spec.inference import EvaluateTask, SampleTask
+from sedd.spec.inference import EvaluateTask, SampleTask, ScoreTask
 from sedd.spec.task import TaskSpec
 from sedd.yaml import Document
 
@@ -14,6 +14,7 @@ TASKS: dict[str, type[TaskSpec]] = {
     "data": DataTask,
     "evaluate": EvaluateTask,
     "sample": SampleTask,
+    "score": ScoreTask,
 }
 
 

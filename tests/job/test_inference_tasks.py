@@ -25,6 +25,17 @@ from tests.launch.test_submit import NOW
 from tests.tiny import tiny_spec, train_process
 
 PROTEINS = ">one\nMKTAYIAKQRQISFVKSHFSRQ\n>two\nMSLNFLDFEQPIAELEAKIDSLTAVSRQ\n"
+PARTED = {
+    "score": (
+        ("sedd.inference.score.PART_VARIANTS", 150),
+        lambda folder: {
+            "wild_types": [str(folder / "two.fasta")],
+            "methods": ["masked", "orders", "bound"],
+            "draws": 2,
+        },
+    ),
+}
+"""Tasks that keep finished parts: how to make parts small, and what to ask for."""
 CPU = {"gpus_per_node": 0, "cpus_per_process": 1}
 
 
@@ -49,7 +60,9 @@ def make(network: RunDir, tmp_path: Path):
         return make_runs(order_for(task, runs=network.path.parents[1]), now=NOW, made=[]).runs[0]
 
     yield make
-    for kind in ("evaluate", "sample"):
+    for kind in TASKS:
+        if kind in ("train", "data"):
+            continue
         shutil.rmtree(network.path.parents[1] / kind, ignore_errors=True)
 
 
@@ -106,16 +119,57 @@ class AtOnce(StopFlag):
         return True
 
 
-@pytest.mark.parametrize("kind", ["evaluate", "sample"])
+class After(StopFlag):
+    """Set from the n-th time on that it is asked."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    def __bool__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("kind", PARTED)
+def test_an_interrupted_task_leaves_the_same_files_as_one_that_was_not(
+    make, tmp_path: Path, monkeypatch, kind: str
+):
+    """Byte for byte; and what was finished is not done again."""
+    constant, wanted = PARTED[kind]
+    monkeypatch.setattr(*constant)
+    undisturbed, run = (make(kind, **wanted(tmp_path)) for _ in range(2))
+    for each in (undisturbed, run):
+        shutil.rmtree(each.code)  # this process runs the code of the tests
+    assert WORK[kind](undisturbed, 1, StopFlag()) is Exit.COMPLETED
+    attempts, kept = 0, 0
+    while WORK[kind](run, attempts := attempts + 1, After(60)) is Exit.STOPPED:
+        parts = sorted(run.parts.glob("part-*"))
+        assert len(parts) >= kept
+        kept = len(parts)
+        assert not results(run)
+        assert attempts < 50
+    assert attempts > 2
+    assert results(run) == results(undisturbed)
+
+
+def results(run: RunDir) -> dict[str, bytes]:
+    """What the task is done for, by file."""
+    files = [path for path in run.path.iterdir() if path.name.startswith(("scores.", "embeddings."))]
+    return {path.name: path.read_bytes() for path in sorted(files)}
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "sample", "score"])
 def test_a_stopped_attempt_leaves_no_result_and_the_next_one_starts_afresh(make, tmp_path: Path, kind: str):
     wanted = {
         "evaluate": {"fasta": [str(tmp_path / "two.fasta")], "draws": 2},
         "sample": {"count": 1, "length": 9, "steps": 2, "report": False},
+        "score": {"wild_types": [str(tmp_path / "two.fasta")]},
     }
     run = make(kind, **wanted[kind])
     shutil.rmtree(run.code)  # this process runs the code of the tests
     assert WORK[kind](run, 1, AtOnce()) is Exit.STOPPED
-    results = (run.evaluation, run.samples / "samples.fasta")
-    assert not any(path.exists() for path in results)
+    found = (run.evaluation, run.samples / "samples.fasta", run.table("scores", "csv"))
+    assert not any(path.exists() for path in found)
     assert WORK[kind](run, 2, StopFlag()) is Exit.COMPLETED
-    assert any(path.exists() for path in results)
+    assert any(path.exists() for path in found)

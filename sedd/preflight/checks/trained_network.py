@@ -71,7 +71,7 @@ def _problem(paths: tuple[Path, ...]) -> str | None:
 CHECK = Check(
     tasks=(TrainedTask,),
     sides=(Side.LOGIN, Side.NODE),
-    catches="a network or FASTA file that is not there, a run without a checkpoint (evaluate, sample)",
+    catches="a network or FASTA file that is not there, a run without a checkpoint (evaluate, sample, score)",
     takes="< 0.1 s",
     gather=gather,
     judge=judge,

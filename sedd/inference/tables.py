@@ -1,12 +1,12 @@
-"""The bound of every protein as a table: CSV, or Parquet through pyarrow."""
+"""Tables as files: CSV, or Parquet through pyarrow."""
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sedd.errors import UsageError
-from sedd.inference.evaluation import Evaluation
 from sedd.rundir.atomic import atomic_file, write_output
 
 PARQUET = ".parquet"
@@ -18,33 +18,27 @@ def require_writer(path: Path) -> None:
         _pyarrow()
 
 
-def write_table(path: Path, result: Evaluation) -> None:
-    """Columns name, residues, nats_per_residue, standard_error; Parquet if the name ends so, else CSV.
+def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Columns of one length by name; Parquet if the file's name ends so, else CSV.
 
     Raises:
         UsageError: Parquet without pyarrow.
     """
-    columns = _columns(result)
     if path.suffix == PARQUET:
         pyarrow, parquet = _pyarrow()
         with atomic_file(path) as temporary:
-            parquet.write_table(pyarrow.table(columns), temporary)
+            parquet.write_table(pyarrow.table(dict(columns)), temporary)
         return
+    write_output(path, csv_text(columns))
+
+
+def csv_text(columns: Mapping[str, Sequence[Any]]) -> str:
+    """Columns of one length as CSV with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
-    write_output(path, text.getvalue())
-
-
-def _columns(result: Evaluation) -> dict[str, list[Any]]:
-    bound = result.bound
-    return {
-        "name": list(result.names),
-        "residues": bound.residues.tolist(),
-        "nats_per_residue": (bound.nats / bound.residues).tolist(),
-        "standard_error": (bound.variance.sqrt() / bound.residues).tolist(),
-    }
+    return text.getvalue()
 
 
 def _pyarrow() -> tuple[Any, Any]:

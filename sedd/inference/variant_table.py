@@ -1,0 +1,196 @@
+"""Tables of mutants, CSV or TSV: names such as `A24G:L30P`, or whole sequences as ProteinGym has them."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedd.data.alphabet import AMINO_ACIDS, TOKENS
+from sedd.data.fasta import require_readable
+from sedd.data.records import Record
+from sedd.errors import DataError, UsageError
+from sedd.inference.variants import Variant, VariantTable, residues_of
+
+MUTANT_COLUMNS = ("mutant", "mutants", "mutation", "mutations", "variant", "variants")
+SEQUENCE_COLUMNS = ("mutated_sequence", "mutant_sequence", "sequence")
+WILD_TYPE_COLUMNS = ("target_seq", "wild_type_sequence", "wildtype_sequence")
+PROTEIN_COLUMNS = ("protein", "protein_name", "wild_type", "wildtype", "target")
+"""Names of columns, in any case; the first that a table has is taken."""
+
+_SUBSTITUTION = re.compile(r"(?:p\.)?([A-Za-z])(\d+)([A-Za-z])")
+_WILD_TYPE = ("", "wt", "_wt", "wildtype", "wild_type")
+
+
+def read_variants(path: Path, wild_types: Sequence[Record], *, offset: int = 0) -> VariantTable:
+    """Mutants of a CSV or TSV table: names such as `A24G` or `A24G:L30P`, or whole sequences as ProteinGym has them.
+
+    A sequence, where there is one, is what counts; a name is read from it and the wild type. `offset` is what was
+    added to a residue's place in the wild type (from 1) to get the number in the names.
+
+    Raises:
+        DataError: a row that does not fit its wild type, named by its line; or a table without such columns.
+    """
+    header, rows = _read_rows(path)
+    reader = _RowReader(path, _columns_of(header, path), {r.name: r for r in wild_types}, offset)
+    try:
+        variants = tuple(reader.read(line, dict(zip(header, row, strict=True))) for line, row in rows)
+    except _MisfitError as e:
+        names = [row[header.index(reader.columns.mutant)] for _, row in rows] if reader.columns.mutant else []
+        raise DataError(e.message, hint=_offset_hint(names, wild_types, offset)) from e
+    if not variants:
+        raise DataError(f"{path} has no row below its header")
+    return VariantTable(
+        variants,
+        dict(zip(header, map(list, zip(*(row for _, row in rows), strict=True)), strict=True)),
+        offset,
+    )
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header, and each row with its line number."""
+    require_readable(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path} is not a text file (UTF-8)", hint="write the table as CSV or TSV") from e
+    first = text.partition("\n")[0]
+    lines = csv.reader(text.splitlines(), delimiter="\t" if "\t" in first else ",")
+    table = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(row)]
+    if not table:
+        raise DataError(f"{path} is empty")
+    header = table[0][1]
+    for line, row in table[1:]:
+        if len(row) != len(header):
+            raise DataError(f"{path}:{line}: {len(row)} cells, the header has {len(header)}")
+    return header, table[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    mutant: str | None
+    sequence: str | None
+    wild_type: str | None
+    protein: str | None
+
+
+def _columns_of(header: Sequence[str], path: Path) -> _Columns:
+    def find(names: tuple[str, ...]) -> str | None:
+        lower = {cell.lower(): cell for cell in reversed(header)}
+        return next((lower[name] for name in names if name in lower), None)
+
+    found = _Columns(*map(find, (MUTANT_COLUMNS, SEQUENCE_COLUMNS, WILD_TYPE_COLUMNS, PROTEIN_COLUMNS)))
+    if not (found.mutant or found.sequence):
+        raise DataError(
+            f"{path} has no column of mutants: seen {', '.join(header)}",
+            hint=f"name it mutant (A24G or A24G:L30P) or mutated_sequence; also read: {', '.join(MUTANT_COLUMNS[1:])}",
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _RowReader:
+    path: Path
+    columns: _Columns
+    wild_types: Mapping[str, Record]
+    offset: int
+
+    def read(self, line: int, row: Mapping[str, str]) -> Variant:
+        where = f"{self.path}:{line}"
+        name = row[self.columns.mutant] if self.columns.mutant else ""
+        sequence = row[self.columns.sequence] if self.columns.sequence else ""
+        protein, wild_type = self._wild_type(row, name, sequence, where)
+        if sequence:
+            mutant = residues_of(sequence, where)
+            return Variant(
+                protein=protein,
+                name=name or _name(wild_type, mutant, self.offset),
+                wild_type=wild_type,
+                mutant=mutant,
+            )
+        mutant = _mutated(wild_type, name, self.offset, where)
+        return Variant(protein=protein, name=name, wild_type=wild_type, mutant=mutant)
+
+    def _wild_type(
+        self, row: Mapping[str, str], name: str, sequence: str, where: str
+    ) -> tuple[str, NDArray[np.uint8]]:
+        protein = row[self.columns.protein] if self.columns.protein else ""
+        if self.columns.wild_type:
+            return protein, residues_of(row[self.columns.wild_type], where)
+        if len(self.wild_types) == 1:
+            (record,) = self.wild_types.values()
+            return record.name, residues_of(record.text, f"'{record.name}'")
+        if protein in self.wild_types:
+            return protein, residues_of(self.wild_types[protein].text, f"'{protein}'")
+        if not self.wild_types and sequence and _SUBSTITUTION.fullmatch(name.split(":")[0]):
+            return protein, _mutated(residues_of(sequence, where), name, self.offset, where, back=True)
+        if not self.wild_types:
+            raise UsageError(f"{where}: there is no wild type for this mutant", hint="give it with --fasta")
+        raise DataError(
+            f"{where}: no wild type '{protein}'; the FASTA file has {', '.join(list(self.wild_types)[:5])}",
+            hint=f"name it in a column {PROTEIN_COLUMNS[0]}",
+        )
+
+
+def _mutated(
+    tokens: NDArray[np.uint8], name: str, offset: int, where: str, *, back: bool = False
+) -> NDArray[np.uint8]:
+    """The sequence with the substitutions of a name made, or undone. Raises: DataError where they do not fit."""
+    changed = tokens.copy()
+    for part in [] if name.lower() in _WILD_TYPE else re.split(r"[:;,/+\s]+", name.strip()):
+        found = _SUBSTITUTION.fullmatch(part)
+        if not found:
+            raise DataError(
+                f"{where}: '{part}' is no substitution such as A24G",
+                hint="for insertions and deletions give whole sequences, in a column mutated_sequence",
+            )
+        old, number, new = found[1].upper(), int(found[2]), found[3].upper()
+        before, after = (new, old) if back else (old, new)
+        place = number - 1 - offset
+        seen = TOKENS[tokens[place]] if 0 <= place < len(tokens) else "nothing"
+        if seen != before:
+            there = "mutant" if back else "wild type"
+            raise _MisfitError(
+                f"{where}: '{part}' names {before} at {number}, the {there} has {seen} there"
+                f" ({len(tokens)} residues from {1 + offset} on)",
+            )
+        changed[place] = _token(after, where)
+    return changed
+
+
+class _MisfitError(DataError):
+    """A name's letter is not that of the sequence."""
+
+
+def _offset_hint(names: Sequence[str], wild_types: Sequence[Record], offset: int) -> str:
+    """The offset with which all names would fit, or what an offset is."""
+    fitting: set[int] = set()
+    if len(wild_types) == 1:
+        text = wild_types[0].text.upper()
+        fits = [
+            {int(number) - 1 - place for place, letter in enumerate(text) if letter == old.upper()}
+            for name in names
+            for old, number, _ in _SUBSTITUTION.findall(name)
+        ]
+        fitting = set.intersection(*fits) if fits else set()
+    if fitting:
+        return f"with --offset {min(fitting, key=abs)} every row fits"
+    return f"--offset is {offset}: what the numbers in names add to places in the sequence, from 1"
+
+
+def _name(wild_type: NDArray[np.uint8], mutant: NDArray[np.uint8], offset: int) -> str:
+    """`A24G:L30P`; of insertions and deletions nothing."""
+    if len(wild_type) != len(mutant):
+        return ""
+    places = np.flatnonzero(wild_type != mutant)
+    return ":".join(f"{TOKENS[wild_type[p]]}{p + 1 + offset}{TOKENS[mutant[p]]}" for p in places)
+
+
+def _token(letter: str, where: str) -> int:
+    token = TOKENS.index(letter) if letter in TOKENS else -1
+    if token not in AMINO_ACIDS:
+        raise DataError(f"{where}: '{letter}' is none of the twenty amino acids")
+    return token

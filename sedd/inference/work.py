@@ -1,0 +1,182 @@
+"""What `task: evaluate`, `sample`, `score` and `embed` do in a run's folder; `sedd.job.tasks` starts it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedd.data.records import read_records
+from sedd.inference.evaluation import evaluate, per_sequence, read_proteins
+from sedd.inference.evaluation import summary as evaluation_summary
+from sedd.inference.generation import draw_samples, fasta_text, read_frames
+from sedd.inference.load_network import Trained, find_trained, load_trained
+from sedd.inference.sample_report import assess_samples, open_training_data, write_report
+from sedd.inference.score import Scores, join, parts, score_part, summary
+from sedd.inference.score_page import write_score_page
+from sedd.inference.tables import require_writer, write_table
+from sedd.inference.variant_table import read_variants
+from sedd.inference.variants import VariantTable, scan, share_of
+from sedd.rundir.atomic import atomic_file, write_text
+from sedd.rundir.layout import RunDir
+from sedd.spec.inference import (
+    EvaluateOptions,
+    EvaluateTask,
+    SampleOptions,
+    SampleTask,
+    ScoreOptions,
+    ScoreSpec,
+    ScoreTask,
+    TrainedTask,
+)
+from sedd.spec.task import TaskSpec
+from sedd.yaml import StrictModel
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt at a task of a trained network."""
+
+    run: RunDir
+    task: TaskSpec
+    progress: Callable[[int, int], None]
+    """Hears of (done, total); raises where the attempt has to stop."""
+    notify: Callable[[str], None]
+
+    def load(self) -> Trained:
+        """The network that the spec names, on this process's best device."""
+        assert isinstance(self.task, TrainedTask)
+        found = find_trained(str(self.task.network), self.run.path.parents[1], notify=self.notify)
+        return load_trained(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A task's work, which returns a line about its result, and how a heartbeat calls it."""
+
+    do: Callable[[Job], str]
+    phase: str
+    unit: str
+
+
+Options = TypeVar("Options", bound=StrictModel)
+
+
+def options_of(kind: type[Options], wanted: StrictModel) -> Options:
+    """The options among the fields of a spec's section."""
+    return kind.model_validate(wanted.model_dump(include=set(kind.model_fields)))
+
+
+def do_evaluate(job: Job) -> str:
+    """The likelihood bound of proteins, into evaluation.json and a table. A stopped attempt starts afresh."""
+    assert isinstance(job.task, EvaluateTask)
+    wanted, how = job.task.evaluate, options_of(EvaluateOptions, job.task.evaluate)
+    table = job.run.table("per_sequence", wanted.per_sequence) if wanted.per_sequence else None
+    if table is not None:
+        require_writer(table)
+    records = [record for path in wanted.fasta for record in read_records(path, allow_empty=True)]
+    trained = job.load()
+    proteins = read_proteins(records, longest=trained.longest)
+    result = evaluate(
+        trained, proteins, how=how, progress=lambda done: job.progress(done, len(proteins.names))
+    )
+    for remark in result.remarks(longest=trained.longest):
+        job.notify(f"note: {remark}")
+    if table is not None:
+        write_table(table, per_sequence(result))
+    document = evaluation_summary(trained, how, result)
+    _write_json(job.run.evaluation, document)
+    return f"at most {document['nats_per_residue']:.4f} nats a residue: {job.run.evaluation}"
+
+
+def do_sample(job: Job) -> str:
+    """New proteins, into samples/samples.fasta and a report. A stopped attempt starts afresh."""
+    assert isinstance(job.task, SampleTask)
+    run, wanted, how = job.run, job.task.sample, options_of(SampleOptions, job.task.sample)
+    frames = read_frames(wanted.infill) if wanted.infill is not None else []
+    trained = job.load()
+    samples = draw_samples(trained, how, frames, job.progress)
+    run.samples.mkdir(exist_ok=True)
+    write_text(run.samples / "samples.fasta", fasta_text(trained, how, samples))
+    if wanted.report:
+        found = assess_samples(trained, samples, open_training_data(trained))
+        write_report(run.samples / "report.html", trained, how, found)
+    return f"{len(samples)} proteins: {run.samples}"
+
+
+def do_score(job: Job) -> str:
+    """Scores of mutants, into a table, scores.json and a page. A stopped attempt continues behind its last part."""
+    assert isinstance(job.task, ScoreTask)
+    run, wanted, how = job.run, job.task.score, options_of(ScoreOptions, job.task.score)
+    output = run.table("scores", wanted.format)
+    require_writer(output)
+    table = read_table(wanted)
+    trained = job.load()
+    denoiser, found = trained.denoiser(), []
+    for number, part in enumerate(parts(table)):
+        job.progress(part.start, len(table.variants))
+
+        def compute(part: slice = part) -> dict[str, NDArray[Any]]:
+            return score_part(
+                denoiser,
+                table.variants[part],
+                how,
+                longest=trained.longest,
+                progress=lambda done, of: job.progress(part.start, len(table.variants)),
+            )
+
+        found.append(finished_part(run, number, trained, compute))
+    job.progress(len(table.variants), len(table.variants))
+    scores = join(table, found, longest=trained.longest)
+    write_scores(output, trained, how, scores, measured=wanted.measured)
+    _write_json(run.path / "scores.json", summary(trained, how, scores, wanted.measured))
+    if wanted.page:
+        write_score_page(run.path / "scores.html", trained, how, scores, measured=wanted.measured)
+    return f"{len(table.variants)} mutants: {output}"
+
+
+def read_table(wanted: ScoreSpec) -> VariantTable:
+    """The mutants that a spec asks for, or its share of them."""
+    wild_types = [record for path in wanted.wild_types for record in read_records(path)]
+    if wanted.mutants is None:
+        return share_of(scan(wild_types, offset=wanted.offset), *wanted.share)
+    return share_of(read_variants(wanted.mutants, wild_types, offset=wanted.offset), *wanted.share)
+
+
+def write_scores(
+    path: Path, trained: Trained, how: ScoreOptions, scores: Scores, *, measured: str | None
+) -> None:
+    """The table of scores; a measured column that is not there is named before anything is written."""
+    summary(trained, how, scores, measured)
+    write_table(path, scores.columns())
+
+
+def finished_part(
+    run: RunDir, number: int, trained: Trained, compute: Callable[[], dict[str, NDArray[Any]]]
+) -> dict[str, NDArray[Any]]:
+    """The arrays of a part: as an attempt before left them, if they are of this network, else computed and kept."""
+    path, network = run.parts / f"part-{number:06d}.npz", f"{trained.run} {trained.step}"
+    if path.exists():
+        with np.load(path, allow_pickle=False) as kept:
+            if str(kept["network"]) == network:
+                return {name: kept[name] for name in kept.files if name != "network"}
+    arrays = compute()
+    run.parts.mkdir(exist_ok=True)
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, network=np.array(network), **arrays)  # type: ignore[arg-type] # numpy's stub knows no mapping
+    return arrays
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    write_text(path, json.dumps(document, indent=1) + "\n")
+
+
+WORK: dict[str, Work] = {
+    "evaluate": Work(do_evaluate, "evaluating", "proteins"),
+    "sample": Work(do_sample, "sampling", "sampling steps"),
+    "score": Work(do_score, "scoring", "mutants"),
+}
+"""By the spec's `task:`."""

@@ -1,0 +1,103 @@
+"""Tables of mutants as people have them."""
+
+from pathlib import Path
+
+import pytest
+
+from sedd.data.records import Record
+from sedd.errors import DataError, UsageError
+from sedd.inference.variant_table import MUTANT_COLUMNS, read_variants
+from sedd.inference.variants import letters_of, scan, share_of
+
+WILD_TYPE = Record("w", "MKTAY")
+
+
+def read(folder: Path, text: str, *wild_types: Record, offset: int = 0, name: str = "mutants.csv"):
+    (folder / name).write_text(text)
+    return read_variants(folder / name, wild_types or [WILD_TYPE], offset=offset)
+
+
+def mutants(table) -> list[str]:
+    return ["".join(letters_of(one.mutant)) for one in table.variants]
+
+
+def test_a_scan_is_every_other_amino_acid_at_every_position():
+    table = scan([WILD_TYPE], offset=10)
+    assert len(table.variants) == 5 * 19 == len(set(mutants(table)))
+    assert table.columns["mutant"][:2] == ["M11A", "M11C"]
+    assert all(len(one.sites) == 1 for one in table.variants)
+
+
+@pytest.mark.parametrize("column", [*MUTANT_COLUMNS, "Mutant"])
+def test_names_of_one_and_more_substitutions(tmp_path: Path, column: str):
+    table = read(tmp_path, f"{column},x\nK2A,1\nk2a:Y5W,2\n_wt,3\np.M1L,4\n")
+    assert mutants(table) == ["MATAY", "MATAW", "MKTAY", "LKTAY"]
+    assert [one.sites for one in table.variants] == [(1,), (1, 4), (), (0,)]
+    assert table.columns == {column: ["K2A", "k2a:Y5W", "_wt", "p.M1L"], "x": ["1", "2", "3", "4"]}
+
+
+def test_tabs_an_offset_and_a_byte_order_mark(tmp_path: Path):
+    table = read(tmp_path, "\ufeffid\tmutation\na\tK25A\n", offset=23, name="m.tsv")
+    assert mutants(table) == ["MATAY"]
+
+
+def test_proteingym_has_whole_sequences_and_insertions(tmp_path: Path):
+    table = read(tmp_path, "mutant,mutated_sequence,DMS_score\nK2A,MATAY,0.5\nindel,MKKTAY,0.1\n")
+    assert mutants(table) == ["MATAY", "MKKTAY"]
+    assert [one.is_substitution for one in table.variants] == [True, False]
+
+
+def test_without_a_wild_type_a_name_takes_its_substitutions_back(tmp_path: Path):
+    (tmp_path / "g.csv").write_text("mutant,mutated_sequence\nK2A:Y5W,MATAW\n")
+    (one,) = read_variants(tmp_path / "g.csv", [], offset=0).variants
+    assert "".join(letters_of(one.wild_type)) == "MKTAY"
+
+
+def test_several_wild_types_are_told_apart_by_a_column(tmp_path: Path):
+    other = Record("v", "WWW")
+    table = read(tmp_path, "protein,mutant\nv,W1A\nw,K2A\n", WILD_TYPE, other)
+    assert mutants(table) == ["AWW", "MATAY"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        (
+            "mutant\nK2A\nA2K\n",
+            "mutants.csv:3: 'A2K' names A at 2, the wild type has K there",
+            "--offset is 0",
+        ),
+        ("mutant\nK25A\nT26A\n", "mutants.csv:2: 'K25A' names K at 25", "with --offset 23 every row fits"),
+        ("mutant\nK0A\n", "has nothing there", ""),
+        ("mutant\nK2*\n", "'K2*' is no substitution", "mutated_sequence"),
+        ("mutant\nK2J\n", "'J' is none of the twenty", ""),
+        ("mutant,x\nK2A\n", "mutants.csv:2: 1 cells, the header has 2", ""),
+        ("name\nK2A\n", "no column of mutants: seen name", "name it mutant"),
+        ("mutant\n", "no row below its header", ""),
+        ("mutated_sequence\nMK-AY\n", "mutants.csv:2: a gap", ""),
+        ("mutated_sequence\nMK1AY\n", "mutants.csv:2: '1'", ""),
+    ],
+)
+def test_what_does_not_fit_is_named_by_its_row(tmp_path: Path, text: str, message: str, hint: str):
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, text)
+    assert message in caught.value.message
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_mutant_without_any_wild_type_asks_for_one(tmp_path: Path):
+    (tmp_path / "m.csv").write_text("mutant\nK2A\n")
+    with pytest.raises(UsageError, match="no wild type"):
+        read_variants(tmp_path / "m.csv", [])
+
+
+def test_a_protein_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(DataError, match="no wild type 'u'; the FASTA file has w, v"):
+        read(tmp_path, "protein,mutant\nu,W1A\n", WILD_TYPE, Record("v", "WWW"))
+
+
+@pytest.mark.parametrize("shares", [1, 3, 7])
+def test_shares_are_the_whole_table_in_order(shares: int):
+    table = scan([WILD_TYPE])
+    names = [name for k in range(1, shares + 1) for name in share_of(table, k, shares).columns["mutant"]]
+    assert names == table.columns["mutant"]
