@@ -8,7 +8,7 @@ import socket
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,10 @@ from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import find_run, runs_root
 from sedd.rundir.layout import RunDir
+
+if TYPE_CHECKING:
+    from sedd.training.distributed import Ranks
+    from sedd.training.stop import StopFlag
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -40,12 +44,17 @@ def command(
     """
     from sedd.training.distributed import Ranks
     from sedd.training.loop import Outcome, train
+    from sedd.training.rendezvous import StoppedError
     from sedd.training.stop import StopFlag
 
     ranks = Ranks.from_environment(os.environ)
     stop = StopFlag()
     stop.install()
-    run = _run_folder(spec, set_ or (), ranks.rank, ranks.size)
+    try:
+        run = _run_folder(spec, set_ or (), ranks, stop)
+    except StoppedError as e:
+        err().print(e.message, markup=False, soft_wrap=True)
+        raise typer.Exit(INTERRUPTED if stop.signal is signal.SIGINT else 1) from e
     attempt = _begin(run, ranks.size) if ranks.is_first else 0
     if ranks.is_first:
         err().print(f"run {run.name}/{run.id} in {run.path}", markup=False, soft_wrap=True)
@@ -85,36 +94,25 @@ def _interruption(number: signal.Signals | None) -> str:
     return "Ctrl-C" if number is signal.SIGINT else number.name
 
 
-def _run_folder(spec: Path, overrides: Sequence[str], rank: int, ranks: int) -> RunDir:
-    """The folder to train in: the given one, or a new one, of which rank 0 tells the others."""
-    given = _given_run(spec)
-    if given is not None:
-        if overrides:
+def _run_folder(spec: Path, overrides: Sequence[str], ranks: "Ranks", stop: "StopFlag") -> RunDir:
+    """The folder to train in: the given one, or a new one, of which rank 0 tells the others.
+
+    Raises:
+        StoppedError: a stop signal came before all ranks did.
+    """
+    from sedd.training.rendezvous import share
+
+    def make() -> str:
+        given = _given_run(spec)
+        if given is not None and overrides:
             raise UsageError(
                 "--set changes a spec, and a run's spec is fixed", hint="start a new run from the spec"
             )
-        return given
-    if ranks == 1:
-        return _new_run(spec, overrides, ranks)
-    from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined] # documented, but not in its __all__
+        return str((given or _new_run(spec, overrides, ranks.size)).path)
 
-    # Not MASTER_PORT: init_process_group will listen there.
-    port = int(os.environ["MASTER_PORT"]) + 1
-    store = TCPStore(
-        os.environ["MASTER_ADDR"], port, ranks, is_master=rank == 0, timeout=dt.timedelta(minutes=5)
-    )
-    if rank == 0:
-        store.set("run", str(_new_run(spec, overrides, ranks).path))
-    try:
-        run = RunDir(Path(store.get("run").decode()))
-    except DistError as e:
-        raise RunError("rank 0 ended before it made the run folder", hint="its own error says why") from e
-    # The store lives in rank 0, which must not go on, and drop it, before everybody has read.
-    if store.add("readers", 1) == ranks:
-        store.set("all have read", "")
-    if rank == 0:
-        store.wait(["all have read"])
-    return run
+    if ranks.size == 1:
+        return RunDir(Path(make()))
+    return RunDir(Path(share(make, ranks, os.environ, stop=stop, notify=note)))
 
 
 def _given_run(spec: Path) -> RunDir | None:

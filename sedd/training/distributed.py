@@ -8,8 +8,14 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from sedd.errors import UsageError
+
 TIMEOUT = dt.timedelta(minutes=10)
 """Longest wait for another rank: longer than a slow file system takes to load data, shorter than a walltime."""
+
+
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""With which torchrun, or our launcher, tells a process its place among the ranks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +28,23 @@ class Ranks:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Ranks":
-        """RANK, WORLD_SIZE and LOCAL_RANK; absent: a single process."""
-        return cls(
-            rank=int(environment.get("RANK", 0)),
-            size=int(environment.get("WORLD_SIZE", 1)),
-            local_rank=int(environment.get("LOCAL_RANK", 0)),
-        )
+        """RANK, WORLD_SIZE and LOCAL_RANK; absent: a single process.
+
+        Raises:
+            UsageError: they do not go together, as when some are left over from another run.
+        """
+        said = {name: environment[name] for name in (*VARIABLES, "LOCAL_RANK") if name in environment}
+        numbers = {name: value for name, value in said.items() if name != "MASTER_ADDR"}
+        if not all(value.isdecimal() for value in numbers.values()):
+            raise _inconsistent(said, "numbers are needed")
+        rank, size = int(numbers.get("RANK", 0)), int(numbers.get("WORLD_SIZE", 1))
+        if rank >= size:
+            raise _inconsistent(said, f"there is no rank {rank} among {size}")
+        if size > 1 and (missing := [name for name in VARIABLES if name not in said]):
+            raise _inconsistent(
+                said, f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set"
+            )
+        return cls(rank=rank, size=size, local_rank=int(numbers.get("LOCAL_RANK", 0)))
 
     @property
     def is_first(self) -> bool:
@@ -39,6 +56,14 @@ class Ranks:
         if not count:
             return torch.device("cpu")
         return torch.device("cuda", self.local_rank if self.local_rank < count else 0)
+
+
+def _inconsistent(said: Mapping[str, str], problem: str) -> UsageError:
+    told = " ".join(f"{name}={value}" for name, value in said.items())
+    return UsageError(
+        f"{told} in the environment: {problem}",
+        hint=f"start ranks with torchrun; for one process alone: unset {' '.join(said)}",
+    )
 
 
 class Group:

@@ -1,6 +1,11 @@
-"""Ranks of `sedd train` under torchrun: they agree on a run folder before anything is trained."""
+"""Ranks of `sedd train` outside a scheduler: they agree on a run folder, and nobody waits unheard."""
 
+import os
+import signal
 import socket
+import subprocess
+import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,8 +13,11 @@ from pathlib import Path
 import pytest
 import torch.distributed
 
-from sedd.cli import train
-from sedd.rundir.layout import RunDir
+from sedd.errors import RunError, UsageError
+from sedd.training import rendezvous
+from sedd.training.distributed import Ranks
+from sedd.training.rendezvous import StoppedError, share
+from sedd.training.stop import StopFlag
 
 
 class SlowReader(torch.distributed.TCPStore):
@@ -24,13 +32,98 @@ class SlowReader(torch.distributed.TCPStore):
         return super().get(key)
 
 
-def test_a_slow_rank_learns_the_run_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def environ() -> dict[str, str]:
+    """Of two ranks that meet at a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1] - 1))
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        port = free.getsockname()[1] - 1
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": "0"}
+
+
+def test_a_slow_rank_learns_the_run_folder_too(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.distributed, "TCPStore", SlowReader)
-    monkeypatch.setattr(train, "_new_run", lambda *_: RunDir(tmp_path / "made"))
+
+    def meet(rank: int) -> str:
+        return share(
+            lambda: f"made by {rank}", Ranks(rank=rank, size=2), environ, stop=StopFlag(), notify=print
+        )
+
     with ThreadPoolExecutor(2) as pool:
-        told = [pool.submit(train._run_folder, tmp_path / "spec.yaml", (), rank, 2) for rank in (0, 1)]
-        assert [run.result(timeout=30).path for run in told] == [tmp_path / "made"] * 2
+        assert list(pool.map(meet, (0, 1))) == ["made by 0"] * 2
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_who_waits_for_ranks_that_do_not_exist_says_why_and_a_signal_ends_it(
+    environ: dict[str, str], rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendezvous, "NOTICE_S", 0.2)
+    monkeypatch.setattr(rendezvous, "_TRY_S", 0.2)
+    stop, told = StopFlag(), threading.Event()
+    notices: list[str] = []
+
+    def notify(text: str) -> None:
+        notices.append(text)
+        told.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        ranks = Ranks(rank=rank, size=2)
+        waiting = pool.submit(
+            share, lambda: "x", ranks, environ | {"RANK": str(rank)}, stop=stop, notify=notify
+        )
+        assert told.wait(20)
+        stop.signal = signal.SIGTERM
+        with pytest.raises(StoppedError, match="SIGTERM while waiting for the other 1 ranks of 2"):
+            waiting.result(timeout=20)
+    assert f"because of RANK={rank} WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=" in notices[0]
+    assert "unset RANK WORLD_SIZE MASTER_ADDR MASTER_PORT" in notices[0]
+
+
+def test_the_wait_has_an_end(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "PATIENCE_S", 0.3)
+    with pytest.raises(RunError, match="waited"):
+        share(lambda: "x", Ranks(rank=0, size=2), environ, stop=StopFlag(), notify=print)
+
+
+@pytest.mark.parametrize(
+    ("left_over", "problem"),
+    [
+        ({"RANK": "3"}, "there is no rank 3 among 1"),
+        ({"WORLD_SIZE": "8", "RANK": "0"}, "MASTER_ADDR and MASTER_PORT are not set"),
+        ({"WORLD_SIZE": "8", "MASTER_ADDR": "n1", "MASTER_PORT": "1"}, "RANK is not set"),
+        ({"RANK": "zero", "WORLD_SIZE": "1"}, "numbers are needed"),
+        ({"RANK": "-1", "WORLD_SIZE": "1"}, "numbers are needed"),
+    ],
+)
+def test_variables_of_another_run_that_do_not_go_together_are_refused_at_once(
+    left_over: dict[str, str], problem: str
+) -> None:
+    with pytest.raises(UsageError, match=problem) as caught:
+        Ranks.from_environment(left_over)
+    assert all(f"{name}={value}" in caught.value.message for name, value in left_over.items())
+    assert "unset" in str(caught.value.hint)
+
+
+def test_one_rank_alone_needs_no_others() -> None:
+    assert Ranks.from_environment({}) == Ranks()
+    assert Ranks.from_environment({"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "n1"}) == Ranks()
+
+
+def test_sigterm_ends_the_wait_of_the_command(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("name: x\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sedd", "train", str(tmp_path / "spec.yaml")],
+        env=os.environ | environ | {"WORLD_SIZE": "3"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        assert "waiting for the other 2 ranks of 3, because of RANK=0" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert "SIGTERM while waiting" in process.communicate(timeout=20)[1]
+        assert process.returncode == 1
+    finally:
+        process.kill()
