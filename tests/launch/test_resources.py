@@ -106,7 +106,7 @@ REACHES: dict[str, tuple[object, str]] = {
     "mail.user": ("me@lab.org", "#SBATCH --mail-user=me@lab.org"),
     "mail.type": (["REQUEUE"], "#SBATCH --mail-type=REQUEUE"),
     "setup": (["module load cuda", 'conda activate "my env"'], 'module load cuda\nconda activate "my env"\n'),
-    "python": ("python", "\npython -m sedd.job.batch_end"),
+    "python": ("python", "\nSEDD_STEP_EXIT=$? python -m sedd.job.batch_end"),
     "scratch": ("/scratch/$USER", 'export TMPDIR="/scratch/$USER"'),
     "sbatch": ({"reservation": "week 47", "exclusive": True}, "#SBATCH --exclusive\n"),
 }
