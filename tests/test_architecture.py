@@ -1,6 +1,7 @@
 """The doors between the rooms of sedd/, and what an import may cost."""
 
 import ast
+import graphlib
 import json
 import os
 import subprocess
@@ -127,6 +128,22 @@ def test_every_room_is_in_the_table():
 @pytest.mark.parametrize("module", modules())
 def test_rooms_talk_only_through_their_doors(module: str):
     assert trespasses(module) == []
+
+
+def modules_it_needs(module: str) -> set[str]:
+    """What a module imports of its own room when it is imported itself."""
+    return {name for name, inside in imports(source(module)) if not inside and room(name) == room(module)}
+
+
+@pytest.mark.parametrize("name", ["job", "launch", "cluster", "rundir"])
+def test_the_files_of_a_room_do_not_import_each_other_in_a_circle(name: str):
+    graph = {module: modules_it_needs(module) for module in modules() if room(module) == name}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_login_nodes_half_never_imports_the_compute_nodes():
+    assert "job" not in DOORS["launch"] | INSIDE_FUNCTIONS.get("launch", set())
+    assert "launch" in DOORS["job"]
 
 
 @pytest.mark.parametrize("module", modules())

@@ -3,7 +3,6 @@
 import contextlib
 import datetime as dt
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,7 +14,7 @@ from sedd.job.final_events import is_decided, record_event, record_event_with_re
 from sedd.job.finish_attempt import AttemptResult, finish_attempt, finish_unrecorded
 from sedd.job.processes import SignalBox, adopt_orphans, end_processes, signals_held
 from sedd.job.time_limit import with_time_limit
-from sedd.job.watch import LOOK_S, RunFolderGoneError, query_kill_wait_s, watch
+from sedd.job.watch import LOOK_S, RunFolderGoneError, folder_was_away, query_kill_wait_s, watch
 from sedd.launch import lock
 from sedd.launch.freeze import slots_folder
 from sedd.rundir.attempts import is_cancelled
@@ -154,8 +153,7 @@ def _await_folder(task: Task, error: RunFolderGoneError) -> Ending:
     _wait(FOLDER_PATIENCE_S, task.run.manifest.exists)
     if not task.run.manifest.exists():
         raise error
-    why = "the run folder was away for a while, and the training was ended"
-    return Ending(exit_code=-signal.SIGKILL, signals=frozenset(), time_left_s=None, rank=0, error=why)
+    return folder_was_away()
 
 
 def _let_lost_attempt_end(task: Task, meeting: Meeting, box: SignalBox) -> None:

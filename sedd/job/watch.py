@@ -45,7 +45,18 @@ def watch(task: Task, meeting: Meeting, running: Running, box: SignalBox) -> End
     watching = _Watch(task, meeting, running, box, query_kill_wait_s(task))
     while not watching.is_over():
         time.sleep(POLL_S)
-    return watching.ending()
+    if task.run.manifest.exists():
+        return watching.ending()
+    while not task.run.manifest.exists():  # the training may have failed for just that
+        watching.require_folder(time.monotonic())
+        time.sleep(POLL_S)
+    return folder_was_away()
+
+
+def folder_was_away() -> Ending:
+    """An ending that another attempt may follow."""
+    why = "the run folder was away for a while, and the training ended"
+    return Ending(exit_code=-signal.SIGKILL, signals=frozenset(), time_left_s=None, rank=0, error=why)
 
 
 @dataclass(slots=True)
@@ -133,7 +144,7 @@ class _Watch:
 
     def _look(self, now: float) -> None:
         """What the run folder says: that another attempt has begun, rank 0 has ended, a user has cancelled it."""
-        self._require_folder(now)
+        self.require_folder(now)
         try:
             events = read_events(self.task.run.events)
         except RunError:
@@ -153,7 +164,8 @@ class _Watch:
         ):
             self.secure_by = min(self.secure_by, now + EXIT_S)
 
-    def _require_folder(self, now: float) -> None:
+    def require_folder(self, now: float) -> None:
+        """Raises: RunFolderGoneError when the run folder has been away for a while; the training is killed."""
         if self.task.run.manifest.exists():
             self.gone_since = None
             return

@@ -2,8 +2,8 @@
 
 `plan.txt` in the run folder has one word for each attempt, separated by spaces; the last goes for all that follow:
 train (count to the end), long (ten times as far), endless, crash, crash1 (rank 1 is killed), kill (SIGKILL itself),
-fault, deaf (does not listen to signals), litter (leaves a child behind and dies). A word may end in `@N`: it happens
-at count N.
+fault, deaf (does not listen to signals), litter (leaves a child behind and dies), stuck (saves, and does not
+exit). A word may end in `@N`: it happens at count N.
 """
 
 import os
@@ -20,7 +20,7 @@ from sedd.rundir.layout import RunDir
 
 STEPS = 40
 STEP_S = 0.03
-FACTORS = {"long": 10, "endless": 1000}
+FACTORS = {"long": 10, "endless": 1000, "stuck": 1000}
 
 
 def main(path: str) -> int:
@@ -43,6 +43,8 @@ def main(path: str) -> int:
                 run, "stop_requested", attempt=attempt, step=count, signal=signal.Signals(stopped[0]).name
             )
             record_event(run, "checkpoint", attempt=attempt, step=count, reason="stop", seconds=0.5)
+            while word == "stuck":
+                time.sleep(1)
             return Exit.STOPPED
         if count >= int(at or 0) and word not in ("train", "deaf", *FACTORS):
             if count > first:

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.setup import ENDED, FAILED
 from sedd.job.attempt import Task
 from sedd.job.batch_end import finish
+from sedd.job.causes import Ending
 from sedd.job.entry import make_task
 from sedd.job.environment import read_slurm_environment
+from sedd.job.finish_attempt import finish_attempt
 from sedd.launch.make_runs import make_runs
+from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
 from tests.launch.conftest import order_for, small_experiment, story, write_events
 from tests.launch.test_submit import NOW
@@ -168,3 +172,39 @@ def test_a_setup_that_ended_the_script_ends_the_run_and_is_named(
         "line 2 of setup: in the profile failed with exit code 1: module load cuda" in run.events.read_text()
     )
     assert not slurm.asked("requeue")
+
+
+def test_a_job_that_died_before_its_first_line_says_what_it_printed_last(run: RunDir, slurm: Slurm) -> None:
+    write_events(run, SUBMITTED)
+    output = run.submitit / "120_3_0_log.out"
+    output.write_text("loading modules\nModuleNotFoundError: No module named 'submitit'\n\n")
+    task = make_task(run, read_slurm_environment(VARIABLES | {"SEDD_STEP_EXIT": "1"}))
+    assert finish(task, output=output) == 0
+    failed = next(e for e in read_events(run.events) if e.event == "failed")
+    assert failed.get("cause") == "crashed"
+    expected = "exit code 1 before its first line: ModuleNotFoundError: No module named 'submitit'"
+    assert failed.get("error") == expected
+    assert slurm.asked("requeue")
+
+
+@pytest.mark.parametrize(("code", "error"), [("137", "killed by SIGKILL"), ("", "the job's processes ended")])
+def test_sigkill_is_said_only_where_srun_says_so(run: RunDir, slurm: Slurm, code: str, error: str) -> None:
+    write_events(run, SUBMITTED, STARTED)
+    finish(make_task(run, read_slurm_environment(VARIABLES | {"SEDD_STEP_EXIT": code})))
+    failed = next(e for e in read_events(run.events) if e.event == "failed")
+    assert failed.get("error").startswith(error)
+    assert failed.get("cause") == "killed"
+
+
+def test_the_end_of_an_attempt_reads_no_events_again(
+    run: RunDir, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_events(run, SUBMITTED, STARTED)
+    events = read_events(run.events)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("sedd.") and hasattr(module, "read_events"):
+            monkeypatch.setattr(module, "read_events", lambda path: pytest.fail("events are read again"))
+    killed = Ending(exit_code=-9, signals=frozenset(), time_left_s=None, rank=0)
+    result = finish_attempt(task_of(run), killed, events, attempt=1)
+    assert result.next is not None
+    assert slurm.asked("requeue")

@@ -4,10 +4,11 @@ import datetime as dt
 import itertools
 import os
 import signal
+import time
 from pathlib import Path
 
 from sedd.cluster.local import signal_local
-from sedd.launch.local_processes import Role, find_members, wait_until
+from sedd.launch.local_processes import Role, ask_to_stop, find_members, wait_until
 from sedd.launch.submit_local import submit_local
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import append_event, read_events
@@ -122,6 +123,45 @@ def test_a_cancellation_is_seen_in_the_run_folder_alone(local: LocalRuns) -> Non
     append_event(run.events, "cancelled", attempt=1, now=said[-1].t, by="me")
     assert wait_until(lambda: not find_members(run), timeout_s=20)
     assert story(run) == ["submitted", "attempt_started", "cancelled", "stop_requested"]
+
+
+def test_a_training_that_hangs_after_its_save_does_not_keep_the_next_attempt_waiting(
+    local: LocalRuns,
+) -> None:
+    run = local.start_one(plan="stuck train")
+    wait_for_steps(run, 3)
+    assert ask_to_stop(run, Role.ENTRY)
+    wait_for_end(run, timeout_s=60)
+    requeued = next(e for e in read_events(run.events) if e.event == "requeued")
+    assert requeued.get("cause") == "preempted"
+    assert "killed" in requeued.get("detail")
+    assert story(run)[-1] == "completed"
+    assert next(e for e in read_events(run.events) if e.event == "resumed").get("step") > 0
+
+
+def test_a_run_folder_that_goes_away_ends_the_training_and_is_not_made_anew(local: LocalRuns) -> None:
+    run = local.start_one(plan="endless")
+    wait_for_steps(run, 3)
+    moved = run.path.with_name("moved")
+    run.path.rename(moved)
+    assert wait_until(lambda: not find_members(run), timeout_s=60)
+    assert not run.path.exists()
+    output = "".join(path.read_text() for path in (moved / "submitit").glob("*_log.out"))
+    assert f"the run folder {run.path} is gone" in output
+
+
+def test_a_run_folder_that_is_back_soon_costs_an_attempt(local: LocalRuns) -> None:
+    run = local.start_one(plan="endless train")
+    wait_for_steps(run, 3)
+    moved = run.path.with_name("moved")
+    run.path.rename(moved)
+    assert wait_until(lambda: not any(m.role is Role.TRAINING for m in find_members(run)), timeout_s=60)
+    time.sleep(1)  # its entry looks ten times a second
+    moved.rename(run.path)
+    wait_for_end(run, timeout_s=60)
+    assert story(run)[-1] == "completed"
+    failed = next(e for e in read_events(run.events) if e.event == "failed")
+    assert "the run folder was away" in failed.get("error")
 
 
 def test_when_one_rank_is_killed_all_ranks_start_again(local: LocalRuns) -> None:
