@@ -35,12 +35,11 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line: errors become one line and an exit code; a traceback only with --debug."""
-    _settle_streams()
+    _prepare_streams()
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("SEDD_DEBUG"))
     try:
-        if not _has_glanced(arguments):
-            build_app(arguments)(args=arguments, prog_name="sedd")
+        build_app(arguments)(args=arguments, prog_name="sedd")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as e:
@@ -51,31 +50,13 @@ def main() -> None:
         sys.exit(e.exit_code if isinstance(e, SeddError) else 1)
 
 
-def _settle_streams() -> None:
+def _prepare_streams() -> None:
     """Letters that the terminal's encoding lacks become `?`; what is written to a closed output is gone."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 # as long as the process
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-
-
-def _has_glanced(arguments: list[str]) -> bool:
-    """Whether this was a plain `sedd status`, now answered: the command that is called most starts soonest."""
-    if arguments[:1] != ["status"]:
-        return False
-    from sedd.cli.fast_status import parse_glance, show
-
-    if (asked := parse_glance(arguments[1:])) is None:
-        return False
-    try:
-        show(asked)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, `head` say, has seen enough; nor may Python try to flush again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    return True
 
 
 def build_app(arguments: list[str]) -> "typer.Typer":
