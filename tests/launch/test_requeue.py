@@ -2,13 +2,16 @@
 
 import datetime as dt
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from sedd.cluster.local import signal_local
 from sedd.errors import RunError
+from sedd.launch.cancel import cancel
 from sedd.launch.local_processes import Role, find_members, wait_until
-from sedd.launch.requeue import requeue
+from sedd.launch.requeue import Requeued, requeue
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import read_events
 from tests.launch.conftest import LocalRuns, story, wait_for_end, wait_for_event, wait_for_steps
@@ -75,3 +78,20 @@ def test_a_run_between_two_attempts_is_left_to_itself(local: LocalRuns) -> None:
     assert not result.changed
     assert "about to start" in result.detail
     wait_for_end(run)
+
+
+def test_of_three_at_one_instant_one_wins_and_the_others_are_told(local: LocalRuns) -> None:
+    run = local.start_one(plan="crash crash endless")
+    wait_for_end(run)
+    at_once = threading.Barrier(3)
+
+    def one() -> Requeued:
+        at_once.wait()
+        return requeue([run], now=NOW)[0]
+
+    with ThreadPoolExecutor(3) as pool:
+        results = [future.result() for future in [pool.submit(one) for _ in range(3)]]
+    assert sorted(result.changed for result in results) == [False, False, True]
+    assert all("another `sedd requeue` has just" in r.detail for r in results if not r.changed)
+    assert [e.event for e in read_events(run.events)].count("submitted") == 2
+    cancel([run], now=NOW)
