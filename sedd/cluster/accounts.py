@@ -12,11 +12,12 @@ def query_accounts(user: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> tuple[
         "show",
         "associations",
         f"user={user}",
-        "format=account",
+        "format=user,account",
     ]
-    return parse_accounts(run(command, timeout_s=timeout_s))
+    return parse_accounts(run(command, timeout_s=timeout_s), user=user)
 
 
-def parse_accounts(text: str) -> tuple[str, ...]:
-    """The accounts, one a line, each once: a user has one association for every partition of an account."""
-    return tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+def parse_accounts(text: str, *, user: str) -> tuple[str, ...]:
+    """The accounts in lines `user|account`, each once: there is one association for every partition of an account."""
+    pairs = (line.strip().partition("|") for line in text.splitlines())
+    return tuple(dict.fromkeys(account for name, _, account in pairs if account and name == user.lower()))

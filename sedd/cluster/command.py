@@ -85,13 +85,13 @@ def call(
     except subprocess.TimeoutExpired as e:
         raise SlurmUnreachableError(f"{command[0]} did not answer within {timeout_s:g} s") from e
     if done.returncode != 0:
-        raise failure(command, done.returncode, done.stderr or done.stdout)
+        raise failure(command, done.returncode, f"{done.stderr}\n{done.stdout}")
     return Answer(done.stdout, done.stderr)
 
 
 def failure(command: Sequence[str], exit_code: int, said: str) -> ClusterError:
     """The error to raise for a command that said something and exited with `exit_code`."""
-    lines = _lines(said)
+    lines = _own_lines(command[0], said)
     for line in lines:
         if any(sign in line.lower() for sign in _UNREACHABLE):
             return SlurmUnreachableError(f"{command[0]}: {line}")
@@ -99,13 +99,19 @@ def failure(command: Sequence[str], exit_code: int, said: str) -> ClusterError:
     return ClusterError(f"{shlex.join(command[:4])}: {first}")
 
 
-def said_in(stderr: str) -> str:
-    """The first line of a command's standard error, less the name of the command."""
-    return next(iter(_lines(stderr)), "")
+def said_by(name: str, stderr: str) -> str:
+    """The first line of a command's own on its standard error, less its name."""
+    return next(iter(_own_lines(name, stderr)), "")
 
 
-def _lines(stderr: str) -> list[str]:
-    return [_PREFIX.sub("", line.strip()) for line in stderr.splitlines() if line.strip()]
+def _own_lines(name: str, text: str) -> list[str]:
+    """What a command said, less its name: lines that begin with it, where there are such, or with a call of SLURM's.
+
+    Sites wrap the commands in scripts that print greetings and advice.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    own = re.compile(rf"(?:{re.escape(name)}|slurm_\w+)(?:: | error: )")
+    return [_PREFIX.sub("", line) for line in [line for line in lines if own.match(line)] or lines]
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ Every function takes jobs whose identity was proven (`identity.py`), never a mer
 import enum
 from collections.abc import Sequence
 
-from sedd.cluster.command import DEFAULT_TIMEOUT_S, SlurmUnreachableError, call, run, said_in
+from sedd.cluster.command import DEFAULT_TIMEOUT_S, SlurmUnreachableError, call, run, said_by
 from sedd.cluster.identity import ProvenJob
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.scontrol import query_job
@@ -150,4 +150,4 @@ def sbatch_test_only(script: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> st
         SlurmUnreachableError: no answer.
         ClusterError: SLURM would not accept the script; the message has its reason.
     """
-    return said_in(call(["sbatch", "--test-only"], stdin=script, timeout_s=timeout_s).stderr)
+    return said_by("sbatch", call(["sbatch", "--test-only"], stdin=script, timeout_s=timeout_s).stderr)

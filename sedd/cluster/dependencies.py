@@ -5,6 +5,7 @@ import re
 from sedd.cluster.command import DEFAULT_TIMEOUT_S, run
 from sedd.cluster.control import update_job
 from sedd.cluster.identity import ProvenJob
+from sedd.cluster.jobs import is_job_id
 
 _SEPARATOR = "|"
 _FORMAT = f"%i{_SEPARATOR}%E"
@@ -44,7 +45,9 @@ def parse_waiting(text: str) -> dict[str, str]:
     """Job id to dependency, as SLURM shows it; the waiting tasks of an array are one job, named by the array."""
     pairs = (line.strip().partition(_SEPARATOR) for line in text.splitlines())
     return {
-        job_id.partition("_[")[0]: wish for job_id, _, wish in pairs if wish and not wish.startswith("(null")
+        job_id.partition("_[")[0]: wish
+        for job_id, _, wish in pairs
+        if is_job_id(job_id) and wish and not wish.startswith("(null")
     }
 
 

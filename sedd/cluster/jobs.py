@@ -11,6 +11,7 @@ from sedd.cluster.states import JobState
 _NOTHING = frozenset(
     {"", "N/A", "NONE", "None", "(null)", "(None)", "Unknown", "UNKNOWN", "n/a", "None assigned"}
 )
+_JOB_ID = re.compile(r"\d+(?:_(?:\d+|\[[\d,:%.-]+\]))?(?:\+\d+)?")
 _LIMIT = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
 
 
@@ -58,6 +59,11 @@ class JobFact:
 def array_of(job_id: str) -> str:
     """`120` for `120_3`, and for `120` itself."""
     return job_id.partition("_")[0]
+
+
+def is_job_id(text: str) -> bool:
+    """Whether this is how SLURM names a job: `123`, `123_4`, `123_[1-5,...]`, `123+1`."""
+    return _JOB_ID.fullmatch(text.strip()) is not None
 
 
 def expand_job_id(job_id: str) -> list[str]:

@@ -7,6 +7,7 @@ from sedd.cluster.jobs import (
     JobFact,
     array_of,
     expand_job_id,
+    is_job_id,
     parse_exit,
     parse_limit_s,
     parse_time,
@@ -51,7 +52,7 @@ def parse_sacct(text: str) -> list[JobFact]:
 
 def _parse_line(line: str) -> list[JobFact]:
     fields = line.split("|", len(_FIELDS) - 1)
-    if len(fields) < len(_FIELDS):
+    if len(fields) < len(_FIELDS) or not is_job_id(fields[0]):
         return []
     ids, slurm_id, state, exits, submitted, started, ended, limit, nodes, partition, user, name = fields
     parsed = parse_state(state)

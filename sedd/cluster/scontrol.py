@@ -33,7 +33,9 @@ _FREE_TEXT = frozenset(
         "Reason",
     }
 )
-_FORGOTTEN = ("invalid job id", "not found")
+_FORGOTTEN = re.compile(
+    r"scontrol show job \S+: (?:slurm_\w+ error: )?(?:Invalid job id specified|Job \S+ not found)"
+)
 _FREE_TEXT_OF_JOBS = _FREE_TEXT - {"Reason"}
 
 
@@ -51,7 +53,7 @@ def query_jobs(job_id: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> list[Job
     try:
         return parse_jobs(run(["scontrol", "show", "job", job_id], timeout_s=timeout_s))
     except ClusterError as e:
-        if any(sign in e.message.lower() for sign in _FORGOTTEN):
+        if _FORGOTTEN.fullmatch(e.message):
             return []
         raise
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from sedd.cluster.command import DEFAULT_TIMEOUT_S, run
-from sedd.cluster.jobs import JobFact, expand_job_id, parse_limit_s, parse_time, text_or_none
+from sedd.cluster.jobs import JobFact, expand_job_id, is_job_id, parse_limit_s, parse_time, text_or_none
 from sedd.cluster.states import parse_state
 
 # --Format cuts every field at its width. Comment and name are last: users write them, and may write the separator.
@@ -61,7 +61,11 @@ def query_comments(user: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
 def parse_comments(text: str) -> dict[str, str]:
     """Comment of each job that has one, by job id."""
     pairs = (line.split("|", 1) for line in text.splitlines() if "|" in line)
-    return {job_id.strip(): said for job_id, rest in pairs if (said := text_or_none(rest.strip()))}
+    return {
+        job_id.strip(): said
+        for job_id, rest in pairs
+        if is_job_id(job_id) and (said := text_or_none(rest.strip()))
+    }
 
 
 def parse_squeue(text: str) -> list[JobFact]:
@@ -84,7 +88,7 @@ def _fields(line: str) -> list[str]:
 
 def _parse_line(line: str) -> list[JobFact]:
     fields = _fields(line)
-    if len(fields) < len(_WIDTHS):
+    if len(fields) < len(_WIDTHS) or not is_job_id(fields[0]):
         return []
     ids, slurm_id, state, reason, nodes, submitted, starts, ends, limit, restarts, partition, user, *rest = (
         fields

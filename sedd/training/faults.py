@@ -35,14 +35,21 @@ def exit_of(error: BaseException) -> Exit:
         return Exit.SUPERSEDED
     if any(_is_full(e) for e in _chain(error)):
         return Exit.DISK_FULL
-    if _LOST_PEERS.search(str(error)):
+    if _is_of_torch(error) and _LOST_PEERS.search(str(error)):
         return Exit.PEER_LOST
     return Exit.NODE_FAULT if is_node_fault(error) else Exit.CRASHED
 
 
 def is_node_fault(error: BaseException) -> bool:
     """Whether another node would probably not show this error."""
-    return isinstance(error, NodeFaultError) or bool(_NODE_FAULTS.search(str(error)))
+    return isinstance(error, NodeFaultError) or (
+        _is_of_torch(error) and _NODE_FAULTS.search(str(error)) is not None
+    )
+
+
+def _is_of_torch(error: BaseException) -> bool:
+    """Whether the words may be those of CUDA, NCCL or gloo; in an error about a file its name might hold them."""
+    return isinstance(error, RuntimeError)
 
 
 def _is_full(error: BaseException) -> bool:

@@ -4,8 +4,13 @@ from sedd.cluster.accounts import parse_accounts
 
 
 def test_each_account_once() -> None:
-    assert parse_accounts("science\nroot\nscience\n\n") == ("science", "root")
+    assert parse_accounts("ada|science\nada|root\nada|science\n\n", user="Ada") == ("science", "root")
 
 
 def test_a_user_without_an_account_has_none() -> None:
-    assert parse_accounts("") == ()
+    assert parse_accounts("", user="ada") == ()
+
+
+def test_a_greeting_is_no_account() -> None:
+    greeting = "*** Welcome to the cluster ***\nmaintenance|tonight\nscience\n"
+    assert parse_accounts(f"{greeting}ada|science\n", user="ada") == ("science",)

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from sedd.cluster.command import SlurmUnreachableError, call, clean_environment, run
+from sedd.cluster.command import SlurmUnreachableError, call, clean_environment, failure, run
 from sedd.errors import ClusterError
 
 
@@ -43,6 +43,18 @@ def test_a_controller_that_is_down_is_unreachable_wherever_the_line_stands() -> 
     said = "sbatch: error: retrying\\nsbatch: error: Unable to contact slurm controller (connect failure)"
     with pytest.raises(SlurmUnreachableError, match="Unable to contact slurm controller"):
         run(python(f"import sys; print('{said}', file=sys.stderr); sys.exit(1)"))
+
+
+def test_a_greeting_is_not_taken_for_the_reason() -> None:
+    said = r"*** Welcome: connection refused is no error ***\nsbatch: error: Batch job submission failed: Invalid qos"
+    error = failure(["sbatch", "job.sh"], 1, said.replace(r"\n", "\n"))
+    assert error.message == "sbatch job.sh: Batch job submission failed: Invalid qos"
+    assert not isinstance(error, SlurmUnreachableError)
+
+
+def test_a_reason_without_the_commands_name_is_taken_as_it_is() -> None:
+    error = failure(["scontrol", "requeue", "9"], 1, "Invalid job id specified for job 9\n")
+    assert error.message == "scontrol requeue 9: Invalid job id specified for job 9"
 
 
 def test_bytes_that_are_no_text_are_replaced() -> None:

@@ -50,3 +50,7 @@ def test_only_what_waits_for_the_success_of_this_job_moves(
 
 def test_several_jobs_are_one_condition() -> None:
     assert after_success_of(["7", "12_0"]) == "afterok:7:12_0"
+
+
+def test_lines_of_a_greeting_wait_for_nothing() -> None:
+    assert parse_waiting("Welcome|afterok:5\n7|afterok:5(unfulfilled)\n") == {"7": "afterok:5(unfulfilled)"}

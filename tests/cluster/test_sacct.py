@@ -36,3 +36,9 @@ def test_a_separator_in_a_name_stays_in_the_name(version: str) -> None:
     facts = {f.job_id: f for f in parse_sacct(sample(version, "sacct"))}
     assert facts["1"].name is not None
     assert facts["1"].name.startswith("esm big|small")
+
+
+@pytest.mark.parametrize("version", RECORDED)
+def test_lines_of_a_greeting_are_no_jobs(version: str) -> None:
+    recorded = sample(version, "sacct")
+    assert parse_sacct(f"job 3{'|' * 20}\n{recorded}") == parse_sacct(recorded)

@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
 
-from sedd.cluster.scontrol import parse_jobs
+from sedd.cluster.command import SlurmMissingError
+from sedd.cluster.scontrol import parse_jobs, query_jobs
 from sedd.cluster.states import JobState
+from sedd.errors import ClusterError
 from tests.cluster.recorded import COMPOSED, RECORDED, sample
 
 
@@ -46,3 +50,29 @@ def test_the_same_jobs_read_the_same_in_every_version(version: str) -> None:
 def test_no_text_is_no_jobs() -> None:
     assert parse_jobs("") == []
     assert parse_jobs("No jobs in the system\n") == []
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", []),
+        ("echo 'Job 9_3 not found'; exit 1", []),
+        ("echo 'scontrol: error: plugin not found' >&2; exit 1", ClusterError),
+        (None, SlurmMissingError),
+    ],
+)
+def test_a_job_is_forgotten_when_slurm_says_so_and_not_when_something_else_is_not_found(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str | None,
+    expected: list[object] | type[Exception],
+) -> None:
+    if script is not None:
+        (tmp_path / "scontrol").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin" if script else str(tmp_path))
+    if isinstance(expected, list):
+        assert query_jobs("9") == expected
+    else:
+        with pytest.raises(expected):
+            query_jobs("9")

@@ -80,3 +80,11 @@ def test_comments_are_told_apart_by_job_and_may_hold_the_separator() -> None:
         "13": "sedd: 20261122-120000-a269d64a continues 12",
         "14_3": "grant 7 | mine",
     }
+
+
+@pytest.mark.parametrize("version", RECORDED)
+def test_lines_of_a_greeting_are_no_jobs(version: str) -> None:
+    recorded = sample(version, "squeue")
+    greeting = f"job 3 of at most 50{'|' * 20}\n{'*' * 1500}\n"
+    assert parse_squeue(greeting + recorded) == parse_squeue(recorded)
+    assert parse_comments("Welcome|to the site\n7|mine\n") == {"7": "mine"}

@@ -24,6 +24,8 @@ def full_disk() -> CheckpointError:
     [
         (ValueError("shapes differ"), Exit.CRASHED),
         (DataError("no such store"), Exit.CRASHED),
+        (DataError("cannot read /data/NVLink/nccl error/p.store"), Exit.CRASHED),
+        (FileNotFoundError(errno.ENOENT, "No such file", "/runs/ECC error: broken pipe"), Exit.CRASHED),
         (OSError(errno.EACCES, "Permission denied"), Exit.CRASHED),
         (NodeFaultError("no card"), Exit.NODE_FAULT),
         (RuntimeError("CUDA error: uncorrectable ECC error encountered"), Exit.NODE_FAULT),

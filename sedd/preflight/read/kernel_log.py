@@ -12,7 +12,8 @@ _COMMANDS = (["dmesg"], ["journalctl", "--dmesg", "--boot", "--no-pager", "--out
 _TIMEOUT_S = 2.0
 _UPTIME = Path("/proc/uptime")
 _LINE = re.compile(
-    r"\[\s*(?P<seconds>\d+\.\d+)\].*NVRM: Xid \((?:PCI:)?(?P<bus>[0-9a-fA-F:.]+)\): (?P<code>\d+),?\s*(?P<words>.*)"
+    r"\[\s*(?P<seconds>\d+\.\d+)\] (?:\S+ kernel: )?NVRM: Xid \((?:PCI:)?(?P<bus>[0-9a-fA-F:.]+)\): "
+    r"(?P<code>\d+),?\s*(?P<words>.*)"
 )
 
 
@@ -57,7 +58,7 @@ def parse_xids(text: str) -> tuple[Xid, ...]:
             words=match["words"].strip().rstrip("."),
         )
         for line in text.splitlines()
-        if (match := _LINE.search(line))
+        if (match := _LINE.fullmatch(line.strip()))
     )
 
 
