@@ -33,6 +33,7 @@ from sedd.rundir.find import list_runs
 NOW = dt.datetime.now(dt.UTC)
 LIMITS = {"first table": 1.5, "refresh": 0.3, "memory": 200.0, "start with 10 runs": 0.4}
 PER_SWEEP = 1000
+TOKEN = "0123456789abcdef"
 
 
 def main() -> None:
@@ -95,7 +96,7 @@ def read_barely(root: Path) -> None:
 
 def _tables(root: Path, lines: str) -> Callable[[], None]:
     """Draws the table, each time as it then is; the first time with nothing remembered."""
-    queue = Queue(squeue=lambda users: lines, sacct=lambda ids: "")
+    queue = Queue(squeue=lambda users: lines, sacct=lambda ids: "", cluster=lambda: "one")
     gatherer, views, listing = Gatherer(queue=queue), Views(), Listing(root)
     console = Console(file=io.StringIO(), width=160)
 
@@ -157,7 +158,10 @@ def squeue_line(job_id: str, state: str) -> str:
         "N/A",
         "1-00:00:00",
     )
-    return "|".join(field.ljust(20) for field in (*fields, "0", "gpu", "ada", "sweep")) + "|\n"
+    return (
+        "|".join(field.ljust(20) for field in (*fields, "0", "gpu", "ada", f"sedd token={TOKEN}", "sweep"))
+        + "|\n"
+    )
 
 
 def _write_run(path: Path, *, job_id: str, point: int, sweep: str, kind: str) -> None:
@@ -188,7 +192,8 @@ def _events(job_id: str, kind: str, *, attempts: int) -> Iterator[dict[str, obje
         moment += dt.timedelta(minutes=8)
         return {"t": moment.isoformat(timespec="milliseconds"), "event": name, "attempt": attempt} | fields
 
-    yield event("submitted", 0, job_id=job_id, executor="slurm", host="login")
+    proof = {"token": TOKEN, "user": "ada", "cluster": "one", "submitted_at": 1795348800}
+    yield event("submitted", 0, job_id=job_id, executor="slurm", host="login", **proof)
     for attempt in range(1, attempts + 1 if kind != "waits" else 1):
         yield event(
             "attempt_started",

@@ -1,5 +1,6 @@
 """What slurmdbd remembers of jobs that squeue has forgotten. Optional: small clusters have no slurmdbd."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from sedd.cluster.command import DEFAULT_TIMEOUT_S, run
@@ -13,7 +14,7 @@ from sedd.cluster.jobs import (
     parse_time,
     text_or_none,
 )
-from sedd.cluster.states import parse_state
+from sedd.cluster.states import JobState, parse_state
 
 _FIELDS = (
     "JobID",
@@ -29,6 +30,8 @@ _FIELDS = (
     "User",
     "JobName",
 )
+_GOES_ON = (JobState.REQUEUED, JobState.PREEMPTED, JobState.NODE_FAIL)
+"""How the record of an attempt may end whose job goes on."""
 
 
 def query_sacct(job_ids: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
@@ -46,8 +49,18 @@ def query_sacct(job_ids: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S)
 
 
 def parse_sacct(text: str) -> list[JobFact]:
-    """One fact for each attempt of each job, in sacct's order: a job's newest attempt is its last fact."""
-    return [fact for line in text.splitlines() for fact in _parse_line(line)]
+    """One fact for each attempt of each job, in sacct's order: a job's newest attempt is its last fact.
+
+    sacct does not count restarts, and shows the time of a requeue as that of the submission: an attempt that follows
+    one that SLURM put back into the queue has `restarts`, one that follows an ended job is another job with its id.
+    """
+    facts: list[JobFact] = []
+    requeues: dict[str, int] = {}
+    for fact in (fact for line in text.splitlines() for fact in _parse_line(line)):
+        restarts = requeues.get(fact.job_id, 0)
+        facts.append(dataclasses.replace(fact, restarts=restarts))
+        requeues[fact.job_id] = restarts + 1 if fact.state in _GOES_ON else 0
+    return facts
 
 
 def _parse_line(line: str) -> list[JobFact]:

@@ -1,6 +1,7 @@
 """Run folders as the other rooms write them, with a clock of their own."""
 
 import datetime as dt
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,11 @@ from sedd.rundir.heartbeat import Heartbeat, write_heartbeat
 from sedd.rundir.layout import RunDir, create_run, write_manifest
 
 NOW = dt.datetime(2026, 11, 22, 12, 0, 0, tzinfo=dt.UTC)
+
+
+def token_of(job_id: str) -> str:
+    """The token in the comment of the job, or of the array, that `FakeRun.submitted` tells of."""
+    return hashlib.sha256(job_id.partition("_")[0].encode()).hexdigest()[:16]
 
 
 class FakeRun:
@@ -34,8 +40,10 @@ class FakeRun:
         append_event(self.folder.events, name, attempt=self.attempt, now=self.at(ago_s), **fields)
         return self
 
-    def submitted(self, *, ago_s: float, job_id: str = "4711") -> "FakeRun":
-        return self.event("submitted", ago_s=ago_s, job_id=job_id, executor=self.executor, host="login")
+    def submitted(self, *, ago_s: float, job_id: str = "4711", **about: Any) -> "FakeRun":
+        fields = {"job_id": job_id, "executor": self.executor, "host": "login"}
+        proof = {"token": token_of(job_id), "user": "ada"} if self.executor == "slurm" else {}
+        return self.event("submitted", ago_s=ago_s, **fields | proof | about)
 
     def started(self, *, ago_s: float, host: str = "v100-1", pid: int = 1, job_id: str = "4711") -> "FakeRun":
         self.attempt += 1
@@ -114,10 +122,17 @@ def _squeue_line(
     reason: str = "None",
     nodes: str = "v100-1",
     start: str = "N/A",
+    comment: str | None = None,
+    user: str = "ada",
+    submitted: str = "1795348800",
 ) -> str:
-    """One line of `squeue --Format=…` as SLURM 22.05 prints it with the field widths of sedd.cluster.squeue."""
-    fields = [job_id, job_id.replace("_", ""), state, reason, nodes, "1795348800", start, "N/A", "1-00:00:00"]
-    fields += ["0", "gpu", "ada", "uniref50_small"]
+    """One line of `squeue --Format=…` as SLURM 22.05 prints it with the field widths of sedd.cluster.squeue.
+
+    The comment is that of the job which a run of `Farm` has submitted, unless it is given.
+    """
+    fields = [job_id, job_id.replace("_", ""), state, reason, nodes, submitted, start, "N/A", "1-00:00:00"]
+    fields += ["0", "gpu", user, f"sedd token={token_of(job_id)}" if comment is None else comment]
+    fields += ["uniref50_small"]
     return "|".join(field.ljust(20) for field in fields) + "|\n"
 
 

@@ -39,7 +39,8 @@ def _run_of(job: JobFact, farm: Any, now: dt.datetime) -> Any:
     run = farm.run(name, f"20261122-0800{int(array):02}-{int(task or 0):08x}", **sweep)
     run.now = now
     submitted = job.submitted_at or now
-    run.submitted(ago_s=(now - submitted).total_seconds(), job_id=job.job_id)
+    about = {"user": job.user, "token": None}
+    run.submitted(ago_s=(now - submitted).total_seconds(), job_id=job.job_id, **about)
     if job.state not in (JobState.PENDING, JobState.REQUEUED):
         run.started(ago_s=(now - submitted).total_seconds() - 2, job_id=job.job_id)
         if job.state is not JobState.FAILED:

@@ -94,8 +94,10 @@ def _waiting(facts: RunFacts, now: dt.datetime) -> Verdict:
     slurm = facts.plan.executor == "slurm"
     if slurm and facts.evidence.slurm_down:
         return Verdict(state, _join(after, NO_ANSWER))
-    if slurm and facts.evidence.hidden:
-        return Verdict(state, _join(after, HIDDEN))
+    if slurm and (unseen := _unseen(facts)):
+        return Verdict(state, _join(after, unseen))
+    if slurm and _is_taken(facts):
+        return Verdict(State.LOST, _taken(facts))
     if facts.evidence.alive or _is_outdated(facts) or _silent_s(facts, now) < STALE_S:
         return Verdict(state, after)
     if slurm and history.job_id:
@@ -116,11 +118,12 @@ def _in_attempt(facts: RunFacts, now: dt.datetime) -> Verdict:
         return Verdict(State.LOST, _join(full, "killed: no process, no last word"))
     is_gone = job is None and facts.evidence.alive is None and not _is_in_doubt(facts)
     if is_gone and (silence or (facts.unread_beat and facts.plan.executor == "slurm")):
-        return Verdict(State.LOST, _join(full, "killed: no job", silence or facts.unread_beat))
+        gone = _taken(facts) if _is_taken(facts) else "killed: no job"
+        return Verdict(State.LOST, _join(full, gone, silence or facts.unread_beat))
     if job is not None and job.state is JobState.SUSPENDED:
         return Verdict(State.STALLED, "suspended by SLURM")
     if full or silence or (silence := _hang(beat, now)):
-        return Verdict(State.STALLED, _join(full, silence, HIDDEN if facts.evidence.hidden else ""))
+        return Verdict(State.STALLED, _join(full, silence, _unseen(facts)))
     return Verdict(_unseen_phase(facts) if facts.unread_beat else _phase_state(beat), _oddity(facts))
 
 
@@ -169,7 +172,11 @@ def _oddity(facts: RunFacts) -> str:
         return ""
     if facts.evidence.hidden:
         return ""  # its heartbeat says all there is to know
+    if facts.evidence.cluster:
+        return _unseen(facts)
     unknown = f"SLURM does not know job {facts.history.job_id}"
+    if _is_taken(facts):
+        unknown = f"another job has id {facts.history.job_id} now"
     return NO_ANSWER if facts.evidence.slurm_down else unknown
 
 
@@ -191,7 +198,23 @@ def _is_outdated(facts: RunFacts) -> bool:
 
 def _is_in_doubt(facts: RunFacts) -> bool:
     """Whether the absence of a job says nothing."""
-    return facts.evidence.slurm_down or facts.evidence.hidden or _is_outdated(facts)
+    return facts.evidence.slurm_down or bool(_unseen(facts)) or _is_outdated(facts)
+
+
+def _unseen(facts: RunFacts) -> str:
+    """Why the SLURM that we ask cannot show the run's job, though there may be one; or nothing."""
+    if facts.evidence.cluster:
+        return f"on cluster {facts.evidence.cluster}"
+    return HIDDEN if facts.evidence.hidden else ""
+
+
+def _is_taken(facts: RunFacts) -> bool:
+    """Whether another job has the id of the run's job now: SLURM has lost the run's own."""
+    return facts.evidence.stranger is not None and not _is_outdated(facts)
+
+
+def _taken(facts: RunFacts) -> str:
+    return f"another job has id {facts.history.job_id} now; sedd requeue {facts.run.id} starts it again"
 
 
 def _ended_by_slurm(job: JobFact, when: str, full: str = "") -> Verdict:

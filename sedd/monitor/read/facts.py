@@ -39,7 +39,9 @@ class JobEvidence:
     """What is known of a run's job outside its folder.
 
     Attributes:
-        job: what SLURM says; None when it does not know the job, or was not asked.
+        job: what SLURM says of the run's own job; None when it does not know the job, or was not asked.
+        stranger: the job that has the id of the run's job now and is not it; nothing is said of it but that.
+        cluster: the other cluster that the job belongs to, of which the SLURM at hand knows nothing; else nothing.
         seen: when SLURM gave the answer that `job` (or its absence) is from.
         slurm_down: SLURM does not answer now; `job` is what it last said.
         hidden: SLURM shows this user no jobs of the run's owner (PrivateData): that there is none says nothing.
@@ -48,6 +50,8 @@ class JobEvidence:
     """
 
     job: JobFact | None = None
+    stranger: JobFact | None = None
+    cluster: str = ""
     seen: dt.datetime | None = None
     slurm_down: bool = False
     hidden: bool = False

@@ -38,7 +38,7 @@ class Gatherer:
             read = [(f, facts) for f in self._folders if (facts := f.read()) is not None]
             waiting = [folder for folder, facts in read if _needs_slurm(facts)]
             if waiting and self._queue.is_due:
-                self._queue.refresh(_owners(waiting), now=now)
+                self._queue.refresh(_owners(waiting), now=now, names_cluster=_names_cluster(read))
             disks = Disks()
             seen = [self._with_evidence(folder, facts, disks, now) for folder, facts in read]
             if is_first:
@@ -60,24 +60,36 @@ class Gatherer:
             return facts
         full = disks.why_full(folder.path) if _is_silent(facts, now) else ""
         if facts.plan.executor == "slurm":
-            asked = self._queue.facts
-            job, is_down = self._queue.job(facts.history.job_id), asked.down_since is not None
-            hidden = job is None and self._queue.hides(folder.owner_uid)
-            old = folder.joined(facts)
-            if old is not None and _is_same(old.evidence, job, is_down, hidden, full):
-                last, seen = facts.history.last, old.evidence.seen
-                # That SLURM has said the same again is news only for a run that had spoken since.
-                if seen is asked.asked or (seen is not None and (last is None or last.t <= seen)):
-                    return old
-            evidence = JobEvidence(
-                job=job, seen=asked.asked, slurm_down=is_down, hidden=hidden, disk_full=full
-            )
-            return folder.join(facts, evidence)
+            return self._with_job(folder, facts, full)
         alive = self._alive(facts.history)
         if alive is False:
             # It may have had its last word between our reading and its end.
             facts = folder.read() or facts
         return folder.join(facts, JobEvidence(alive=alive, disk_full=full))
+
+    def _with_job(self, folder: Folder, facts: RunFacts, full: str) -> RunFacts:
+        """The facts with what SLURM says of the run's own job, told from others by its identity."""
+        asked, identity = self._queue.facts, facts.history.identity
+        is_down = asked.down_since is not None
+        cluster = self._queue.other_cluster(identity) if identity else ""
+        job, stranger = self._queue.find(identity) if identity and not cluster else (None, None)
+        hidden = job is None and self._queue.hides(folder.owner_uid)
+        old = folder.joined(facts)
+        if old is not None and _is_same(old.evidence, job, stranger, cluster, is_down, hidden, full):
+            last, seen = facts.history.last, old.evidence.seen
+            # That SLURM has said the same again is news only for a run that had spoken since.
+            if seen is asked.asked or (seen is not None and (last is None or last.t <= seen)):
+                return old
+        evidence = JobEvidence(
+            job=job,
+            stranger=stranger,
+            cluster=cluster,
+            seen=asked.asked,
+            slurm_down=is_down,
+            hidden=hidden,
+            disk_full=full,
+        )
+        return folder.join(facts, evidence)
 
 
 @contextmanager
@@ -105,8 +117,27 @@ def _is_silent(facts: RunFacts, now: dt.datetime) -> bool:
     return facts.beat is None or age_s(facts.beat, now=now) > STALE_S
 
 
-def _is_same(was: JobEvidence, job: JobFact | None, is_down: bool, hidden: bool, full: str) -> bool:
-    return was.job is job and was.slurm_down is is_down and was.hidden is hidden and was.disk_full == full
+def _is_same(
+    was: JobEvidence,
+    job: JobFact | None,
+    stranger: JobFact | None,
+    cluster: str,
+    is_down: bool,
+    hidden: bool,
+    full: str,
+) -> bool:
+    if was.job is not job or was.stranger is not stranger or was.cluster != cluster:
+        return False
+    return was.slurm_down is is_down and was.hidden is hidden and was.disk_full == full
+
+
+def _names_cluster(read: Iterable[tuple[Folder, RunFacts]]) -> bool:
+    """Whether a run that SLURM is asked about says which cluster it belongs to."""
+    return any(
+        facts.history.identity is not None and facts.history.identity.cluster
+        for _, facts in read
+        if _needs_slurm(facts)
+    )
 
 
 def _forgotten(runs: Sequence[RunFacts], now: dt.datetime) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from sedd.cluster.identity import JobIdentity, read_identity
 from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts
 from sedd.rundir.events import Event, parse_events
 
@@ -27,6 +28,7 @@ class History:
 
     Attributes:
         submitted: first submission.
+        identity: what tells the run's newest SLURM job from others; None where there is none, or no event tells of it.
         causes: how many attempts ended by each cause; completion is not counted.
         last: newest event that moved the run on (`preflight` and `checkpoint` do not).
         productive_s: seconds of training whose result was kept, the open attempt up to its newest checkpoint.
@@ -36,6 +38,7 @@ class History:
 
     submitted: dt.datetime | None = None
     job_id: str = ""
+    identity: JobIdentity | None = None
     host: str = ""
     attempts: tuple[Attempt, ...] = ()
     causes: Mapping[Cause, int] = field(default_factory=dict)
@@ -97,6 +100,7 @@ def summarise(events: Sequence[Event]) -> History:
     return History(
         submitted=next((e.t for e in events if e.event == "submitted"), None),
         job_id=str(placed.get("job_id", "")) if placed else "",
+        identity=_identity(newest("submitted"), placed),
         host=str(placed.get("host", "")) if placed else "",
         attempts=attempts,
         causes=_causes(attempts),
@@ -132,6 +136,15 @@ def _parse_at_once(lines: Sequence[bytes]) -> Sequence[Event]:
         return [Event(moment(r.pop("t")), r.pop("event"), r.pop("attempt"), r) for r in records]
     except (ValueError, KeyError, TypeError, AttributeError):
         return parse_events(b"\n".join(lines))  # one of them is unfinished or foreign
+
+
+def _identity(submission: Event | None, placed: Event | None) -> JobIdentity | None:
+    """Of the SLURM job that has the run, which is that of its newest submission."""
+    if submission is None or placed is None or submission.get("executor") != "slurm":
+        return None
+    if submission.get("job_id") != placed.get("job_id"):
+        return None  # since then it was trained in the foreground
+    return read_identity(submission.fields, noted_at=submission.t)
 
 
 def _causes(attempts: Sequence[Attempt]) -> dict[Cause, int]:

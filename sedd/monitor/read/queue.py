@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from sedd.cluster.command import SlurmUnreachableError
+from sedd.cluster.identity import JobIdentity, is_same_job, query_cluster_name
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.sacct import parse_sacct, query_sacct
 from sedd.cluster.site import SiteConfig, query_config
@@ -34,17 +35,22 @@ class Queue:
         squeue: Query = lambda users: query_squeue(users, timeout_s=TIMEOUT_S),
         sacct: Query = lambda ids: query_sacct(ids, timeout_s=TIMEOUT_S),
         config: Callable[[], SiteConfig] = lambda: query_config(timeout_s=TIMEOUT_S),
+        cluster: Callable[[], str | None] = lambda: query_cluster_name(timeout_s=TIMEOUT_S),
         clock: Callable[[], float] = time.monotonic,
         uid: int | None = None,
     ) -> None:
         """`uid` is who asks, by default this process's user."""
         self._squeue, self._sacct, self._config, self._clock = squeue, sacct, config, clock
+        self._query_cluster = cluster
+        self._cluster: str | None = None
+        self._is_cluster_known = False
         self._uid = os.geteuid() if uid is None else uid
         self._site: SiteConfig | None = None
         self._visible: frozenset[str | None] = frozenset()
         self._jobs: dict[str, JobFact] = {}
         self._said: dict[str, list[JobFact]] = {}
-        self._past: dict[str, JobFact | None] = {}
+        self._past: dict[str, tuple[JobFact, ...]] = {}
+        self._compared: dict[str, tuple[JobFact, JobIdentity, bool]] = {}
         self._has_accounting = True
         self._facts = QueueFacts()
         self._due = 0.0
@@ -59,13 +65,16 @@ class Queue:
         """Whether the last question is long enough ago."""
         return self._clock() >= self._due
 
-    def refresh(self, users: Sequence[str], *, now: dt.datetime) -> None:
-        """Ask squeue for the jobs of `users`, if that is due."""
+    def refresh(self, users: Sequence[str], *, now: dt.datetime, names_cluster: bool = False) -> None:
+        """Ask squeue for the jobs of `users`, if that is due; and, once, for the cluster's name if that matters."""
         if not self.is_due:
             return
         begun = self._clock()
         try:
-            self._jobs = _by_id(self._parse(self._squeue(users)))
+            answer = self._squeue(users)
+            if names_cluster and not self._is_cluster_known:
+                self._cluster, self._is_cluster_known = self._query_cluster(), True
+            self._jobs = _by_id(self._parse(answer))
         except ClusterError as e:
             since = self._facts.down_since or now
             self._facts = QueueFacts(asked=self._facts.asked, down_since=since, error=e.message)
@@ -99,34 +108,63 @@ class Queue:
         self._said = {line: old[line] if line in old else parse_squeue(line) for line in text.splitlines()}
         return [job for jobs in self._said.values() for job in jobs]
 
-    def job(self, job_id: str) -> JobFact | None:
-        """The job as the last answer had it; else as slurmdbd remembers it, if it was asked."""
-        return self._jobs.get(job_id) or self._past.get(job_id)
+    def other_cluster(self, identity: JobIdentity) -> str:
+        """The cluster of the job, where that is another one than answers here; else nothing."""
+        if self._cluster is None or identity.cluster is None or identity.cluster == self._cluster:
+            return ""
+        return identity.cluster
+
+    def find(self, identity: JobIdentity) -> tuple[JobFact | None, JobFact | None]:
+        """The job as the last answer had it, else as slurmdbd remembers it; and another job that has its id now."""
+        shown = self._jobs.get(identity.job_id)
+        if shown is not None and self._is_same(identity, shown):
+            return shown, None
+        remembered = reversed(self._past.get(identity.job_id, ()))
+        job = next((fact for fact in remembered if self._is_it(identity, fact)), None)
+        return job, None if job else shown
+
+    def _is_same(self, identity: JobIdentity, job: JobFact) -> bool:
+        """As `_is_it`, remembered: ten thousand jobs stay the same from one answer to the next."""
+        known = self._compared.get(identity.job_id)
+        if known is None or known[0] is not job or known[1] is not identity:
+            known = self._compared[identity.job_id] = (job, identity, self._is_it(identity, job))
+        return known[2]
+
+    def _is_it(self, identity: JobIdentity, job: JobFact) -> bool:
+        return is_same_job(identity, job, cluster=self._cluster)
 
     def recall(self, job_ids: Iterable[str]) -> None:
-        """Ask slurmdbd, once for each job, about jobs that squeue has forgotten; without slurmdbd, nothing."""
-        unknown = [i for i in job_ids if i not in self._past and i not in self._jobs]
+        """Ask slurmdbd, once for each id, about jobs that squeue has forgotten; without slurmdbd, nothing."""
+        unknown = [i for i in job_ids if i not in self._past]
         if not unknown or not self._has_accounting or self._facts.down_since is not None:
             return
+        found: list[JobFact] = []
         try:
-            found = _by_id(parse_sacct(self._sacct(unknown)))
+            found = parse_sacct(self._sacct(unknown))
         except SlurmUnreachableError:
             self._has_accounting = False
             return
         except ClusterError:
-            found = {}
-        self._past |= {i: found.get(i) for i in unknown}
+            pass  # slurmdbd refuses: as if it knew none of them
+        by_id: dict[str, list[JobFact]] = {i: [] for i in unknown}
+        for fact in found:
+            for name in {fact.job_id, fact.slurm_id or fact.job_id} & by_id.keys():
+                by_id[name].append(fact)
+        self._past |= {i: tuple(facts) for i, facts in by_id.items()}
 
 
 class BackgroundQueue(Queue):
     """Asks in a thread once it has a first answer: a SLURM that takes ten seconds to fail holds up no heartbeat."""
 
-    def refresh(self, users: Sequence[str], *, now: dt.datetime) -> None:
+    def refresh(self, users: Sequence[str], *, now: dt.datetime, names_cluster: bool = False) -> None:
         if self.facts == QueueFacts():
-            super().refresh(users, now=now)
+            super().refresh(users, now=now, names_cluster=names_cluster)
         elif self.is_due and (self._asking is None or not self._asking.is_alive()):
             self._asking = threading.Thread(
-                target=super().refresh, args=[users], kwargs={"now": now}, daemon=True
+                target=super().refresh,
+                args=[users],
+                kwargs={"now": now, "names_cluster": names_cluster},
+                daemon=True,
             )
             self._asking.start()
 

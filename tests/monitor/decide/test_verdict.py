@@ -50,6 +50,8 @@ FAILED = event("failed", 400, cause="crashed", error="Traceback\n  File\nValueEr
 UNKNOWN = JobEvidence(seen=NOW)
 DOWN = JobEvidence(slurm_down=True)
 HIDDEN = JobEvidence(seen=NOW, hidden=True)
+STRANGER = JobEvidence(stranger=JobFact(job_id="4711", state=JobState.RUNNING), seen=NOW)
+ELSEWHERE = JobEvidence(cluster="alps", seen=NOW)
 FULL = "disk full: 0 B free in /scratch"
 PENDING = job(JobState.PENDING, reason="Priority", starts_at=NOW + dt.timedelta(hours=2, minutes=5))
 
@@ -312,6 +314,55 @@ TABLE = {
         HIDDEN,
         State.STALLED,
         "no heartbeat for 16m 40s, SLURM hides its job from others",
+    ),
+    "waits, but another job has its id now": (
+        "slurm",
+        [SUBMITTED],
+        None,
+        STRANGER,
+        State.LOST,
+        "another job has id 4711 now; sedd requeue b starts it again",
+    ),
+    "just submitted, and SLURM was asked before: the job with its id was another": (
+        "slurm",
+        [event("submitted", 5, 0)],
+        None,
+        dataclasses.replace(STRANGER, seen=ago(8)),
+        State.QUEUED,
+        "",
+    ),
+    "silent, and another job has its id now": (
+        "slurm",
+        [SUBMITTED, STARTED],
+        beat(90),
+        STRANGER,
+        State.LOST,
+        "another job has id 4711 now; sedd requeue b starts it again, no heartbeat for 1m 30s",
+    ),
+    "trains, and another job has its id now": (
+        "slurm",
+        [SUBMITTED, STARTED],
+        beat(3),
+        STRANGER,
+        State.RUNNING,
+        "another job has id 4711 now",
+    ),
+    "waits on another cluster": ("slurm", [SUBMITTED], None, ELSEWHERE, State.QUEUED, "on cluster alps"),
+    "trains on another cluster": (
+        "slurm",
+        [SUBMITTED, STARTED],
+        beat(3),
+        ELSEWHERE,
+        State.RUNNING,
+        "on cluster alps",
+    ),
+    "silent on another cluster": (
+        "slurm",
+        [SUBMITTED, STARTED],
+        beat(1000),
+        ELSEWHERE,
+        State.STALLED,
+        "no heartbeat for 16m 40s, on cluster alps",
     ),
     "silent, and its disk is full": (
         "slurm",

@@ -146,7 +146,7 @@ def test_slurmdbd_is_asked_only_about_runs_that_seem_lost(farm: Any, now: dt.dat
 
     def sacct(ids: Any) -> str:
         asked.append(list(ids))
-        return "5|5|OUT_OF_MEMORY|0:125|Unknown|Unknown|Unknown|1-00:00:00|v100-1|gpu|ada|x\n"
+        return "5|5|OUT_OF_MEMORY|0:125|1795339800|Unknown|Unknown|1-00:00:00|v100-1|gpu|ada|x\n"
 
     lost = (
         farm.run("lost").submitted(ago_s=9000, job_id="5").started(ago_s=8000, job_id="5").beat(1, ago_s=4000)
@@ -207,3 +207,35 @@ def test_a_fresh_attempt_shows_what_the_one_before_had_learnt(farm: Any, now: dt
     assert view.loss == 2.5
     run.beat(200, loss=2.4)
     assert take_snapshot(Gatherer(alive=lambda h: True).gather([run.folder], now=now)).runs[0].loss == 2.4
+
+
+def test_a_job_that_has_the_id_of_a_runs_job_now_is_never_shown_as_the_runs(
+    farm: Farm, squeue_line: Callable[..., str], snapshot_of: Callable[..., Any]
+) -> None:
+    run = farm.run().submitted(ago_s=3600, job_id="12")
+    foreign = squeue_line("12", "RUNNING", comment="sedd token=ffffffffffffffff", nodes="v100-4")
+    (view,) = snapshot_of(run, squeue=foreign).runs
+    assert (view.state, view.nodes) == (State.LOST, "")
+    assert "another job has id 12 now" in view.why
+    (view,) = snapshot_of(run, squeue=squeue_line("12", "RUNNING")).runs
+    assert view.state is State.PREFLIGHT
+
+
+def test_a_run_of_another_cluster_is_what_its_folder_says(
+    farm: Farm, now: dt.datetime, squeue_line: Callable[..., str]
+) -> None:
+    here = farm.run("here", "20261122-080000-1a2b3c4d").submitted(ago_s=3600, job_id="12", cluster="one")
+    there = farm.run("there", "20261122-080001-1a2b3c4d").submitted(ago_s=3600, job_id="12", cluster="two")
+    there.started(ago_s=600, job_id="12").beat(5)
+    asked: list[list[str]] = []
+    queue = Queue(
+        squeue=lambda users: squeue_line("12", "PENDING", reason="Priority"),
+        sacct=lambda ids: asked.append(list(ids)) or "",
+        cluster=lambda: "one",
+    )
+    seen = take_snapshot(Gatherer(queue=queue).gather([here.folder, there.folder], now=now)).runs
+    assert [(view.state, view.why) for view in seen] == [
+        (State.QUEUED, "Priority"),
+        (State.RUNNING, "on cluster two"),
+    ]
+    assert not asked

@@ -9,13 +9,17 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from sedd.cluster.command import SlurmUnreachableError
+from sedd.cluster.identity import JobIdentity
+from sedd.cluster.jobs import JobFact
 from sedd.cluster.site import SiteConfig
 from sedd.errors import ClusterError
 from sedd.monitor.read import queue as queue_module
 from sedd.monitor.read.queue import INTERVAL_S, BackgroundQueue, Queue
+from tests.monitor.conftest import token_of
 from tests.preflight.slurm_facts import config as site_config
 
 T = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
+T_S = int(T.timestamp())
 
 
 class Site:
@@ -48,6 +52,16 @@ class Site:
         return self.asked
 
 
+def identity(job_id: str, **fields: object) -> JobIdentity:
+    known: dict[str, object] = {"job_id": job_id, "noted_at": T, "user": "ada", "token": token_of(job_id)}
+    return JobIdentity(**known | fields)  # type: ignore[arg-type] # test facts
+
+
+def seen(queue: Queue, job_id: str) -> JobFact | None:
+    """The job that a run has submitted under this id, as the queue shows it."""
+    return queue.find(identity(job_id))[0]
+
+
 def gaps(moments: list[float]) -> list[float]:
     return [b - a for a, b in itertools.pairwise(moments)]
 
@@ -76,7 +90,7 @@ def test_a_silent_slurm_is_asked_less_and_less_and_what_it_said_is_kept(
     asked = site.watch(queue, 1500)
     assert gaps(asked) == sorted(gaps(asked))
     assert 250 < gaps(asked)[-1] <= 310
-    assert queue.job("4711") is not None
+    assert seen(queue, "4711") is not None
     assert queue.facts.down_since == T + dt.timedelta(seconds=20)
     assert queue.facts.asked == T
     assert "unable to contact" in (queue.facts.error or "")
@@ -89,8 +103,8 @@ def test_array_tasks_answer_to_their_own_name(squeue_line: Callable[..., str]) -
     site = Site(squeue_line("120_[0-2]", "PENDING") + squeue_line("120_3"))
     queue = site.queue()
     queue.refresh(["ada"], now=T)
-    assert str(queue.job("120_2").state) == "pending"  # type: ignore[union-attr] # None would fail here too
-    assert str(queue.job("120_3").state) == "running"  # type: ignore[union-attr] # the same
+    assert str(seen(queue, "120_2").state) == "pending"  # type: ignore[union-attr] # None would fail here too
+    assert str(seen(queue, "120_3").state) == "running"  # type: ignore[union-attr] # the same
 
 
 def test_without_slurmdbd_sacct_is_asked_once(squeue_line: Callable[..., str]) -> None:
@@ -102,7 +116,7 @@ def test_without_slurmdbd_sacct_is_asked_once(squeue_line: Callable[..., str]) -
     count = len(site.asked)
     queue.recall(["1", "2"])
     assert len(site.asked) == count
-    assert queue.job("1") is None
+    assert seen(queue, "1") is None
 
 
 def test_in_the_background_only_the_first_question_is_waited_for() -> None:
@@ -169,14 +183,93 @@ def test_root_is_shown_everything() -> None:
     assert not queue.hides(1002)
 
 
-def test_lines_that_stayed_are_the_same_jobs() -> None:
-    line = "1|1|RUNNING|None|v100-1|0|0|0|1:00|0|gpu|ada|a|"
-    answers = iter([line, line + "\n" + line.replace("1|1", "2|2", 1)])
+def test_lines_that_stayed_are_the_same_jobs(squeue_line: Callable[..., str]) -> None:
+    line = squeue_line("1").strip()
+    answers = iter([line, line + "\n" + squeue_line("2")])
     clock = itertools.count()
     queue = Queue(squeue=lambda users: next(answers), clock=lambda: 1000.0 * next(clock))
     queue.refresh(["ada"], now=T)
-    first = queue.job("1")
+    first = seen(queue, "1")
     queue.refresh(["ada"], now=T)
     assert first is not None
-    assert queue.job("1") is first
-    assert queue.job("2") is not None
+    assert seen(queue, "1") is first
+    assert seen(queue, "2") is not None
+
+
+@pytest.mark.parametrize(
+    ("line", "about"),
+    [
+        ({"comment": "sedd token=ffffffffffffffff"}, {}),
+        ({"comment": "", "user": "eve"}, {}),
+        ({"comment": "", "submitted": "1795338800"}, {}),
+        ({"comment": "", "submitted": "1795348801"}, {"submitted_at": T}),
+        ({}, {"cluster": "another"}),
+    ],
+    ids=["token", "user", "long before", "exact time", "cluster"],
+)
+def test_another_job_with_the_id_is_not_the_runs(
+    line: dict[str, str], about: dict[str, object], squeue_line: Callable[..., str]
+) -> None:
+    queue = Queue(squeue=lambda users: squeue_line("7", **line), cluster=lambda: "one")
+    queue.refresh(["ada"], now=T, names_cluster=True)
+    job, stranger = queue.find(identity("7", **about))
+    assert job is None
+    assert stranger is not None
+    assert stranger.job_id == "7"
+
+
+def test_of_a_job_whose_comment_the_site_has_rewritten_user_and_time_are_proof(
+    squeue_line: Callable[..., str],
+) -> None:
+    queue = Queue(squeue=lambda users: squeue_line("7", comment="checked by the site"))
+    queue.refresh(["ada"], now=T)
+    assert seen(queue, "7") is not None
+
+
+SACCT = "7|7|{}|0:0|{}|Unknown|1795349999|1:00|v100-1|gpu|{}|x\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "state"),
+    [
+        ([("FAILED", T_S, "ada")], "failed"),
+        ([("REQUEUED", T_S, "ada"), ("TIMEOUT", T_S + 5000, "ada")], "timeout"),
+        ([("NODE_FAIL", T_S, "ada"), ("COMPLETED", T_S + 9000, "eve")], "node_fail"),
+        ([("RUNNING", T_S, "ada"), ("COMPLETED", T_S + 9000, "ada")], "running"),
+        ([("COMPLETED", T_S + 9000, "ada")], None),
+        ([("COMPLETED", T_S - 9000, "ada")], None),
+    ],
+    ids=["the job", "requeued", "the user's is before", "state was lost", "later", "earlier"],
+)
+def test_slurmdbd_tells_of_the_runs_job_not_of_another_with_its_id(
+    lines: list[tuple[str, int, str]], state: str | None
+) -> None:
+    answer = "".join(SACCT.format(*line) for line in lines)
+    queue = Queue(squeue=lambda users: "", sacct=lambda ids: answer)
+    queue.refresh(["ada"], now=T)
+    queue.recall(["7"])
+    job = seen(queue, "7")
+    assert (str(job.state) if job else None) == state
+
+
+def test_the_cluster_is_asked_for_its_name_once_and_only_where_a_run_names_one() -> None:
+    asked: list[int] = []
+
+    def cluster() -> str:
+        asked.append(1)
+        if len(asked) == 1:
+            raise SlurmUnreachableError("scontrol: no answer")
+        return "one"
+
+    clock = itertools.count()
+    queue = Queue(squeue=lambda users: "", cluster=cluster, clock=lambda: 1000.0 * next(clock))
+    queue.refresh(["ada"], now=T)
+    assert not asked
+    queue.refresh(["ada"], now=T, names_cluster=True)
+    assert queue.facts.down_since is not None, "whose jobs squeue shows is not known"
+    for _ in range(3):
+        queue.refresh(["ada"], now=T, names_cluster=True)
+    assert len(asked) == 2
+    assert queue.other_cluster(identity("7", cluster="two")) == "two"
+    assert queue.other_cluster(identity("7", cluster="one")) == ""
+    assert queue.other_cluster(identity("7")) == ""
