@@ -1,7 +1,7 @@
 """Do one thing to several runs: a line for each, whatever becomes of the others."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,14 +42,24 @@ class Refused:
         return self.error.message
 
 
-def for_each(texts: Sequence[str], act: Callable[[RunDir], Outcome], *, word: str, as_json: bool) -> None:
+def for_each(
+    texts: Sequence[str],
+    act: Callable[[RunDir], Outcome],
+    *,
+    word: str,
+    as_json: bool,
+    together: Callable[[Sequence[RunDir]], Mapping[RunDir, Outcome]] = lambda _: {},
+) -> None:
     """Find the runs, do `act` to each, tell. Ends the command with exit code 1 when one of them refused.
+
+    `together` does first what is done for several runs at once, and says for which.
 
     Raises:
         UsageError: one of the texts names no run, before anything is done.
     """
     runs = _found(texts, word)
-    outcomes = in_threads(lambda run: _attempted(act, run), runs)
+    done = together(runs)
+    outcomes = in_threads(lambda run: done.get(run) or _attempted(act, run), runs)
     if as_json:
         documents = [
             {"id": r.id, word: o.changed, "detail": o.detail} for r, o in zip(runs, outcomes, strict=True)

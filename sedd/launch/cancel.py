@@ -13,6 +13,7 @@ from sedd.cluster.users import user_name
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all
 from sedd.launch.lock import one_action
+from sedd.launch.unsubmitted import cancel_unsubmitted, confirm_all
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir
 
@@ -33,10 +34,19 @@ def cancel(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Cancelled]:
     Raises:
         RunError, ClusterError: a run that cannot be looked at, before anything is changed; or SLURM refuses.
     """
+    confirm_all(runs)
     with contextlib.ExitStack() as stack:
         for run in sorted(runs, key=lambda run: run.path):
             stack.enter_context(one_action(run))
-        return _cancel(runs, now)
+        unsubmitted = cancel_unsubmitted(runs, now=now)
+        results = {run: _without_job(run, is_new) for run, is_new in unsubmitted.items()}
+        results |= {each.run: each for each in _cancel([r for r in runs if r not in results], now)}
+        return [results[run] for run in runs]
+
+
+def _without_job(run: RunDir, is_new: bool) -> Cancelled:
+    detail = "cancelled; it was not submitted yet" if is_new else "cancelled already; it was never submitted"
+    return Cancelled(run=run, changed=is_new, detail=detail)
 
 
 def _cancel(runs: Sequence[RunDir], now: dt.datetime) -> list[Cancelled]:

@@ -16,6 +16,7 @@ from sedd.cluster.scontrol import query_jobs
 from sedd.errors import RunError
 from sedd.launch.liveness import identity_of, newest_submission
 from sedd.launch.submitted import describe_progress
+from sedd.rundir.attempts import is_unsubmitted
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
 
@@ -71,6 +72,11 @@ def _standing(run: RunDir) -> str | None:
 
 def _job_to_wait_for(run: RunDir, executor: str) -> JobIdentity:
     """The newest job of a run that is under way."""
+    if is_unsubmitted(read_events(run.events)):
+        raise RunError(
+            f"run {run.name}/{run.id} is not submitted yet: nothing can wait for its job",
+            hint=f"sedd requeue {run.id} submits it, as far as the site has a place",
+        )
     if _standing(run) is None:
         raise _hopeless(run)
     submission = newest_submission(run, read_events(run.events))

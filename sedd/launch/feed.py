@@ -4,9 +4,11 @@ How many that is, is read where it may be read (`cluster/submit_limits.py`), and
 which submits nothing with --test-only.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.control import sbatch_test_only
@@ -22,6 +24,8 @@ from sedd.launch.submitted import describe_progress
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
 
+Item = TypeVar("Item")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
@@ -31,19 +35,33 @@ class Group:
     runs: Sequence[RunDir]
 
 
+def grouped(asked: Iterable[tuple[Parameters, Item]]) -> list[tuple[Parameters, list[Item]]]:
+    """Runs, or what stands for them, by the parameters that they ask for."""
+    groups: dict[str, tuple[Parameters, list[Item]]] = {}
+    for parameters, item in asked:
+        groups.setdefault(json.dumps(parameters, sort_keys=True), (parameters, []))[1].append(item)
+    return list(groups.values())
+
+
 def submit_what_fits(
-    groups: Sequence[Group], *, runs: Sequence[RunDir], profile: SlurmProfile, folder: Path
+    groups: Sequence[Group],
+    *,
+    runs: Sequence[RunDir],
+    profile: SlurmProfile,
+    folder: Path,
+    is_wanted: Callable[[RunDir], bool],
 ) -> str | None:
     """Submit runs until all are submitted or the site takes no more; returns why the rest has to wait.
 
     `runs` are all of the sweep, with those submitted before: its limit on runs at a time is shared out over all arrays.
+    Those that are not wanted any more when their turn comes, because somebody has cancelled them, are left out.
 
     Raises:
         SeddError: SLURM refuses for another reason or does not answer, a file cannot be written; what was submitted
             before that stays so.
     """
     if len(runs) == 1:
-        return _submit_one(groups, profile, folder)
+        return _submit_one(groups, profile, folder, is_wanted)
     if not groups:
         return None
     config = query_config()
@@ -59,7 +77,7 @@ def submit_what_fits(
             if size == 0:
                 return _why(limits, refusal)
             try:
-                submit_array(rest[:size], parameters, folder=folder)
+                submit_array(rest[:size], parameters, folder=folder, is_wanted=is_wanted)
             except SubmissionRefusedError as e:
                 if is_limit_refusal(e.message):  # somebody was faster
                     return _why(limits, e.message)
@@ -83,11 +101,13 @@ def largest_taken(most: int, refusal_of: Callable[[int], str | None]) -> tuple[i
     return taken, reason
 
 
-def _submit_one(groups: Sequence[Group], profile: SlurmProfile, folder: Path) -> str | None:
+def _submit_one(
+    groups: Sequence[Group], profile: SlurmProfile, folder: Path, is_wanted: Callable[[RunDir], bool]
+) -> str | None:
     """A run of its own: sbatch itself says whether there is a place."""
     try:
         for group in groups:
-            submit_array(group.runs, group.parameters, folder=folder)
+            submit_array(group.runs, group.parameters, folder=folder, is_wanted=is_wanted)
     except SubmissionRefusedError as e:
         if not is_limit_refusal(e.message):
             raise

@@ -12,9 +12,10 @@ from sedd.cluster.local import is_process_of
 from sedd.cluster.site import query_config
 from sedd.errors import RunError
 from sedd.launch.local_processes import find_members
+from sedd.launch.unconfirmed import submitit_folders
 from sedd.rundir.attempts import is_cancelled, parse_attempts
 from sedd.rundir.events import Event, read_events
-from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.layout import RunDir
 
 
 class RunStatus(StrEnum):
@@ -96,9 +97,7 @@ def count_submissions(events: Sequence[Event]) -> int:
 
 def identity_of(run: RunDir, submission: Event) -> JobIdentity:
     """What proves a SLURM job to be that of a `submitted` event of the run."""
-    sweep = read_manifest(run).get("sweep")
-    folders = [run.submitit, *([run.path.parent / str(sweep) / "submitit"] if sweep else [])]
-    return read_identity(submission.fields, noted_at=submission.t, folders=folders)
+    return read_identity(submission.fields, noted_at=submission.t, folders=submitit_folders(run))
 
 
 def _require_shown(run: RunDir, job: ProvenJob) -> ProvenJob:

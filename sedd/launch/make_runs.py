@@ -80,6 +80,7 @@ def make_runs(order: Order, *, now: dt.datetime, made: list[Path]) -> Batch:
         "executor": order.profile.executor,
         "profile": order.profile.model_dump(mode="json"),
         "sweep": shared.name if len(folders) > 1 else None,
+        "parallel": order.request.parallel,
         "after": [str(run.path) for run in order.after],
         "format": FORMAT,
     }

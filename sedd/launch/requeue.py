@@ -19,6 +19,7 @@ from sedd.launch.protocol import names_of
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
 from sedd.launch.submit_local import submit_local
 from sedd.launch.submit_slurm import submit_slurm
+from sedd.launch.unsubmitted import confirm_all, submit_unsubmitted
 from sedd.rundir.attempts import MOVED_BY, slowest_save_s
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir, read_manifest
@@ -41,11 +42,30 @@ def requeue(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Requeued]:
         RunError: one of them is completed; nothing is done to any.
         ClusterError: SLURM refuses, or does not answer.
     """
-    before = {run: count_submissions(read_events(run.events)) for run in runs}
+    confirm_all(runs)
+    results = submit_first(runs)
+    others = [run for run in runs if run not in results]
+    before = {run: count_submissions(read_events(run.events)) for run in others}
     with contextlib.ExitStack() as stack:
-        for run in sorted(runs, key=lambda run: run.path):
+        for run in sorted(others, key=lambda run: run.path):
             stack.enter_context(one_action(run))
-        return _requeue(runs, before, now)
+        results |= {each.run: each for each in _requeue(others, before, now)}
+    return [results[run] for run in runs]
+
+
+def submit_first(runs: Sequence[RunDir]) -> dict[RunDir, Requeued]:
+    """Submit those of the runs that were not submitted yet, as arrays, as far as the site takes them.
+
+    Raises:
+        RunError, ClusterError: as `submit_unsubmitted`.
+    """
+    reasons = submit_unsubmitted(runs)
+    return {
+        run: Requeued(
+            run=run, changed=why is None, detail=f"not submitted yet: {why}" if why else "submitted"
+        )
+        for run, why in reasons.items()
+    }
 
 
 def _requeue(runs: Sequence[RunDir], before: Mapping[RunDir, int], now: dt.datetime) -> list[Requeued]:

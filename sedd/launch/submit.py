@@ -1,7 +1,6 @@
 """Submit what was asked for; where the site has no place for all of it, as much as it takes, and later the rest."""
 
 import datetime as dt
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from sedd.cluster.identity import Mark
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import RunError, SeddError
 from sedd.launch.dependencies import dependency_on
-from sedd.launch.feed import Group, submit_what_fits
+from sedd.launch.feed import Group, grouped, submit_what_fits
 from sedd.launch.local_processes import find_members
 from sedd.launch.make_runs import Order, add_points, make_runs, remove_runs
 from sedd.launch.resources import (
@@ -159,7 +158,11 @@ def _submit(
                 for parameters, members in _groups(order, folder, waiting, dependency)
             ]
             why = submit_what_fits(
-                groups, runs=tuple(runs.values()), profile=order.profile, folder=folder / "submitit"
+                groups,
+                runs=tuple(runs.values()),
+                profile=order.profile,
+                folder=folder / "submitit",
+                is_wanted=lambda run: is_unsubmitted(read_events(run.events)),
             )
         elif waiting:
             submit_local([runs[n] for n in waiting])
@@ -179,11 +182,8 @@ def _groups(
     order: Order, folder: Path, numbers: Sequence[int], dependency: str | None
 ) -> list[tuple[Parameters, list[int]]]:
     """The experiments, by number, that ask for the same resources, and so can be tasks of one array."""
-    groups: dict[str, tuple[Parameters, list[int]]] = {}
-    for number in numbers:
-        parameters = _slurm_parameters(order, folder, dependency, order.request.experiments[number])
-        groups.setdefault(json.dumps(parameters, sort_keys=True), (parameters, []))[1].append(number)
-    return list(groups.values())
+    experiments = order.request.experiments
+    return grouped((_slurm_parameters(order, folder, dependency, experiments[n]), n) for n in numbers)
 
 
 def _slurm_parameters(order: Order, folder: Path, dependency: str | None, experiment: TaskSpec) -> Parameters:

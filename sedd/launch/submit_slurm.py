@@ -52,9 +52,14 @@ def submit_slurm(
 
 
 def submit_array(
-    runs: Sequence[RunDir], parameters: Parameters, *, folder: Path, continues: str | None = None
+    runs: Sequence[RunDir],
+    parameters: Parameters,
+    *,
+    folder: Path,
+    continues: str | None = None,
+    is_wanted: Callable[[RunDir], bool] = lambda _: True,
 ) -> list[str]:
-    """Submit runs as one job, or as one array; returns the job id of each.
+    """Submit runs as one job, or as one array; returns the job ids of those that are wanted when it is their turn.
 
     Who is killed between sbatch and the events leaves a note (`unconfirmed.py`) with the token in the job's comment.
 
@@ -63,10 +68,15 @@ def submit_array(
         RunError: submitit's files cannot be written, or an event.
     """
     mark = new_mark(folder.parent, continues=continues)
-    with one_at_a_time(folder) as lock, noted(folder, mark.token, runs):
-        named = _submit_chunk(runs, with_comment(parameters, mark), folder, lock)
-        proof = proof_of(named[0], mark)
-        in_threads(lambda pair: record_submitted(*pair, proof=proof), list(zip(runs, named, strict=True)))
+    with one_at_a_time(folder) as lock:
+        wanted = [run for run in runs if is_wanted(run)]
+        if not wanted:
+            return []
+        with noted(folder, mark.token, wanted):
+            named = _submit_chunk(wanted, with_comment(parameters, mark), folder, lock)
+            proof = proof_of(named[0], mark)
+            pairs = list(zip(wanted, named, strict=True))
+            in_threads(lambda pair: record_submitted(*pair, proof=proof), pairs)
     return named
 
 

@@ -17,7 +17,7 @@ from sedd.cluster.sbatch import SubmissionRefusedError
 from sedd.errors import RunError
 from sedd.launch import lock
 from sedd.rundir.atomic import write_text
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, read_manifest
 
 _PATIENCE_S = 150.0
 """For another submission from the same folder; sbatch itself may retry for two minutes."""
@@ -39,6 +39,12 @@ class Note:
         array = array_of(ours[0]) if ours else ""
         named = [array] if len(self.runs) == 1 else [f"{array}_{task}" for task in range(len(self.runs))]
         return [(run, job_id) for run, job_id in zip(self.runs, named, strict=True) if job_id in ours]
+
+
+def submitit_folders(run: RunDir) -> list[Path]:
+    """Where submitit's files of the run's jobs lie: its sweep's, with which it is submitted first, and its own."""
+    sweep = read_manifest(run).get("sweep")
+    return [*([run.path.parent / str(sweep) / "submitit"] if sweep else []), run.submitit]
 
 
 @contextlib.contextmanager

@@ -92,8 +92,6 @@ def test_what_has_ended_is_left_as_it_is_and_says_so(local: LocalRuns) -> None:
 
 def test_a_run_of_another_machine_is_refused_before_anything_is_written(local: LocalRuns) -> None:
     run = local.make(small_experiment())[0]
-    with pytest.raises(RunError, match="never submitted"):
-        cancel([run], now=NOW)
     run.events.write_text(
         '{"t": "2026-11-22T00:00:00+00:00", "event": "submitted", "attempt": 0, "executor": "local", "host": "far"}\n'
     )

@@ -287,6 +287,7 @@ def test_manifests_are_json_that_other_tools_can_read(tmp_path: Path) -> None:
         "spec_hash",
         "point",
         "sweep",
+        "parallel",
         "steps",
         "ranks",
         "gpus",
