@@ -39,6 +39,7 @@ REGISTRIES: dict[str, Mapping[str, Any] | Set[str]] = {
     "TrainingSpec.kernels": KERNELS.keys() | {"auto"},
     "SampleOptions.predictor": PREDICTORS,
     "EvaluateSpec.per_sequence": {"csv", "parquet"},  # the ending of the file, by which its writer is chosen
+    "ScoreSpec.format": {"csv", "parquet"},  # the same
     "TrackingSpec.wandb": {"online", "offline", "disabled"},  # what wandb itself takes as its mode
 }
 """Field → what there is to choose from. A field without a registry would take a name that does nothing."""
