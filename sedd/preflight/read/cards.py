@@ -1,6 +1,7 @@
 """The GPUs of this machine as the driver shows them (NVML): torch-free, starts no CUDA context."""
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,15 @@ from sedd.cluster.profile import Profile
 
 # Bits of nvmlDeviceGetCurrentClocksThrottleReasons that mean trouble, not idleness or a set limit.
 _SLOWDOWNS = {0x08: "hardware slowdown", 0x40: "too hot", 0x80: "power brake", 0x20: "too hot (software)"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A part of a card that is a device of its own (MIG), and its names in CUDA_VISIBLE_DEVICES."""
+
+    names: tuple[str, ...]
+    memory_bytes: int
+    used_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +34,7 @@ class Card:
         retired_pages: pages retired or rows remapped for uncorrected errors, over the card's life.
         is_retirement_pending: whether a reset is due to put faulty memory aside.
         slowdowns: why its clock is held down now, in words.
+        instances: its parts, where it is divided.
     """
 
     index: int
@@ -38,6 +49,13 @@ class Card:
     retired_pages: int | None
     is_retirement_pending: bool | None
     slowdowns: tuple[str, ...]
+    instances: tuple[Instance, ...] = ()
+
+    def find_instance(self, name: str) -> Instance | None:
+        """The part with a name that begins so, such as `MIG-9c0e`."""
+        if not name.startswith("MIG-"):
+            return None
+        return next((part for part in self.instances if any(n.startswith(name) for n in part.names)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +87,28 @@ def query_driver() -> Driver | None:
 
 
 def visible(driver: Driver, environ: Mapping[str, str]) -> tuple[Card, ...]:
-    """The cards that CUDA_VISIBLE_DEVICES leaves this process, in its order."""
+    """The cards that CUDA_VISIBLE_DEVICES leaves this process, in its order; a part of one with its own memory."""
     asked = environ.get("CUDA_VISIBLE_DEVICES")
     if asked is None:
         return driver.cards
     chosen: list[Card] = []
     for word in filter(None, map(str.strip, asked.split(","))):
-        found = [c for c in driver.cards if word == str(c.index) or c.uuid.startswith(word)]
+        found = [card for card in (_named(card, word) for card in driver.cards) if card]
         if not found:
             break  # CUDA stops at the first name that it does not know
         chosen.append(found[0])
     return tuple(chosen)
+
+
+def _named(card: Card, name: str) -> Card | None:
+    """The card, or the part of it, that has this name: a number, (the beginning of) a UUID, or of a MIG name."""
+    if name == str(card.index) or card.uuid.startswith(name):
+        return card
+    if part := card.find_instance(name):
+        return dataclasses.replace(
+            card, uuid=part.names[0], memory_bytes=part.memory_bytes, used_bytes=part.used_bytes, instances=()
+        )
+    return None
 
 
 def _card(nvml: Any, index: int) -> Card:
@@ -109,7 +138,24 @@ def _card(nvml: Any, index: int) -> Card:
         retired_pages=pages,
         is_retirement_pending=is_pending,
         slowdowns=tuple(word for bit, word in _SLOWDOWNS.items() if reasons & bit),
+        instances=_instances(nvml, handle, ask),
     )
+
+
+def _instances(nvml: Any, handle: Any, ask: Callable[..., Any]) -> tuple[Instance, ...]:
+    """The parts of a card in MIG mode; older drivers name them by the card's UUID and two numbers."""
+    found = []
+    for number in range(ask(nvml.nvmlDeviceGetMaxMigDeviceCount) or 0):
+        with _tolerating(nvml):  # a place without an instance
+            part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
+            numbers = f"{nvml.nvmlDeviceGetGpuInstanceId(part)}/{nvml.nvmlDeviceGetComputeInstanceId(part)}"
+            memory = nvml.nvmlDeviceGetMemoryInfo(part)
+            names = (
+                _text(nvml.nvmlDeviceGetUUID(part)),
+                f"MIG-{_text(nvml.nvmlDeviceGetUUID(handle))}/{numbers}",
+            )
+            found.append(Instance(names=names, memory_bytes=memory.total, used_bytes=memory.used))
+    return tuple(found)
 
 
 def _bus(pci: Any) -> tuple[int, int, int] | None:

@@ -7,7 +7,7 @@ import pytest
 from sedd.preflight.checks import gpus as check
 from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
-from sedd.preflight.read.cards import Driver, visible
+from sedd.preflight.read.cards import Driver, Instance, visible
 
 CARD = check.CHECK.passing.cards[0]
 FOUR = tuple(dataclasses.replace(CARD, index=i, uuid=f"GPU-{i}abc") for i in range(4))
@@ -34,6 +34,17 @@ def test_no_driver_fails(monkeypatch, make_context):
 def test_visible_cards_are_counted(monkeypatch, make_context, devices, status):
     verdict = look(monkeypatch, make_context, DRIVER, environ={"CUDA_VISIBLE_DEVICES": devices})
     assert verdict.status is status
+
+
+def test_a_part_of_a_card_is_found_by_its_names_and_has_its_own_memory():
+    part = Instance(names=("MIG-9c0e", "MIG-GPU-1abc/3/0"), memory_bytes=5 << 30, used_bytes=0)
+    divided = dataclasses.replace(FOUR[1], instances=(part,))
+    driver = dataclasses.replace(DRIVER, cards=(FOUR[0], divided))
+    for name in ("MIG-9c0e", "MIG-9c", "MIG-GPU-1abc/3/0"):
+        (seen,) = visible(driver, {"CUDA_VISIBLE_DEVICES": name})
+        assert (seen.uuid, seen.memory_bytes, seen.index) == ("MIG-9c0e", 5 << 30, 1)
+    assert visible(driver, {"CUDA_VISIBLE_DEVICES": "MIG-other"}) == ()
+    assert visible(driver, {"CUDA_VISIBLE_DEVICES": "GPU-1abc"}) == (divided,)
 
 
 def test_a_task_that_sees_its_own_card_alone_is_well(monkeypatch, make_context):
