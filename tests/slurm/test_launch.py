@@ -63,11 +63,12 @@ def start(devcluster: DevCluster, tmp_path: Path) -> Start:
         partition: str = "requeue",
         after: Sequence[RunDir] = (),
         requeues: bool = True,
+        setup: Sequence[str] = (),
         folder: Path = tmp_path / "my runs",
         **options: object,
     ) -> list[RunDir]:
         site = {"executor": "slurm", "partition": partition, "gpu": {"type": "v100"}, "requeue": requeues}
-        profile = SlurmProfile.model_validate(site | {"sbatch": options})
+        profile = SlurmProfile.model_validate(site | {"setup": setup, "sbatch": options})
         made = experiments or (small_experiment(resources=WHOLE_NODE),)
         order = order_for(*made, runs=folder, profile=profile, after=after)
         batch = make_runs(order, now=NOW, made=[])

@@ -1,0 +1,81 @@
+"""What the submitting shell and the profile's `setup` can, and cannot, do to a job of a real SLURM."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sedd.cluster.scontrol import query_job
+from sedd.rundir.events import read_events
+from tests.launch.conftest import small_experiment, story
+from tests.slurm.test_launch import WHOLE_NODE, Start, job_of, start, wait_for_word
+
+__all__ = ["start"]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+
+HOSTILE = {
+    "SBATCH_PARTITION": "nograce",
+    "SBATCH_TIMELIMIT": "1:00",
+    "SBATCH_NO_REQUEUE": "1",
+    "SBATCH_MEM_PER_NODE": "10G",
+    "SBATCH_EXPORT": "NONE",
+    "SBATCH_JOB_NAME": "another",
+    "SLURM_EXPORT_ENV": "NONE",
+    "SRUN_EXPORT_ENV": "NONE",
+    "SLURM_MEM_PER_CPU": "100",
+    "SLURM_ARRAY_JOB_ID": "1",
+    "SLURM_ARRAY_TASK_ID": "1",
+    "SLURM_CLUSTER_NAME": "elsewhere",
+    "SLURM_EXIT_ERROR": "0",
+    "SHELLOPTS": "braceexpand:errexit:hashall:interactive-comments:nounset",
+    "SUBMITIT_PREEMPT_SIGNAL": "USR1",
+    "RANK": "3",
+    "WORLD_SIZE": "8",
+    "MASTER_ADDR": "nowhere",
+    "TORCHELASTIC_USE_AGENT_STORE": "True",
+    "WANDB_RUN_ID": "x",
+    "CUDA_VISIBLE_DEVICES": "GPU-1f",
+    "PYTHONINSPECT": "1",
+    "SQUEUE_STATES": "FAILED",
+    "SCANCEL_PARTITION": "nograce",
+}
+OPTIONS = {"nice": 100, "hint": "nomultithread", "distribution": "cyclic", "wckey": "w", "chdir": "/"}
+GREETING = """#!/bin/bash
+echo 'Welcome. Submitted batch job 3 is the example of the day; this is job 3 of at most 50'
+exec {sbatch} "$@"
+"""
+
+
+def test_a_hostile_shell_decides_nothing_about_a_job(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = next(p for folder in os.environ["PATH"].split(":") if (p := Path(folder) / "sbatch").exists())
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sbatch").write_text(GREETING.format(sbatch=real))
+    (tmp_path / "bin" / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for name, value in HOSTILE.items():
+        monkeypatch.setenv(name, value)
+    (run,) = start(setup=["export SLURM_EXPORT_ENV=NONE SLURM_MEM_PER_CPU=7", "set -eu"], **OPTIONS)
+    job = query_job(job_of(run))
+    assert job is not None
+    assert (job.partition, job.name, job.time_limit_s, job.may_requeue) == ("requeue", "small", 86_400, True)
+    wait_for_word(run, "completed")
+    assert story(run) == ["submitted", "attempt_started", "completed"]
+    assert next(e for e in read_events(run.events) if e.event == "submitted").get("cluster") != "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("setup", "failure"),
+    [
+        (["true", "module load no-such-module"], "line 2 of setup: in the profile failed with exit code 127"),
+        (["exit 5"], "setup: in the profile ended the batch script with exit code 5"),
+    ],
+)
+def test_a_setup_that_fails_ends_the_run_in_one_attempt_and_says_which_line(
+    start: Start, setup: list[str], failure: str
+) -> None:
+    (run,) = start(small_experiment(resources=WHOLE_NODE), setup=setup)
+    wait_for_word(run, "gave_up")
+    assert story(run) == ["submitted", "attempt_started", "failed:crashed", "gave_up:crashed"]
+    assert failure in run.events.read_text()
