@@ -51,7 +51,7 @@ def parse_problem(error: Any, model: type[BaseModel], data: object, where: Calla
     """One of pydantic's errors on `data` as a Problem; `where` says in which line a key stands."""
     kind, seen = error["type"], error.get("input")
     key = _key_in(data, error["loc"], missing=kind == "missing")
-    dotted = ".".join(map(str, key))
+    dotted = clip(".".join(map(str, key)))
     match kind:
         case "extra_forbidden":
             return Problem(where(key), f"unknown field '{dotted}'", _suggest(model, error["loc"], dotted))
@@ -95,6 +95,14 @@ _EXPECTED = {
 """Where pydantic's own words speak of Python."""
 
 
+def clip(text: str, longest: int = 80) -> str:
+    """A text for a message of one line: without the middle, if it is longer than that."""
+    if len(text) <= longest:
+        return text
+    half = (longest - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
 def _shown(value: object) -> str:
     """A value as its file has it, more or less."""
     if value is None:
@@ -103,11 +111,11 @@ def _shown(value: object) -> str:
         return str(value).lower()
     if isinstance(value, dt.date):
         return value.isoformat()
-    return "a section" if isinstance(value, dict) else repr(value)
+    return "a section" if isinstance(value, dict) else clip(repr(value))
 
 
 def _not_a_choice(where: str, dotted: str, seen: object, expected: str) -> Problem:
-    near = difflib.get_close_matches(str(seen), re.findall(r"'([^']*)'", expected), n=1)
+    near = difflib.get_close_matches(clip(str(seen)), re.findall(r"'([^']*)'", expected), n=1)
     hint = f"did you mean '{near[0]}'?" if near else None
     return Problem(where, f"{dotted} is {_shown(seen)}; it must be {expected}", hint)
 
@@ -127,7 +135,7 @@ def _key_in(data: Any, loc: Key, *, missing: bool) -> Key:
 
 def _suggest(model: type[BaseModel], loc: Key, dotted: str) -> str | None:
     """What an unknown field was meant to be: the same name elsewhere, then a similar one here or elsewhere."""
-    wrong = str(loc[-1])
+    wrong = clip(str(loc[-1]))
     everywhere = list(dict.fromkeys(_all_fields(model)))
     if dotted in everywhere:
         kinds = [

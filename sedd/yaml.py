@@ -17,10 +17,16 @@ from pydantic import (
     model_validator,
 )
 
-from sedd.complaints import Key, Problem, merge_choices, parse_problem, raise_problems
+from sedd.complaints import Key, Problem, clip, merge_choices, parse_problem, raise_problems
 from sedd.errors import SpecError
 from sedd.units import exact_bytes, exact_duration, parse_bytes, parse_duration_s
 
+_MOST_BYTES = 1 << 20
+"""Of a file that somebody wrote; PyYAML reads a megabyte in some seconds."""
+_MOST_VALUES = 50_000
+"""Of a document, with those that its aliases repeat."""
+_LONGEST_NUMBER = 100
+"""Characters; Python itself refuses to print larger numbers than it reads."""
 _NUMBERS = (int, float, int | None, float | None)
 
 
@@ -90,7 +96,8 @@ def load_document(path: Path) -> Document:
         SpecError: no such file, not YAML, or not a mapping. Traps and repeated keys: `validate` raises.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1).decode("utf-8-sig")
     except FileNotFoundError as e:
         near = difflib.get_close_matches(path.name, _names_beside(path), n=1)
         raise SpecError(
@@ -100,6 +107,8 @@ def load_document(path: Path) -> Document:
         raise SpecError(f"{path}: cannot be read: {e.strerror or e}") from e
     except UnicodeDecodeError as e:
         raise SpecError(f"{path}: not a text file (UTF-8)") from e
+    if len(text) > _MOST_BYTES:
+        raise SpecError(f"{path}: larger than {_MOST_BYTES >> 20} MiB: is this the right file?")
     return parse_document(text, name=str(path))
 
 
@@ -129,10 +138,12 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     key, equals, value = text.partition("=")
     parts = tuple(part.strip() for part in key.split("."))
     if not equals or not all(parts):
-        raise SpecError(f"--set {text}: expected key=value", hint="for example --set training.steps=1000")
+        raise SpecError(
+            f"--set {clip(text)}: expected key=value", hint="for example --set training.steps=1000"
+        )
     if _FLOAT_WITHOUT_DOT.fullmatch(value.strip()):
         return parts, float(value)
-    name = f"--set {text}"
+    name = f"--set {clip(text)}"
     root = _compose(value, name)
     reader = _Reader(name)
     built = None if root is None else reader.read(root, ())
@@ -176,11 +187,14 @@ def _compose(text: str, name: str) -> yaml.Node | None:
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
 _FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
+_NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _WORD_BOOLEANS = {"yes", "no", "on", "off", "y", "n"}
 
 
 def _trap(text: str) -> str | None:
     """What is wrong with a plain scalar that YAML 1.1 reads as something else than it looks, or None."""
+    if len(text) > _LONGEST_NUMBER:
+        return None
     if _SEXAGESIMAL.fullmatch(text):
         return f"{text} is a base-60 number in YAML: write a duration like 24h, or quote it: '{text}'"
     if _FLOAT_WITHOUT_DOT.fullmatch(text) and not isinstance(yaml.safe_load(text), float):
@@ -217,6 +231,7 @@ class _Reader:
         self.name = name
         self.lines: dict[Key, int] = {}
         self.problems: list[Problem] = []
+        self._values = 0
         self._open: list[yaml.Node] = []
 
     def read(self, node: yaml.Node, key: Key) -> Any:
@@ -230,6 +245,11 @@ class _Reader:
             self._open.pop()
 
     def _read(self, node: yaml.Node, key: Key) -> Any:
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            raise SpecError(
+                f"{self.name}: more than {_MOST_VALUES:,} values: do aliases (*name) repeat each other?"
+            )
         if isinstance(node, yaml.MappingNode):
             self._complain_of_repeats(node)
             return {label: self._at(child, (*key, label), line) for label, child, line in self._pairs(node)}
@@ -238,11 +258,17 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode) and node.style is None and (trap := _trap(node.value)):
             self._complain(node, f"{_dotted(key)}{trap}")
             return _Unreadable()
+        if node.tag in _NUMBER_TAGS and len(node.value) > _LONGEST_NUMBER:
+            self._complain(
+                node, f"{_dotted(key)}{clip(node.value)} is a number of {len(node.value):,} characters"
+            )
+            return _Unreadable()
         try:
             return yaml.SafeLoader("").construct_object(node)
         except (yaml.YAMLError, ValueError) as e:
             self._complain(
-                node, f"{_dotted(key)}cannot read {node.value!r}: {getattr(e, 'problem', None) or e}"
+                node,
+                f"{_dotted(key)}cannot read {clip(repr(node.value))}: {getattr(e, 'problem', None) or e}",
             )
             return _Unreadable()
 
@@ -273,7 +299,7 @@ class _Reader:
             if not isinstance(label, yaml.ScalarNode):
                 self._complain(label, "a key must be a word, not a list or section")
             elif label.value in seen:
-                self._complain(label, f"'{label.value}' is given twice")
+                self._complain(label, f"'{clip(label.value)}' is given twice")
             else:
                 seen.add(label.value)
 
@@ -286,7 +312,7 @@ def _line(node: yaml.Node) -> int:
 
 
 def _dotted(key: Key) -> str:
-    return ".".join(map(str, key)) + ": " if key else ""
+    return clip(".".join(map(str, key))) + ": " if key else ""
 
 
 def _names_beside(path: Path) -> list[str]:

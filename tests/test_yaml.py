@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from sedd.errors import SpecError
 from sedd.yaml import (
@@ -340,3 +340,41 @@ SCALARS = PLAIN | st.booleans() | st.none() | st.integers() | st.floats(allow_na
 @example("y")
 def test_what_is_dumped_is_read_back_equal(value: object):
     assert parse_document(dump_document({"value": value}), name="f").data == {"value": value}
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
+)
+
+
+def test_aliases_that_repeat_each_other_are_refused_before_they_fill_the_memory():
+    with pytest.raises(SpecError, match=r"^bomb\.yaml: more than 50,000 values"):
+        parse_document(BOMB, name="bomb.yaml")
+
+
+@pytest.mark.parametrize(
+    "digits", ["1" * 200_000, "0x" + "1" * 200_000, "-1." + "1" * 200_000, "1_" * 99_999 + "1"]
+)
+def test_a_number_of_many_digits_is_refused_in_a_short_line(digits: str):
+    document = parse_document(f"steps: {digits}\n", name="a.yaml")
+    (problem,) = document.problems
+    assert "characters" in problem.what
+    assert len(str(problem)) < 200
+
+
+def test_what_is_long_is_shown_in_part():
+    class Short(StrictModel):
+        kind: Literal["a", "b"]
+        name: Annotated[str, StringConstraints(max_length=9)]
+
+    document = parse_document(f"kind: {'k' * 9000}\nname: {'n' * 9000}\n{'x' * 900}: 1\n", name="a.yaml")
+    with pytest.raises(SpecError) as caught:
+        validate(Short, document)
+    assert all(len(line) < 300 for line in caught.value.message.splitlines())
+    assert len(caught.value.message.splitlines()) == 3
+
+
+def test_a_file_of_megabytes_is_no_spec(tmp_path: Path):
+    (tmp_path / "data.yaml").write_text("# " + "k" * (1 << 20) + "\nname: a\n")
+    with pytest.raises(SpecError, match="larger than 1 MiB"):
+        load_document(tmp_path / "data.yaml")

@@ -38,7 +38,7 @@ python "$root/tools/learned.py" "$run" "$store"
 say "
 == 4. ten new proteins, their first 60 residues"
 samples=$SEDD_RUNS/quickstart.fasta
-sedd sample "$run" -n 10 --steps 64 -o "$samples"
+sedd sample "$run" -n 10 --steps 64 -o "$samples" --force
 awk '/^>/ { printf "%s%s ", n++ ? "\n" : "", $1; next } { printf "%s", $0 } END { print "" }' "$samples" |
     while read -r name sequence; do printf '%-10s %.60s\n' "$name" "$sequence"; done
 

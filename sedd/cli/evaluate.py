@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sedd.cli.console import out, print_json
+from sedd.cli.load_network import Force, load, note, progress, require_network, require_place
 
 
 def command(
@@ -20,24 +21,26 @@ def command(
     per_sequence: Annotated[
         Path | None, typer.Option(help="Table with a row a protein: .csv or .parquet.")
     ] = None,
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Upper bound on the negative log-likelihood of proteins, with EMA weights and its standard error.
 
     Example: sedd evaluate quickstart --fasta proteins.fasta.gz --per-sequence bounds.parquet
     """
-    from sedd.cli.load_network import load, note, progress, require_place
     from sedd.data.records import read_records
-    from sedd.inference.evaluation import evaluate, read_proteins, summary
-    from sedd.inference.evaluation import per_sequence as columns
     from sedd.inference.tables import require_writer, write_table
     from sedd.spec.inference import EvaluateOptions
 
     if per_sequence is not None:
-        require_place(per_sequence, "--per-sequence")
+        require_place(per_sequence, "--per-sequence", force=force)
         require_writer(per_sequence)
+    require_network(run)
     how = EvaluateOptions(draws=draws, seed=seed)
     records = [record for path in fasta for record in read_records(path, allow_empty=True)]
+    from sedd.inference.evaluation import evaluate, read_proteins, summary  # torch
+    from sedd.inference.evaluation import per_sequence as columns
+
     trained = load(run)
     proteins = read_proteins(records, longest=trained.longest)
     with progress("evaluating", len(proteins.names)) as step:

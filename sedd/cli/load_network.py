@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from sedd.cli.console import err
 from sedd.cli.progress import LOG_EVERY_S
@@ -21,6 +23,7 @@ def load(run_or_checkpoint: str) -> "Trained":
     Raises:
         UsageError: no such run or file. CheckpointError: not a checkpoint, or damaged.
     """
+    require_network(run_or_checkpoint)
     import torch
 
     from sedd.inference.load_network import find_trained, load_trained
@@ -33,13 +36,25 @@ def load(run_or_checkpoint: str) -> "Trained":
     return trained
 
 
+def require_network(run_or_checkpoint: str) -> None:
+    """Refuse what names no network, before torch is imported. Raises: UsageError, CheckpointError."""
+    from sedd.inference.find_network import find_network
+    from sedd.rundir.find import runs_root
+
+    find_network(run_or_checkpoint, runs_root())
+
+
 def note(text: str) -> None:
     """What a user should know of an answer that is given all the same."""
     err().print(f"note: {text}", style="yellow", markup=False, soft_wrap=True)
 
 
-def require_place(path: Path | None, option: str) -> None:
-    """Refuse an output that could not be written, before the work that would be lost. Raises: UsageError."""
+def require_place(path: Path | None, option: str, *, force: bool) -> None:
+    """Refuse an output that could not be written, before the work that would be lost; an existing one unless `force`.
+
+    Raises:
+        UsageError.
+    """
     if path is None:
         return
     if path.is_dir():
@@ -49,6 +64,11 @@ def require_place(path: Path | None, option: str) -> None:
         raise UsageError(f"{option} is {path}: there is no folder {folder}")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise UsageError(f"{option} is {path}, which may not be written")
+    if path.is_file() and not force:  # /dev/stdout may be written to
+        raise UsageError(f"{option} is {path}, which already exists", hint="--force replaces it")
+
+
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist already.")]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import typer
 
 from sedd.cli.console import err
 from sedd.cli.find_run import find_one
+from sedd.cli.load_network import Force, require_place
 from sedd.errors import RunError, UsageError
 from sedd.monitor.decide.inspection import inspect
 from sedd.monitor.read.gather import Gatherer
@@ -23,11 +24,13 @@ def command(
         Path | None,
         typer.Option(help="FASTA of `sedd sample` to show; default: the newest in the run's samples folder."),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Write one self-contained HTML page about a run: curves, attempts, samples, configuration.
 
     Example: sedd report quickstart --samples samples.fasta -o report.html
     """
+    require_place(output, "--output", force=force)
     found = find_one(run)
     facts = Gatherer().gather([found], now=dt.datetime.now(dt.UTC))
     documents = read_documents(found)

@@ -1,11 +1,13 @@
 """`sedd sample`: new proteins from a trained network."""
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from sedd.cli.console import err, print_text
+from sedd.cli.load_network import Force, load, progress, require_network, require_place
 from sedd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,22 +53,25 @@ def command(
     store: Annotated[
         Path | None, typer.Option(help="Training data for the report; default: where the run had it.")
     ] = None,
+    force: Force = False,
 ) -> None:
     """Draw proteins, with EMA weights, as FASTA.
 
     Example: sedd sample quickstart -n 100 -o samples.fasta --report samples.html
     """
-    from sedd.cli.load_network import load, progress, require_place
-    from sedd.inference.generation import draw_samples, fasta_text, read_frames
+    from sedd.inference.frames import read_frames
     from sedd.rundir.atomic import write_output
 
     how = _options(
         count=count, length=_parse_length(length), infill=infill, steps=steps,
         predictor=predictor, temperature=temperature, top_p=top_p, omit=omit, seed=seed,
     )  # fmt: skip
-    require_place(output, "--output")
-    _require_report(report)
+    require_place(output, "--output", force=force)
+    _require_report(report, force=force)
+    require_network(run)
     frames = read_frames(infill) if infill is not None else []
+    from sedd.inference.generation import draw_samples, fasta_text  # torch
+
     trained = load(run)
     with progress("sampling", steps) as tick:
         samples = draw_samples(trained, how, frames, tick)
@@ -83,11 +88,11 @@ def command(
 def _options(**given: Any) -> "SampleOptions":
     from pydantic import ValidationError
 
-    from sedd.diffusion.predictor import PREDICTORS
     from sedd.spec.inference import SampleOptions
 
-    if given["predictor"] not in PREDICTORS:
-        raise UsageError(f"--predictor is '{given['predictor']}'; there are {', '.join(PREDICTORS)}")
+    predictors = get_args(SampleOptions.model_fields["predictor"].annotation)
+    if given["predictor"] not in predictors:
+        raise UsageError(f"--predictor is '{given['predictor']}'; there are {', '.join(predictors)}")
     try:
         return SampleOptions(**given)
     except ValidationError as e:
@@ -97,20 +102,25 @@ def _options(**given: Any) -> "SampleOptions":
 def _parse_length(text: str | None) -> int | tuple[int, int] | None:
     if text is None:
         return None
-    low, dash, high = text.partition("-")
-    if not low.isdigit() or (dash and not high.isdigit()):
-        raise UsageError(f"--length is '{text}'", hint="write 100, or a range as 80-120")
-    return (int(low), int(high)) if dash else int(low)
+    found = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", text.strip())
+    if found is None or not int(found[1]):
+        raise UsageError(f"--length is '{text[:40]}'", hint="write 100, or a range as 80-120")
+    low, high = int(found[1]), int(found[2] or found[1])
+    if low > high:
+        raise UsageError(
+            f"--length is '{text}': the first number must not be larger than the second",
+            hint=f"write {high}-{low}",
+        )
+    return (low, high) if found[2] else low
 
 
-def _require_report(report: Path | None) -> None:
+def _require_report(report: Path | None, *, force: bool) -> None:
     """Refuse a report that could not be written, before the work. Raises: UsageError."""
-    from sedd.cli.load_network import require_place
     from sedd.quality.neighbours import require_aligner
 
     if report is None:
         return
-    require_place(report, "--report")
+    require_place(report, "--report", force=force)
     if report.suffix not in (".html", ".json"):
         raise UsageError(f"--report is {report}: neither .html nor .json")
     require_aligner()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sedd.cli.console import err, print_json, print_text
+from sedd.cli.load_network import Force, load, progress, require_network, require_place
 from sedd.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def command(
     page: Annotated[
         Path | None, typer.Option(help="Page with heat maps, .html; or one heat map, .svg.")
     ] = None,
+    force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="A summary as JSON on stdout.")] = False,
 ) -> None:
     """Score mutants in nats, ln p(mutant) - ln p(wild type), each with its standard error.
@@ -54,7 +56,7 @@ def command(
         raise UsageError("give either --scan, for all single mutants, or --mutants TABLE")
     if scan and not fasta:
         raise UsageError("--scan needs --fasta: the wild types")
-    from sedd.cli.load_network import load, progress
+    require_network(run)
     from sedd.inference.score import (
         correlations,
         measured_numbers,
@@ -72,7 +74,7 @@ def command(
         draws=draws, hidden=hidden, sigma_bar=sigma_bar, seed=seed, measured=measured,
     )  # fmt: skip
     how = options_of(ScoreOptions, wanted)
-    _require_places(output, page)
+    _require_places(output, page, force=force)
     table = read_table(wanted)
     require_substitutions(table.variants, how)
     if measured is not None:
@@ -107,14 +109,13 @@ def _wanted(**given: Any) -> "ScoreSpec":
         raise UsageError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from e
 
 
-def _require_places(output: Path | None, page: Path | None) -> None:
+def _require_places(output: Path | None, page: Path | None, *, force: bool) -> None:
     """Refuse outputs that could not be written, before the work. Raises: UsageError."""
-    from sedd.cli.load_network import require_place
     from sedd.inference.score_page import require_page
     from sedd.inference.tables import require_writer
 
-    require_place(output, "--output")
-    require_place(page, "--page")
+    require_place(output, "--output", force=force)
+    require_place(page, "--page", force=force)
     if output is not None:
         require_writer(output)
     if page is not None:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from sedd.data.alphabet import TOKENS
 from sedd.errors import CheckpointError, SpecError, UsageError
+from sedd.inference.find_network import CONFIG, WEIGHTS, is_export
 from sedd.inference.weights import require_finite
 from sedd.rundir.atomic import atomic_file, write_text
 from sedd.spec.experiment import Experiment
 from sedd.yaml import Document, StrictModel, parse_document, validate
 
 FORMAT = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KEPT = ("run", "step", "data_hash", "length_quantiles", "composition")
 """What of a checkpoint's description goes into config.json as it is."""
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -50,24 +50,20 @@ class ExportConfig(StrictModel):
     """Token of each id."""
 
 
-def is_export(path: Path) -> bool:
-    """Whether a folder looks like one of ours."""
-    return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
-
-
-def write_export(saved: Mapping[str, Any], folder: Path, *, raw: bool = False) -> None:
+def write_export(saved: Mapping[str, Any], folder: Path, *, raw: bool = False, force: bool = False) -> None:
     """Write a checkpoint's EMA weights, or with `raw` those that were trained, and all that says what they are.
 
-    config.json is written last, and holds the weights' checksum: a folder without it is not whole.
+    config.json is written last, and holds the weights' checksum: a folder without it is not whole. `force` replaces an
+    export that is there, and nothing else.
 
     Raises:
         UsageError: the folder holds something already. CheckpointError, OSError: it cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already, and not empty", hint="name a new folder")
+    require_new_export(folder, force=force)
     weights: dict[str, Tensor] = saved["model"] if raw else saved["model"] | saved["ema"]["averages"]
     require_finite(weights, f"the checkpoint of {saved['run']}, step {saved['step']},")
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
     with atomic_file(folder / WEIGHTS) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode  # as umask says; safetensors makes a file that nobody else may read
@@ -87,6 +83,16 @@ def write_export(saved: Mapping[str, Any], folder: Path, *, raw: bool = False) -
         "tokens": TOKENS,
     }
     write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+
+
+def require_new_export(folder: Path, *, force: bool) -> None:
+    """Refuse a folder that holds something; with `force` only one that is no export. Raises: UsageError."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not is_export(folder):
+        raise UsageError(f"{folder} already exists and is not an exported network", hint="name a new folder")
+    if not force:
+        raise UsageError(f"{folder} already exists and is not empty", hint="--force replaces it")
 
 
 def _without_paths(experiment: Experiment) -> Experiment:

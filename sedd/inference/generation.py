@@ -4,36 +4,22 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from sedd.data.alphabet import RESIDUES, SIZE, TOKENS, decode, encode
-from sedd.data.records import Record, read_records
+from sedd.data.alphabet import RESIDUES, SIZE, TOKENS, decode
 from sedd.diffusion.infill import Template
 from sedd.diffusion.sampler import Progress, sample
-from sedd.errors import DataError, UsageError
+from sedd.errors import UsageError
 from sedd.inference.batches import batches
+from sedd.inference.frames import Frame
 from sedd.inference.load_network import Trained
 from sedd.spec.inference import SampleOptions
 from sedd.training.seeds import SAMPLING, generator
 
 LINE = 60
 """Residues a line of FASTA."""
-FREE = "_?"
-"""Letters of a template that mark free positions."""
-GIVEN = decode(np.array(sorted(RESIDUES)))
-"""Letters of a template that stay, in either case."""
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A template protein: what is given, and which positions are free."""
-
-    name: str
-    tokens: np.ndarray
-    free: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +28,6 @@ class Sample:
 
     name: str
     sequence: str
-
-
-def read_frames(path: Path) -> list[Frame]:
-    """The templates of a FASTA file. Raises: DataError, as `parse_frame`."""
-    return [parse_frame(record) for record in read_records(path)]
 
 
 def draw_samples(
@@ -84,21 +65,6 @@ def draw_lengths(trained: Trained, wanted: SampleOptions) -> list[int]:
         return [int(length) for length in trained.length_quantiles[draws]]
     shortest, longest = wanted.length_range
     return [int(length) for length in torch.randint(shortest, longest + 1, count, generator=source)]
-
-
-def parse_frame(record: Record) -> Frame:
-    """A template from a FASTA record. Raises: DataError for a letter that is no amino acid, or nothing free."""
-    free = np.array([letter in FREE for letter in record.text])
-    if not free.any():
-        raise DataError(f"template '{record.name}' has no free position", hint="mark them with _ or ?")
-    kept = FREE + GIVEN + GIVEN.lower()
-    if strange := dict.fromkeys(letter for letter in record.text if letter not in kept):
-        raise DataError(
-            f"template '{record.name}' holds {', '.join(strange)}: no amino acid that could be kept",
-            hint="mark the position free with _ or ?, or take it out",
-        )
-    tokens = encode("".join("X" if letter in FREE else letter for letter in record.text))
-    return Frame(record.name, tokens, free)
 
 
 def generate(

@@ -11,12 +11,12 @@ from torch import Tensor
 from sedd.diffusion.bound import LogScore
 from sedd.diffusion.conditional import hiding_tokens
 from sedd.diffusion.objective import Network, Objective
-from sedd.errors import CheckpointError, UsageError
+from sedd.errors import CheckpointError
 from sedd.inference.conditionals import Denoiser
-from sedd.inference.export import KEPT, is_export, read_export
+from sedd.inference.export import KEPT, read_export
+from sedd.inference.find_network import find_network, no_checkpoint
 from sedd.inference.weights import require_finite, require_fitting
 from sedd.model.transformer import Transformer
-from sedd.rundir.find import find_run
 from sedd.spec.experiment import Experiment
 from sedd.training.checkpoint_file import newest_whole, read_checkpoint
 from sedd.training.distributed import Ranks
@@ -88,15 +88,12 @@ def find_trained(text: str, runs: Path, *, notify: Callable[[str], None]) -> Pat
     Raises:
         UsageError: no such run or file. CheckpointError: the run has no whole checkpoint yet.
     """
-    path = Path(text).expanduser()
-    if path.is_file() or is_export(path):
-        return path
-    if path.suffix == ".pt":
-        raise UsageError(f"{path}: no such checkpoint")
-    run = find_run(text, runs)
-    newest = newest_whole(run.checkpoints, notify=notify)
+    found = find_network(text, runs)
+    if isinstance(found, Path):
+        return found
+    newest = newest_whole(found.checkpoints, notify=notify)
     if newest is None:
-        raise CheckpointError(f"{run.path} has no whole checkpoint yet", hint=f"sedd status {run.id}")
+        raise no_checkpoint(found)
     return newest
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from sedd.data.records import read_records
 from sedd.inference.evaluation import evaluate, per_sequence, read_proteins
 from sedd.inference.evaluation import summary as evaluation_summary
-from sedd.inference.generation import draw_samples, fasta_text, read_frames
+from sedd.inference.frames import read_frames
+from sedd.inference.generation import draw_samples, fasta_text
 from sedd.inference.load_network import Trained, find_trained, load_trained
 from sedd.inference.sample_report import assess_samples, open_training_data, write_report
 from sedd.inference.score import Scores, join, parts, score_part, summary

@@ -60,7 +60,12 @@ class SampleOptions(StrictModel):
         shortest, longest = self.length_range or (1, 1)
         if not 1 <= shortest <= longest:
             given = "-".join(map(str, dict.fromkeys((shortest, longest))))
-            raise ValueError(f"length {given} is no length; write 100, or a range as [80, 120]")
+            why = (
+                "the first number must not be larger than the second"
+                if shortest > longest
+                else "1 is the shortest"
+            )
+            raise ValueError(f"invalid length '{given}': {why}; write 100, or a range as [80, 120]")
         return self
 
     @property

@@ -1,6 +1,8 @@
 """Many runs from one spec: values over dotted keys."""
 
 import itertools
+import json
+import math
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -9,6 +11,8 @@ from pydantic import Field, model_validator
 from sedd.yaml import StrictModel
 
 Point = dict[str, Any]
+MOST_POINTS = 10_000
+"""Runs of one sweep: what `sedd status` was made for."""
 
 
 class SweepSpec(StrictModel):
@@ -51,6 +55,20 @@ class SweepSpec(StrictModel):
         if self.zip and len({len(values) for values in self.zip.values()}) > 1:
             sizes = ", ".join(f"{key}: {len(values)}" for key, values in self.zip.items())
             raise ValueError(f"zip needs lists of equal length; seen {sizes}")
+        return self._with_different_points()
+
+    def _with_different_points(self) -> Self:
+        sizes = [len(values) for values in (self.grid or self.zip or {}).values()]
+        count = math.prod(sizes) if self.grid else len(self.list or ()) or sizes[0]
+        if count > MOST_POINTS:
+            raise ValueError(f"a sweep of {count:,} runs; {MOST_POINTS:,} are the most")
+        seen: set[tuple[tuple[str, str], ...]] = set()
+        for point in self.points():
+            same = tuple(sorted((key, _comparable(value)) for key, value in point.items()))
+            if same in seen:
+                shown = ", ".join(f"{key}={value}" for key, value in point.items())
+                raise ValueError(f"two runs of the sweep are the same: {shown}")
+            seen.add(same)
         return self
 
     def points(self) -> Iterator[Point]:
@@ -63,3 +81,9 @@ class SweepSpec(StrictModel):
                 yield dict(zip(self.zip, values, strict=True))
         else:
             yield from self.list or ()
+
+
+def _comparable(value: Any) -> str:
+    """Equal for values that a spec reads alike, as 1.0e-3 and 0.001."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return repr(float(value)) if is_number else json.dumps(value, sort_keys=True, default=str)

@@ -530,7 +530,21 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "nobody"], 2, "no run 'nobody'"),
         (["sample", "gone.pt"], 2, "no such checkpoint"),
         (["sample", "{run}", "--length", "0"], 2, "--length"),
-        (["sample", "{run}", "--length", "30-20"], 2, "--length"),
+        (["sample", "{run}", "--length", "60-30"], 2, "first number must not be larger than the second"),
+        (["sample", "{run}", "--length", "6²"], 2, "--length is '6²'"),
+        (["sample", "{run}", "--length", "9" * 5000], 2, "--length is '999"),
+        (["sample", "{run}", "-o", "{fasta}"], 2, "three.fasta, which already exists"),
+        (["sample", "{run}", "-o", "new.fasta", "--report", "{page}"], 2, "page.html, which already exists"),
+        (["report", "{run}", "-o", "{page}"], 2, "page.html, which already exists"),
+        (
+            ["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "{table}"],
+            2,
+            "t.csv, which already exists",
+        ),
+        (["export", "{run}", "-o", "{fasta}"], 2, "already exists and is not an exported network"),
+        (["export", "{run}", "-o", "{run}", "--force"], 2, "already exists and is not an exported network"),
+        (["evaluate", "nobody", "--fasta", "{fasta}"], 2, "no run 'nobody'"),
+        (["export", "nobody", "-o", "new"], 2, "no run 'nobody'"),
         (["sample", "{run}", "--length", "999"], 2, "at most 64"),
         (["sample", "{run}", "--predictor", "magic"], 2, "analytic"),
         (["sample", "{run}", "-o", "no folder/new.fasta"], 2, "there is no folder"),
@@ -557,14 +571,65 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
 def test_what_cannot_be_done_gets_one_clear_line(
     trained: RunDir, fasta: Path, tmp_path: Path, arguments: list[str], code: int, word: str
 ) -> None:
-    (tmp_path / "empty.fasta").touch()
-    names = {"run": trained.path, "fasta": fasta, "empty": tmp_path / "empty.fasta"}
+    for name in ("empty.fasta", "page.html", "t.csv"):
+        (tmp_path / name).touch()
+    names = {
+        "run": trained.path,
+        "fasta": fasta,
+        "empty": tmp_path / "empty.fasta",
+        "page": tmp_path / "page.html",
+        "table": tmp_path / "t.csv",
+    }
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     done = sedd(*(a.format(**names) for a in arguments), runs=runs_of(trained), cwd=tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
     assert done.returncode == code, done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert word in errors[0]
     assert "Traceback" not in done.stderr
+
+
+def test_existing_files_are_replaced_on_request(trained: RunDir, fasta: Path, tmp_path: Path) -> None:
+    samples, table, page, network = (tmp_path / name for name in ("s.fasta", "t.csv", "page.html", "network"))
+    for path in (samples, table, page):
+        path.write_text("old")
+    sedd("export", trained.path, "--raw", "-o", network, runs=tmp_path)
+    raw = (network / "model.safetensors").read_bytes()
+    for command in (
+        ["sample", trained.path, "-n", 1, "--steps", 2, "-o", samples],
+        ["evaluate", trained.path, "--fasta", fasta, "--draws", 2, "--per-sequence", table],
+        ["report", trained.path, "-o", page],
+        ["export", trained.path, "-o", network],
+    ):
+        done = sedd(*command, "--force", runs=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert "old" not in {path.read_text() for path in (samples, table, page)}
+    assert (network / "model.safetensors").read_bytes() != raw
+    assert sedd("sample", network, "-n", 1, "--steps", 2, "-o", "/dev/null", runs=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "nobody"],
+        ["sample", "gone.pt"],
+        ["sample", "nobody", "--predictor", "magic"],
+        ["sample", "nobody", "--length", "9-1"],
+        ["evaluate", "nobody", "--fasta", "f"],
+        ["export", "nobody", "-o", "new"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_cheap_to_see_is_told_before_torch_is_imported(arguments: list[str], tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom sedd.cli.main import main\ntry:\n    main()\n"
+        "except SystemExit as e:\n    print(e.code, 'torch' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    environment = os.environ | {"SEDD_RUNS": str(tmp_path)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "2 False\n", done.stderr
 
 
 @pytest.mark.parametrize(

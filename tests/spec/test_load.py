@@ -227,3 +227,38 @@ def test_a_resolved_spec_holds_every_default_and_is_read_back_equal(load: Load, 
     assert again.hash() == experiment.hash()
     assert "keep_every_steps: null" in path.read_text()
     assert "walltime: 100m" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("sweep", "told"),
+    [
+        (
+            f"grid: {{seed: {list(range(200))}, training.steps: {list(range(1, 101))}}}",
+            "a sweep of 20,000 runs",
+        ),
+        (f"zip: {{seed: {list(range(10_001))}}}", "a sweep of 10,001 runs"),
+        ("grid: {seed: [1, 2, 1]}", "two runs of the sweep are the same: seed=1"),
+        ("grid: {training.learning_rate: [1.0e-3, 0.001]}", "are the same: training.learning_rate=0.001"),
+        ("zip: {seed: [1, 1], training.steps: [2, 2]}", "are the same: seed=1, training.steps=2"),
+        ("list: [{seed: 1}, {seed: 2}, {seed: 1}]", "are the same: seed=1"),
+    ],
+)
+def test_a_sweep_of_too_many_or_equal_runs_is_one_line(sweep: str, told: str, tmp_path: Path):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: s\ndata: {store: x.store}\ntraining: {steps: 9}\nresources: {gpus_per_node: 0}\n"
+        f"sweep: {{{sweep}}}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        load_request(path)
+    (line,) = caught.value.message.splitlines()
+    assert told in line
+
+
+def test_a_sweep_over_what_only_looks_equal_is_taken(tmp_path: Path):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: s\ndata: {store: x.store}\ntraining: {steps: 9}\nresources: {gpus_per_node: 0}\n"
+        "sweep: {list: [{seed: 1}, {training.steps: 1}, {seed: 1, training.steps: 1}]}\n"
+    )
+    assert len(load_request(path).points) == 3

@@ -83,8 +83,8 @@ def test_tasks_of_a_trained_network_have_absolute_paths_and_one_process(tmp_path
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("infill: t.fasta", "length: [80, 20]"), "is no length"),
-        (("infill: t.fasta", "length: 0"), "is no length"),
+        (("infill: t.fasta", "length: [80, 20]"), "first number must not be larger"),
+        (("infill: t.fasta", "length: 0"), "invalid length '0'"),
         (("infill: t.fasta", "infill: t.fasta, length: 9"), "length has no meaning"),
         (("infill: t.fasta", "predictor: analytik"), "analytic"),
         (("sample: {", "resources: {gpus_per_node: 2}\nsample: {"), "resources.gpus_per_node"),
