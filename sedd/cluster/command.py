@@ -90,7 +90,7 @@ def call(
 
 
 def failure(command: Sequence[str], exit_code: int, said: str) -> ClusterError:
-    """The error to raise for a command that said something and exited with `exit_code`."""
+    """The error to raise for a command that printed `said` and exited with `exit_code`."""
     lines = _own_lines(command[0], said)
     for line in lines:
         if any(sign in line.lower() for sign in _UNREACHABLE):

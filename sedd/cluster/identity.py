@@ -172,8 +172,8 @@ def query_cluster_name(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> str | None:
         SlurmUnreachableError, ClusterError: as `command.run`.
     """
     # SLURM says it inside a job of ours; in a shell it may be left over from another cluster.
-    told = os.environ.get("SLURM_CLUSTER_NAME") if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else None
-    return told or query_config(timeout_s=timeout_s).cluster or None
+    own = os.environ.get("SLURM_CLUSTER_NAME") if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else None
+    return own or query_config(timeout_s=timeout_s).cluster or None
 
 
 def _whose(job: JobFact) -> str:

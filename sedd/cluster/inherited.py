@@ -26,10 +26,10 @@ class Rule:
     """Variables that some readers do not get.
 
     Attributes:
-        names: whole names; one that ends in `*` stands for all that begin so.
+        names: whole names; one that ends in `*` means all that begin so.
         reason: why, to be read after "not passed on: ".
         readers: who does not get them.
-        is_wish: whether somebody may have set them for this very job, and must be told that they do not count.
+        is_wish: whether somebody may have set them for this very job, and must learn that they do not count.
     """
 
     names: tuple[str, ...]

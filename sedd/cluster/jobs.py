@@ -17,7 +17,7 @@ _LIMIT = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFact:
-    """What one source said about one job (or one array task). None: that source does not say.
+    """What one source shows of one job (or one array task). None: that source does not show it.
 
     Attributes:
         job_id: `123`, or `120_3` for task 3 of array 120: the name that `scontrol` and `scancel` take for it.
@@ -25,7 +25,7 @@ class JobFact:
         reason: why the job waits, or why it ended.
         nodes: SLURM's node list, unexpanded: `v100-[1-2]`.
         starts_at: when it started; for a waiting job the expected start, if SLURM has one.
-        preempted_at: when it was told that a job with more right to its nodes wants them.
+        preempted_at: when SLURM announced that a job of higher priority takes its nodes.
         restarts: how often SLURM requeued it.
         may_requeue: whether SLURM will requeue it (`Requeue=1`).
         ends_at: when SLURM will end it: at its time limit, or at the end of the grace time of its preemption.
@@ -67,7 +67,7 @@ def is_job_id(text: str) -> bool:
 
 
 def expand_job_id(job_id: str) -> list[str]:
-    """Every job that squeue's `123_[0-2,7%4]` stands for; a single job is itself.
+    """Every job that squeue's `123_[0-2,7%4]` means; a single job is itself.
 
     A range that SLURM cut short (`123_[1-5,...]`) gives what is left of it.
     """

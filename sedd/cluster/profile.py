@@ -71,7 +71,7 @@ class SlurmProfile(StrictModel):
     cpu: CpuNodes | None = None
     """Where jobs without GPUs go, such as `task: data`; nothing sends them where the others go."""
     requeue: bool = True
-    """Whether a job that must leave is requeued, with a pause of two minutes; false: a new job goes on with its run."""
+    """Whether a job that must leave is requeued, with a pause of two minutes; false: a new job continues its run."""
     max_walltime: Duration | None = None
     """Longest time limit that the site grants; a longer `resources.walltime` is cut down to it."""
     mail: Mail | None = None
@@ -79,7 +79,7 @@ class SlurmProfile(StrictModel):
     setup: tuple[str, ...] = ()
     """Shell lines run on the node before Python: `module load …`, `source …/activate`."""
     setup_must_succeed: bool = True
-    """Whether a line of `setup` that fails ends the run; false: it is reported, and the run goes on."""
+    """Whether a line of `setup` that fails ends the run; false: it is reported, and the run continues."""
     python: str | None = None
     """Python on the node, looked for after `setup`: `python`; nothing is the one that submits, by its full path."""
     container: str | None = None
@@ -174,9 +174,9 @@ def read_profile(document: Document, *, context: object = None) -> Profile:
     executor = document.data.get("executor")
     if executor not in EXECUTORS:
         near = difflib.get_close_matches(str(executor), EXECUTORS, n=1)
-        said = "'executor' is missing" if executor is None else f"executor is {executor!r}"
+        problem = "'executor' is missing" if executor is None else f"executor is {executor!r}"
         hint = f"did you mean '{near[0]}'?" if near else None
         raise SpecError(
-            f"{document.where(('executor',))}: {said}; it must be one of 'slurm', 'local'", hint=hint
+            f"{document.where(('executor',))}: {problem}; it must be one of 'slurm', 'local'", hint=hint
         )
     return validate(EXECUTORS[executor], document, context=context)

@@ -31,7 +31,7 @@ _FIELDS = (
     "JobName",
 )
 _GOES_ON = (JobState.REQUEUED, JobState.PREEMPTED, JobState.NODE_FAIL)
-"""How the record of an attempt may end whose job goes on."""
+"""States in which sacct may record an attempt whose job continues."""
 
 
 def query_sacct(job_ids: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:

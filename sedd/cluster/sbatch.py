@@ -11,7 +11,7 @@ from sedd.cluster.inherited import Reader, environment_for
 from sedd.errors import ClusterError
 
 SBATCH_TIMEOUT_S = 600.0
-"""sbatch retries for minutes where slurmctld is busy; whoever ends it may leave a job behind that nobody knows."""
+"""sbatch retries for minutes where slurmctld is busy; ending it early may leave a job behind that nobody knows."""
 # The whole line: sites wrap sbatch, and greet with text that may speak of jobs too.
 _ANSWER = re.compile(r"Submitted batch job (?P<id>\d+)(?: on cluster (?P<cluster>\S+))?")
 
@@ -58,7 +58,7 @@ def parse_answer(text: str) -> str:
     if not answers:
         last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing")
         raise ClusterError(
-            f"sbatch accepted the job and did not say its id; it said: {last}",
+            f"sbatch accepted the job without printing its id; its last line is: {last}",
             hint="squeue --me shows whether there is a job now; scancel ends it",
         )
     return answers[-1]["id"]

@@ -103,14 +103,14 @@ REFUSED: Mapping[str, str] = {
     "hold": "every job that continues the run would be held again; scontrol hold JOB holds one",
     "input": "the job reads nothing from its standard input",
     "job-name": "it is the name of the run",
-    "kill-on-invalid-dep": "a run that waits for another goes on when that one is revived with sedd requeue",
+    "kill-on-invalid-dep": "a run that waits for another continues when that one is revived with sedd requeue",
     "mail-type": "write `mail: {type: […]}` in the profile",
     "mail-user": "write `mail: {user: …}` in the profile",
     "mem": _MEMORY,
     "mem-per-cpu": _MEMORY,
     "mem-per-gpu": _MEMORY,
-    "no-kill": "a run goes on elsewhere when its job has lost a node, and so the job must end",
-    "no-requeue": "write `requeue: false` in the profile: then a new job goes on with the run",
+    "no-kill": "a run continues elsewhere when its job has lost a node, and so the job must end",
+    "no-requeue": "write `requeue: false` in the profile: then a new job continues the run",
     "nodefile": _NODES,
     "nodelist": _NODES,
     "nodes": "write `resources.nodes` in the spec",
@@ -143,7 +143,7 @@ def problem_with(option: str, value: str | int | bool) -> str | None:
     if option not in VALID:
         near = difflib.get_close_matches(option.lstrip("-").replace("_", "-"), VALID | REFUSED.keys(), n=1)
         suggestion = f"did you mean '{near[0]}'? " if near else ""
-        return f"'{option}' is no long option of sbatch: {suggestion}valid are {', '.join(sorted(VALID))}"
+        return f"'{option}' is not a long option of sbatch: {suggestion}valid are {', '.join(sorted(VALID))}"
     return _problem_with_value(option, value)
 
 

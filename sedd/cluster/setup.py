@@ -18,8 +18,8 @@ def setup_failure(profile: SlurmProfile, environ: Mapping[str, str]) -> str | No
     if number == "0":
         return f"setup: in the profile ended the batch script with exit code {code}"
     lines = [line for text in profile.setup for line in text.splitlines()]
-    said = lines[int(number) - 1] if int(number) <= len(lines) else "…"
-    return f"line {number} of setup: in the profile failed with exit code {code}: {said}"
+    text = lines[int(number) - 1] if int(number) <= len(lines) else "…"
+    return f"line {number} of setup: in the profile failed with exit code {code}: {text}"
 
 
 def may_go_on(profile: SlurmProfile, environ: Mapping[str, str]) -> bool:

@@ -26,7 +26,7 @@ class SiteConfig:
         user_signal: whether a preempted job first gets the signal it asked for with `--signal`.
         has_accounting: whether slurmdbd keeps what squeue forgets.
         private: what users are not shown of each other (PrivateData): `jobs`, `usage`, …; empty: nothing.
-        max_job_count: how many jobs SLURM keeps in all, every user's and each task of an array; None: not said.
+        max_job_count: how many jobs SLURM keeps in all, every user's and each task of an array; None: not shown.
         enforced: what a job is refused for: `associations` (a wrong account), `limits`, `qos`, …; empty: nothing.
     """
 

@@ -8,7 +8,7 @@ import re
 class JobState(enum.StrEnum):
     """A job's state.
 
-    `PREEMPTED` is not final: sacct shows it for an attempt whose job goes on. From squeue and scontrol it is the
+    `PREEMPTED` is not final: sacct shows it for an attempt whose job continues. From squeue and scontrol it is the
     end of a job that PreemptMode=CANCEL took down; a requeued one is PENDING there.
     """
 

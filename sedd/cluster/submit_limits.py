@@ -129,8 +129,8 @@ def _ask_sacctmgr(*what: str, timeout_s: float) -> str:
 
 def is_limit_refusal(message: str) -> bool:
     """Whether SLURM refuses a job for the number of those that are there already, so that fewer, or later, may pass."""
-    said = message.lower()
-    return any(sign in said for sign in _NO_ROOM)
+    lowered = message.lower()
+    return any(sign in lowered for sign in _NO_ROOM)
 
 
 def is_array_refusal(message: str) -> bool:

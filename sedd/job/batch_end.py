@@ -94,8 +94,8 @@ def _ending(task: Task, *, before: str = "it recorded why", last_line: str | Non
     code = task.environment.step_exit
     if code is not None and code > 128:
         return Ending(exit_code=128 - code, signals=frozenset(), time_left_s=None, rank=0)
-    said = f"exit code {code}" if code else "the job's processes ended"
-    error = f"{said} before {before}" + (f": {last_line}" if last_line else "")
+    what = f"exit code {code}" if code else "the job's processes ended"
+    error = f"{what} before {before}" + (f": {last_line}" if last_line else "")
     unknown = -signal.SIGKILL  # nothing but a kill ends a job entry so
     return Ending(exit_code=code or unknown, signals=frozenset(), time_left_s=None, rank=0, error=error)
 

@@ -65,7 +65,7 @@ def cause_of(ending: Ending, events: Sequence[Event], slurm: SlurmFacts | None, 
         return (
             failure  # SLURM wants nothing: this SIGTERM is srun's, which ends a step when one rank has failed
         )
-    # A process that fails after it was told to leave says nothing about the program: its peers may be gone.
+    # A process that fails after it was asked to stop says nothing about the program: its peers may be gone.
     if code == Exit.STOPPED or was_asked:
         return _stop_cause(ending, events, slurm, now)
     if code in (Exit.NODE_FAULT, Exit.DISK_FULL):

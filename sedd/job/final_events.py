@@ -15,7 +15,7 @@ POLL_S = 1.0
 
 
 def is_decided(events: Sequence[Event], attempt: int) -> bool:
-    """Whether an attempt has its last word."""
+    """Whether an attempt has its final event."""
     return any(event.event in FINAL_EVENTS and event.attempt == attempt for event in events)
 
 

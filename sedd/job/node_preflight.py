@@ -43,8 +43,8 @@ def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, l
         print(f"preflight {finding.status}: {finding.check}: {finding.saw}", flush=True)
     fails = has_failures(findings)
     if rank == 0 or fails:
-        told = [dataclasses.asdict(finding) for finding in remarkable]
-        record_event(run, "preflight", attempt=attempt, side="node", ok=not fails, findings=told, rank=rank)
+        found = [dataclasses.asdict(finding) for finding in remarkable]
+        record_event(run, "preflight", attempt=attempt, side="node", ok=not fails, findings=found, rank=rank)
     if fails:
         raise blame([finding for finding in findings if finding.status is Status.FAIL])
 

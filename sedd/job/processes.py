@@ -73,12 +73,12 @@ def start(
 def end_children(*, grace_s: float) -> None:
     """SIGTERM all children of this process, adopted ones too; SIGKILL those that are left after `grace_s`."""
     deadline = time.monotonic() + grace_s
-    told: set[int] = set()
+    signalled: set[int] = set()
     while living := _children():
         number = signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL
-        for pid in living - told if number is signal.SIGTERM else living:
+        for pid in living - signalled if number is signal.SIGTERM else living:
             _send(pid, number)
-        told |= living
+        signalled |= living
         time.sleep(0.05)
 
 

@@ -30,7 +30,7 @@ class GiveUp:
 def retry_decision(history: Sequence[Attempt], policy: RetrySpec) -> Retry | GiveUp:
     """What follows the last attempt of `history`, which holds those of one submission, oldest first.
 
-    An attempt without a last word counts as killed.
+    An attempt without a final event counts as killed.
     """
     cause = history[-1].cause or Cause.KILLED
     if cause in (Cause.COMPLETED, Cause.CANCELLED):

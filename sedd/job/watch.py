@@ -103,9 +103,9 @@ class _Watch:
             return Ending(exit_code=Exit.SUPERSEDED, signals=frozenset(), time_left_s=None, rank=0)
         ended = {rank: code for rank, code in self._codes().items() if code is not None}
         is_bad = any(code not in (Exit.COMPLETED, Exit.STOPPED) for code in self.first_codes.values())
-        told: dict[int, int | None] = {**(self.first_codes if is_bad else ended)}
-        told = told or {self.task.environment.rank: None}
-        rank, code = max(told.items(), key=lambda item: -1 if item[1] is None else _severity(item[1]))
+        codes: dict[int, int | None] = {**(self.first_codes if is_bad else ended)}
+        codes = codes or {self.task.environment.rank: None}
+        rank, code = max(codes.items(), key=lambda item: -1 if item[1] is None else _severity(item[1]))
         signals = frozenset(self.box.received | self.passed_on)
         return Ending(exit_code=code, signals=signals, time_left_s=left_s, rank=rank)
 

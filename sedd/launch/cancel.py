@@ -1,4 +1,4 @@
-"""End runs for good: said in their folders first, so that no job entry revives them."""
+"""End runs for good: recorded in their folders first, so that no job entry revives them."""
 
 import contextlib
 import datetime as dt

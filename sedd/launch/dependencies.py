@@ -1,7 +1,7 @@
 """`sedd submit --after RUN`: a run that starts when other runs have completed.
 
 SLURM waits for jobs (`afterok`), we wait for runs. A requeued job keeps its id, and SLURM does not take its exit for
-success. A run that goes on in another job (where requeueing is forbidden, or after `sedd requeue`) takes those that
+success. A run that continues in another job (where requeueing is forbidden, or after `sedd requeue`) takes those that
 wait for it along. And the job entry looks once more.
 """
 
@@ -54,7 +54,7 @@ def require_completed(run: RunDir) -> None:
 
 
 def move_dependents(old: ProvenJob, new: str) -> list[str]:
-    """Jobs that waited for the success of job `old` wait for that of `new`, which goes on with its run; their ids.
+    """Make jobs that wait for the success of job `old` wait for `new`, which continues its run; returns their ids.
 
     Raises:
         ClusterError: SLURM refuses or does not answer.

@@ -122,7 +122,7 @@ def _largest_taken(most: int, parameters: Parameters, folder: Path) -> tuple[int
         except SlurmUnreachableError:
             raise
         except ClusterError as e:
-            # Of other refusals sbatch has the last word: with --test-only it also refuses what has to wait for a node.
+            # Other refusals are sbatch's to make: with --test-only it also refuses what has to wait for a node.
             return e.message if is_limit_refusal(e.message) or is_array_refusal(e.message) else None
         return None
 

@@ -19,7 +19,7 @@ from sedd.rundir.layout import RunDir
 
 
 class RunStatus(StrEnum):
-    """Where a run stands."""
+    """What state a run is in."""
 
     COMPLETED = "completed"
     WAITING = "waiting"
@@ -51,7 +51,7 @@ class RunSituation:
 
 
 def query_run_status(run: RunDir) -> RunSituation:
-    """Find out where a run stands.
+    """Find out what state a run is in.
 
     Raises:
         RunError: it is a local run of another machine, was never submitted, or its job is hidden from us.

@@ -31,7 +31,7 @@ _MODULES: dict[Role, frozenset[str]] = {
     Role.ENTRY: frozenset({"submitit.core._submit", JOB_ENTRY}),
     Role.TRAINING: frozenset(names.worker for names in NAMES.values()),
 }
-"""What stands behind `python -m` in each role."""
+"""The module after `python -m` in each role."""
 
 
 @dataclass(frozen=True, slots=True)

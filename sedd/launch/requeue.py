@@ -108,8 +108,11 @@ def revive(situation: RunSituation) -> None:
         if situation.job is not None:
             move_dependents(situation.job, job_id)
     except ClusterError as e:
-        said = f"run {run.id} is submitted again as job {job_id}, but jobs that wait for it were not told: {e.message}"
-        raise ClusterError(said, hint=e.hint) from e
+        message = (
+            f"run {run.id} is submitted again as job {job_id}, "
+            f"but jobs that wait for it still wait for the old job: {e.message}"
+        )
+        raise ClusterError(message, hint=e.hint) from e
 
 
 def _already_submitted(situation: RunSituation) -> Requeued:
@@ -129,7 +132,7 @@ def _requeue_one(situation: RunSituation, now: dt.datetime) -> Requeued:
         return _move_on(situation, now)
     has_saved = any(event.event == "checkpoint" for event in read_events(run.events))
     revive(situation)
-    follows = "goes on from its newest checkpoint" if has_saved else "begins anew: nothing was saved yet"
+    follows = "continues from its newest checkpoint" if has_saved else "starts over: nothing was saved yet"
     return Requeued(run=run, changed=True, detail=f"submitted again; {follows}")
 
 

@@ -1,4 +1,4 @@
-"""What submitit is told: an experiment's wishes meet a profile. Pure."""
+"""Parameters for submitit and sbatch, from an experiment and a profile. Pure."""
 
 import itertools
 import math

@@ -1,6 +1,6 @@
-"""The shell lines of a batch script before srun: the profile's `setup`, watched, and what a job needs besides.
+"""The shell lines of a batch script before srun: the profile's `setup`, watched, and what else a job needs.
 
-A line of `setup` that fails is printed into the job's log and told to the job entry (`require_setup`). As with
+A line of `setup` that fails is printed into the job's log and passed to the job entry (`require_setup`). As with
 `set -e`, a command that is asked for its exit code (`if`, `&&`, `||`) does not count; of a sourced file only the last
 command does. Where `setup` ends the script (`exit`, `set -e`, `set -u`), its last line is run all the same.
 """
@@ -60,4 +60,4 @@ def require_setup(profile: SlurmProfile, environ: Mapping[str, str]) -> None:
     """Raises: RunError when a line of `setup` failed, and the profile says that all must succeed."""
     failure = setup_failure(profile, environ)
     if failure is not None and not may_go_on(profile, environ):
-        raise RunError(failure, hint="mend it; setup_must_succeed: false in the profile goes on without")
+        raise RunError(failure, hint="mend it; setup_must_succeed: false in the profile continues without it")

@@ -54,8 +54,8 @@ def submit_local(runs: Sequence[RunDir]) -> None:
             raise RunError(f"cannot start {runs[0].path.name} on this machine: {e}") from e
     if done.returncode != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        said = lines[-1] if lines else f"exit code {done.returncode}"
-        raise RunError(f"cannot start {runs[0].path.name} on this machine: {said}")
+        reason = lines[-1] if lines else f"exit code {done.returncode}"
+        raise RunError(f"cannot start {runs[0].path.name} on this machine: {reason}")
 
 
 def _require_room(folder: Path) -> None:

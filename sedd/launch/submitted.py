@@ -100,15 +100,15 @@ def one_submission(names: Iterable[str], runs: Path) -> Iterator[None]:
         yield
 
 
-def describe_progress(said: Sequence[Event]) -> str | None:
+def describe_progress(events: Sequence[Event]) -> str | None:
     """What a run's events say of it, in words; None when a user or the retry policy has ended it."""
-    moves = [e for e in said if e.event not in ("preflight", "checkpoint")]
+    moves = [e for e in events if e.event not in ("preflight", "checkpoint")]
     last = moves[-1].event if moves else ""
     if last == "completed":
         return "completed"
-    if is_cancelled(said) or last == "gave_up" or not moves:
+    if is_cancelled(events) or last == "gave_up" or not moves:
         return None
-    attempts = parse_attempts(said)
+    attempts = parse_attempts(events)
     if not attempts or last == "submitted":
         return "waiting to start"
     return "waiting for its next attempt" if last == "requeued" else f"in attempt {attempts[-1].number}"

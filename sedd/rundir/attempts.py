@@ -18,13 +18,13 @@ class Cause(StrEnum):
     """`sedd requeue` asked a running run to go on elsewhere."""
     NODE_FAULT = "node_fault"
     KILLED = "killed"
-    """No last word: SIGKILL, out of memory, node lost."""
+    """No final event: SIGKILL, out of memory, node lost."""
     CRASHED = "crashed"
     DISK_FULL = "disk_full"
     """Nothing could be saved any more: it waits in the queue for space."""
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"
-    """Its user stopped `sedd train` in the foreground: it saved, and goes on when they say so."""
+    """Its user stopped `sedd train` in the foreground: it saved, and continues when they start it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Attempt:
     """Newest step known to be saved."""
     ended: dt.datetime | None
     cause: Cause | None
-    """None: no last word yet. It runs, or was killed: only a look at its process can tell."""
+    """None: no final event yet. It runs, or was killed; only its process can show which."""
     error: str | None
     """Last line of the traceback, where there was one."""
     repeats: int = 0
@@ -55,10 +55,10 @@ class Attempt:
 
 
 def parse_attempts(events: Iterable[Event]) -> tuple[Attempt, ...]:
-    """The attempts in order; what was said before the first is left out.
+    """The attempts in order; events before the first are left out.
 
-    An attempt that a later one followed without a last word was killed, as was one that was over without a word when
-    its run was cancelled. What an attempt said when a newer one had begun already (its node was lost, and is back) does
+    An attempt without a final event that a later one followed was killed, as was one that was over without one when
+    its run was cancelled. Events of an attempt after a newer one has begun (its node was lost, and is back) do
     not count.
     """
     groups: list[list[Event]] = []
@@ -72,7 +72,7 @@ def parse_attempts(events: Iterable[Event]) -> tuple[Attempt, ...]:
 
 
 def is_cancelled(events: Sequence[Event]) -> bool:
-    """Whether the user's last word on the run was to cancel it."""
+    """Whether the user cancelled the run, and did not submit it again since."""
     last = [e.event for e in events if e.event in ("cancelled", "submitted")]
     return bool(last) and last[-1] == "cancelled"
 

@@ -43,7 +43,7 @@ class Event:
 
 
 def append_event(path: Path, event: str, *, attempt: int, now: dt.datetime, **fields: Any) -> None:
-    """Add one line, whole and durable, whoever else is writing.
+    """Add one line, whole and durable, even while other processes write.
 
     A line left unfinished by a killed writer is closed first, so that it cannot swallow this one.
 

@@ -16,7 +16,7 @@ def runs_root(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def list_runs(root: Path) -> list[RunDir]:
-    """Every run below the root, oldest first; none when there is no such folder."""
+    """Every run below the root, oldest first; none where the folder does not exist."""
     return sorted(_scan(root), key=lambda run: run.id)
 
 

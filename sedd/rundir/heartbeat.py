@@ -55,7 +55,7 @@ _KNOWN = frozenset(field.name for field in dataclasses.fields(Heartbeat))
 
 
 def write_heartbeat(path: Path, beat: Heartbeat) -> None:
-    """Replace the heartbeat. A full disk is no reason to stop a run: OSError is the caller's to weigh."""
+    """Replace the heartbeat. Raises: OSError, for instance on a full disk; the caller decides whether that matters."""
     replace_text(path, json.dumps(dataclasses.asdict(beat)) + "\n")
 
 

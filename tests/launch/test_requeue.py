@@ -24,7 +24,7 @@ def test_a_run_that_gave_up_goes_on_from_where_it_was_with_fresh_budgets(local: 
     wait_for_end(run)
     (result,) = requeue([run], now=NOW)
     assert result.changed
-    assert "goes on from its newest checkpoint" in result.detail
+    assert "continues from its newest checkpoint" in result.detail
     wait_for_event(run, "completed")
     attempts = parse_attempts(read_events(run.events))
     assert [a.cause for a in attempts] == [Cause.CRASHED, Cause.CRASHED, Cause.CRASHED, Cause.COMPLETED]
@@ -35,7 +35,7 @@ def test_a_run_that_saved_nothing_is_not_said_to_go_on(local: LocalRuns) -> None
     run = local.start_one(plan="crash")
     wait_for_end(run)
     (result,) = requeue([run], now=NOW)
-    assert "begins anew: nothing was saved yet" in result.detail
+    assert "starts over: nothing was saved yet" in result.detail
     wait_for_end(run)
 
 

@@ -13,7 +13,7 @@ class Facts:
     runs: int
     limits: Limits
     max_job_count: int | None = None
-    """Jobs that SLURM keeps in all, every user's; None: not said."""
+    """Jobs that SLURM keeps in all, every user's; None: not shown."""
 
 
 def gather(context: CheckContext) -> Facts | None:
