@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
-from sedd.model.block_ops import add_branch_and_norm, rotated_attention
+from sedd.model.block_ops import add_branch_and_norm, gelu_mlp, rotated_attention
 from sedd.model.packing import Packing
 from sedd.model.size import MLP_FACTOR, SINUSOIDS, VOCABULARY
 from sedd.spec.model import ModelSpec
@@ -68,8 +68,7 @@ class Block(nn.Module):
         x, entering = add_branch_and_norm(x, branch, gate, factor_1, shift_1, packing, 2 * self.number)
         mixed = self.out(rotated_attention(self.qkv(entering), turn, self.heads, packing))
         x, entering = add_branch_and_norm(x, mixed, gate_1, factor_2, shift_2, packing, 2 * self.number + 1)
-        inner = self.down(F.gelu(self.up(entering), approximate="tanh"))
-        return x, inner, gate_2
+        return x, gelu_mlp(entering, self.up, self.down, packing), gate_2
 
 
 class Final(nn.Module):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
 from sedd.model import fused
@@ -55,11 +55,19 @@ def rotated_attention(
     return KERNELS[packing.kernels].rotated_attention(qkv, turn, heads, packing)
 
 
+def gelu_mlp(
+    x: Float[Tensor, "tokens hidden"], up: nn.Linear, down: nn.Linear, packing: Packing
+) -> Float[Tensor, "tokens hidden"]:
+    """down(gelu(up(x))), with GELU's tanh form."""
+    return KERNELS[packing.kernels].gelu_mlp(x, up, down)
+
+
 class Operations(NamedTuple):
-    """One way to compute both operations of this module, which say what the arguments are."""
+    """One way to compute the operations of this module, which say what the arguments are."""
 
     add_branch_and_norm: Callable[..., tuple[Tensor, Tensor]]
     rotated_attention: Callable[..., Tensor]
+    gelu_mlp: Callable[..., Tensor]
 
 
 def _fused_add_branch_and_norm(
@@ -110,7 +118,12 @@ def _torch_rotated_attention(
     return mixed.flatten(1)
 
 
+def _torch_gelu_mlp(x: Tensor, up: nn.Linear, down: nn.Linear) -> Tensor:
+    y: Tensor = down(F.gelu(up(x), approximate="tanh"))
+    return y
+
+
 KERNELS: dict[str, Operations] = {
-    "fused": Operations(_fused_add_branch_and_norm, _fused_rotated_attention),
-    "torch": Operations(_torch_add_branch_and_norm, _torch_rotated_attention),
+    "fused": Operations(_fused_add_branch_and_norm, _fused_rotated_attention, fused.gelu_mlp),
+    "torch": Operations(_torch_add_branch_and_norm, _torch_rotated_attention, _torch_gelu_mlp),
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from sedd.model.attention import PAIRS
 from sedd.model.nvrtc import KernelError, Module, compile_cubin
@@ -19,6 +19,8 @@ from sedd.model.packing import Packing
 
 _EPSILON = 1e-5
 _ROWS = 16
+_THREADS_AT_ONCE = 1024
+"""Of a multiprocessor, where the gradients' kernels take 64 registers a thread."""
 _FORMATS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _WIDEST = 4096  # four columns a thread, and no more threads in a block
 
@@ -92,6 +94,51 @@ def rotated_attention(
     return mixed
 
 
+def gelu_mlp(
+    x: Float[Tensor, "tokens hidden"], up: nn.Linear, down: nn.Linear
+) -> Float[Tensor, "tokens hidden"]:
+    """down(gelu(up(x))) in x's dtype, with GELU's tanh form; weights are cast to it."""
+    y: Tensor = _GeluMlp.apply(x, up.weight, up.bias, down.weight, down.bias)  # type: ignore[no-untyped-call] # torch
+    return y
+
+
+class _GeluMlp(torch.autograd.Function):
+    """GELU's gradient and its columns' sums, the gradient of the bias before it, are one pass over memory."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor) -> Tensor:
+        up, up_bias, down, down_bias = (each.to(x.dtype) for each in (up, up_bias, down, down_bias))
+        inner = torch.addmm(up_bias, x, up.t()).contiguous()  # on a CPU it may be laid out by columns
+        y = torch.empty_like(inner) if any(ctx.needs_input_grad) else inner
+        module = _module(x.device, x.shape[1], x.dtype, x.dtype)
+        module.launch(
+            "gelu_forward", (-(-inner.numel() // 2048), 1), 256,
+            _at(inner), ctypes.c_uint64(inner.numel()), _at(y),
+        )  # fmt: skip
+        ctx.save_for_backward(x, inner, y, up, down)
+        return torch.addmm(down_bias, y, down.t())
+
+    @staticmethod
+    def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor, ...]:
+        x, inner, y, up, down = ctx.saved_tensors
+        d_output = d_output.contiguous()
+        d_down, d_down_bias = d_output.t() @ y, d_output.sum(0)
+        d_y = (d_output @ down).contiguous()
+        length, width = inner.shape
+        threads = min(128, -(-width // 8))
+        columns = -(-width // (8 * threads))
+        rows = _tile_rows(inner, _blocks(threads), columns)
+        parts = inner.new_empty(-(-length // rows), width, dtype=torch.float32)
+        d_inner = torch.empty_like(inner)
+        module = _module(x.device, x.shape[1], x.dtype, x.dtype)
+        module.launch(
+            "gelu_backward", (len(parts), columns), threads,
+            _at(d_y), _at(inner), ctypes.c_int(length), ctypes.c_int(width), ctypes.c_int(rows),
+            _at(d_inner), _at(parts),
+        )  # fmt: skip
+        return d_inner @ up, d_inner.t() @ x, parts.sum(0), d_down, d_down_bias
+
+
 class _RotatedAttention(torch.autograd.Function):
     """Queries, keys and values are never copied apart, nor are their gradients put together from parts."""
 
@@ -160,31 +207,34 @@ class _GatedNorm(torch.autograd.Function):
         module = _module(x_out.device, hidden, branch.dtype if branch is not None else ctx.dtype, ctx.dtype)
         d_x = torch.empty_like(x_out)
         d_branch = torch.empty_like(branch) if branch is not None else None
-        tiles = -(-length // _ROWS)
+        threads = _threads(hidden)
+        rows = _tile_rows(x_out, _blocks(threads))
+        tiles = -(-length // rows)
         parts = x_out.new_empty(tiles + sequences, 3, hidden)
         sums = x_out.new_empty(sequences, 3, hidden)
         d_x_out = d_x_out.contiguous() if d_x_out is not None else None
         d_y = d_y.contiguous() if d_y is not None else None
         module.launch(
-            "gated_norm_backward", (tiles, 1), _threads(hidden),
+            "gated_norm_backward", (tiles, 1), threads,
             _at(d_x_out), _at(d_y), _at(x_out), _at(mean), _at(rstd), _at(factor), _at(branch), _at(gate),
-            _at(ctx.packing.sequence), ctypes.c_int(length), *_dropout(ctx.packing, ctx.place),
+            _at(ctx.packing.sequence), ctypes.c_int(length), ctypes.c_int(rows), *_dropout(ctx.packing, ctx.place),
             _at(d_x), _at(d_branch), _at(parts),
         )  # fmt: skip
         module.launch(
-            "sum_slots", (sequences, -(-3 * hidden // 128)), 128, _at(parts), _at(cu_seqlens), _at(sums)
-        )
+            "sum_slots", (sequences, -(-3 * hidden // 128)), 128,
+            _at(parts), _at(cu_seqlens), ctypes.c_int(rows), _at(sums),
+        )  # fmt: skip
         d_gate, d_factor, d_shift = sums.unbind(1)
         return d_x, d_branch, d_gate if branch is not None else None, d_factor, d_shift, None, None, None
 
 
 def _dropout(
     packing: Packing, place: int
-) -> tuple[ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_float]:
+) -> tuple[ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_float]:
     threshold = round(packing.dropout * 2**32)
     scale = 1 / (1 - packing.dropout)
     return (
-        ctypes.c_uint64(packing.seed),
+        _at(packing.seed),
         ctypes.c_uint32(place),
         ctypes.c_uint32(threshold),
         ctypes.c_float(scale),
@@ -204,6 +254,21 @@ def _threads(hidden: int) -> int:
     return -(-hidden // 128) * 32
 
 
+def _blocks(threads: int) -> int:
+    return max(1, _THREADS_AT_ONCE // threads)
+
+
+def _tile_rows(x: Tensor, blocks: int, columns: int = 1) -> int:
+    """Rows of a tile where each multiprocessor holds so many blocks, `columns` a tile: all work at once."""
+    tiles = max(1, blocks * _multiprocessors(x.device) // columns)
+    return max(1, -(-x.shape[0] // tiles))
+
+
+@functools.cache
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
+
+
 @functools.cache
 def _module(device: torch.device, hidden: int, enters: torch.dtype, leaves: torch.dtype) -> Module:
     found = defines(hidden, enters, leaves)
@@ -213,7 +278,12 @@ def _module(device: torch.device, hidden: int, enters: torch.dtype, leaves: torc
 def defines(hidden: int, enters: torch.dtype, leaves: torch.dtype) -> dict[str, int]:
     """What kernels.cu is told: the width of a row, number formats of what comes from a branch and of what leaves."""
     formats = {"IN": _FORMATS[enters], "OUT": _FORMATS[leaves]}
-    return {"HIDDEN": hidden, "THREADS": _threads(hidden), "ROWS": _ROWS} | formats
+    return {
+        "HIDDEN": hidden,
+        "THREADS": _threads(hidden),
+        "ROWS": _ROWS,
+        "BLOCKS": _blocks(_threads(hidden)),
+    } | formats
 
 
 @functools.cache

@@ -2,8 +2,8 @@
 //
 // Compiled at run time for the card at hand (nvrtc.py): needs no header and no Triton. Compiled for 7.0 to 9.0, run on 9.0.
 // Given by the compiler's options: HIDDEN, the width of a row; THREADS, a multiple of 32 that covers HIDDEN / 4;
-// ROWS, tokens of a tile; IN and OUT, the number formats of what enters from a branch and of what leaves: 0 float32,
-// 1 float16, 2 bfloat16.
+// BLOCKS, how many a multiprocessor shall hold at once; ROWS, tokens of a tile; IN and OUT, the number formats of what
+// enters from a branch and of what leaves: 0 float32, 1 float16, 2 bfloat16.
 //
 // A block of threads goes through the rows of one tile, four columns a thread. All sums have a fixed order.
 
@@ -47,19 +47,21 @@ template <int FORMAT> __device__ typename Bits<FORMAT>::type narrow(float wide) 
     }
 }
 
-template <typename T> struct alignas(4 * sizeof(T)) Four { T at[4]; };
+// Neighbours in one access to memory: four columns, or eight.
 
-template <int FORMAT> __device__ void load(const typename Bits<FORMAT>::type* from, float to[4]) {
-    typedef Four<typename Bits<FORMAT>::type> Vector;
-    const Vector bits = *reinterpret_cast<const Vector*>(from);
-    for (int i = 0; i < 4; ++i) to[i] = widen<FORMAT>(bits.at[i]);
+template <typename T, int N> struct alignas(N * sizeof(T)) Vector { T at[N]; };
+
+template <int FORMAT, int N> __device__ void load(const typename Bits<FORMAT>::type* from, float (&to)[N]) {
+    typedef Vector<typename Bits<FORMAT>::type, N> Neighbours;
+    const Neighbours bits = *reinterpret_cast<const Neighbours*>(from);
+    for (int i = 0; i < N; ++i) to[i] = widen<FORMAT>(bits.at[i]);
 }
 
-template <int FORMAT> __device__ void store(typename Bits<FORMAT>::type* to, const float from[4]) {
-    typedef Four<typename Bits<FORMAT>::type> Vector;
-    Vector bits;
-    for (int i = 0; i < 4; ++i) bits.at[i] = narrow<FORMAT>(from[i]);
-    *reinterpret_cast<Vector*>(to) = bits;
+template <int FORMAT, int N> __device__ void store(typename Bits<FORMAT>::type* to, const float (&from)[N]) {
+    typedef Vector<typename Bits<FORMAT>::type, N> Neighbours;
+    Neighbours bits;
+    for (int i = 0; i < N; ++i) bits.at[i] = narrow<FORMAT>(from[i]);
+    *reinterpret_cast<Neighbours*>(to) = bits;
 }
 
 // Dropout: which of four neighbours are kept is a function of the seed, the place in the network and the position.
@@ -92,28 +94,29 @@ struct Dropout {
     }
 };
 
-// Sums of two numbers a thread over the block. `turn` alternates, so that one barrier a call is enough.
-__device__ void sum_over_block(float& a, float& b, int& turn) {
-    __shared__ float parts[2][2][THREADS / 32];
-    for (int lanes = 16; lanes; lanes /= 2) {
-        a += __shfl_xor_sync(~0u, a, lanes);
-        b += __shfl_xor_sync(~0u, b, lanes);
-    }
+// Sums of N numbers a thread over the block. `turn` alternates, so that one barrier a call is enough.
+template <int N> __device__ void sum_over_block(float (&values)[N], int& turn) {
+    __shared__ float parts[2][N][THREADS / 32];
+    for (int lanes = 16; lanes; lanes /= 2)
+        for (int n = 0; n < N; ++n) values[n] += __shfl_xor_sync(~0u, values[n], lanes);
     if (THREADS == 32) return;
-    if (threadIdx.x % 32 == 0) parts[turn][0][threadIdx.x / 32] = a, parts[turn][1][threadIdx.x / 32] = b;
+    for (int n = 0; n < N; ++n)
+        if (threadIdx.x % 32 == 0) parts[turn][n][threadIdx.x / 32] = values[n];
     __syncthreads();
-    a = b = 0;
-    for (int warp = 0; warp < THREADS / 32; ++warp) a += parts[turn][0][warp], b += parts[turn][1][warp];
+    for (int n = 0; n < N; ++n) {
+        values[n] = 0;
+        for (int warp = 0; warp < THREADS / 32; ++warp) values[n] += parts[turn][n][warp];
+    }
     turn ^= 1;
 }
 
 // x + gate * dropout(branch), and its layer norm * factor + shift. Without a branch, or without y, that part alone.
 extern "C" __global__ void __launch_bounds__(THREADS) gated_norm_forward(
     const float* x, const In* branch, const float* gate, const float* factor, const float* shift,
-    const long long* sequence, int tokens, u64 seed, u32 place, u32 threshold, float scale, float epsilon,
+    const long long* sequence, int tokens, const u64* seed, u32 place, u32 threshold, float scale, float epsilon,
     float* x_out, Out* y, float* mean_out, float* rstd_out
 ) {
-    const Dropout dropout{seed, place, threshold, scale};
+    const Dropout dropout{threshold ? *seed : 0, place, threshold, scale};
     const int column = 4 * threadIdx.x, first = blockIdx.x * ROWS, end = min(first + ROWS, tokens);
     const bool inside = column < HIDDEN;
     int turn = 0;
@@ -130,13 +133,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) gated_norm_forward(
             store<0>(x_out + at, v);
         }
         if (!y) continue;
-        float sum = v[0] + v[1] + v[2] + v[3], unused = 0;
-        sum_over_block(sum, unused, turn);
-        const float mean = sum / HIDDEN;
-        float squares = 0;
-        for (int i = 0; inside && i < 4; ++i) squares += (v[i] - mean) * (v[i] - mean);
-        sum_over_block(squares, unused, turn);
-        const float rstd = rsqrtf(squares / HIDDEN + epsilon);
+        float sum[1] = {v[0] + v[1] + v[2] + v[3]}, squares[1] = {0};
+        sum_over_block(sum, turn);
+        const float mean = sum[0] / HIDDEN;
+        for (int i = 0; inside && i < 4; ++i) squares[0] += (v[i] - mean) * (v[i] - mean);
+        sum_over_block(squares, turn);
+        const float rstd = rsqrtf(squares[0] / HIDDEN + epsilon);
         if (threadIdx.x == 0) mean_out[row] = mean, rstd_out[row] = rstd;
         if (!inside) continue;
         float f[4], s[4];
@@ -147,17 +149,17 @@ extern "C" __global__ void __launch_bounds__(THREADS) gated_norm_forward(
     }
 }
 
-// Gradients of the above. `d_x_out` and `d_y` are null where nothing comes from there. Those of gate, factor and shift
-// are sums over a sequence's tokens: each tile writes its part of one into a slot of `parts` [slots, 3, HIDDEN], slot
-// tile + sequence, which no other pair of the two takes.
-extern "C" __global__ void __launch_bounds__(THREADS) gated_norm_backward(
+// Gradients of the above, `rows` tokens a tile. `d_x_out` and `d_y` are null where nothing comes from there. Those of
+// gate, factor and shift are sums over a sequence's tokens: each tile writes its part of one into a slot of `parts`
+// [slots, 3, HIDDEN], slot tile + sequence, which no other pair of the two takes.
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) gated_norm_backward(
     const float* d_x_out, const Out* d_y, const float* x_out, const float* mean_in, const float* rstd_in,
     const float* factor, const In* branch, const float* gate,
-    const long long* sequence, int tokens, u64 seed, u32 place, u32 threshold, float scale,
+    const long long* sequence, int tokens, int rows, const u64* seed, u32 place, u32 threshold, float scale,
     float* d_x, In* d_branch, float* parts
 ) {
-    const Dropout dropout{seed, place, threshold, scale};
-    const int column = 4 * threadIdx.x, first = blockIdx.x * ROWS, end = min(first + ROWS, tokens);
+    const Dropout dropout{threshold ? *seed : 0, place, threshold, scale};
+    const int column = 4 * threadIdx.x, first = blockIdx.x * rows, end = min(first + rows, tokens);
     const bool inside = column < HIDDEN;
     float sums[3][4] = {};
     long long current = sequence[first];
@@ -175,53 +177,50 @@ extern "C" __global__ void __launch_bounds__(THREADS) gated_norm_backward(
             current = sequence[row];
         }
         const u64 at = u64(row) * HIDDEN + column, rows_at = u64(current) * HIDDEN + column;
-        float d[4] = {0, 0, 0, 0};
-        if (d_x_out && inside) load<0>(d_x_out + at, d);
-        if (d_y) {
-            const float rstd = rstd_in[row], mean = mean_in[row];
-            float g[4] = {0, 0, 0, 0}, normed[4] = {0, 0, 0, 0}, f[4] = {0, 0, 0, 0};
-            float plain = 0, along = 0;
-            if (inside) {
-                load<OUT>(d_y + at, g);
-                load<0>(x_out + at, normed);
-                load<0>(factor + rows_at, f);
-            }
-            for (int i = 0; inside && i < 4; ++i) {
+        // All that comes from memory is asked for before the block waits for its sums.
+        float d[4] = {}, g[4] = {}, normed[4] = {}, f[4] = {}, b[4] = {}, rstd = 0, both[2] = {};
+        if (inside && d_x_out) load<0>(d_x_out + at, d);
+        if (inside && branch) load<IN>(branch + at, b);
+        if (inside && d_y) {
+            load<OUT>(d_y + at, g);
+            load<0>(x_out + at, normed);
+            load<0>(factor + rows_at, f);
+            const float mean = mean_in[row];
+            rstd = rstd_in[row];
+            for (int i = 0; i < 4; ++i) {
                 normed[i] = (normed[i] - mean) * rstd;
                 sums[1][i] += g[i] * normed[i];
                 sums[2][i] += g[i];
                 g[i] *= f[i];
-                plain += g[i];
-                along += g[i] * normed[i];
+                both[0] += g[i];
+                both[1] += g[i] * normed[i];
             }
-            sum_over_block(plain, along, turn);
-            for (int i = 0; i < 4; ++i) d[i] += rstd * (g[i] - plain / HIDDEN - normed[i] * (along / HIDDEN));
         }
+        if (d_y) sum_over_block(both, turn);
         if (!inside) continue;
+        for (int i = 0; i < 4; ++i) d[i] += rstd * (g[i] - both[0] / HIDDEN - normed[i] * (both[1] / HIDDEN));
         store<0>(d_x + at, d);
-        if (branch) {
-            float b[4], g[4], kept[4];
-            load<IN>(branch + at, b);
-            load<0>(gate + rows_at, g);
-            dropout.factors(at / 4, kept);
-            for (int i = 0; i < 4; ++i) {
-                sums[0][i] += d[i] * (b[i] * kept[i]);
-                b[i] = d[i] * g[i] * kept[i];
-            }
-            store<IN>(d_branch + at, b);
+        if (!branch) continue;
+        float gates[4], kept[4];
+        load<0>(gate + rows_at, gates);
+        dropout.factors(at / 4, kept);
+        for (int i = 0; i < 4; ++i) {
+            sums[0][i] += d[i] * (b[i] * kept[i]);
+            b[i] = d[i] * gates[i] * kept[i];
         }
+        store<IN>(d_branch + at, b);
     }
     put_down();
 }
 
 // The slots of each sequence, summed: [sequences, 3, HIDDEN]. One block a sequence and 128 columns.
-extern "C" __global__ void sum_slots(const float* parts, const int* cu_seqlens, float* sums) {
+extern "C" __global__ void sum_slots(const float* parts, const int* cu_seqlens, int rows, float* sums) {
     const u32 column = blockIdx.y * blockDim.x + threadIdx.x;
     const int sequence = blockIdx.x, start = cu_seqlens[sequence], end = cu_seqlens[sequence + 1];
     if (column >= 3 * HIDDEN) return;
     float sum = 0;
     if (start < end)
-        for (int slot = start / ROWS + sequence; slot <= (end - 1) / ROWS + sequence; ++slot)
+        for (int slot = start / rows + sequence; slot <= (end - 1) / rows + sequence; ++slot)
             sum += parts[u64(slot) * 3 * HIDDEN + column];
     sums[u64(sequence) * 3 * HIDDEN + column] = sum;
 }
@@ -248,4 +247,50 @@ extern "C" __global__ void rotate(
     }
     store<IN>(first, a);
     store<IN>(first + half, b);
+}
+
+// GELU in its tanh form, of the MLP's inner width: x sigmoid(2 u) is 0.5 x (1 + tanh(u)), in one exponential.
+
+__device__ float gelu_sigmoid(float x) {
+    return __fdividef(1.0f, 1.0f + __expf(x * (-1.5957691216f - 0.0713548163f * x * x)));
+}
+
+// Eight numbers a thread; `count` is a multiple of eight.
+extern "C" __global__ void gelu_forward(const Out* inner, u64 count, Out* y) {
+    const u64 at = 8 * (u64(blockIdx.x) * blockDim.x + threadIdx.x);
+    if (at >= count) return;
+    float x[8];
+    load<OUT>(inner + at, x);
+    for (int i = 0; i < 8; ++i) x[i] *= gelu_sigmoid(x[i]);
+    store<OUT>(y + at, x);
+}
+
+// Its gradient, and the columns' sums of that over a tile of `rows`, which make the gradient of the bias: `parts` [tiles,
+// width]. A block for eight columns a thread.
+extern "C" __global__ void __launch_bounds__(128, 8) gelu_backward(
+    const Out* d_y, const Out* inner, int tokens, int width, int rows, Out* d_inner, float* parts
+) {
+    const int column = 8 * (blockIdx.y * blockDim.x + threadIdx.x);
+    const int first = blockIdx.x * rows, end = min(first + rows, tokens);
+    if (column >= width) return;
+    float sums[8] = {};
+    for (int row = first; row < end; row += 2) {
+        Vector<Out, 8> d_bits[2], x_bits[2];  // kept as they are: they take a register for two numbers
+        for (int r = 0; r < 2; ++r) {
+            const u64 at = u64(min(row + r, end - 1)) * width + column;
+            d_bits[r] = *reinterpret_cast<const Vector<Out, 8>*>(d_y + at);
+            x_bits[r] = *reinterpret_cast<const Vector<Out, 8>*>(inner + at);
+        }
+        for (int r = 0; r < 2; ++r) {
+            if (row + r >= end) continue;
+            float d[8];
+            for (int i = 0; i < 8; ++i) {
+                const float x = widen<OUT>(x_bits[r].at[i]), s = gelu_sigmoid(x);
+                d[i] = widen<OUT>(d_bits[r].at[i]) * (s + x * s * (1.0f - s) * (1.5957691216f + 0.2140644488f * x * x));
+                sums[i] += d[i];
+            }
+            store<OUT>(d_inner + u64(row + r) * width + column, d);
+        }
+    }
+    store<0>(parts + u64(blockIdx.x) * width + column, sums);
 }

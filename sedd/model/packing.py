@@ -19,8 +19,8 @@ class Packing(NamedTuple):
     """`fused` or `torch`, see block_ops.py."""
     dropout: float
     """Probability with which an entry of a branch is dropped; 0 outside training."""
-    seed: int
-    """Of the fused kernels' dropout in this pass."""
+    seed: Int[Tensor, "1"] | None
+    """Of the fused kernels' dropout in this pass, on the device; None without dropout."""
 
 
 def sequence_index(cu_seqlens: Int[Tensor, "sequences_plus_1"], tokens: int) -> Int[Tensor, "{tokens}"]:

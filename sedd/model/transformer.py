@@ -16,12 +16,18 @@ from sedd.model.size import VOCABULARY
 from sedd.spec.model import ModelSpec
 
 
+def draw_dropout_seed() -> int:
+    """The seed of one pass's dropout in the fused kernels, from torch's generator for the CPU."""
+    return int(torch.randint(2**62, ()))
+
+
 class Transformer(nn.Module):
     """Raw output for each token; what it means is said by `sedd.diffusion.parameterization`.
 
     `attention` names an implementation of `sedd.model.attention`, `kernels` what is between (`fused` or `torch`,
     `sedd.model.block_ops`), None takes the fastest; `activation_checkpointing` recomputes each block in the backward
-    pass. All may be changed at any time.
+    pass. `dropout_seed` [1] is where the fused kernels find their dropout's seed, None draws one for each pass. All may
+    be changed at any time.
     """
 
     def __init__(
@@ -36,6 +42,7 @@ class Transformer(nn.Module):
         self.attention = attention
         self.kernels = kernels
         self.dropout = spec.dropout
+        self.dropout_seed: Tensor | None = None
         self.activation_checkpointing = activation_checkpointing
         self.head_dim = spec.hidden // spec.heads
         self.embedding = Embedding(VOCABULARY, spec.hidden)
@@ -82,9 +89,14 @@ class Transformer(nn.Module):
             attention=self.attention,
             kernels=kernels,
             dropout=dropout,
-            # On the CPU: nobody waits for a GPU, and blocks that are recomputed drop the same entries.
-            seed=int(torch.randint(2**62, ())) if kernels == "fused" and dropout else 0,
+            seed=self._dropout_seed(tokens.device) if kernels == "fused" and dropout else None,
         )
+
+    def _dropout_seed(self, device: torch.device) -> Tensor:
+        if self.dropout_seed is not None:
+            return self.dropout_seed
+        # Drawn on the CPU, so that nobody waits for a GPU; blocks that are recomputed drop the same entries.
+        return torch.full((1,), draw_dropout_seed(), device=device)
 
     def _fastest_kernels(self) -> str:
         weight = self.embedding.weight

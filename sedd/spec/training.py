@@ -68,6 +68,10 @@ class TrainingSpec(StrictModel):
     compile: bool | Literal["auto"] = False
     """Run the network through torch.compile, with torch's kernels. auto: where Triton supports the card, from compute
     capability 8.0 on, and no fused kernels, which are faster, can be had."""
+    cuda_graphs: bool | Literal["auto"] = "auto"
+    """Record a micro-batch's thousand kernel launches once and replay them as one, with the same bits: for cards that
+    wait for their host. auto: from compute capability 8.0 on, with one rank and fused kernels, without a curriculum and
+    activation_checkpointing."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     shard_optimizer: bool = False

@@ -1,15 +1,15 @@
 """The network as training sees it: built from a spec, spread over ranks, in the card's precision, with its loss."""
 
 import contextlib
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sedd.diffusion.curriculum import CURRICULA
-from sedd.diffusion.draws import counter_noise
+from sedd.diffusion.draws import CounterNoise, counter_noise
 from sedd.diffusion.graph import GRAPHS
 from sedd.diffusion.noise import NOISES
 from sedd.diffusion.objective import Objective
@@ -24,6 +24,21 @@ from sedd.training.distributed import Ranks
 from sedd.training.loader import DeviceBatch
 from sedd.training.precision import Precision, capability_of
 from sedd.training.seeds import INIT, counter_seed
+
+_SEQUENCES = 32
+
+
+class LossInputs(NamedTuple):
+    """What a micro-batch's loss is a function of, apart from the weights."""
+
+    tokens: Tensor
+    """int64 [residues]"""
+    cu_seqlens: Tensor
+    """int32 [sequences + 1]"""
+    times: Tensor
+    """[sequences]: diffusion times."""
+    noise_keys: Tensor
+    """int64 [residues]: of the noise that corrupts them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +59,25 @@ class Network:
 
         `part` (m, M): it is the m-th, from 0, of the M over which times are spread together, from `time_offset` on.
         """
-        times = _times(batch, part, time_offset)
+        inputs = self.loss_inputs(batch, part=part, time_offset=time_offset, noise_seed=noise_seed)
+        return self.loss_of(inputs, max_length=batch.max_length, step=step)
+
+    def loss_inputs(
+        self, batch: DeviceBatch, *, part: tuple[int, int], time_offset: float, noise_seed: int
+    ) -> "LossInputs":
+        """What the loss is a function of, all on the device; arguments as for `loss`."""
+        batch = rounded_up(batch) if self.model.kernels == "fused" else batch
+        noise = _noise(batch, noise_seed)
+        return LossInputs(batch.tokens, batch.cu_seqlens, _times(batch, part, time_offset), noise.keys)
+
+    def loss_of(self, inputs: "LossInputs", *, max_length: int, step: int) -> Tensor:
+        """The loss as a function of tensors: it waits for no GPU, and neither host nor random states enter."""
         losses = self.objective.per_residue(
-            lambda x, sigma_bar: self._raw(self.forward, batch, x, sigma_bar),
-            batch.tokens,
-            batch.cu_seqlens,
-            times,
-            generator=_noise(batch, noise_seed),
+            lambda x, sigma_bar: self._raw(self.forward, inputs.cu_seqlens, max_length, x, sigma_bar),
+            inputs.tokens,
+            inputs.cu_seqlens,
+            inputs.times,
+            generator=CounterNoise(inputs.noise_keys),
             step=step,
         )
         return losses.sum(dtype=torch.float64)
@@ -60,7 +87,7 @@ class Network:
     ) -> Tensor:
         """Sum of the likelihood bound over the residues of a batch, fp64; on this rank alone. Else as `loss`."""
         terms = self.objective.bound(
-            lambda x, sigma_bar: self._raw(self.model, batch, x, sigma_bar),
+            lambda x, sigma_bar: self._raw(self.model, batch.cu_seqlens, batch.max_length, x, sigma_bar),
             batch.tokens,
             batch.cu_seqlens,
             _times(batch, part, time_offset),
@@ -79,9 +106,11 @@ class Network:
             return self.forward.no_sync()
         return contextlib.nullcontext()
 
-    def _raw(self, forward: nn.Module, batch: DeviceBatch, x: Tensor, sigma_bar: Tensor) -> Tensor:
+    def _raw(
+        self, forward: nn.Module, cu_seqlens: Tensor, max_length: int, x: Tensor, sigma_bar: Tensor
+    ) -> Tensor:
         with self.precision.autocast(x.device):
-            raw = forward(x, batch.cu_seqlens, sigma_bar, max_length=batch.max_length)
+            raw = forward(x, cu_seqlens, sigma_bar, max_length=max_length)
         return raw.float()  # type: ignore[no-any-return] # nn.Module's call is untyped
 
 
@@ -163,6 +192,14 @@ def _times(batch: DeviceBatch, part: tuple[int, int], offset: float) -> Tensor:
     return diffusion_times(lattice(place * parts + number, offset=offset))
 
 
-def _noise(batch: DeviceBatch, seed: int) -> Any:
+def rounded_up(batch: DeviceBatch) -> DeviceBatch:
+    """The batch with empty sequences behind its own, up to a multiple of 32: fewer shapes, and so fewer CUDA graphs."""
+    more = -batch.sequences % _SEQUENCES
+    if not more:
+        return batch
+    return replace(batch, cu_seqlens=torch.cat((batch.cu_seqlens, batch.cu_seqlens[-1:].expand(more))))
+
+
+def _noise(batch: DeviceBatch, seed: int) -> CounterNoise:
     samples = torch.arange(batch.sequences, device=batch.tokens.device)
     return counter_noise(seed, 0, samples, batch.cu_seqlens, batch.tokens.numel())

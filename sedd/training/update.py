@@ -2,27 +2,26 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 
 from sedd.spec.experiment import Experiment
 from sedd.training.distributed import Ranks
+from sedd.training.graphs import GradientGraphs, uses_graphs
 from sedd.training.loader import DeviceBatch
-from sedd.training.network import Network
+from sedd.training.network import LossInputs, Network
 from sedd.training.schedule import learning_rate
 from sedd.training.seeds import DROPOUT, NOISE, TIMES, counter_seed, unit_interval
 from sedd.training.train_state import TrainState
 
 
-@dataclass(frozen=True, slots=True)
 class Update:
     """Makes steps of one experiment."""
 
-    experiment: Experiment
-    network: Network
-    ranks: Ranks
+    def __init__(self, experiment: Experiment, network: Network, ranks: Ranks) -> None:
+        self.experiment, self.network, self.ranks = experiment, network, ranks
+        self._graphs: GradientGraphs | None = None
 
     def __call__(self, state: TrainState, batches: Sequence[DeviceBatch]) -> torch.Tensor:
         """Take the next step; returns the gradient's norm before clipping, still on the device."""
@@ -39,25 +38,44 @@ class Update:
         self, state: TrainState, batches: Sequence[DeviceBatch], step: int
     ) -> torch.Tensor:
         """Leave the gradient of the global batch's mean loss a residue; returns this rank's share of that loss."""
-        spec = self.experiment.training
-        total = torch.zeros((), dtype=torch.float64, device=state.loss_sum.device)
+        device = state.loss_sum.device
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        if uses_graphs(self.experiment, self.network, self.ranks, device):
+            for batch in batches:
+                total += self._replayed(state, batch, step)
+            return total
         for place, batch in enumerate(batches):
             last = place == len(batches) - 1
             with contextlib.nullcontext() if last else self.network.no_sync():
-                loss = self._micro_batch_loss(batch, step) / spec.residues_per_step
-                # DDP averages over the ranks; the loss is a sum over them.
-                state.scaler.scale(loss * self.ranks.size).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+                inputs = self._inputs(batch, step)
+                total += self._gradient(state, inputs, max_length=batch.max_length, step=step)
         return total
 
-    def _micro_batch_loss(self, batch: DeviceBatch, step: int) -> torch.Tensor:
-        """Sum of the weighted score entropy over the residues of a micro-batch."""
-        seed, spec = self.experiment.seed, self.experiment.training
+    def _replayed(self, state: TrainState, batch: DeviceBatch, step: int) -> torch.Tensor:
+        """A micro-batch's gradient by a CUDA graph."""
+        if self._graphs is None:
+            longest = self.experiment.data.max_length
+
+            def gradient(inputs: LossInputs) -> torch.Tensor:
+                return self._gradient(state, inputs, max_length=longest, step=0)  # without a curriculum, any
+
+            self._graphs = GradientGraphs(self.network.model, gradient)
+        return self._graphs(self._inputs(batch, step))
+
+    def _gradient(self, state: TrainState, inputs: LossInputs, *, max_length: int, step: int) -> torch.Tensor:
+        """Add a micro-batch's gradient to the parameters'; returns its share of the loss."""
+        loss = self.network.loss_of(inputs, max_length=max_length, step=step)
+        loss = loss / self.experiment.training.residues_per_step
+        # DDP averages over the ranks; the loss is a sum over them.
+        state.scaler.scale(loss * self.ranks.size).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _inputs(self, batch: DeviceBatch, step: int) -> LossInputs:
+        """What the loss of a micro-batch depends on; also seeds what is drawn while it is computed."""
+        seed, parts = self.experiment.seed, self.experiment.training.micro_batches_per_step
         torch.manual_seed(counter_seed(seed, DROPOUT, batch.number))
-        parts = spec.micro_batches_per_step
-        return self.network.loss(
+        return self.network.loss_inputs(
             batch,
-            step=step,
             part=(batch.number % parts, parts),
             time_offset=unit_interval(seed, TIMES, step),
             noise_seed=counter_seed(seed, NOISE, batch.number),

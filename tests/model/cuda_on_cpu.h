@@ -14,13 +14,15 @@
 #define __device__
 #define __global__
 #define __shared__ static
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 struct Dim { unsigned x = 0, y = 0, z = 0; };
 static thread_local Dim threadIdx, blockIdx;
 static Dim blockDim;
 
 using std::min;
+inline float __expf(float x) { return std::exp(x); }
+inline float __fdividef(float x, float y) { return x / y; }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline float __uint_as_float(unsigned bits) { float x; std::memcpy(&x, &bits, 4); return x; }
 inline unsigned __float_as_uint(float x) { unsigned bits; std::memcpy(&bits, &x, 4); return bits; }
@@ -36,6 +38,7 @@ inline unsigned short float_to_half(float x) {  // to the nearest, ties to even:
     const unsigned short sign = std::signbit(x) ? 0x8000 : 0;
     const float size = std::fabs(x);
     if (std::isnan(x)) return 0x7e00;
+    if (size == 0) return sign;
     if (size >= 65520) return sign | 0x7c00;
     int exponent;
     std::frexp(size, &exponent);
@@ -94,6 +97,8 @@ extern "C" int launch_by_name(const char* name, unsigned grid_x, unsigned grid_y
     if (asked == "gated_norm_forward") launch(gated_norm_forward, grid_x, grid_y, threads, arguments);
     else if (asked == "gated_norm_backward") launch(gated_norm_backward, grid_x, grid_y, threads, arguments);
     else if (asked == "sum_slots") launch(sum_slots, grid_x, grid_y, threads, arguments);
+    else if (asked == "gelu_forward") launch(gelu_forward, grid_x, grid_y, threads, arguments);
+    else if (asked == "gelu_backward") launch(gelu_backward, grid_x, grid_y, threads, arguments);
     else if (asked == "rotate") launch(rotate, grid_x, grid_y, threads, arguments);
     else return 1;
     return 0;

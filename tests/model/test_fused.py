@@ -1,10 +1,12 @@
 """The kernels between matrix products against the same by torch's operators: on a GPU, and on a CPU that plays one."""
 
+import copy
+
 import pytest
 import torch
 
 from sedd.model import fused
-from sedd.model.block_ops import add_branch_and_norm, rotated_attention
+from sedd.model.block_ops import add_branch_and_norm, gelu_mlp, rotated_attention
 from sedd.model.packing import Packing, sequence_index
 from sedd.model.rotary import rotate, rotation
 from sedd.model.transformer import Transformer
@@ -44,7 +46,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 def packing(lengths, kernels, *, dropout=0.0, seed=0, attention=None):
     cu_seqlens = torch.tensor([0, *lengths]).cumsum(0).int()
     index = sequence_index(cu_seqlens, sum(lengths))
-    return Packing(index, cu_seqlens, max(lengths), attention, kernels, dropout, seed)
+    return Packing(index, cu_seqlens, max(lengths), attention, kernels, dropout, torch.tensor([seed]))
 
 
 def draw(*shape, seed, dtype=torch.float32):
@@ -148,6 +150,34 @@ def test_gradient_reaches_just_the_entries_that_dropout_kept():
     there = [stream, entering, *torch.autograd.grad(loss, exact)]
     for ours, theirs in zip(outcome(given, where), there, strict=True):
         assert relative(ours, theirs) < 1e-5
+
+
+@pytest.mark.parametrize("tokens", [1, 67])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_gelu_between_two_products_and_the_gradients_of_all(dtype, tokens):
+    up, down = torch.nn.Linear(40, 160), torch.nn.Linear(160, 40)
+    x, weight = (draw(tokens, 40, seed=seed, dtype=dtype) for seed in (0, 1))
+    results = []
+    for kernels, given in (("fused", x), ("torch", x.detach().double().requires_grad_())):
+        wide = [copy.deepcopy(layer).to(given.dtype) for layer in (up, down)]
+        y = gelu_mlp(given, *wide, packing([tokens], kernels))
+        results.append(
+            (y, *torch.autograd.grad(y, [given, *(p for w in wide for p in w.parameters())], weight))
+        )
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.dtype == dtype
+        assert relative(ours, theirs) < TOLERANCE[dtype]
+
+
+def test_gelu_of_large_numbers_is_the_number_or_nothing():
+    one = torch.nn.Linear(8, 32), torch.nn.Linear(32, 8)
+    for layer in one:
+        torch.nn.init.constant_(layer.weight, 1.0)
+    x = torch.tensor([[6e4], [-6e4]]).expand(2, 8).clone().requires_grad_()
+    y = gelu_mlp(x, *one, packing([2], "fused"))
+    assert torch.allclose(y, gelu_mlp(x, *one, packing([2], "torch")))
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert gradient.tolist() == [[256.0] * 8, [0.0] * 8]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
