@@ -32,7 +32,9 @@ from torch.nn import functional as F  # noqa: N812 # its usual name
 from sedd.data.batches import Batches, longest_first
 from sedd.data.build import BuildOptions, build_store
 from sedd.data.store import TokenStore
+from sedd.model import fused
 from sedd.model.attention import IMPLEMENTATIONS, is_legal
+from sedd.model.nvrtc import KernelError, compile_ptx
 from sedd.spec.experiment import Experiment
 from sedd.training.distributed import Ranks, connected
 from sedd.training.loader import DeviceBatch, to_device
@@ -326,10 +328,15 @@ def require_proof(store: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr[-2000:] or f"error: the proof of what is legal ended with {done.returncode}")
+    print(f"# {done.stdout.strip()}")
 
 
 def prove_legal(arguments: argparse.Namespace, device: torch.device) -> None:
-    """Profile a step of each model, crop and arm. Exits where a kernel is launched that a V100 lacks."""
+    """Profile a step of each model, crop and arm. Exits where a kernel is launched that a V100 lacks.
+
+    The fused kernels run in a V100's instructions alone, as PTX, where a compiler for it is installed.
+    """
+    print(f"our own kernels: {in_instructions_of_a_v100()}; the others: by their names")
     legal = [arm for arm in arguments.arms if arm != "flash"]
     for model, crop, arm in itertools.product(arguments.models, arguments.crops, legal):
         experiment = experiment_for(arguments, Path(os.environ["BENCH_STORE"]), model, crop)
@@ -342,6 +349,16 @@ def prove_legal(arguments: argparse.Namespace, device: torch.device) -> None:
         del step
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def in_instructions_of_a_v100() -> str:
+    """Run the fused kernels so from now on; says whether."""
+    try:
+        compile_ptx("", (7, 0), {})
+    except KernelError as e:
+        return f"not proved to be legal on a V100 ({e})"
+    fused.use_instructions_of((7, 0))
+    return "legal on a V100, as they run in the instructions of compute capability 7.0"
 
 
 def require_legal_kernels(names: set[str], arm: str) -> None:

@@ -120,7 +120,9 @@ def likelihood_bound(
         randomness = counter_noise(seed, draw, numbers, cu_seqlens, tokens.numel(), places)
         terms = bound_terms(log_score, tokens, cu_seqlens, u, graph=graph, noise=noise, randomness=randomness)
         ruled_out.index_add_(0, index, terms.ruled_out.long())
-        return terms.nats.new_zeros(sequences, dtype=torch.float64).index_add(0, index, terms.nats.double())
+        # Not by index_add, which on a GPU adds up in no fixed order; `unsafe` skips a check that would wait for it.
+        nats = terms.nats.double()
+        return torch.segment_reduce(nats, "sum", offsets=cu_seqlens.long(), unsafe=True, initial=0)
 
     estimates = []
     for which, members in enumerate(torch.arange(draws).tensor_split(4 if draws >= 16 else 2)):

@@ -19,6 +19,13 @@ from sedd.diffusion.times import T_MIN
 
 Progress = Callable[[int, int], None]
 """Called with the number of steps done and the number of steps in all."""
+Move = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(x_t [tokens], t [], s [], uniforms [tokens]) -> x_s [tokens]."""
+Replay = Callable[[Move], Move]
+"""Gives a function that computes the same faster, called with tensors of the same shapes each time."""
+
+_RARE = 1 / 16
+"""Where it is rarer than this that no token changes in a step, the network is called without asking first."""
 
 
 @torch.no_grad()
@@ -37,13 +44,15 @@ def sample(
     allowed: Bool[Tensor, "n"] | None = None,
     template: Template | None = None,
     cached: bool = False,
+    replay: Replay | None = None,
     progress: Progress | None = None,
 ) -> Int[Tensor, "tokens"]:
     """Draw sequences, packed end to end: sum(lengths) clean tokens.
 
     `log_score` is called with all of them, x [tokens], and sigma_bar [sequences]; it must know the lengths if it needs
-    them. With `cached` (absorbing graph) it is called only for steps in which some token changes; the score is then
-    normalised first, as the true one is, and for a normalised score the samples are the same with and without.
+    them. With `cached` (absorbing graph) it is spared where no token changes in a step, if that is likely enough to be
+    worth the question; the score is then normalised first, as the true one is, and for a normalised score the samples
+    are the same with and without. A step is a function of tensors that waits for no GPU: `replay` may record it.
 
     Raises:
         ValueError: no steps, no tokens, `cached` on another graph, or a template of another size.
@@ -61,6 +70,7 @@ def sample(
         sharpening=Sharpening(temperature=temperature, top_p=top_p, allowed=clean),
         template=template,
         cached=cached,
+        replay=replay,
     )
     times = torch.linspace(1, T_MIN, steps + 1, dtype=torch.float64, device=device)
     x = chain.walk(graph.sample_prior((sum(lengths),), generator, device), times, progress)
@@ -96,6 +106,7 @@ class _Chain:
     """Of the clean tokens."""
     template: Template | None
     cached: bool
+    replay: Replay | None
 
     @property
     def on_the_way(self) -> Sharpening:
@@ -106,12 +117,22 @@ class _Chain:
 
     def walk(self, x: Tensor, times: Tensor, progress: Progress | None) -> Tensor:
         """From noise at times[0], step by step, to clean tokens; given ones are put back before each step."""
+        move = self.replay(self.move) if self.replay is not None else self.move
+        may_rest = self._may_rest(times, x.numel())
         for done, (t, s) in enumerate(pairwise(times), start=1):
-            x = self.step(self._with_given(x, t), t, s)
+            x = self.step(self._with_given(x, t), t, s, move, may_rest[done - 1])
             if progress is not None:
                 progress(done, len(times) - 1)
         x = self.denoise(self._with_given(x, times[-1]), times[-1])
         return x if self.template is None else self.template.onto(x)
+
+    def _may_rest(self, times: Tensor, tokens: int) -> list[bool]:
+        """For each step, whether it is worth asking if a token changes at all: known before the first one."""
+        if not self.cached:
+            return [False] * (len(times) - 1)
+        free = tokens if self.template is None else int(self.template.free.sum())
+        unmasked = free * torch.exp(-self.noise.total(times.cpu())).diff()
+        return [bool(rests) for rests in torch.exp(-unmasked) > _RARE]
 
     def _with_given(self, x: Tensor, t: Tensor) -> Tensor:
         """x with the template's given tokens, as noisy as the rest."""
@@ -119,30 +140,36 @@ class _Chain:
             return x
         return self.template.corrupted_onto(x, self.graph, self.noise.total(t), self.generator)
 
-    def step(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """Draw x_s given x_t."""
+    def step(self, x: Tensor, t: Tensor, s: Tensor, move: Move, may_rest: bool) -> Tensor:
+        """Draw x_s given x_t; with `may_rest` the network is spared if no token changes."""
+        u = self._uniforms(x)
+        if may_rest and torch.equal(self._moved(self._ignorant_score(x, t), x, t, s, u), x):
+            return x
+        return move(x, t, s, u)
 
-        def law(log_score: Tensor) -> Tensor:
-            return self.on_the_way.moves(self.predictor(self.graph, self.noise, log_score, x, t, s), x)
+    def move(self, x: Tensor, t: Tensor, s: Tensor, u: Tensor) -> Tensor:
+        """x_s given x_t and uniforms, by the network."""
+        return self._moved(self.score(x, t), x, t, s, u)
 
-        return self._draw(x, t, law)
+    def _moved(self, log_score: Tensor, x: Tensor, t: Tensor, s: Tensor, u: Tensor) -> Tensor:
+        law = self.on_the_way.moves(self.predictor(self.graph, self.noise, log_score, x, t, s), x)
+        return draw_change(law, x, u)
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """Take off all noise in one analytic step; a token that may not stay is drawn anew."""
-        sigma_bar = self.noise.total(t)
-
-        def law(log_score: Tensor) -> Tensor:
-            probabilities = self.graph.posterior(log_score, x, sigma_bar, sigma_bar)
-            return self.sharpening.moves(probabilities, x) * self.sharpening.allowed
-
-        return self._draw(x, t, law)
-
-    def _draw(self, x: Tensor, t: Tensor, law: Callable[[Tensor], Tensor]) -> Tensor:
-        shape = tuple(x.shape)
-        u = uniform(shape, 1, self.generator, dtype=torch.float64, device=x.device).squeeze(-1)
-        if self.cached and torch.equal(draw_change(law(self._ignorant_score(x, t)), x, u), x):
+        u = self._uniforms(x)
+        if self.cached and torch.equal(self._cleaned(self._ignorant_score(x, t), x, t, u), x):
             return x
-        return draw_change(law(self.score(x, t)), x, u)
+        return self._cleaned(self.score(x, t), x, t, u)
+
+    def _cleaned(self, log_score: Tensor, x: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        sigma_bar = self.noise.total(t)
+        probabilities = self.graph.posterior(log_score, x, sigma_bar, sigma_bar)
+        return draw_change(self.sharpening.moves(probabilities, x) * self.sharpening.allowed, x, u)
+
+    def _uniforms(self, x: Tensor) -> Tensor:
+        shape = tuple(x.shape)
+        return uniform(shape, 1, self.generator, dtype=torch.float64, device=x.device).squeeze(-1)
 
     def _ignorant_score(self, x: Tensor, t: Tensor) -> Tensor:
         """A normalised score: all of them change the same tokens at the same uniforms, though into others."""

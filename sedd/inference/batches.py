@@ -7,15 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-BATCH_RESIDUES = 16_384
-"""Residues of one call of the network, about: a GPU is full, and a CPU does not run out of memory."""
 
-
-def batches(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Runs of sequences, as (first, behind the last), of at most BATCH_RESIDUES residues."""
+def batches(lengths: Sequence[int], at_most: int) -> Iterator[tuple[int, int]]:
+    """Runs of sequences, as (first, behind the last), of at most so many residues, or of one sequence."""
     first, residues = 0, 0
     for number, length in enumerate(lengths):
-        if number > first and residues + length > BATCH_RESIDUES:
+        if number > first and residues + length > at_most:
             yield first, number
             first, residues = number, 0
         residues += length

@@ -12,6 +12,7 @@ from sedd.diffusion.bound import LogScore
 from sedd.diffusion.draws import packed_positions
 from sedd.diffusion.graph import Graph
 from sedd.diffusion.noise import Noise
+from sedd.inference.batch_size import batch_residues
 from sedd.inference.batches import batches, pack
 
 Packed = Callable[[Tensor, int], LogScore]
@@ -49,7 +50,7 @@ def read_conditionals(
     `as_if_hidden` reads positions at which residues are seen as if they were hidden.
     """
     score = denoiser.log_score_as_if_hidden if as_if_hidden else denoiser.log_score
-    for first, stop in batches([len(query.tokens) for query in queries]):
+    for first, stop in batches([len(query.tokens) for query in queries], batch_residues(denoiser.device)):
         part = queries[first:stop]
         tokens, borders, longest = pack([query.tokens for query in part], denoiser.device)
         levels = torch.tensor([q.sigma_bar for q in part], dtype=torch.float64, device=denoiser.device)

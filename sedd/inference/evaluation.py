@@ -16,6 +16,7 @@ from sedd.data.records import Record
 from sedd.diffusion.bound import RULED_OUT
 from sedd.diffusion.likelihood import Bound, join_bounds, likelihood_bound
 from sedd.errors import DataError
+from sedd.inference.batch_size import batch_residues
 from sedd.inference.batches import batches, pack
 from sedd.inference.load_network import Trained
 from sedd.spec.inference import EvaluateOptions
@@ -137,7 +138,10 @@ def evaluate(
     have the same, and two networks are compared on the same noise.
     """
     keys, bounds = proteins.keys(trained.device), []
-    for first, stop in batches([len(tokens) for tokens in proteins.distinct]):
+    for first, stop in batches(
+        [len(tokens) for tokens in proteins.distinct],
+        batch_residues(trained.device, trained.experiment.model.hidden),
+    ):
         tokens, borders, longest = pack(proteins.distinct[first:stop], trained.device)
         bounds.append(
             likelihood_bound(

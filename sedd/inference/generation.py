@@ -12,12 +12,16 @@ from sedd.data.alphabet import RESIDUES, SIZE, TOKENS, decode
 from sedd.diffusion.infill import Template
 from sedd.diffusion.sampler import Progress, sample
 from sedd.errors import UsageError
+from sedd.inference.batch_size import batch_residues, records
 from sedd.inference.batches import batches
 from sedd.inference.frames import Frame
 from sedd.inference.load_network import Trained
+from sedd.model.cuda_graph import Replayed
 from sedd.spec.inference import SampleOptions
 from sedd.training.seeds import SAMPLING, generator
 
+_WORTH_RECORDING = 8
+"""Steps from which recording one, which takes as long as three, pays."""
 LINE = 60
 """Residues a line of FASTA."""
 
@@ -71,7 +75,7 @@ def generate(
     trained: Trained, lengths: Sequence[int], how: SampleOptions, progress: Progress
 ) -> Iterator[str]:
     """Sequences of the given lengths, in order, batch by batch."""
-    parts = list(batches(lengths))
+    parts = list(batches(lengths, batch_residues(trained.device, trained.experiment.model.hidden)))
     for number, (first, stop) in enumerate(parts):
         show = _part_of(progress, number, len(parts))
         yield from _sample(trained, lengths[first:stop], how, number, None, show)
@@ -82,7 +86,7 @@ def infill(
 ) -> Iterator[str]:
     """Each template with its free positions drawn; given residues never change."""
     lengths = [len(frame.tokens) for frame in frames]
-    parts = list(batches(lengths))
+    parts = list(batches(lengths, batch_residues(trained.device, trained.experiment.model.hidden)))
     for number, (first, stop) in enumerate(parts):
         given = frames[first:stop]
         template = Template(
@@ -125,6 +129,7 @@ def _sample(
         allowed=_allowed(trained, how.omit).to(device),
         template=template and Template(template.tokens.to(device), template.free.to(device)),
         cached=trained.objective.graph.settles,
+        replay=Replayed if records(trained) and how.steps >= _WORTH_RECORDING else None,
         progress=progress,
     )
     drawn = tokens.cpu().numpy()

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from sedd.diffusion.likelihood import likelihood_bound
+from sedd.inference.batch_size import batch_residues
 from sedd.inference.batches import batches, pack
 from sedd.inference.conditionals import Denoiser
 from sedd.inference.variants import Variant, places_in_wild_type
@@ -55,7 +56,7 @@ def bound_estimates(
 ) -> list[NDArray[np.float64]]:
     """Estimates of each sequence's bound by sets of draws; sequences come with the places by which they share noise."""
     found: list[NDArray[np.float64]] = []
-    for first, stop in batches([len(tokens) for tokens, _ in sequences]):
+    for first, stop in batches([len(tokens) for tokens, _ in sequences], batch_residues(denoiser.device)):
         part = sequences[first:stop]
         tokens, borders, longest = pack([tokens for tokens, _ in part], denoiser.device)
         bound = likelihood_bound(

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sedd.model.attention import PAIRS
-from sedd.model.nvrtc import KernelError, Module, compile_cubin
+from sedd.model.nvrtc import KernelError, Module, compile_cubin, compile_ptx
 from sedd.model.packing import Packing
 
 _EPSILON = 1e-5
@@ -269,10 +269,25 @@ def _multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
 
 
+_portable: tuple[int, int] | None = None
+
+
+def use_instructions_of(capability: tuple[int, int] | None) -> None:
+    """From now on run the kernels in an older card's instructions, as PTX; None: in those of the card at hand.
+
+    What runs so uses nothing that the older card lacks.
+    """
+    global _portable
+    _portable = capability
+    _module.cache_clear()
+
+
 @functools.cache
 def _module(device: torch.device, hidden: int, enters: torch.dtype, leaves: torch.dtype) -> Module:
-    found = defines(hidden, enters, leaves)
-    return Module(compiled(torch.cuda.get_device_capability(device), tuple(found.items())), device)
+    found = tuple(defines(hidden, enters, leaves).items())
+    if _portable is not None:
+        return Module(compiled_ptx(_portable, found), device)
+    return Module(compiled(torch.cuda.get_device_capability(device), found), device)
 
 
 def defines(hidden: int, enters: torch.dtype, leaves: torch.dtype) -> dict[str, int]:
@@ -289,5 +304,14 @@ def defines(hidden: int, enters: torch.dtype, leaves: torch.dtype) -> dict[str, 
 @functools.cache
 def compiled(capability: tuple[int, int], definitions: tuple[tuple[str, int], ...]) -> bytes:
     """Machine code of kernels.cu for a compute capability. Raises: KernelError."""
-    source = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
-    return compile_cubin(source, capability, dict(definitions))
+    return compile_cubin(_source(), capability, dict(definitions))
+
+
+@functools.cache
+def compiled_ptx(capability: tuple[int, int], definitions: tuple[tuple[str, int], ...]) -> bytes:
+    """PTX of kernels.cu in the instructions of a compute capability. Raises: KernelError."""
+    return compile_ptx(_source(), capability, dict(definitions))
+
+
+def _source() -> str:
+    return Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")

@@ -18,15 +18,15 @@ class KernelError(RuntimeError):
 
 
 class Module:
-    """Compiled kernels, loaded on one device."""
+    """Compiled kernels, machine code or PTX, loaded on one device."""
 
-    def __init__(self, cubin: bytes, device: torch.device) -> None:
+    def __init__(self, code: bytes, device: torch.device) -> None:
         self._driver = _driver()
         self._device = device
         self._module = ctypes.c_void_p()
         self._functions: dict[str, ctypes.c_void_p] = {}
         self._make_context_current()
-        _require(self._driver.cuModuleLoadData(ctypes.byref(self._module), cubin), "cuModuleLoadData")
+        _require(self._driver.cuModuleLoadData(ctypes.byref(self._module), code), "cuModuleLoadData")
 
     def launch(self, name: str, grid: tuple[int, int], threads: int, *arguments: ctypes._SimpleCData) -> None:  # type: ignore[type-arg] # any C value
         """Start a kernel on the device's current stream. Pointers are c_void_p; what they point to must live on."""
@@ -62,12 +62,23 @@ def compile_cubin(source: str, capability: tuple[int, int], defines: Mapping[str
     Raises:
         KernelError: there is no NVRTC, or it refuses the source or the capability; the message holds its log.
     """
+    return _compile(source, capability, defines, "sm", "CUBIN")
+
+
+def compile_ptx(source: str, capability: tuple[int, int], defines: Mapping[str, int]) -> bytes:
+    """PTX in the instructions of a compute capability, which the driver of any newer card runs. Else as above."""
+    return _compile(source, capability, defines, "compute", "PTX")
+
+
+def _compile(
+    source: str, capability: tuple[int, int], defines: Mapping[str, int], family: str, product: str
+) -> bytes:
     nvrtc, program = _nvrtc(before_turing=capability < (7, 5)), ctypes.c_void_p()
     _require(
         nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None),
         "NVRTC",
     )
-    options = [f"--gpu-architecture=sm_{capability[0]}{capability[1]}", "--std=c++17"]
+    options = [f"--gpu-architecture={family}_{capability[0]}{capability[1]}", "--std=c++17"]
     options += [f"-D{name}={value}" for name, value in defines.items()]
     words = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
     try:
@@ -76,10 +87,10 @@ def compile_cubin(source: str, capability: tuple[int, int], defines: Mapping[str
         if refused:
             raise KernelError(f"NVRTC for sm_{capability[0]}{capability[1]}: {_text(nvrtc, program)}")
         size = ctypes.c_size_t()
-        _require(nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size)), "nvrtcGetCUBINSize")
-        cubin = ctypes.create_string_buffer(size.value)
-        _require(nvrtc.nvrtcGetCUBIN(program, cubin), "nvrtcGetCUBIN")
-        return cubin.raw
+        _require(nvrtc[f"nvrtcGet{product}Size"](program, ctypes.byref(size)), f"nvrtcGet{product}Size")
+        code = ctypes.create_string_buffer(size.value)
+        _require(nvrtc[f"nvrtcGet{product}"](program, code), f"nvrtcGet{product}")
+        return code.raw
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 

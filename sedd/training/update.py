@@ -42,7 +42,7 @@ class Update:
         total = torch.zeros((), dtype=torch.float64, device=device)
         if uses_graphs(self.experiment, self.network, self.ranks, device):
             for batch in batches:
-                total += self._replayed(state, batch, step)
+                total += self._replayed(state, batch, step, is_alone=len(batches) == 1)
             return total
         for place, batch in enumerate(batches):
             last = place == len(batches) - 1
@@ -51,7 +51,7 @@ class Update:
                 total += self._gradient(state, inputs, max_length=batch.max_length, step=step)
         return total
 
-    def _replayed(self, state: TrainState, batch: DeviceBatch, step: int) -> torch.Tensor:
+    def _replayed(self, state: TrainState, batch: DeviceBatch, step: int, *, is_alone: bool) -> torch.Tensor:
         """A micro-batch's gradient by a CUDA graph."""
         if self._graphs is None:
             longest = self.experiment.data.max_length
@@ -60,7 +60,7 @@ class Update:
                 return self._gradient(state, inputs, max_length=longest, step=0)  # without a curriculum, any
 
             self._graphs = GradientGraphs(self.network.model, gradient)
-        return self._graphs(self._inputs(batch, step))
+        return self._graphs(self._inputs(batch, step), is_alone=is_alone)
 
     def _gradient(self, state: TrainState, inputs: LossInputs, *, max_length: int, step: int) -> torch.Tensor:
         """Add a micro-batch's gradient to the parameters'; returns its share of the loss."""

@@ -112,6 +112,37 @@ def test_cached_sampler_gives_the_same_samples_with_fewer_calls(noise, predictor
     assert all(not torch.equal(a, b) for a, b in itertools.pairwise(calls))
 
 
+@pytest.mark.parametrize("graph", ["absorbing", "uniform"])
+def test_a_step_is_a_function_of_tensors_that_can_be_replayed(graph):
+    """With a replay that, as a CUDA graph does, reads copies of its arguments and writes to one place."""
+    world = World(small_graph(graph, 3), 3)
+    made = []
+
+    def replay(move):
+        places: list[torch.Tensor] = []
+
+        def again(*values):
+            if not places:
+                made.append(move)
+                places.extend([v.clone() for v in values] + [values[0].clone()])
+            for place, value in zip(places, values, strict=False):
+                place.copy_(value)
+            return places[-1].copy_(move(*places[:-1]))
+
+        return again
+
+    plain = draw(world, noise_named("loglinear"), 5, steps=12)
+    assert torch.equal(draw(world, noise_named("loglinear"), 5, steps=12, replay=replay), plain)
+    assert len(made) == 1
+
+
+def test_many_tokens_are_moved_without_the_question_whether_any_moves(monkeypatch):
+    world, asked = World(small_graph("absorbing"), 3), []
+    monkeypatch.setattr(torch, "equal", lambda *both: asked.append(both) or False)
+    draw(world, noise_named("loglinear"), 200, steps=10, cached=True)
+    assert len(asked) == 1  # at the last draw, after the steps
+
+
 def test_only_the_absorbing_graph_has_a_cached_sampler():
     world = World(small_graph("uniform"), 2)
     with pytest.raises(ValueError, match="absorbing"):

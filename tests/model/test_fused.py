@@ -7,6 +7,7 @@ import torch
 
 from sedd.model import fused
 from sedd.model.block_ops import add_branch_and_norm, gelu_mlp, rotated_attention
+from sedd.model.nvrtc import KernelError, compile_ptx
 from sedd.model.packing import Packing, sequence_index
 from sedd.model.rotary import rotate, rotation
 from sedd.model.transformer import Transformer
@@ -14,21 +15,33 @@ from sedd.spec.model import ModelSpec
 from tests.model.cuda_on_cpu import use_cpu
 
 CPU = "cpu"
-GPU = pytest.param(
-    "cuda",
-    marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")],
-)
-on_a_gpu = pytest.mark.parametrize("device", [GPU], indirect=True)
+MARKS = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+GPU, AS_VOLTA = pytest.param("cuda", marks=MARKS), pytest.param("instructions of sm_70", marks=MARKS)
+on_a_gpu = pytest.mark.parametrize("device", [GPU, AS_VOLTA], indirect=True)
 
 
-@pytest.fixture(params=[CPU, GPU], autouse=True)
+@pytest.fixture(params=[CPU, GPU, AS_VOLTA], autouse=True)
 def device(request, monkeypatch):
-    """Where the kernels run: on a GPU, or compiled for the CPU with a thread for each of a GPU's."""
-    if request.param == CPU:
+    """Where the kernels run: on a GPU, also in a V100's instructions alone, or compiled for the CPU."""
+    device = CPU if request.param == CPU else "cuda"
+    if device == CPU:
         use_cpu(monkeypatch)
-    torch.set_default_device(request.param)
-    yield request.param
+    elif request.param != "cuda":
+        run_as_volta()
+    torch.set_default_device(device)
+    yield device
     torch.set_default_device(None)
+    if request.param not in (CPU, "cuda"):
+        fused.use_instructions_of(None)
+
+
+def run_as_volta():
+    """Skips where no compiler for a V100 is installed: that of CUDA 13 has dropped it."""
+    try:
+        compile_ptx("", (7, 0), {})
+    except KernelError as e:
+        pytest.skip(str(e))
+    fused.use_instructions_of((7, 0))
 
 
 CASES = {
@@ -39,7 +52,11 @@ CASES = {
 }
 # A thread takes four columns: one warp, one with idle threads, several. The CPU is too slow for many.
 WIDTHS = [(CPU, 40), (CPU, 136)]
-WIDTHS += [pytest.param("cuda", width, marks=GPU.marks) for width in (16, 40, 136, 512, 768, 1032, 4096)]
+WIDTHS += [
+    pytest.param(*gpu.values, width, marks=MARKS)
+    for gpu in (GPU, AS_VOLTA)
+    for width in (16, 40, 136, 512, 768, 1032, 4096)
+]
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 
 

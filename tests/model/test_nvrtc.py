@@ -24,6 +24,20 @@ def test_they_compile_to_machine_code(capability, enters, leaves):
     assert fused.compiled(capability, tuple(defines.items())).startswith(ELF)
 
 
+def test_they_compile_to_the_instructions_of_a_volta_for_newer_cards():
+    ptx = fused.compiled_ptx((7, 0), tuple(told().items())).decode()
+    assert ".target sm_70" in ptx
+    for kernel in (
+        "gated_norm_forward",
+        "gated_norm_backward",
+        "sum_slots",
+        "rotate",
+        "gelu_forward",
+        "gelu_backward",
+    ):
+        assert f".entry {kernel}(" in ptx
+
+
 def test_a_block_of_the_widest_rows_fits_a_volta():
     assert fused.compiled((7, 0), tuple(told(4096).items())).startswith(ELF)
 
