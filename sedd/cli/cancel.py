@@ -1,12 +1,22 @@
 """`sedd cancel`: end runs for good."""
 
 import datetime as dt
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from sedd.cli.for_each_run import for_each
+from sedd.cli.for_each_run import Target, for_each
+from sedd.cli.load_network import note
+from sedd.cluster.command import SlurmMissingError
+from sedd.errors import UsageError
 from sedd.launch.cancel import cancel
+from sedd.launch.orphans import Orphan, cancel_orphans, find_owner
+from sedd.rundir.find import find_runs, runs_root
+
+_JOB_ID = re.compile(r"\d+(_\d+)?")
 
 
 def command(
@@ -20,7 +30,64 @@ def command(
 ) -> None:
     """End runs for good: they save a checkpoint, and nothing starts them again but `sedd requeue`.
 
+    A job id also ends a job of yours whose run folder is gone; only one that carries a token of sedd.
+
     Example: sedd cancel quickstart
     """
     now = dt.datetime.now(dt.UTC)
-    for_each(runs, lambda run: cancel([run], now=now)[0], word="cancelled", as_json=as_json)
+    texts, orphans = _split(runs)
+    for_each(
+        texts,
+        lambda run: cancel([run], now=now)[0],
+        word="cancelled",
+        as_json=as_json,
+        others=[_target(orphan) for orphan in orphans],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    detail: str
+    changed: bool = True
+
+
+def _target(orphan: Orphan) -> Target:
+    def act() -> _Ended:
+        cancel_orphans([orphan])
+        return _Ended(f"cancelled; it belonged to no run folder: {orphan.absence}")
+
+    job_id = orphan.job.job_id
+    return Target(label=f"job {job_id}", document={"job_id": job_id, "folder": orphan.folder}, act=act)
+
+
+def _split(texts: Sequence[str]) -> tuple[list[str], list[Orphan]]:
+    """Texts that name runs; and the jobs without a run folder, told from strangers' by their tokens.
+
+    Raises:
+        UsageError, RunError, ClusterError: a job id that is of no run, and of no job of ours.
+    """
+    named: list[str] = []
+    orphans: list[Orphan] = []
+    for text in texts:
+        found = _find_job(text) if _JOB_ID.fullmatch(text) else [text]
+        named += [one for one in found if isinstance(one, str)]
+        orphans += [one for one in found if isinstance(one, Orphan)]
+    return named, orphans
+
+
+def _find_job(text: str) -> Sequence[str | Orphan]:
+    try:
+        find_runs(text, runs_root())
+    except UsageError as unknown:
+        try:
+            owner = find_owner(text, runs=runs_root())
+        except SlurmMissingError:
+            raise unknown from None
+        if isinstance(owner, list):
+            if owner:
+                return owner
+            nothing = f"{unknown.message}, and no job {text} in the queue"
+            raise UsageError(nothing, hint=unknown.hint) from None
+        note(f"job {text} is of run {owner.name}/{owner.id}, in {owner.path}")
+        return [str(owner.path)]
+    return [text]

@@ -42,6 +42,17 @@ class Refused:
         return self.error.message
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What something is done to: a run, or a job that has none."""
+
+    label: str
+    """How a line about it begins."""
+    document: Mapping[str, str]
+    """What names it in JSON."""
+    act: Callable[[], Outcome]
+
+
 def for_each(
     texts: Sequence[str],
     act: Callable[[RunDir], Outcome],
@@ -49,8 +60,11 @@ def for_each(
     word: str,
     as_json: bool,
     together: Callable[[Sequence[RunDir]], Mapping[RunDir, Outcome]] = lambda _: {},
+    others: Sequence[Target] = (),
 ) -> None:
-    """Find the runs, do `act` to each, tell. Ends the command with exit code 1 when one of them refused.
+    """Find the runs, do `act` to each, tell, and so with the `others`.
+
+    Ends the command with exit code 1 when one of them refused.
 
     `together` does first what is done for several runs at once, and says for which.
 
@@ -59,15 +73,18 @@ def for_each(
     """
     runs = _found(texts, word)
     done = together(runs)
-    outcomes = in_threads(lambda run: done.get(run) or _attempted(act, run), runs)
+    targets = [*(_target(run, act) for run in runs), *others]
+    known = [*(done.get(run) for run in runs), *(None for _ in others)]
+    outcomes = in_threads(lambda pair: pair[1] or _attempted(pair[0]), list(zip(targets, known, strict=True)))
     if as_json:
         documents = [
-            {"id": r.id, word: o.changed, "detail": o.detail} for r, o in zip(runs, outcomes, strict=True)
+            {**t.document, word: o.changed, "detail": o.detail}
+            for t, o in zip(targets, outcomes, strict=True)
         ]
         print_json({"runs": documents})
     else:
-        for run, outcome in zip(runs, outcomes, strict=True):
-            _print_outcome(run, outcome)
+        for target, outcome in zip(targets, outcomes, strict=True):
+            _print_outcome(target, outcome)
     if any(isinstance(outcome, Refused) for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -103,22 +120,25 @@ def _named(text: str) -> list[RunDir]:
     return still_open or runs
 
 
-def _attempted(act: Callable[[RunDir], Outcome], run: RunDir) -> Outcome:
+def _target(run: RunDir, act: Callable[[RunDir], Outcome]) -> Target:
+    return Target(label=f"{run.name}/{run.id}", document={"id": run.id}, act=lambda: act(run))
+
+
+def _attempted(target: Target) -> Outcome:
     def notify(text: str) -> None:
-        err().print(f"{run.name}/{run.id}: {text}", markup=False, soft_wrap=True)
+        err().print(f"{target.label}: {text}", markup=False, soft_wrap=True)
 
     try:
-        return retry_while_unreachable(lambda: act(run), notify=notify)
+        return retry_while_unreachable(target.act, notify=notify)
     except SeddError as e:
         return Refused(e)
 
 
-def _print_outcome(run: RunDir, outcome: Outcome) -> None:
-    name = f"{run.name}/{run.id}"
+def _print_outcome(target: Target, outcome: Outcome) -> None:
     if not isinstance(outcome, Refused):
-        out().print(f"{name}: {outcome.detail}", markup=False, soft_wrap=True)
+        out().print(f"{target.label}: {outcome.detail}", markup=False, soft_wrap=True)
         return
-    named = "" if run.id in outcome.detail else f"{name}: "
+    named = "" if target.document.get("id", target.label) in outcome.detail else f"{target.label}: "
     err().print(f"error: {named}{outcome.detail}", markup=False, soft_wrap=True)
     if outcome.error.hint:
         err().print(f"hint: {outcome.error.hint}", markup=False, soft_wrap=True)

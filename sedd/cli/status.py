@@ -1,19 +1,27 @@
 """`sedd status`: what the runs are doing."""
 
 import datetime as dt
+import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sedd.cli.console import err, out, print_json
-from sedd.errors import UsageError
+from sedd.cluster.users import user_name
+from sedd.errors import ClusterError, UsageError
 from sedd.monitor.decide.snapshot import take_snapshot
-from sedd.monitor.read.facts import Facts, RunFacts
+from sedd.monitor.read.facts import Facts, QueueFacts, RunFacts
 from sedd.monitor.read.gather import Gatherer
+from sedd.monitor.read.queue import Queue
 from sedd.monitor.show.table import recent, status_table
 from sedd.rundir.find import find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir
+
+if TYPE_CHECKING:
+    from sedd.launch.orphans import Orphan
 
 
 def command(
@@ -42,23 +50,50 @@ def command(
     if watch:
         _watch(chosen if runs else None, root, shows_all=every or bool(runs))
         return
-    facts = Gatherer().gather(chosen, now=dt.datetime.now(dt.UTC))
+    queue = Queue()
+    facts = Gatherer(queue=queue).gather(chosen, now=dt.datetime.now(dt.UTC))
+    orphans = [] if runs else _find_orphans(facts, queue)
     if as_json:
-        _print_document(facts, one=bool(runs) and len(chosen) == 1, shows_all=every or bool(runs))
-    elif not chosen:
+        one = bool(runs) and len(chosen) == 1
+        _print_document(facts, orphans, one=one, shows_all=every or bool(runs))
+        return
+    if not chosen:
         message = f"No runs in {root} yet. Start one: sedd submit jobs/quickstart.yaml"
         err().print(message, soft_wrap=True, markup=False)
     elif len(chosen) == 1 and runs:
         _print_detail(facts, chosen[0])
     else:
         _print_table(facts, shows_all=every or bool(runs), fold=not every)
+    for orphan in orphans:
+        text = f"{orphan.description}; sedd cancel {orphan.job.job_id} ends it"
+        out().print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 
-def _print_document(facts: Facts, *, one: bool, shows_all: bool) -> None:
+def _find_orphans(facts: Facts, queue: Queue) -> "list[Orphan]":
+    """Jobs of this user that belong to no run folder; none where SLURM does not answer, which the table says."""
+    if facts.runs and not any(run.plan.executor == "slurm" for run in facts.runs):
+        return []
+    if shutil.which("squeue") is None:
+        return []
+    from sedd.launch.orphans import find_orphans
+
+    user = user_name(os.geteuid())
+    if queue.facts == QueueFacts():  # no run had to be asked for
+        queue.refresh([user], now=facts.taken)
+    identities = [run.history.identity for run in facts.runs]
+    claimed = {(i.token, i.job_id) for i in identities if i is not None and i.token is not None}
+    try:
+        return find_orphans(queue.jobs, user=user, claimed=claimed)
+    except ClusterError:
+        return []  # it has answered just now; the next look will tell
+
+
+def _print_document(facts: Facts, orphans: "Sequence[Orphan]", *, one: bool, shows_all: bool) -> None:
     from sedd.monitor.show.document import status_document, timeline_document
 
     snapshot = take_snapshot(facts)
     document = status_document(snapshot, snapshot.runs if shows_all else recent(snapshot))
+    document["orphans"] = [{"job_id": o.job.job_id, "name": o.job.name, "folder": o.folder} for o in orphans]
     if one and snapshot.runs:
         document["runs"][0] |= timeline_document(facts.runs[0], snapshot.runs[0], now=facts.taken)
     print_json(document)

@@ -20,6 +20,11 @@ def list_runs(root: Path) -> list[RunDir]:
     return sorted(_scan(root), key=lambda run: run.id)
 
 
+def list_runs_of_name(folder: Path) -> list[RunDir]:
+    """The runs in `runs/<name>`, oldest first."""
+    return sorted(_runs_in(folder), key=lambda run: run.id)
+
+
 def find_run(text: str, root: Path) -> RunDir:
     """A run folder, run id (or its unique beginning), job id or run name (its newest run).
 
@@ -31,7 +36,7 @@ def find_run(text: str, root: Path) -> RunDir:
     folder = RunDir(Path(text).expanduser().absolute())
     if folder.manifest.exists():
         return RunDir(folder.path.resolve())
-    if inside := sorted(_runs_in(folder.path), key=lambda run: run.id):
+    if inside := list_runs_of_name(folder.path):
         return inside[-1]
     runs = list_runs(root)
     if named := [run for run in runs if run.name == text]:
@@ -70,8 +75,7 @@ def find_runs(text: str, root: Path) -> list[RunDir]:
 
 
 def _points(folder: Path, sweep: str) -> list[RunDir]:
-    runs = sorted(_runs_in(folder), key=lambda run: run.id)
-    return [run for run in runs if read_manifest(run).get("sweep") == sweep]
+    return [run for run in list_runs_of_name(folder) if read_manifest(run).get("sweep") == sweep]
 
 
 def _scan(root: Path) -> Iterator[RunDir]:

@@ -108,6 +108,11 @@ class Queue:
         self._said = {line: old[line] if line in old else parse_squeue(line) for line in text.splitlines()}
         return [job for jobs in self._said.values() for job in jobs]
 
+    @property
+    def jobs(self) -> tuple[JobFact, ...]:
+        """Every job of the last answer."""
+        return tuple({id(job): job for job in self._jobs.values()}.values())
+
     def other_cluster(self, identity: JobIdentity) -> str:
         """The cluster of the job, where that is another one than answers here; else nothing."""
         if self._cluster is None or identity.cluster is None or identity.cluster == self._cluster:
