@@ -47,6 +47,7 @@ DOORS: dict[str, set[str]] = {
 
 INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "job": {"training", "inference", "preflight", "data"},
+    "": {"inference"},  # sedd.load
 }
 """Rooms that may be imported inside functions (or for types) only: the job's own steps, on the compute node."""
 
@@ -160,12 +161,17 @@ def test_private_names_stay_in_their_file(module: str):
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda p: p.parent.name)
 def test_an_init_file_holds_at_most_a_docstring(path: Path):
-    """The package's own also holds the version."""
+    """The package's own also holds the version, and the public API: `load`, which imports when it is called."""
     body = ast.parse(path.read_text()).body
     if path.parent == PACKAGE:
-        version = body.pop()
+        docstring, typing, for_types, version, load = body
+        assert ast.unparse(typing) == "from typing import TYPE_CHECKING"
+        assert is_for_types(for_types)
         assert isinstance(version, ast.Assign)
         assert ast.unparse(version.targets[0]) == "__version__"
+        assert isinstance(load, ast.FunctionDef)
+        assert load.name == "load"
+        body = [docstring]
     assert all(isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant) for n in body)
     assert len(body) <= 1
 
@@ -238,6 +244,10 @@ def test_what_is_called_often_imports_next_to_nothing(module: str, tmp_path: Pat
 
 
 TORCH_FREE = ["spec", "rundir", "cluster", "monitor", "preflight", "launch", "job"]
+
+
+def test_the_public_api_costs_nothing_until_it_is_called(tmp_path: Path):
+    assert set(look("sedd", tmp_path)["loaded"]) & {*NEVER_ON_A_LOGIN_NODE, "numpy", "pydantic"} == set()
 
 
 def test_whole_rooms_are_free_of_torch(tmp_path: Path):

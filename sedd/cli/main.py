@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "Likelihood bound of a run or checkpoint on FASTA files.",
     "sample": "Generate proteins from a run or checkpoint.",
     "score": "Score mutants beside their wild type with a run or checkpoint.",
+    "embed": "Hidden states of proteins, from a run or checkpoint.",
     "export": "A trained network as safetensors and config.json.",
     "data": "Build, check and describe token stores.",
     "schema": "JSON Schema of specs or cluster profiles, for editors.",

@@ -15,7 +15,7 @@ PARQUET = ".parquet"
 def require_writer(path: Path) -> None:
     """Refuse, before the work, what could not be written. Raises: UsageError for Parquet without pyarrow."""
     if path.suffix == PARQUET:
-        _pyarrow()
+        pyarrow_modules()
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -25,7 +25,7 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
         UsageError: Parquet without pyarrow.
     """
     if path.suffix == PARQUET:
-        pyarrow, parquet = _pyarrow()
+        pyarrow, parquet = pyarrow_modules()
         with atomic_file(path) as temporary:
             parquet.write_table(pyarrow.table(dict(columns)), temporary)
         return
@@ -41,7 +41,8 @@ def csv_text(columns: Mapping[str, Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def pyarrow_modules() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet. Raises: UsageError where they are not installed."""
     try:
         import pyarrow
         import pyarrow.parquet

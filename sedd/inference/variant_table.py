@@ -22,6 +22,7 @@ PROTEIN_COLUMNS = ("protein", "protein_name", "wild_type", "wildtype", "target")
 """Names of columns, in any case; the first that a table has is taken."""
 
 _SUBSTITUTION = re.compile(r"(?:p\.)?([A-Za-z])(\d+)([A-Za-z])")
+_BETWEEN = re.compile(r"[:;,/+\s]+")
 _WILD_TYPE = ("", "wt", "_wt", "wildtype", "wild_type")
 
 
@@ -48,6 +49,21 @@ def read_variants(path: Path, wild_types: Sequence[Record], *, offset: int = 0) 
         dict(zip(header, map(list, zip(*(row for _, row in rows), strict=True)), strict=True)),
         offset,
     )
+
+
+def parse_variants(wild_type: Record, mutants: Sequence[str], *, offset: int = 0) -> VariantTable:
+    """Mutants of one wild type from their names, or from sequences. Raises: DataError."""
+    reader = _RowReader(
+        Path("mutant"), _Columns("mutant", "sequence", None, None), {wild_type.name: wild_type}, offset
+    )
+    variants = []
+    for number, text in enumerate(mutants, start=1):
+        is_name = text.lower() in _WILD_TYPE or _SUBSTITUTION.fullmatch(re.split(_BETWEEN, text.strip())[0])
+        row = {"mutant": text if is_name else "", "sequence": "" if is_name else text}
+        variants.append(reader.read(number, row))
+    if not variants:
+        raise DataError("there is no mutant")
+    return VariantTable(tuple(variants), {"mutant": [one.name for one in variants]}, offset)
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -140,7 +156,7 @@ def _mutated(
 ) -> NDArray[np.uint8]:
     """The sequence with the substitutions of a name made, or undone. Raises: DataError where they do not fit."""
     changed = tokens.copy()
-    for part in [] if name.lower() in _WILD_TYPE else re.split(r"[:;,/+\s]+", name.strip()):
+    for part in [] if name.lower() in _WILD_TYPE else re.split(_BETWEEN, name.strip()):
         found = _SUBSTITUTION.fullmatch(part)
         if not found:
             raise DataError(

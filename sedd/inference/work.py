@@ -1,7 +1,7 @@
 """What `task: evaluate`, `sample`, `score` and `embed` do in a run's folder; `sedd.job.tasks` starts it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedd.data.records import read_records
+from sedd.inference.embed import PART_PROTEINS, embed, layer_numbers
+from sedd.inference.embedding_file import Part, require_format, write_embeddings
 from sedd.inference.evaluation import evaluate, per_sequence, read_proteins
 from sedd.inference.evaluation import summary as evaluation_summary
 from sedd.inference.frames import read_frames
@@ -24,6 +26,8 @@ from sedd.inference.variants import VariantTable, scan, share_of
 from sedd.rundir.atomic import atomic_file, write_text
 from sedd.rundir.layout import RunDir
 from sedd.spec.inference import (
+    EmbedOptions,
+    EmbedTask,
     EvaluateOptions,
     EvaluateTask,
     SampleOptions,
@@ -139,6 +143,52 @@ def do_score(job: Job) -> str:
     return f"{len(table.variants)} mutants: {output}"
 
 
+def do_embed(job: Job) -> str:
+    """Hidden states of proteins, into one file. A stopped attempt continues behind its last part."""
+    assert isinstance(job.task, EmbedTask)
+    run, wanted, how = job.run, job.task.embed, options_of(EmbedOptions, job.task.embed)
+    output = run.table("embeddings", wanted.format)
+    require_format(output)
+    trained = job.load()
+    layer_numbers(trained, how)
+    proteins = read_residues(
+        wanted.fasta, longest=trained.longest, notify=lambda text: job.notify(f"note: {text}")
+    )
+    total = len(proteins)
+    starts = range(0, total, PART_PROTEINS)
+
+    def part(number: int) -> Part:
+        first = starts[number]
+        some = proteins[first : first + PART_PROTEINS]
+        names, residues = [name for name, _ in some], [tokens for _, tokens in some]
+
+        def compute() -> dict[str, NDArray[Any]]:
+            return {
+                **embed(trained, residues, how, progress=lambda done, of: job.progress(first + done, total))
+            }
+
+        return names, residues, finished_part(run, number, trained, compute)
+
+    for number in range(len(starts)):
+        part(number)  # computed and kept; below it is read back, one part at a time
+    job.progress(total, total)
+    write_embeddings(output, map(part, range(len(starts))), pooled=how.pooling == "mean")
+    return f"{total} proteins: {output}"
+
+
+def read_residues(
+    paths: Sequence[Path], *, longest: int, notify: Callable[[str], None]
+) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Name and residues of every protein of FASTA files, as a network takes them. Raises: DataError."""
+    records = [record for path in paths for record in read_records(path, allow_empty=True)]
+    proteins = read_proteins(records, longest=longest)
+    for remark in proteins.remarks(longest=longest):
+        notify(remark)
+    return [
+        (name, proteins.distinct[which]) for name, which in zip(proteins.names, proteins.which, strict=True)
+    ]
+
+
 def read_table(wanted: ScoreSpec) -> VariantTable:
     """The mutants that a spec asks for, or its share of them."""
     wild_types = [record for path in wanted.wild_types for record in read_records(path)]
@@ -179,5 +229,6 @@ WORK: dict[str, Work] = {
     "evaluate": Work(do_evaluate, "evaluating", "proteins"),
     "sample": Work(do_sample, "sampling", "sampling steps"),
     "score": Work(do_score, "scoring", "mutants"),
+    "embed": Work(do_embed, "embedding", "proteins"),
 }
 """By the spec's `task:`."""

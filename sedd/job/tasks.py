@@ -113,5 +113,6 @@ WORK: dict[str, Work] = {
     "evaluate": use_network,
     "sample": use_network,
     "score": use_network,
+    "embed": use_network,
 }
 """By the spec's `task:`."""

@@ -96,6 +96,17 @@ class ScoreOptions(StrictModel):
         return tuple(dict.fromkeys(methods))
 
 
+class EmbedOptions(StrictModel):
+    """Which hidden states are kept of each protein."""
+
+    layers: tuple[int, ...] = Field(default=(-1,), min_length=1)
+    """0: the residues' embedding; k: behind block k; -1: behind the last."""
+    pooling: Literal["mean", "none"] = "mean"
+    """A vector a protein, the mean over its residues; or one a residue."""
+    sigma_bar: float | None = Field(default=None, gt=0)
+    """Noise level that the network is told; absent: the cleanest that it was trained on."""
+
+
 class EvaluateSpec(EvaluateOptions):
     """Proteins in, their likelihood bound out."""
 
@@ -135,6 +146,17 @@ class ScoreSpec(ScoreOptions):
         if not 1 <= number <= shares:
             raise ValueError(f"share [{number}, {shares}] must be [k, n] with k from 1 to n")
         return self
+
+
+class EmbedSpec(EmbedOptions):
+    """Proteins in, hidden states out."""
+
+    network: Path
+    """A run's folder, a checkpoint or an exported folder; relative to the spec's own folder."""
+    fasta: tuple[Path, ...] = Field(min_length=1)
+    """FASTA files, plain or gzip; relative to the spec's own folder."""
+    format: Literal["parquet", "npz", "safetensors"] = "safetensors"
+    """Of the file of embeddings; parquet needs pyarrow."""
 
 
 class SampleSpec(SampleOptions):
@@ -238,3 +260,22 @@ class ScoreTask(TrainedTask):
     def inputs(self) -> tuple[Path, ...]:
         table = (self.score.mutants,) if self.score.mutants is not None else ()
         return (*self.score.wild_types, *table)
+
+
+class EmbedTask(TrainedTask):
+    """Hidden states of proteins; the run's folder holds embeddings.safetensors or another format."""
+
+    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (("embed", "network"), ("embed", "fasta", EVERY))
+
+    task: Literal["embed"]
+    """Selects embedding with a trained network."""
+    embed: EmbedSpec
+    """Which network, and which proteins."""
+
+    @property
+    def network(self) -> Path:
+        return self.embed.network
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        return self.embed.fasta

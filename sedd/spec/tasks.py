@@ -5,7 +5,7 @@ import difflib
 from sedd.errors import SpecError
 from sedd.spec.build import DataTask
 from sedd.spec.experiment import Experiment
-from sedd.spec.inference import EvaluateTask, SampleTask, ScoreTask
+from sedd.spec.inference import EmbedTask, EvaluateTask, SampleTask, ScoreTask
 from sedd.spec.task import TaskSpec
 from sedd.yaml import Document
 
@@ -15,6 +15,7 @@ TASKS: dict[str, type[TaskSpec]] = {
     "evaluate": EvaluateTask,
     "sample": SampleTask,
     "score": ScoreTask,
+    "embed": EmbedTask,
 }
 
 

@@ -28,14 +28,20 @@ PROTEINS = ">one\nMKTAYIAKQRQISFVKSHFSRQ\n>two\nMSLNFLDFEQPIAELEAKIDSLTAVSRQ\n"
 PARTED = {
     "score": (
         ("sedd.inference.score.PART_VARIANTS", 150),
+        60,
         lambda folder: {
             "wild_types": [str(folder / "two.fasta")],
             "methods": ["masked", "orders", "bound"],
             "draws": 2,
         },
     ),
+    "embed": (
+        ("sedd.inference.work.PART_PROTEINS", 10),
+        2,
+        lambda folder: {"fasta": [str(folder / "two.fasta")] * 30, "layers": [0, -1], "pooling": "none"},
+    ),
 }
-"""Tasks that keep finished parts: how to make parts small, and what to ask for."""
+"""Tasks that keep finished parts: how to make parts small, when to stop, and what to ask for."""
 CPU = {"gpus_per_node": 0, "cpus_per_process": 1}
 
 
@@ -136,14 +142,14 @@ def test_an_interrupted_task_leaves_the_same_files_as_one_that_was_not(
     make, tmp_path: Path, monkeypatch, kind: str
 ):
     """Byte for byte; and what was finished is not done again."""
-    constant, wanted = PARTED[kind]
+    constant, times, wanted = PARTED[kind]
     monkeypatch.setattr(*constant)
     undisturbed, run = (make(kind, **wanted(tmp_path)) for _ in range(2))
     for each in (undisturbed, run):
         shutil.rmtree(each.code)  # this process runs the code of the tests
     assert WORK[kind](undisturbed, 1, StopFlag()) is Exit.COMPLETED
     attempts, kept = 0, 0
-    while WORK[kind](run, attempts := attempts + 1, After(60)) is Exit.STOPPED:
+    while WORK[kind](run, attempts := attempts + 1, After(times)) is Exit.STOPPED:
         parts = sorted(run.parts.glob("part-*"))
         assert len(parts) >= kept
         kept = len(parts)
@@ -159,17 +165,23 @@ def results(run: RunDir) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(files)}
 
 
-@pytest.mark.parametrize("kind", ["evaluate", "sample", "score"])
+@pytest.mark.parametrize("kind", ["evaluate", "sample", "score", "embed"])
 def test_a_stopped_attempt_leaves_no_result_and_the_next_one_starts_afresh(make, tmp_path: Path, kind: str):
     wanted = {
         "evaluate": {"fasta": [str(tmp_path / "two.fasta")], "draws": 2},
         "sample": {"count": 1, "length": 9, "steps": 2, "report": False},
+        "embed": {"fasta": [str(tmp_path / "two.fasta")], "format": "npz"},
         "score": {"wild_types": [str(tmp_path / "two.fasta")]},
     }
     run = make(kind, **wanted[kind])
     shutil.rmtree(run.code)  # this process runs the code of the tests
     assert WORK[kind](run, 1, AtOnce()) is Exit.STOPPED
-    found = (run.evaluation, run.samples / "samples.fasta", run.table("scores", "csv"))
+    found = (
+        run.evaluation,
+        run.samples / "samples.fasta",
+        run.table("scores", "csv"),
+        run.table("embeddings", "npz"),
+    )
     assert not any(path.exists() for path in found)
     assert WORK[kind](run, 2, StopFlag()) is Exit.COMPLETED
     assert any(path.exists() for path in found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sedd.preflight.check import Check
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Verdict, fail, ok
-from sedd.spec.inference import EvaluateTask, SampleTask, ScoreTask, TrainedTask
+from sedd.spec.inference import EmbedTask, EvaluateTask, SampleTask, ScoreTask, TrainedTask
 from sedd.spec.task import TaskSpec
 
 
@@ -48,6 +48,8 @@ def _wanted(task: TaskSpec) -> tuple[str, str, str, str] | None:
         return "parquet", "pyarrow", "evaluate.per_sequence: parquet", "evaluate.per_sequence: csv"
     if isinstance(task, ScoreTask) and task.score.format == "parquet":
         return "parquet", "pyarrow", "score.format: parquet", "score.format: csv"
+    if isinstance(task, EmbedTask) and task.embed.format == "parquet":
+        return "parquet", "pyarrow", "embed.format: parquet", "embed.format: npz"
     return None
 
 

@@ -1,0 +1,172 @@
+"""The Python API: `sedd.load` returns a `Network`; sequences go in as text, numbers come out as numpy arrays."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from sedd.data.alphabet import encode
+from sedd.data.records import Record
+from sedd.diffusion.conditional import cleanest_level, hidden_level
+from sedd.errors import DataError, UsageError
+from sedd.inference.batches import batches, pack
+from sedd.inference.conditionals import Query, read_conditionals
+from sedd.inference.embed import embed
+from sedd.inference.evaluation import Evaluation, evaluate, read_proteins
+from sedd.inference.generation import draw_samples
+from sedd.inference.load_network import Trained, find_trained, load_trained
+from sedd.inference.score import Scores, score_table
+from sedd.inference.variant_table import parse_variants
+from sedd.inference.variants import scan
+from sedd.rundir.find import runs_root
+from sedd.spec.inference import EmbedOptions, EvaluateOptions, SampleOptions, ScoreOptions
+from sedd.yaml import StrictModel
+
+Options = TypeVar("Options", bound=StrictModel)
+
+HIDDEN = "_?"
+"""Letters that hide a position."""
+
+
+class Network:
+    """A trained network. All methods take sequences as text, one or a list, and keep their order."""
+
+    def __init__(self, trained: Trained) -> None:
+        self.trained = trained
+        """What the checkpoint holds: the model, the objective, the experiment."""
+
+    def __repr__(self) -> str:
+        count = sum(weight.numel() for weight in self.trained.model.parameters())
+        return f"<Network {self.trained.run}, step {self.trained.step}, {count:,} parameters, {self.trained.device}>"
+
+    def logits(
+        self, sequences: str | Sequence[str], *, sigma_bar: float | None = None
+    ) -> list[NDArray[np.float32]]:
+        """The raw output for each sequence: [length, 33], in the order of `sedd.data.alphabet.TOKENS`.
+
+        `_` and `?` stand for hidden residues. `sigma_bar` is the noise level; absent: that of so many hidden residues.
+        """
+        queries, found = self._queries(sequences, sigma_bar), []
+        for first, stop in batches([len(query.tokens) for query in queries]):
+            part = queries[first:stop]
+            tokens, borders, longest = pack([query.tokens for query in part], self.trained.device)
+            levels = torch.tensor([query.sigma_bar for query in part], device=tokens.device)
+            raw = self.trained.network(borders, longest)(tokens, levels).cpu().numpy()
+            found += np.split(raw, borders[1:-1].tolist())
+        return found
+
+    def log_probabilities(
+        self, sequences: str | Sequence[str], *, sigma_bar: float | None = None
+    ) -> list[NDArray[np.float64]]:
+        """ln p(residue | the rest of the sequence) at each position: [length, 33].
+
+        Residues that are seen are read as if they were hidden: on the absorbing graph nothing trains that; hide them
+        for an exact reading.
+        """
+        queries = self._queries(sequences, sigma_bar)
+        return list(read_conditionals(self.trained.denoiser(), queries, as_if_hidden=True))
+
+    def embed(self, sequences: str | Sequence[str], **options: Any) -> dict[str, Any]:
+        """Hidden states by layer's name; options as `EmbedOptions`: layers, pooling, sigma_bar.
+
+        With pooling "mean" (the default) an array [sequences, hidden]; with "none" a list of [length, hidden].
+        """
+        tokens = [self._encode(text) for text in _listed(sequences)]
+        how = _options(EmbedOptions, options)
+        found = embed(self.trained, tokens, how)
+        if how.pooling == "mean":
+            return dict(found)
+        edges = np.cumsum([len(one) for one in tokens])[:-1]
+        return {name: np.split(rows, edges) for name, rows in found.items()}
+
+    def score(
+        self,
+        wild_type: str,
+        mutants: Sequence[str] | None = None,
+        *,
+        offset: int = 0,
+        **options: Any,
+    ) -> Scores:
+        """Scores of mutants such as `A24G:L30P` or whole sequences, or of all single mutants; nats, high is good.
+
+        Options as `ScoreOptions`: methods, draws, hidden, sigma_bar, seed. `offset` is what the numbers in names add
+        to places in the wild type.
+        """
+        record = Record("wild type", wild_type)
+        table = (
+            scan([record], offset=offset)
+            if mutants is None
+            else parse_variants(record, mutants, offset=offset)
+        )
+        return score_table(self.trained, table, _options(ScoreOptions, options))
+
+    def sample(self, count: int = 1, **options: Any) -> list[str]:
+        """New sequences; options as `SampleOptions`: length, steps, predictor, temperature, top_p, omit, seed."""
+        wanted = _options(SampleOptions, {"count": count, **options})
+        if wanted.infill is not None:
+            raise UsageError("infill names a file of templates: sedd sample reads it")
+        return [one.sequence for one in draw_samples(self.trained, wanted, [], lambda done, of: None)]
+
+    def evaluate(self, sequences: str | Sequence[str], **options: Any) -> Evaluation:
+        """The likelihood bound of sequences; options as `EvaluateOptions`: draws, seed."""
+        records = [Record(str(number), text) for number, text in enumerate(_listed(sequences))]
+        proteins = read_proteins(records, longest=self.trained.longest)
+        how = _options(EvaluateOptions, options)
+        return evaluate(self.trained, proteins, how=how, progress=lambda done: None)
+
+    def _queries(self, sequences: str | Sequence[str], sigma_bar: float | None) -> list[Query]:
+        objective, queries = self.trained.objective, []
+        for text in _listed(sequences):
+            hidden = np.array([letter in HIDDEN for letter in text])
+            tokens = self._encode("".join("X" if letter in HIDDEN else letter for letter in text))
+            if len(tokens) != len(hidden):
+                raise DataError(f"{text[:30]!r} holds spaces or a stop: positions would shift")
+            if hidden.any():
+                tokens[hidden] = self.trained.denoiser().hiding[0]
+            count = int(hidden.sum())
+            level = hidden_level(objective.graph, objective.noise, count, len(text))
+            level = level if count else cleanest_level(objective.noise)
+            queries.append(Query(tokens, sigma_bar or level, tuple(range(len(text)))))
+        return queries
+
+    def _encode(self, text: str) -> NDArray[np.uint8]:
+        tokens = encode(text)
+        if not len(tokens):
+            raise DataError("a sequence is empty")
+        if len(tokens) > self.trained.longest:
+            raise UsageError(
+                f"a sequence has {len(tokens)} residues; the network was trained on at most {self.trained.longest}"
+            )
+        return tokens
+
+
+def open_network(network: str | os.PathLike[str], *, device: str | None = None) -> Network:
+    """As `sedd.load`, which imports this when it is called."""
+    path = find_trained(os.fspath(network), runs_root(), notify=_warn)
+    return Network(load_trained(Path(path), torch.device(device) if device is not None else None))
+
+
+def _listed(sequences: str | Sequence[str]) -> list[str]:
+    found = [sequences] if isinstance(sequences, str) else list(sequences)
+    if not found:
+        raise DataError("there is no sequence")
+    return found
+
+
+def _options(kind: type[Options], given: dict[str, Any]) -> Options:
+    try:
+        return kind.model_validate(given)
+    except ValidationError as e:
+        first = e.errors()[0]
+        raise UsageError(f"{first['loc'][0] if first['loc'] else 'options'}: {first['msg']}") from e
+
+
+def _warn(text: str) -> None:
+    import warnings
+
+    warnings.warn(text, stacklevel=2)

@@ -1,0 +1,70 @@
+"""`from sedd import load`: the page in sedd/README.md is run, and what its methods promise."""
+
+import doctest
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sedd
+from sedd.data.alphabet import TOKENS
+from sedd.errors import SeddError, UsageError
+from sedd.inference.export import write_export
+from sedd.training.checkpoint_file import read_checkpoint
+from tests.inference.networks import write_small_checkpoint
+
+README = Path(sedd.__path__[0]) / "README.md"
+
+
+def export(folder: Path, **kind: str) -> Path:
+    write_export(read_checkpoint(write_small_checkpoint(folder / "small.pt", **kind)), folder / "my-network")
+    return folder / "my-network"
+
+
+def test_the_page_in_the_readme_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    export(tmp_path, parameterization="subs")
+    monkeypatch.chdir(tmp_path)
+    found = doctest.testfile(str(README), module_relative=False)
+    assert found.attempted > 10
+    assert found.failed == 0
+
+
+@pytest.mark.parametrize("graph", ["absorbing", "uniform"])
+def test_a_checkpoint_and_its_export_say_the_same(tmp_path: Path, graph: str):
+    folder = export(tmp_path, graph=graph)
+    by_file, by_folder = sedd.load(tmp_path / "small.pt"), sedd.load(str(folder), device="cpu")
+    sequences = ["MKTAY_AKQR", "ACD"]
+    for one, other in zip(by_file.logits(sequences), by_folder.logits(sequences), strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("graph", ["absorbing", "uniform"])
+def test_log_probabilities_are_those_of_residues(tmp_path: Path, graph: str):
+    (rows,) = sedd.load(export(tmp_path, graph=graph)).log_probabilities("MKT?Y")
+    np.testing.assert_allclose(np.exp(rows).sum(1), 1, atol=1e-6)
+
+
+def test_a_hidden_residue_is_the_one_that_a_masked_score_asks_for(tmp_path: Path):
+    net = sedd.load(export(tmp_path))
+    (rows,) = net.log_probabilities("MK_AYIAKQR")
+    scores = net.score("MKTAYIAKQR", ["T3W"]).score("masked")
+    assert scores[0] == pytest.approx(rows[2][TOKENS.index("W")] - rows[2][TOKENS.index("T")], abs=1e-5)
+
+
+def test_what_cannot_be_done_is_a_clear_error(tmp_path: Path):
+    net = sedd.load(export(tmp_path))
+    for call, word in (
+        (lambda: net.logits([]), "no sequence"),
+        (lambda: net.logits("M" * 65), "at most 64"),
+        (lambda: net.logits("M1"), "not an amino acid"),
+        (lambda: net.logits("M K"), "spaces"),
+        (lambda: net.embed("MK", layer=1), "layer"),
+        (lambda: net.score("MK", ["A1K"]), "mutant:1: 'A1K' names A"),
+        (lambda: net.score("MK", []), "no mutant"),
+        (lambda: net.sample(0), "count"),
+        (lambda: sedd.load(tmp_path / "nowhere.pt"), "no such checkpoint"),
+    ):
+        with pytest.raises(SeddError, match=word):
+            call()
+    with pytest.raises(UsageError):
+        net.evaluate("MK", draws=1)
