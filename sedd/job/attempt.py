@@ -87,6 +87,8 @@ def rank_environment(
         "SEDD_HOST": node.host,
         "PYTHONUNBUFFERED": "1",
     }
+    if resources.gpus_per_node == 0:
+        own["CUDA_VISIBLE_DEVICES"] = ""  # where nothing confines a job, it would see the cards of others
     # Programs that want a user's name fail where the uid has none, as in a container.
     named = {"USER": user_name(os.geteuid())}
     # Threads that wait by spinning make a step several times slower when anything else wants a core.

@@ -1,0 +1,53 @@
+"""What a training process finds in its environment."""
+
+from pathlib import Path
+
+from sedd.job.attempt import Meeting, Task, rank_environment
+from sedd.job.environment import TaskEnvironment
+from sedd.rundir.layout import RunDir
+from tests.launch.conftest import small_experiment
+
+MEETING = Meeting(attempt=3, address="v100-1", port=4711)
+
+
+def environment_of(rank: int, environ: dict[str, str], **resources: object) -> dict[str, str]:
+    """The environment of one rank of a SLURM job whose entry has `environ`."""
+    node = TaskEnvironment(executor="slurm", job_id="7", log_name="7", host="v100-2", rank=rank, cpus=4)
+    asked = {"memory": "1GiB"} | resources
+    task = Task(
+        run=RunDir(Path("/runs/x")),
+        experiment=small_experiment(resources=asked),
+        environment=node,
+        command=("true",),
+    )
+    return rank_environment(environ, task, MEETING, rank=rank, local_rank=0)
+
+
+def test_a_ranks_place_is_what_we_say_whatever_was_there() -> None:
+    left_over = {"SEDD_ATTEMPT": "1"} | {
+        "RANK": "9",
+        "WORLD_SIZE": "8",
+        "MASTER_ADDR": "nowhere",
+        "TORCHELASTIC_RUN_ID": "x",
+        "SEDD_ATTEMPT": "1",
+    }
+    seen = environment_of(1, left_over, nodes=2, gpus_per_node=1)
+    assert (seen["RANK"], seen["WORLD_SIZE"], seen["MASTER_ADDR"], seen["MASTER_PORT"]) == (
+        "1",
+        "2",
+        "v100-1",
+        "4711",
+    )
+    assert seen["SEDD_ATTEMPT"] == "3"
+    assert "TORCHELASTIC_RUN_ID" not in seen
+
+
+def test_what_a_user_sets_for_threads_and_names_stays() -> None:
+    assert environment_of(0, {}, gpus_per_node=1)["OMP_NUM_THREADS"] == "4"
+    seen = environment_of(0, {"OMP_NUM_THREADS": "2", "USER": "ada"}, gpus_per_node=1)
+    assert (seen["OMP_NUM_THREADS"], seen["USER"]) == ("2", "ada")
+
+
+def test_a_job_without_gpus_sees_none_and_one_with_gpus_those_that_slurm_gave_it() -> None:
+    assert environment_of(0, {"CUDA_VISIBLE_DEVICES": "0,1"}, gpus_per_node=0)["CUDA_VISIBLE_DEVICES"] == ""
+    assert environment_of(0, {"CUDA_VISIBLE_DEVICES": "2"}, gpus_per_node=1)["CUDA_VISIBLE_DEVICES"] == "2"
