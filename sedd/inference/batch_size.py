@@ -1,9 +1,6 @@
-"""How many residues go through the network at once, and how: as many as keep the card busy."""
+"""How many residues go through the network at once: as many as keep the card busy."""
 
 import torch
-
-from sedd.inference.load_network import Trained
-from sedd.model.cuda_graph import is_worth_recording
 
 _ON_CPU, _ON_GPU = 16_384, 65_536
 _SHARE = 0.5
@@ -30,10 +27,3 @@ def residue_bytes(hidden: int) -> int:
     float64 for each of 33 tokens. Measured on an H200, 24 M parameters: 16 KB of the 26 here.
     """
     return 40 * hidden + 20 * 33 * 8
-
-
-def records(trained: Trained) -> bool:
-    """Whether work is recorded as CUDA graphs: where the card is fast, unless whoever trained it would have none."""
-    training = trained.experiment.training
-    device = trained.device
-    return is_worth_recording(device) and training.cuda_graphs is not False and training.kernels != "torch"

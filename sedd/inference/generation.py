@@ -12,11 +12,11 @@ from sedd.data.alphabet import RESIDUES, SIZE, TOKENS, decode
 from sedd.diffusion.infill import Template
 from sedd.diffusion.sampler import Progress, sample
 from sedd.errors import UsageError
-from sedd.inference.batch_size import batch_residues, records
+from sedd.inference.batch_size import batch_residues
 from sedd.inference.batches import batches
 from sedd.inference.frames import Frame
 from sedd.inference.load_network import Trained
-from sedd.model.cuda_graph import Replayed
+from sedd.model.cuda_graph import Replayed, is_worth_recording
 from sedd.spec.inference import SampleOptions
 from sedd.training.seeds import SAMPLING, generator
 
@@ -129,11 +129,21 @@ def _sample(
         allowed=_allowed(trained, how.omit).to(device),
         template=template and Template(template.tokens.to(device), template.free.to(device)),
         cached=trained.objective.graph.settles,
-        replay=Replayed if records(trained) and how.steps >= _WORTH_RECORDING else None,
+        replay=Replayed if _records(trained) and how.steps >= _WORTH_RECORDING else None,
         progress=progress,
     )
     drawn = tokens.cpu().numpy()
     return [decode(drawn[first:stop]) for first, stop in pairwise(edges)]
+
+
+def _records(trained: Trained) -> bool:
+    """Whether steps are recorded as CUDA graphs: where the card is fast, unless whoever trained it would have none."""
+    training = trained.experiment.training
+    return (
+        is_worth_recording(trained.device)
+        and training.cuda_graphs is not False
+        and training.kernels != "torch"
+    )
 
 
 def _allowed(trained: Trained, omit: str) -> torch.Tensor:
