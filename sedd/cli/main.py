@@ -28,6 +28,7 @@ COMMANDS = {
     "export": "A trained network as safetensors and config.json.",
     "data": "Build, check and describe token stores.",
     "schema": "JSON Schema of specs or cluster profiles, for editors.",
+    "completion": "Install completion by Tab in bash, zsh or fish.",
 }
 """Name to one line of help. `sedd/cli/<name>.py` holds `command`, a function, or `app`, a group of them."""
 
@@ -79,7 +80,10 @@ def build_app(arguments: list[str]) -> "typer.Typer":
         help="Version and commit of this code, of Python and of torch.",
     )
 
-    def root(version: Annotated[bool, version] = False) -> None:
+    # Taken out of the arguments by `main`, wherever it stands.
+    debug = typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")
+
+    def root(version: Annotated[bool, version] = False, debug: Annotated[bool, debug] = False) -> None:
         pass
 
     app.callback()(root)

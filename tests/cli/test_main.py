@@ -219,3 +219,8 @@ def test_the_commit_of_a_package_that_pip_took_from_git_is_known(
     monkeypatch.setattr(sys, "path", [str(info.parent), *sys.path])
     monkeypatch.setattr(version, "imported_package", lambda: package)
     assert version.version_text().splitlines()[0] == f"protein-sedd {__version__}{told}"
+
+
+def test_the_help_names_debug(shell: Run):
+    done = shell("--help")
+    assert "--debug" in done.stdout
