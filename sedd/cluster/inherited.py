@@ -46,6 +46,8 @@ KEPT: Mapping[str, str] = {
     "SLURM_CONF": "where SLURM's configuration is",
     "SLURM_CONF_SERVER": "who hands out SLURM's configuration",
     "SLURM_JWT": "who the user is, at sites that authenticate by token",
+    "SLURM_SACK_SOCKET": "whom to ask who the user is, at sites that authenticate by SLURM's own daemon",
+    "SLURM_ROOT": "where SLURM is installed, for a site's scripts around its commands",
 }
 """Variables that are passed on although a rule covers them, and why."""
 
