@@ -52,7 +52,7 @@ class Network:
         `_` and `?` stand for hidden residues. `sigma_bar` is the noise level; absent: that of so many hidden residues.
         """
         queries, found = self._queries(sequences, sigma_bar), []
-        for first, stop in batches([len(query.tokens) for query in queries]):
+        for first, stop in batches([len(query.tokens) for query in queries], self.trained.batch_residues):
             part = queries[first:stop]
             tokens, borders, longest = pack([query.tokens for query in part], self.trained.device)
             levels = torch.tensor([query.sigma_bar for query in part], device=tokens.device)

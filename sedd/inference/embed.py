@@ -38,7 +38,7 @@ def embed(
     layers = layer_numbers(trained, how)
     level = how.sigma_bar if how.sigma_bar is not None else cleanest_level(trained.objective.noise)
     found: dict[int, list[NDArray[np.float32]]] = {layer: [] for layer in layers}
-    for first, stop in batches([len(tokens) for tokens in sequences]):
+    for first, stop in batches([len(tokens) for tokens in sequences], trained.batch_residues):
         tokens, borders, longest = pack(sequences[first:stop], trained.device)
         sigma_bar = torch.full((stop - first,), level, dtype=torch.float64, device=trained.device)
         with _states(trained, borders, tokens.numel()) as states:

@@ -12,6 +12,7 @@ from sedd.diffusion.bound import LogScore
 from sedd.diffusion.conditional import hiding_tokens
 from sedd.diffusion.objective import Network, Objective
 from sedd.errors import CheckpointError
+from sedd.inference.batch_size import batch_residues
 from sedd.inference.conditionals import Denoiser
 from sedd.inference.export import KEPT, read_export
 from sedd.inference.find_network import find_network, no_checkpoint
@@ -65,6 +66,11 @@ class Trained:
     def longest(self) -> int:
         """Residues of the longest sequence that the network was trained on."""
         return self.experiment.data.max_length
+
+    @property
+    def batch_residues(self) -> int:
+        """Residues that go through the network at once."""
+        return batch_residues(self.device, self.experiment.model.hidden)
 
     def denoiser(self) -> Denoiser:
         """What reading conditional distributions takes of this network."""
