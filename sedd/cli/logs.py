@@ -7,7 +7,7 @@ import typer
 
 from sedd.cli.console import err
 from sedd.cli.find_run import find_one
-from sedd.monitor.read.logs import follow_log, last_lines, newest_log
+from sedd.monitor.read.logs import follow_log, is_job_output, last_lines, telling_log
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
 
@@ -20,16 +20,19 @@ def command(
     rank: Annotated[int, typer.Option(help="Rank of the process whose log to show.", min=0)] = 0,
     tail: Annotated[int, typer.Option(help="How many of the last lines to show first.", min=0)] = 100,
 ) -> None:
-    """Show a run's newest log.
+    """Show a run's newest log; of a job that died before any rank had one, what the job printed.
 
     Example: sedd logs quickstart -f
     """
     found = find_one(run)
-    log = newest_log(found, rank=rank)
+    log = telling_log(found, rank=rank)
     if log is None:
         _explain_none(found, rank)
     else:
-        err().print(f"{log}", style="dim", soft_wrap=True, markup=False)
+        what = ": what the job itself printed; no rank has a log" if is_job_output(log) else ""
+        err().print(f"{log}{what}", style="dim", soft_wrap=True, markup=False)
+    if follow and log is not None and is_job_output(log):
+        _write(last_lines(log, tail))  # of the ranks nothing may follow
     if follow:
         for text in follow_log(found, rank=rank, tail=tail, notify=_remark):
             _write(text)

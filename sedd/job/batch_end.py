@@ -29,8 +29,7 @@ from sedd.launch.pickled_job import run_of_job
 from sedd.rundir.attempts import Cause, slowest_save_s
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.fence import SupersededError, require_newest_in
-
-_TAIL_BYTES = 4096
+from sedd.rundir.job_output import telling_line
 
 
 def main(folder: str) -> int:
@@ -85,7 +84,7 @@ def _finish_unstarted(task: Task, events: Sequence[Event], output: Path | None) 
     except DiskFullError as e:
         print(e.message, flush=True)
         return finish_unrecorded(task, events).exit_code
-    ending = _ending(task, before="its first line", last_line=_last_line(output))
+    ending = _ending(task, before="its first line", last_line=telling_line(output) if output else None)
     return finish_attempt(task, ending, read_events(task.run.events), attempt=attempt).exit_code
 
 
@@ -98,16 +97,6 @@ def _ending(task: Task, *, before: str = "it recorded why", last_line: str | Non
     error = f"{what} before {before}" + (f": {last_line}" if last_line else "")
     unknown = -signal.SIGKILL  # nothing but a kill ends a job entry so
     return Ending(exit_code=code or unknown, signals=frozenset(), time_left_s=None, rank=0, error=error)
-
-
-def _last_line(output: Path | None) -> str | None:
-    """The last line that the job printed, if any."""
-    try:
-        content = output.read_bytes()[-_TAIL_BYTES:] if output else b""
-    except OSError:
-        return None
-    lines = [line.strip() for line in content.decode(errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line), None)
 
 
 def _grace_s(task: Task, events: Sequence[Event]) -> float:

@@ -111,3 +111,13 @@ def test_ctrl_c_ends_following_with_130(run: RunDir) -> None:
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+def test_of_a_job_that_died_before_any_rank_had_a_log_its_own_output_is_shown(run: RunDir) -> None:
+    now = dt.datetime.now(dt.UTC)
+    append_event(run.events, "submitted", attempt=0, now=now, job_id="12", executor="slurm", host="h")
+    output = run.submitit / "12_0_log.out"
+    output.write_text("loading\nNo module named 'submitit'\n")
+    out, said = start(run, "--tail", "1").communicate(timeout=20)
+    assert out == "No module named 'submitit'\n"
+    assert said == f"{output}: what the job itself printed; no rank has a log\n"

@@ -182,7 +182,7 @@ def test_a_job_that_died_before_its_first_line_says_what_it_printed_last(run: Ru
     assert finish(task, output=output) == 0
     failed = next(e for e in read_events(run.events) if e.event == "failed")
     assert failed.get("cause") == "crashed"
-    expected = "exit code 1 before its first line: ModuleNotFoundError: No module named 'submitit'"
+    expected = "exit code 1 before its first line: No module named 'submitit'"
     assert failed.get("error") == expected
     assert slurm.asked("requeue")
 

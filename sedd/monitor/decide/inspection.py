@@ -13,7 +13,7 @@ from sedd.monitor.decide.state import State
 from sedd.monitor.read.curves import Curves, read_curves
 from sedd.monitor.read.facts import RunFacts
 from sedd.monitor.read.history import lost_steps, queued_s
-from sedd.monitor.read.logs import last_lines, newest_log
+from sedd.monitor.read.logs import last_lines, telling_log
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import Event, read_events
 
@@ -61,7 +61,7 @@ class Inspection:
 def inspect(facts: RunFacts, *, now: dt.datetime) -> Inspection:
     """Read what the snapshot leaves out; what this user may not read is left out too."""
     view = view_run(facts, now=now)
-    log = newest_log(facts.run)
+    log = telling_log(facts.run)
     trouble = view.state.is_trouble and log is not None
     return Inspection(
         taken=now,

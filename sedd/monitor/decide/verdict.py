@@ -86,7 +86,7 @@ def _waiting(facts: RunFacts, now: dt.datetime) -> Verdict:
     state = State.REQUEUED if again else State.QUEUED
     after = after_words(history.last.get("cause")) if again and history.last else ""
     if job is not None and job.state.is_final:
-        return _ended_by_slurm(job, "before it could start")
+        return _ended_by_slurm(job, "before it could start", output=facts.evidence.output)
     if job is not None and job.state.has_nodes and not again:
         return Verdict(State.PREFLIGHT, "its node is starting" if job.state is JobState.CONFIGURING else "")
     if job is not None:
@@ -101,8 +101,9 @@ def _waiting(facts: RunFacts, now: dt.datetime) -> Verdict:
     if facts.evidence.alive or _is_outdated(facts) or _silent_s(facts, now) < STALE_S:
         return Verdict(state, after)
     if slurm and history.job_id:
-        return Verdict(State.LOST, f"SLURM no longer knows job {history.job_id}")
-    return Verdict(State.LOST, f"{history.last.event if history.last else 'made'} but never started")
+        return Verdict(State.LOST, facts.evidence.output or f"SLURM no longer knows job {history.job_id}")
+    unstarted = f"{history.last.event if history.last else 'made'} but never started"
+    return Verdict(State.LOST, facts.evidence.output or unstarted)
 
 
 def _in_attempt(facts: RunFacts, now: dt.datetime) -> Verdict:
@@ -217,12 +218,12 @@ def _taken(facts: RunFacts) -> str:
     return f"another job has id {facts.history.job_id} now; sedd requeue {facts.run.id} starts it again"
 
 
-def _ended_by_slurm(job: JobFact, when: str, full: str = "") -> Verdict:
+def _ended_by_slurm(job: JobFact, when: str, full: str = "", output: str = "") -> Verdict:
     if job.state is JobState.CANCELLED:
         return Verdict(State.CANCELLED, "by scancel")
     # COMPLETED without a last word of ours is no success: nothing says that the last step was reached.
     state = State.LOST if when == "no last word" else State.FAILED
-    return Verdict(state, _join(full, f"SLURM: {cause_words(job.state)}, {when}"))
+    return Verdict(state, _join(full, output or f"SLURM: {cause_words(job.state)}, {when}"))
 
 
 def _queue_words(job: JobFact, now: dt.datetime) -> str:

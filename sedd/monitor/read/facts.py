@@ -46,6 +46,7 @@ class JobEvidence:
         slurm_down: SLURM does not answer now; `job` is what it last said.
         hidden: SLURM shows this user no jobs of the run's owner (PrivateData): that there is none says nothing.
         disk_full: that nothing can be written to a silent run's folder, and where: `disk full: 0 B free in /scratch`.
+        output: what a job that never came to our first line printed last.
         alive: whether the job's process lives; None when that cannot be seen from this machine.
     """
 
@@ -56,6 +57,7 @@ class JobEvidence:
     slurm_down: bool = False
     hidden: bool = False
     disk_full: str = ""
+    output: str = ""
     alive: bool | None = None
 
 

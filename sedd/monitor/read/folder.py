@@ -10,6 +10,7 @@ from typing import Any
 from sedd.monitor.read.facts import EVENTS_FILE, HEARTBEAT_FILE, JobEvidence, Plan, RunFacts
 from sedd.monitor.read.history import History, parse_history
 from sedd.rundir.heartbeat import Heartbeat, parse_heartbeat
+from sedd.rundir.job_output import find_job_output, telling_line
 from sedd.rundir.layout import RunDir
 
 _LAST_ROWS_BYTES = 2000
@@ -19,7 +20,7 @@ _ENDED = frozenset({"completed", "gave_up", "cancelled"})
 class Folder:
     """One run folder: the facts last read from it and the stamps of the files they came from."""
 
-    __slots__ = ("_base", "_facts", "_joined", "_stamps", "path", "run")
+    __slots__ = ("_base", "_facts", "_joined", "_output", "_stamps", "path", "run")
 
     def __init__(self, run: RunDir) -> None:
         self.run = run
@@ -28,6 +29,7 @@ class Folder:
         self._facts: RunFacts | None = None
         self._base: RunFacts | None = None
         self._joined: RunFacts | None = None
+        self._output: tuple[object, str] = (None, "")
 
     def read(self) -> RunFacts | None:
         """The facts as of now, without evidence about its job; None when the folder is no run (any more)."""
@@ -45,6 +47,16 @@ class Folder:
         if beat := changed.get("beat"):
             changed["beat"] = self._with_loss(beat)
         return self._updated(changed, tuple(unreadable))
+
+    def job_output(self, facts: RunFacts) -> str:
+        """The line of its job's own output that says best why the job ended; read again only when it changed."""
+        path = find_job_output(self.run, facts.history.job_id, sweep=facts.plan.sweep)
+        if path is None:
+            return ""
+        stamp = _stamp(str(path))
+        if self._output[0] != stamp:
+            self._output = (stamp, telling_line(path))
+        return self._output[1]
 
     @property
     def owner_uid(self) -> int:

@@ -61,11 +61,12 @@ class Gatherer:
         full = disks.why_full(folder.path) if _is_silent(facts, now) else ""
         if facts.plan.executor == "slurm":
             return self._with_job(folder, facts, full)
-        alive = self._alive(facts.history)
+        alive, output = self._alive(facts.history), ""
         if alive is False:
             # It may have had its last word between our reading and its end.
             facts = folder.read() or facts
-        return folder.join(facts, JobEvidence(alive=alive, disk_full=full))
+            output = folder.job_output(facts) if _is_unstarted(facts) else ""
+        return folder.join(facts, JobEvidence(alive=alive, disk_full=full, output=output))
 
     def _with_job(self, folder: Folder, facts: RunFacts, full: str) -> RunFacts:
         """The facts with what SLURM says of the run's own job, told from others by its identity."""
@@ -74,8 +75,10 @@ class Gatherer:
         cluster = self._queue.other_cluster(identity) if identity else ""
         job, stranger = self._queue.find(identity) if identity and not cluster else (None, None)
         hidden = job is None and self._queue.hides(folder.owner_uid)
+        is_over = (job is None and not (is_down or hidden or cluster)) or (job and job.state.is_final)
+        output = folder.job_output(facts) if is_over and _is_unstarted(facts) else ""
         old = folder.joined(facts)
-        if old is not None and _is_same(old.evidence, job, stranger, cluster, is_down, hidden, full):
+        if old is not None and _is_same(old.evidence, job, stranger, cluster, is_down, hidden, full, output):
             last, seen = facts.history.last, old.evidence.seen
             # That SLURM has said the same again is news only for a run that had spoken since.
             if seen is asked.asked or (seen is not None and (last is None or last.t <= seen)):
@@ -88,6 +91,7 @@ class Gatherer:
             slurm_down=is_down,
             hidden=hidden,
             disk_full=full,
+            output=output,
         )
         return folder.join(facts, evidence)
 
@@ -108,6 +112,11 @@ def _needs_slurm(facts: RunFacts) -> bool:
     return facts.plan.executor == "slurm" and not has_ended(facts.history)
 
 
+def _is_unstarted(facts: RunFacts) -> bool:
+    """Whether its newest job has not come to count an attempt, as far as the run's events tell."""
+    return facts.history.last is not None and facts.history.last.event in ("submitted", "requeued")
+
+
 def _is_silent(facts: RunFacts, now: dt.datetime) -> bool:
     """Whether an attempt that should write has not done so for too long."""
     if facts.history.open_attempt is None or facts.history.last is None:
@@ -125,8 +134,9 @@ def _is_same(
     is_down: bool,
     hidden: bool,
     full: str,
+    output: str,
 ) -> bool:
-    if was.job is not job or was.stranger is not stranger or was.cluster != cluster:
+    if was.job is not job or was.stranger is not stranger or was.cluster != cluster or was.output != output:
         return False
     return was.slurm_down is is_down and was.hidden is hidden and was.disk_full == full
 

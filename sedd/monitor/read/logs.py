@@ -1,17 +1,22 @@
 """Log files of a run: which is the newest, its last lines, and following it across attempts."""
 
+import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sedd.errors import RunError
 from sedd.monitor.decide.poll import poll
 from sedd.monitor.read.gather import Gatherer
 from sedd.monitor.read.queue import BackgroundQueue
 from sedd.monitor.read.tail import FileTail
-from sedd.rundir.layout import RunDir
+from sedd.rundir.events import read_events
+from sedd.rundir.job_output import find_job_output
+from sedd.rundir.layout import RunDir, read_manifest
 
 _NAME = re.compile(r"(?P<job>.+)_(?P<rank>\d+)(?:_log)?\.out")
+_OUTPUT = "_0_log.out"
 _BLOCK = 65_536
 
 
@@ -23,6 +28,29 @@ def newest_log(run: RunDir, *, rank: int = 0) -> Path | None:
         if match and int(match["rank"]) == rank:
             found.append(path)
     return max(found, key=_written, default=None)
+
+
+def telling_log(run: RunDir, *, rank: int = 0) -> Path | None:
+    """The newest log of `rank`; where the newest job has none of any rank, that job's own output."""
+    log, output = newest_log(run, rank=rank), None
+    with contextlib.suppress(RunError):
+        output = _newest_output(run)
+    if output is None:
+        return log
+    job = output.name.removesuffix(_OUTPUT)
+    has_logs = any((match := _NAME.fullmatch(path.name)) and match["job"] == job for path in _files(run))
+    return log if has_logs else output
+
+
+def is_job_output(path: Path) -> bool:
+    """Whether a log is a job's own output, not that of a rank."""
+    return path.name.endswith(_OUTPUT)
+
+
+def _newest_output(run: RunDir) -> Path | None:
+    placed = [e for e in read_events(run.events) if e.event in ("submitted", "attempt_started")]
+    job_id = str(placed[-1].get("job_id") or "") if placed else ""
+    return find_job_output(run, job_id, sweep=read_manifest(run).get("sweep"))
 
 
 def last_lines(path: Path, count: int) -> str:

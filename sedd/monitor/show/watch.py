@@ -15,7 +15,7 @@ from sedd.errors import RunError
 from sedd.monitor.decide.inspection import inspect
 from sedd.monitor.decide.snapshot import RunView, Snapshot
 from sedd.monitor.read.facts import Facts
-from sedd.monitor.read.logs import last_lines, newest_log
+from sedd.monitor.read.logs import last_lines, telling_log
 from sedd.monitor.show.background import ActionRunner, Do, Refresher
 from sedd.monitor.show.cells import point_text
 from sedd.monitor.show.columns import fit
@@ -158,7 +158,7 @@ def _detail(view: RunView, facts: Facts, width: int) -> list[Text]:
 
 def _log(view: RunView, height: int, scroll: int) -> tuple[list[Text], int]:
     """The part of the newest log that is `scroll` lines above its end, and how far up one may go from here."""
-    log = newest_log(view.run)
+    log = telling_log(view.run)
     if log is None:
         return [Text(f"no log yet in {view.run.logs}", style="dim")], 0
     room = max(1, height - 1)

@@ -239,3 +239,20 @@ def test_a_run_of_another_cluster_is_what_its_folder_says(
         (State.RUNNING, "on cluster two"),
     ]
     assert not asked
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["failed", "forgotten"])
+def test_of_a_job_that_died_before_our_first_line_its_own_last_line_is_told(
+    farm: Farm, squeue_line: Callable[..., str], snapshot_of: Callable[..., Any], is_forgotten: bool
+) -> None:
+    run = farm.run().submitted(ago_s=3600, job_id="12")
+    output = run.folder.submitit / "12_0_log.out"
+    output.write_text("No module named 'submitit'\nsrun: error: v100-1: task 0: Exited with exit code 1\n")
+    squeue = "" if is_forgotten else squeue_line("12", "FAILED")
+    (view,) = snapshot_of(run, squeue=squeue).runs
+    assert (view.state, view.why) == (
+        State.LOST if is_forgotten else State.FAILED,
+        "No module named 'submitit'",
+    )
+    (view,) = snapshot_of(run, squeue=squeue_line("12", "PENDING", reason="Priority")).runs
+    assert view.why == "Priority", "the output of an earlier start is no news of a job that waits"

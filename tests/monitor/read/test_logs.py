@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sedd.monitor.read.gather import Gatherer
-from sedd.monitor.read.logs import follow_log, last_lines, newest_log
+from sedd.monitor.read.logs import follow_log, last_lines, newest_log, telling_log
 
 
 def write_log(run: Any, name: str, text: str, *, age: int = 0) -> Path:
@@ -79,3 +79,19 @@ def test_following_waits_for_the_first_log(farm: Any) -> None:
     gatherer = Gatherer(alive=alive)
     said = list(follow_log(run.folder, rank=0, tail=2, notify=print, gatherer=gatherer, poll_s=0.02))
     assert "".join(said) == "hello\n"
+
+
+def test_where_no_rank_has_a_log_the_jobs_own_output_tells(farm: Any) -> None:
+    run = farm.run().submitted(ago_s=90, job_id="12")
+    assert telling_log(run.folder) is None
+    old = run.folder.logs / "11_0.out"
+    old.write_text("an earlier job\n")
+    assert telling_log(run.folder) == old
+    output = run.folder.submitit / "12_0_log.out"
+    output.write_text("conda: command not found\n")
+    assert telling_log(run.folder) == output
+    assert telling_log(run.folder, rank=3) == output
+    log = run.folder.logs / "12_0.out"
+    log.write_text("step 1\n")
+    assert telling_log(run.folder) == log
+    assert telling_log(run.folder, rank=3) is None
