@@ -162,7 +162,10 @@ def _finish(
         if isinstance(submission.stopped_by, KeyboardInterrupt):
             raise typer.Exit(INTERRUPTED)
         if succeeded is None and submission.waiting and (submission.stopped_by or not submission.count):
-            raise RunError(str(submission), hint=REST_HINT)
+            stopped = submission.stopped_by is not None
+            raise RunError(
+                str(submission), hint="then the same command submits the rest" if stopped else REST_HINT
+            )
     if succeeded is False:
         raise typer.Exit(1)
 

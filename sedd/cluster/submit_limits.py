@@ -30,7 +30,8 @@ from sedd.errors import ClusterError
 _NAME = re.compile(r"(?P<name>[^()\s]*)(?:\((?P<number>\d+)\))?")
 _ENFORCING = frozenset({"limits", "safe", "all"})
 _OVER_PARTITION = "OverPartQOS"
-_NO_ROOM = ("submitjob", "job submit limit", "temporarily un", "violates accounting/qos policy")
+_CONTROLLER_FULL = "temporarily un"
+_NO_ROOM = ("submitjob", "job submit limit", _CONTROLLER_FULL, "violates accounting/qos policy")
 _ARRAY_TOO_LARGE = "invalid job array"
 
 
@@ -131,6 +132,11 @@ def is_limit_refusal(message: str) -> bool:
     """Whether SLURM refuses a job for the number of those that are there already, so that fewer, or later, may pass."""
     lowered = message.lower()
     return any(sign in lowered for sign in _NO_ROOM)
+
+
+def is_controller_full(message: str) -> bool:
+    """Whether SLURM takes no job of anybody, because it keeps as many as it may (MaxJobCount)."""
+    return _CONTROLLER_FULL in message.lower()
 
 
 def is_array_refusal(message: str) -> bool:

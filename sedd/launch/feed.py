@@ -16,7 +16,13 @@ from sedd.cluster.jobs import array_of
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.sbatch import SubmissionRefusedError
 from sedd.cluster.site import SiteConfig, query_config, query_partitions
-from sedd.cluster.submit_limits import Limits, is_array_refusal, is_limit_refusal, query_limits
+from sedd.cluster.submit_limits import (
+    Limits,
+    is_array_refusal,
+    is_controller_full,
+    is_limit_refusal,
+    query_limits,
+)
 from sedd.errors import ClusterError
 from sedd.launch.resources import Parameters, render_sbatch
 from sedd.launch.submit_slurm import share_out, submit_array
@@ -75,12 +81,12 @@ def submit_what_fits(
             most = min(len(rest), largest, len(rest) if free is None else free)
             size, refusal = _largest_taken(most, parameters, folder)
             if size == 0:
-                return _why(limits, refusal)
+                return _why(config, limits, refusal)
             try:
                 submit_array(rest[:size], parameters, folder=folder, is_wanted=is_wanted)
             except SubmissionRefusedError as e:
                 if is_limit_refusal(e.message):  # somebody was faster
-                    return _why(limits, e.message)
+                    return _why(config, limits, e.message)
                 raise
             rest = rest[size:]
             free = None if free is None else free - size
@@ -111,7 +117,8 @@ def _submit_one(
     except SubmissionRefusedError as e:
         if not is_limit_refusal(e.message):
             raise
-        return _why(_query_limits(query_config(), profile), e.message)
+        config = query_config()
+        return _why(config, _query_limits(config, profile), e.message)
     return None
 
 
@@ -154,9 +161,11 @@ def _arrays_under_way(runs: Sequence[RunDir]) -> set[str]:
     return found
 
 
-def _why(limits: Limits, refusal: str | None) -> str:
+def _why(config: SiteConfig, limits: Limits, refusal: str | None) -> str:
     """Why the site takes no more now, with its number where that is known."""
     limit = limits.tightest
+    if refusal is not None and is_controller_full(refusal) and config.max_job_count:
+        return f"SLURM keeps {config.max_job_count} jobs of all users (MaxJobCount)"
     if limit is not None and (refusal is None or is_limit_refusal(refusal)):
         return f"the site allows {limit.allowed} at a time ({limit})"
     reason = (refusal or "").rpartition(": ")[2]

@@ -18,6 +18,7 @@ from sedd.launch.local_processes import find_members, wait_until
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir
+from tests.launch import fake_slurm
 
 SPEC = """
 name: tiny
@@ -224,3 +225,38 @@ def test_a_dry_run_prints_the_batch_script_and_touches_nothing(desk: Desk) -> No
     local = desk.sedd("submit", desk.spec, "--dry-run")
     assert "on this machine" in local.stdout
     assert sorted(desk.folder.rglob("*")) == before
+
+
+def test_a_sweep_in_parts_says_how_many_wait_and_the_same_command_goes_on(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = fake_slurm.install(tmp_path / "commands")
+    monkeypatch.setenv("PATH", f"{slurm}:{os.environ['PATH']}")
+    (slurm / "limit").write_text("3")
+    profile = desk.folder / "site.yaml"
+    profile.write_text("executor: slurm\npartition: gpu\n")
+    desk.spec.write_text(desk.spec.read_text() + "sweep: {grid: {seed: [0, 1, 2, 3, 4]}}\n")
+    command = ("submit", desk.spec, "--cluster", profile, "--no-preflight")
+
+    first = desk.sedd(*command)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert (
+        "tiny: 3 of 5 submitted, 2 wait: the site takes no more now (AssocMaxSubmitJobLimit)" in first.stdout
+    )
+    assert "the same command submits the rest" in first.stdout
+
+    second = desk.sedd(*command)
+    assert second.returncode == 1
+    assert second.stderr.startswith("error: 3 of 5 submitted, 2 wait")
+    assert "not submitted" in desk.sedd("status", "--all").stdout
+
+    (slurm / "limit").unlink()
+    third = desk.sedd(*command, "--json")
+    assert third.returncode == 0, third.stderr
+    told = json.loads(third.stdout)
+    assert len({run["job_id"] for run in told["runs"]}) == 5
+    assert "waiting" not in told
+    fourth = desk.sedd(*command)
+    assert fourth.returncode == 1
+    assert "5 of these 5 runs are submitted already" in fourth.stderr
+    assert desk.sedd(*command, "--again").returncode == 0, "the old name of --resubmit"
