@@ -49,7 +49,11 @@ def command(
         bool, typer.Option("--preflight/--no-preflight", help="Check that the job can run before submitting.")
     ] = True,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Return when all runs ended; exit 1 if one failed.")
+        bool,
+        typer.Option(
+            "--wait",
+            help="Return when all runs ended; exit 1 if one failed. Submits the rest of a sweep as places come free.",
+        ),
     ] = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="As --wait, with live progress; Ctrl-C leaves it.")
@@ -64,7 +68,9 @@ def command(
     again: Annotated[bool, typer.Option("--again", hidden=True, help="The old name of --resubmit.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Turn specs into jobs: check, freeze the code, make run folders, submit (a sweep as one array).
+    """Turn specs into jobs: check, freeze the code, make run folders, submit (a sweep as an array).
+
+    Where a site takes only a part of a sweep, or the command is interrupted, the same command later submits the rest.
 
     Example: sedd submit jobs/uniref50_small.yaml --cluster slurm/v100.yaml --follow
     """
