@@ -1,6 +1,3 @@
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -127,15 +124,6 @@ def test_an_option_that_a_run_cannot_keep_to_its_end_is_refused_with_the_reason(
 def test_options_of_old_and_new_slurm_are_known() -> None:
     assert {"bb", "mem-bind", "segment", "prefer", "licenses"} <= VALID
     assert not VALID & REFUSED.keys()
-
-
-@pytest.mark.skipif(shutil.which("sbatch") is None, reason="no sbatch on this machine")
-def test_every_option_of_the_sbatch_of_this_machine_was_thought_of() -> None:
-    shown = subprocess.run(
-        ["sbatch", "--help"], capture_output=True, text=True, timeout=20, check=False
-    ).stdout
-    options = set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", shown)) - {"help", "usage", "version"}
-    assert options - VALID - REFUSED.keys() == set()
 
 
 @pytest.mark.parametrize("field", ["partition", "account", "qos", "constraint", "exclude"])

@@ -1,13 +1,17 @@
 """What the submitting shell and the profile's `setup` can, and cannot, do to a job of a real SLURM."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from sedd.cluster.command import run as run_command
+from sedd.cluster.sbatch_options import REFUSED, VALID
 from sedd.cluster.scontrol import query_job
 from sedd.rundir.events import read_events
 from tests.launch.conftest import small_experiment, story
+from tests.slurm.conftest import DevCluster
 from tests.slurm.test_launch import WHOLE_NODE, Start, job_of, start, wait_for_word
 
 __all__ = ["start"]
@@ -79,3 +83,9 @@ def test_a_setup_that_fails_ends_the_run_in_one_attempt_and_says_which_line(
     wait_for_word(run, "gave_up")
     assert story(run) == ["submitted", "attempt_started", "failed:crashed", "gave_up:crashed"]
     assert failure in run.events.read_text()
+
+
+def test_every_option_that_sbatch_shows_was_thought_of(devcluster: DevCluster) -> None:
+    options = set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", run_command(["sbatch", "--help"])))
+    assert len(options) > 50
+    assert options - {"help", "usage", "version"} <= VALID | REFUSED.keys()
