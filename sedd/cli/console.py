@@ -28,7 +28,12 @@ def print_json(value: Any) -> None:
 def print_text(text: str) -> None:
     """The text on stdout, now. Raises: RunError where stdout is a file on a full disk."""
     try:
-        sys.stdout.write(text)
+        sys.stdout.flush()
+        if (raw := getattr(sys.stdout, "buffer", None)) is not None:
+            # Data, as FASTA and JSON are, is UTF-8 whatever the terminal shows.
+            raw.write(text.encode("utf-8", "surrogateescape"))
+        else:
+            sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         raise  # the reader has seen enough

@@ -1,12 +1,12 @@
 """The `sedd` command: every subcommand is a file of this folder, imported only when it is called."""
 
 import importlib
-import io
 import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Annotated
 
+from sedd.cli.streams import prepare_streams
 from sedd.errors import SeddError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line: errors become one line and an exit code; a traceback only with --debug."""
-    _prepare_streams()
+    prepare_streams()
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("SEDD_DEBUG"))
     try:
@@ -50,15 +50,6 @@ def main() -> None:
         else:
             _print_error(e)
         sys.exit(e.exit_code if isinstance(e, SeddError) else 1)
-
-
-def _prepare_streams() -> None:
-    """Letters that the terminal's encoding lacks become `?`; what is written to a closed output is gone."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 # as long as the process
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
 
 
 def build_app(arguments: list[str]) -> "typer.Typer":

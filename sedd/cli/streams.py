@@ -1,0 +1,58 @@
+"""What stdout and stderr may carry: bars and curves in ASCII where the terminal knows nothing else."""
+
+import codecs
+import io
+import os
+import sys
+import unicodedata
+from collections.abc import Mapping
+
+_ASCII = (
+    str.maketrans("█▉▊▋▌▍▎▏", "########")
+    | str.maketrans("▁▂▃▄▅▆▇", "_..--==")
+    | str.maketrans("·…┤├└┌┐┘│┃─━═╇┼╭╮╰╯", ".~|+++++||---++++++")
+    | str.maketrans("×→–—≥≤±µ“”‘’•✓", "x>--><~u\"\"''*+")
+)
+"""Characters of tables, bars and curves, each by one of ASCII, so that columns stay columns."""
+_C_LOCALES = ("C", "POSIX")
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+"""What Python itself puts into LC_CTYPE where the locale is C."""
+
+
+def prepare_streams(environment: Mapping[str, str] = os.environ) -> None:
+    """Letters that the terminal lacks become ASCII or `?`; what is written to a closed output is gone."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 # as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    codecs.register_error("sedd", _replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = "ascii" if is_ascii(environment) else stream.encoding
+            stream.reconfigure(encoding=encoding, errors="sedd")
+
+
+def is_ascii(environment: Mapping[str, str]) -> bool:
+    """Whether the user's locale is C: Python itself would write UTF-8 all the same."""
+    if whole := environment.get("LC_ALL"):
+        return whole in _C_LOCALES
+    language, letters = environment.get("LANG"), environment.get("LC_CTYPE")
+    if letters and letters not in _COERCED:
+        return letters in _C_LOCALES
+    return language in _C_LOCALES
+
+
+def as_ascii(text: str) -> str:
+    """The same number of characters, all of ASCII: accents are dropped, what has no likeness is `?`."""
+    return "".join(c if c.isascii() else _letter(c) for c in text)
+
+
+def _letter(c: str) -> str:
+    if "\u2801" <= c <= "\u28ff":  # a curve's dots
+        return "*" if bin(ord(c) - 0x2800).count("1") > 2 else "."
+    plain = _ASCII.get(ord(c), unicodedata.normalize("NFKD", c)[0])
+    letter = chr(plain) if isinstance(plain, int) else plain
+    return letter if letter.isascii() else "?"
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return as_ascii(error.object[error.start : error.end]), error.end

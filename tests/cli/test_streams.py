@@ -1,0 +1,63 @@
+"""Output in a locale of ASCII."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sedd.cli.streams import as_ascii, is_ascii
+from sedd.monitor.show.cells import bar
+from sedd.monitor.show.plot import plot
+from sedd.monitor.show.sparkline import sparkline
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"LANG": "C"}, True),
+        ({"LANG": "POSIX"}, True),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, True),  # as Python sets it
+        ({"LC_ALL": "C", "LANG": "en_US.UTF-8"}, True),
+        ({"LC_CTYPE": "C", "LANG": "en_US.UTF-8"}, True),
+        ({"LANG": "en_US.UTF-8"}, False),
+        ({"LANG": "C", "LC_CTYPE": "de_DE.UTF-8"}, False),
+        ({"LANG": "C", "LC_ALL": "C.UTF-8"}, False),
+        ({"LC_CTYPE": "C.UTF-8"}, False),
+        ({}, False),
+    ],
+)
+def test_the_locale_tells_what_the_terminal_knows(environment: dict[str, str], expected: bool) -> None:
+    assert is_ascii(environment) is expected
+
+
+def test_bars_and_curves_stay_as_wide_and_tell_what_they_told() -> None:
+    assert as_ascii(bar(0.5, width=8)) == "####...."
+    assert as_ascii(sparkline([3, 2, 1, 0], width=4)) == "#=._"
+    curve = plot([(k, 100.0 - k) for k in range(100)], width=60, height=4)
+    drawn = [as_ascii(line) for line in curve]
+    assert all(line.isascii() for line in drawn)
+    assert [len(line) for line in drawn] == [len(line) for line in curve]
+    assert "?" not in "".join(drawn)
+    assert as_ascii("é×3…漢") == "ex3~?"
+
+
+def test_the_command_line_is_ascii_in_locale_c_and_its_data_is_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "é.fasta").write_text(">a\nMKVLA\n")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
+
+    def sedd(*arguments: str) -> bytes:
+        command = [sys.executable, "-m", "sedd", *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=plain | {"LANG": "C"}, capture_output=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    table = sedd("data", "build", "é.fasta", "-o", "store", "--validation-fraction", "0")
+    assert table.isascii()
+    assert b"+" in table
+    assert b"?" not in table
+    assert "é.fasta".encode() in sedd("data", "info", "store", "--json")
+    assert sedd("--help").isascii()
