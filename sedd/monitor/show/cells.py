@@ -27,6 +27,8 @@ STYLES = {
     State.INTERRUPTED: "yellow",
     State.UNKNOWN: "yellow",
 }
+_SHORTEST_KEY = 3
+"""Letters; of fewer a key could not be told."""
 _COUNTS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -96,13 +98,13 @@ def point_text(point: Mapping[str, Any]) -> str:
 
 
 def short_point_text(point: Mapping[str, Any], width: int) -> str:
-    """`point_text` with keys cut, and at last left out, until it fits: `learn…=0.0003 s…=1`, `0.0003 1`.
+    """`point_text` with keys cut, and at last left out, until it fits: `learn…=0.0003 seed=1`, `0.0003 1`.
 
     What is left are the values, which tell runs apart.
     """
     whole = point_text(point)
     longest = max((len(key.rpartition(".")[2]) for key in point), default=0)
-    for room in range(longest - 1, 0, -1):
+    for room in range(longest - 1, _SHORTEST_KEY - 1, -1):
         if cell_len(whole) <= width:
             break
         names = {key: key.rpartition(".")[2] for key in point}

@@ -24,6 +24,8 @@ from sedd.monitor.show.cells import (
 )
 from sedd.monitor.show.sparkline import sparkline
 
+READABLE = 28
+"""Columns: a sweep's points get so much before other columns get any."""
 CURVE = ""
 """Title of the column of loss curves; what they are is seen."""
 Cell = Callable[[RunView, dt.datetime, int], str]
@@ -119,7 +121,8 @@ def fit(
     """The columns that fit `width`, grown where the texts of `views` need it and room is left."""
     chosen: list[Column] = []
     left = width
-    for column in sorted(COLUMNS, key=lambda c: c.rank):
+    columns = [_with_readable_points(c, width, views, labels) for c in COLUMNS]
+    for column in sorted(columns, key=lambda c: c.rank):
         if column.rank and column.width + column.gap > left:
             break
         chosen.append(column)
@@ -132,6 +135,17 @@ def fit(
         grown.append(dataclasses.replace(column, width=column.width + more))
     order = [column.title for column in COLUMNS]
     return tuple(sorted(grown, key=lambda c: order.index(c.title)))
+
+
+def _with_readable_points(
+    column: Column, width: int, views: Sequence[RunView], labels: Sequence[str]
+) -> Column:
+    if column.title != "run":
+        return column
+    needed = max((cell_len(lab) for v, lab in zip(views, labels, strict=True) if v.point), default=0)
+    spare = width - sum(c.width + c.gap for c in COLUMNS if not c.rank)
+    more = max(0, min(min(needed, READABLE) - column.width, spare))
+    return dataclasses.replace(column, width=column.width + more)
 
 
 def put(text: str, column: Column) -> str:

@@ -52,8 +52,11 @@ def status_table(snapshot: Snapshot, views: Sequence[RunView], *, width: int, fo
     rows = [row for part in parts for row in part.rows]
     columns = fit(width, [row.view for row in rows], [row.label for row in rows], now=snapshot.taken)
     lines = [header_line(columns)]
+    room = next(c.width for c in columns if c.title == "run")
     for part in parts:
         if part.heading is not None:
+            if keys := _missing_keys(part, room):
+                part.heading.append(f"  ({keys})", style="dim")
             part.heading.truncate(width, overflow="ellipsis")
             lines.append(part.heading)
         lines += [run_line(row.view, row.label, columns, snapshot.taken) for row in part.rows]
@@ -157,6 +160,13 @@ def _part(name: str, views: list[RunView], *, fold: bool) -> _Part:
             f"{' and' if best else ';'} {min(TROUBLED, len(troubled))} in trouble" if troubled else ""
         )
     return _Part(heading=heading, rows=tuple(_Row(label=f"  {_label(view)}", view=view) for view in shown))
+
+
+def _missing_keys(part: _Part, width: int) -> str:
+    """The keys of a sweep of which only the values fit a column of that width."""
+    points = [row.view.point for row in part.rows if row.view.point]
+    bare = [p for p in points if "=" not in short_point_text(p, width - 2)]
+    return ", ".join(key.rpartition(".")[2] for key in bare[0]) if bare else ""
 
 
 def _best(views: Sequence[RunView]) -> list[RunView]:

@@ -158,3 +158,29 @@ def test_what_tells_runs_of_one_name_apart_is_never_cut(
     view = snapshot_of(farm.run("a_rather_long_name").submitted(ago_s=5)).runs[0]
     line = run_line(view, "a_rather_long_name 1122-080000", [column], view.made).plain
     assert line == "a_ra… 1122-080000"
+
+
+@pytest.mark.parametrize(
+    ("point", "shown"),
+    [
+        ({"training.learning_rate": 0.0003, "seed": 1}, "seed=1 learning_ra…=0.0003"),
+        ({"training.learning_rate": 0.0003, "training.warmup_steps": 1000}, "learn…=0.0003 warmu…=1000"),
+        (
+            {"a.learning_rate": 0.0003, "b.warmup_steps": 1000, "c.weight_decay": 0.01, "seed": 3},
+            "0.0003 1000 0.01 3",
+        ),
+    ],
+)
+def test_at_80_columns_the_keys_of_a_sweep_can_be_read(
+    farm: Any, snapshot_of: Callable[..., Snapshot], point: dict[str, float], shown: str
+) -> None:
+    for k in range(2):
+        changed = {key: value + k for key, value in point.items()} if k else point
+        run = farm.run("scan", f"20261122-080000-{k:08x}", executor="local", sweep="s1", point=changed)
+        run.submitted(ago_s=30).started(ago_s=20)
+    runs = [FakeRun(RunDir(path), executor="local") for path in sorted((farm.root / "scan").iterdir())]
+    lines = render(snapshot_of(*runs, alive=True), width=80).splitlines()
+    assert lines[2].split("  ")[1].strip() == shown
+    assert all(len(line) <= 80 for line in lines)
+    keys = [key.rpartition(".")[2] for key in point]
+    assert "=" in shown or lines[1].endswith(f"({', '.join(keys)})")
