@@ -7,6 +7,9 @@ import typer
 
 from sedd.cli.console import out, print_json
 from sedd.cli.load_network import Force, load, note, progress, require_network, require_place
+from sedd.errors import UsageError
+
+CURVE = (0.05, 0.15, 0.25, 0.5, 0.75, 0.95)
 
 
 def command(
@@ -20,6 +23,16 @@ def command(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed draws other noise.")] = 0,
     per_sequence: Annotated[
         Path | None, typer.Option(help="Table with a row a protein: .csv or .parquet.")
+    ] = None,
+    mask_rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Also the cross-entropy with this share hidden, 0.15 as published; may be repeated."
+        ),
+    ] = None,
+    curve: Annotated[bool, typer.Option("--curve", help=f"The mask rates {CURVE}.")] = False,
+    against: Annotated[
+        str | None, typer.Option(metavar="RUN|CKPT", help="Another network: the paired difference.")
     ] = None,
     force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -36,25 +49,30 @@ def command(
         require_place(per_sequence, "--per-sequence", force=force)
         require_writer(per_sequence)
     require_network(run)
-    how = EvaluateOptions(draws=draws, seed=seed)
+    if against is not None:
+        require_network(against)
+    rates = sorted({*(mask_rate or ()), *(CURVE if curve else ())})
+    if any(not 0 < rate <= 1 for rate in rates):
+        raise UsageError(
+            f"--mask-rate is {rates[0] if rates[0] <= 0 else rates[-1]}: a share above 0, at most 1"
+        )
+    how = EvaluateOptions(draws=draws, seed=seed, mask_rates=tuple(rates))
     records = [record for path in fasta for record in read_records(path, allow_empty=True)]
-    from sedd.inference.evaluation import evaluate, read_proteins, summary  # torch
+    from sedd.inference.comparison import report  # torch
     from sedd.inference.evaluation import per_sequence as columns
+    from sedd.inference.evaluation import read_proteins
 
     trained = load(run)
-    proteins = read_proteins(records, longest=trained.longest)
+    other = load(against) if against is not None else None
+    longest = min(trained.longest, other.longest if other is not None else trained.longest)
+    proteins = read_proteins(records, longest=longest)
     with progress("evaluating", len(proteins.names)) as step:
-        result = evaluate(trained, proteins, how=how, progress=lambda done: step(done, len(proteins.names)))
-    for remark in result.remarks(longest=trained.longest):
+        found = report(trained, proteins, how, against=other, progress=step)
+    for remark in found.result.remarks(longest=longest):
         note(remark)
     if per_sequence is not None:
-        write_table(per_sequence, columns(result))
-    bound, document = result.bound, summary(trained, how, result)
+        write_table(per_sequence, columns(found.result))
     if as_json:
-        print_json(document)
-        return
-    out().print(
-        f"{document['sequences']} proteins, {document['residues']} residues\n"
-        f"at most {bound.nats_per_residue:.4f} ± {bound.standard_error:.4f} nats a residue "
-        f"({bound.bits_per_residue:.4f} bits), perplexity {bound.perplexity:.2f}"
-    )
+        print_json(found.document)
+    else:
+        out().print("\n".join(found.lines()), soft_wrap=True)

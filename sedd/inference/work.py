@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedd.data.records import read_records
+from sedd.inference.comparison import report
 from sedd.inference.embed import PART_PROTEINS, embed, layer_numbers
 from sedd.inference.embedding_file import Part, require_format, write_embeddings
-from sedd.inference.evaluation import evaluate, per_sequence, read_proteins
-from sedd.inference.evaluation import summary as evaluation_summary
+from sedd.inference.evaluation import per_sequence, read_proteins
 from sedd.inference.frames import read_frames
 from sedd.inference.generation import draw_samples, fasta_text
 from sedd.inference.load_network import Trained, find_trained, load_trained
@@ -51,10 +51,10 @@ class Job:
     """Hears of (done, total); raises where the attempt has to stop."""
     notify: Callable[[str], None]
 
-    def load(self) -> Trained:
-        """The network that the spec names, on this process's best device."""
+    def load(self, network: Path | None = None) -> Trained:
+        """The network that the spec names, or another one, on this process's best device."""
         assert isinstance(self.task, TrainedTask)
-        found = find_trained(str(self.task.network), self.run.path.parents[1], notify=self.notify)
+        found = find_trained(str(network or self.task.network), self.run.path.parents[1], notify=self.notify)
         return load_trained(found)
 
 
@@ -84,17 +84,17 @@ def do_evaluate(job: Job) -> str:
         require_writer(table)
     records = [record for path in wanted.fasta for record in read_records(path, allow_empty=True)]
     trained = job.load()
-    proteins = read_proteins(records, longest=trained.longest)
-    result = evaluate(
-        trained, proteins, how=how, progress=lambda done: job.progress(done, len(proteins.names))
-    )
-    for remark in result.remarks(longest=trained.longest):
+    against = job.load(wanted.against) if wanted.against is not None else None
+    longest = min(network.longest for network in (trained, against) if network is not None)
+    proteins = read_proteins(records, longest=longest)
+    found = report(trained, proteins, how, against=against, progress=job.progress)
+    for remark in found.result.remarks(longest=longest):
         job.notify(f"note: {remark}")
     if table is not None:
-        write_table(table, per_sequence(result))
-    document = evaluation_summary(trained, how, result)
-    _write_json(job.run.evaluation, document)
-    return f"at most {document['nats_per_residue']:.4f} nats a residue: {job.run.evaluation}"
+        write_table(table, per_sequence(found.result))
+    _write_json(job.run.evaluation, found.document)
+    job.progress(len(proteins.names), len(proteins.names))
+    return "\n".join([*found.lines(), str(job.run.evaluation)])
 
 
 def do_sample(job: Job) -> str:

@@ -1,7 +1,7 @@
 """What is asked of a trained network: the likelihood of given proteins, or new ones. As jobs, and as options."""
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,6 +20,8 @@ class EvaluateOptions(StrictModel):
     """Noise levels a protein: more make the error smaller."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Another seed draws other noise."""
+    mask_rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """Shares of residues to hide, whose cross-entropy is reported, too; published: 0.15."""
 
 
 class SampleOptions(StrictModel):
@@ -114,6 +116,8 @@ class EvaluateSpec(EvaluateOptions):
     """A run's folder, a checkpoint or an exported folder; relative to the spec's own folder."""
     fasta: tuple[Path, ...] = Field(min_length=1)
     """FASTA files, plain or gzip; relative to the spec's own folder."""
+    against: Path | None = None
+    """Another network, to compare with on the same noise; as `network`."""
     per_sequence: Literal["csv", "parquet"] | None = "csv"
     """Format of a table with a row a protein; null: none. parquet needs pyarrow."""
 
@@ -203,7 +207,11 @@ class TrainedTask(TaskSpec):
 class EvaluateTask(TrainedTask):
     """The likelihood bound of given proteins; the run's folder holds evaluation.json and a table."""
 
-    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (("evaluate", "network"), ("evaluate", "fasta", EVERY))
+    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("evaluate", "network"),
+        ("evaluate", "against"),
+        ("evaluate", "fasta", EVERY),
+    )
 
     task: Literal["evaluate"]
     """Selects the evaluation of a trained network."""

@@ -1,6 +1,7 @@
 """Checkpoints of small networks with weights by chance: what they say is nonsense, and not constant."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,5 +51,5 @@ def write_small_checkpoint(
     return path
 
 
-def small_network(folder: Path, **kind: str) -> Trained:
+def small_network(folder: Path, **kind: Any) -> Trained:
     return load_trained(write_small_checkpoint(folder / "small.pt", **kind), CPU)

@@ -1,0 +1,131 @@
+"""Two networks on the same proteins and the same noise, and all that `sedd evaluate` reports."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sedd.diffusion.likelihood import Bound
+from sedd.inference.evaluation import Evaluation, Proteins, evaluate, summary
+from sedd.inference.load_network import Trained
+from sedd.inference.masked_cost import masked_costs
+from sedd.spec.inference import EvaluateOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A network's nats per residue less those of another: below 0 the first is better."""
+
+    nats_per_residue: float
+    standard_error: float
+    """Of the Monte Carlo estimate; these proteins taken as given."""
+    standard_error_over_proteins: float
+    """What it would vary by with other proteins of the same kind."""
+
+
+def difference(one: Bound, other: Bound) -> Difference:
+    """The paired difference of two estimates of the same proteins by the same draws."""
+    weight = (one.copies if one.copies is not None else torch.ones_like(one.residues)).double().cpu()
+    each = (one.estimates - other.estimates).cpu()
+    residues, nats = one.residues.double().cpu(), each.mean(0)
+    total = (weight * residues).sum()
+    mean = (weight * nats).sum() / total
+    variance = each.var(0) / len(each)
+    scatter = (weight * (nats - mean * residues) ** 2).sum()
+    count = weight.sum()
+    # The error of a ratio of two sums over proteins, to first order.
+    over_proteins = (scatter * count / (count - 1)).sqrt() / total if count > 1 else torch.tensor(torch.nan)
+    return Difference(float(mean), float((weight**2 * variance).sum().sqrt() / total), float(over_proteins))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found of one network, and of another where there is one."""
+
+    result: Evaluation
+    masked: dict[float, Bound]
+    document: dict[str, Any]
+    """All of it in numbers, for JSON."""
+
+    def lines(self) -> list[str]:
+        """The same for a reader."""
+        bound, document = self.result.bound, self.document
+        lines = [
+            f"{document['sequences']} proteins, {document['residues']} residues",
+            f"at most {bound.nats_per_residue:.4f} ± {bound.standard_error:.4f} nats a residue "
+            f"({bound.bits_per_residue:.4f} bits), perplexity {bound.perplexity:.2f}",
+        ]
+        lines += [
+            f"{rate:.0%} hidden: {cost.nats_per_residue:.4f} ± {cost.standard_error:.4f} nats, "
+            f"perplexity {cost.perplexity:.2f}"
+            for rate, cost in self.masked.items()
+        ]
+        if against := document.get("against"):
+            lines.append(f"less those of {against['run']}, step {against['step']} (below 0: better):")
+            named = {"bound": against["bound"]} | {
+                f"{row['rate']:.0%} hidden": row["difference"] for row in against["masked"]
+            }
+            lines += [
+                f"  {name}: {found['nats_per_residue']:+.4f} ± {found['standard_error']:.4f} nats "
+                f"(over proteins ± {found['standard_error_over_proteins']:.4f})"
+                for name, found in named.items()
+            ]
+        return lines
+
+
+def report(
+    trained: Trained,
+    proteins: Proteins,
+    how: EvaluateOptions,
+    *,
+    against: Trained | None = None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Report:
+    """Bound and masked costs of a network, and how they differ from another's; `progress` counts proteins."""
+    networks = [trained, *([against] if against is not None else [])]
+    rounds = len(networks) * (2 if how.mask_rates else 1)
+    count, finished = len(proteins.names), 0
+
+    def tell(done: int) -> None:
+        progress((finished * count + done) // rounds, count)
+
+    bounds, masked = [], []
+    for network in networks:
+        bounds.append(evaluate(network, proteins, how=how, progress=tell))
+        finished += 1
+        if how.mask_rates:
+            masked.append(masked_costs(network, proteins, how, progress=tell))
+            finished += 1
+    own = masked[0] if masked else {}
+    document = summary(trained, how, bounds[0]) | {"masked": [_row(rate, cost) for rate, cost in own.items()]}
+    if against is not None:
+        document["against"] = {
+            "run": against.run,
+            "step": against.step,
+            "bound": _numbers(difference(bounds[0].bound, bounds[1].bound)),
+            "masked": [
+                {"rate": rate, "difference": _numbers(difference(cost, masked[1][rate]))}
+                for rate, cost in own.items()
+            ],
+        }
+    return Report(bounds[0], own, document)
+
+
+def _row(rate: float, cost: Bound) -> dict[str, Any]:
+    return {
+        "rate": rate,
+        "hidden": cost.total_residues,
+        "nats_per_residue": cost.nats_per_residue,
+        "standard_error": cost.standard_error,
+        "perplexity": cost.perplexity,
+    }
+
+
+def _numbers(found: Difference) -> dict[str, float | None]:
+    over = found.standard_error_over_proteins
+    return {
+        "nats_per_residue": found.nats_per_residue,
+        "standard_error": found.standard_error,
+        "standard_error_over_proteins": over if over == over else None,
+    }
