@@ -176,12 +176,18 @@ def _compose(text: str, name: str) -> yaml.Node | None:
         root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark and not name.startswith("--set") else ""
+        at = mark.line + 1 if mark else _line_at(text, getattr(e, "position", None))
+        line = f":{at}" if at and not name.startswith("--set") else ""
         reason = getattr(e, "problem", None) or getattr(e, "reason", None) or e
         raise SpecError(f"{name}{line}: not valid YAML: {reason}") from e
     except RecursionError as e:
         raise SpecError(f"{name}: nested too deeply") from e
     return root
+
+
+def _line_at(text: str, position: object) -> int | None:
+    """The line of a character that may not be in a YAML file."""
+    return text.count("\n", 0, position) + 1 if isinstance(position, int) else None
 
 
 _SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")

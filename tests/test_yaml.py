@@ -210,6 +210,7 @@ def test_a_file_that_is_no_mapping_says_what_was_expected(text: str):
         ("name: a\n---\nname: b\n", 2),
         ("name: 'a\n", 2),
         ("a: *b\n", 1),
+        ("name: a\nother: \0\n", 2),
     ],
 )
 def test_broken_yaml_is_told_with_its_line(text: str, line: int):

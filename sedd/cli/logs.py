@@ -8,7 +8,7 @@ import typer
 from sedd.cli.console import err
 from sedd.cli.find_run import find_one
 from sedd.monitor.read.logs import follow_log, is_job_output, last_lines, telling_log
-from sedd.rundir.events import read_events
+from sedd.rundir.events import damaged_lines, read_events
 from sedd.rundir.layout import RunDir
 
 
@@ -25,6 +25,8 @@ def command(
     Example: sedd logs quickstart -f
     """
     found = find_one(run)
+    for number in _damaged(found):
+        _remark(f"{found.events}:{number}: damaged line, passed over")
     log = telling_log(found, rank=rank)
     if log is None:
         _explain_none(found, rank)
@@ -38,6 +40,13 @@ def command(
             _write(text)
     elif log is not None:
         _write(last_lines(log, tail))
+
+
+def _damaged(run: RunDir) -> tuple[int, ...]:
+    try:
+        return damaged_lines(run.events.read_bytes())
+    except OSError:
+        return ()
 
 
 def _explain_none(run: RunDir, rank: int) -> None:

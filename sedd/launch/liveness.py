@@ -14,7 +14,7 @@ from sedd.errors import RunError
 from sedd.launch.local_processes import find_members
 from sedd.launch.unconfirmed import submitit_folders
 from sedd.rundir.attempts import is_cancelled, parse_attempts
-from sedd.rundir.events import Event, read_events
+from sedd.rundir.events import Event, read_events, require_undamaged
 from sedd.rundir.layout import RunDir
 
 
@@ -86,6 +86,7 @@ def newest_submission(run: RunDir, events: Sequence[Event]) -> Event:
     """The event of the job that has the run now, or had it last. Raises: RunError for a run that has none."""
     submission = next((e for e in reversed(events) if e.event == "submitted"), None)
     if submission is None:
+        require_undamaged(run.events)
         raise RunError(f"run {run.id} was never submitted")
     return submission
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sedd.errors import RunError
 from sedd.launch import lock
 from sedd.rundir.attempts import is_cancelled, is_unsubmitted, parse_attempts
-from sedd.rundir.events import Event, read_events
+from sedd.rundir.events import Event, read_events, require_undamaged
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.task import TaskSpec
 
@@ -68,6 +68,8 @@ def find_unfinished(experiments: Sequence[TaskSpec], runs: Path) -> Unfinished |
     ]
     if not unsubmitted:
         return None
+    for run in unsubmitted:
+        require_undamaged(run.events)
     newest = max(unsubmitted, key=lambda run: run.id)
     sweep = read_manifest(newest).get("sweep")
     if not sweep and len(experiments) > 1:

@@ -15,7 +15,7 @@ from sedd.launch.submit_local import submit_local
 from sedd.launch.submit_slurm import confirm_submissions
 from sedd.launch.unconfirmed import one_at_a_time, submitit_folders
 from sedd.rundir.attempts import is_cancelled, is_unsubmitted
-from sedd.rundir.events import append_event, read_events
+from sedd.rundir.events import append_event, read_events, require_undamaged
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.load import load_resolved
 
@@ -27,8 +27,11 @@ def confirm_all(runs: Sequence[RunDir]) -> None:
 
 
 def has_no_job(run: RunDir) -> bool:
-    """Whether the run was never submitted, cancelled or not."""
-    return not any(e.event in ("submitted", "attempt_started") for e in read_events(run.events))
+    """Whether the run was never submitted, cancelled or not. Raises: RunError where a damaged event may say it was."""
+    if any(e.event in ("submitted", "attempt_started") for e in read_events(run.events)):
+        return False
+    require_undamaged(run.events)
+    return True
 
 
 def cancel_unsubmitted(runs: Sequence[RunDir], *, now: dt.datetime) -> dict[RunDir, bool]:

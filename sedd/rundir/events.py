@@ -90,6 +90,27 @@ def parse_events(content: bytes) -> tuple[Event, ...]:
     return tuple(event for event in parsed if event is not None)
 
 
+def damaged_lines(content: bytes) -> tuple[int, ...]:
+    """Numbers of the lines that are no events, from 1; the last one may be unfinished yet."""
+    *whole, _ = content.split(b"\n")
+    return tuple(number for number, line in enumerate(whole, 1) if line.strip() and _parse_line(line) is None)
+
+
+def require_undamaged(path: Path) -> None:
+    """Before something is concluded from an event that is missing. Raises: RunError that names the damaged line."""
+    try:
+        damaged = damaged_lines(path.read_bytes())
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        raise RunError(f"cannot read {path}: {e.strerror}") from e
+    if damaged:
+        raise RunError(
+            f"{path}:{damaged[0]}: damaged line: whether the run was submitted is not known",
+            hint="put the line right from a backup; or remove it, if no job of the run waits or runs",
+        )
+
+
 def read_events(path: Path) -> tuple[Event, ...]:
     """The events of a run so far; none when the file does not exist yet. Raises: RunError."""
     try:

@@ -126,7 +126,11 @@ def read_manifest(run: RunDir) -> dict[str, Any]:
         manifest = json.loads(run.manifest.read_bytes())
     except FileNotFoundError as e:
         raise RunError(f"{run.path} is not a run folder: it has no {run.manifest.name}") from e
-    except (OSError, ValueError) as e:
+    except json.JSONDecodeError as e:
+        raise RunError(f"{run.manifest}:{e.lineno}: damaged: {e.msg}") from e
+    except OSError as e:
+        raise RunError(f"cannot read {run.manifest}: {e.strerror}") from e
+    except ValueError as e:
         raise RunError(f"cannot read {run.manifest}: {e}") from e
     if not isinstance(manifest, dict):
         raise RunError(f"cannot read {run.manifest}: not a JSON object")

@@ -14,7 +14,14 @@ from sedd.launch.local_processes import Role, find_members, wait_until
 from sedd.launch.requeue import Requeued, requeue
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import read_events
-from tests.launch.conftest import LocalRuns, story, wait_for_end, wait_for_event, wait_for_steps
+from tests.launch.conftest import (
+    LocalRuns,
+    small_experiment,
+    story,
+    wait_for_end,
+    wait_for_event,
+    wait_for_steps,
+)
 
 NOW = dt.datetime.now(dt.UTC)
 
@@ -95,3 +102,10 @@ def test_of_three_at_one_instant_one_wins_and_the_others_are_told(local: LocalRu
     assert all("another `sedd requeue` has just" in r.detail for r in results if not r.changed)
     assert [e.event for e in read_events(run.events)].count("submitted") == 2
     cancel([run], now=NOW)
+
+
+def test_a_run_whose_submission_is_damaged_is_not_submitted_a_second_time(local: LocalRuns) -> None:
+    (run,) = local.make(small_experiment())
+    run.events.write_text('{"t": "2026-11-22T12:00:00+00:00", "event": "submi\n')
+    with pytest.raises(RunError, match=r"events\.jsonl:1: damaged line"):
+        requeue([run], now=NOW)

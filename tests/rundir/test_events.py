@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from sedd.errors import RunError
 from sedd.rundir import events
-from sedd.rundir.events import EVENTS, append_event, parse_events, read_events
+from sedd.rundir.events import (
+    EVENTS,
+    append_event,
+    damaged_lines,
+    parse_events,
+    read_events,
+    require_undamaged,
+)
 
 PROJECT = Path(__file__).parents[2]
 NOW = dt.datetime(2026, 11, 22, 19, 33, 59, 123456, tzinfo=dt.UTC)
@@ -150,3 +157,16 @@ def test_a_full_disk_is_told_and_the_next_event_is_still_whole(path: Path, monke
             append(path, step=2)
     append(path, step=3)
     assert [e.get("step") for e in read_events(path)] == [1, 3]
+
+
+def test_a_damaged_line_is_named_where_something_is_concluded_from_a_missing_event(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    require_undamaged(path)
+    append_event(path, "submitted", attempt=0, now=dt.datetime(2026, 11, 22, tzinfo=dt.UTC))
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:20])
+    require_undamaged(path)  # it is being written
+    path.write_bytes(whole + whole[:20] + b"\n" + whole)
+    assert damaged_lines(path.read_bytes()) == (2,)
+    with pytest.raises(RunError, match=r"events\.jsonl:2: damaged line"):
+        require_undamaged(path)

@@ -57,11 +57,19 @@ def test_a_manifest_is_read_back(tmp_path: Path):
     assert read_manifest(run) == {"name": "probe", "point": {}, "steps": 5}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
-def test_a_damaged_manifest_is_told(tmp_path: Path, content: str):
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", r"manifest\.json:1: damaged: Expecting value"),
+        ('{\n "a": 1\n "b": 2}', r"manifest\.json:3: damaged: Expecting ',' delimiter"),
+        ("[1]", "cannot read .*: not a JSON object"),
+        ("null", "cannot read .*: not a JSON object"),
+    ],
+)
+def test_a_damaged_manifest_is_told_with_its_line(tmp_path: Path, content: str, told: str):
     run = create_run(tmp_path, "probe", "id", "x")
     run.manifest.write_text(content)
-    with pytest.raises(RunError, match="cannot read"):
+    with pytest.raises(RunError, match=told):
         read_manifest(run)
 
 

@@ -35,6 +35,7 @@ class RunView:
         ettr: effective training time ratio.
         ended: when it reached its final state, if its own events say so.
         unreadable: files that this user may not read.
+        damaged: files with a damaged line, each with its number.
     """
 
     run: RunDir
@@ -69,6 +70,7 @@ class RunView:
     error: str | None
     heartbeat_t: dt.datetime | None
     unreadable: tuple[str, ...]
+    damaged: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -179,6 +181,7 @@ def view_run(facts: RunFacts, *, now: dt.datetime) -> RunView:
         error=history.error if verdict.state in (State.FAILED, State.GAVE_UP) else None,
         heartbeat_t=dt.datetime.fromisoformat(beat.t) if beat else None,
         unreadable=facts.unreadable,
+        damaged=facts.damage,
     )
 
 

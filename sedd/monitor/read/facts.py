@@ -67,6 +67,7 @@ class RunFacts:
 
     Attributes:
         unreadable: files that this user may not read, each with the reason.
+        manifest_damage: what is wrong with manifest.json, with its line; else nothing.
     """
 
     run: RunDir
@@ -75,6 +76,15 @@ class RunFacts:
     beat: Heartbeat | None = None
     evidence: JobEvidence = field(default_factory=JobEvidence)
     unreadable: tuple[str, ...] = ()
+    manifest_damage: str = ""
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Damaged files, each with its line."""
+        lines = self.history.damaged
+        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        events = [f"{EVENTS_FILE}:{lines[0]}: damaged line, passed over{more}"] if lines else []
+        return (*([self.manifest_damage] if self.manifest_damage else []), *events)
 
     @property
     def unread_events(self) -> str:

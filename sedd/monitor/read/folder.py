@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from sedd.errors import RunError
 from sedd.monitor.read.facts import EVENTS_FILE, HEARTBEAT_FILE, JobEvidence, Plan, RunFacts
 from sedd.monitor.read.history import History, parse_history
 from sedd.rundir.heartbeat import Heartbeat, parse_heartbeat
 from sedd.rundir.job_output import find_job_output, telling_line
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, read_manifest
 
 _LAST_ROWS_BYTES = 2000
 _ENDED = frozenset({"completed", "gave_up", "cancelled"})
@@ -80,6 +81,7 @@ class Folder:
                 beat=facts.beat,
                 evidence=evidence,
                 unreadable=facts.unreadable,
+                manifest_damage=facts.manifest_damage,
             )
         self._base, self._joined = facts, joined
         return joined
@@ -118,12 +120,29 @@ class Folder:
         facts = self._facts
         if facts is None:
             # A damaged manifest: what the events say is still worth showing.
-            plan = changed.pop("plan", None) or Plan(made=_made(self.run))
-            facts = RunFacts(run=self.run, plan=plan, **changed, unreadable=unreadable)
+            plan = changed.pop("plan", None)
+            damage = "" if plan or _MANIFEST in _names(unreadable) else _why_damaged(self.run)
+            plan = plan or Plan(made=_made(self.run))
+            facts = RunFacts(
+                run=self.run, plan=plan, **changed, unreadable=unreadable, manifest_damage=damage
+            )
         elif changed or unreadable != facts.unreadable:
             facts = dataclasses.replace(facts, **changed, unreadable=unreadable)
         self._facts = facts
         return facts
+
+
+def _names(unreadable: tuple[str, ...]) -> set[str]:
+    return {what.partition(":")[0] for what in unreadable}
+
+
+def _why_damaged(run: RunDir) -> str:
+    """`manifest.json:3: damaged: Expecting value`."""
+    try:
+        read_manifest(run)
+    except RunError as e:
+        return e.message.replace(f"{run.path}{os.sep}", "")
+    return f"{_MANIFEST}: damaged: a field is missing"
 
 
 def has_ended(history: History) -> bool:

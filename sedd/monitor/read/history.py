@@ -1,5 +1,6 @@
 """A run's events in brief: what the monitor needs of them, small enough to keep for ten thousand runs."""
 
+import dataclasses
 import datetime as dt
 import json
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import Any
 
 from sedd.cluster.identity import JobIdentity, read_identity
 from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts
-from sedd.rundir.events import Event, parse_events
+from sedd.rundir.events import Event, damaged_lines, parse_events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class History:
         last: newest event that moved the run on (`preflight` and `checkpoint` do not).
         productive_s: seconds of training whose result was kept, the open attempt up to its newest checkpoint.
         training_since: when the newest attempt began to train, as far as events say.
+        damaged: numbers of the lines of events.jsonl that are no events.
         findings: preflight's findings that were not OK, of the newest preflight on each side.
     """
 
@@ -49,6 +51,7 @@ class History:
     training_since: dt.datetime | None = None
     findings: tuple[Mapping[str, Any], ...] = ()
     error: str | None = None
+    damaged: tuple[int, ...] = ()
 
     @property
     def open_attempt(self) -> Attempt | None:
@@ -84,7 +87,11 @@ def parse_history(content: bytes) -> History:
         else:
             kept.append(line)
         was_saved = is_saved
-    return summarise(_parse_at_once(kept))
+    events = _parse_at_once(kept)
+    if events is not None:
+        return summarise(events)
+    # One of the lines is unfinished or foreign.
+    return dataclasses.replace(summarise(parse_events(content)), damaged=damaged_lines(content))
 
 
 def summarise(events: Sequence[Event]) -> History:
@@ -128,14 +135,14 @@ def lost_steps(attempts: Sequence[Attempt]) -> list[int]:
     return lost + [0] * bool(attempts)
 
 
-def _parse_at_once(lines: Sequence[bytes]) -> Sequence[Event]:
-    """As `parse_events`, by one call for all lines: with thousands of runs that is what counts."""
+def _parse_at_once(lines: Sequence[bytes]) -> Sequence[Event] | None:
+    """As `parse_events`, by one call for all lines: with thousands of runs that is what counts. None: not all are."""
     try:
         records = json.loads((b"[" + b",".join(lines) + b"]").decode())
         moment = dt.datetime.fromisoformat
         return [Event(moment(r.pop("t")), r.pop("event"), r.pop("attempt"), r) for r in records]
     except (ValueError, KeyError, TypeError, AttributeError):
-        return parse_events(b"\n".join(lines))  # one of them is unfinished or foreign
+        return None
 
 
 def _identity(submission: Event | None, placed: Event | None) -> JobIdentity | None:

@@ -135,6 +135,7 @@ def _curve(name: str, points: Sequence[tuple[float, float]], width: int, *, heig
 
 def _findings(seen: Inspection) -> list[Text]:
     lines = [Text(f"cannot read {what}", style="yellow") for what in seen.view.unreadable]
+    lines += [Text(what, style="yellow") for what in seen.view.damaged]
     for f in seen.findings:
         hint = f" ({f['hint']})" if f.get("hint") else ""
         where = f"{f.get('side')} preflight".strip()

@@ -66,6 +66,7 @@ def run_document(view: RunView) -> dict[str, Any]:
         "ettr": _number(view.ettr),
         "error": view.error,
         "unreadable": list(view.unreadable),
+        "damaged": list(view.damaged),
     }
 
 

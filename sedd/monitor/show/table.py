@@ -94,7 +94,7 @@ def run_line(view: RunView, label: str, columns: Sequence[Column], now: dt.datet
 
 
 def notes(snapshot: Snapshot, views: Sequence[RunView]) -> list[Text]:
-    """What the table has no room for: SLURM's silence, oddities, unreadable files."""
+    """What the table has no room for: SLURM's silence, oddities, unreadable and damaged files."""
     remarks: list[str] = []
     if snapshot.queue.down_since is not None:
         since = snapshot.queue.down_since
@@ -105,7 +105,7 @@ def notes(snapshot: Snapshot, views: Sequence[RunView]) -> list[Text]:
         silence = view.why == NO_ANSWER and snapshot.queue.down_since is not None  # said above, once for all
         odd = [view.why] if view.why and view.state not in _WITH_WHY and not silence else []
         unread = [what for what in view.unreadable if what != view.why]
-        remarks += [f"{view.name} {view.id[:15]}: {what}" for what in (*odd, *unread)]
+        remarks += [f"{view.name} {view.id[:15]}: {what}" for what in (*odd, *unread, *view.damaged)]
     more = [f"and {len(remarks) - _NOTES} more remarks"] if len(remarks) > _NOTES else []
     return [Text(text, style="yellow") for text in remarks[:_NOTES] + more]
 

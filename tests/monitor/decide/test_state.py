@@ -4,6 +4,7 @@ from sedd.monitor.decide.state import State
 
 LIVE, ENDED, TROUBLE, LOST = (False, False), (True, False), (False, True), (True, True)
 KINDS = {
+    State.UNSUBMITTED: LIVE,
     State.QUEUED: LIVE,
     State.PREFLIGHT: LIVE,
     State.RUNNING: LIVE,

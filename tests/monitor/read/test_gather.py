@@ -256,3 +256,19 @@ def test_of_a_job_that_died_before_our_first_line_its_own_last_line_is_told(
     )
     (view,) = snapshot_of(run, squeue=squeue_line("12", "PENDING", reason="Priority")).runs
     assert view.why == "Priority", "the output of an earlier start is no news of a job that waits"
+
+
+def test_damaged_files_are_named_with_their_line(farm: Farm, snapshot_of: Callable[..., Any]) -> None:
+    run = farm.run(executor="local").submitted(ago_s=60).started(ago_s=50).beat(7)
+    (view,) = snapshot_of(run, alive=True).runs
+    assert view.damaged == ()
+    lines = run.folder.events.read_bytes().splitlines(keepends=True)
+    run.folder.events.write_bytes(lines[0] + b"{ torn\n" + lines[1] + b'{"t": "still being wri')
+    manifest = run.folder.manifest.read_text().splitlines(keepends=True)
+    run.folder.manifest.write_text("".join([*manifest[:2], ' "gpus" 4,\n', *manifest[3:]]))
+    (view,) = snapshot_of(run, alive=True).runs
+    assert view.state is State.RUNNING
+    assert view.damaged == (
+        "manifest.json:3: damaged: Expecting ':' delimiter",
+        "events.jsonl:2: damaged line, passed over",
+    )
