@@ -7,7 +7,7 @@ import enum
 from collections.abc import Sequence
 
 from sedd.cluster.command import DEFAULT_TIMEOUT_S, SlurmUnreachableError, call, run, said_by
-from sedd.cluster.identity import ProvenJob
+from sedd.cluster.identity import ForeignJobError, ProvenJob, require_same
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.scontrol import query_job
 from sedd.cluster.stopping import Stopping, stopping
@@ -20,6 +20,10 @@ class RequeueRefusedError(ClusterError):
 
 class JobCancelledError(RequeueRefusedError):
     """The job was cancelled, or is being cancelled: whatever brings it back overrules its user."""
+
+
+class JobGoneError(RequeueRefusedError):
+    """SLURM has forgotten the job; its id may be another job's by now."""
 
 
 class Requeue(enum.StrEnum):
@@ -40,7 +44,7 @@ def requeue(job: ProvenJob, *, restarts: int | None = None, timeout_s: float = D
         RequeueRefusedError: cancelled, forgotten, or the site or job forbids it.
         SlurmUnreachableError: SLURM gave no answer; nothing is known.
     """
-    if (before := _still_here(job.job_id, restarts=restarts, timeout_s=timeout_s)) is None:
+    if (before := _still_here(job, restarts=restarts, timeout_s=timeout_s)) is None:
         return Requeue.ALREADY
     known = before.restarts or 0 if restarts is None else restarts
     try:
@@ -62,14 +66,19 @@ def is_requeued(job: ProvenJob, *, restarts: int, timeout_s: float = DEFAULT_TIM
     Raises:
         RequeueRefusedError: cancelled or forgotten. SlurmUnreachableError: nothing is known.
     """
-    return _still_here(job.job_id, restarts=restarts, timeout_s=timeout_s) is None
+    return _still_here(job, restarts=restarts, timeout_s=timeout_s) is None
 
 
-def _still_here(job_id: str, *, restarts: int | None, timeout_s: float) -> JobFact | None:
+def _still_here(proven: ProvenJob, *, restarts: int | None, timeout_s: float) -> JobFact | None:
     """The job, where it is not back in the queue. Raises: RequeueRefusedError when it will not be."""
+    job_id = proven.job_id
     job = query_job(job_id, timeout_s=timeout_s)
     if job is None:
-        raise RequeueRefusedError(f"job {job_id}: SLURM no longer knows it")
+        raise JobGoneError(f"job {job_id}: SLURM no longer knows it")
+    try:
+        require_same(proven, job)
+    except ForeignJobError as e:
+        raise JobGoneError(e.message) from e
     known = job.restarts or 0 if restarts is None else restarts
     if is_going_back(job, restarts_before=known):
         return None

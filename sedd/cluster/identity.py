@@ -91,6 +91,8 @@ class ProvenJob:
     job_id: str
     fact: JobFact | None = None
     """As SLURM showed it at the proof. None: SLURM has forgotten it, or it is the job that this process runs in."""
+    identity: JobIdentity | None = None
+    """What a later answer of SLURM is held against; None: its proof was of another kind."""
 
 
 class ForeignJobError(ClusterError):
@@ -156,12 +158,19 @@ def prove_job(identity: JobIdentity, *, timeout_s: float = DEFAULT_TIMEOUT_S) ->
         )
     if fact is not None and not is_same_job(identity, fact, cluster=cluster):
         raise ForeignJobError(f"another job has the id {identity.job_id} now{_whose(fact)}")
-    return ProvenJob(job_id=identity.job_id, fact=fact)
+    return ProvenJob(job_id=identity.job_id, fact=fact, identity=identity)
 
 
-def own_job(job_id: str) -> ProvenJob:
-    """The job that this process runs in: its environment is the proof."""
-    return ProvenJob(job_id=job_id)
+def own_job(job_id: str, identity: JobIdentity | None = None) -> ProvenJob:
+    """The job that this process runs in: its environment is the proof, unless SLURM has lost its state since."""
+    return ProvenJob(job_id=job_id, identity=identity)
+
+
+def require_same(job: ProvenJob, fact: JobFact) -> None:
+    """Raises: ForeignJobError when `fact`, which SLURM shows under the job's id now, is of another job."""
+    shows_nothing = fact.submitted_at is None and not (fact.script or fact.comment)
+    if job.identity is not None and not shows_nothing and not is_same_job(job.identity, fact, cluster=None):
+        raise ForeignJobError(f"another job has the id {job.job_id} now{_whose(fact)}")
 
 
 @functools.cache

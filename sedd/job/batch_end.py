@@ -8,6 +8,7 @@ import datetime as dt
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,12 +25,15 @@ from sedd.job.processes import signals_held
 from sedd.job.stdout import survive_full_disk
 from sedd.job.supervisor import begin_attempt, find_start, is_over
 from sedd.job.watch import query_job_fact, query_kill_wait_s
-from sedd.launch.local_processes import end_training
+from sedd.launch.local_processes import end_training, find_training, wait_until
 from sedd.launch.pickled_job import run_of_job
 from sedd.rundir.attempts import Cause, slowest_save_s
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.fence import SupersededError, require_newest_in
 from sedd.rundir.job_output import telling_line
+
+ASK_S = 4.0
+"""Between two questions to SLURM while a training saves whose entry was killed."""
 
 
 def main(folder: str) -> int:
@@ -69,7 +73,8 @@ def finish(task: Task, *, output: Path | None = None) -> int:
     final = next((e for e in reversed(in_newest_attempt(events)) if e.event in FINAL_EVENTS), None)
     if final is None:
         # Its job entry was killed: SIGTERM has reached the training, and it may be saving.
-        end_training(task.run, attempt=start.attempt, grace_s=_grace_s(task, events))
+        _await_training(task, events, attempt=start.attempt)
+        end_training(task.run, attempt=start.attempt, grace_s=0.0)
         ending = _ending(task)
         return finish_attempt(task, ending, read_events(task.run.events), attempt=start.attempt).exit_code
     code = _ask_again(task, events, final) if final.event == "requeued" else int(final.event == "gave_up")
@@ -99,11 +104,22 @@ def _ending(task: Task, *, before: str = "it recorded why", last_line: str | Non
     return Ending(exit_code=code or unknown, signals=frozenset(), time_left_s=None, rank=0, error=error)
 
 
+def _await_training(task: Task, events: Sequence[Event], *, attempt: int) -> None:
+    """Let a training whose entry was killed save, as long as SLURM leaves time for it.
+
+    Nobody passes on to the batch script that SLURM begins to end the job meanwhile: it is asked again and again.
+    """
+    until = time.monotonic() + _grace_s(task, events)
+    while find_training(task.run, attempt=attempt) and (now := time.monotonic()) < until:
+        wait_until(lambda: not find_training(task.run, attempt=attempt), timeout_s=min(ASK_S, until - now))
+        until = min(until, time.monotonic() + _grace_s(task, events))
+
+
 def _grace_s(task: Task, events: Sequence[Event]) -> float:
     """How long the training may go on before the next attempt is asked for."""
     facts = StopFacts(
         executor=task.environment.executor,
-        job=query_job_fact(task),
+        job=query_job_fact(task, events),
         restarts=task.environment.restarts,
         kill_wait_s=query_kill_wait_s(task),
         lead_s=task.environment.lead_s,

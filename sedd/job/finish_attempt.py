@@ -44,7 +44,7 @@ def finish_attempt(task: Task, ending: Ending, events: Sequence[Event], *, attem
         ending=ending,
         events=tuple(events),
         job_id=task.environment.job_id,
-        slurm=query_slurm_facts(task),
+        slurm=query_slurm_facts(task, events),
         now=dt.datetime.now(dt.UTC),
     )
     return _act(task, facts, decide(facts, task.experiment.retry))
@@ -52,7 +52,7 @@ def finish_attempt(task: Task, ending: Ending, events: Sequence[Event], *, attem
 
 def finish_unrecorded(task: Task, events: Sequence[Event]) -> AttemptResult:
     """Finish an attempt whose outcome could not be written (disk full): another attempt follows later."""
-    if query_slurm_facts(task) is not None and not ensure_next_attempt(
+    if task.environment.executor == "slurm" and not ensure_next_attempt(
         task, events, attempt=newest_attempt(events), cause=Cause.DISK_FULL
     ):
         return AttemptResult(cause=Cause.DISK_FULL, next=None)
@@ -61,12 +61,12 @@ def finish_unrecorded(task: Task, events: Sequence[Event]) -> AttemptResult:
     )
 
 
-def query_slurm_facts(task: Task) -> SlurmFacts | None:
+def query_slurm_facts(task: Task, events: Sequence[Event]) -> SlurmFacts | None:
     """What SLURM shows of the job now; None under the local executor."""
     if task.environment.executor != "slurm":
         return None
     node = task.environment
-    return SlurmFacts(job=query_job_fact(task), restarts=node.restarts, lead_s=node.lead_s)
+    return SlurmFacts(job=query_job_fact(task, events), restarts=node.restarts, lead_s=node.lead_s)
 
 
 def _act(task: Task, facts: EndingFacts, decision: Decision) -> AttemptResult:

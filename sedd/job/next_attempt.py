@@ -8,18 +8,20 @@ from typing import TypeVar
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.control import (
     JobCancelledError,
+    JobGoneError,
     RequeueRefusedError,
     is_requeued,
     requeue,
     scancel,
     update_job,
 )
-from sedd.cluster.identity import Mark, ProvenJob, own_job, parse_mark
+from sedd.cluster.identity import Mark, ProvenJob, parse_mark
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.squeue import parse_comments, query_comments
 from sedd.errors import ClusterError, SeddError
 from sedd.job.attempt import Task
 from sedd.job.final_events import record_event
+from sedd.job.own_job import own_job_of
 from sedd.launch.dependencies import move_dependents
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
 from sedd.launch.submit_slurm import is_startable, proof_of, record_submitted, submit_slurm
@@ -41,12 +43,12 @@ def ensure_next_attempt(
 
     Asked twice, it is done once. Where the site, the job or the profile has no requeue, a new job takes the run over.
     """
-    own, restarts = own_job(task.environment.job_id), task.environment.restarts
+    own, restarts = own_job_of(task, events), task.environment.restarts
     try:
         if read_slurm_profile(task.run).requeue:
             _with_patience(lambda: requeue(own, restarts=restarts))
         elif not _with_patience(lambda: is_requeued(own, restarts=restarts)):
-            return _continue(task, events, avoid, attempt=attempt, cause=cause)
+            return _continue(task, own, events, avoid, attempt=attempt, cause=cause)
         if avoid:
             _avoid(task, own, avoid)
     except JobCancelledError:
@@ -54,7 +56,8 @@ def ensure_next_attempt(
         return False
     except RequeueRefusedError as refusal:
         print(f"no requeue: {refusal.message}", flush=True)
-        return _continue(task, events, avoid, attempt=attempt, cause=cause)
+        known = None if isinstance(refusal, JobGoneError) else own
+        return _continue(task, known, events, avoid, attempt=attempt, cause=cause)
     except ClusterError as e:
         return _give_up(task, f"SLURM did not requeue it: {e.message}", attempt=attempt, cause=cause)
     return True
@@ -93,15 +96,30 @@ def _excluded(task: Task, hosts: Sequence[str]) -> list[str]:
 
 
 def _continue(
-    task: Task, events: Sequence[Event], avoid: Sequence[str], *, attempt: int, cause: Cause
+    task: Task,
+    own: ProvenJob | None,
+    events: Sequence[Event],
+    avoid: Sequence[str],
+    *,
+    attempt: int,
+    cause: Cause,
 ) -> bool:
-    """Submit a job that starts in the same run folder when this one has ended, unless that has been done."""
-    own = own_job(task.environment.job_id)
+    """Submit a job that starts in the same run folder when this one has ended, unless that has been done.
+
+    `own` is None where SLURM does not know this one: nothing can wait for it.
+    """
     try:
-        successor = _find_continuation(task, events) or _submit_continuation(task, events, avoid)
+        successor = _find_continuation(task, events) or _submit_continuation(task, own, events, avoid)
     except SeddError as e:
         why = f"SLURM took neither a requeue nor a new job: {e.message}"
         return _give_up(task, why, attempt=attempt, cause=cause)
+    if own is not None:
+        _move_dependents(own, successor)
+    print(f"job {successor} continues {task.run.id}", flush=True)
+    return True
+
+
+def _move_dependents(own: ProvenJob, successor: str) -> None:
     try:
         move_dependents(own, successor)
     except ClusterError as e:
@@ -109,8 +127,6 @@ def _continue(
             f"could not move the dependencies of job {own.job_id} to job {successor}: {e.message}",
             flush=True,
         )
-    print(f"job {successor} continues {task.run.id}", flush=True)
-    return True
 
 
 def _find_continuation(task: Task, events: Sequence[Event]) -> str | None:
@@ -142,8 +158,10 @@ def _continues(mark: Mark, task: Task) -> bool:
     return mark.continues == task.environment.job_id and mark.folder == str(task.run.path)
 
 
-def _submit_continuation(task: Task, events: Sequence[Event], avoid: Sequence[str]) -> str:
-    """Submit the job that waits for the end of this one. Raises: ClusterError, SpecError, RunError."""
+def _submit_continuation(
+    task: Task, own: ProvenJob | None, events: Sequence[Event], avoid: Sequence[str]
+) -> str:
+    """Submit the job that waits for the end of `own`. Raises: ClusterError, SpecError, RunError."""
     run, job_id = task.run, task.environment.job_id
     parameters = slurm_parameters(
         task.experiment,
@@ -152,7 +170,7 @@ def _submit_continuation(task: Task, events: Sequence[Event], avoid: Sequence[st
         submitit=run.submitit,
         save_s=slowest_save_s(events),
     )
-    extra = {"dependency": f"afterany:{job_id}"}
+    extra = {"dependency": f"afterany:{own.job_id}"} if own is not None else {}
     if avoid:
         extra["exclude"] = ",".join(_excluded(task, avoid))
     (successor,) = submit_slurm([run], parameters | extra, folder=run.submitit, continues=job_id)

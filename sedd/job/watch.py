@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sedd.cluster.jobs import JobFact
-from sedd.cluster.scontrol import query_job
 from sedd.cluster.site import query_config
 from sedd.errors import ClusterError, RunError, SeddError
 from sedd.job.attempt import Meeting, Running, Task
 from sedd.job.causes import Ending, is_stop
 from sedd.job.deadline import EXIT_S, PATIENCE_S, StopFacts, seconds_to_secure
 from sedd.job.final_events import is_decided
+from sedd.job.own_job import query_own_fact
 from sedd.job.processes import SignalBox
 from sedd.rundir.attempts import is_cancelled, slowest_save_s
 from sedd.rundir.events import Event, read_events
@@ -134,7 +134,7 @@ class _Watch:
         node = self.task.environment
         return StopFacts(
             executor=node.executor,
-            job=query_job_fact(self.task),
+            job=query_job_fact(self.task, events),
             restarts=node.restarts,
             kill_wait_s=self.kill_wait_s,
             lead_s=node.lead_s,
@@ -210,12 +210,12 @@ def query_kill_wait_s(task: Task) -> float:
         return _KILL_WAIT_S
 
 
-def query_job_fact(task: Task) -> JobFact | None:
-    """What SLURM shows of the job now; None where it does not answer, and under the local executor."""
+def query_job_fact(task: Task, events: Sequence[Event]) -> JobFact | None:
+    """What SLURM shows of the job now; None where it does not answer or shows another, and under the local executor."""
     if task.environment.executor != "slurm":
         return None
     try:
-        return query_job(task.environment.job_id, timeout_s=_ASK_TIMEOUT_S)
+        return query_own_fact(task, events, timeout_s=_ASK_TIMEOUT_S)
     except ClusterError as e:
         print(f"cannot query the job: {e.message}", flush=True)
         return None

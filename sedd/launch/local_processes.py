@@ -78,16 +78,16 @@ def end_training(run: RunDir, *, attempt: int, grace_s: float) -> None:
     Its job entry was killed: SIGTERM has reached the training, and it may be saving. SLURM takes it for gone where it
     follows processes by their parents only.
     """
-    mark = f"SEDD_ATTEMPT={attempt}"
-
-    def left() -> list[Member]:
-        return [
-            m for m in find_members(run) if m.role is Role.TRAINING and mark in _environment(m.process.pid)
-        ]
-
-    if not wait_until(lambda: not left(), timeout_s=grace_s):
-        for member in left():
+    if not wait_until(lambda: not find_training(run, attempt=attempt), timeout_s=grace_s):
+        for member in find_training(run, attempt=attempt):
             signal_local(member.process, signal.SIGKILL)
+
+
+def find_training(run: RunDir, *, attempt: int) -> list[Member]:
+    """The processes on this machine that train for this attempt."""
+    mark = f"SEDD_ATTEMPT={attempt}"
+    training = (member for member in find_members(run) if member.role is Role.TRAINING)
+    return [member for member in training if mark in _environment(member.process.pid)]
 
 
 def wait_until(is_so: Callable[[], bool], *, timeout_s: float) -> bool:

@@ -1,5 +1,6 @@
 """Against a `scontrol` that plays a scene: it answers `show job` from a list and notes what it is asked to do."""
 
+import datetime as dt
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from sedd.cluster.control import (
     JobCancelledError,
+    JobGoneError,
     Requeue,
     RequeueRefusedError,
     is_requeued,
@@ -16,7 +18,7 @@ from sedd.cluster.control import (
     scancel,
     update_job,
 )
-from sedd.cluster.identity import ProvenJob
+from sedd.cluster.identity import ProvenJob, own_job, read_identity
 from sedd.errors import ClusterError
 
 JOB = ProvenJob(job_id="7")
@@ -74,6 +76,15 @@ def test_a_cancelled_job_is_never_revived(play: Play, shown: str) -> None:
         play(shown, shown)
         with pytest.raises(JobCancelledError, match="cancelled"):
             ask(JOB, restarts=0)
+    assert not asked.exists()
+
+
+def test_a_job_that_has_the_id_now_is_not_requeued(play: Play) -> None:
+    identity = read_identity({"job_id": "7", "token": "0" * 16}, noted_at=dt.datetime.now(dt.UTC))
+    asked = play("RUNNING")
+    (asked.parent / "answer1").open("a").write(f"   Comment=sedd token={'1' * 16}; folder=/runs/other\n")
+    with pytest.raises(JobGoneError, match="another job has the id 7 now"):
+        requeue(own_job("7", identity), restarts=0)
     assert not asked.exists()
 
 

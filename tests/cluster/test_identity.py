@@ -101,7 +101,7 @@ def show(monkeypatch: pytest.MonkeyPatch, fact: JobFact | None, cluster: str = "
 
 def test_a_proof_holds_the_job_or_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     show(monkeypatch, SHOWN)
-    assert prove_job(OURS) == ProvenJob(job_id="7", fact=SHOWN)
+    assert prove_job(OURS) == ProvenJob(job_id="7", fact=SHOWN, identity=OURS)
     show(monkeypatch, None)
     assert prove_job(OURS).fact is None
 

@@ -3,7 +3,7 @@
 `plan.txt` in the run folder has one word for each attempt, separated by spaces; the last goes for all that follow:
 train (count to the end), long (ten times as far), endless, crash, crash1 (rank 1 is killed), kill (SIGKILL itself),
 fault, deaf (does not listen to signals), litter (leaves a child behind and dies), stuck (saves, and does not
-exit). A word may end in `@N`: it happens at count N.
+exit), frozen (in one step for ever). A word may end in `@N`: it happens at count N.
 """
 
 import os
@@ -76,6 +76,8 @@ def misbehave(word: str, run: RunDir, attempt: int, rank: int) -> int:
         if rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(600)
+    while word == "frozen":
+        time.sleep(1)
     if word == "litter":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         (run.path / "litter.txt").write_text(str(child.pid))

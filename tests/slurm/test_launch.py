@@ -205,7 +205,7 @@ def test_a_run_cancelled_by_scancel_is_not_revived(devcluster: DevCluster, start
 def test_sedd_cancel_ends_runs_in_whatever_state_they_are(devcluster: DevCluster, start: Start) -> None:
     running = start(plan="endless")[0]
     wait_for_steps(running, 10)
-    waiting = start(plan="endless", begin="now+1hour")[0]
+    waiting = start(plan="endless", after=[running])[0]
     results = cancel([running, waiting], now=NOW)
     assert all(result.changed for result in results)
     for run in (running, waiting):
@@ -335,6 +335,28 @@ def test_a_continuation_that_no_event_mentions_is_not_submitted_twice(
     third = ask()
     assert third != second
     assert wait_until(lambda: waiting() == [third], timeout_s=30), waiting()
+
+
+def test_a_job_that_has_the_id_of_a_lost_one_is_left_alone_and_the_run_goes_on(
+    devcluster: DevCluster, start: Start
+) -> None:
+    """SLURM has lost its state and counted anew while the run's processes went on."""
+    (run,) = start(plan="endless")
+    wait_for_steps(run, 10)
+    stranger = devcluster.submit("sleep 300", "--mem=100")
+    devcluster.wait(stranger, is_(JobState.RUNNING))
+    run.events.write_text(
+        run.events.read_text().replace(f'"job_id": "{job_of(run)}"', f'"job_id": "{stranger}"')
+    )
+    here = TaskEnvironment(executor="slurm", job_id=stranger, log_name=stranger, host="v100-1")
+    events = read_events(run.events)
+    assert ensure_next_attempt(make_task(run, here), events, attempt=1, cause=Cause.PREEMPTED)
+    untouched, successor = query_job(stranger), query_job(job_of(run))
+    assert untouched is not None
+    assert (untouched.state, untouched.restarts) == (JobState.RUNNING, 0)
+    assert successor is not None
+    assert successor.job_id != stranger
+    assert successor.reason != "Dependency", "it would wait for a stranger"
 
 
 def test_a_node_fault_sends_the_run_to_another_node(devcluster: DevCluster, start: Start) -> None:
