@@ -2,84 +2,48 @@
 
 import contextlib
 import os
-import random
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from _chaos_runs import Watched
-from _chaos_site import Site, jobs, workers
+from _chaos_folders import delete_folder, fill_disk, move_folder
+from _chaos_freezer import half_written, writer_of
+from _chaos_hangs import hang_after_save, hang_in_step, slow_disk, stop_rank
+from _chaos_identity import hostile_shell, requeue_thrice, reuse_ids, two_clusters
+from _chaos_scene import (
+    Fault,
+    Harm,
+    Repair,
+    Scene,
+    end_soon,
+    is_down,
+    kill,
+    node_of,
+    on_node,
+    pick,
+    state_of,
+    take_node,
+)
+from _chaos_site import Site, workers
 
 from sedd.cluster.command import run
 from sedd.cluster.control import scancel
 from sedd.cluster.identity import own_job
-from sedd.cluster.jobs import JobFact
-from sedd.cluster.states import JobState
-from sedd.errors import ClusterError
-
-
-@dataclass(slots=True)
-class Repair:
-    """What undoes a fault, and when."""
-
-    is_due: Callable[[], bool]
-    act: Callable[[], None]
-    what: str
-
-
-@dataclass(slots=True)
-class Scene:
-    """Everything that a fault may choose from."""
-
-    site: Site
-    rng: random.Random
-    runs: list[Watched]
-    """Those that are under way."""
-    repairs: list[Repair] = field(default_factory=list)
-
-    def running(self) -> list[tuple[Watched, JobFact]]:
-        """Runs that SLURM runs now, with their jobs."""
-        known = jobs()
-        pairs = ((run, known.get(run.job_id)) for run in self.runs)
-        return [(run, job) for run, job in pairs if job is not None and job.state is JobState.RUNNING]
-
-    def later(self, seconds: float, act: Callable[[], None], what: str) -> None:
-        """Do something in a while."""
-        due = time.monotonic() + seconds
-        self.repairs.append(Repair(lambda: time.monotonic() >= due, act, what))
-
-    def is_hurt(self, what: str) -> bool:
-        """Whether this very thing waits to be repaired."""
-        return any(repair.what == what for repair in self.repairs)
-
-
-@dataclass(frozen=True, slots=True)
-class Harm:
-    """What a fault did."""
-
-    victims: Sequence[Watched]
-    detail: str
-
-
-Fault = Callable[[Scene], Harm | None]
-"""None: there was nothing to hurt."""
 
 
 def preempt(scene: Scene) -> Harm | None:
     """An urgent job takes a node away."""
-    picked = _pick(scene)
+    picked = pick(scene)
     if picked is None:
         return None
-    node = _node(scene, picked[1])
-    command = ["sbatch", "--parsable", "--partition=urgent", f"--nodelist={node}", "--exclusive", "--time=5"]
-    run([*command, "--output=/dev/null", "--wrap=sleep 1"])
-    return Harm(_on(scene, node), f"{node}, {picked[0].partition}")
+    node = node_of(scene, picked[1])
+    take_node(node)
+    return Harm(on_node(scene, node), f"{node}, {picked[0].partition}")
 
 
 def stop_signal(scene: Scene) -> Harm | None:
     """`scancel --signal`: somebody sends the stop signal by hand."""
-    picked = _pick(scene)
+    picked = pick(scene)
     if picked is None:
         return None
     name = scene.rng.choice(["USR2", "TERM"])
@@ -89,7 +53,7 @@ def stop_signal(scene: Scene) -> Harm | None:
 
 def requeue(scene: Scene) -> Harm | None:
     """An administrator's `scontrol requeue`."""
-    picked = _pick(scene)
+    picked = pick(scene)
     if picked is None:
         return None
     run(["scontrol", "requeue", picked[0].job_id])
@@ -98,10 +62,10 @@ def requeue(scene: Scene) -> Harm | None:
 
 def time_limit(scene: Scene) -> Harm | None:
     """The time limit comes in 20 s: the warning is due at once."""
-    picked = _pick(scene)
+    picked = pick(scene)
     if picked is None:
         return None
-    run(["scontrol", "update", f"JobId={picked[0].job_id}", "EndTime=now+20seconds"])
+    end_soon(picked[0].job_id)
     return Harm([picked[0]], "")
 
 
@@ -112,14 +76,14 @@ def kill_rank(scene: Scene) -> Harm | None:
         return None
     worker = scene.rng.choice(alive)
     victims = [run for run in scene.runs if run.run.path == worker.run]
-    return Harm(victims, f"rank {worker.rank}") if _kill(worker.pid) else None
+    return Harm(victims, f"rank {worker.rank}") if kill(worker.pid) else None
 
 
 def kill_entry(scene: Scene) -> Harm | None:
     """SIGKILL to the job entry of rank 0, the very process that should say so."""
-    picked = _pick(scene)
+    picked = pick(scene)
     starts = [e for e in picked[0].said() if e.event == "attempt_started"] if picked else []
-    if picked is None or not starts or not _kill(int(starts[-1].get("pid"))):
+    if picked is None or not starts or not kill(int(starts[-1].get("pid"))):
         return None
     return Harm([picked[0]], "")
 
@@ -130,9 +94,8 @@ def kill_in_save(scene: Scene) -> Harm | None:
     while time.monotonic() < deadline:
         for watched in scene.runs:
             with contextlib.suppress(OSError):
-                halves = [p for p in os.listdir(watched.run.checkpoints) if p.endswith(".tmp")]
-                if halves:
-                    os.kill(int(halves[0].split(".")[-2]), signal.SIGKILL)
+                if halves := half_written(watched.run.checkpoints):
+                    os.kill(writer_of(halves[0]), signal.SIGKILL)
                     return Harm([watched], halves[0])
         time.sleep(0.001)
     return None
@@ -140,19 +103,19 @@ def kill_in_save(scene: Scene) -> Harm | None:
 
 def lose_node(scene: Scene) -> Harm | None:
     """slurmd dies and comes back long after SLURM has given the node up: its old processes run on meanwhile."""
-    picked = _pick(scene)
+    picked = pick(scene)
     if picked is None:
         return None
-    node = _node(scene, picked[1])
+    node = node_of(scene, picked[1])
     if scene.is_hurt(node):
         return None
-    victims = _on(scene, node)
+    victims = on_node(scene, node)
     scene.site.daemon("kill", f"slurmd-{node}")
     deadline, wait_s = time.monotonic() + 90, scene.rng.uniform(0, 20)
     lost: list[float] = []
 
     def is_due() -> bool:
-        if not lost and (time.monotonic() > deadline or _is_down(node)):
+        if not lost and (time.monotonic() > deadline or is_down(node)):
             lost.append(time.monotonic())
         return bool(lost) and time.monotonic() > lost[0] + wait_s
 
@@ -167,7 +130,7 @@ def blink_node(scene: Scene) -> Harm | None:
         return None
     scene.site.daemon("kill", f"slurmd-{node}")
     scene.later(scene.rng.uniform(0.5, 4), lambda: _revive(scene.site, node), node)
-    return Harm(_on(scene, node), node)
+    return Harm(on_node(scene, node), node)
 
 
 def down_node(scene: Scene) -> Harm | None:
@@ -190,20 +153,13 @@ def restart_controller(scene: Scene) -> Harm | None:
     return Harm(list(scene.runs), f"for {seconds:.0f} s")
 
 
-def fill_disk(scene: Scene) -> Harm | None:
-    """The disk of all runs is full for a while, to the last byte."""
-    ballast = scene.site.ballast
-    if ballast.exists():
+def lose_controller(scene: Scene) -> Harm | None:
+    """slurmctld is killed, with all that it has not saved yet, and comes back after a while."""
+    if scene.is_hurt("slurmctld"):
         return None
-    with ballast.open("wb", buffering=0) as file:
-        block = bytes(2**20)
-        while block:
-            with contextlib.suppress(OSError):
-                while file.write(block) == len(block):
-                    pass
-            block = block[: len(block) // 16]
-    seconds = scene.rng.uniform(2, 10)
-    scene.later(seconds, ballast.unlink, "disk")
+    scene.site.daemon("kill", "slurmctld")
+    seconds = scene.rng.uniform(5, 25)
+    scene.later(seconds, lambda: scene.site.daemon("start", "slurmctld"), "slurmctld")
     return Harm(list(scene.runs), f"for {seconds:.0f} s")
 
 
@@ -226,6 +182,17 @@ FAULTS: dict[str, Fault] = {
     "drain node": drain_node,
     "restart slurmctld": restart_controller,
     "disk full": fill_disk,
+    "lose slurmctld": lose_controller,
+    "hang after save": hang_after_save,
+    "hang in step": hang_in_step,
+    "rank stopped": stop_rank,
+    "slow disk": slow_disk,
+    "reused job ids": reuse_ids,
+    "two clusters": two_clusters,
+    "hostile shell": hostile_shell,
+    "three requeues": requeue_thrice,
+    "folder moved": move_folder,
+    "folder deleted": delete_folder,
 }
 GRACEFUL = (
     "preempt",
@@ -235,42 +202,11 @@ GRACEFUL = (
     "drain node",
     "restart slurmctld",
     "blink node",
+    "two clusters",
+    "hostile shell",
+    "three requeues",
 )
 """Those that announce themselves or do not touch a job: they may cost no step."""
-
-
-def _pick(scene: Scene) -> tuple[Watched, JobFact] | None:
-    running = scene.running()
-    return scene.rng.choice(running) if running else None
-
-
-def _node(scene: Scene, job: JobFact) -> str:
-    return scene.rng.choice(_hosts(job))
-
-
-def _on(scene: Scene, node: str) -> list[Watched]:
-    return [run for run, job in scene.running() if node in _hosts(job)]
-
-
-def _hosts(job: JobFact) -> list[str]:
-    return run(["scontrol", "show", "hostnames", job.nodes or ""]).split()
-
-
-def _kill(pid: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-        return True
-    return False
-
-
-def _is_down(node: str) -> bool:
-    with contextlib.suppress(ClusterError):
-        return "down" in _state(node)
-    return False
-
-
-def _state(node: str) -> str:
-    return run(["sinfo", "--noheader", "--Node", f"--nodes={node}", "--format=%T"], timeout_s=5)
 
 
 def _revive(site: Site, node: str) -> None:
@@ -278,17 +214,17 @@ def _revive(site: Site, node: str) -> None:
 
 
 def _set_node(scene: Scene, state: str) -> Harm | None:
-    picked = _pick(scene)
+    picked = pick(scene)
     if picked is None:
         return None
-    node = _node(scene, picked[1])
+    node = node_of(scene, picked[1])
     if scene.is_hurt(node):
         return None
-    victims = _on(scene, node)
+    victims = on_node(scene, node)
     run(["scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=chaos"])
 
     def resume() -> None:
-        if any(word in _state(node) for word in ("down", "drain")):  # else it has come back by itself
+        if any(word in state_of(node) for word in ("down", "drain")):  # else it has come back by itself
             run(["scontrol", "update", f"NodeName={node}", "State=RESUME"])
 
     scene.later(scene.rng.uniform(1, 10), resume, node)

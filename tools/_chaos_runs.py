@@ -5,13 +5,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from _chaos_site import Site
 
+from sedd.cluster.identity import parse_mark
+from sedd.cluster.jobs import JobFact
 from sedd.errors import ClusterError
 from sedd.rundir.attempts import Attempt, parse_attempts
 from sedd.rundir.events import Event, read_events
@@ -65,13 +67,30 @@ class Watched:
     begun: float = field(default_factory=time.monotonic)
     ended: float | None = None
     """When it was seen to be completed, or lost."""
+    is_deleted: bool = False
+    """Its folder was deleted on purpose: it has to end, not to complete."""
 
     def said(self) -> Sequence[Event]:
         return read_events(self.run.events)
 
     @property
+    def is_away(self) -> bool:
+        """Whether its folder is somewhere else just now."""
+        return not self.run.manifest.exists()
+
+    @property
     def job_id(self) -> str:
-        return str(next(e for e in reversed(self.said()) if e.event == "submitted").get("job_id"))
+        return str(self._submission.get("job_id"))
+
+    def own(self, known: Mapping[str, JobFact]) -> JobFact | None:
+        """Its job among those that SLURM shows; another job may have its id."""
+        job = known.get(self.job_id) if not self.is_away else None
+        mark = parse_mark(job.comment) if job else None
+        return job if mark and mark.token == self._submission.get("token") else None
+
+    @property
+    def _submission(self) -> Event:
+        return next(e for e in reversed(self.said()) if e.event == "submitted")
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -85,24 +104,27 @@ class Watched:
 def build_store(site: Site) -> Path:
     """The proteins of jobs/data as a token store."""
     store = site.work / "store"
-    _sedd("data", "build", str(DATA), "-o", str(store))
+    sedd("data", "build", str(DATA), "-o", str(store))
     return store
 
 
-def submit(site: Site, layout: str, partition: str, store: Path, *, steps: int) -> list[Watched]:
-    """`sedd submit` of a layout to a partition. Raises: ClusterError."""
+def submit(
+    site: Site, layout: str, partition: str, store: Path, *, steps: int, shell: Mapping[str, str]
+) -> list[Watched]:
+    """`sedd submit` of a layout to a partition, from a shell with these variables. Raises: ClusterError."""
     spec, profile = site.work / f"{layout}.yaml", site.work / f"{partition}.yaml"
     spec.write_text(json.dumps(spec_of(layout, store, steps=steps)))  # JSON is YAML
     profile.write_text(json.dumps({"executor": "slurm", "partition": partition, "wandb": "disabled"}))
     command = ("submit", str(spec), "--cluster", str(profile), "--no-preflight", "--resubmit", "--json")
-    made = json.loads(_sedd(*command, SEDD_RUNS=str(site.runs)))["runs"]
+    made = json.loads(sedd(*command, **shell, SEDD_RUNS=str(site.runs)))["runs"]
     names = [layout] if len(made) == 1 else [f"{layout}/{n}" for n in range(len(made))]
     return [
         Watched(RunDir(Path(run["path"])), name, partition) for run, name in zip(made, names, strict=True)
     ]
 
 
-def _sedd(*arguments: str, **environment: str) -> str:
+def sedd(*arguments: str, **environment: str) -> str:
+    """What a `sedd` command prints. Raises: ClusterError when it fails."""
     command = [sys.executable, "-m", "sedd", *arguments]
     done = subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False

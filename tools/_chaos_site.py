@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,12 @@ class Site:
     """The dev cluster's folder."""
     has_own_disk: bool
     """Whether `disk` is a file system of its own, which can be filled without hurting anybody else."""
+    other: Path | None = None
+    """The folder of another dev cluster, whose users have the same runs folder."""
+
+    @property
+    def conf(self) -> Path:
+        return self.cluster / "etc" / "slurm.conf"
 
     @property
     def disk(self) -> Path:
@@ -50,6 +57,16 @@ class Site:
         lines = (self.cluster / "log" / "slurmctld.log").read_text(errors="replace").splitlines()
         return "\n".join(line for line in lines if named.search(line))
 
+    def forget_state(self, *, first_job_id: int) -> None:
+        """What a stopped slurmctld has saved is gone; it counts its jobs from this number on."""
+        for path in (self.cluster / "state").iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "munge.seed":
+                path.unlink()
+        lines = [line for line in self.conf.read_text().splitlines() if not line.startswith("FirstJobId=")]
+        self.conf.write_text("\n".join([f"FirstJobId={first_job_id}", *lines, ""]))
+
     def daemon(self, action: str, name: str) -> None:
         """`stop`, `kill` or `start` a daemon of the cluster. Raises: ClusterError."""
         _script("daemon.sh", action, name, str(self.cluster))
@@ -66,8 +83,10 @@ class Worker:
 
 
 @contextlib.contextmanager
-def open_site(slurm_conf: str | None) -> Iterator[Site]:
+def open_site(slurm_conf: str | None, *, with_other: bool) -> Iterator[Site]:
     """The dev cluster that SLURM_CONF names, or one of our own that is taken down at the end, and a mounted disk.
+
+    `with_other`: beside it another dev cluster.
 
     Raises:
         UsageError: SLURM_CONF names another cluster: nothing but a dev cluster may be hurt.
@@ -86,12 +105,16 @@ def open_site(slurm_conf: str | None) -> Iterator[Site]:
             cluster = Path(slurm_conf).parent.parent
             if not (cluster / ".devcluster").exists():
                 raise UsageError(f"{slurm_conf} is not a dev cluster's", hint="unset SLURM_CONF")
+        other = work / "other" if with_other else None
+        if other is not None:
+            stack.callback(_script, "down.sh", str(other))
+            _script("up.sh", *OPTIONS, str(other))
         (work / "disk").mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "sedd-chaos", str(work / "disk")]
         is_mounted = subprocess.run(mount, check=False, stdout=sys.stderr).returncode == 0
         if is_mounted:
             stack.callback(_unmount, work / "disk")
-        yield Site(work=work, cluster=cluster, has_own_disk=is_mounted)
+        yield Site(work=work, cluster=cluster, has_own_disk=is_mounted, other=other)
 
 
 def jobs() -> dict[str, JobFact]:

@@ -24,6 +24,9 @@ def summary(campaigns: Sequence[Campaign]) -> str:
         f"{sum(r['overlaps'] for r in runs)} trained twice at once, "
         f"{sum(len(c['orphans']) for c in campaigns)} orphans, "
         f"by hand: {_by_hand(campaigns, 'held')} held, {_by_hand(campaigns, 'ended')} ended jobs,\n"
+        f"{_strangers(campaigns, planted=True)} jobs of others planted, "
+        f"{_strangers(campaigns, planted=False)} touched, "
+        f"{sum(len(c['violations']) for c in campaigns)} things that must never happen,\n"
         f"{sum(r['steps_lost_gracefully'] for r in runs)} steps lost by graceful stops, "
         f"{sum(r['steps_repeated'] for r in runs)} repeated after hard ones"
     )
@@ -65,6 +68,11 @@ def _all(campaigns: Sequence[Campaign], key: str) -> Iterable[dict[str, Any]]:
 
 def _by_hand(campaigns: Sequence[Campaign], what: str) -> int:
     return sum(campaign["by_hand"][what] for campaign in campaigns)
+
+
+def _strangers(campaigns: Sequence[Campaign], *, planted: bool) -> int:
+    told = [campaign["strangers"] for campaign in campaigns]
+    return sum(one["planted"] if planted else len(one["touched"]) for one in told)
 
 
 def _count(rows: Sequence[dict[str, Any]], fits: Any) -> int:

@@ -21,8 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _chaos_faults import FAULTS, Scene, possible
+from _chaos_faults import FAULTS, possible
+from _chaos_identity import give_time_back
 from _chaos_runs import LAYOUTS, PARTITIONS, Watched, build_store, submit
+from _chaos_scene import Scene
 from _chaos_site import Site, jobs, leftovers, open_site, workers
 from _chaos_table import render
 from _chaos_verdict import Injury, Overlap, Verdict, judge
@@ -50,7 +52,8 @@ def main() -> int:
         campaigns = [json.loads(path.read_text()) for path in arguments.show]
     else:
         try:
-            with open_site(os.environ.get("SLURM_CONF")) as site:
+            with_other = "two clusters" in arguments.only
+            with open_site(os.environ.get("SLURM_CONF"), with_other=with_other) as site:
                 campaigns = [_campaign(site, arguments)]
         except SeddError as e:
             print(f"error: {e.message}", *([f"hint: {e.hint}"] if e.hint else []), sep="\n", file=sys.stderr)
@@ -93,15 +96,21 @@ def _campaign(site: Site, arguments: argparse.Namespace) -> dict[str, Any]:
     campaign.hurt()
     campaign.finish()
     orphans = campaign.find_orphans()
-    verdicts = [judge(w, by_layout[w.layout], campaign.injuries, campaign.overlaps) for w in campaign.runs]
-    _explain(site, verdicts, campaign.runs, orphans)
+    judged = [watched for watched in campaign.runs if not watched.is_deleted]
+    verdicts = [judge(w, by_layout[w.layout], campaign.injuries, campaign.overlaps) for w in judged]
+    _explain(site, verdicts, judged, orphans)
+    scene = campaign.scene
+    is_well_behaved = not (orphans or scene.violations or scene.strangers.touched)
     return {
         "seed": arguments.seed,
         "arguments": sys.argv[1:],
         "machine": f"{os.cpu_count()} cores",
         "seconds": round(time.monotonic() - began),
-        "good": all(verdict.is_good for verdict in verdicts) and not orphans,
+        "good": all(verdict.is_good for verdict in verdicts) and is_well_behaved,
         "orphans": orphans,
+        "strangers": {"planted": scene.strangers.planted, "touched": scene.strangers.touched},
+        "violations": scene.violations,
+        "deleted": sum(watched.is_deleted for watched in campaign.runs),
         "by_hand": campaign.by_hand,
         "faults": [dataclasses.asdict(injury) | {"t": injury.t.isoformat()} for injury in campaign.injuries],
         "runs": [verdict.to_json() for verdict in verdicts],
@@ -122,13 +131,15 @@ class Campaign:
         self._arguments = arguments
         self._store = store
         self._rng = random.Random(arguments.seed)
-        self._scene = Scene(site, self._rng, [])
+        self.scene = Scene(site, self._rng, self.submit)
         self._seen_alive: dict[str, float] = {}
         self._next_look = 0.0
 
-    def submit(self, layout: str, partition: str) -> None:
-        """Start one more job or array of this layout."""
-        self.runs += submit(self.site, layout, partition, self._store, steps=self._arguments.steps)
+    def submit(self, layout: str, partition: str, **shell: str) -> list[Watched]:
+        """Start one more job or array of this layout, from a shell with these variables."""
+        made = submit(self.site, layout, partition, self._store, steps=self._arguments.steps, shell=shell)
+        self.runs += made
+        return made
 
     def hurt(self) -> None:
         """Inject the faults, keeping one job of each layout under way."""
@@ -154,8 +165,10 @@ class Campaign:
     def finish(self) -> None:
         """Repair what is broken and wait until every run has completed or is lost."""
         deadline = time.monotonic() + self._arguments.patience
-        while (self._under_way() or self._scene.repairs) and time.monotonic() < deadline:
+        while (self._under_way() or self.scene.repairs) and time.monotonic() < deadline:
             self._tick()
+        for conf in {stranger.conf for stranger in self.scene.strangers.waiting}:
+            self.scene.strangers.look(conf)
 
     def find_orphans(self) -> list[str]:
         """Processes that are left although every run has ended."""
@@ -165,9 +178,9 @@ class Campaign:
         return left
 
     def _injure(self, kind: str) -> bool:
-        self._scene.runs = self._under_way()
+        self.scene.runs = [watched for watched in self._under_way() if not watched.is_away]
         try:
-            harm = FAULTS[kind](self._scene)
+            harm = FAULTS[kind](self.scene)
         except ClusterError as e:
             LOG.print(f"  ({kind}: {e.message})")
             return False
@@ -182,7 +195,7 @@ class Campaign:
 
     def _resubmit(self) -> None:
         busy = {watched.layout.partition("/")[0] for watched in self._under_way()}
-        if self._scene.is_hurt("slurmctld") or self._scene.is_hurt("disk"):
+        if self.scene.is_hurt("slurmctld") or self.scene.is_hurt("disk"):
             return  # a user's submission may fail now, and says so; this is about runs that exist
         for layout in self._arguments.layouts:
             if layout not in busy:
@@ -197,13 +210,13 @@ class Campaign:
             self._watch_queue()
 
     def _repair(self) -> None:
-        for repair in [r for r in self._scene.repairs if r.is_due()]:
-            self._scene.repairs.remove(repair)
+        for repair in [r for r in self.scene.repairs if r.is_due()]:
+            self.scene.repairs.remove(repair)
             try:
                 repair.act()
             except ClusterError as e:
                 LOG.print(f"  (repair of {repair.what}: {e.message})")
-                self._scene.later(1.0, repair.act, repair.what)
+                self.scene.later(1.0, repair.act, repair.what)
 
     def _look_for_overlaps(self) -> None:
         alive: dict[str, set[int]] = {}
@@ -220,7 +233,9 @@ class Campaign:
         known = jobs()
         now = time.monotonic()
         for watched in self._under_way():
-            job = known.get(watched.job_id)
+            if watched.is_away:
+                continue
+            job = watched.own(known)
             if watched.is_completed:
                 watched.ended = now
             elif not known or (job is not None and not job.state.is_final):
@@ -234,6 +249,8 @@ class Campaign:
     def _speed_up(self, watched: Watched, job: JobFact) -> None:
         """Waive the wait after a requeue; release, as a user does, what a failed launch left held."""
         try:
+            if job.time_limit_s and job.time_limit_s < 3600:
+                give_time_back(job.job_id)
             soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=8)
             if job.reason == "BeginTime" and job.starts_at and job.starts_at > soon:
                 update_job(own_job(job.job_id), start_soon=True, timeout_s=5)

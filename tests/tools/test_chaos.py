@@ -116,12 +116,18 @@ def test_the_report_of_several_campaigns_counts_all_and_fits_80_columns(table: M
         "runs": [run_of("single"), run_of("2x2")],
         "orphans": [],
         "by_hand": {"held": 1, "ended": 0},
+        "strangers": {"planted": 7, "touched": []},
+        "violations": [],
     }
     bad = good | {
         "runs": [run_of("array/1", completed=False, differences=["metrics.jsonl"])],
         "orphans": ["9: x"],
+        "strangers": {"planted": 7, "touched": ["job 3: PENDING became nothing"]},
     }
     assert "40 faults, 3 runs: 1 lost, 1 different, 0 trained twice at once, 1 orphans" in table.summary(
+        [good, bad]
+    )
+    assert "14 jobs of others planted, 1 touched, 0 things that must never happen" in table.summary(
         [good, bad]
     )
     console = Console(width=80, record=True, file=io.StringIO())
