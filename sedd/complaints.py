@@ -1,4 +1,4 @@
-"""What is wrong with a file that users write, in their terms: where, what, and what was probably meant."""
+"""Turn pydantic's errors into messages about the user's file: where, what, and what was probably meant."""
 
 import datetime as dt
 import difflib

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line that says what, where and what was seen, and a hint."""
+"""Errors that the user can mend: one line with what, where and what was seen, and a hint."""
 
 
 class SeddError(Exception):

@@ -1,4 +1,4 @@
-"""Quantities as users write them (`24h`, `32GiB`) and as people read them."""
+"""Parse and format quantities: `24h`, `32GiB`."""
 
 import re
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Strict YAML: traps caught, every problem of a file reported at once with its line and a suggestion."""
+"""Read YAML strictly: every problem of a file is reported at once, with its line and a suggestion."""
 
 import difflib
 import re

@@ -1,4 +1,4 @@
-"""Where commands print: results on stdout, progress and logs on stderr."""
+"""The two consoles: results go to stdout, progress and messages to stderr."""
 
 import json
 import os

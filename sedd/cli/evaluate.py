@@ -1,4 +1,4 @@
-"""`sedd evaluate`: how well a trained network knows given proteins."""
+"""`sedd evaluate`: the likelihood bound of given proteins under a trained network."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""One run to show, also where the name is that of a sweep."""
+"""Find the one run to show when the user may have named a sweep."""
 
 from sedd.cli.load_network import note
 from sedd.rundir.find import find_runs, runs_root

@@ -1,4 +1,4 @@
-"""Do one thing to several runs: a line for each, whatever becomes of the others."""
+"""Apply one action to several runs and print a line for each, even when some of them fail."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What `evaluate` and `sample` share: from RUN or CKPT to a network on the best device."""
+"""Load the network that a command names by run, checkpoint or export, on the best device."""
 
 import os
 import time

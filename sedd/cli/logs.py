@@ -1,4 +1,4 @@
-"""`sedd logs`: what a run printed."""
+"""`sedd logs`: print what a run printed."""
 
 import sys
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""How far a long reading is: a bar on a terminal, a line now and then in a log."""
+"""Show the progress of a long read: a bar on a terminal, a line now and then in a log."""
 
 import time
 from collections.abc import Callable, Iterator

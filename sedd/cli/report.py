@@ -1,4 +1,4 @@
-"""`sedd report`: a run as a page to send."""
+"""`sedd report`: one HTML page about a run."""
 
 import dataclasses
 import datetime as dt

@@ -1,4 +1,4 @@
-"""`sedd requeue`: let runs go on."""
+"""`sedd requeue`: revive runs, or move running ones."""
 
 import datetime as dt
 from collections.abc import Sequence

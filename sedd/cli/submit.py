@@ -1,4 +1,4 @@
-"""`sedd submit`: specs in, runs out."""
+"""`sedd submit`: submit specs as runs."""
 
 import datetime as dt
 import os

@@ -1,4 +1,4 @@
-"""`sedd train`: training in the foreground, without a scheduler."""
+"""`sedd train`: train in the foreground, without a scheduler."""
 
 import datetime as dt
 import os

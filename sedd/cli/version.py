@@ -1,4 +1,4 @@
-"""`sedd --version`: which code this is, and what it runs on."""
+"""`sedd --version`: the version and commit of this code, of Python and of torch."""
 
 import importlib.metadata
 import json

@@ -1,4 +1,4 @@
-"""A store as the first part of a larger one: its sequences keep their numbers and their side of the split."""
+"""Begin a new store with an old one, whose sequences keep their numbers and their side of the split."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Parts to one store: drop duplicates, number the shards, write offsets, hashes and statistics."""
+"""Join the parts of a build into one store: drop duplicates, number shards, write offsets and statistics."""
 
 import os
 from collections.abc import Iterator

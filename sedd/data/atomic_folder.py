@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all: written beside its place under a hidden name, then renamed."""
+"""Make a folder appear whole or not at all: write it under a hidden name beside its place, then rename it."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Packed batches: a pure function of (seed, micro-batch index), whatever the ranks and interruptions.
+"""Packed batches as a pure function of (seed, micro-batch index), whatever the ranks and interruptions.
 
 An epoch is every sequence of the split once, in an order of its own, each longer one cut to a window of
 `max_length` residues that lies elsewhere in every epoch. Micro-batch m is residues [m·R, (m + 1)·R) of the

@@ -1,4 +1,4 @@
-"""FASTA files to a token store that appears whole or not at all."""
+"""Build a token store from FASTA files."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Cluster tables (`representative<tab>member`, by MMseqs2): relatives stay on one side of the split."""
+"""Cluster tables (`representative<tab>member`, as MMseqs2 writes them) that keep relatives on one side of the split."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Random bits as a pure function of counters, so that no stream has a position that must be saved.
+"""Random bits as a pure function of counters, so that no generator's position has to be saved.
 
 SplitMix64 (Steele, Lea, Flood 2014, doi:10.1145/2660193.2660195). Written out here because numpy promises stable
 streams for its bit generators but not for `permutation` or `integers`, and a run must see the same data under

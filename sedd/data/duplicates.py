@@ -1,4 +1,4 @@
-"""Which sequences of a store to drop: decided over all hashes, at one byte of memory for each."""
+"""Decide which repeated sequences of a store to drop, from all hashes, at one byte of memory each."""
 
 from collections.abc import Iterator
 from pathlib import Path

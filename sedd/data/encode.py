@@ -1,4 +1,4 @@
-"""A block of FASTA records to tokens, with a tally of what was dropped and what was altered."""
+"""Encode a block of FASTA records as tokens, and count what was dropped and altered."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""FASTA files as blocks of whole records: plain or gzip, multi-line, never more than a block in memory."""
+"""Read FASTA files, plain or gzip, as blocks of whole records; at most one block is in memory."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Files of a token store: numpy's own format, written piece by piece, with a checksum."""
+"""Write and read the files of a token store: numpy's format, written piece by piece, with a checksum."""
 
 import os
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What a store was made of, to tell whether it is there already, and what may lie in its place."""
+"""Compare an existing store with the input of a build: is it the same, and may it be replaced?"""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The older format: a `.pt` list of `{"protein_seq", "prot_tokens", "length"}`, read through its strings."""
+"""Read the older `.pt` format: a list of `{"protein_seq", "prot_tokens", "length"}`."""
 
 import pickle
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`manifest.json` of a token store: what it holds, where that came from, and what was changed on the way."""
+"""`manifest.json` of a token store: its content, its inputs, and what was dropped or altered."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Batches from one store or several: each micro-batch holds a fixed share of every store, so that order stays pure."""
+"""Batches from one store or several: each micro-batch holds a fixed share of every store."""
 
 from collections.abc import Sequence
 

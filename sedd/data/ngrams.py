@@ -1,4 +1,4 @@
-"""n-gram models of a store: what a network must beat to have learnt more than how residues follow each other."""
+"""n-gram models of a store, as a baseline that a network must beat."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""A store copied to a disk of the node itself: by one process a node, checked, and found again by the next attempt."""
+"""Copy a store to the node's own disk once per node, check it, and find it again in the next attempt."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""Blocks of records to one part of a store: the step that several processes do side by side."""
+"""Write one part of a store from blocks of records; several processes do this side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

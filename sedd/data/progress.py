@@ -1,4 +1,4 @@
-"""How a long work tells how far it is, and is asked whether it may go on."""
+"""The callback by which long work reports progress and may be stopped."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""FASTA read record by record, for the few sequences that are evaluated or serve as templates."""
+"""Read FASTA record by record, for the few sequences of an evaluation or the templates of an infill."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Blocks handed from one process to another through shared memory: a pipe would copy each four times."""
+"""Pass blocks between processes through shared memory; a pipe would copy each block four times."""
 
 import contextlib
 import struct

@@ -1,4 +1,4 @@
-"""Input files as sources that are read apart, and each source's blocks dealt to the builders of its parts."""
+"""Split the input files into sources that can be read independently, and deal their blocks to part builders."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

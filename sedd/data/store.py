@@ -1,4 +1,4 @@
-"""A token store opened for reading: memory-mapped, so that all processes of a node share one copy."""
+"""Open a token store for reading; it is memory-mapped, so all processes of a node share one copy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

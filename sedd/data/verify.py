@@ -1,4 +1,4 @@
-"""Is a store still what was built? Every file is read and compared with the manifest."""
+"""Compare every file of a store with its manifest."""
 
 from pathlib import Path
 

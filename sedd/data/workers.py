@@ -1,4 +1,4 @@
-"""Sources built side by side: this process and helpers take spans in turns; of gzip one inflates, and deals to two."""
+"""Build sources in several processes: this one and helpers take spans in turns; one process inflates gzip."""
 
 import gc
 import multiprocessing

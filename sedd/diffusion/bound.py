@@ -1,4 +1,4 @@
-"""The evidence lower bound per token, drawn by Monte Carlo.
+"""Draw the evidence lower bound per token by Monte Carlo.
 
 Its mean is never below the negative log-likelihood of the process that the samplers follow: from the prior at
 sigma_bar(1) back to sigma_bar(t_min), then one draw of the clean tokens. Where a score that is not exact gives a true

@@ -1,4 +1,4 @@
-"""Random numbers: uniforms from a torch generator or from counters, and draws from categorical distributions."""
+"""Random numbers: uniforms from a torch generator or from counters, and categorical draws."""
 
 import math
 from dataclasses import dataclass

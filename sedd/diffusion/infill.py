@@ -1,4 +1,4 @@
-"""Infilling: some residues are given and never change, the others are drawn to fit."""
+"""Infilling: the given residues stay, the others are drawn to fit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is minimised: corruption, the network's reading and the weighted score entropy, put together."""
+"""The training objective: corruption, the network's output as a score, and the weighted score entropy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

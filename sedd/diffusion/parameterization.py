@@ -1,4 +1,4 @@
-"""What the network's raw output [tokens, n] means: each reading turns it into a log score."""
+"""Turn the network's raw output [tokens, n] into a log score, by `score` or `subs`."""
 
 from collections.abc import Callable
 

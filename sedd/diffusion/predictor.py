@@ -1,4 +1,4 @@
-"""One step back in time, t -> s: the distribution of x_s given x_t and the score at t."""
+"""One reverse step t -> s: the distribution of x_s given x_t and the score at t."""
 
 from collections.abc import Callable
 

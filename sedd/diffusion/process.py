@@ -1,4 +1,4 @@
-"""What a transition graph is: how tokens are corrupted, and everything that follows from it in closed form.
+"""The interface of a transition graph: how tokens are corrupted, and what follows in closed form.
 
 Lou et al. 2024 (arXiv 2310.16834). Rows are origins: Q[x, y] is the rate of x -> y, and
 P(x, y) = expm(sigma_bar Q)[x, y]. s(x)_y = p_t(y) / p_t(x) is the score of changing one token from x to y.

@@ -1,4 +1,4 @@
-"""Samplers: from the prior back to clean tokens, step by step, for sequences of mixed length without padding."""
+"""Samplers: from the prior back to clean tokens, for sequences of mixed length without padding."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Temperature, top-p and allowed tokens: they shape where a token moves to, not how soon it moves."""
+"""Temperature, top-p and allowed tokens, applied to where a token moves and not to when."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Diffusion times spread evenly over a batch: the largest part of the loss's variance is over t."""
+"""Diffusion times spread evenly over a batch, which removes most of the loss's variance."""
 
 import torch
 from jaxtyping import Float, Int

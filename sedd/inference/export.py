@@ -1,4 +1,4 @@
-"""A trained network for other programs: safetensors and config.json, which read back to the bit."""
+"""Write a trained network as safetensors and config.json, and read it back to the bit."""
 
 import hashlib
 import json

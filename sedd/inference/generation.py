@@ -1,4 +1,4 @@
-"""New proteins from a trained network: of given or of natural lengths, or around given residues."""
+"""Draw new proteins: of given or natural lengths, or around given residues."""
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""A trained network, read from a checkpoint or an export alone: ready to be evaluated and sampled from."""
+"""Load a trained network from a checkpoint or an export, ready to evaluate and sample."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From samples and the network that drew them to a report about them."""
+"""Report about samples and the network that drew them."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The transformer's parts: noise-level embedding, block, final layer."""
+"""The parts of the transformer: noise-level embedding, block, final layer."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Exponential moving average of a network's parameters: what is validated, evaluated and sampled from."""
+"""Exponential moving average of the weights, used for validation, evaluation and sampling."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The token embedding, whose gradient has the same bits every time."""
+"""The token embedding, whose gradient is summed in a fixed order."""
 
 from typing import Any
 

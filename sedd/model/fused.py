@@ -1,4 +1,4 @@
-"""A block's work between its matrix products, by kernels.cu: each tensor is read and written once.
+"""The fused kernels of kernels.cu as autograd functions: each tensor is read and written once.
 
 Left to single operators of torch, the passes over memory of modulation, norm, gate, dropout and rotation take longer
 than the matrix products and attention together. `torch.compile` would join them, where Triton supports the card.

@@ -1,4 +1,4 @@
-"""What the noise level does to a block's activations, per sequence: scale and shift before a layer, gate after it.
+"""Scale and shift before a layer and gate after it, by each sequence's noise level.
 
 Written as autograd functions: left to autograd, each would keep copies of its sequence's rows for every token, more
 memory than attention takes, and sum their gradients token by token with atomics, slowly and in no fixed order.

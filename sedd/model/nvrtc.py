@@ -1,4 +1,4 @@
-"""CUDA C compiled while the program runs, for the card at hand: by NVRTC, which every CUDA build of torch brings along.
+"""Compile CUDA C at run time for the card at hand, with the NVRTC that CUDA builds of torch bring.
 
 Triton's own support begins at compute capability 8.0; NVRTC of CUDA 12 compiles for a V100 (7.0).
 """

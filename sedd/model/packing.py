@@ -1,4 +1,4 @@
-"""Packed sequences: which token belongs to which, and sums over each of them."""
+"""Packed sequences: the sequence of each token, and sums over each sequence."""
 
 from typing import NamedTuple
 

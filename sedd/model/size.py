@@ -1,4 +1,4 @@
-"""The number of parameters in closed form, so that a login node knows it without torch."""
+"""The number of parameters in closed form, without torch."""
 
 from sedd.spec.model import ModelSpec
 

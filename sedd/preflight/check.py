@@ -1,4 +1,4 @@
-"""A check: gather facts, then judge them; and the registry, which is the folder `checks/`."""
+"""The interface of a check, and the registry of checks: the folder `checks/`."""
 
 import functools
 import importlib

@@ -1,4 +1,4 @@
-"""What checks may look at: who asks for what, where, from which side."""
+"""The context in which checks run: experiment, profile, run folder, side, shared answers."""
 
 import threading
 from collections.abc import Callable, Hashable, Mapping

@@ -1,4 +1,4 @@
-"""What a check found: the contract of monitoring tools, for people and for `--json`."""
+"""The result of a check, for people and for `--json`."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass

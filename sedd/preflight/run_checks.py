@@ -1,4 +1,4 @@
-"""Run the checks of one side: whatever happens in one, every check gives a finding, and in time."""
+"""Run the checks of one side; each gives a finding in time, whatever happens in the others."""
 
 import os
 import threading

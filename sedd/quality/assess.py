@@ -1,4 +1,4 @@
-"""Sampled proteins measured beside held-out real ones of the same lengths."""
+"""Measure sampled proteins and held-out real ones of the same lengths."""
 
 import math
 from collections.abc import Mapping, Sequence

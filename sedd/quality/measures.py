@@ -1,4 +1,4 @@
-"""Numbers about a set of proteins: composition, low complexity, repetition. Proteins are arrays of token ids."""
+"""Measures of a set of proteins: composition, low complexity, repetition. Proteins are arrays of token ids."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The training protein that a sample is most like: does a network invent, or remember?"""
+"""Find the training protein most like a sample: does the network invent or remember?"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The attempts of a run, read off its events: pure."""
+"""Parse the attempts of a run from its events: pure."""
 
 import datetime as dt
 from collections.abc import Iterable, Sequence

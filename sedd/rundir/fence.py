@@ -1,4 +1,4 @@
-"""Who may write into a run folder: its newest attempt alone.
+"""Let only the newest attempt write into a run folder.
 
 SLURM gives a lost node's jobs to other nodes while their processes still run there. When the old node finds the
 folder again two attempts of one run are alive; the older one has to notice, and to end without a trace.

@@ -1,4 +1,4 @@
-"""From what a user types to run folders."""
+"""Find the run folders that a user's text names."""
 
 import difflib
 import os

@@ -1,4 +1,4 @@
-"""Names inside a run folder: the only link between login node and compute node."""
+"""The names of all files in a run folder, the only link between login node and compute node."""
 
 import datetime as dt
 import json

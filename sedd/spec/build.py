@@ -1,4 +1,4 @@
-"""A token store to build: from which files, which sequences, split how. Of a spec with `task: data`, and of options."""
+"""Spec of a token store to build: inputs, filters, split. For `task: data` and for `sedd data build`."""
 
 from pathlib import Path
 from typing import ClassVar, Literal, Self

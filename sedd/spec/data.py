@@ -1,4 +1,4 @@
-"""Which proteins a run sees."""
+"""Spec of the proteins that a run sees."""
 
 from pathlib import Path
 

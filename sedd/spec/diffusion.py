@@ -1,4 +1,4 @@
-"""What is corrupted, how fast, and what the network's output means."""
+"""Spec of the forward process: graph, noise, parameterization, curriculum."""
 
 import math
 from typing import Annotated, Literal, Self

@@ -1,4 +1,4 @@
-"""`Experiment`: everything that a training may ask for. Torch-free."""
+"""`Experiment`: the spec of a training. Torch-free."""
 
 from pathlib import Path
 from typing import ClassVar, Literal, Self

@@ -1,4 +1,4 @@
-"""From a YAML file and `--set` overrides to resolved specs."""
+"""Load specs: a YAML file and `--set` overrides become resolved specs."""
 
 import copy
 import dataclasses

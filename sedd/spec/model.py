@@ -1,4 +1,4 @@
-"""The network's shape."""
+"""Spec of the network's shape."""
 
 from typing import Self
 

@@ -1,4 +1,4 @@
-"""What a run asks of the cluster."""
+"""Spec of what a run asks of the cluster."""
 
 from pydantic import Field
 

@@ -1,4 +1,4 @@
-"""How often a run may start again, by cause."""
+"""Spec of how often a run may start again, by cause."""
 
 from pydantic import Field
 

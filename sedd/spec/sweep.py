@@ -1,4 +1,4 @@
-"""Many runs from one spec: values over dotted keys."""
+"""Spec of a sweep: many runs from values over dotted keys."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""What every spec has, whatever it asks for: a name, resources, and how often to start again."""
+"""The base of all specs: name, resources, retries."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What a spec may ask for, by its `task:`."""
+"""The kinds of spec, by the `task:` that selects them."""
 
 import difflib
 

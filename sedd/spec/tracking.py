@@ -1,4 +1,4 @@
-"""Where metrics go besides metrics.jsonl."""
+"""Spec of where metrics go in addition to metrics.jsonl."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""How the network is optimised, watched and saved."""
+"""Spec of how the network is optimised, validated and saved."""
 
 from typing import Annotated, Literal, Self
 

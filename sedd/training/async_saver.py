@@ -1,4 +1,4 @@
-"""Saves while training goes on: a copy on the CPU is written by a thread; the last save of an attempt is waited for."""
+"""Save checkpoints while training continues: a thread writes a copy; the last save is waited for."""
 
 import contextlib
 import datetime as dt

@@ -1,4 +1,4 @@
-"""When the next periodic checkpoint is due: at the steps that the spec names, or as often as saving is cheap."""
+"""Decide when the next periodic checkpoint is due: at given steps, or as often as saving is cheap."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Checkpoints: written to a temporary file, fsynced, checksummed, renamed; the newest whole one wins."""
+"""Write and read checkpoint files: checksummed, renamed into place; the newest whole one is used."""
 
 import dataclasses
 import errno

@@ -1,4 +1,4 @@
-"""Ranks: who am I among the processes of a job, and how do we agree."""
+"""The ranks of a job: this process's place among them, and agreement between them."""
 
 import contextlib
 import datetime as dt

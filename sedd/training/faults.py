@@ -1,4 +1,4 @@
-"""What an error of a training process says about where the fault lies."""
+"""Classify an error of a training process: the program's, the node's, a lost rank's, a full disk's."""
 
 import errno
 import re

@@ -1,4 +1,4 @@
-"""The heartbeat of a training: the run folder's, and how busy the GPU is."""
+"""Write heartbeats of a training with the GPU's utilization."""
 
 import contextlib
 import functools

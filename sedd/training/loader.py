@@ -1,4 +1,4 @@
-"""Batches on the device, built ahead by a thread: which one is a function of the step alone."""
+"""Load batches to the device ahead of the loop; each is a function of the step alone."""
 
 from collections import deque
 from collections.abc import Callable, Generator

@@ -1,4 +1,4 @@
-"""The training of one attempt, from resuming to the last step or the first stop signal."""
+"""Train one attempt: from resuming to the last step or the first stop signal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing

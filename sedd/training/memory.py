@@ -1,4 +1,4 @@
-"""Main memory for training on a CPU."""
+"""Keep freed main memory, for training on a CPU."""
 
 import contextlib
 import ctypes

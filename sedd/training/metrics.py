@@ -1,4 +1,4 @@
-"""metrics.jsonl: one row per logged step, a pure function of (spec, step): no clock in it."""
+"""Write and read metrics.jsonl: one row per logged step, a pure function of (spec, step)."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The network as training sees it: built from a spec, spread over ranks, in the card's precision, with its loss."""
+"""Build the network for training from a spec: over ranks, in the card's precision, with its loss."""
 
 import contextlib
 from dataclasses import dataclass, replace

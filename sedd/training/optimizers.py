@@ -1,4 +1,4 @@
-"""The optimisers that `training.optimizer` names. All take `found_inf` on the device, so that no step waits for it."""
+"""The optimisers by name. All take `found_inf` on the device, so that no step waits for the GPU."""
 
 import warnings
 from collections.abc import Callable

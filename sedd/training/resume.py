@@ -1,4 +1,4 @@
-"""What goes into a checkpoint besides the state, and how a run takes up where it left off."""
+"""Make a checkpoint describe itself, and resume a run from one."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""A signal sets a flag, nothing more: the loop reads it at the step boundary."""
+"""Stop signals set a flag, which the loop reads at the step boundary."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The token stores of a run, opened where they are read fastest."""
+"""Open the token stores of a run where they are read fastest."""
 
 import datetime as dt
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Weights & Biases: one run per run folder, whatever the number of attempts; never a reason to fail."""
+"""Report to Weights & Biases: one W&B run per run folder; training never fails because of it."""
 
 import netrc
 import os

@@ -1,4 +1,4 @@
-"""Everything a checkpoint must hold: weights, EMA, optimizer, loss scaler, the step. The rest follows from the spec."""
+"""Everything that a checkpoint holds: weights, EMA, optimizer, loss scaler, step."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""One optimiser step: forward and backward of the rank's micro-batches, clipping, AdamW, EMA. No wait on the GPU."""
+"""Take one optimiser step: forward, backward, clipping, optimiser, EMA, without a wait on the GPU."""
 
 import contextlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The true likelihood bound on a fixed set, with EMA weights: the same number for any number of ranks."""
+"""Validate: the true likelihood bound on a fixed set with EMA weights, the same for any number of ranks."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""How long still, how much would be lost, how well the time was used: pure."""
+"""Time left, work at risk and effective training time ratio of a run: pure."""
 
 import datetime as dt
 import math

@@ -1,4 +1,4 @@
-"""Why a run ended without completing, in one line."""
+"""Say in one line why a run ended without completing."""
 
 from sedd.monitor.decide.snapshot import RunView
 from sedd.monitor.decide.state import State, after_words

@@ -1,4 +1,4 @@
-"""One run in full: what the detail view and the report are made of."""
+"""One run in full, for the detail view and the report."""
 
 import datetime as dt
 import shlex

@@ -1,4 +1,4 @@
-"""Snapshots, one after another, until all runs have ended."""
+"""Yield snapshots until all runs have ended."""
 
 import datetime as dt
 import time

@@ -1,4 +1,4 @@
-"""All runs at one moment as one frozen value: facts in, views out, pure."""
+"""Decide on all runs at one moment: facts in, one frozen `Snapshot` out; pure."""
 
 import datetime as dt
 import math

@@ -1,4 +1,4 @@
-"""What a run is doing, decided from facts: pure, `now` is an argument."""
+"""Decide the state of a run from its facts: pure, with `now` as an argument."""
 
 import datetime as dt
 from dataclasses import dataclass, field

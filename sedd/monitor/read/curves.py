@@ -1,4 +1,4 @@
-"""metrics.jsonl as curves."""
+"""Read the curves of a run from metrics.jsonl."""
 
 import json
 from collections.abc import Sequence

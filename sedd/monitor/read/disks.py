@@ -1,4 +1,4 @@
-"""Can anything be written where a run lives? A run on a full disk cannot say that it is full."""
+"""Whether anything can be written where a run lives; a run on a full disk cannot report it."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What was read about runs at one moment: the input of every decision of this room."""
+"""The facts that were read about runs at one moment: the input of every decision."""
 
 import datetime as dt
 from collections.abc import Mapping

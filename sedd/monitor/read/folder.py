@@ -1,4 +1,4 @@
-"""One run folder, read little: only files that changed since the last look are read again."""
+"""Read one run folder; files that did not change since the last time are not read again."""
 
 import dataclasses
 import datetime as dt

@@ -1,4 +1,4 @@
-"""Everything known about runs at one moment: from their folders, and from SLURM or this machine about their jobs."""
+"""Gather all facts about runs: from their folders, and about their jobs from SLURM or this machine."""
 
 import datetime as dt
 import gc

@@ -1,4 +1,4 @@
-"""A run's events in brief: what the monitor needs of them, small enough to keep for ten thousand runs."""
+"""Summarise a run's events, small enough to keep for ten thousand runs."""
 
 import dataclasses
 import datetime as dt

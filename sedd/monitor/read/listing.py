@@ -1,4 +1,4 @@
-"""The runs below a root, listed again and again: only folders in which something appeared or vanished are read."""
+"""List the runs below a root again and again; only folders that changed are read."""
 
 import os
 import time

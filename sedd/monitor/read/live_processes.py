@@ -1,4 +1,4 @@
-"""Is the process of a run's job alive? For runs of this machine that SLURM knows nothing of."""
+"""Whether the process of a run's job is alive, for runs of this machine without SLURM."""
 
 import datetime as dt
 import socket

@@ -1,4 +1,4 @@
-"""Log files of a run: which is the newest, its last lines, and following it across attempts."""
+"""The log files of a run: find the newest, read its last lines, follow it across attempts."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""The training losses of a run for a sparkline: a few rows from all along metrics.jsonl, however long it is."""
+"""A few training losses from all along metrics.jsonl, for a sparkline."""
 
 import json
 import os

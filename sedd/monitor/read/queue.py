@@ -1,4 +1,4 @@
-"""SLURM's view of the jobs: one question for all runs, seldom, and what it last said when it is silent."""
+"""Ask SLURM about the jobs of all runs, seldom, and keep its last answer while it does not answer."""
 
 import datetime as dt
 import os

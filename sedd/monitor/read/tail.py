@@ -1,4 +1,4 @@
-"""Files that grow: what was added since the last look."""
+"""Read what was added to growing files since the last time."""
 
 import os
 from pathlib import Path

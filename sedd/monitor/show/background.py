@@ -1,4 +1,4 @@
-"""What the live table has done in the background: reading the runs, cancelling and requeueing them."""
+"""Work of the live table in the background: reading runs, cancelling and requeueing them."""
 
 import datetime as dt
 import threading

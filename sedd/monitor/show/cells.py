@@ -1,4 +1,4 @@
-"""Numbers as table cells: short, of bounded width."""
+"""Format numbers as short table cells of bounded width."""
 
 import datetime as dt
 import math

@@ -1,4 +1,4 @@
-"""Which columns a table of runs has at a given width, and how wide each is."""
+"""Choose the columns of the table for a given width."""
 
 import dataclasses
 import datetime as dt

@@ -1,4 +1,4 @@
-"""One run in full, for the terminal."""
+"""Render one run in full for the terminal."""
 
 import datetime as dt
 from collections.abc import Iterator, Sequence

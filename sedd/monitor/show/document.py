@@ -1,4 +1,4 @@
-"""The snapshot as a JSON document: stable, documented in README.md."""
+"""Render the snapshot as a stable JSON document; README.md describes its fields."""
 
 import datetime as dt
 import math

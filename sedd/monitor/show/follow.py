@@ -1,4 +1,4 @@
-"""Runs as they go on: live on a terminal, as lines in a pipe or a log, until all have ended."""
+"""Show the progress of runs until all have ended: live on a terminal, as lines in a log."""
 
 import datetime as dt
 import time

@@ -1,4 +1,4 @@
-"""Keys of a terminal, one at a time, without waiting for a line's end."""
+"""Read single keys from a terminal."""
 
 import os
 import select

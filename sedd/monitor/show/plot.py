@@ -1,4 +1,4 @@
-"""A curve drawn in text: two by four dots a character."""
+"""Draw a curve in text, with braille characters of two by four dots."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""One run as one HTML page that needs no network: to send to a colleague."""
+"""Render one run as one HTML page that needs no network."""
 
 import json
 from collections.abc import Mapping, Sequence

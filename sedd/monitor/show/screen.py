@@ -1,4 +1,4 @@
-"""What `sedd status --watch` shows and what each key does to it: pure."""
+"""The state of `sedd status --watch` and what each key changes: pure."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

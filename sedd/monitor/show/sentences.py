@@ -1,4 +1,4 @@
-"""Events as sentences."""
+"""Render events as sentences."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The table of runs: one line a run, grouped by sweep or name, exactly as wide as it may be."""
+"""Render the table of runs: one line each, grouped by sweep or name, as wide as the terminal."""
 
 import datetime as dt
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The table of runs, live: refreshed in the background, steered by keys."""
+"""The live table: refreshed in the background, controlled by keys."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""A hash of the first batch that a run will train on: the same on every machine that reads the same data."""
+"""Hash the first batch of a run; every machine that reads the same data gets the same hash."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""The GPUs of this machine as the driver shows them (NVML): torch-free, starts no CUDA context."""
+"""Read the GPUs of this machine from the driver (NVML), without torch and without a CUDA context."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""The spec's network computed in two ways, which must agree: what several checks of the node do."""
+"""Compute the spec's network in two ways and compare, for several node checks."""
 
 import gc
 from dataclasses import dataclass

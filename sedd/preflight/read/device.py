@@ -1,4 +1,4 @@
-"""The device that this process will train on, and the number format there. Torch inside the functions only."""
+"""The device that this process will train on and its number format; torch is imported in functions only."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What lies under a folder: mount, free space, writing speed, clock."""
+"""Facts about the file system under a folder: mount, free space, writing speed, clock."""
 
 import os
 import time

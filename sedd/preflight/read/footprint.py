@@ -1,4 +1,4 @@
-"""How much memory and disk an experiment takes: closed formulas over its spec."""
+"""Estimate the memory and disk of an experiment by closed formulas over its spec."""
 
 from sedd.model.size import matrix_parameter_count, parameter_count
 from sedd.spec.experiment import Experiment

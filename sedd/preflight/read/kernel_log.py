@@ -1,4 +1,4 @@
-"""The NVIDIA driver's errors (Xid) in the kernel's log, where users may read that."""
+"""Read the NVIDIA driver's errors (Xid) from the kernel's log, where users may read it."""
 
 import re
 from dataclasses import dataclass

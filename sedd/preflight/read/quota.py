@@ -1,4 +1,4 @@
-"""What the user's quota leaves on a file system, where `quota` or `lfs quota` says so."""
+"""Read the user's quota on a file system from `quota` or `lfs quota`."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""How long a job has between the first sign of its end and SIGKILL, and who puts it back in the queue."""
+"""How long a job has from the first signal to SIGKILL, and who requeues it."""
 
 from dataclasses import dataclass
 

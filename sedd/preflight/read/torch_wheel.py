@@ -1,4 +1,4 @@
-"""The installed torch read off its files: version, CUDA, compiled architectures. Never imports it."""
+"""Read version, CUDA and compiled architectures of the installed torch from its files, without importing it."""
 
 import importlib.util
 import mmap

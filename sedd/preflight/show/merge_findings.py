@@ -1,4 +1,4 @@
-"""One finding of a check's verdicts on all points of a sweep."""
+"""Merge a check's verdicts on all points of a sweep into one finding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The README's table of checks, written from the checks themselves: `python -m sedd.preflight.show.readme`."""
+"""Write the README's table of checks from the checks: `python -m sedd.preflight.show.readme`."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Findings as people read them."""
+"""Render findings as a table."""
 
 from collections.abc import Sequence
 
