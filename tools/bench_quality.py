@@ -103,7 +103,7 @@ def main() -> int:
         print(f"error: {e.message}", *([f"hint: {e.hint}"] if e.hint else []), sep="\n", file=sys.stderr)
         return e.exit_code
     except KeyboardInterrupt:
-        print("stopped, and saved; the same command goes on from here", file=sys.stderr)
+        print("stopped, and saved; the same command resumes here", file=sys.stderr)
         return 130
 
 
@@ -155,7 +155,7 @@ def bench(arguments: argparse.Namespace) -> int:
     }
     for name, run, seconds in trained_side_by_side(arguments, left, ends):
         if run is None or not is_complete(run):
-            print(f"{name}: cut short after {seconds:.0f} s; the same command goes on from here", flush=True)
+            print(f"{name}: cut short after {seconds:.0f} s; the same command resumes here", flush=True)
             continue
         del left[name]
         report["arms"][name] = judge(arguments, run, asked[name], store)

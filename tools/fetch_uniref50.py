@@ -56,7 +56,7 @@ def main() -> int:
             print(f"hint: {e.hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command resumes here", file=sys.stderr)
         return 130
     return 0
 
@@ -182,7 +182,7 @@ def download(remote: Remote, part: Path, patience: int) -> None:
             return
         failures = 0 if part.stat().st_size > before else failures + 1
         if failures >= patience:
-            raise FetchError(f"{remote.url}: {reason}", "the same command goes on from here")
+            raise FetchError(f"{remote.url}: {reason}", "the same command resumes here")
         if reason:
             time.sleep(min(2**failures, 60) / 10)
 
@@ -205,7 +205,7 @@ def receive(remote: Remote, part: Path, progress: "Progress") -> str | None:
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as e:
         return str(getattr(e, "reason", e)) or type(e).__name__
     except OSError as e:
-        raise FetchError(f"{part}: {e.strerror}", "the same command goes on from here") from e
+        raise FetchError(f"{part}: {e.strerror}", "the same command resumes here") from e
 
 
 class Progress:

@@ -63,7 +63,7 @@ class Report:
         self.has_failed = False
         self.mends: list[str] = []
 
-    def notify(self, status: str, check: str, saw: str, mend: str | None = None) -> None:
+    def add(self, status: str, check: str, saw: str, mend: str | None = None) -> None:
         print(f"{status:<7} {check:<12} {saw}", flush=True)
         self.has_failed |= status == "FAIL"
         if mend and mend not in self.mends:
@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_wheel(report, wheel, targets)
         check_driver(report, wheel, gpus)
     if report.has_failed and options.spec:
-        report.say("UNKNOWN", options.spec, "not looked at before the installation is right")
+        report.add("UNKNOWN", options.spec, "not looked at before the installation is right")
     if report.has_failed or not options.spec:
         return conclude(report)
     return hand_over(options)
@@ -121,10 +121,10 @@ def card_of(cluster: str | None) -> str | None:
 def check_python(report: Report) -> None:
     version, wanted = (".".join(map(str, numbers)) for numbers in (sys.version_info[:3], PYTHON_FROM))
     if sys.version_info[:2] >= PYTHON_FROM:
-        report.say("OK", "python", f"{version} at {sys.executable}")
+        report.add("OK", "python", f"{version} at {sys.executable}")
         return
     mend = f"python{wanted} -m venv .venv    # `module load`, or the system's packages, have python{wanted}"
-    report.say("FAIL", "python", f"{version} at {sys.executable}; {wanted} or later is needed", mend)
+    report.add("FAIL", "python", f"{version} at {sys.executable}; {wanted} or later is needed", mend)
 
 
 def check_packages(report: Report, required: dict[str, str], for_v100: bool) -> None:
@@ -141,11 +141,11 @@ def check_packages(report: Report, required: dict[str, str], for_v100: bool) -> 
     is_installed = util.find_spec("sedd") is not None
     mend = reinstall(wrong, required) if is_installed else enter_environment() or install_project(for_v100)
     for name, problem in wrong.items():
-        report.say("FAIL", name, problem, mend)
+        report.add("FAIL", name, problem, mend)
     if not is_installed:
-        report.say("FAIL", "sedd", "this project is not installed in this Python", mend)
+        report.add("FAIL", "sedd", "this project is not installed in this Python", mend)
     elif not wrong:
-        report.say("OK", "packages", f"all {len(required)} in range and importable")
+        report.add("OK", "packages", f"all {len(required)} in range and importable")
 
 
 def enter_environment() -> str | None:
@@ -163,18 +163,18 @@ def check_wheel(report: Report, wheel: dict | None, targets: dict[str, int]) -> 
     build = f"torch {wheel['version']} ({'CUDA ' + wheel['cuda'] if wheel['cuda'] else 'CPU only'})"
     mend = pip("--force-reinstall", V100_TORCH if needs_v100(targets) else NEWER_TORCH)
     if not targets:
-        report.say("OK", "torch wheel", f"{build}; no GPU here, --gpu v100 asks for one")
+        report.add("OK", "torch wheel", f"{build}; no GPU here, --gpu v100 asks for one")
     elif not wheel["cuda"]:
-        report.say("FAIL", "torch wheel", f"{build} trains on no GPU", mend)
+        report.add("FAIL", "torch wheel", f"{build} trains on no GPU", mend)
     elif wheel["archs"] is None:
-        report.say("UNKNOWN", "torch wheel", f"{build}: its list of architectures was not found")
+        report.add("UNKNOWN", "torch wheel", f"{build}: its list of architectures was not found")
     else:
         held = " ".join(f"sm_{arch}" for arch in wheel["archs"])
         for name, capability in targets.items():
             if any(arch // 10 == capability // 10 and arch <= capability for arch in wheel["archs"]):
-                report.say("OK", "torch wheel", f"{build} has kernels for {name} (sm_{capability})")
+                report.add("OK", "torch wheel", f"{build} has kernels for {name} (sm_{capability})")
             else:
-                report.say(
+                report.add(
                     "FAIL", "torch wheel", f"{build} has none for {name} (sm_{capability}), only {held}", mend
                 )
 
@@ -186,11 +186,11 @@ def check_driver(report: Report, wheel: dict | None, gpus: list[dict]) -> None:
     saw = f"{gpus[0]['driver']}, {len(gpus)} x {', '.join(sorted({gpu['name'] for gpu in gpus}))}"
     needed = DRIVERS.get(int(wheel["cuda"].split(".")[0])) if wheel and wheel["cuda"] else None
     if needed is None or tuple(numbers(gpus[0]["driver"])[:2]) >= needed:
-        report.say("OK", "driver", saw)
+        report.add("OK", "driver", saw)
         return
     oldest = ".".join(map(str, needed))
     mend = f"# ask the site for driver {oldest} or later, or try: {pip('--force-reinstall', V100_TORCH)}"
-    report.say("FAIL", "driver", f"{saw}; CUDA {wheel['cuda']} needs {oldest} or later", mend)
+    report.add("FAIL", "driver", f"{saw}; CUDA {wheel['cuda']} needs {oldest} or later", mend)
 
 
 def read_requirements(pyproject: Path) -> dict[str, str]:

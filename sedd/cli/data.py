@@ -107,7 +107,7 @@ def build(
     if as_json:
         print_json({"store": str(output), "reused": result.reused, **asdict(result.manifest)})
         return
-    state = "is there already, from the same input with the same options" if result.reused else "built"
+    state = "already built from the same input and options" if result.reused else "built"
     _print(f"{output}: {state}")
     _describe(result.manifest)
 

@@ -61,7 +61,7 @@ def require_place(path: Path | None, option: str, *, force: bool) -> None:
         raise UsageError(f"{option} is {path}, a folder", hint="name a file in it")
     folder = path.absolute().parent
     if not folder.is_dir():
-        raise UsageError(f"{option} is {path}: there is no folder {folder}")
+        raise UsageError(f"{option} is {path}: there is not a folder {folder}")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise UsageError(f"{option} is {path}, which may not be written")
     if path.is_file() and not force:  # /dev/stdout may be written to

@@ -192,7 +192,7 @@ def _parameters(experiment: TaskSpec) -> int | None:
 
 
 def _describe_known(known: Known) -> str:
-    what = f"This spec is submitted already: run {known.run.name}/{known.run.id}, {known.standing}."
+    what = f"This spec was submitted before: run {known.run.name}/{known.run.id}, {known.standing}."
     return f"{what} --resubmit submits another."
 
 
@@ -263,7 +263,7 @@ def _watch(runs: Sequence[RunDir], orders: Sequence[Order], *, follow: bool) -> 
             views = wait_for(runs, notify=_remark, meanwhile=rest)
     except KeyboardInterrupt:
         if not follow:
-            err().print("\nNo longer waiting; the runs go on. sedd status shows them.")
+            err().print("\nNo longer waiting; the runs continue. sedd status shows them.")
         raise typer.Exit(INTERRUPTED) from None
     failed = [view for view in views if not view.state.is_success]
     for view in failed[:LISTED]:

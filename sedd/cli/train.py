@@ -30,13 +30,13 @@ INTERRUPTED = 130
 
 def command(
     spec: Annotated[
-        Path, typer.Argument(metavar="SPEC|RUN", help="A spec; or a run's folder, id or name to go on with.")
+        Path, typer.Argument(metavar="SPEC|RUN", help="A spec; or a run's folder, id or name to resume.")
     ],
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the spec.")
     ] = None,
 ) -> None:
-    """Train in the foreground. Ctrl-C or SIGTERM saves and ends; the run goes on with `sedd train RUN`.
+    """Train in the foreground. Ctrl-C or SIGTERM saves and ends; `sedd train RUN` resumes the run.
 
     Under torchrun every process is a rank: torchrun --nproc-per-node 4 -m sedd train jobs/mine.yaml
 
@@ -81,7 +81,7 @@ def command(
         detail=f"by {by}",
     )
     message = (
-        f"interrupted by {by}, saved at step {step}; go on with: sedd train {shlex.quote(str(run.path))}"
+        f"interrupted by {by}, saved at step {step}; resume with: sedd train {shlex.quote(str(run.path))}"
     )
     err().print(message, markup=False, soft_wrap=True)
     raise typer.Exit(INTERRUPTED if stop.signal is signal.SIGINT else 1)
@@ -125,7 +125,7 @@ def _given_run(spec: Path) -> RunDir | None:
     try:
         return find_run(str(spec), runs_root())
     except UsageError as e:
-        raise UsageError(f"{spec} is no spec, and there is {e.message}", hint=e.hint) from e
+        raise UsageError(f"{spec} is not a spec, and there is {e.message}", hint=e.hint) from e
 
 
 def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:

@@ -55,7 +55,7 @@ def build_store(
     owner: str = "",
     progress: Progress = ignore_progress,
 ) -> BuildResult:
-    """Build a token store, or find that it is there already; only `force` replaces one with other content.
+    """Build a token store, or find it already built; only `force` replaces one with other content.
 
     The content does not depend on the number of `workers`: processes, by default one for each usable core. `owner`
     builds one store at a time, perhaps on another machine than the last time: what that one left behind is removed.

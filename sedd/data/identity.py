@@ -20,7 +20,7 @@ def input_file(path: Path, fingerprints: list[str]) -> InputFile:
 def require_store(output: Path) -> None:
     """Raise DataError where something else is in the way: that is never replaced."""
     if not (output / MANIFEST).is_file():
-        raise DataError(f"{output} exists and is no token store", hint="choose another name after -o")
+        raise DataError(f"{output} exists and is not a token store", hint="choose another name after -o")
 
 
 def require_same(

@@ -127,7 +127,7 @@ def _parse_shard(entry: dict[str, Any]) -> Shard:
 
 
 def _not_a_store(folder: Path) -> MissingDataError:
-    what = "is no token store" if folder.exists() else "does not exist"
+    what = "is not a token store" if folder.exists() else "does not exist"
     return MissingDataError(
         f"{folder} {what}", hint=f"make it with: sedd data build proteins.fasta -o '{folder}'"
     )

@@ -160,7 +160,7 @@ def _mutated(
         found = _SUBSTITUTION.fullmatch(part)
         if not found:
             raise DataError(
-                f"{where}: '{part}' is no substitution such as A24G",
+                f"{where}: '{part}' is not a substitution such as A24G",
                 hint="for insertions and deletions give whole sequences, in a column mutated_sequence",
             )
         old, number, new = found[1].upper(), int(found[2]), found[3].upper()

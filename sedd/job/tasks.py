@@ -50,7 +50,10 @@ def build_store(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
             beat.update(phase="stopping")
             return Exit.STOPPED
         beat.update(phase="done", step=total)
-    print(f"{wanted.store}: {'is there already' if result.reused else 'built'}", flush=True)
+    print(
+        f"{wanted.store}: {'already built from the same input and options' if result.reused else 'built'}",
+        flush=True,
+    )
     for note in result.manifest.notes:
         print(f"warning: {note}", flush=True)
     record_event(run, "checkpoint", attempt=attempt, step=total, reason="last")

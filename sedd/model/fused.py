@@ -32,7 +32,7 @@ def why_not(device: torch.device, dtype: torch.dtype, hidden: int) -> str | None
     if dtype not in _FORMATS:
         return f"they do not compute in {dtype}"
     if hidden % 8 or hidden > _WIDEST:
-        return f"hidden {hidden} is no multiple of 8 up to {_WIDEST}"
+        return f"hidden {hidden} is not a multiple of 8 up to {_WIDEST}"
     try:
         _module(device, hidden, dtype, dtype)
     except KernelError as e:

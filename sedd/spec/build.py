@@ -11,7 +11,7 @@ from sedd.yaml import StrictModel
 
 
 class BuildOptions(StrictModel):
-    """What decides the content of a store, besides its input."""
+    """What decides the content of a store in addition to its input."""
 
     validation_fraction: float = Field(default=0.05, ge=0, le=0.5)
     """Share of sequences, or of clusters if there are any, in the validation split."""
@@ -47,7 +47,7 @@ class BuildSpec(BuildOptions):
     inputs: tuple[Path, ...] = Field(min_length=1)
     """FASTA files, plain or gzip; relative to the spec's own folder. `~` and `$VARIABLES` are expanded."""
     store: Path
-    """Folder of the store to make; a store that is there already, of the same input, is left as it is."""
+    """Folder of the store to make; an existing store from the same input is left as it is."""
 
 
 class CpuResourcesSpec(ResourcesSpec):

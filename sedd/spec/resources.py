@@ -19,7 +19,7 @@ class ResourcesSpec(StrictModel):
     memory: Bytes = 32 * 2**30
     """Main memory a node."""
     walltime: Duration = 24 * 3600
-    """Time limit of one attempt; a run goes on over as many attempts as it takes."""
+    """Time limit of one attempt; a run takes as many attempts as it needs."""
 
     @property
     def ranks_per_node(self) -> int:

@@ -37,7 +37,7 @@ class TaskSpec(StrictModel):
         return None
 
     def folders(self) -> tuple[Path, ...]:
-        """What the run reads or writes besides its own folder."""
+        """What the run reads or writes outside its own folder."""
         return ()
 
     def hash(self) -> str:

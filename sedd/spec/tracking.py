@@ -9,7 +9,7 @@ class TrackingSpec(StrictModel):
     """Weights & Biases; keys and tokens never belong here: `wandb login` keeps them in your home."""
 
     wandb: Literal["online", "offline", "disabled"] = "offline"
-    """Online needs a login, and internet on the compute nodes; without either a run goes on offline."""
+    """Online needs a login, and internet on the compute nodes; without either the run continues offline."""
     project: str = "sedd"
     """W&B project."""
     entity: str | None = None

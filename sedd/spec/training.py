@@ -9,12 +9,12 @@ from sedd.yaml import StrictModel
 
 
 class CheckpointSpec(StrictModel):
-    """When the state of a run is saved besides at its end and before every requeue."""
+    """When periodic checkpoints are written (the end and every requeue always write one)."""
 
     every_steps: int | None = Field(default=None, ge=1)
     """Steps between periodic checkpoints: what a SIGKILL can cost at most. Absent: as often as `overhead` allows."""
     overhead: float = Field(default=0.01, gt=0, le=0.5)
-    """Share of the time that may go into periodic saving, measured as the run goes on: a save of 2 s every 200 s.
+    """Share of the time that may go into periodic saving, measured during the run: a save of 2 s every 200 s.
     Never more often than every minute, nor more seldom than every hour. `every_steps`, where given, decides alone."""
     keep: int = Field(default=3, ge=1)
     """Newest checkpoints kept."""
@@ -97,9 +97,11 @@ class TrainingSpec(StrictModel):
 
     @property
     def micro_batch_residues(self) -> int:
-        """`residues_per_gpu` as a number. Raises: SpecError while it is `auto`: whoever knows the card settles it."""
+        """`residues_per_gpu` as a number. Raises: SpecError while it is `auto`, see preflight/resolve_auto.py."""
         if self.residues_per_gpu == "auto":
-            raise SpecError("training.residues_per_gpu is auto: it has to be settled before the run begins")
+            raise SpecError(
+                "training.residues_per_gpu is auto: it must be resolved to a number before the run starts"
+            )
         return self.residues_per_gpu
 
     @property

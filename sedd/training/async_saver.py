@@ -66,10 +66,10 @@ class Saver:
         self._writing = self._pool.submit(self._try_to_reserve, state)
 
     def save_in_background(self, step: int, state: dict[str, Any]) -> None:
-        """Copy the state and write it while training goes on.
+        """Copy the state and write it while training continues.
 
-        A save that fails (disk or memory full for a while) is said and passed over: older checkpoints stand, the next
-        may pass.
+        A save that fails (disk or memory full) is reported and skipped; older checkpoints stay, and the next save
+        may succeed.
         """
         self.wait()
         self._cadence.begun()
@@ -78,7 +78,7 @@ class Saver:
             self._make_rows_durable()
             self._pool.submit(self._memory.reserve, state).result()
         except OSError as e:
-            self._notify(f"checkpoint put off, training goes on: {e.strerror}")
+            self._notify(f"checkpoint put off, training continues: {e.strerror}")
             return
         self._writing = self._pool.submit(self._write_copy, step, self._memory.take(state), started)
 
@@ -110,7 +110,7 @@ class Saver:
             try:
                 self._writing.result()
             except (CheckpointError, RunError) as e:
-                self._notify(f"checkpoint failed, training goes on: {e.message}")
+                self._notify(f"checkpoint failed, training continues: {e.message}")
             self._writing = None
 
     def close(self) -> None:

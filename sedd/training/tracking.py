@@ -65,21 +65,21 @@ def start_tracker(run: RunDir, experiment: Experiment, *, is_first: bool, notify
 
     Call it when metrics.jsonl holds the rows up to the step that the attempt starts from, and no others.
 
-    Without a login, without internet or without a working wandb the run goes on: offline, or untracked, and says so.
+    Without a login, internet or a working wandb the run continues offline or untracked, and says so.
     """
     mode = experiment.tracking.wandb
     if mode == "disabled" or not is_first:
         return Silent()
     if mode == "online" and not has_login():
-        notify("wandb: no login found on this machine; going on offline (run `wandb login` once)")
+        notify("wandb: no login found on this machine; continuing offline (run `wandb login` once)")
         mode = "offline"
     try:
         started = _start(run, experiment, mode)
         if started is None:
-            notify("wandb: no answer from the server; going on offline")
+            notify("wandb: no answer from the server; continuing offline")
             started = _start(run, experiment, "offline")
-    except Exception as e:  # whatever is wrong with tracking, training goes on; the log says what it was
-        notify(f"wandb: {type(e).__name__}: {e}; going on without it")
+    except Exception as e:  # whatever is wrong with tracking, training continues; the log says what it was
+        notify(f"wandb: {type(e).__name__}: {e}; continuing without it")
         return Silent()
     where = (
         started.url

@@ -254,7 +254,7 @@ def test_what_is_no_store_is_never_replaced(tmp_path: Path):
     fasta = write_fasta(tmp_path / "a.fasta", made_up_proteins(5))
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("precious")
-    with pytest.raises(DataError, match="is no token store"):
+    with pytest.raises(DataError, match="is not a token store"):
         build_store([fasta], tmp_path / "thesis", force=True)
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "precious"
 

@@ -69,7 +69,7 @@ def test_several_wild_types_are_told_apart_by_a_column(tmp_path: Path):
         ),
         ("mutant\nK25A\nT26A\n", "mutants.csv:2: 'K25A' names K at 25", "with --offset 23 every row fits"),
         ("mutant\nK0A\n", "has nothing there", ""),
-        ("mutant\nK2*\n", "'K2*' is no substitution", "mutated_sequence"),
+        ("mutant\nK2*\n", "'K2*' is not a substitution", "mutated_sequence"),
         ("mutant\nK2J\n", "'J' is none of the twenty", ""),
         ("mutant,x\nK2A\n", "mutants.csv:2: 1 cells, the header has 2", ""),
         ("name\nK2A\n", "no column of mutants: seen name", "name it mutant"),

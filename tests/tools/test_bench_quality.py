@@ -89,7 +89,7 @@ def test_ctrl_c_lets_the_training_save(tmp_path: Path):
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert told.splitlines()[-1] == "stopped, and saved; the same command goes on from here"
+    assert told.splitlines()[-1] == "stopped, and saved; the same command resumes here"
     assert re.search(r"interrupted by SIGTERM, saved at step [1-9]", log.read_text())
 
 

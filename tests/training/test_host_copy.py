@@ -116,7 +116,7 @@ def test_a_save_that_gets_no_memory_is_put_off_and_the_next_may_pass(
         full.setattr("sedd.training.host_copy._own_pages", no_memory)
         saver.prepare(a_state("cpu"))
         saver.save_in_background(3, a_state("cpu"))
-    assert said == ["checkpoint put off, training goes on: Cannot allocate memory"]
+    assert said == ["checkpoint put off, training continues: Cannot allocate memory"]
     saver.save_in_background(4, a_state("cpu"))
     saver.close()
     assert [path.name for path in list_checkpoints(run.checkpoints)] == ["step-00000004.pt"]

@@ -37,7 +37,7 @@ def poll(
         is_down = snapshot.queue.down_since is not None
         if is_down != was_down:
             notify(
-                f"SLURM does not answer ({snapshot.queue.error}); going on"
+                f"SLURM does not answer ({snapshot.queue.error}); continuing"
                 if is_down
                 else "SLURM answers again"
             )

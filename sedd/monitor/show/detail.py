@@ -95,7 +95,7 @@ def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:
     yield "speed", f"{speed}{place_text(view)}{used}{memory}"
     yield "saved", _saved(seen, now)
     if view.ettr is not None:
-        yield "used well", f"{percent_cell(view.ettr)} of the time since submission (ettr)"
+        yield "trained", f"{percent_cell(view.ettr)} of the time since submission went into training (ETTR)"
     ended = causes_text(view.causes)
     yield "attempts", f"{view.attempts}, of which {ended}" if ended else ""
 

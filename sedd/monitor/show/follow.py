@@ -47,7 +47,7 @@ def follow(
     `meanwhile` is called with every snapshot.
 
     Raises:
-        KeyboardInterrupt: the user stopped looking; the runs go on.
+        KeyboardInterrupt: the user stopped looking; the runs continue.
         RunError: a run folder vanished.
     """
     gatherer = gatherer or Gatherer(queue=BackgroundQueue())
@@ -67,7 +67,7 @@ def follow(
                 meanwhile(snapshot)
         return snapshot.runs
     except KeyboardInterrupt:
-        console.print("No longer following; the runs go on. sedd status shows them.", style="dim")
+        console.print("No longer following; the runs continue. sedd status shows them.", style="dim")
         raise
 
 

@@ -99,7 +99,7 @@ def _tiles(seen: Inspection) -> str:
         ("on", place_text(view)),
         ("GPU memory, at most", format_bytes(view.gpu_memory_bytes) if view.gpu_memory_bytes else ""),
         ("saved at step", f"{view.checkpoint_step:,}" if view.checkpoint_step is not None else ""),
-        ("time well used", percent_cell(view.ettr)),
+        ("time spent training", percent_cell(view.ettr)),
         ("time left", duration_cell(view.eta_s)),
         ("point", point_text(view.point)),
     ]

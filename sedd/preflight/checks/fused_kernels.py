@@ -46,7 +46,11 @@ def gather(context: CheckContext) -> Facts | None:
 def judge(facts: Facts) -> Verdict:
     if facts.errors is None:
         saw = f"no fused kernels: {facts.problem}"
-        return fail(saw, _HINT) if facts.asked == "fused" else warn(saw, f"it goes on without; {_HINT}")
+        return (
+            fail(saw, _HINT)
+            if facts.asked == "fused"
+            else warn(saw, f"continuing without the fused kernels; {_HINT}")
+        )
     saw = f"compiled for this card in {facts.seconds:.1f} s; against torch's operators {facts.errors}"
     if not facts.errors.are_small:
         return fail(saw, f"the card or its driver computes wrongly; {_HINT}")

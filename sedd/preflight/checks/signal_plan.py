@@ -38,7 +38,9 @@ def _plan(notice: Notice) -> Verdict:
     if notice.mode == OFF:
         return ok(f"{notice.partition}: no preemption; {limit}: checkpoint, requeue")
     if notice.mode == SUSPEND:
-        return ok(f"{notice.partition}: a preempted job is paused and goes on; {limit}: checkpoint, requeue")
+        return ok(
+            f"{notice.partition}: a preempted job is paused and continues; {limit}: checkpoint, requeue"
+        )
     window = f"{notice.first_signal}, SIGKILL {format_duration(notice.window_s or 0)} later"
     source = "GraceTime" if notice.grace_s else "KillWait, no GraceTime"
     saw = f"{notice.partition}: at preemption {window} ({source})"

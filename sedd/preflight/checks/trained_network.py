@@ -37,7 +37,7 @@ def judge(facts: Facts) -> Verdict:
         return fail(facts.problem, "paths are taken from the spec's own folder")
     if facts.kind is None:
         return fail(
-            f"{facts.network} is no run, checkpoint or exported folder",
+            f"{facts.network} is not a run, checkpoint or exported folder",
             "network: names one of these; paths are taken from the spec's own folder",
         )
     if facts.kind == "run" and not facts.checkpoints:

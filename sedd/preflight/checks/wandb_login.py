@@ -48,7 +48,7 @@ def judge(facts: Facts) -> Verdict:
         return ok(f"{saw}, project {facts.project}; `wandb sync` sends it later")
     if facts.login is None:
         return warn(
-            f"{saw}, but nobody is logged in: the run goes on offline",
+            f"{saw}, but not logged in: the run continues offline",
             "wandb login, or tracking.wandb: offline",
         )
     return ok(f"{saw}, project {facts.project}; login in {facts.login}")

@@ -130,7 +130,7 @@ def test_ctrl_c_ends_the_following_and_says_that_the_run_goes_on(run: Any) -> No
     target, stream = console(terminal=True)
     with pytest.raises(KeyboardInterrupt):
         follow([run.folder], console=target, gatherer=Interrupted())
-    assert "the runs go on" in stream.getvalue()
+    assert "the runs continue" in stream.getvalue()
 
 
 def test_plain_lines_come_often_at_first_and_seldom_later() -> None:
@@ -162,7 +162,7 @@ def test_a_slurm_that_falls_silent_is_told_once_and_the_run_followed_on(farm: An
     queue = Queue(squeue=squeue, sacct=lambda ids: "", clock=lambda: 1000.0 * next(clock))
     (view,) = wait([run.folder], notify=said.append, poll_s=0.01, gatherer=Gatherer(queue=queue))
     assert view.state is State.COMPLETED
-    down = "SLURM does not answer (squeue: Unable to contact slurm controller (connect failure)); going on"
+    down = "SLURM does not answer (squeue: Unable to contact slurm controller (connect failure)); continuing"
     assert said == [down, "SLURM answers again"]
 
 
