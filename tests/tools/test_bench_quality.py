@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_without_time_nothing_is_trained_and_the_rest_is_left(folder: Path):
     done = bench(folder, "--arms", "score", "--minutes", 0)
-    assert (done.returncode, "goes on from here" in done.stdout) == (1, True)
+    assert (done.returncode, "resumes here" in done.stdout) == (1, True)
     assert list_runs(folder) == []
 
 

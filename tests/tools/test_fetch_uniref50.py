@@ -112,7 +112,7 @@ def test_a_server_that_sends_nothing_is_given_up_and_resumed_later(server: Serve
     server.breaks_after = 0
     done = _fetch(server, tmp_path / "u.gz", "--patience", "2")
     assert done.returncode == 1
-    assert "goes on from here" in done.stderr
+    assert "resumes here" in done.stderr
     assert not (tmp_path / "u.gz").exists()
     server.breaks_after = None
     assert _fetch(server, tmp_path / "u.gz").returncode == 0
