@@ -25,7 +25,7 @@ from sedd.launch.resources import (
 from sedd.launch.submit_local import submit_local
 from sedd.launch.submit_slurm import confirm_submissions, with_comment
 from sedd.launch.submitted import Unfinished
-from sedd.launch.unconfirmed import find_notes
+from sedd.launch.unconfirmed import find_notes, one_at_a_time
 from sedd.rundir.attempts import is_unsubmitted
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest, run_id, write_manifest
@@ -165,7 +165,7 @@ def _submit(
                 is_wanted=lambda run: is_unsubmitted(read_events(run.events)),
             )
         elif waiting:
-            submit_local([runs[n] for n in waiting])
+            _submit_here([runs[n] for n in waiting], order, folder)
     except (SeddError, KeyboardInterrupt) as e:
         stopped_by, why = e, e.message if isinstance(e, SeddError) else "interrupted"
     left = tuple(runs[n] for n in waiting if _is_waiting(runs[n], order))
@@ -176,6 +176,13 @@ def _submit(
         why=why if left else None,
         stopped_by=stopped_by,
     )
+
+
+def _submit_here(runs: Sequence[RunDir], order: Order, folder: Path) -> None:
+    """Start runs on this machine; those that a killed submission is still starting are waited for, and left out."""
+    with one_at_a_time(folder / "submitit") as lock:
+        if left := [run for run in runs if _is_waiting(run, order)]:
+            submit_local(left, keeps_open=[lock])
 
 
 def _groups(

@@ -28,8 +28,10 @@ _ROOM_BYTES = 1 << 16
 """What submitit's files and the first events of a job take."""
 
 
-def submit_local(runs: Sequence[RunDir]) -> None:
+def submit_local(runs: Sequence[RunDir], *, keeps_open: Sequence[int] = ()) -> None:
     """Start the runs on this machine, in a session of their own; each gets its `submitted` event.
+
+    The program that starts them holds the descriptors `keeps_open`, a lock's, should this process be killed.
 
     Raises:
         RunError: a run could not be started; the message has the reason.
@@ -47,6 +49,7 @@ def submit_local(runs: Sequence[RunDir]) -> None:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=keeps_open,
                 timeout=_LOCAL_TIMEOUT_S + 5 * len(runs),
                 check=False,
             )

@@ -9,6 +9,7 @@ from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.users import user_name
 from sedd.launch.dependencies import dependency_on
 from sedd.launch.feed import Group, grouped, submit_what_fits
+from sedd.launch.local_processes import find_members
 from sedd.launch.protocol import names_of
 from sedd.launch.resources import Parameters, read_manifest_profile, slurm_parameters
 from sedd.launch.submit_local import submit_local
@@ -74,7 +75,9 @@ def submit_unsubmitted(runs: Sequence[RunDir]) -> dict[RunDir, str | None]:
                 is_wanted=has_no_job,
             )
         else:
-            submit_local(members)
+            with one_at_a_time(folder) as lock:
+                if left := [run for run in members if has_no_job(run) and not find_members(run)]:
+                    submit_local(left, keeps_open=[lock])
         reasons |= {run: why if has_no_job(run) else None for run in members}
     return reasons
 

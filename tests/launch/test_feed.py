@@ -2,6 +2,8 @@
 
 import datetime as dt
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -211,3 +213,33 @@ def test_arrays_that_are_under_way_have_their_share_of_the_sweeps_limit(slurm: P
     scripts = sorted((first.runs[0].path.parent).glob("sweep-*/submitit/*_submission.sh"))
     limits = [line for path in scripts for line in path.read_text().splitlines() if "--array" in line]
     assert limits == ["#SBATCH --array=0-3%4", "#SBATCH --array=0-4%4"]
+
+
+def test_a_local_submission_that_outlives_its_caller_is_waited_for(tmp_path: Path) -> None:
+    starter = tmp_path / "starter"
+    starter.write_text(
+        """#!/bin/bash
+shift 2
+kill -9 $PPID
+sleep 1
+for run in "$@"; do
+    echo '{"t": "2026-11-22T00:00:00+00:00", "event": "submitted", "attempt": 0, "job_id": "1"}' >> "$run/events.jsonl"
+done
+"""
+    )
+    starter.chmod(0o755)
+    program = (
+        "import sys; from pathlib import Path; from tests.launch import test_feed as t;"
+        "from sedd.launch import submit_local as m; m.sys.executable = sys.argv[2];"
+        "t.submit(t.local_order(Path(sys.argv[1])), now=t.NOW)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "runs"), str(starter)]
+    assert subprocess.run(command, check=False).returncode == -9
+    done = again(local_order(tmp_path / "runs"))
+    assert str(done) == "3 of 3 submitted"
+    assert len(jobs_of(done.runs)) == 3
+
+
+def local_order(runs: Path) -> Order:
+    """Three runs on this machine."""
+    return order_for(*[small_experiment(seed=n) for n in range(3)], runs=runs)
