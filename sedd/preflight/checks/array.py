@@ -40,7 +40,7 @@ def judge(facts: Facts) -> Verdict:
     saw += f", indices up to {min(max(facts.groups), largest) - 1} (MaxArraySize={largest})"
     if max(facts.groups) > largest:
         saw += ": split to fit"
-    at_once = _at_once(facts)
+    at_once = _at_once(facts, arrays)
     if facts.parallel is None or at_once <= facts.parallel:
         return ok(saw)
     return warn(
@@ -49,11 +49,9 @@ def judge(facts: Facts) -> Verdict:
     )
 
 
-def _at_once(facts: Facts) -> int:
-    """Runs at a time: the limit is shared out over the arrays of a group, each of which gets one at least."""
-    parallel = facts.parallel or 0
-    arrays = [-(-group // facts.max_array_size) for group in facts.groups]
-    return sum(count * max(1, parallel // count) for count in arrays)
+def _at_once(facts: Facts, arrays: int) -> int:
+    """Runs at a time: the limit is shared out over the arrays, each of which gets one at least."""
+    return arrays * max(1, (facts.parallel or 0) // arrays)
 
 
 CHECK = Check(

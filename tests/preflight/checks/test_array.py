@@ -47,10 +47,12 @@ def test_launch_makes_as_many_arrays_as_is_said():
 
 
 def test_runs_with_other_resources_are_an_array_of_their_own():
-    facts = dataclasses.replace(check.CHECK.passing, groups=(3, 2), parallel=3)
+    facts = dataclasses.replace(check.CHECK.passing, groups=(3, 2), parallel=1)
     verdict = check.judge(facts)
     assert "5 runs in 2 arrays, indices up to 2" in verdict.saw
-    assert "6 runs at a time, not 3" in verdict.saw  # each array is submitted with the limit
+    assert "2 runs at a time, not 1" in verdict.saw
+    shared = dataclasses.replace(check.CHECK.passing, groups=(3, 2), parallel=3)
+    assert check.judge(shared).status is Status.OK  # one at a time of each array
 
 
 def test_a_single_run_is_no_array(make_context):
