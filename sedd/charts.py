@@ -142,6 +142,30 @@ def ticks(low: float, high: float, *, most: int = 5) -> list[float]:
     return [k * step for k in range(first, math.floor(high / step) + 1)]
 
 
+def tick_labels(values: Sequence[float], *, longest: int = 7) -> list[str]:
+    """Return labels of at most `longest` characters that tell the values of an axis apart.
+
+    Values that differ only in later digits are told as the first one and what is added to it: `3e-4`, `+1e-8`.
+    """
+    for digits in range(4, longest):
+        labels = [_shortest(value, digits) for value in values]
+        if max(map(len, labels)) > longest:
+            break
+        if len(set(labels)) == len(set(values)):
+            return labels
+    base = next(label for digits in (4, 3, 2, 1) if len(label := _shortest(values[0], digits)) <= longest)
+    more = [_shortest(value - values[0], 2) for value in values[1:]]
+    return [base, *(label if label.startswith("-") else f"+{label}" for label in more)]
+
+
+def _shortest(value: float, digits: int) -> str:
+    """Return `0.003` or, of smaller and very large values, `3e-5`."""
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        return f"{value:.{digits}g}"
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
 def _padded(low: float, high: float) -> tuple[float, float]:
     pad = (high - low) * 0.05 or abs(high) * 0.05 or 1.0
     return low - pad, high + pad
@@ -149,10 +173,11 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 def _grid(x_axis: tuple[float, float], y_axis: tuple[float, float]) -> list[str]:
     parts = []
-    for y in ticks(*y_axis):
+    marks = ticks(*y_axis)
+    for y, label in zip(marks, tick_labels(marks), strict=True):
         at = _y(y, y_axis)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(text(_LEFT - 6, at + 4, f"{y:.4g}", 'class="tick" text-anchor="end"'))
+        parts.append(text(_LEFT - 6, at + 4, label, 'class="tick" text-anchor="end"'))
     for x in ticks(*x_axis, most=6):
         label = format_count(x).replace(" ", "")
         parts.append(text(_x(x, x_axis), _HEIGHT - 16, label, 'class="tick" text-anchor="middle"'))

@@ -3,10 +3,11 @@
 import math
 import xml.etree.ElementTree as ET
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sedd.charts import line_chart, ticks
+from sedd.charts import line_chart, tick_labels, ticks
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
@@ -30,3 +31,26 @@ def test_a_chart_is_well_formed_and_inside_its_box() -> None:
 
 def test_nothing_to_draw_is_nothing() -> None:
     assert line_chart("x", [("a", [(1, 2.0)]), ("b", [(1, math.nan), (2, math.nan)])]) == ""
+
+
+@given(st.floats(1e-9, 1e9), st.floats(1e-12, 1e3))
+def test_labels_of_an_axis_are_short_and_differ(low: float, share: float) -> None:
+    marks = ticks(low, low * (1 + share))
+    labels = tick_labels(marks)
+    assert len(set(labels)) == len(set(marks))
+    assert all(len(label) <= 9 for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([2.4, 2.6, 2.8], ["2.4", "2.6", "2.8"]),
+        ([0.0, 0.0001, 0.0002], ["0", "1e-4", "2e-4"]),
+        ([0.0003, 0.00030001, 0.00030002], ["3e-4", "+1e-8", "+2e-8"]),
+        ([1000.0, 1000.001], ["1000", "+1e-3"]),
+        ([5.0], ["5"]),
+        ([1234567.0, 1234567.5], ["1.235e6", "+0.5"]),
+    ],
+)
+def test_labels_tell_what_differs(values: list[float], labels: list[str]) -> None:
+    assert tick_labels(values) == labels

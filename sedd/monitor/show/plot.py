@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from sedd.charts import axis_end
+from sedd.charts import axis_end, tick_labels
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Bits of a braille character, by column and row from the top."""
@@ -24,9 +24,10 @@ def plot(points: Sequence[tuple[float, float]], *, width: int, height: int) -> l
     low, top = min(y for _, y in columns), max(y for _, y in columns)
     high = axis_end([y for _, y in columns])
     cells = _draw([(x, min(y, high)) for x, y in columns], low, high, room, height)
-    labels = {height - 1: _number(low)}
+    ends = tick_labels([low, high] if high > low else [low])
+    labels = {height - 1: ends[0]}
     if high > low:
-        labels[0] = ("≥" if top > high else "") + _number(high)
+        labels[0] = ("≥" if top > high else "") + ends[1]
     lines = [f"{labels.get(r, ''):>8} ┤{line}".rstrip() for r, line in enumerate(cells)]
     first, last = f"{finite[0][0]:.0f}", f"step {finite[-1][0]:.0f}"
     return [*lines, f"{'':>8} └{first}{last.rjust(room - len(first))}"]
@@ -59,10 +60,3 @@ def _draw(
             for y in range(min(begin, end), max(begin, end) + 1):
                 cells[y // 4][x // 2] |= _DOTS[x % 2][y % 4]
     return ["".join(chr(cell) if cell != _EMPTY else " " for cell in row) for row in cells]
-
-
-def _number(value: float) -> str:
-    """At most seven characters."""
-    plain = value == 0 or 1e-3 <= abs(value) < 1e5
-    formats = (".4g", ".3g", ".2g") if plain else (".1e", ".0e")
-    return next((text for f in formats if len(text := format(value, f)) <= 7), "")

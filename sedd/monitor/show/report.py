@@ -130,7 +130,9 @@ def _timeline(seen: Inspection) -> str:
         )
         for s in seen.timeline
     ]
-    return table(("#", "started (UTC)", "node", "queued", "ran", "steps", "lost", "ended by"), rows)
+    return table(
+        ("#", "started (UTC)", "node", "queued", "ran", "steps", "lost", "ended by"), rows, kind="lines"
+    )
 
 
 def _samples(samples: Sequence[tuple[str, str]]) -> str:

@@ -133,6 +133,27 @@ def test_it_fits_a_narrow_window(zoo: Snapshot, page_of: Callable[[str], str], t
     assert int(found[1]) <= int(found[2])
 
 
+@pytest.mark.skipif(BROWSER is None, reason="needs a browser: apt-get install chromium")
+def test_in_a_phones_width_attempts_scroll_and_keep_their_lines(
+    zoo: Snapshot, page_of: Callable[[str], str], tmp_path: Path
+) -> None:
+    probe = (
+        "<script>const t = document.querySelector('table.lines'), box = t.parentElement;"
+        "box.scrollLeft = 9999; document.title = [box.scrollLeft > 0, t.rows[1].offsetHeight].join(' ')</script></body>"
+    )
+    page = tmp_path / "report.html"
+    frame = '<iframe style="width:420px;height:900px" src="report.html"></iframe><script>onload = () => '
+    page.write_text(page_of("uniref50_small").replace("</body>", probe), encoding="utf-8")
+    outer = tmp_path / "phone.html"
+    outer.write_text(f"{frame}document.title = frames[0].document.title</script>", encoding="utf-8")
+    found = re.search(
+        r"<title>(\w+) (\d+)</title>", browse(outer, 1000, "--dump-dom", "--allow-file-access-from-files")
+    )
+    assert found is not None
+    assert found[1] == "true"
+    assert int(found[2]) < 40, "one line of text"
+
+
 def colours(png: Path) -> set[bytes]:
     """The colours of a PNG's pixels before prediction is undone: enough to tell a drawing from a blank page."""
     content = png.read_bytes()
