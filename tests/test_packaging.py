@@ -110,6 +110,9 @@ def test_the_wheel_holds_every_module_the_kernels_the_licence_and_nothing_else(n
     modules = {str(path.relative_to(PROJECT)) for path in (PROJECT / "sedd").rglob("*.py")}
     (info,) = {name.split("/")[0] for name in names} - {"sedd"}
     told = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt", "licenses/LICENSE"}
+    modules |= {
+        str(path.relative_to(PROJECT)) for path in (PROJECT / "sedd/inference/exported").glob("*.txt")
+    }
     wanted = modules | {"sedd/py.typed", "sedd/model/kernels.cu"} | {f"{info}/{name}" for name in told}
     assert {name for name in names if not name.endswith("/")} == wanted
 

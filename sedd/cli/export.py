@@ -10,13 +10,22 @@ from sedd.cli.console import err
 
 def command(
     run: Annotated[str, typer.Argument(metavar="RUN|CKPT", help="A run, or a checkpoint file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the two files.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
     raw: Annotated[
         bool, typer.Option("--raw", help="The weights as trained instead of their average (EMA).")
     ] = False,
+    format: Annotated[
+        str, typer.Option(help="plain: for this package and torch; hf: for transformers.AutoModel.")
+    ] = "plain",
+    license: Annotated[
+        str, typer.Option(help="hf: of the weights, as Hugging Face names it, such as mit or cc-by-4.0.")
+    ] = "other",
     force: Annotated[bool, typer.Option("--force", help="Replace an exported network.")] = False,
 ) -> None:
-    """Write model.safetensors and config.json; `sedd evaluate` and `sedd sample` read the folder as they do a run.
+    """Write model.safetensors, config.json and a README; `sedd evaluate` and `sedd sample` read the folder as a run.
+
+    With --format hf, transformers.AutoModel.from_pretrained(folder, trust_remote_code=True) loads it without this
+    package.
 
     Example: sedd export quickstart -o quickstart-model
     """
@@ -24,16 +33,24 @@ def command(
     from sedd.errors import UsageError
     from sedd.rundir.find import runs_root
 
+    if format not in ("plain", "hf"):
+        raise UsageError(f"--format is '{format}'; there are plain and hf")
     require_network(run)
     from sedd.inference.export import require_new_export, write_export
+    from sedd.inference.export_transformers import write_transformers_export
     from sedd.inference.load_network import find_trained
+    from sedd.inference.model_card import run_of
     from sedd.training.checkpoint_file import read_checkpoint
 
     require_new_export(output, force=force)
     path = find_trained(run, runs_root(), notify=note)
     if path.is_dir():
         raise UsageError(f"{path} is exported already")
-    write_export(read_checkpoint(path), output, raw=raw, force=force)
+    saved, of_run = read_checkpoint(path), run_of(path)
+    if format == "hf":
+        write_transformers_export(saved, output, raw=raw, force=force, run=of_run, license_name=license)
+    else:
+        write_export(saved, output, raw=raw, force=force, run=of_run)
     err().print(
         f"{output}: {'trained' if raw else 'averaged'} weights of {path}", markup=False, soft_wrap=True
     )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +15,10 @@ from torch import Tensor
 from sedd.data.alphabet import TOKENS
 from sedd.errors import CheckpointError, SpecError, UsageError
 from sedd.inference.find_network import CONFIG, WEIGHTS, is_export
+from sedd.inference.model_card import facts_of
 from sedd.inference.weights import require_finite
 from sedd.rundir.atomic import atomic_file, write_text
+from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.yaml import Document, StrictModel, parse_document, validate
 
@@ -50,29 +53,27 @@ class ExportConfig(StrictModel):
     """Token of each id."""
 
 
-def write_export(saved: Mapping[str, Any], folder: Path, *, raw: bool = False, force: bool = False) -> None:
+def write_export(
+    saved: Mapping[str, Any],
+    folder: Path,
+    *,
+    raw: bool = False,
+    force: bool = False,
+    run: RunDir | None = None,
+) -> None:
     """Write a checkpoint's EMA weights, or with `raw` those that were trained, and all that says what they are.
 
-    config.json is written last, and holds the weights' checksum: a folder without it is not whole. `force` replaces an
-    export that is there, and nothing else.
+    `run` is the checkpoint's, for what the README says of its training. config.json is written last, and holds the
+    weights' checksum: a folder without it is not whole. `force` replaces an export that is there.
 
     Raises:
         UsageError: the folder holds something already. CheckpointError, OSError: it cannot be written.
     """
     require_new_export(folder, force=force)
-    weights: dict[str, Tensor] = saved["model"] if raw else saved["model"] | saved["ema"]["averages"]
-    require_finite(weights, f"the checkpoint of {saved['run']}, step {saved['step']},")
+    weights = averaged_or_raw(saved, raw=raw)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
-    with atomic_file(folder / WEIGHTS) as temporary:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as umask says; safetensors makes a file that nobody else may read
-        try:
-            safetensors.torch.save_file({name: w.contiguous() for name, w in weights.items()}, temporary)
-        except safetensors.SafetensorError as e:  # its words for a full disk
-            raise CheckpointError(f"cannot write {folder / WEIGHTS}: {e}") from e
-        temporary.chmod(mode)
-        checksum = _sha256(temporary)
+    checksum = write_weights(weights, folder / WEIGHTS)
     experiment = validate(Experiment, parse_document(saved["spec"], name="the checkpoint's spec"))
     config = {
         "format": FORMAT,
@@ -82,7 +83,35 @@ def write_export(saved: Mapping[str, Any], folder: Path, *, raw: bool = False, f
         "spec": _without_paths(experiment).model_dump(mode="json"),
         "tokens": TOKENS,
     }
+    facts = facts_of(saved, experiment, run, raw=raw)
+    write_text(folder / "README.md", template("README.md.txt").format(run=saved["run"], facts=facts))
     write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+
+
+def averaged_or_raw(saved: Mapping[str, Any], *, raw: bool) -> dict[str, Tensor]:
+    """A checkpoint's weights, averaged over training or as trained. Raises: CheckpointError where one is not finite."""
+    weights: dict[str, Tensor] = saved["model"] if raw else saved["model"] | saved["ema"]["averages"]
+    require_finite(weights, f"the checkpoint of {saved['run']}, step {saved['step']},")
+    return weights
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> str:
+    """Write a safetensors file; returns its checksum. Raises: CheckpointError, OSError: it cannot be written."""
+    with atomic_file(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as umask says; safetensors makes a file that nobody else may read
+        tensors = {name: weight.contiguous() for name, weight in weights.items()}
+        try:
+            safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
+        except safetensors.SafetensorError as e:  # its words for a full disk
+            raise CheckpointError(f"cannot write {path}: {e}") from e
+        temporary.chmod(mode)
+        return _sha256(temporary)
+
+
+def template(name: str) -> str:
+    """A file of `exported/`: what is written into exports."""
+    return (resources.files("sedd.inference") / "exported" / name).read_text(encoding="utf-8")
 
 
 def require_new_export(folder: Path, *, force: bool) -> None:

@@ -1,0 +1,91 @@
+"""A trained network as a folder that `transformers.AutoModel` loads, with its own code and without this package."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sedd.data.alphabet import TOKENS
+from sedd.diffusion.conditional import cleanest_level
+from sedd.inference.export import averaged_or_raw, require_new_export, template, write_weights
+from sedd.inference.find_network import CONFIG, WEIGHTS
+from sedd.inference.model_card import facts_of
+from sedd.rundir.atomic import write_text
+from sedd.rundir.layout import RunDir
+from sedd.spec.experiment import Experiment
+from sedd.training.network import build_objective
+from sedd.yaml import parse_document, validate
+
+CODE = "modeling_sedd.py"
+
+
+def write_transformers_export(
+    saved: Mapping[str, Any],
+    folder: Path,
+    *,
+    raw: bool = False,
+    force: bool = False,
+    run: RunDir | None = None,
+    license_name: str = "other",
+) -> None:
+    """Write config.json, weights, modeling_sedd.py, ESM-2's tokenizer for our alphabet, and a model card.
+
+    Raises:
+        UsageError: the folder holds something already. CheckpointError, OSError: it cannot be written.
+    """
+    require_new_export(folder, force=force)
+    experiment = validate(Experiment, parse_document(saved["spec"], name="the checkpoint's spec"))
+    weights = averaged_or_raw(saved, raw=raw)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
+    write_weights(weights, folder / WEIGHTS)
+    write_text(folder / CODE, template(f"{CODE}.txt"))
+    write_text(folder / "vocab.txt", "\n".join(TOKENS) + "\n")
+    for name, content in _TOKENIZER.items():
+        write_text(folder / name, json.dumps(content, indent=1) + "\n")
+    facts = facts_of(saved, experiment, run, raw=raw)
+    card = template("card.md.txt").format(
+        run=saved["run"],
+        folder=folder.name,
+        license=license_name,
+        facts=facts,
+        longest=experiment.data.max_length,
+    )
+    write_text(folder / "README.md", card)
+    write_text(folder / CONFIG, json.dumps(_config(saved, experiment), indent=1) + "\n")
+
+
+def _config(saved: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    model, noise = experiment.model, build_objective(experiment.diffusion).noise
+    return {
+        "model_type": "sedd",
+        "architectures": ["SeddModel"],
+        "auto_map": {"AutoConfig": "modeling_sedd.SeddConfig", "AutoModel": "modeling_sedd.SeddModel"},
+        "hidden_size": model.hidden,
+        "cond_size": model.cond,
+        "num_hidden_layers": model.blocks,
+        "num_attention_heads": model.heads,
+        "vocab_size": len(TOKENS),
+        "graph": experiment.diffusion.graph,
+        "parameterization": experiment.diffusion.parameterization,
+        "sigma_min": cleanest_level(noise),
+        "sigma_max": float(noise.total(torch.tensor(1.0, dtype=torch.float64))),
+        "max_length": experiment.data.max_length,
+        "torch_dtype": "float32",
+        **{name: saved[name] for name in ("run", "step", "data_hash")},
+    }
+
+
+_SPECIAL = {
+    "cls_token": "<cls>",
+    "pad_token": "<pad>",
+    "eos_token": "<eos>",
+    "unk_token": "<unk>",
+    "mask_token": "<mask>",
+}
+_TOKENIZER: dict[str, dict[str, Any]] = {
+    "tokenizer_config.json": {"tokenizer_class": "EsmTokenizer", "model_max_length": 1_000_000, **_SPECIAL},
+    "special_tokens_map.json": dict(_SPECIAL),
+}

@@ -1,0 +1,80 @@
+"""What an export's README says about the network: from its checkpoint, and from its run where that is at hand."""
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sedd.errors import RunError
+from sedd.rundir.events import read_events
+from sedd.rundir.layout import RunDir, read_manifest
+from sedd.spec.experiment import Experiment
+
+MISSING = "not known"
+
+
+def facts_of(saved: Mapping[str, Any], experiment: Experiment, run: RunDir | None, *, raw: bool) -> str:
+    """A Markdown table; what is not at hand is said to be not known. No path is in it."""
+    model, training = experiment.model, experiment.training
+    manifest = _manifest(run)
+    git = manifest.get("git") or {}
+    rows = {
+        "run": f"{saved['run']}, step {saved['step']:,} of {training.steps:,}",
+        "weights": "as trained" if raw else "averaged over training (EMA)",
+        "network": f"{model.blocks} blocks, hidden {model.hidden}, {model.heads} heads",
+        "graph, noise, output": ", ".join(
+            (
+                experiment.diffusion.graph,
+                experiment.diffusion.noise.kind,
+                experiment.diffusion.parameterization,
+            )
+        ),
+        "training data (hash)": str(saved["data_hash"]),
+        "residues seen": f"{saved['step'] * training.residues_per_step:,}",
+        "longest protein": f"{experiment.data.max_length:,} residues",
+        "likelihood bound": _bound(run),
+        "code (commit)": str(git.get("commit") or MISSING) + (" with changes" if git.get("dirty") else ""),
+        "GPU-hours": _gpu_hours(run, manifest),
+    }
+    lines = [f"| {name} | {value} |" for name, value in rows.items()]
+    return "\n".join(["| about | |", "|---|---|", *lines])
+
+
+def run_of(checkpoint: Path) -> RunDir | None:
+    """The run whose folder holds a checkpoint, if it does."""
+    run = RunDir(checkpoint.absolute().parent.parent)
+    return run if run.checkpoints == checkpoint.absolute().parent and run.manifest.is_file() else None
+
+
+def _manifest(run: RunDir | None) -> dict[str, Any]:
+    try:
+        return read_manifest(run) if run is not None else {}
+    except RunError:
+        return {}
+
+
+def _bound(run: RunDir | None) -> str:
+    """Of an evaluation beside the run if there is one, with its error; else of the last validation."""
+    if run is None:
+        return MISSING
+    if run.evaluation.is_file():
+        found = json.loads(run.evaluation.read_bytes())
+        return f"{found['nats_per_residue']:.4f} ± {found['standard_error']:.4f} nats a residue"
+    rows = (
+        [json.loads(line) for line in run.metrics.read_text().splitlines()] if run.metrics.is_file() else []
+    )
+    bounds = [row["validation_bound"] for row in rows if row.get("validation_bound") is not None]
+    return f"{bounds[-1]:.4f} nats a residue of the validation set, last of training" if bounds else MISSING
+
+
+def _gpu_hours(run: RunDir | None, manifest: Mapping[str, Any]) -> str:
+    """From the first to the last event of every attempt, times the GPUs."""
+    if run is None or "gpus" not in manifest:
+        return MISSING
+    spans: dict[int, list[dt.datetime]] = {}
+    for event in read_events(run.events):
+        if event.attempt:
+            spans.setdefault(event.attempt, []).append(event.t)
+    seconds = sum((max(times) - min(times)).total_seconds() for times in spans.values())
+    return f"{seconds / 3600 * manifest['gpus']:.1f}"
