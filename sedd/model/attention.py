@@ -104,8 +104,8 @@ class Pair(NamedTuple):
 
     forward: Callable[..., tuple[Tensor, list[Tensor]]]
     """(q, k, v, cu_seqlens, max_length, *, keep) → output, and what the backward pass wants besides."""
-    backward: Callable[..., Tensor]
-    """(d_output, q, k, v, output, cu_seqlens, max_length, kept) → gradient [tokens, 3, heads, head_dim]."""
+    backward: Callable[..., tuple[Tensor, ...]]
+    """(d_output, q, k, v, output, cu_seqlens, max_length, kept) → gradients of q, k and v [tokens, heads, head_dim]."""
 
 
 def _efficient_forward(
@@ -137,7 +137,7 @@ def _efficient_backward(
     cu_seqlens: Tensor,
     max_length: int,
     kept: list[Tensor],
-) -> Tensor:
+) -> tuple[Tensor, ...]:
     longest, (logsumexp, seed, offset) = min(max_length, q.shape[0]), kept
     d_q = torch.ops.aten._efficient_attention_backward(
         d_output.unsqueeze(0), q.unsqueeze(0), k.unsqueeze(0), v.unsqueeze(0), None, output.unsqueeze(0),
@@ -147,7 +147,7 @@ def _efficient_backward(
     # In shared storage the three gradients lie side by side for each token: d_q's is where all begin.
     tokens, heads, head_dim = q.shape
     width = heads * head_dim
-    return d_q.as_strided((tokens, 3, heads, head_dim), (3 * width, width, head_dim, 1))  # type: ignore[no-any-return] # torch
+    return d_q.as_strided((tokens, 3, heads, head_dim), (3 * width, width, head_dim, 1)).unbind(1)  # type: ignore[no-any-return] # torch
 
 
 def _flash_forward(
@@ -168,7 +168,7 @@ def _flash_backward(
     cu_seqlens: Tensor,
     max_length: int,
     kept: list[Tensor],
-) -> Tensor:
+) -> tuple[Tensor, ...]:
     logsumexp, state, unused = kept
     gradients = torch.ops.aten._flash_attention_backward(
         d_output,
@@ -186,7 +186,7 @@ def _flash_backward(
         state,
         unused,
     )
-    return torch.stack(gradients, dim=1)
+    return tuple(gradients)
 
 
 PAIRS = {

@@ -72,13 +72,40 @@ def rotate_(
     qkv: Float[Tensor, "tokens three_hidden"], cosine: Tensor, sine: Tensor, heads: int, *, back: bool = False
 ) -> None:
     """Turn queries and keys of [tokens, 3, heads, head_dim] by each token's angles, in place; `back` undoes it."""
-    tokens, half = qkv.shape[0], cosine.shape[-1]
+    q, k, _ = qkv.view(qkv.shape[0], 3, -1).unbind(1)
+    _rotate(q, k, None, (cosine, sine), heads, -1.0 if back else 1.0, qkv)
+
+
+def turned_back(
+    d_q: Tensor, d_k: Tensor, d_v: Tensor, turn: tuple[Tensor, Tensor]
+) -> Float[Tensor, "tokens three_hidden"]:
+    """Gradients [tokens, heads, head_dim] of turned queries and keys and of values: of the three side by side.
+
+    In place where they lie side by side already.
+    """
+    tokens, heads, head_dim = d_q.shape
+    width = heads * head_dim
+    if d_q.stride(0) == 3 * width:
+        joined = d_q.as_strided((tokens, 3 * width), (3 * width, 1))
+        rotate_(joined, *turn, heads, back=True)
+        return joined
+    joined = d_q.new_empty(tokens, 3 * width)
+    d_q, d_k, d_v = (each.contiguous() for each in (d_q, d_k, d_v))
+    _rotate(d_q, d_k, d_v, turn, heads, -1.0, joined)
+    return joined
+
+
+def _rotate(
+    q: Tensor, k: Tensor, v: Tensor | None, turn: tuple[Tensor, Tensor], heads: int, way: float, qkv: Tensor
+) -> None:
+    (cosine, sine), tokens = turn, qkv.shape[0]
+    half = cosine.shape[-1]
     module = _module(qkv.device, qkv.shape[1] // 3, qkv.dtype, qkv.dtype)
-    threads = tokens * 2 * heads * (half // 4)
+    threads = tokens * (2 if v is None else 3) * heads * (half // 4)
     module.launch(
         "rotate", (-(-threads // 256), 1), 256,
-        _at(qkv), _at(cosine), _at(sine), ctypes.c_int(tokens), ctypes.c_int(heads), ctypes.c_int(half),
-        ctypes.c_float(-1.0 if back else 1.0),
+        _at(q), _at(k), _at(v), ctypes.c_int(q.stride(0)), _at(cosine), _at(sine),
+        ctypes.c_int(tokens), ctypes.c_int(heads), ctypes.c_int(half), ctypes.c_float(way), _at(qkv),
     )  # fmt: skip
 
 
@@ -122,21 +149,39 @@ class _GeluMlp(torch.autograd.Function):
     def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor, ...]:
         x, inner, y, up, down = ctx.saved_tensors
         d_output = d_output.contiguous()
-        d_down, d_down_bias = d_output.t() @ y, d_output.sum(0)
+        d_down, d_down_bias = d_output.t() @ y, _column_sums(d_output)
         d_y = (d_output @ down).contiguous()
-        length, width = inner.shape
-        threads = min(128, -(-width // 8))
-        columns = -(-width // (8 * threads))
-        rows = _tile_rows(inner, _blocks(threads), columns)
-        parts = inner.new_empty(-(-length // rows), width, dtype=torch.float32)
+        (length, width), (tiles, columns), threads, rows = inner.shape, *_column_blocks(inner)
+        parts = inner.new_empty(tiles, width, dtype=torch.float32)
         d_inner = torch.empty_like(inner)
         module = _module(x.device, x.shape[1], x.dtype, x.dtype)
         module.launch(
-            "gelu_backward", (len(parts), columns), threads,
+            "gelu_backward", (tiles, columns), threads,
             _at(d_y), _at(inner), ctypes.c_int(length), ctypes.c_int(width), ctypes.c_int(rows),
             _at(d_inner), _at(parts),
         )  # fmt: skip
         return d_inner @ up, d_inner.t() @ x, parts.sum(0), d_down, d_down_bias
+
+
+def _column_sums(x: Tensor) -> Tensor:
+    """The sum over rows, float32: in a third of the time that torch's takes for many rows of a half-precision type."""
+    grid, threads, rows = _column_blocks(x)
+    parts = x.new_empty(grid[0], x.shape[1], dtype=torch.float32)
+    module = _module(x.device, x.shape[1], x.dtype, x.dtype)
+    module.launch(
+        "column_sums", grid, threads,
+        _at(x), ctypes.c_int(x.shape[0]), ctypes.c_int(x.shape[1]), ctypes.c_int(rows), _at(parts),
+    )  # fmt: skip
+    return parts.sum(0)
+
+
+def _column_blocks(x: Tensor) -> tuple[tuple[int, int], int, int]:
+    """Grid, threads and rows of a tile, where a thread goes down eight columns."""
+    rows, width = x.shape
+    threads = min(128, -(-width // 8))
+    columns = -(-width // (8 * threads))
+    tile = _tile_rows(x, _blocks(threads), columns)
+    return (-(-rows // tile), columns), threads, tile
 
 
 class _RotatedAttention(torch.autograd.Function):
@@ -159,11 +204,10 @@ class _RotatedAttention(torch.autograd.Function):
     def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor | None, ...]:
         qkv, output, cu_seqlens, cosine, sine, *kept = ctx.saved_tensors
         q, k, v = qkv.view(qkv.shape[0], 3, ctx.heads, -1).unbind(1)
-        d_qkv = PAIRS[ctx.implementation].backward(
+        d_q, d_k, d_v = PAIRS[ctx.implementation].backward(
             d_output.reshape(output.shape), q, k, v, output, cu_seqlens, ctx.max_length, kept
         )
-        d_qkv = d_qkv.flatten(1)
-        rotate_(d_qkv, cosine, sine, ctx.heads, back=True)
+        d_qkv = turned_back(d_q, d_k, d_v, (cosine, sine))
         return d_qkv, None, None, None, None, None
 
 

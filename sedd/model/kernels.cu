@@ -225,28 +225,49 @@ extern "C" __global__ void sum_slots(const float* parts, const int* cu_seqlens, 
     sums[u64(sequence) * 3 * HIDDEN + column] = sum;
 }
 
-// Queries and keys of qkv [tokens, 3, heads, 2 half], turned in place by each token's angles (rotary.py); `way` -1 turns
-// back. One thread for four pairs; `half` is a multiple of 4.
+// Queries and keys, turned by each token's angles (rotary.py), and values as they are, side by side into qkv [tokens, 3,
+// heads, 2 half]; `way` -1 turns back. A token's rows of q, k and v lie `stride` apart. In place where those are qkv's
+// own: then v is null. One thread for four pairs; `half` is a multiple of 4.
 extern "C" __global__ void rotate(
-    In* qkv, const float* cosine, const float* sine, int tokens, int heads, int half, float way
+    const In* q, const In* k, const In* v, int stride, const float* cosine, const float* sine,
+    int tokens, int heads, int half, float way, In* qkv
 ) {
     const u64 thread = u64(blockIdx.x) * blockDim.x + threadIdx.x;
-    const int groups = half / 4, pair = 4 * int(thread % groups);
-    const u64 head = thread / groups % (2 * heads), token = thread / groups / (2 * heads);
+    const int groups = half / 4, pair = 4 * int(thread % groups), parts = v ? 3 : 2;
+    const int which = int(thread / groups % (parts * heads)), part = which / heads, head = which % heads;
+    const u64 token = thread / groups / (parts * heads);
     if (token >= tokens) return;
-    In* first = qkv + ((token * 3 * heads + head) * 2) * half + pair;
+    const In* from = (part == 0 ? q : part == 1 ? k : v) + token * stride + head * 2 * half + pair;
+    In* to = qkv + ((token * 3 + part) * heads + head) * 2 * half + pair;
     float a[4], b[4], c[4], s[4];
-    load<IN>(first, a);
-    load<IN>(first + half, b);
-    load<0>(cosine + token * half + pair, c);
-    load<0>(sine + token * half + pair, s);
-    for (int i = 0; i < 4; ++i) {
-        const float turned = a[i] * c[i] - way * b[i] * s[i];
-        b[i] = b[i] * c[i] + way * a[i] * s[i];
-        a[i] = turned;
+    load<IN>(from, a);
+    load<IN>(from + half, b);
+    if (part < 2) {
+        load<0>(cosine + token * half + pair, c);
+        load<0>(sine + token * half + pair, s);
+        for (int i = 0; i < 4; ++i) {
+            const float turned = a[i] * c[i] - way * b[i] * s[i];
+            b[i] = b[i] * c[i] + way * a[i] * s[i];
+            a[i] = turned;
+        }
     }
-    store<IN>(first, a);
-    store<IN>(first + half, b);
+    store<IN>(to, a);
+    store<IN>(to + half, b);
+}
+
+// Sums of the columns of x over a tile of `rows`: `parts` [tiles, width]. A block for eight columns a thread.
+extern "C" __global__ void column_sums(const Out* x, int tokens, int width, int rows, float* parts) {
+    const int column = 8 * (blockIdx.y * blockDim.x + threadIdx.x);
+    const int first = blockIdx.x * rows, end = min(first + rows, tokens);
+    if (column >= width) return;
+    float sums[8] = {}, next[4][8];
+    for (int row = first; row < end; row += 4) {
+        for (int r = 0; r < 4; ++r)
+            if (row + r < end) load<OUT>(x + u64(row + r) * width + column, next[r]);
+        for (int r = 0; r < 4; ++r)
+            for (int i = 0; row + r < end && i < 8; ++i) sums[i] += next[r][i];
+    }
+    store<0>(parts + u64(blockIdx.x) * width + column, sums);
 }
 
 // GELU in its tanh form, of the MLP's inner width: x sigmoid(2 u) is 0.5 x (1 + tanh(u)), in one exponential.

@@ -97,6 +97,7 @@ extern "C" int launch_by_name(const char* name, unsigned grid_x, unsigned grid_y
     if (asked == "gated_norm_forward") launch(gated_norm_forward, grid_x, grid_y, threads, arguments);
     else if (asked == "gated_norm_backward") launch(gated_norm_backward, grid_x, grid_y, threads, arguments);
     else if (asked == "sum_slots") launch(sum_slots, grid_x, grid_y, threads, arguments);
+    else if (asked == "column_sums") launch(column_sums, grid_x, grid_y, threads, arguments);
     else if (asked == "gelu_forward") launch(gelu_forward, grid_x, grid_y, threads, arguments);
     else if (asked == "gelu_backward") launch(gelu_backward, grid_x, grid_y, threads, arguments);
     else if (asked == "rotate") launch(rotate, grid_x, grid_y, threads, arguments);

@@ -212,6 +212,20 @@ def test_rotation_in_place_turns_queries_and_keys_alone_and_back(dtype):
     assert relative(seen, qkv) < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("side_by_side", [True, False])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_gradients_are_turned_back_into_one_tensor_wherever_they_lie(dtype, side_by_side):
+    tokens, heads, head_dim = 19, 3, 24
+    turn = rotation(torch.arange(tokens) * 7, head_dim, torch.float32)
+    given = draw(tokens, 3, heads, head_dim, seed=0, dtype=dtype).detach()
+    expected = given.flatten(1).clone()
+    fused.rotate_(expected, *turn, heads, back=True)
+    parts = given.unbind(1) if side_by_side else [part.clone() for part in given.unbind(1)]
+    seen = fused.turned_back(*parts, turn)
+    assert torch.equal(seen, expected)
+    assert (seen.data_ptr() == given.data_ptr()) == side_by_side
+
+
 @on_a_gpu
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
