@@ -19,6 +19,7 @@ from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import find_run, runs_root
 from sedd.rundir.layout import RunDir
+from sedd.rundir.presence import exit_without_folder
 
 if TYPE_CHECKING:
     from sedd.training.distributed import Ranks
@@ -58,6 +59,7 @@ def command(
     attempt = _begin(run, ranks.size) if ranks.is_first else 0
     if ranks.is_first:
         err().print(f"run {run.name}/{run.id} in {run.path}", markup=False, soft_wrap=True)
+    exit_without_folder(run)
     try:
         outcome = train(run, attempt=attempt, ranks=ranks, stop=stop)
     except Exception as error:  # the run folder must say why; the command line prints it

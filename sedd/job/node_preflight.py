@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _NO_SPACE = re.compile(rf"{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EDQUOT)}", re.IGNORECASE)
 """What a check says that tried to write while the disk was full."""
 
+_OF_WRITING = ("disk_space", "run_folder")
+"""Checks that fail where the run folder cannot be written now: it may have space, or be writable, again later."""
+
 
 def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, local_rank: int) -> None:
     """Run the node preflight; rank 0 says what it found.
@@ -58,5 +61,5 @@ def blame(failed: "Sequence[Finding]") -> Exception:
     is_nodes = any(all_checks()[finding.check].of_node for finding in failed)
     if is_nodes:
         return NodeFaultError(message)
-    is_full = any(f.check == "disk_space" or _NO_SPACE.search(f.saw) for f in failed)
+    is_full = any(f.check in _OF_WRITING or _NO_SPACE.search(f.saw) for f in failed)
     return DiskFullError(message) if is_full else RunError(message)

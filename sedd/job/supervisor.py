@@ -22,6 +22,7 @@ from sedd.rundir.events import Event, read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.fence import SupersededError, newest_attempt
 from sedd.rundir.layout import RunDir
+from sedd.rundir.presence import is_gone
 
 LOCK_PATIENCE_S = 300.0
 """For an attempt whose entry was killed and whose training is still saving."""
@@ -150,8 +151,8 @@ def _lead_once(task: Task, box: SignalBox, keep_open: Sequence[int]) -> AttemptR
 
 def _await_folder(task: Task, error: RunFolderGoneError) -> Ending:
     """An ending that another attempt may follow, if the run folder is back soon. Raises: `error`, if it is not."""
-    _wait(FOLDER_PATIENCE_S, task.run.manifest.exists)
-    if not task.run.manifest.exists():
+    _wait(FOLDER_PATIENCE_S, lambda: not is_gone(task.run.manifest))
+    if is_gone(task.run.manifest):
         raise error
     return folder_was_away()
 

@@ -19,14 +19,13 @@ from sedd.rundir.attempts import is_cancelled, slowest_save_s
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.fence import newest_attempt
+from sedd.rundir.presence import Presence, describe_absence, is_gone
 
 POLL_S = 0.1
 LOOK_S = 2.0
 """Between two looks at events.jsonl: is the run cancelled, or another attempt's by now?"""
 PEER_GRACE_S = 10.0
 """For the ranks that are left when one has failed: they hang in a collective and cannot save."""
-FOLDER_GRACE_S = 10.0
-"""For a run folder to come back: a file server may hide it for a moment."""
 _ASK_TIMEOUT_S = 5.0
 _KILL_WAIT_S = 10.0
 """Where SLURM does not answer; its own default is 30 s."""
@@ -42,12 +41,12 @@ def watch(task: Task, meeting: Meeting, running: Running, box: SignalBox) -> End
     Raises:
         RunFolderGoneError: the run folder is gone; the training was killed.
     """
-    watching = _Watch(task, meeting, running, box, query_kill_wait_s(task))
+    watching = _Watch(task, meeting, running, box, query_kill_wait_s(task), Presence(task.run))
     while not watching.is_over():
         time.sleep(POLL_S)
-    if task.run.manifest.exists():
+    if not is_gone(task.run.manifest):
         return watching.ending()
-    while not task.run.manifest.exists():  # the training may have failed for just that
+    while is_gone(task.run.manifest):  # the training may have failed for just that
         watching.require_folder(time.monotonic())
         time.sleep(POLL_S)
     return folder_was_away()
@@ -68,6 +67,7 @@ class _Watch:
     running: Running
     box: SignalBox
     kill_wait_s: float
+    presence: Presence
     began: float = field(default_factory=time.monotonic)
     next_look: float = field(default_factory=lambda: time.monotonic() + LOOK_S)
     passed_on: set[int] = field(default_factory=set)
@@ -77,7 +77,6 @@ class _Watch:
     """Since when, and until when, the processes that are left may go on though another one has ended."""
     events_at_stop: int | None = None
     """How many events there were when the training was asked to stop."""
-    gone_since: float | None = None
     peers_told: bool = False
     first_codes: dict[int, int] = field(default_factory=dict)
     """Of the processes that ended by themselves, before any other was ended for it."""
@@ -166,15 +165,9 @@ class _Watch:
 
     def require_folder(self, now: float) -> None:
         """Raises: RunFolderGoneError when the run folder has been away for a while; the training is killed."""
-        if self.task.run.manifest.exists():
-            self.gone_since = None
-            return
-        self.gone_since = self.gone_since or now
-        if now - self.gone_since > FOLDER_GRACE_S:
+        if self.presence.is_gone(now):
             self._kill()
-            raise RunFolderGoneError(
-                f"the run folder {self.task.run.path} is gone: deleted or moved; the training was ended"
-            )
+            raise RunFolderGoneError(describe_absence(self.task.run))
 
     def _mind_peers(self, now: float) -> None:
         """Once a process has ended the others get a while; after half of it they are asked to stop, then killed."""

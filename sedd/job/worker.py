@@ -54,7 +54,7 @@ def _is_users(error: Exception) -> bool:
 def _say_failed(run: RunDir, attempt: int, error: Exception) -> Exit:
     from sedd.training.faults import exit_of
 
-    code = exit_of(error)
+    code = exit_of(error, folder=run.path)
     if code is Exit.SUPERSEDED:
         return code  # the folder is another attempt's now
     is_said = record_event(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sedd.errors import RunError
 from sedd.rundir.layout import RunDir
+from sedd.rundir.presence import is_gone
 
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 POLL_S = 0.2
@@ -64,6 +65,8 @@ def one_action(run: RunDir) -> Iterator[None]:
     Raises:
         RunError: another one still holds it, or the run folder cannot be written.
     """
+    if is_gone(run.path):
+        raise RunError(f"the run folder {run.path} has vanished")
     with alone(run.path / ".action.lock", patience_s=ACTION_PATIENCE_S):
         yield
 

@@ -20,6 +20,7 @@ from sedd.launch.unconfirmed import find_notes
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs, list_runs_of_name
 from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.presence import is_gone
 
 Claim = tuple[str, str]
 """A token and a job id: what a run's `submitted` event says of its job."""
@@ -99,17 +100,6 @@ def find_owner(job_id: str, *, runs: Path) -> RunDir | list[Orphan]:
 def cancel_orphans(orphans: Collection[Orphan]) -> None:
     """End jobs whose token has shown that they are ours. Raises: SlurmUnreachableError, ClusterError."""
     scancel([ProvenJob(job_id=orphan.job.job_id, fact=orphan.job) for orphan in orphans])
-
-
-def is_gone(folder: Path) -> bool:
-    """Whether there is no such folder. A file server that does not answer is no proof of that."""
-    try:
-        folder.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 class _Search:

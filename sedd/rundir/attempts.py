@@ -48,6 +48,8 @@ class Attempt:
     """Last line of the traceback, where there was one."""
     repeats: int = 0
     """Steps beyond `first_step` that attempts before it were seen to take, and did not keep."""
+    has_begun: bool = True
+    """Whether it came to train: it has resumed or saved. What one kept that was killed before is not known."""
 
     @property
     def made_progress(self) -> bool:
@@ -131,6 +133,7 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
         cause=_cause(end) if end else killed,
         error=failure.get("error") if failure else None,
         repeats=int(resumed.get("repeats", 0)) if resumed else 0,
+        has_begun=resumed is not None or bool(saved),
     )
 
 

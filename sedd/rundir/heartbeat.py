@@ -23,7 +23,8 @@ class Heartbeat:
     """When the training loop last moved on: a step, a validation batch, a checkpoint; UTC, ISO 8601."""
     attempt: int
     phase: str
-    """starting, preflight, training, building, evaluating, sampling, validating, checkpointing, stopping, or done."""
+    """starting, preflight, training, building, evaluating, sampling, validating, checkpointing, stopping, done,
+    or waiting: for space on the disk, or for the permission to write."""
     step: int
     steps: int
     """How many there are in all."""

@@ -20,6 +20,8 @@ from sedd.training.host_copy import Snapshot, SnapshotMemory
 
 Notify = Callable[[str], None]
 
+STOP_PATIENCE_S = 5.0
+"""With a full disk: whoever sends a stop signal kills soon."""
 _AGAIN_S = 1.0
 
 
@@ -82,11 +84,23 @@ class Saver:
             return
         self._writing = self._pool.submit(self._write_copy, step, self._memory.take(state), started)
 
-    def save_now(self, step: int, state: dict[str, Any], *, reason: str, patience_s: float) -> None:
+    def save_now(
+        self,
+        step: int,
+        state: dict[str, Any],
+        *,
+        reason: str,
+        patience_s: float,
+        is_asked_to_stop: Callable[[], bool] = lambda: False,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
         """Write the last checkpoint of an attempt and return when it is whole.
 
+        While it cannot be written, because the disk is full or the permission gone, `on_wait` is called before each
+        pause. Whoever asks us to stop meanwhile kills soon: `STOP_PATIENCE_S` later it is given up.
+
         Raises:
-            CheckpointError, OSError: it cannot be written, though we tried again for `patience_s`.
+            CheckpointError, RunError, OSError: it cannot be written, though we tried again for `patience_s`.
             SupersededError: a newer attempt has begun.
         """
         deadline = time.monotonic() + patience_s
@@ -96,10 +110,14 @@ class Saver:
                 self._make_rows_durable()
                 if self.newest is None or self.newest.step != step:
                     self._write(step, state, reason, time.monotonic())
-            except (CheckpointError, OSError) as e:
-                if time.monotonic() > deadline:
+            except (CheckpointError, RunError, OSError) as e:
+                now = time.monotonic()
+                if is_asked_to_stop():
+                    deadline, is_asked_to_stop = min(deadline, now + STOP_PATIENCE_S), _never
+                if now > deadline:
                     raise
                 self._notify(f"checkpoint failed, trying again: {e}")
+                on_wait()
                 time.sleep(_AGAIN_S)
             else:
                 return
@@ -109,8 +127,8 @@ class Saver:
         if self._writing is not None:
             try:
                 self._writing.result()
-            except (CheckpointError, RunError) as e:
-                self._notify(f"checkpoint failed, training continues: {e.message}")
+            except (CheckpointError, RunError, OSError) as e:
+                self._notify(f"checkpoint failed, training continues: {e}")
             self._writing = None
 
     def close(self) -> None:
@@ -147,3 +165,7 @@ class Saver:
 
     def _require_newest_attempt(self) -> None:
         require_newest(self._run.events, attempt=self._attempt)
+
+
+def _never() -> bool:
+    return False

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -62,12 +63,19 @@ def write_checkpoint(
         raise CheckpointError(
             f"cannot write {path}: {e.strerror}", hint="is the disk full, or the quota?"
         ) from e
-    except RuntimeError as e:  # so torch's zip writer reports a full disk, without its number
-        full = OSError(errno.ENOSPC, str(e).splitlines()[0])
-        raise CheckpointError(
-            f"cannot write {path}: the disk or the quota is full ({full.strerror})"
-        ) from full
+    except RuntimeError as e:  # so torch's zip writer reports what the system says, without its number
+        cause = _cause_of(folder, str(e).splitlines()[0])
+        raise CheckpointError(f"cannot write {path}: {cause.strerror}") from cause
     return seal
+
+
+def _cause_of(folder: Path, message: str) -> OSError:
+    """The system's error behind one of torch's zip writer."""
+    if not folder.is_dir():
+        return OSError(errno.ENOENT, "its folder is gone", str(folder))
+    if not os.access(folder, os.W_OK):
+        return OSError(errno.EACCES, "its folder may not be written", str(folder))
+    return OSError(errno.ENOSPC, f"the disk or the quota is full ({message})")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import errno
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from sedd.errors import DiskFullError
 from sedd.rundir.exits import Exit
@@ -22,18 +23,20 @@ _LOST_PEERS = re.compile(
     re.IGNORECASE,
 )
 """Words of NCCL, gloo and torch's store for a rank that is gone: an innocent node says them of a dead one."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+"""In the run folder it is as a full disk: whoever took the permission to write may give it back."""
 
 
 class NodeFaultError(Exception):
     """This node cannot run the job; another may."""
 
 
-def exit_of(error: BaseException) -> Exit:
-    """The exit code that tells the job entry what kind of error ended this process."""
+def exit_of(error: BaseException, *, folder: Path) -> Exit:
+    """The exit code that tells the job entry what kind of error ended this process; `folder` is that of the run."""
     if isinstance(error, SupersededError):
         return Exit.SUPERSEDED
-    if any(_is_full(e) for e in _chain(error)):
+    if any(_is_full(e, folder) for e in _chain(error)):
         return Exit.DISK_FULL
     if _is_of_torch(error) and _LOST_PEERS.search(str(error)):
         return Exit.PEER_LOST
@@ -52,8 +55,15 @@ def _is_of_torch(error: BaseException) -> bool:
     return isinstance(error, RuntimeError)
 
 
-def _is_full(error: BaseException) -> bool:
-    return isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in _FULL)
+def _is_full(error: BaseException, folder: Path) -> bool:
+    """Whether nothing can be written to the run folder, as long as nobody makes space or gives the permission back."""
+    if isinstance(error, DiskFullError):
+        return True
+    if not isinstance(error, OSError):
+        return False
+    if error.errno in _FORBIDDEN and isinstance(error.filename, str):
+        return Path(error.filename).is_relative_to(folder)
+    return error.errno in _FULL
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

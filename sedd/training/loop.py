@@ -15,7 +15,7 @@ from sedd.rundir.heartbeat_writer import HeartbeatWriter
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_resolved_as
-from sedd.training.async_saver import Saver
+from sedd.training.async_saver import STOP_PATIENCE_S, Saver
 from sedd.training.checkpoint_file import remove_leftovers
 from sedd.training.distributed import Group, Ranks, connected
 from sedd.training.gpu_use import write_gpu_heartbeats
@@ -45,8 +45,8 @@ class Outcome(StrEnum):
     """A signal asked for it; the state is saved."""
 
 
-_PATIENCE_S = {"last": 300.0, "stop": 5.0}
-"""With a full disk: the other ranks wait meanwhile, and whoever sends a stop signal kills soon."""
+_PATIENCE_S = {"last": 300.0, "stop": STOP_PATIENCE_S}
+"""With a full disk: the other ranks wait meanwhile."""
 
 
 class NotFiniteError(RunError):
@@ -187,8 +187,8 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
         if validates or step % spec.log_every_steps == 0:
             _log(s, norm, bound)
         if not last and _is_due(s):
-            _save(s, in_background=True)
-    _save(s, in_background=False, reason="last")
+            _save(s)
+    _save_last(s, stop, reason="last")
     return Outcome.COMPLETED
 
 
@@ -220,7 +220,7 @@ def _stop(s: _Session, stop: StopFlag) -> Outcome:
     if s.group.ranks.is_first:
         name = stop.signal.name if stop.signal else "another rank's"
         note_event(s.run.events, "stop_requested", attempt=s.attempt, step=s.state.step, signal=name)
-    _save(s, in_background=False, reason="stop")
+    _save_last(s, stop, reason="stop")
     return Outcome.STOPPED
 
 
@@ -255,17 +255,26 @@ def _log(s: _Session, norm: torch.Tensor, bound: float | None) -> None:
         )
 
 
-def _save(s: _Session, *, in_background: bool, reason: str = "periodic") -> None:
-    """Rank 0 writes a checkpoint; without `in_background` all ranks wait until it is whole."""
+def _save(s: _Session) -> None:
+    """Rank 0 writes a checkpoint while training goes on."""
     s.state.gather()
     if s.group.ranks.is_first:
-        contents = s.description | s.state.state_dict()
-        if in_background:
-            s.saver.save_in_background(s.state.step, contents)
-        else:
-            s.saver.save_now(s.state.step, contents, reason=reason, patience_s=_PATIENCE_S[reason])
-    if not in_background:
-        s.group.barrier()
+        s.saver.save_in_background(s.state.step, s.description | s.state.state_dict())
+
+
+def _save_last(s: _Session, stop: StopFlag, *, reason: str) -> None:
+    """Rank 0 writes the last checkpoint of the attempt; all ranks wait until it is whole."""
+    s.state.gather()
+    if s.group.ranks.is_first:
+        s.saver.save_now(
+            s.state.step,
+            s.description | s.state.state_dict(),
+            reason=reason,
+            patience_s=_PATIENCE_S[reason],
+            is_asked_to_stop=lambda: bool(stop),
+            on_wait=lambda: s.reporter.phase("waiting"),
+        )
+    s.group.barrier()
 
 
 def _at_this_site(experiment: Experiment, wandb: str | None) -> Experiment:

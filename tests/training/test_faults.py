@@ -1,6 +1,7 @@
 """What an error says about where the fault lies."""
 
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -9,14 +10,13 @@ from sedd.rundir.exits import Exit
 from sedd.rundir.fence import SupersededError
 from sedd.training.faults import NodeFaultError, exit_of
 
+RUN = Path("/runs/a/b")
 
-def full_disk() -> CheckpointError:
-    try:
-        raise CheckpointError("cannot write step-00000010.pt") from OSError(
-            errno.ENOSPC, "No space left on device"
-        )
-    except CheckpointError as e:
-        return e
+
+def caused_by(cause: OSError) -> CheckpointError:
+    error = CheckpointError("cannot write step-00000010.pt")
+    error.__cause__ = cause
+    return error
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,13 @@ def full_disk() -> CheckpointError:
         (DataError("cannot read /data/NVLink/nccl error/p.store"), Exit.CRASHED),
         (FileNotFoundError(errno.ENOENT, "No such file", "/runs/ECC error: broken pipe"), Exit.CRASHED),
         (OSError(errno.EACCES, "Permission denied"), Exit.CRASHED),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/p.store/tokens.bin"), Exit.CRASHED),
+        (PermissionError(errno.EACCES, "Permission denied", "/runs/a/bcd/metrics.jsonl"), Exit.CRASHED),
+        (PermissionError(errno.EACCES, "Permission denied", "/runs/a/b/metrics.jsonl"), Exit.DISK_FULL),
+        (PermissionError(errno.EPERM, "Not permitted", "/runs/a/b/checkpoints/x.pt"), Exit.DISK_FULL),
+        (caused_by(PermissionError(errno.EACCES, "no", "/runs/a/b/checkpoints")), Exit.DISK_FULL),
+        (caused_by(FileNotFoundError(errno.ENOENT, "no", "/runs/a/b/checkpoints")), Exit.CRASHED),
+        (OSError(errno.EROFS, "Read-only file system"), Exit.DISK_FULL),
         (NodeFaultError("no card"), Exit.NODE_FAULT),
         (RuntimeError("CUDA error: uncorrectable ECC error encountered"), Exit.NODE_FAULT),
         (RuntimeError("NCCL error: unhandled system error (ncclSystemError)"), Exit.NODE_FAULT),
@@ -39,9 +46,9 @@ def full_disk() -> CheckpointError:
         (RuntimeError("NCCL error: ncclRemoteError: a remote process exited"), Exit.PEER_LOST),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), Exit.DISK_FULL),
         (DiskFullError("disk_space: 0 B free"), Exit.DISK_FULL),
-        (full_disk(), Exit.DISK_FULL),
+        (caused_by(OSError(errno.ENOSPC, "No space left on device")), Exit.DISK_FULL),
         (SupersededError("attempt 2 has begun"), Exit.SUPERSEDED),
     ],
 )
 def test_an_error_becomes_the_exit_code_that_says_who_is_at_fault(error: Exception, expected: Exit) -> None:
-    assert exit_of(error) is expected
+    assert exit_of(error, folder=RUN) is expected

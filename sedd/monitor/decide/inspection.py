@@ -93,7 +93,8 @@ def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[Attem
     for attempt, following, wait, lost in zip(attempts, nexts, waits, losses, strict=True):
         is_newest = following is None
         end = attempt.ended or ((now if view.is_live else view.heartbeat_t) if is_newest else None)
-        unsaved = max(0, view.step - attempt.last_step) if is_newest and view.state.is_final else 0
+        kept = max(attempt.last_step, view.checkpoint_step or 0)
+        unsaved = max(0, view.step - kept) if is_newest and view.state.is_final else 0
         unrecorded = _UNRECORDED_CAUSE.get(view.state) if is_newest else None
         rows.append(
             AttemptRow(

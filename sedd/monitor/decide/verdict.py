@@ -85,6 +85,8 @@ def _waiting(facts: RunFacts, now: dt.datetime) -> Verdict:
     again = history.last is not None and history.last.event == "requeued"
     state = State.REQUEUED if again else State.QUEUED
     after = after_words(history.last.get("cause")) if again and history.last else ""
+    if again and history.last and history.last.get("cause") == Cause.DISK_FULL:
+        after = _waits(facts.evidence.disk_full) or after
     if job is not None and job.state.is_final:
         return _ended_by_slurm(job, "before it could start", output=facts.evidence.output)
     if job is not None and job.state.has_nodes and not again:
@@ -111,7 +113,7 @@ def _in_attempt(facts: RunFacts, now: dt.datetime) -> Verdict:
     job, beat, full = _job(facts), _own_beat(facts), facts.evidence.disk_full
     silence = _silence(facts, now)
     if job is not None and job.state.is_waiting:
-        after = after_words(Cause.DISK_FULL if full else Cause.KILLED)
+        after = _waits(full) or after_words(Cause.KILLED)
         return Verdict(State.REQUEUED, _join(after, _queue_words(job, now)))
     if job is not None and (job.state.is_final or (job.state is JobState.PREEMPTED and silence)):
         return _ended_by_slurm(job, "no last word", full)
@@ -124,8 +126,16 @@ def _in_attempt(facts: RunFacts, now: dt.datetime) -> Verdict:
     if job is not None and job.state is JobState.SUSPENDED:
         return Verdict(State.STALLED, "suspended by SLURM")
     if full or silence or (silence := _hang(beat, now)):
-        return Verdict(State.STALLED, _join(full, silence, _unseen(facts)))
-    return Verdict(_unseen_phase(facts) if facts.unread_beat else _phase_state(beat), _oddity(facts))
+        return Verdict(State.STALLED, _join(_waits(full), silence, _unseen(facts)))
+    waits = _waits("disk full") if beat is not None and beat.phase == "waiting" else ""
+    state = _unseen_phase(facts) if facts.unread_beat else _phase_state(beat)
+    return Verdict(state, _join(waits, _oddity(facts)))
+
+
+def _waits(full: str) -> str:
+    """`disk full, waiting: 0 B free in /scratch`."""
+    reason, colon, where = full.partition(": ")
+    return f"{reason}, waiting{colon}{where}" if full else ""
 
 
 def _own_beat(facts: RunFacts) -> Heartbeat | None:
@@ -164,7 +174,8 @@ def _unseen_phase(facts: RunFacts) -> State:
 def _phase_state(beat: Heartbeat | None) -> State:
     if beat is None or beat.phase in ("starting", "preflight"):
         return State.PREFLIGHT
-    return State.CHECKPOINTING if beat.phase in ("checkpointing", "stopping") else State.RUNNING
+    saves = beat.phase in ("checkpointing", "stopping", "waiting")
+    return State.CHECKPOINTING if saves else State.RUNNING
 
 
 def _oddity(facts: RunFacts) -> str:

@@ -1,6 +1,7 @@
 """Whether anything can be written where a run lives; a run on a full disk cannot report it."""
 
 import os
+import stat
 
 from sedd.units import format_bytes
 
@@ -15,11 +16,24 @@ class Disks:
         self._said: dict[str, str] = {}
 
     def why_full(self, path: str) -> str:
-        """`disk full: 0 B free in /scratch`, or nothing. A quota that is used up is not seen from outside."""
+        """`disk full: 0 B free in /scratch`, `no write permission: /runs/small/…`, or nothing.
+
+        A quota that is used up is not seen from outside.
+        """
+        if not _may_be_written(path):
+            return f"no write permission: {path}"
         parent = os.path.dirname(path)
         if parent not in self._said:
             self._said[parent] = _why_full(path)
         return self._said[parent]
+
+
+def _may_be_written(path: str) -> bool:
+    """Whether the folder's owner, whose job it is that writes there, may do so."""
+    try:
+        return bool(os.stat(path).st_mode & stat.S_IWUSR)
+    except OSError:
+        return True
 
 
 def _why_full(path: str) -> str:

@@ -15,8 +15,12 @@ from sedd.monitor.read.folder import Folder, has_ended
 from sedd.monitor.read.history import History
 from sedd.monitor.read.live_processes import query_alive
 from sedd.monitor.read.queue import Queue
-from sedd.rundir.heartbeat import STALE_S, age_s
+from sedd.rundir.attempts import Cause
+from sedd.rundir.heartbeat import INTERVAL_S, age_s
 from sedd.rundir.layout import RunDir
+
+_LATE_S = 3 * INTERVAL_S
+"""So long after the last heartbeat it is looked whether the disk is full."""
 
 
 class Gatherer:
@@ -58,7 +62,7 @@ class Gatherer:
     def _with_evidence(self, folder: Folder, facts: RunFacts, disks: Disks, now: dt.datetime) -> RunFacts:
         if has_ended(facts.history):
             return facts
-        full = disks.why_full(folder.path) if _is_silent(facts, now) else ""
+        full = disks.why_full(folder.path) if _may_wait_for_space(facts, now) else ""
         if facts.plan.executor == "slurm":
             return self._with_job(folder, facts, full)
         alive, output = self._alive(facts.history), ""
@@ -117,13 +121,16 @@ def _is_unstarted(facts: RunFacts) -> bool:
     return facts.history.last is not None and facts.history.last.event in ("submitted", "requeued")
 
 
-def _is_silent(facts: RunFacts, now: dt.datetime) -> bool:
-    """Whether an attempt that should write has not done so for too long."""
-    if facts.history.open_attempt is None or facts.history.last is None:
+def _may_wait_for_space(facts: RunFacts, now: dt.datetime) -> bool:
+    """Whether an attempt that should write has not done so for a while, or ended because it could not."""
+    last = facts.history.last
+    if last is None:
         return False
-    if (now - facts.history.last.t).total_seconds() <= STALE_S:
+    if facts.history.open_attempt is None:
+        return last.event == "requeued" and last.get("cause") == Cause.DISK_FULL
+    if (now - last.t).total_seconds() <= _LATE_S:
         return False
-    return facts.beat is None or age_s(facts.beat, now=now) > STALE_S
+    return facts.beat is None or age_s(facts.beat, now=now) > _LATE_S
 
 
 def _is_same(

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from sedd.cluster.identity import JobIdentity, read_identity
@@ -130,9 +129,17 @@ def queued_s(attempts: Sequence[Attempt], submitted: dt.datetime | None) -> list
 
 
 def lost_steps(attempts: Sequence[Attempt]) -> list[int]:
-    """Steps that each attempt took and the next did not start from: not saved when it was killed, or damaged."""
-    lost = [max(0, a.last_step - b.first_step, b.repeats) for a, b in pairwise(attempts)]
-    return lost + [0] * bool(attempts)
+    """Steps that each attempt took and the next did not start from: not saved when it was killed, or damaged.
+
+    An attempt that has not come to resume yet, or never did, tells nothing of the one before it.
+    """
+    lost = [0] * len(attempts)
+    trained = 0
+    for number, attempt in enumerate(attempts[1:], 1):
+        if attempt.has_begun:
+            lost[trained] = max(0, attempts[trained].last_step - attempt.first_step, attempt.repeats)
+            trained = number
+    return lost
 
 
 def _parse_at_once(lines: Sequence[bytes]) -> Sequence[Event] | None:

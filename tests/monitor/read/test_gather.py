@@ -181,7 +181,7 @@ def test_a_silent_run_on_a_full_disk_is_stalled_by_it_and_goes_on_when_there_is_
         silent, beating = look()
         assert silent.state is State.STALLED
         said = "0 B free" if runs_out_of == "bytes" else "no file can be made"
-        assert silent.why == f"disk full: {said} in {disk}, no heartbeat for 1m 40s"
+        assert silent.why == f"disk full, waiting: {said} in {disk}, no heartbeat for 1m 40s"
         assert (beating.state, beating.why) == (State.RUNNING, ""), "who writes has space"
         for path in filler:
             path.unlink()

@@ -95,3 +95,18 @@ def test_steps_that_a_killed_attempt_was_seen_to_take_are_lost(farm: Any) -> Non
     run.started(ago_s=90).checkpoint(1500, ago_s=60)
     run.started(ago_s=50).event("resumed", ago_s=40, step=1500, repeats=76)
     assert lost_steps(history(run).attempts) == [76, 0]
+
+
+def test_what_was_saved_is_not_lost_while_the_next_attempt_has_not_resumed_yet(farm: Any) -> None:
+    run = farm.run().submitted(ago_s=900).started(ago_s=800).checkpoint(271, ago_s=700)
+
+    def losses() -> list[int]:
+        return lost_steps(history(run).attempts)
+
+    run.started(ago_s=600)
+    assert losses() == [0, 0]
+    run.started(ago_s=500)  # the second was killed before it could resume
+    run.event("resumed", ago_s=490, step=271, repeats=4)
+    assert losses() == [4, 0, 0]
+    run.started(ago_s=400).event("resumed", ago_s=390, step=200, repeats=0)
+    assert losses() == [4, 0, 71, 0]

@@ -1,0 +1,76 @@
+"""The last save of an attempt waits for a disk that cannot be written, and ends when it is asked to."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sedd.errors import CheckpointError, RunError
+from sedd.rundir.layout import RunDir, create_run
+from sedd.spec.training import CheckpointSpec
+from sedd.training import async_saver as module
+from sedd.training.async_saver import Saver
+from sedd.training.checkpoint_file import Seal
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return create_run(tmp_path, "small", "20261122-080000-aaaaaaaa", "name: small\n")
+
+
+class Disk:
+    """Refuses so many writes, each with the next of the errors."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    def write(self, folder: Path, step: int, state: dict[str, Any], **_: object) -> Seal:
+        if self.errors:
+            raise self.errors.pop(0)
+        return Seal(step=step, bytes=0, sha256="")
+
+
+FULL = CheckpointError("cannot write step-00000007.pt: No space left on device")
+
+
+def save(run: RunDir, disk: Disk, patch: pytest.MonkeyPatch, *, asked: bool, patience_s: float) -> int:
+    """Save with this disk; how often it was waited."""
+    patch.setattr(module, "write_checkpoint", disk.write)
+    patch.setattr(module, "_AGAIN_S", 0.0)
+    patch.setattr(module, "STOP_PATIENCE_S", -1.0)
+    saver = Saver(run, CheckpointSpec(), attempt=1, make_rows_durable=lambda: None, notify=lambda _: None)
+    waits: list[int] = []
+    try:
+        saver.save_now(
+            7,
+            {},
+            reason="last",
+            patience_s=patience_s,
+            is_asked_to_stop=lambda: asked and len(waits) >= 2,
+            on_wait=lambda: waits.append(1),
+        )
+    finally:
+        saver.close()
+    return len(waits)
+
+
+def test_it_waits_for_space_and_for_the_permission_to_write(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = PermissionError(13, "Permission denied", str(run.checkpoints))
+    disk = Disk(FULL, refused, RunError("cannot read events.jsonl: Permission denied"))
+    assert save(run, disk, monkeypatch, asked=False, patience_s=300) == 3
+
+
+def test_a_signal_during_the_wait_ends_it(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(*[FULL] * 100)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save(run, disk, monkeypatch, asked=True, patience_s=300)
+    assert len(disk.errors) == 97, "it was asked at the third failure"
+
+
+def test_without_a_signal_it_ends_when_its_patience_does(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CheckpointError, match="No space left"):
+        save(run, Disk(*[FULL] * 100), monkeypatch, asked=False, patience_s=-1)
