@@ -43,6 +43,8 @@ def command(
 
     Example: sedd train jobs/quickstart.yaml --set training.steps=20
     """
+    if "RANK" not in os.environ:  # else the first rank tells the others
+        _require_readable(spec, set_ or ())
     from sedd.training.distributed import Ranks
     from sedd.training.loop import Outcome, train
     from sedd.training.rendezvous import StoppedError
@@ -87,6 +89,14 @@ def command(
     )
     err().print(message, markup=False, soft_wrap=True)
     raise typer.Exit(INTERRUPTED if stop.signal is signal.SIGINT else 1)
+
+
+def _require_readable(spec: Path, overrides: Sequence[str]) -> None:
+    """Tell mistakes in a spec, or in its name, before torch is imported. Raises: UsageError, SpecError."""
+    if _given_run(spec) is None:
+        from sedd.spec.load import load_request
+
+        load_request(spec, overrides)
 
 
 def _interruption(number: signal.Signals | None) -> str:

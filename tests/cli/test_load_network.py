@@ -618,6 +618,8 @@ def test_existing_files_are_replaced_on_request(trained: RunDir, fasta: Path, tm
         ["sample", "nobody", "--length", "9-1"],
         ["evaluate", "nobody", "--fasta", "f"],
         ["export", "nobody", "-o", "new"],
+        ["train", "nobody"],
+        ["train", "nobody.yaml"],
     ],
     ids=" ".join,
 )
