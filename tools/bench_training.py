@@ -230,7 +230,18 @@ def measure_arms(
             f"{'yes' if row['v100_legal'] else 'not asked' if row['v100_legal'] is None else 'no'}",
             flush=True,
         )
+        if capability_of(device) == (7, 0) and arm == "efficient":
+            print_estimate(experiment, arguments.residues)
         yield row
+
+
+def print_estimate(experiment: Experiment, residues: int) -> None:
+    """What tools/estimate_v100.py says of this step, beside what a V100 has just measured."""
+    from _v100 import TOKENS_A_PAIR, estimated_rates
+
+    if pair := TOKENS_A_PAIR.get(experiment.data.max_length):
+        slow, fast = estimated_rates(experiment.model, residues, pair)
+        print(f"{'':>11} estimated: {slow:,.0f} to {fast:,.0f} (tools/estimate_v100.py)", flush=True)
 
 
 def measure_arm(

@@ -1,0 +1,59 @@
+"""An estimate of a training step on a V100: FLOPs and bytes of each kind of kernel, by shares measured on an H200."""
+
+from dataclasses import dataclass
+
+from sedd.model.size import VOCABULARY, matrix_parameter_count, parameter_count
+from sedd.spec.model import ModelSpec
+
+MATMUL, BANDWIDTH, FLOAT32 = 112e12, 800e9, 14e12
+"""What a V100 achieves: FLOP/s of large fp16 products, bytes/s of device memory, FLOP/s in fp32."""
+TOKENS_A_PAIR = {512: 410, 1024: 591}
+"""Crop -> tokens of a residue's own sequence, on average over residues of 20,000 proteins of UniProt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of kernel: its work in a step, and the share of the card's rate that it reaches."""
+
+    name: str
+    work: float
+    rate: float
+    share: tuple[float, float]
+    """Slowest and fastest; one number twice where the H200 measured it."""
+
+    def seconds(self, which: int) -> float:
+        return self.work / (self.rate * self.share[which])
+
+
+def kinds(model: ModelSpec, residues: int, pair: float) -> list[Kind]:
+    """The kernels of a step of fused kernels, `efficient` attention and AdamW, fp16, by kind.
+
+    Shares: one H200 (matmul rate 645 TFLOP/s, copies at 4.3 TB/s), 92 M parameters, 32,768 residues cut at 512. Those
+    of attention are a range: what a V100 runs is another variant, compiled for it.
+    """
+    h, layers = model.hidden, model.blocks
+    streams = residues * h * layers
+    passes = (
+        ("norm, gate and dropout", 2 * 12, 0.80),
+        ("their gradients", 2 * 18, 0.69),
+        ("rotation, twice", 2 * 8, 0.86),
+        ("GELU", 16, 0.96),
+        ("its gradient", 24 + 2, 0.90),
+    )
+    products = 6 * matrix_parameter_count(model) * residues
+    attention = 4 * streams * pair
+    return [
+        Kind("matrix products", products, MATMUL, (0.9, 1.0)),
+        Kind("attention", attention, MATMUL, (0.16, 0.45)),
+        Kind("attention's gradient", 2.5 * attention, MATMUL, (0.15, 0.35)),
+        *(Kind(name, width * streams, BANDWIDTH, (share, share)) for name, width, share in passes),
+        Kind("logits, in fp32", 6 * VOCABULARY * h * residues, FLOAT32, (0.5, 0.5)),
+        Kind("loss, in fp64", 40 * 16 * VOCABULARY * residues, BANDWIDTH, (0.5, 0.7)),
+        Kind("casts, clipping, AdamW, EMA", 72 * parameter_count(model), BANDWIDTH, (0.57, 0.57)),
+    ]
+
+
+def estimated_rates(model: ModelSpec, residues: int, pair: float) -> tuple[float, float]:
+    """Residues a second of a V100, by the slowest and by the fastest shares."""
+    slow, fast = (sum(kind.seconds(which) for kind in kinds(model, residues, pair)) for which in (0, 1))
+    return residues / slow, residues / fast
