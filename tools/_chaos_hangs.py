@@ -17,7 +17,7 @@ def hang_after_save(scene: Scene) -> Harm | None:
     watched, job = picked
     seen, training = len(watched.said()), _training(scene, watched)
     how = _ask_to_leave(scene, watched, job)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 45
     while time.monotonic() < deadline:
         new = [e for e in watched.said()[seen:] if e.event in ("checkpoint", "requeued")]
         if any(e.event == "checkpoint" and e.get("reason") == "stop" for e in new):
@@ -30,14 +30,14 @@ def hang_after_save(scene: Scene) -> Harm | None:
 
 
 def hang_in_step(scene: Scene) -> Harm | None:
-    """All ranks of a run, or one of them, stand still for good; then it is preempted, or meets its time limit."""
+    """All ranks of a run, or one of them, stand still for good when it is preempted, or its time is up."""
     picked = pick(scene)
     training = _training(scene, picked[0]) if picked else []
     if picked is None or not training:
         return None
     chosen = training if scene.rng.random() < 0.5 else [scene.rng.choice(training)]
+    how = _ask_to_leave(scene, *picked)  # SLURM takes a second at least to pass it on
     held = sum(scene.freezer.hold(worker.pid) for worker in chosen)
-    how = _ask_to_leave(scene, *picked)
     return Harm([picked[0]], f"{held} of {len(training)} ranks, {how}")
 
 

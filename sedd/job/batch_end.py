@@ -23,14 +23,15 @@ from sedd.job.finish_attempt import finish_attempt, finish_unrecorded
 from sedd.job.next_attempt import ensure_next_attempt
 from sedd.job.processes import signals_held
 from sedd.job.stdout import survive_full_disk
-from sedd.job.supervisor import begin_attempt, find_start, is_over
-from sedd.job.watch import query_job_fact, query_kill_wait_s
+from sedd.job.supervisor import FOLDER_PATIENCE_S, begin_attempt, find_start, is_over
+from sedd.job.watch import RunFolderGoneError, query_job_fact, query_kill_wait_s
 from sedd.launch.local_processes import end_training, find_training, wait_until
 from sedd.launch.pickled_job import run_of_job
 from sedd.rundir.attempts import Cause, slowest_save_s
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.fence import SupersededError, require_newest_in
 from sedd.rundir.job_output import telling_line
+from sedd.rundir.layout import RunDir
 
 ASK_S = 4.0
 """Between two questions to SLURM while a training saves whose entry was killed."""
@@ -41,7 +42,7 @@ def main(folder: str) -> int:
     environment = read_slurm_environment(os.environ)
     with signals_held():
         try:
-            task = make_task(run_of_job(Path(folder), environment.job_id), environment)
+            task = make_task(_require_run(Path(folder), environment.job_id), environment)
             return finish(task, output=Path(folder) / f"{environment.job_id}_0_log.out")
         except SupersededError as e:
             print(e.message, flush=True)
@@ -49,6 +50,30 @@ def main(folder: str) -> int:
         except SeddError as e:  # a damaged run folder: the job entry has recorded it
             print(f"error: {e.message}", flush=True)
             return 1
+
+
+def _require_run(folder: Path, job_id: str) -> RunDir:
+    """The run of this job; where its folder is away for a moment, this program starts anew when it is back.
+
+    Its frozen code was away, too: what runs now may be another version.
+
+    Raises:
+        RunFolderGoneError: the folder was deleted or moved for good.
+    """
+    if (run := _find_run(folder, job_id)) is None:
+        print(f"the run folder is gone, deleted or moved: {folder}", flush=True)
+        if wait_until(lambda: _find_run(folder, job_id) is not None, timeout_s=FOLDER_PATIENCE_S):
+            os.execv(sys.executable, [sys.executable, "-m", "sedd.job.batch_end", str(folder)])
+        raise RunFolderGoneError(f"the run folder did not come back within {FOLDER_PATIENCE_S:.0f} s")
+    return run
+
+
+def _find_run(folder: Path, job_id: str) -> RunDir | None:
+    try:
+        run = run_of_job(folder, job_id)
+    except OSError:
+        return None
+    return run if run.manifest.exists() else None
 
 
 def finish(task: Task, *, output: Path | None = None) -> int:

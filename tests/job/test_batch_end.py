@@ -4,12 +4,16 @@ import json
 import os
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from submitit.core.utils import DelayedSubmission, JobPaths
 
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.setup import ENDED, FAILED
+from sedd.job import batch_end
 from sedd.job.attempt import Task
 from sedd.job.batch_end import finish
 from sedd.job.causes import Ending
@@ -17,6 +21,7 @@ from sedd.job.entry import make_task
 from sedd.job.environment import read_slurm_environment
 from sedd.job.finish_attempt import finish_attempt
 from sedd.launch.make_runs import make_runs
+from sedd.launch.pickled_job import Job
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
 from tests.launch.conftest import order_for, small_experiment, story, write_events
@@ -208,3 +213,34 @@ def test_the_end_of_an_attempt_reads_no_events_again(
     result = finish_attempt(task_of(run), killed, events, attempt=1)
     assert result.next is not None
     assert slurm.asked("requeue")
+
+
+def test_a_run_folder_that_is_gone_is_named_and_one_that_is_back_is_finished_by_its_own_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(batch_end, "FOLDER_PATIENCE_S", 0.1)
+    assert batch_end.main(str(tmp_path / "gone")) == 1
+    assert "error: the run folder did not come back within 0 s" in capsys.readouterr().out
+
+    run = RunDir(tmp_path / "back")
+    run.submitit.mkdir(parents=True)
+    delayed = DelayedSubmission(Job(str(run.path)))
+    delayed.set_timeout(60, max_num_timeout=0)
+    delayed.dump(JobPaths(run.submitit, job_id="120_3").submitted_pickle)
+    started: list[list[str]] = []
+
+    def come_back(is_so: Callable[[], bool], *, timeout_s: float) -> bool:
+        run.manifest.write_text("{}")
+        return is_so()
+
+    def start_anew(program: str, arguments: list[str]) -> NoReturn:
+        started.append(arguments)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(batch_end, "wait_until", come_back)
+    monkeypatch.setattr(os, "execv", start_anew)
+    with pytest.raises(SystemExit):
+        batch_end.main(str(run.submitit))
+    assert started == [[sys.executable, "-m", "sedd.job.batch_end", str(run.submitit)]]

@@ -43,7 +43,7 @@ def batch_end_waits(run: RunDir) -> bool:
     return any(b"sedd.job.batch_end" in line and str(run.submitit).encode() in line for line in lines)
 
 
-@pytest.mark.parametrize("partition", ["cancel", "requeue", "nograce"])
+@pytest.mark.parametrize("partition", ["cancel", "nograce"])
 def test_a_training_that_hangs_after_its_save_goes_on_after_a_preemption(
     devcluster: DevCluster, start: Start, partition: str
 ) -> None:
