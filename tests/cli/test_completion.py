@@ -59,7 +59,7 @@ def test_commands_and_options_are_completed(shell: str, scripts: dict[str, Path]
         ("sedd", "su"): {"submit"},
         ("sedd", "--debug", "su"): {"submit"},
         ("sedd", "submit", "a.yaml", "--dry"): {"--dry-run"},
-        ("sedd", "data", "bui"): {"build"},
+        ("sedd", "data", "b"): {"build"},
         ("sedd", "data", "build", "x.fasta", "--clus"): {"--clusters"},
         ("sedd", "status", "--w"): {"--watch"},
     }.items():
