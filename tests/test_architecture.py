@@ -147,6 +147,28 @@ def test_the_login_nodes_half_never_imports_the_compute_nodes():
     assert "launch" in DOORS["job"]
 
 
+ONE_MEANING = {
+    "attention": "the kernels, and the check of them",
+    "batches": "packed batches, of a store and of a trained network's input",
+    "dependencies": "SLURM's dependencies of jobs, and those of runs made of them",
+    "environment": "environment variables of a job, and the check of them",
+    "precision": "the number format, and the check of it",
+    "setup": "the profile's setup lines, and the check of them",
+    "submit_limits": "the site's limits, and the check of them",
+}
+"""Base names in two rooms, each with the one thing that both are about."""
+
+
+def test_a_file_name_has_one_meaning():
+    """A command, or a section of the spec, is called as what it is about: those pairs are fine."""
+    rooms: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        if not path.stem.startswith("__"):
+            rooms.setdefault(path.stem, set()).add(path.relative_to(PACKAGE).parts[0])
+    shared = {name for name, where in rooms.items() if len(where - {"cli", "spec"}) > 1}
+    assert shared == set(ONE_MEANING)
+
+
 @pytest.mark.parametrize("module", modules())
 def test_private_names_stay_in_their_file(module: str):
     names = [

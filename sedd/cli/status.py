@@ -126,8 +126,8 @@ def _require(facts: Facts, run: RunDir) -> RunFacts:
 
 def _watch(chosen: list[RunDir] | None, root: Path, *, shows_all: bool) -> None:
     from sedd.monitor.read.listing import Listing
+    from sedd.monitor.show.live_table import is_possible, watch
     from sedd.monitor.show.screen import Action
-    from sedd.monitor.show.watch import is_possible, watch
 
     console = out()
     if not is_possible(console):

@@ -15,10 +15,10 @@ from sedd.data.clusters import ClusterTable, table_notes, table_problem, write_c
 from sedd.data.encode import TALLY, Filters
 from sedd.data.fasta import ends_open, require_readable
 from sedd.data.files import file_checksum
-from sedd.data.identity import input_file, require_same, require_store
 from sedd.data.manifest import InputFile, Manifest, read_manifest, write_manifest
 from sedd.data.parts import Part, PartOptions, merged_tally, validation_limit
 from sedd.data.progress import Progress, ignore_progress
+from sedd.data.reuse import input_file, require_same, require_store
 from sedd.data.sources import Built, Source, build_source, plan_sources
 from sedd.data.store import TokenStore
 from sedd.data.store_picture import PICTURE, render_picture

@@ -15,8 +15,8 @@ from rich.console import Console
 from sedd.monitor.decide.snapshot import Snapshot
 from sedd.monitor.read.facts import Facts
 from sedd.monitor.read.gather import Gatherer
+from sedd.monitor.show.live_table import render
 from sedd.monitor.show.screen import Action, Mode, Screen
-from sedd.monitor.show.watch import render
 
 
 @pytest.fixture(autouse=True)
