@@ -15,6 +15,7 @@ from sedd.diffusion.noise import NOISES
 from sedd.diffusion.objective import Estimator
 from sedd.diffusion.parameterization import PARAMETERIZATIONS
 from sedd.diffusion.predictor import PREDICTORS
+from sedd.inference.embedding_file import WRITERS
 from sedd.job.tasks import WORK
 from sedd.model.attention import IMPLEMENTATIONS
 from sedd.model.block_ops import KERNELS
@@ -39,6 +40,8 @@ REGISTRIES: dict[str, Mapping[str, Any] | Set[str]] = {
     "TrainingSpec.kernels": KERNELS.keys() | {"auto"},
     "SampleOptions.predictor": PREDICTORS,
     "EvaluateSpec.per_sequence": {"csv", "parquet"},  # the ending of the file, by which its writer is chosen
+    "EmbedOptions.pooling": {"mean", "none"},  # a mean over the residues, or every residue
+    "EmbedSpec.format": {suffix.removeprefix(".") for suffix in WRITERS},
     "ScoreSpec.format": {"csv", "parquet"},  # the same
     "TrackingSpec.wandb": {"online", "offline", "disabled"},  # what wandb itself takes as its mode
 }
