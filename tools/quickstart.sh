@@ -13,7 +13,7 @@ case ${1:-} in
     "") ;;
     --v100) extras+=(volta) ;;
     -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
-    *) die "unknown argument $1. See: bash $0 --help" 2 ;;
+    *) die "unknown argument $1. See: bash $(printf %q "$0") --help" 2 ;;
 esac
 
 use_venv "${extras[@]}"

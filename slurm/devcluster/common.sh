@@ -5,6 +5,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 
 die() { echo "devcluster: $1" >&2; exit "${2:-1}"; }
 say() { echo "devcluster: $1" >&2; }
+sibling() { printf %q "$(cd "$(dirname "$0")" && pwd)/$1"; } # the path of a script beside this one, for a shell
 usage() { sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit "${1:-0}"; }
 
 # use_root FOLDER: names everything of the cluster that lives, or shall live, in FOLDER.
@@ -21,14 +22,14 @@ use_root() {
     export SLURM_CONF=$conf
 }
 
-require_root() { [ "$(id -u)" = 0 ] || die "needs root: slurmd starts processes for other users. Try: sudo bash $0"; }
+require_root() { [ "$(id -u)" = 0 ] || die "needs root: slurmd starts processes for other users. Try: sudo bash $(printf %q "$0")"; }
 
 require_packages() {
     local missing="" program
     for program in munged slurmctld slurmd sinfo "$@"; do
         command -v "$program" >/dev/null || missing="$missing $program"
     done
-    [ -z "$missing" ] || die "not installed:$missing. Run: bash $(dirname "$0")/install.sh"
+    [ -z "$missing" ] || die "not installed:$missing. Run: bash $(sibling install.sh)"
 }
 
 exists() { [ -f "$root/.devcluster" ]; }

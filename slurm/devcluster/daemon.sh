@@ -11,7 +11,7 @@ set -euo pipefail
 [ "${1:-}" != --help ] && [ "${1:-}" != -h ] || usage
 [ $# -ge 2 ] || usage 2 >&2
 use_root "${3:-${SEDD_DEVCLUSTER:-/tmp/sedd-devcluster}}"
-exists || die "nothing in $root. Start it with: bash $(dirname "$0")/up.sh $root"
+exists || die "nothing in $root. Start it with: bash $(sibling up.sh) $root"
 require_root
 gone() { ! is_ours "$1"; }
 

@@ -12,7 +12,7 @@ for argument in "$@"; do
     case $argument in
         --keep) keep=yes ;;
         -h | --help) usage ;;
-        -*) die "unknown option $argument. See: bash $0 --help" 2 ;;
+        -*) die "unknown option $argument. See: bash $(printf %q "$0") --help" 2 ;;
         *) folder=$argument ;;
     esac
 done

@@ -9,7 +9,7 @@ set -euo pipefail
 case ${1:-} in
     "") ;;
     -h | --help) usage ;;
-    *) die "unknown argument $1. See: bash $0 --help" 2 ;;
+    *) die "unknown argument $1. See: bash $(printf %q "$0") --help" 2 ;;
 esac
 if command -v munged slurmctld slurmd slurmdbd mariadbd sbatch >/dev/null; then
     say "all packages are installed"
@@ -28,4 +28,4 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q >&2
 apt-get install -q -y --no-install-recommends munge slurmctld slurmd slurm-client slurmdbd mariadb-server >&2
-say "installed SLURM $(slurmd -V | cut -d' ' -f2). Start it with: bash $(dirname "$0")/up.sh"
+say "installed SLURM $(slurmd -V | cut -d' ' -f2). Start it with: bash $(sibling up.sh)"

@@ -13,7 +13,7 @@ for argument in "$@"; do
     case $argument in
         --export) export_only=yes ;;
         -h | --help) usage ;;
-        -*) die "unknown option $argument. See: bash $0 --help" 2 ;;
+        -*) die "unknown option $argument. See: bash $(printf %q "$0") --help" 2 ;;
         *) folder=$argument ;;
     esac
 done
@@ -21,7 +21,7 @@ done
 main() {
     local name pid code=0 names="munged slurmctld"
     use_root "${folder:-${SEDD_DEVCLUSTER:-/tmp/sedd-devcluster}}"
-    exists || die "nothing in $root. Start it with: bash $(dirname "$0")/up.sh $root"
+    exists || die "nothing in $root. Start it with: bash $(sibling up.sh) $root"
     if [ $export_only = yes ]; then
         echo "export SLURM_CONF=$conf"
         return

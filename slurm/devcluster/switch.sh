@@ -12,7 +12,7 @@ set -euo pipefail
 [ "${1:-}" != --help ] && [ "${1:-}" != -h ] || usage
 [ $# -ge 2 ] || usage 2 >&2
 use_root "${3:-${SEDD_DEVCLUSTER:-/tmp/sedd-devcluster}}"
-exists || die "nothing in $root. Start it with: bash $(dirname "$0")/up.sh $root"
+exists || die "nothing in $root. Start it with: bash $(sibling up.sh) $root"
 require_root
 case "$1 $2" in
     "user-signal on") line=SlurmctldParameters=preempt_send_user_signal ;;

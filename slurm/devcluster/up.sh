@@ -33,7 +33,7 @@ while [ $# -gt 0 ]; do
             declare "${name//-/_}=$2"
             shift ;;
         -h | --help) usage ;;
-        -*) die "unknown option $1. See: bash $0 --help" 2 ;;
+        -*) die "unknown option $1. See: bash $(printf %q "$0") --help" 2 ;;
         *) [ -z "$folder" ] || die "one folder only, not '$folder' and '$1'" 2; folder=$1 ;;
     esac
     shift
@@ -46,7 +46,7 @@ main() {
     if [ $dbd = yes ]; then require_packages slurmdbd mariadbd; else require_packages; fi
     if exists; then
         [ $options = 0 ] || say "$root exists: it keeps the options that it was made with"
-        [ -f "$root/etc/address" ] || die "$root is half made. Remove it with: bash $here/down.sh $root"
+        [ -f "$root/etc/address" ] || die "$root is half made. Remove it with: bash $(sibling down.sh) $root"
         . "$root/etc/address"
     else
         [ ! -e "$root" ] || [ -z "$(ls -A "$root")" ] || die "$root has other things in it" 2
@@ -58,7 +58,7 @@ main() {
     fi
     start_daemons
     wait_for 90 all_nodes_ready || die "nodes did not come up: $(sinfo -h -N -o '%N %T %E' 2>&1 | tail -n 1). See $root/log"
-    say "up in $SECONDS s. Stop it with: bash $here/down.sh $root"
+    say "up in $SECONDS s. Stop it with: bash $(sibling down.sh) $root"
     echo "export SLURM_CONF=$conf"
 }
 

@@ -12,6 +12,7 @@ import pytest
 TOOLS = Path(__file__).parents[2] / "tools"
 SCRIPTS = sorted(TOOLS.glob("*.sh"))
 COMMANDS = [script for script in SCRIPTS if not script.name.startswith("_")]
+DEVCLUSTER = TOOLS.parent / "slurm" / "devcluster"
 
 FAKE_PYTHON = """\
 #!/bin/bash
@@ -79,6 +80,29 @@ def test_help_tells_the_usage_and_installs_nothing(script: Path, project: Path):
     assert done.returncode == 0
     assert f"usage: bash tools/{script.name}" in done.stdout
     assert not (project / ".venv").exists()
+
+
+SUGGESTIONS = [
+    ("tools/check.sh --bogus", "tools/check.sh"),
+    ("tools/quickstart.sh --bogus", "tools/quickstart.sh"),
+    ("slurm/devcluster/install.sh --bogus", "slurm/devcluster/install.sh"),
+    ("slurm/devcluster/up.sh --bogus", "slurm/devcluster/up.sh"),
+    ("slurm/devcluster/down.sh --bogus", "slurm/devcluster/down.sh"),
+    ("slurm/devcluster/status.sh --bogus", "slurm/devcluster/status.sh"),
+    ("slurm/devcluster/status.sh /nowhere/at-all", "slurm/devcluster/up.sh"),
+    ("slurm/devcluster/daemon.sh kill slurmctld /nowhere/at-all", "slurm/devcluster/up.sh"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "suggested"), SUGGESTIONS)
+def test_a_command_that_a_message_suggests_can_be_pasted(mistake: str, suggested: str, project: Path):
+    """The project lies in a folder with a space."""
+    shutil.copytree(DEVCLUSTER, project / "slurm" / "devcluster")
+    script, _, arguments = mistake.partition(" ")
+    answer = call(project, f"bash '{project}/{script}' {arguments}")
+    assert answer.returncode != 0
+    command = shlex.split(answer.stderr.splitlines()[-1].rpartition(": ")[2])
+    assert command[:2] == ["bash", str(project / suggested)]
 
 
 def test_the_first_call_installs_and_the_second_does_not(project: Path):
