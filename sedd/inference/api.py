@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from sedd.complaints import parse_problem
 from sedd.data.alphabet import encode
 from sedd.data.records import Record
 from sedd.diffusion.conditional import cleanest_level, hidden_level
@@ -162,8 +163,8 @@ def _options(kind: type[Options], given: dict[str, Any]) -> Options:
     try:
         return kind.model_validate(given)
     except ValidationError as e:
-        first = e.errors()[0]
-        raise UsageError(f"{first['loc'][0] if first['loc'] else 'options'}: {first['msg']}") from e
+        problem = parse_problem(e.errors()[0], kind, given, lambda key: "")
+        raise UsageError(problem.what, hint=problem.hint) from e
 
 
 def _warn(text: str) -> None:

@@ -61,7 +61,9 @@ def test_what_cannot_be_done_is_a_clear_error(tmp_path: Path):
         (lambda: net.embed("MK", layer=1), "layer"),
         (lambda: net.score("MK", ["A1K"]), "mutant:1: 'A1K' names A"),
         (lambda: net.score("MK", []), "no mutant"),
-        (lambda: net.sample(0), "count"),
+        (lambda: net.sample(0), "^count is 0; it must be greater"),
+        (lambda: net.sample(1, length=-3), "^invalid length '-3'"),
+        (lambda: net.score("MK", methods=("mask",)), r"^methods\S* is 'mask'; it must be .*'masked'"),
         (lambda: sedd.load(tmp_path / "nowhere.pt"), "no such checkpoint"),
     ):
         with pytest.raises(SeddError, match=word):

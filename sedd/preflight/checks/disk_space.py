@@ -67,7 +67,7 @@ def judge(facts: Facts) -> Verdict:
     if free < needed:
         return warn(saw, hint)
     kept = f"{several}{facts.checkpoints} checkpoints of {format_bytes(one)}"
-    return ok(f"{saw}; {kept}, need {format_bytes(needed)}")
+    return ok(f"{saw}; {kept} need {format_bytes(needed)}")
 
 
 def _needed_bytes(experiment: Experiment) -> int:
