@@ -47,7 +47,7 @@ class Proteins:
         """What was altered or left out; `longest` is the network's, in residues."""
         remarks = []
         if self.cut:
-            remarks.append(f"{self.cut} longer proteins: their first {longest} residues were evaluated")
+            remarks.append(f"{self.cut} proteins were cut to their first {longest} residues")
         if self.gaps or self.letters_to_x:
             remarks.append(
                 f"{self.gaps} gaps were removed, {self.letters_to_x} letters outside the alphabet read as X"
