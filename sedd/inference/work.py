@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +22,12 @@ from sedd.inference.sample_report import assess_samples, open_training_data, wri
 from sedd.inference.score import Scores, join, parts, score_part, summary
 from sedd.inference.score_page import write_score_page
 from sedd.inference.tables import require_writer, write_table
+from sedd.inference.user_command import proteins_of, read_column, render_found, run_program
 from sedd.inference.variant_table import read_variants
 from sedd.inference.variants import VariantTable, scan, share_of
 from sedd.rundir.atomic import atomic_file, write_text
 from sedd.rundir.layout import RunDir
+from sedd.spec.command import CommandTask
 from sedd.spec.inference import (
     EmbedOptions,
     EmbedTask,
@@ -35,7 +38,6 @@ from sedd.spec.inference import (
     ScoreOptions,
     ScoreSpec,
     ScoreTask,
-    TrainedTask,
 )
 from sedd.spec.task import TaskSpec
 from sedd.yaml import StrictModel
@@ -51,10 +53,9 @@ class Job:
     """Hears of (done, total); raises where the attempt has to stop."""
     notify: Callable[[str], None]
 
-    def load(self, network: Path | None = None) -> Trained:
-        """The network that the spec names, or another one, on this process's best device."""
-        assert isinstance(self.task, TrainedTask)
-        found = find_trained(str(network or self.task.network), self.run.path.parents[1], notify=self.notify)
+    def load(self, network: Path) -> Trained:
+        """A network that the spec names, on this process's best device."""
+        found = find_trained(str(network), self.run.path.parents[1], notify=self.notify)
         return load_trained(found)
 
 
@@ -83,7 +84,7 @@ def do_evaluate(job: Job) -> str:
     if table is not None:
         require_writer(table)
     records = [record for path in wanted.fasta for record in read_records(path, allow_empty=True)]
-    trained = job.load()
+    trained = job.load(wanted.network)
     against = job.load(wanted.against) if wanted.against is not None else None
     longest = min(network.longest for network in (trained, against) if network is not None)
     proteins = read_proteins(records, longest=longest)
@@ -102,7 +103,7 @@ def do_sample(job: Job) -> str:
     assert isinstance(job.task, SampleTask)
     run, wanted, how = job.run, job.task.sample, options_of(SampleOptions, job.task.sample)
     frames = read_frames(wanted.infill) if wanted.infill is not None else []
-    trained = job.load()
+    trained = job.load(wanted.network)
     samples = draw_samples(trained, how, frames, job.progress)
     run.samples.mkdir(exist_ok=True)
     write_text(run.samples / "samples.fasta", fasta_text(trained, how, samples))
@@ -119,7 +120,7 @@ def do_score(job: Job) -> str:
     output = run.table("scores", wanted.format)
     require_writer(output)
     table = read_table(wanted)
-    trained = job.load()
+    trained = job.load(wanted.network)
     denoiser, found = trained.denoiser(), []
     for number, part in enumerate(parts(table)):
         job.progress(part.start, len(table.variants))
@@ -149,7 +150,7 @@ def do_embed(job: Job) -> str:
     run, wanted, how = job.run, job.task.embed, options_of(EmbedOptions, job.task.embed)
     output = run.table("embeddings", wanted.format)
     require_format(output)
-    trained = job.load()
+    trained = job.load(wanted.network)
     layer_numbers(trained, how)
     proteins = read_residues(
         wanted.fasta, longest=trained.longest, notify=lambda text: job.notify(f"note: {text}")
@@ -174,6 +175,21 @@ def do_embed(job: Job) -> str:
     job.progress(total, total)
     write_embeddings(output, map(part, range(len(starts))), pooled=how.pooling == "mean")
     return f"{total} proteins: {output}"
+
+
+def do_command(job: Job) -> str:
+    """A program of the user's on proteins; its table, what it says, and a page. A stopped attempt starts afresh."""
+    assert isinstance(job.task, CommandTask)
+    run, wanted = job.run, job.task.command
+    fasta, out = proteins_of(wanted), run.table("command", "csv")
+    proteins = list(read_records(fasta))
+    ask = partial(job.progress, 0, len(proteins))
+    run_program(wanted.run, fasta=fasta, out=out, folder=run.path, ask=ask)
+    found = read_column(out, wanted, proteins)
+    _write_json(run.path / "command.json", found.document())
+    write_text(run.path / "command.html", render_found(found, proteins))
+    job.progress(len(proteins), len(proteins))
+    return f"{wanted.column} of {len(found.values)} of {len(proteins)} proteins: {out}"
 
 
 def read_residues(
@@ -230,5 +246,6 @@ WORK: dict[str, Work] = {
     "sample": Work(do_sample, "sampling", "sampling steps"),
     "score": Work(do_score, "scoring", "mutants"),
     "embed": Work(do_embed, "embedding", "proteins"),
+    "command": Work(do_command, "running", "proteins"),
 }
 """By the spec's `task:`."""

@@ -61,7 +61,7 @@ def build_store(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
 
 
 def use_network(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
-    """Evaluate, sample, score or embed with a trained network, as the spec asks."""
+    """Evaluate, sample, score or embed with a trained network, or run a command on samples."""
     from sedd.inference.work import WORK as BY_NETWORK
     from sedd.inference.work import Job
 
@@ -117,5 +117,6 @@ WORK: dict[str, Work] = {
     "sample": use_network,
     "score": use_network,
     "embed": use_network,
+    "command": use_network,
 }
 """By the spec's `task:`."""

@@ -4,6 +4,7 @@ import difflib
 
 from sedd.errors import SpecError
 from sedd.spec.build import DataTask
+from sedd.spec.command import CommandTask
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import EmbedTask, EvaluateTask, SampleTask, ScoreTask
 from sedd.spec.task import TaskSpec
@@ -16,6 +17,7 @@ TASKS: dict[str, type[TaskSpec]] = {
     "sample": SampleTask,
     "score": ScoreTask,
     "embed": EmbedTask,
+    "command": CommandTask,
 }
 
 
