@@ -56,15 +56,16 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
         event = None if is_cancelled(events) else "cancelled"
         return Decision(cause=cause, failure=failure, event=event, fields={"by": "scancel"}, next=None)
     following = retry_decision(history, policy)
-    detail = following.detail
+    detail, alive = following.detail, {}
     if facts.ending.exit_code is None:
         detail += "; the training did not end in time, and was killed"
+        alive = {"alive": True}  # when this is recorded: it is killed after the next attempt is secured
     is_over = isinstance(following, GiveUp)
     return Decision(
         cause=cause,
         failure=failure,
         event="gave_up" if is_over else "requeued",
-        fields={"cause": cause, "step": step, "detail": detail},
+        fields={"cause": cause, "step": step, "detail": detail, **alive},
         next=None if isinstance(following, GiveUp) else following,
     )
 

@@ -19,6 +19,11 @@ def is_decided(events: Sequence[Event], attempt: int) -> bool:
     return any(event.event in FINAL_EVENTS and event.attempt == attempt for event in events)
 
 
+def has_ended(events: Sequence[Event], attempt: int) -> bool:
+    """Whether an attempt has its last word, and its training had ended by then."""
+    return any(e.event in FINAL_EVENTS and e.attempt == attempt and not e.get("alive") for e in events)
+
+
 def record_event(run: RunDir, event: str, *, attempt: int, **fields: Any) -> bool:
     """Append an event; whether that went well. A disk that is full for a while must not cost the run."""
     return note_event(run.events, event, attempt=attempt, **fields)

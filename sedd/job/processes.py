@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -82,11 +82,15 @@ def end_children(*, grace_s: float) -> None:
         time.sleep(0.05)
 
 
-def end_processes(running: Mapping[int, "subprocess.Popen[bytes]"], *, grace_s: float) -> None:
-    """Let processes that were asked to stop finish within `grace_s`, then SIGKILL those that are left."""
+def end_processes(
+    running: Mapping[int, "subprocess.Popen[bytes]"], *, grace_s: float, is_unwanted: Callable[[], bool]
+) -> None:
+    """Let processes that were asked to stop finish within `grace_s`, or until it `is_unwanted`; SIGKILL the rest."""
     deadline = time.monotonic() + grace_s
     while any(process.poll() is None for process in running.values()) and time.monotonic() < deadline:
-        time.sleep(0.1)
+        if is_unwanted():
+            break
+        time.sleep(0.2)
     for process in running.values():
         process.kill()
         process.wait()

@@ -6,11 +6,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from sedd.errors import DiskFullError
+from sedd.errors import DiskFullError, RunError
 from sedd.job.attempt import Meeting, Task, find_meeting, training_processes
 from sedd.job.causes import Ending, is_stop
 from sedd.job.environment import TaskEnvironment
-from sedd.job.final_events import is_decided, record_event, record_event_with_retry
+from sedd.job.final_events import has_ended, is_decided, record_event, record_event_with_retry
 from sedd.job.finish_attempt import AttemptResult, finish_attempt, finish_unrecorded
 from sedd.job.processes import SignalBox, adopt_orphans, end_processes, signals_held
 from sedd.job.time_limit import with_time_limit
@@ -145,8 +145,20 @@ def _lead_once(task: Task, box: SignalBox, keep_open: Sequence[int]) -> AttemptR
         with signals_held():
             result = finish_attempt(task, ending, read_events(task.run.events), attempt=meeting.attempt)
             if ending.exit_code is None:
-                end_processes(running, grace_s=query_kill_wait_s(task))
+                end_processes(
+                    running,
+                    grace_s=query_kill_wait_s(task),
+                    is_unwanted=lambda: _is_replaced(task, meeting),
+                )
     return result
+
+
+def _is_replaced(task: Task, meeting: Meeting) -> bool:
+    """Whether a newer attempt has begun: SLURM takes the processes of a node that it has lost for dead."""
+    try:
+        return newest_attempt(read_events(task.run.events)) > meeting.attempt
+    except RunError:
+        return False
 
 
 def _await_folder(task: Task, error: RunFolderGoneError) -> Ending:
@@ -158,13 +170,13 @@ def _await_folder(task: Task, error: RunFolderGoneError) -> Ending:
 
 
 def _let_lost_attempt_end(task: Task, meeting: Meeting, box: SignalBox) -> None:
-    """If the attempt before has no final event its node may be back already: give its entry time to notice us."""
+    """Processes of the attempt before may be alive, on a node that SLURM had lost: give its entry time to notice us."""
     if task.environment.executor != "slurm":
         return  # there a lock does it
     events = read_events(task.run.events)
     before = newest_attempt([e for e in events if e.attempt < meeting.attempt])
-    if before and not is_decided(events, before):
-        print(f"attempt {before} ended without a record: giving its processes time to end", flush=True)
+    if before and not has_ended(events, before):
+        print(f"attempt {before} is not known to have ended: giving its processes time to end", flush=True)
         _wait(LOST_PATIENCE_S, lambda: bool(box.received))
 
 

@@ -9,6 +9,7 @@ from sedd.cluster.jobs import JobFact
 from sedd.cluster.states import JobState
 from sedd.job.causes import Ending, SlurmFacts
 from sedd.job.decision import Decision, EndingFacts, decide
+from sedd.job.final_events import has_ended
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import Event
 from sedd.rundir.exits import Exit
@@ -66,6 +67,7 @@ def test_a_step_longer_than_the_walltime_reaches_the_stop_for_lack_of_progress()
             break
     assert [e.event for e in events if e.event != "attempt_started"] == 3 * ["requeued"] + ["gave_up"]
     assert "saved no step" in events[-1].get("detail")
+    assert not has_ended(events, 1), "the next attempt gives its processes time to end"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 
-from sedd.job.processes import signals_held
+from sedd.job.processes import end_processes, signals_held
 
 
 def test_commands_started_while_signals_are_held_survive_them() -> None:
@@ -22,7 +22,7 @@ def test_commands_started_while_signals_are_held_survive_them() -> None:
 
 HOLDS = """
 import os, signal
-from sedd.job.processes import signals_held
+from sedd.job.processes import end_processes, signals_held
 signal.signal(signal.SIGUSR2, lambda number, frame: print("came"))
 with signals_held():
     os.kill(os.getpid(), signal.SIGUSR2)
@@ -33,3 +33,9 @@ with signals_held():
 def test_held_signals_arrive_afterwards() -> None:
     done = subprocess.run([sys.executable, "-c", HOLDS], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["held", "came"]
+
+
+def test_a_training_that_another_attempt_has_replaced_gets_no_time_to_finish() -> None:
+    asleep = subprocess.Popen(["sleep", "600"])
+    end_processes({0: asleep}, grace_s=600, is_unwanted=lambda: True)
+    assert asleep.returncode == -signal.SIGKILL
