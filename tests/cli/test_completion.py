@@ -25,8 +25,8 @@ PROGRAMS = {"bash": ["-c", BASH, "-"], "zsh": ["-f", "-c", ZSH, "-"], "fish": ["
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder, commands = tmp_path_factory.mktemp("scripts"), completed_commands()
     for shell, script in SCRIPTS.items():
-        (folder / shell).write_text(script(commands))
-    return {shell: folder / shell for shell in SCRIPTS}
+        (folder / f"completion.{shell}").write_text(script(commands))
+    return {shell: folder / f"completion.{shell}" for shell in SCRIPTS}
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ CHANGES: dict[str, Any] = {
     "data.store": "/t",
     "data.max_length": 100,
     "data.stage": "/local",
+    "training.cuda_graphs": True,
     "model.hidden": 1024,
     "model.cond": 8,
     "model.blocks": 2,
