@@ -157,6 +157,7 @@ def test_evaluation_is_the_same_to_the_last_digit_and_adds_up(
         "--json",
         "--per-sequence",
         tmp_path / "each.csv",
+        "--force",
     ]
     first, second = (sedd(*arguments, runs=runs_of(trained)) for _ in range(2))
     assert first.returncode == 0, first.stderr
@@ -403,7 +404,17 @@ def test_progress_is_drawn_on_a_terminal_and_stays_out_of_the_proteins(trained: 
 def test_a_report_is_a_page_or_numbers(trained: RunDir, tmp_path: Path) -> None:
     pytest.importorskip("parasail", reason="pip install 'protein-sedd[report]'")
     for name in ("samples.html", "samples.json"):
-        arguments = ["-n", 3, "--steps", 4, "-o", tmp_path / "s.fasta", "--report", tmp_path / name]
+        arguments = [
+            "-n",
+            3,
+            "--steps",
+            4,
+            "-o",
+            tmp_path / "s.fasta",
+            "--report",
+            tmp_path / name,
+            "--force",
+        ]
         done = sedd("sample", trained.path, *arguments, runs=runs_of(trained))
         assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "samples.json").read_text())
