@@ -95,7 +95,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 assert "sedd" not in sys.modules
 folder, texts = sys.argv[1], json.loads(sys.argv[2])
-tokenizer = AutoTokenizer.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
 texts = [text.replace("_", "<mask>") for text in texts]
 with torch.no_grad():
