@@ -25,7 +25,7 @@ def test_a_page_is_written_where_asked(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "")
     assert str(tmp_path / "my report.html") in done.stderr
     assert "name: quick" in (tmp_path / "my report.html").read_text()
-    assert report(tmp_path, "quick", "-o", "no such folder/x.html").returncode == 1
+    assert report(tmp_path, "quick", "-o", "no such folder/x.html").returncode == 2
     (tmp_path / "s.fasta").write_text(">sample_0 seed=0\nMKVLAA\nGGT\n")
     assert report(tmp_path, "quick", "--samples", "s.fasta", "-o", "with.html").returncode == 0
     assert "MKVLAAGGT" in (tmp_path / "with.html").read_text()

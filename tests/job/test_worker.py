@@ -57,7 +57,10 @@ def test_a_mistake_of_the_program_has_its_traceback_in_the_log_and_its_type_in_t
     tmp_path: Path,
 ) -> None:
     run = make_runs(order_for(small_experiment(), runs=tmp_path / "my runs"), now=NOW, made=[]).runs[0]
-    done = work(run, WORLD_SIZE="two")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "torch.py").write_text("raise ValueError('on purpose')\n")
+    done = work(run, PYTHONPATH=f"{broken}{os.pathsep}{run.code}")
     assert done.returncode == Exit.CRASHED
     (failed,) = read_events(run.events)
     assert failed.get("error").startswith("ValueError: ")
@@ -93,10 +96,10 @@ def test_where_no_word_can_be_written_the_exit_code_says_that_the_disk_is_full(t
     assert done.returncode == Exit.DISK_FULL
 
 
-def test_a_folder_without_room_is_waited_for_and_one_without_permission_is_not() -> None:
+def test_a_folder_without_room_or_permission_is_waited_for() -> None:
     def failed(saw: str) -> list[Finding]:
         return [Finding(check="run_folder", status=Status.FAIL, saw=f"cannot write: {saw}", hint="")]
 
     assert type(blame(failed("no space left on device"))) is DiskFullError
     assert type(blame(failed("Disk quota exceeded"))) is DiskFullError
-    assert type(blame(failed("permission denied"))) is RunError
+    assert type(blame(failed("permission denied"))) is DiskFullError

@@ -24,7 +24,7 @@ def look(make_context, site, **changes):
         ({}, {"preempt_mode": "CANCEL", "grace_s": 0}, Status.WARN, ["the run requeues itself"]),
         ({}, {"preempt_mode": "OFF"}, Status.OK, ["no preemption", "SIGUSR2 before the time limit"]),
         ({"preempt_type": "preempt/none"}, {}, Status.OK, ["no preemption"]),
-        ({}, {"preempt_mode": "GANG,SUSPEND"}, Status.OK, ["paused and goes on"]),
+        ({}, {"preempt_mode": "GANG,SUSPEND"}, Status.OK, ["paused and continues"]),
         ({"job_requeue": False}, {}, Status.OK, ["JobRequeue=0"]),
     ],
 )
