@@ -235,9 +235,7 @@ def test_the_job_id_is_in_sbatchs_own_line_whatever_a_site_prints_around_it(
 
 def test_an_answer_without_a_job_id_is_an_error_and_no_guess(sbatch: Path, tmp_path: Path) -> None:
     (sbatch / "sbatch").write_text("#!/bin/bash\necho 'job 3 is in the queue'\n")
-    with pytest.raises(
-        ClusterError, match="without printing its id; its last line is: job 3 is in the queue"
-    ) as caught:
+    with pytest.raises(ClusterError, match="without printing its id; its last line is: job 3 is") as caught:
         submit(order_for(small_experiment(), runs=tmp_path / "runs", profile=SLURM), now=NOW)
     assert "squeue --me" in str(caught.value.hint)
 
