@@ -24,15 +24,12 @@ def load(run_or_checkpoint: str) -> "Trained":
         UsageError: no such run or file. CheckpointError: not a checkpoint, or damaged.
     """
     require_network(run_or_checkpoint)
-    import torch
-
     from sedd.inference.load_network import find_trained, load_trained
     from sedd.rundir.find import runs_root
 
     trained = load_trained(find_trained(run_or_checkpoint, runs_root(), notify=note))
     device = next(trained.model.parameters()).device
     err().print(f"{trained.run} at step {trained.step}, {trained.precision.name} on {device}", markup=False)
-    torch.set_grad_enabled(False)
     return trained
 
 

@@ -25,6 +25,9 @@ from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.load import load_resolved
 
+_EXIT_GRACE_S = 20.0
+"""For the processes of a local run that has given up, to exit."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requeued:
@@ -125,7 +128,10 @@ def _requeue_one(situation: RunSituation, now: dt.datetime) -> Requeued:
     run = situation.run
     if situation.status is RunStatus.WAITING:
         return _hurry(situation)
-    if situation.status is RunStatus.RUNNING and situation.executor == "local" and _is_orphaned(run):
+    if situation.last == "gave_up" and situation.executor == "local":
+        # Its job entry has decided, and is about to exit.
+        end_all(run, grace_s=_EXIT_GRACE_S)
+    elif situation.status is RunStatus.RUNNING and situation.executor == "local" and _is_orphaned(run):
         ask_to_stop(run, Role.TRAINING)
         end_all(run, grace_s=GRACE_S)
     elif situation.status is RunStatus.RUNNING:
