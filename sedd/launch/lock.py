@@ -67,6 +67,9 @@ def one_action(run: RunDir) -> Iterator[None]:
     """
     if is_gone(run.path):
         raise RunError(f"the run folder {run.path} has vanished")
+    if not os.access(run.path, os.W_OK):
+        yield  # another user's: what may not be recorded in the folder is refused, with the reason
+        return
     with alone(run.path / ".action.lock", patience_s=ACTION_PATIENCE_S):
         yield
 

@@ -243,7 +243,7 @@ def test_another_user_sees_what_is_going_on_as_far_as_files_may_be_read(
     for run in runs:
         page = reader.sedd("status", run.path)
         assert (page.returncode, page.stderr) == (0, "")
-        assert reader.sedd("report", run.path, "-o", reader.home / "page.html").returncode == 0
+        assert reader.sedd("report", run.path, "-o", reader.home / "page.html", "--force").returncode == 0
     # What is readable and old is silence; what is not readable is none.
     for run in runs:
         beat(run, ago_s=2 * STALE_S)

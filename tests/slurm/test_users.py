@@ -179,8 +179,8 @@ def test_whatever_waits_for_a_run_outlives_a_silent_slurm_and_says_so(
     waiting = user.starts("wait.txt", "submit", "tiny.yaml", "--cluster", "site.yaml", "--wait")
     following = user.starts("follow.txt", "submit", "tiny.yaml", "--cluster", "site.yaml", "--follow")
     watchers = (log, waiting, following)
-    waiting.waits_for("is submitted already")
-    following.waits_for("is submitted already")
+    waiting.waits_for("was submitted before")
+    following.waits_for("was submitted before")
 
     silence(cluster)
     moving = user.starts("requeue.txt", "requeue", run.id)
