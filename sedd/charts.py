@@ -145,7 +145,7 @@ def ticks(low: float, high: float, *, most: int = 5) -> list[float]:
 def tick_labels(values: Sequence[float], *, longest: int = 7) -> list[str]:
     """Return labels of at most `longest` characters that tell the values of an axis apart.
 
-    Values that differ only in later digits are told as the first one and what is added to it: `3e-4`, `+1e-8`.
+    Values that differ only in later digits are shown as the first one and what is added to it: `3e-4`, `+1e-8`.
     """
     for digits in range(4, longest):
         labels = [_shortest(value, digits) for value in values]

@@ -61,7 +61,7 @@ def _target(orphan: Orphan) -> Target:
 
 
 def _split(texts: Sequence[str]) -> tuple[list[str], list[Orphan]]:
-    """Texts that name runs; and the jobs without a run folder, told from strangers' by their tokens.
+    """Find runs by what a user types, and jobs whose run folder is gone by the token in their comment.
 
     Raises:
         UsageError, RunError, ClusterError: a job id that is of no run, and of no job of ours.

@@ -129,7 +129,7 @@ def _groups(commands: list[CompletedCommand]) -> str:
 
 
 def bash_script(commands: list[CompletedCommand]) -> str:
-    """Complete in bash: what is no command, option or run is completed as a file."""
+    """Complete in bash: commands, options and runs, else files."""
     cases = []
     for c in commands:
         runs = "runs=yes" if c.takes_runs else ""

@@ -22,7 +22,7 @@ def command(
     ] = None,
     pooling: Annotated[str, typer.Option(help="mean: a vector a protein; none: one a residue.")] = "mean",
     sigma_bar: Annotated[
-        float | None, typer.Option(help="Noise level that the network is told; default: the cleanest.")
+        float | None, typer.Option(help="Noise level given to the network; default: the cleanest.")
     ] = None,
     force: Force = False,
 ) -> None:
