@@ -37,6 +37,7 @@ DOORS: dict[str, set[str]] = {
         *BASE,
     },
     "launch": {"spec", "cluster", "rundir", *BASE},
+    "experiments": {"launch", "spec", "cluster", "rundir", "charts", "page", *BASE},
     "job": {"launch", "spec", "cluster", "rundir", *BASE},
     "preflight": {"spec", "cluster", "rundir", "data", *BASE},
     "monitor": {"cluster", "rundir", "charts", "page", *BASE},
@@ -136,7 +137,7 @@ def modules_it_needs(module: str) -> set[str]:
     return {name for name, inside in imports(source(module)) if not inside and room(name) == room(module)}
 
 
-@pytest.mark.parametrize("name", ["job", "launch", "cluster", "rundir"])
+@pytest.mark.parametrize("name", ["job", "launch", "experiments", "cluster", "rundir"])
 def test_the_files_of_a_room_do_not_import_each_other_in_a_circle(name: str):
     graph = {module: modules_it_needs(module) for module in modules() if room(module) == name}
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
@@ -265,7 +266,7 @@ def test_what_is_called_often_imports_next_to_nothing(module: str, tmp_path: Pat
     assert set(look(module, tmp_path)["loaded"]) & {"pydantic", "numpy", "submitit", "yaml"} == set()
 
 
-TORCH_FREE = ["spec", "rundir", "cluster", "monitor", "preflight", "launch", "job"]
+TORCH_FREE = ["spec", "rundir", "cluster", "monitor", "preflight", "launch", "experiments", "job"]
 
 
 def test_the_public_api_costs_nothing_until_it_is_called(tmp_path: Path):
