@@ -53,7 +53,7 @@ class SlurmFacts:
 
 def cause_of(ending: Ending, events: Sequence[Event], slurm: SlurmFacts | None, *, now: dt.datetime) -> Cause:
     """The cause of an attempt's end, by the run's events; `slurm` is None under the local executor."""
-    if ending.exit_code == Exit.COMPLETED:
+    if ending.exit_code == Exit.COMPLETED or is_finished(events):
         return Cause.COMPLETED
     if is_cancelled(events):
         return Cause.CANCELLED
@@ -71,6 +71,11 @@ def cause_of(ending: Ending, events: Sequence[Event], slurm: SlurmFacts | None, 
     if code in (Exit.NODE_FAULT, Exit.DISK_FULL):
         return by_exit(code)
     return failure or by_exit(code)
+
+
+def is_finished(events: Sequence[Event]) -> bool:
+    """Whether the newest attempt has saved its last step: whatever its processes do after that changes nothing."""
+    return any(e.event == "checkpoint" and e.get("reason") == "last" for e in in_newest_attempt(events))
 
 
 def is_stop(number: int) -> bool:
@@ -92,7 +97,7 @@ def first_failure(events: Sequence[Event]) -> Cause | None:
 
 
 def in_newest_attempt(events: Sequence[Event]) -> Sequence[Event]:
-    """What the newest attempt events, from its start on; nothing before the first."""
+    """The events of the newest attempt, from its start on; none before the first."""
     starts = [number for number, event in enumerate(events) if event.event == "attempt_started"]
     return [e for e in events[starts[-1] :] if e.attempt == events[starts[-1]].attempt] if starts else ()
 

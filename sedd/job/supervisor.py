@@ -73,7 +73,7 @@ def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False
 
     Raises:
         SupersededError: the job has been started anew while this start of it was delayed.
-        DiskFullError: it cannot be events, though we waited; nobody may train unsaid.
+        DiskFullError: the attempt could not be recorded, though we waited; it must not train.
     """
     events = read_events(task.run.events)
     _require_newest_start(events, task.environment)

@@ -10,7 +10,7 @@ from sedd.cluster.jobs import JobFact
 from sedd.cluster.site import query_config
 from sedd.errors import ClusterError, RunError, SeddError
 from sedd.job.attempt import Meeting, Running, Task
-from sedd.job.causes import Ending, is_stop
+from sedd.job.causes import Ending, is_finished, is_stop
 from sedd.job.deadline import EXIT_S, PATIENCE_S, StopFacts, seconds_to_secure
 from sedd.job.final_events import is_decided
 from sedd.job.own_job import query_own_fact
@@ -26,6 +26,8 @@ LOOK_S = 2.0
 """Between two looks at events.jsonl: is the run cancelled, or another attempt's by now?"""
 PEER_GRACE_S = 10.0
 """For the ranks that are left when one has failed: they hang in a collective and cannot save."""
+FINISHED_PATIENCE_S = 300.0
+"""For a training that has saved its last step, to exit: a tracker may still be sending, or hang for ever."""
 _ASK_TIMEOUT_S = 5.0
 _KILL_WAIT_S = 10.0
 """Where SLURM does not answer; its own default is 30 s."""
@@ -81,6 +83,8 @@ class _Watch:
     first_codes: dict[int, int] = field(default_factory=dict)
     """Of the processes that ended by themselves, before any other was ended for it."""
     is_superseded: bool = False
+    finished_by: float | None = None
+    """When a training whose last step is saved must have ended; None: it is not yet."""
 
     def is_over(self) -> bool:
         """Do what is due; whether there is nothing left to wait for."""
@@ -90,6 +94,10 @@ class _Watch:
             self.next_look = now + LOOK_S
             self._look(now)
         self._mind_peers(now)
+        if self.finished_by is not None and now > self.finished_by:
+            print("all is saved, and the training does not exit: it is killed", flush=True)
+            self._kill()
+            return True
         if self.is_superseded or all(code is not None for code in self._codes().values()):
             return True
         return self.task.environment.is_first and self.secure_by is not None and now > self.secure_by
@@ -162,6 +170,8 @@ class _Watch:
             events, self.events_at_stop or 0, self.meeting.attempt
         ):
             self.secure_by = min(self.secure_by, now + EXIT_S)
+        if self.finished_by is None and is_finished(events):
+            self.finished_by = now + FINISHED_PATIENCE_S
 
     def require_folder(self, now: float) -> None:
         """Raises: RunFolderGoneError when the run folder has been away for a while; the training is killed."""

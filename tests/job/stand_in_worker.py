@@ -3,7 +3,7 @@
 `plan.txt` in the run folder has one word for each attempt, separated by spaces; the last goes for all that follow:
 train (count to the end), long (ten times as far), endless, crash, crash1 (rank 1 is killed), kill (SIGKILL itself),
 fault, deaf (does not listen to signals), litter (leaves a child behind and dies), stuck (saves, and does not
-exit), frozen (in one step for ever). A word may end in `@N`: it happens at count N.
+exit), frozen (in one step for ever), lingers (trains to the end, and does not exit). A word may end in `@N`: it happens at count N.
 """
 
 import os
@@ -46,12 +46,14 @@ def main(path: str) -> int:
             while word == "stuck":
                 time.sleep(1)
             return Exit.STOPPED
-        if count >= int(at or 0) and word not in ("train", "deaf", *FACTORS):
+        if count >= int(at or 0) and word not in ("train", "deaf", "lingers", *FACTORS):
             if count > first:
                 record_event(run, "checkpoint", attempt=attempt, step=count, reason="periodic", seconds=0.5)
             return misbehave(word, run, attempt, rank)
         time.sleep(STEP_S)
     record_event(run, "checkpoint", attempt=attempt, step=STEPS, reason="last", seconds=0.5)
+    while word == "lingers":
+        time.sleep(1)
     return Exit.COMPLETED
 
 

@@ -100,6 +100,19 @@ def test_cause(ending: Ending, facts: SlurmFacts | None, expected: Cause) -> Non
     assert cause(ending, facts) is expected
 
 
+@pytest.mark.parametrize("code", [-signal.SIGKILL, -signal.SIGSEGV, Exit.CRASHED, None])
+@pytest.mark.parametrize("facts", [None, RUNNING, slurm(JobState.PENDING), slurm(JobState.CANCELLED)])
+def test_what_happens_after_the_last_step_is_saved_changes_nothing(
+    code: int | None, facts: SlurmFacts | None
+) -> None:
+    saved = Event(NOW, "checkpoint", 1, {"step": 40, "reason": "last"})
+    crashed = Event(NOW, "failed", 1, {"cause": "crashed", "rank": 0})
+    ending = Ending(exit_code=code, signals=frozenset({TERM}), time_left_s=None, rank=0)
+    assert cause(ending, facts, saved, crashed) is Cause.COMPLETED
+    again = Event(NOW, "attempt_started", 2, {"job_id": "7"})
+    assert cause(ending, facts, saved, again) is not Cause.COMPLETED
+
+
 def test_the_users_cancellation_wins_over_everything_but_completion() -> None:
     cancelled = Event(NOW, "cancelled", 1)
     for facts in (None, RUNNING, slurm(JobState.PENDING)):

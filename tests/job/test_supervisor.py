@@ -15,6 +15,7 @@ from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir
 from tests.launch.conftest import (
     LocalRuns,
+    change_code,
     is_alive,
     logs_of,
     small_experiment,
@@ -137,6 +138,15 @@ def test_a_training_that_hangs_after_its_save_does_not_keep_the_next_attempt_wai
     assert "killed" in requeued.get("detail")
     assert story(run)[-1] == "completed"
     assert next(e for e in read_events(run.events) if e.event == "resumed").get("step") > 0
+
+
+def test_a_training_that_has_saved_its_last_step_and_does_not_exit_completes(local: LocalRuns) -> None:
+    (run,) = local.make(small_experiment(), plan="lingers")
+    change_code(run, "job/watch.py", "FINISHED_PATIENCE_S = 300.0", "FINISHED_PATIENCE_S = 1.0")
+    submit_local([run])
+    assert wait_for_end(run, timeout_s=30).get("step") == 40
+    assert story(run) == ["submitted", "attempt_started", "completed"]
+    assert wait_until(lambda: not find_members(run), timeout_s=10)
 
 
 def test_a_run_folder_that_goes_away_ends_the_training_and_is_not_made_anew(local: LocalRuns) -> None:
