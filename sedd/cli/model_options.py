@@ -1,0 +1,135 @@
+"""Options of a command out of a spec's section: each field is an option once, its docstring the help."""
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from sedd.complaints import parse_problem
+from sedd.errors import UsageError
+from sedd.yaml import StrictModel
+
+Model = TypeVar("Model", bound=StrictModel)
+_TYPES = (int, float, str, bool, *(kind | None for kind in (int, float, str)))
+
+
+def with_options_of(
+    model: type[StrictModel],
+    *,
+    names: Mapping[str, tuple[str, ...]],
+    settings: Mapping[str, Mapping[str, Any]],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace a command's parameter `given` by options for the fields of a model; it gets what was typed, by field.
+
+    The fields of a section within the model are options of their own. `names` are an option's names where they are
+    not `--field-name`, `settings` what typer should know of one besides. What is neither a number nor text is text
+    here, for the command to read.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        fields = dict(_flat(model))
+        signature = inspect.signature(command)
+        added = {
+            name: _option(name, field, within, names.get(name, ()), settings.get(name, {}))
+            for name, (field, within) in fields.items()
+        }
+        parameters = [
+            replaced
+            for parameter in signature.parameters.values()
+            for replaced in (added.values() if parameter.name == "given" else [parameter])
+        ]
+
+        @functools.wraps(command)
+        def called(**values: Any) -> None:
+            given = {name: values.pop(name) for name in fields}
+            command(given={name: value for name, value in given.items() if value is not None}, **values)
+
+        called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined] # typer reads it
+        called.__annotations__ = {p.name: p.annotation for p in parameters}
+        return called
+
+    return decorate
+
+
+def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
+    """The model that was typed as options. Raises: UsageError, which names an option."""
+    nested = {
+        name: {inner: given[inner] for inner in section.model_fields if inner in given}
+        for name, field in model.model_fields.items()
+        if (section := _section(field)) is not None
+    }
+    inside = {inner for section in nested.values() for inner in section}
+    data = {name: value for name, value in given.items() if name not in inside}
+    data |= {name: section for name, section in nested.items() if section}
+    try:
+        return model.model_validate(data)
+    except ValidationError as e:
+        first = e.errors()[0]
+        if first["type"] == "value_error":  # a validator of ours, whose text begins with the field
+            raise UsageError(_as_option(first["msg"].removeprefix("Value error, "), nested)) from e
+        problem = parse_problem(first, model, data, lambda key: "")
+        raise UsageError(_as_option(problem.what, nested), hint=problem.hint) from e
+
+
+def _as_option(what: str, sections: Mapping[str, Any]) -> str:
+    """`redesign.max_mutations is 0; …` as `--max-mutations is 0; …`."""
+    for section in sections:
+        what = what.removeprefix(f"{section}.").replace(f"'{section}.", "'")
+    first, space, rest = what.partition(" ")
+    return f"--{first.strip(chr(39)).replace('_', '-')}{space}{rest}"
+
+
+def _flat(model: type[StrictModel]) -> Iterator[tuple[str, tuple[FieldInfo, bool]]]:
+    """Every field, and whether it stands within a section of the model."""
+    for name, field in model.model_fields.items():
+        section = _section(field)
+        if section is None:
+            yield name, (field, False)
+        else:
+            yield from ((inner, (one, True)) for inner, one in section.model_fields.items())
+
+
+def _section(field: FieldInfo) -> type[StrictModel] | None:
+    parts = get_args(field.annotation) or (field.annotation,)
+    return next((part for part in parts if isinstance(part, type) and issubclass(part, StrictModel)), None)
+
+
+def _option(
+    name: str, field: FieldInfo, within: bool, names: tuple[str, ...], settings: Mapping[str, Any]
+) -> inspect.Parameter:
+    """A command's parameter for a field; of one within a section, which may be absent, None if it is not typed."""
+    kind: Any = field.annotation
+    text = " ".join((field.description or "").split())
+    if get_origin(kind) is Literal:
+        kind, text = str, f"{text} ({', '.join(get_args(kind))})"
+    elif kind not in _TYPES:
+        kind = str if field.default is not None and not within else str | None
+    if within and get_origin(kind) not in (Union, types.UnionType):
+        kind = kind | None
+    required = field.is_required() or within
+    if within and not field.is_required() and field.default is not None:
+        text += f" [default: {field.default}]"
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None if required else field.default,
+        annotation=Annotated[kind, typer.Option(*names, help=text, **{**_limits(field), **settings})],
+    )
+
+
+def _limits(field: FieldInfo) -> dict[str, Any]:
+    """The least and the greatest number, as typer takes them."""
+    found: dict[str, Any] = {}
+    for limit in field.metadata:
+        if hasattr(limit, "ge"):
+            found["min"] = limit.ge
+        if hasattr(limit, "le"):
+            found["max"] = limit.le
+        if isinstance(getattr(limit, "lt", None), int):
+            found["max"] = limit.lt - 1
+    return found

@@ -1,0 +1,72 @@
+"""A spec's section as options of a command."""
+
+from typing import Any, Literal
+
+import pytest
+import typer
+from pydantic import Field
+from typer.testing import CliRunner
+
+from sedd.cli.model_options import validated, with_options_of
+from sedd.errors import UsageError
+from sedd.yaml import StrictModel
+
+
+class Inner(StrictModel):
+    """A section that may be absent."""
+
+    where: str
+    """Needed if anything of the section is."""
+    how_much: float = Field(default=0.5, gt=0, le=1)
+    """A share."""
+
+
+class Wanted(StrictModel):
+    """What is asked for."""
+
+    count: int = Field(default=3, ge=1)
+    """How many."""
+    kind: Literal["one", "other"] = "one"
+    """Which."""
+    inner: Inner | None = None
+    """A section."""
+
+
+def typed(*arguments: str) -> Wanted:
+    app, found = typer.Typer(), []
+
+    @app.command()
+    @with_options_of(Wanted, names={"count": ("--count", "-n")}, settings={})
+    def command(*, run: str = typer.Argument(), given: dict[str, Any]) -> None:
+        assert run == "it"
+        found.append(validated(Wanted, given))
+
+    result = CliRunner().invoke(app, ["it", *arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return found[0]
+
+
+def test_fields_are_options_with_their_own_defaults():
+    assert typed() == Wanted()
+    assert typed("-n", "5", "--kind", "other") == Wanted(count=5, kind="other")
+
+
+def test_fields_of_a_section_are_options_and_the_section_is_absent_without_any():
+    assert typed("--where", "here").inner == Inner(where="here")
+    assert typed("--where", "here", "--how-much", "0.25").inner == Inner(where="here", how_much=0.25)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--kind", "third"], "--kind is 'third'; it must be 'one' or 'other'"),
+        (["--how-much", "0.25"], "--where is missing"),
+        (["--where", "x", "--how-much", "0"], "--how-much is 0.0; it must be greater than 0"),
+    ],
+)
+def test_what_is_wrong_is_told_as_an_option(arguments: list[str], told: str):
+    with pytest.raises(UsageError) as caught:
+        typed(*arguments)
+    assert caught.value.message == told
