@@ -38,6 +38,7 @@ DOORS: dict[str, set[str]] = {
     },
     "launch": {"spec", "cluster", "rundir", *BASE},
     "experiments": {"launch", "spec", "cluster", "rundir", "charts", "page", *BASE},
+    "amend": {"launch", "spec", "cluster", "rundir", *BASE},
     "job": {"launch", "spec", "cluster", "rundir", *BASE},
     "preflight": {"spec", "cluster", "rundir", "data", *BASE},
     "monitor": {"cluster", "rundir", "charts", "page", *BASE},

@@ -11,6 +11,7 @@ from sedd.cli.console import err, out, print_json
 from sedd.cluster.command import SlurmMissingError, SlurmUnreachableError
 from sedd.errors import SeddError, UsageError
 from sedd.launch.submit_slurm import in_threads
+from sedd.rundir.attempts import is_completed
 from sedd.rundir.events import read_events
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir
@@ -61,17 +62,20 @@ def for_each(
     as_json: bool,
     together: Callable[[Sequence[RunDir]], Mapping[RunDir, Outcome]] = lambda _: {},
     others: Sequence[Target] = (),
+    also_completed: bool = False,
 ) -> None:
     """Find the runs, do `act` to each, tell, and so with the `others`.
 
     Ends the command with exit code 1 when one of them refused.
+
+    Of a sweep, what is completed is left out, unless all points are, or `also_completed` ones are meant.
 
     `together` does first what is done for several runs at once, and says for which.
 
     Raises:
         UsageError: one of the texts names no run, before anything is done.
     """
-    runs = _found(texts, word)
+    runs = _found(texts, word, also_completed)
     done = together(runs)
     targets = [*(_target(run, act) for run in runs), *others]
     known = [*(done.get(run) for run in runs), *(None for _ in others)]
@@ -105,18 +109,20 @@ def retry_while_unreachable(act: Callable[[], Outcome], *, notify: Callable[[str
         time.sleep(PAUSE_S)
 
 
-def _found(texts: Sequence[str], word: str) -> list[RunDir]:
+def _found(texts: Sequence[str], word: str, also_completed: bool) -> list[RunDir]:
     try:
-        return list(dict.fromkeys(run for text in texts for run in _named(text)))
+        return list(dict.fromkeys(run for text in texts for run in _named(text, also_completed)))
     except UsageError as e:
         nothing = f"; no run was {word}" if len(texts) > 1 else ""
         raise UsageError(e.message + nothing, hint=e.hint) from e
 
 
-def _named(text: str) -> list[RunDir]:
-    """The runs that a text names. Of a sweep those that are not completed, unless all are."""
+def _named(text: str, also_completed: bool) -> list[RunDir]:
+    """The runs that a text names; of a sweep as `for_each` says."""
     runs = find_runs(text, runs_root())
-    still_open = [run for run in runs if not any(e.event == "completed" for e in read_events(run.events))]
+    if also_completed:
+        return runs
+    still_open = [run for run in runs if not is_completed(read_events(run.events))]
     return still_open or runs
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "report": "One self-contained HTML page about a run.",
     "cancel": "End runs for good.",
     "requeue": "Revive runs that gave up, or move running ones on.",
+    "extend": "More steps for runs that have ended.",
     "preflight": "Will this spec run to its end here? The readiness checks alone.",
     "train": "Train in the foreground, without a scheduler; also under torchrun.",
     "evaluate": "Likelihood bound of a run or checkpoint on FASTA files.",

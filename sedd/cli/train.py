@@ -15,7 +15,7 @@ import typer
 from sedd.cli.console import err
 from sedd.cli.load_network import note
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
-from sedd.rundir.attempts import Cause, parse_attempts
+from sedd.rundir.attempts import Cause, is_completed, parse_attempts
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import find_run, runs_root
 from sedd.rundir.layout import RunDir
@@ -181,8 +181,11 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
 def _begin(run: RunDir, ranks: int) -> int:
     """Count this start as an attempt; returns its number. Raises: RunError when the run is complete or under way."""
     events = read_events(run.events)
-    if any(event.event == "completed" for event in events):
-        raise RunError(f"{run.name}/{run.id} is completed", hint="start a new run from its spec")
+    if is_completed(events):
+        raise RunError(
+            f"{run.name}/{run.id} is completed",
+            hint="sedd extend RUN --steps N gives it more steps; or start a new run from its spec",
+        )
     attempts = parse_attempts(events)
     _require_idle(run, is_open=bool(attempts) and attempts[-1].cause is None)
     attempt = 1 + len(attempts)

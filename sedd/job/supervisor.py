@@ -17,7 +17,7 @@ from sedd.job.time_limit import with_time_limit
 from sedd.job.watch import LOOK_S, RunFolderGoneError, folder_was_away, query_kill_wait_s, watch
 from sedd.launch import lock
 from sedd.launch.freeze import slots_folder
-from sedd.rundir.attempts import is_cancelled
+from sedd.rundir.attempts import is_cancelled, is_completed
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.fence import SupersededError, newest_attempt
@@ -65,7 +65,7 @@ def _supervise(task: Task, box: SignalBox) -> int:
 
 def is_over(events: Sequence[Event]) -> bool:
     """Whether nothing is left to do: completed, perhaps by another job of the run, or cancelled."""
-    return is_cancelled(events) or any(event.event == "completed" for event in events)
+    return is_cancelled(events) or is_completed(events)
 
 
 def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False) -> Meeting:

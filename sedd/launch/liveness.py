@@ -13,7 +13,7 @@ from sedd.cluster.site import query_config
 from sedd.errors import RunError
 from sedd.launch.local_processes import find_members
 from sedd.launch.unconfirmed import submitit_folders
-from sedd.rundir.attempts import is_cancelled, parse_attempts
+from sedd.rundir.attempts import is_cancelled, is_completed, parse_attempts
 from sedd.rundir.events import Event, read_events, require_undamaged
 from sedd.rundir.layout import RunDir
 
@@ -61,16 +61,16 @@ def query_run_status(run: RunDir) -> RunSituation:
     submission = newest_submission(run, events)
     started = next((e for e in reversed(events) if e.event == "attempt_started"), submission)
     moves = [e.event for e in events if e.event not in ("preflight", "checkpoint")]
-    executor, is_completed = str(submission.get("executor")), "completed" in moves
+    executor, is_done = str(submission.get("executor")), is_completed(events)
     job, note = None, None
-    if executor == "slurm" and not is_completed:
+    if executor == "slurm" and not is_done:
         try:
             job = _require_shown(run, prove_job(identity_of(run, submission)))
         except ForeignJobError as e:
             note = e.message
     return RunSituation(
         run=run,
-        status=_status(run, submission, started, job, is_completed=is_completed),
+        status=_status(run, submission, started, job, is_completed=is_done),
         job=job,
         executor=executor,
         job_id=str(submission.get("job_id")),

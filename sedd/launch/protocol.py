@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from sedd.errors import RunError
 from sedd.rundir.layout import RunDir, read_manifest
 
-FORMAT = 2
-"""Of runs that this code makes."""
+FORMAT = 3
+"""Of runs that this code makes. Since 3 their own code goes on after a `completed` event that an `extended` follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,7 @@ NAMES: dict[int, Names] = {
         batch_end="sedd.job.batch_end",
     ),
 }
+NAMES[3] = NAMES[2]
 """By format."""
 JOB_ENTRY = "sedd.job.entry"
 """`python -m`: what the pickled job becomes. Only the frozen code itself starts it."""

@@ -16,7 +16,7 @@ from sedd.launch.liveness import RunSituation, RunStatus, count_submissions, que
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all, find_members
 from sedd.launch.lock import one_action
 from sedd.launch.protocol import names_of
-from sedd.launch.resources import read_manifest_profile, slurm_parameters
+from sedd.launch.resources import Parameters, read_manifest_profile, slurm_parameters
 from sedd.launch.submit_local import submit_local
 from sedd.launch.submit_slurm import submit_slurm
 from sedd.launch.unsubmitted import confirm_all, submit_unsubmitted
@@ -24,6 +24,7 @@ from sedd.rundir.attempts import MOVED_BY, slowest_save_s
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.load import load_resolved
+from sedd.spec.task import TaskSpec
 
 _EXIT_GRACE_S = 20.0
 """For the processes of a local run that has given up, to exit."""
@@ -77,7 +78,7 @@ def _requeue(runs: Sequence[RunDir], before: Mapping[RunDir, int], now: dt.datet
     if done := [s for s in situations if s.status is RunStatus.COMPLETED]:
         raise RunError(
             f"run {done[0].run.id} is completed: there is nothing to go on with",
-            hint="sedd submit --resubmit SPEC trains the same once more",
+            hint="sedd extend RUN --steps N gives it more steps; sedd submit --resubmit SPEC trains the same anew",
         )
     return [
         _already_submitted(s) if s.submissions > before[s.run] else _requeue_one(s, now) for s in situations
@@ -96,16 +97,7 @@ def revive(situation: RunSituation) -> None:
     if not isinstance(profile, SlurmProfile):
         submit_local([run])
         return
-    earlier = [RunDir(Path(path)) for path in read_manifest(run).get("after") or ()]
-    parameters = slurm_parameters(
-        load_resolved(run.spec),
-        profile,
-        code=run.code,
-        submitit=run.submitit,
-        names=names_of(run),
-        save_s=slowest_save_s(read_events(run.events)),
-        dependency=dependency_on([r for r in earlier if r.manifest.exists()], executor="slurm"),
-    )
+    parameters = revival_parameters(run, load_resolved(run.spec), profile)
     (job_id,) = submit_slurm([run], parameters, folder=run.submitit)
     try:
         if situation.job is not None:
@@ -116,6 +108,20 @@ def revive(situation: RunSituation) -> None:
             f"but jobs that wait for it still wait for the old job: {e.message}"
         )
         raise ClusterError(message, hint=e.hint) from e
+
+
+def revival_parameters(run: RunDir, experiment: TaskSpec, profile: SlurmProfile) -> Parameters:
+    """Parameters of the job that goes on with a run. Raises: RunError, ClusterError where nothing can be waited for."""
+    earlier = [RunDir(Path(path)) for path in read_manifest(run).get("after") or ()]
+    return slurm_parameters(
+        experiment,
+        profile,
+        code=run.code,
+        submitit=run.submitit,
+        names=names_of(run),
+        save_s=slowest_save_s(read_events(run.events)),
+        dependency=dependency_on([r for r in earlier if r.manifest.exists()], executor="slurm"),
+    )
 
 
 def _already_submitted(situation: RunSituation) -> Requeued:

@@ -35,8 +35,9 @@ def find_submitted(experiments: Sequence[TaskSpec], runs: Path) -> list[Known]:
     for name in sorted(set(hashes.values())):
         for run in _with_beginning(runs / name, beginnings):
             standing = describe_progress(read_events(run.events))
-            if standing and (spec_hash := _spec_hash(run)) in hashes:
-                found.append(Known(run, standing, str(spec_hash)))
+            asked = [each for each in _spec_hashes(run) if each in hashes]
+            if standing and asked:
+                found.append(Known(run, standing, asked[0]))
     return found
 
 
@@ -64,7 +65,9 @@ def find_unfinished(experiments: Sequence[TaskSpec], runs: Path) -> Unfinished |
     names = sorted({experiment.name for experiment in experiments})
     ours = [run for name in names for run in _with_beginning(runs / name, beginnings)]
     unsubmitted = [
-        run for run in ours if is_unsubmitted(read_events(run.events)) and _spec_hash(run) in numbers
+        run
+        for run in ours
+        if is_unsubmitted(read_events(run.events)) and numbers.keys() & set(_spec_hashes(run))
     ]
     if not unsubmitted:
         return None
@@ -75,8 +78,8 @@ def find_unfinished(experiments: Sequence[TaskSpec], runs: Path) -> Unfinished |
     if not sweep and len(experiments) > 1:
         return None  # a run of its own that was never submitted: no point of this sweep
     members = [run for run in ours if read_manifest(run).get("sweep") == sweep] if sweep else [newest]
-    found = {numbers[h]: run for run in members if (h := _spec_hash(run)) in numbers}
-    elsewhere = {_spec_hash(known.run) for known in find_submitted(experiments, runs)}
+    found = {numbers[h]: run for run in members for h in _spec_hashes(run) if h in numbers}
+    elsewhere = {known.spec_hash for known in find_submitted(experiments, runs)}
     open_numbers = {number for spec_hash, number in numbers.items() if spec_hash not in elsewhere}
     waiting = {number for number, run in found.items() if run in unsubmitted} & open_numbers
     if not waiting:
@@ -108,7 +111,7 @@ def describe_progress(events: Sequence[Event]) -> str | None:
     last = moves[-1].event if moves else ""
     if last == "completed":
         return "completed"
-    if is_cancelled(events) or last == "gave_up" or not moves:
+    if is_cancelled(events) or last in ("gave_up", "extended", "reshaped") or not moves:
         return None
     attempts = parse_attempts(events)
     if not attempts or last == "submitted":
@@ -135,20 +138,28 @@ def require_not_submitted(experiments: Sequence[TaskSpec], runs: Path) -> None:
 
 
 def _with_beginning(folder: Path, beginnings: set[str]) -> Iterator[RunDir]:
-    """Runs in a folder whose id carries one of the hashes, oldest first, found by name alone."""
+    """Runs in a folder whose id carries one of the hashes, oldest first, found by name alone.
+
+    A run whose spec was changed since has a first spec beside its own, and may be one of any.
+    """
     try:
         names = sorted(entry.name for entry in os.scandir(folder))
     except OSError:
         return
     for name in names:
         parts = name.split("-")
-        if len(parts) >= 3 and parts[2] in beginnings and (folder / name / "manifest.json").exists():
-            yield RunDir(folder / name)
+        run = RunDir(folder / name)
+        if len(parts) < 3 or not (parts[2] in beginnings or run.earlier_spec(1).exists()):
+            continue
+        if run.manifest.exists():
+            yield run
 
 
-def _spec_hash(run: RunDir) -> str | None:
+def _spec_hashes(run: RunDir) -> list[str]:
+    """Hashes of the specs for which the run stands: its own, and what was asked for before that was changed."""
     try:
-        value = read_manifest(run).get("spec_hash")
+        manifest = read_manifest(run)
     except RunError:
-        return None
-    return str(value) if value else None
+        return []
+    own = manifest.get("spec_hash")
+    return [*([str(own)] if own else []), *map(str, manifest.get("earlier_hashes") or ())]

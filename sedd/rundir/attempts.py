@@ -79,6 +79,12 @@ def is_cancelled(events: Sequence[Event]) -> bool:
     return bool(last) and last[-1] == "cancelled"
 
 
+def is_completed(events: Iterable[Event]) -> bool:
+    """Whether the run has reached its last step, and was not given more steps since."""
+    last = [e.event for e in events if e.event in ("completed", "extended")]
+    return bool(last) and last[-1] == "completed"
+
+
 def is_unsubmitted(events: Iterable[Event]) -> bool:
     """Whether the run still waits to be submitted: a point of a sweep for which the site had no place."""
     return all(e.event == "preflight" for e in events)

@@ -24,6 +24,8 @@ EVENTS = (
     "completed",
     "failed",
     "cancelled",
+    "extended",
+    "reshaped",
 )
 """Every kind of event; README.md says who writes it and with which fields."""
 

@@ -31,6 +31,10 @@ class RunDir:
         """The resolved spec, complete with defaults."""
         return self.path / "spec.yaml"
 
+    def earlier_spec(self, number: int) -> Path:
+        """The spec as it was before its `number`-th change, counted from 1 (`sedd extend`, `sedd requeue --gpus`)."""
+        return self.path / f"spec-{number}.yaml"
+
     @property
     def manifest(self) -> Path:
         """What the run was made from; written last: a folder without it was never submitted."""
@@ -86,6 +90,19 @@ class RunDir:
     def table(self, name: str, suffix: str) -> Path:
         """A table of results, `scores.csv` for example."""
         return self.path / f"{name}.{suffix}"
+
+
+def sealed_steps(run: RunDir) -> list[int]:
+    """Steps of the checkpoints that are there and as long as their seals say, newest first; contents are not read."""
+    found = []
+    for path in run.checkpoints.glob("step-*.pt"):
+        try:
+            seal = json.loads(path.with_suffix(".json").read_bytes())
+            if path.stat().st_size == seal["bytes"]:
+                found.append(int(seal["step"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(found, reverse=True)
 
 
 def run_id(now: dt.datetime, spec_hash: str) -> str:

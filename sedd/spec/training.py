@@ -31,6 +31,15 @@ class ValidationSpec(StrictModel):
     """Residues of the fixed validation set, at most."""
 
 
+class RewarmSpec(StrictModel):
+    """A new rise of a cosine schedule's learning rate, where more steps were asked for later (`sedd extend`)."""
+
+    from_step: int = Field(ge=1)
+    """The step at which the cosine before it ends, at a tenth of the peak."""
+    steps: int = Field(ge=1)
+    """Steps in which the learning rate rises to its peak again."""
+
+
 class TrainingSpec(StrictModel):
     """Optimiser, batch, schedule, precision."""
 
@@ -48,6 +57,8 @@ class TrainingSpec(StrictModel):
     """Steps of linear warm-up from 0."""
     schedule: Literal["constant", "cosine", "inverse_sqrt"] = "cosine"
     """Learning rate after the warm-up; cosine falls to a tenth of the peak at the last step."""
+    rewarm: tuple[RewarmSpec, ...] = ()
+    """Of a cosine schedule: from where on it rises and falls once more. `sedd extend --rewarm` writes it."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's decoupled weight decay; biases and norms are exempt."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -93,6 +104,21 @@ class TrainingSpec(StrictModel):
             )
         if self.kernels == "fused" and self.compile is True:
             raise ValueError("compile sees torch's operators alone: with it, kernels cannot be 'fused'")
+        return self
+
+    @model_validator(mode="after")
+    def _rewarms_in_order(self) -> Self:
+        if not self.rewarm:
+            return self
+        if self.schedule != "cosine":
+            raise ValueError(f"rewarm belongs to the schedule cosine; {self.schedule} needs none")
+        begins = [each.from_step for each in self.rewarm]
+        for each, end in zip(self.rewarm, [*begins[1:], self.steps], strict=True):
+            if each.from_step < self.warmup_steps or each.from_step + each.steps > end:
+                raise ValueError(
+                    f"rewarm from step {each.from_step} on takes {each.steps} steps, which do not lie between "
+                    f"the warm-up and step {end}"
+                )
         return self
 
     @property

@@ -182,10 +182,10 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
         s.reporter.step(step)
         if step == first and not last:
             _prepare_to_save(s)
-        validates = last or step % spec.validation.every_steps == 0
-        bound = _validate(s) if validates else None
-        if validates or step % spec.log_every_steps == 0:
-            _log(s, norm, bound)
+        validates, logs = step % spec.validation.every_steps == 0, step % spec.log_every_steps == 0
+        bound = _validate(s) if last or validates else None
+        if last or validates or logs:
+            _log(s, norm, bound, is_extra=not (validates or logs))
         if not last and _is_due(s):
             _save(s)
     _save_last(s, stop, reason="last")
@@ -229,8 +229,10 @@ def _validate(s: _Session) -> float:
     return s.validation(s.state, on_batch=lambda: s.reporter.phase("validating"))
 
 
-def _log(s: _Session, norm: torch.Tensor, bound: float | None) -> None:
+def _log(s: _Session, norm: torch.Tensor, bound: float | None, *, is_extra: bool) -> None:
     """Make a row of the losses since the last one; the only wait on the GPU between two of them.
+
+    `is_extra`: a run of more steps would have no row here. The next row, should the run be extended, is that of one.
 
     Raises:
         NotFiniteError: too many bad steps in a row.
@@ -244,8 +246,9 @@ def _log(s: _Session, norm: torch.Tensor, bound: float | None) -> None:
         residues=state.step * spec.residues_per_step,
         bound=bound,
     )
-    state.loss_sum.zero_()
-    state.loss_steps = 0
+    if not is_extra:
+        state.loss_sum.zero_()
+        state.loss_steps = 0
     if s.group.ranks.is_first:
         s.reporter.row(row)
     if int(state.bad_steps) > spec.max_bad_steps:

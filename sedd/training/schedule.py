@@ -11,7 +11,15 @@ def _constant(step: int, spec: TrainingSpec) -> float:
 
 
 def _cosine(step: int, spec: TrainingSpec) -> float:
-    progress = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
+    begin, end = spec.warmup_steps, spec.steps
+    for rise in spec.rewarm:
+        if step <= rise.from_step:
+            end = rise.from_step
+            break
+        begin = rise.from_step + rise.steps
+        if step <= begin:
+            return 0.1 + 0.9 * (step - rise.from_step) / rise.steps
+    progress = (step - begin) / max(1, end - begin)
     return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 

@@ -128,11 +128,12 @@ def _start(run: RunDir, experiment: Experiment, mode: str) -> Any:
             name=f"{run.name}/{run.id}",
             group=run.name,
             tags=list(experiment.tracking.tags),
-            config=experiment.model_dump(mode="json"),
             settings=settings,
         )
     except wandb.errors.CommError:
         return None
+    # Not init's `config`: a run that was extended or reshaped says otherwise than its first attempt, which W&B minds.
+    started.config.update(experiment.model_dump(mode="json"), allow_val_change=True)
     started.define_metric("step")
     started.define_metric("*", step_metric="step")
     return started

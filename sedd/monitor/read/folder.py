@@ -40,8 +40,9 @@ class Folder:
         changed: dict[str, Any] = {}
         unreadable: list[str] = []
         for name in _FILES:
-            # The manifest is written once.
-            if (name != _MANIFEST or old is None) and (problem := self._read_changed(name, changed)):
+            # The manifest changes with an event alone (`extended`, `reshaped`), before which it is written.
+            is_asked = name != _MANIFEST or old is None or not self._is_unchanged(_EVENTS)
+            if is_asked and (problem := self._read_changed(name, changed)):
                 unreadable.append(problem)
         if self._stamps[_EVENTS] is None and _stamp(f"{self.path}/{_MANIFEST}") is None:
             return None
@@ -126,7 +127,11 @@ class Folder:
             facts = RunFacts(
                 run=self.run, plan=plan, **changed, unreadable=unreadable, manifest_damage=damage
             )
-        elif changed or unreadable != facts.unreadable:
+            self._facts = facts
+            return facts
+        if changed.get("plan", facts) is None:
+            del changed["plan"]  # damaged since: what it said before is still worth showing
+        if changed or unreadable != facts.unreadable:
             facts = dataclasses.replace(facts, **changed, unreadable=unreadable)
         self._facts = facts
         return facts

@@ -83,6 +83,8 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "gave_up": _gave_up,
     "completed": lambda e: f"completed at step {e.get('step')}",
     "cancelled": lambda e: f"cancelled by {e.get('by')}",
+    "extended": lambda e: f"extended from {e.get('earlier_steps')} to {e.get('steps')} steps",
+    "reshaped": lambda e: f"reshaped from {e.get('earlier')} to {e.get('shape')}",
 }
 
 

@@ -1,0 +1,36 @@
+"""Preflight of a run whose spec is about to change: the checks of `sedd submit`, on the changed spec."""
+
+from sedd.amend.extend import Check
+from sedd.amend.spec_change import SpecChange
+from sedd.cli.console import err
+from sedd.errors import RunError
+from sedd.rundir.layout import RunDir
+from sedd.spec.load import Request
+
+NOT_ASKED = {"duplicate_runs", "git_state"}
+"""Of submitting a spec: this is the run itself, and keeps the code that it has."""
+
+
+def check_of(run: RunDir, is_wanted: bool) -> Check:
+    """The login checks for a changed run; nothing where they are not wanted."""
+    return _check if is_wanted else _skip
+
+
+def _check(change: SpecChange) -> None:
+    """Tell what is remarkable. Raises: RunError with the first check that failed."""
+    from sedd.preflight.finding import Status
+    from sedd.preflight.run_checks import check_login
+
+    request = Request(experiments=(change.experiment,), points=({},), parallel=None)
+    findings = check_login(request, change.profile, runs=change.run.path.parent.parent)
+    asked = [finding for finding in findings if finding.check not in NOT_ASKED]
+    for finding in asked:
+        if finding.status is Status.WARN:
+            err().print(f"preflight {finding.status}: {finding.check}: {finding.saw}", markup=False)
+    if failed := [finding for finding in asked if finding.status is Status.FAIL]:
+        hint = f"{failed[0].hint}; --no-preflight does it all the same" if failed[0].hint else None
+        raise RunError(f"{failed[0].check}: {failed[0].saw}", hint=hint)
+
+
+def _skip(change: SpecChange) -> None:
+    return

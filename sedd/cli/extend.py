@@ -1,0 +1,56 @@
+"""`sedd extend`: more steps for runs that have ended."""
+
+import datetime as dt
+from typing import Annotated
+
+import typer
+
+from sedd.amend.extend import extend, plan_extension
+from sedd.amend.preview import Preview, preview
+from sedd.cli.changed_run import check_of
+from sedd.cli.for_each_run import for_each
+from sedd.launch.liveness import query_run_status
+from sedd.rundir.layout import RunDir
+
+
+def command(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Run folders, ids, job ids or names; a sweep is all its points."
+        ),
+    ],
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all, those already done included.")],
+    rewarm: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of a cosine schedule: steps in which the learning rate rises again."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the batch script (or local command); touch nothing.")
+    ] = False,
+    preflight: Annotated[
+        bool, typer.Option("--preflight/--no-preflight", help="Check that the job can run before submitting.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Let runs that completed, gave up or were cancelled go on to more steps, each in its folder.
+
+    With a constant or inverse_sqrt schedule, a run ends with the same bits as one that was asked for so many steps
+    from the start. A cosine schedule has fallen to its end: --rewarm N lets it rise in N steps and fall once more.
+
+    Example: sedd extend uniref50-small --steps 400000 --rewarm 1000
+    """
+    now = dt.datetime.now(dt.UTC)
+
+    def planned(run: RunDir) -> Preview:
+        return preview(plan_extension(query_run_status(run), steps, rewarm=rewarm))
+
+    for_each(
+        runs,
+        planned
+        if dry_run
+        else lambda run: extend(run, steps, rewarm=rewarm, check=check_of(run, preflight), now=now),
+        word="extended",
+        as_json=as_json,
+        also_completed=True,
+    )

@@ -1,0 +1,250 @@
+"""`extend`: a run that has ended goes on as if it had been asked for more steps from the start."""
+
+import datetime as dt
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sedd.amend.extend import Extended, extend, plan_extension
+from sedd.amend.preview import preview
+from sedd.amend.spec_change import SpecChange, plan_change, write_change
+from sedd.errors import RunError, SeddError, SpecError
+from sedd.launch.cancel import cancel
+from sedd.launch.liveness import query_run_status
+from sedd.launch.requeue import requeue
+from sedd.launch.submitted import find_submitted
+from sedd.rundir.events import read_events
+from sedd.rundir.layout import RunDir, read_manifest, write_manifest
+from sedd.spec.experiment import Experiment
+from sedd.spec.load import load_resolved, load_resolved_as
+from sedd.training.checkpoint_file import newest_whole, read_checkpoint
+from sedd.training.metrics import read_metrics
+from sedd.training.schedule import learning_rate
+from tests.launch.conftest import (
+    LocalRuns,
+    local,  # noqa: F401 # a fixture
+    small_experiment,
+    story,
+    wait_for_end,
+    wait_for_event,
+    wait_for_steps,
+)
+from tests.tiny import tiny_spec, train_process
+from tests.training.conftest import make_run  # noqa: F401 # a fixture
+from tests.training.test_resume import assert_same_bits
+
+MakeRun = Callable[[Experiment], RunDir]
+NOW = dt.datetime.now(dt.UTC)
+
+
+def fine(change: SpecChange) -> None:
+    """A preflight that finds nothing."""
+
+
+def constant(**training: object) -> Experiment:
+    basic = {"steps": 40, "residues_per_step": 4096, "residues_per_gpu": 1024, "schedule": "constant"}
+    return small_experiment(training=basic | training)
+
+
+def more(run: RunDir, steps: int, *, rewarm: int | None = None) -> Extended:
+    return extend(run, steps, rewarm=rewarm, check=fine, now=NOW)
+
+
+def save(run: RunDir, step: int) -> None:
+    """A checkpoint, as the stand-in of the training does not write one."""
+    path = run.checkpoints / f"step-{step:08d}.pt"
+    path.write_bytes(b"weights")
+    path.with_suffix(".json").write_text(f'{{"step": {step}, "bytes": 7, "sha256": ""}}')
+
+
+@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt"])
+def test_an_extended_run_ends_with_the_bits_of_the_longer_one(
+    schedule: str,
+    store: Path,
+    make_run: MakeRun,  # noqa: F811
+) -> None:
+    """The short one ends at step 13, between two logged steps, which a longer run would not have noticed."""
+    longer = make_run(tiny_spec(store, schedule=schedule, steps=24))
+    run = make_run(tiny_spec(store, schedule=schedule, steps=13))
+    write_manifest(run, {"profile": {"executor": "local"}})
+    assert train_process(run) == 0
+    write_change(plan_change(run, {("training", "steps"): 24}, origin="test"))
+    assert train_process(run, attempt=2, end="kill:16") == -9
+    assert train_process(run, attempt=3) == 0
+    assert train_process(longer) == 0
+    ours, theirs = (read_checkpoint(newest_whole(each.checkpoints)) for each in (run, longer))
+    assert (ours.pop("run"), theirs.pop("run")) != ("", "")
+    assert_same_bits(ours, theirs)
+    rows = read_metrics(run.metrics)
+    assert [row for row in rows if row["step"] != 13] == read_metrics(longer.metrics)
+    assert [row["step"] for row in rows].count(13) == 1, (
+        "its own last step is validated, and stays in the curve"
+    )
+
+
+def test_a_completed_run_trains_on_in_its_folder_with_its_code(local: LocalRuns) -> None:  # noqa: F811
+    run = local.start_one(constant())
+    wait_for_end(run)
+    save(run, 40)
+    code, short = read_manifest(run)["code_hash"], run.spec.read_text()
+    result = more(run, 90)
+    assert result.changed
+    assert result.detail == "extended from 40 to 90 steps; submitted, continues from step 40"
+    wait_for_event(run, "completed", count=2)
+    assert story(run) == [
+        *("submitted", "attempt_started", "completed"),
+        *("extended", "submitted", "attempt_started", "resumed", "completed"),
+    ]
+    assert load_resolved(run.spec) == constant(steps=90)
+    assert run.earlier_spec(1).read_text() == short
+    manifest = read_manifest(run)
+    assert (manifest["steps"], manifest["code_hash"]) == (90, code)
+    wait_for_end(run)
+
+
+def test_both_specs_of_an_extended_run_count_as_submitted(local: LocalRuns) -> None:  # noqa: F811
+    run = local.start_one(constant(), plan="endless")
+    wait_for_steps(run, 3)
+    cancel([run], now=NOW)
+    wait_for_end(run)
+    save(run, 3)
+    more(run, 90)
+    for experiment in (constant(), constant(steps=90)):
+        (known,) = find_submitted([experiment], local.runs)
+        assert (known.run, known.spec_hash) == (run, experiment.hash())
+    assert not find_submitted([constant(steps=91)], local.runs)
+    cancel([run], now=NOW)
+
+
+def test_of_two_at_one_instant_one_wins_and_the_other_is_told(local: LocalRuns) -> None:  # noqa: F811
+    run = local.start_one(constant(), plan="train endless")
+    wait_for_end(run)
+    save(run, 40)
+
+    def one(steps: int) -> Extended | SeddError:
+        try:
+            return more(run, steps)
+        except SeddError as e:
+            return e
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(one, [90, 90]))
+    assert [isinstance(r, Extended) and r.changed for r in results].count(True) == 1
+    told = [story(run).count(word) for word in ("extended", "submitted")]
+    assert told == [1, 2]
+    cancel([run], now=NOW)
+
+
+def test_what_cannot_be_extended_is_one_line_and_stays_as_it_was(local: LocalRuns) -> None:  # noqa: F811
+    run = local.start_one(constant(), plan="endless train")
+    wait_for_steps(run, 3)
+    with pytest.raises(RunError, match="runs: it can be extended when it has ended"):
+        more(run, 90)
+    cancel([run], now=NOW)
+    wait_for_end(run)
+    spec, events = run.spec.read_bytes(), run.events.read_bytes()
+    with pytest.raises(RunError, match="no whole checkpoint any more"):
+        more(run, 90)
+    save(run, 3)
+    for steps in (39, 40):
+        with pytest.raises(RunError, match=f"has 40 steps already: --steps {steps} adds none"):
+            more(run, steps)
+    with pytest.raises(SpecError, match="the schedule constant needs none"):
+        more(run, 90, rewarm=5)
+    assert (run.spec.read_bytes(), run.events.read_bytes()) == (spec, events)
+    (run.code / "sedd" / "errors.py").write_text("")
+    with pytest.raises(RunError, match="was changed after submission"):
+        more(run, 90)
+    (unsubmitted,) = local.make(constant())
+    with pytest.raises(RunError, match="not submitted yet"):
+        more(unsubmitted, 90)
+
+
+def test_code_that_ends_at_the_first_completed_is_refused(local: LocalRuns) -> None:  # noqa: F811
+    run = local.start_one(constant())
+    wait_for_end(run)
+    save(run, 40)
+    write_manifest(run, read_manifest(run) | {"format": 2})
+    with pytest.raises(RunError, match="keeps the code of an older version"):
+        more(run, 90)
+
+
+def test_a_preflight_that_fails_changes_nothing(local: LocalRuns) -> None:  # noqa: F811
+    run = local.start_one(constant())
+    wait_for_end(run)
+    save(run, 40)
+    events = run.events.read_bytes()
+
+    def fails(change: SpecChange) -> None:
+        assert change.experiment.steps == 90
+        raise RunError("data_store: /data/proteins.store: no such folder")
+
+    with pytest.raises(RunError, match="no such folder"):
+        extend(run, 90, rewarm=None, check=fails, now=NOW)
+    assert run.events.read_bytes() == events
+    assert load_resolved(run.spec) == constant()
+
+
+def test_killed_before_its_event_the_same_command_goes_on(local: LocalRuns) -> None:  # noqa: F811
+    """The spec is written, and nothing says so: the run is completed, with the steps of the longer one."""
+    run = local.start_one(constant())
+    wait_for_end(run)
+    save(run, 40)
+    write_change(plan_extension(query_run_status(run), 90, rewarm=None))
+    assert more(run, 90).changed
+    wait_for_event(run, "completed", count=2)
+    assert [e.get("earlier_steps") for e in read_events(run.events) if e.event == "extended"] == [40]
+    assert not run.earlier_spec(2).exists()
+
+
+def test_killed_before_it_was_submitted_requeue_goes_on(
+    local: LocalRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:  # noqa: F811
+    run = local.start_one(constant())
+    wait_for_end(run)
+    save(run, 40)
+    with monkeypatch.context() as broken:
+        broken.setenv("PATH", str(local.runs))
+        shutil.move(run.submitit, run.path / "elsewhere")
+        with pytest.raises(RunError) as refusal:
+            more(run, 90)
+        shutil.move(run.path / "elsewhere", run.submitit)
+    assert "sedd requeue" in (refusal.value.hint or "")
+    assert requeue([run], now=NOW)[0].changed
+    wait_for_event(run, "completed", count=2)
+
+
+def test_a_cosine_rises_and_falls_once_more_from_where_it_ended(local: LocalRuns) -> None:  # noqa: F811
+    """The first forty steps stay what they were, to the bit."""
+    spec = constant(schedule="cosine", warmup_steps=5)
+    run = local.start_one(spec)
+    wait_for_end(run)
+    save(run, 40)
+    with pytest.raises(SpecError, match="ends at step 40") as refusal:
+        more(run, 100)
+    assert "--rewarm" in (refusal.value.hint or "")
+    more(run, 100, rewarm=10)
+    wait_for_event(run, "completed", count=2)
+    wait_for_end(run)
+    longer = load_resolved_as(Experiment, run.spec).training
+    rates = [learning_rate(step, longer) / longer.learning_rate for step in range(101)]
+    assert rates[:41] == [learning_rate(n, spec.training) / spec.training.learning_rate for n in range(41)]
+    assert [rates[n] for n in (40, 45, 50, 75, 100)] == pytest.approx([0.1, 0.55, 1.0, 0.55, 0.1])
+    more(run, 130, rewarm=10)
+    again = load_resolved_as(Experiment, run.spec).training
+    assert [learning_rate(n, again) for n in range(101)] == [learning_rate(n, longer) for n in range(101)]
+    assert learning_rate(130, again) == pytest.approx(0.1 * again.learning_rate)
+    wait_for_event(run, "completed", count=3)
+
+
+def test_a_dry_run_shows_what_would_be_started_and_touches_nothing(local: LocalRuns) -> None:  # noqa: F811
+    run = local.start_one(constant())
+    wait_for_end(run)
+    save(run, 40)
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.path.rglob("*"))
+    shown = preview(plan_extension(query_run_status(run), 90, rewarm=None))
+    assert f"sedd.launch.submit_local {run.path}" in shown.detail
+    assert sorted((path, path.stat().st_mtime_ns) for path in run.path.rglob("*")) == before
