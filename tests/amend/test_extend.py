@@ -201,8 +201,9 @@ def test_killed_before_its_event_the_same_command_goes_on(local: LocalRuns) -> N
 
 
 def test_killed_before_it_was_submitted_requeue_goes_on(
-    local: LocalRuns, monkeypatch: pytest.MonkeyPatch
-) -> None:  # noqa: F811
+    local: LocalRuns,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     run = local.start_one(constant())
     wait_for_end(run)
     save(run, 40)
