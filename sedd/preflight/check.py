@@ -1,31 +1,31 @@
-"""The interface of a check, and the registry of checks: the folder `checks/`."""
+"""What a check is made of, and the registry of checks: the folder `checks/`, whose files import from here alone."""
 
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sedd.preflight import checks as folder
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict
+from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side
+from sedd.preflight.finding import Verdict, combine, fail, ok, unknown, warn
 from sedd.spec.task import TaskSpec
+
+__all__ = ["SLURM_TIMEOUT_S", "CheckContext", "Side", "Verdict", "combine", "fail", "ok", "unknown", "warn"]
 
 Facts = TypeVar("Facts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check(Generic[Facts]):
-    """One question about whether a job will run to its end; its name is its file's.
+    """One question about whether a job will run to its end; its name is its file's, which holds the answers too.
 
     Attributes:
         tasks: the kinds of spec for which the question arises.
         catches: what goes wrong without it, for the README's table.
         takes: its usual time, measured, for the same table.
-        gather: looks at the world; None where the question does not arise. May raise: then the finding is
-            UNKNOWN with the error's message.
-        judge: pure.
         of_request: one answer holds for all points of a sweep: asked at the first of them.
         limit_s: seconds after which it is UNKNOWN on a node, where the usual limit is too short.
         of_node: a FAIL is this node's fault: the job goes to another one. Otherwise it would fail there too.
@@ -36,13 +36,29 @@ class Check(Generic[Facts]):
     tasks: tuple[type[TaskSpec], ...] = (TaskSpec,)
     catches: str
     takes: str
-    gather: Callable[[CheckContext], Facts | None]
-    judge: Callable[[Facts], Verdict]
     passing: Facts
     failing: Facts
     of_node: bool = False
     of_request: bool = False
     limit_s: float | None = None
+
+    def gather(self, context: CheckContext) -> Facts | None:
+        """Look at the world; None where the question does not arise.
+
+        Whatever it raises makes the finding UNKNOWN, with the error's message.
+        """
+        found: Facts | None = self._file.gather(context)
+        return found
+
+    def judge(self, facts: Facts) -> Verdict:
+        """What the facts mean; pure."""
+        verdict: Verdict = self._file.judge(facts)
+        return verdict
+
+    @property
+    def _file(self) -> Any:
+        """The module of the check: the one that defines its facts."""
+        return sys.modules[type(self.passing).__module__]
 
 
 @functools.cache

@@ -152,16 +152,15 @@ class CheckContext:
         """Whether this machine is the one that trains: the node side, or a run without a scheduler."""
         return self.side is Side.NODE or self.site is None
 
+    def query_own_partitions(self) -> list[Partition]:
+        """The partitions that the profile names, else the site's default; those SLURM does not know are left out."""
+        partitions, asked = self.slurm.partitions(), self.site.partition if self.site else None
+        if asked is None:
+            return [p for p in partitions if p.is_default]
+        names = [name.strip() for name in asked.split(",")]
+        return [p for p in partitions if p.name in names]
 
-def chosen_partitions(profile: SlurmProfile, partitions: list[Partition]) -> list[Partition]:
-    """The partitions that the profile names, else the site's default; those SLURM does not know are left out."""
-    if profile.partition is None:
-        return [p for p in partitions if p.is_default]
-    names = [name.strip() for name in profile.partition.split(",")]
-    return [p for p in partitions if p.name in names]
-
-
-def nodes_of(partitions: list[Partition], nodes: list[Node]) -> list[Node]:
-    """The nodes of these partitions."""
-    names = {p.name for p in partitions}
-    return [node for node in nodes if names & set(node.partitions)]
+    def query_own_nodes(self) -> list[Node]:
+        """The nodes of these partitions."""
+        names = {p.name for p in self.query_own_partitions()}
+        return [node for node in self.slurm.nodes() if names & set(node.partitions)]

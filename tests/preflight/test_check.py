@@ -1,6 +1,8 @@
 """Claims about every check there is; a new one is covered without an edit here."""
 
 import dataclasses
+import sys
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from sedd.preflight import checks as folder
 from sedd.preflight.check import Check, all_checks, checks_of
 from sedd.preflight.context import Side
-from sedd.preflight.finding import Status
+from sedd.preflight.finding import Status, Verdict
 from sedd.preflight.show.readme import README, renewed
 from sedd.spec.build import DataTask
 from sedd.spec.tasks import TASKS
@@ -37,6 +39,15 @@ def test_a_data_task_is_not_asked_about_networks_and_gpus():
     asked = set(checks_of(Side.NODE, DataTask))
     assert asked & {"known_answer", "torch_device", "gpu_memory", "data_store", "wandb_login"} == set()
     assert {"build_inputs", "run_folder", "frozen_code"} <= asked
+
+
+@each_check
+def test_the_check_gathers_the_facts_that_it_judges(check: Check[Any]):
+    file = sys.modules[type(check.passing).__module__]
+    gathered = typing.get_type_hints(file.gather)["return"]
+    assert file.Facts in (gathered, *typing.get_args(gathered))
+    assert typing.get_type_hints(file.judge) == {"facts": file.Facts, "return": Verdict}
+    assert type(check.passing) is type(check.failing) is file.Facts
 
 
 @each_check

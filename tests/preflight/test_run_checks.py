@@ -11,7 +11,7 @@ from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import LocalProfile
 from sedd.preflight.check import Check
 from sedd.preflight.context import Answers, CheckContext, Once, Side
-from sedd.preflight.finding import Status, fail, has_failures, ok
+from sedd.preflight.finding import Status, Verdict, fail, has_failures, ok
 from sedd.preflight.run_checks import check_login, check_node, in_turn, side_by_side
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
@@ -25,9 +25,16 @@ def raising(error: Exception):
 
 
 def a_check(gather, judge=ok) -> Check[str]:
-    return Check(
-        sides=(Side.LOGIN,), catches="", takes="", gather=gather, judge=judge, passing="well", failing="ill"
-    )
+    """A check without a file: both of its steps are given."""
+
+    class Given(Check[str]):
+        def gather(self, context: CheckContext) -> str | None:
+            return gather(context)
+
+        def judge(self, facts: str) -> Verdict:
+            return judge(facts)
+
+    return Given(sides=(Side.LOGIN,), catches="", takes="", passing="well", failing="ill")
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 from sedd.cluster.accounts import query_accounts
 from sedd.cluster.users import user_name
-from sedd.preflight.check import Check
-from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.check import SLURM_TIMEOUT_S, Check, CheckContext, Side, Verdict, fail, ok, warn
 
 _ENFORCED_BY = {"associations", "limits", "qos", "safe", "all"}  # each of the others implies the first
 
@@ -53,8 +51,6 @@ CHECK = Check(
     of_request=True,
     catches="an account that is misspelt or somebody else's; says where SLURM ignores accounts",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(asked="science", is_enforced=True, mine=("science", "teaching")),
     failing=Facts(asked="sience", is_enforced=True, mine=("science", "teaching")),
 )

@@ -2,12 +2,10 @@
 
 import datetime as dt
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
 from sedd.preflight.read.device import training_device
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
@@ -120,21 +118,14 @@ def _meet(context: CheckContext) -> Any:
     return mine
 
 
+_SOUND = Facts(ranks=4, backend="nccl", meeting="node1:29500", problem=None, seconds=0.004, is_right=True)
+
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.NODE,),
     of_node=True,
     catches="ranks that do not find each other, a slow or broken network, a bad link between cards",
     takes="1 s, and the wait for the last rank",
-    gather=gather,
-    judge=judge,
-    passing=Facts(ranks=4, backend="nccl", meeting="node1:29500", problem=None, seconds=0.004, is_right=True),
-    failing=Facts(
-        ranks=4,
-        backend="nccl",
-        meeting="node1:29500",
-        problem="wait timeout after 40000ms, keys: /preflight-1/here-3",
-        seconds=0.0,
-        is_right=False,
-    ),
+    passing=_SOUND,
+    failing=replace(_SOUND, problem="wait timeout after 40000ms, keys: /preflight-1/here-3"),
 )

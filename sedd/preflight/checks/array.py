@@ -3,9 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +57,6 @@ CHECK = Check(
     of_request=True,
     catches="a sweep larger than the site's job arrays, or a site without them",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(groups=(1200,), max_array_size=1001, parallel=8),
     failing=Facts(groups=(12,), max_array_size=0, parallel=None),
 )

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok, unknown, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, unknown, warn
 from sedd.preflight.read.device import BF16_FROM, precision_name, weakest_capability
 from sedd.spec.experiment import Experiment
 
@@ -61,8 +59,6 @@ CHECK = Check(
     sides=(Side.LOGIN, Side.NODE),
     catches="an attention kernel forced on a card that cannot run it: flash on a V100",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(asked="efficient", precision="auto", needs_gpu=True, capability=(7, 0)),
     failing=Facts(asked="flash", precision="auto", needs_gpu=True, capability=(7, 0)),
 )

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
 from sedd.preflight.read.filesystem import existing, measure_writing
 
 # Heartbeats are read on another machine; one that is a minute old counts as stale.
@@ -44,8 +42,6 @@ CHECK = Check(
     of_request=True,
     catches="a wrong clock: runs that look dead or start in the future",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(ahead_s=0.02),
     failing=Facts(ahead_s=-3600.0),
 )

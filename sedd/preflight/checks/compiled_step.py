@@ -8,9 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
 from sedd.preflight.read.compare_networks import Errors, busy_network, errors, one_step, release_gpu_memory
 from sedd.preflight.read.device import is_compiled, training_device, training_dtype
 from sedd.spec.experiment import Experiment
@@ -88,8 +86,6 @@ CHECK = Check(
     limit_s=300.0,
     catches="a compiler that fails, or makes another network of it (only with training.compile)",
     takes="the compilation, which training's own then finds done",
-    gather=gather,
-    judge=judge,
     passing=Facts(problem=None, errors=Errors(dtype="float16", output=2e-3, gradient=4e-3), seconds=25.0),
     failing=Facts(problem=None, errors=Errors(dtype="float16", output=0.6, gradient=0.8), seconds=25.0),
 )

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sedd.errors import DataError
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes, format_count
 
@@ -21,18 +19,18 @@ _READ_BYTES = {Side.LOGIN: 256 << 20, Side.NODE: 1 << 30}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     store: Path
-    problem: str | None
-    """What is wrong with the store as a whole."""
-    hint: str | None
-    train_sequences: int
-    train_residues: int
-    validation_residues: int
-    residues_per_step: int
-    wanted_validation_residues: int
-    content_hash: str
-    compared_bytes: int
-    total_bytes: int
-    damaged: tuple[str, ...]
+    problem: str | None = None
+    """What is wrong with the store as a whole; then nothing else of it is known."""
+    hint: str | None = None
+    train_sequences: int = 0
+    train_residues: int = 0
+    validation_residues: int = 0
+    residues_per_step: int = 0
+    wanted_validation_residues: int = 0
+    content_hash: str = ""
+    compared_bytes: int = 0
+    total_bytes: int = 0
+    damaged: tuple[str, ...] = ()
     """Files whose content is not what was built."""
     notes: tuple[str, ...] = ()
     """What the build warned of."""
@@ -49,19 +47,17 @@ def gather(context: CheckContext) -> Facts | None:
         try:
             opened.append(TokenStore.open(path))
         except DataError as e:
-            return _missing(path, e.message, _build_command(path) if not path.exists() else e.hint)
+            hint = e.hint if path.exists() else _build_command(path)
+            return Facts(store=path, problem=e.message, hint=hint)
         except OSError as e:
-            return _missing(
-                path, f"{path}: {(e.strerror or str(e)).lower()}", "make it readable for your user"
-            )
+            problem = f"{path}: {(e.strerror or str(e)).lower()}"
+            return Facts(store=path, problem=problem, hint="make it readable for your user")
     limit = _READ_BYTES[context.side] // len(opened)
     compared = [_ask(context, store, limit) for store in opened]
     trains = [store.split("train") for store in opened]
     validation = opened[0].split("validation")
     return Facts(
         store=opened[0].path,
-        problem=None,
-        hint=None,
         train_sequences=sum(train.sequences for train in trains),
         train_residues=sum(train.residues for train in trains),
         validation_residues=validation.residues,
@@ -135,11 +131,8 @@ def _compare(store: "TokenStore", limit_bytes: int) -> tuple[tuple[str, ...], in
 
 def _build_command(store: Path) -> str:
     """How to make a store that is not there: of the FASTA file of its name beside it, or of the only one there."""
-    beside = [
-        path
-        for pattern in ("*.fasta", "*.fasta.gz", "*.fa", "*.fa.gz")
-        for path in store.parent.glob(pattern)
-    ]
+    patterns = ("*.fasta", "*.fasta.gz", "*.fa", "*.fa.gz")
+    beside = [path for pattern in patterns for path in store.parent.glob(pattern)]
     named = [path for path in beside if path.name.split(".")[0] == store.name.split(".")[0]]
     if not named and "uniref" in store.name.lower():  # of whatever else lies there it would be something else
         source = store.parent / "uniref50.fasta.gz"
@@ -151,35 +144,14 @@ def _build_command(store: Path) -> str:
     return f"make it with: sedd data build {fasta} -o '{store}'"
 
 
-def _missing(store: Path, problem: str, hint: str | None) -> Facts:
-    return Facts(
-        store=store,
-        problem=problem,
-        hint=hint,
-        train_sequences=0,
-        train_residues=0,
-        validation_residues=0,
-        residues_per_step=0,
-        wanted_validation_residues=0,
-        content_hash="",
-        compared_bytes=0,
-        total_bytes=0,
-        damaged=(),
-    )
-
-
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
     of_node=True,  # the login node saw it: this one may lack the file system
     catches="no store, one cut short, swapped or of another alphabet; fewer residues than a batch",
     takes="0.2 s + 1 s a GiB",
-    gather=gather,
-    judge=judge,
     passing=Facts(
         store=Path("/data/uniref50"),
-        problem=None,
-        hint=None,
         train_sequences=1_900_000,
         train_residues=500_000_000,
         validation_residues=1_000_000,
@@ -188,11 +160,10 @@ CHECK = Check(
         content_hash="0f3a5c7e9b1d2468",
         compared_bytes=268_435_456,
         total_bytes=501_000_000,
-        damaged=(),
     ),
-    failing=_missing(
-        Path("/data/uniref50"),
-        "/data/uniref50 does not exist",
-        "make it with: sedd data build proteins.fasta -o …",
+    failing=Facts(
+        store=Path("/data/uniref50"),
+        problem="/data/uniref50 does not exist",
+        hint="make it with: sedd data build proteins.fasta -o …",
     ),
 )

@@ -1,11 +1,9 @@
 """Room for the checkpoints: bytes and inodes of the file system that holds the run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.filesystem import Space, existing, query_mount, query_space
 from sedd.preflight.read.footprint import checkpoint_bytes, kept_checkpoints
 from sedd.preflight.read.quota import Quota, query_quota
@@ -74,7 +72,14 @@ def _needed_bytes(experiment: Experiment) -> int:
     return kept_checkpoints(experiment) * checkpoint_bytes(experiment) + _OTHER_BYTES
 
 
-_CHECKPOINT = 383 << 20
+_ROOMY = Facts(
+    folder=Path("/scratch/runs"),
+    space=Space(free_bytes=90 << 30, free_inodes=10**6, is_read_only=False),
+    quota=None,
+    checkpoint_bytes=383 << 20,
+    checkpoints=4,
+    needed_bytes=4 * 383 << 20,
+)
 
 CHECK = Check(
     tasks=(Experiment,),
@@ -82,22 +87,6 @@ CHECK = Check(
     of_request=True,
     catches="a full disk or quota, too few inodes, more checkpoints than fit",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
-    passing=Facts(
-        folder=Path("/scratch/runs"),
-        space=Space(free_bytes=90 << 30, free_inodes=10**6, is_read_only=False),
-        quota=None,
-        checkpoint_bytes=_CHECKPOINT,
-        checkpoints=4,
-        needed_bytes=4 * _CHECKPOINT,
-    ),
-    failing=Facts(
-        folder=Path("/scratch/runs"),
-        space=Space(free_bytes=300 << 20, free_inodes=10**6, is_read_only=False),
-        quota=None,
-        checkpoint_bytes=_CHECKPOINT,
-        checkpoints=4,
-        needed_bytes=4 * _CHECKPOINT,
-    ),
+    passing=_ROOMY,
+    failing=replace(_ROOMY, space=replace(_ROOMY.space, free_bytes=300 << 20)),
 )

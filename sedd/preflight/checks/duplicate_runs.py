@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.errors import RunError
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
 from sedd.rundir.attempts import is_unsubmitted
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
@@ -63,8 +61,6 @@ CHECK = Check(
     of_request=True,
     catches="the same work queued twice",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(runs=()),
     failing=Facts(runs=(("20261122-193359-1a2b3c4d", "completed"),)),
 )

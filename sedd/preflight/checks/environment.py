@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 from sedd.cluster.inherited import RULES, Reader, Rule, withheld_from
 from sedd.cluster.profile import LocalProfile, Profile
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
 
 _NAMED = 6
 """Variables that are named one by one."""
@@ -63,8 +61,6 @@ CHECK = Check(
     of_request=True,
     catches="SBATCH_PARTITION, WANDB_RUN_ID and the like, set for another job, which do not count for this one",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(withheld=()),
     failing=Facts(withheld=(("SBATCH_PARTITION", "debug", _SBATCH),)),
 )

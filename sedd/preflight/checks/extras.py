@@ -2,11 +2,9 @@
 
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
 from sedd.spec.inference import EmbedTask, EvaluateTask, SampleTask, ScoreTask, TrainedTask
 from sedd.spec.task import TaskSpec
 
@@ -53,25 +51,15 @@ def _wanted(task: TaskSpec) -> tuple[str, str, str, str] | None:
     return None
 
 
+_REPORT = Facts(
+    extra="report", package="parasail", asked="sample.report", without="sample.report: false", is_here=True
+)
+
 CHECK = Check(
     tasks=(TrainedTask,),
     sides=(Side.LOGIN, Side.NODE),
     catches="an optional package that this spec wants: parasail for a report, pyarrow for Parquet",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
-    passing=Facts(
-        extra="report",
-        package="parasail",
-        asked="sample.report",
-        without="sample.report: false",
-        is_here=True,
-    ),
-    failing=Facts(
-        extra="report",
-        package="parasail",
-        asked="sample.report",
-        without="sample.report: false",
-        is_here=False,
-    ),
+    passing=_REPORT,
+    failing=replace(_REPORT, is_here=False),
 )

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import DataError
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
 from sedd.preflight.read.batch_hash import first_batch
 from sedd.rundir.layout import read_manifest
 from sedd.spec.experiment import Experiment
@@ -54,8 +52,6 @@ CHECK = Check(
     of_request=True,
     catches="a node that reads other data than the login node did; data swapped after the submission",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(store=Path("/data/uniref50"), here="9f2c41d08a7be365", at_submit="9f2c41d08a7be365"),
     failing=Facts(store=Path("/data/uniref50"), here="03bb7e15c9d4f2a8", at_submit="9f2c41d08a7be365"),
 )

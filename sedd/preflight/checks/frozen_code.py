@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sedd
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +32,6 @@ CHECK = Check(
     sides=(Side.NODE,),
     catches="an edited or other `sedd` that the job would import instead of the frozen one",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(imported=Path("/runs/a/1/code/sedd"), frozen=Path("/runs/a/1/code/sedd")),
     failing=Facts(imported=Path("/home/ada/sedd"), frozen=Path("/runs/a/1/code/sedd")),
 )

@@ -1,12 +1,10 @@
 """The kernels that are compiled for this very card, against the same network by torch's operators: one step of each."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.compare_networks import Errors, busy_network, errors, one_step, release_gpu_memory
 from sedd.preflight.read.device import training_device, training_dtype, training_kernels
 from sedd.spec.experiment import Experiment
@@ -46,11 +44,9 @@ def gather(context: CheckContext) -> Facts | None:
 def judge(facts: Facts) -> Verdict:
     if facts.errors is None:
         saw = f"no fused kernels: {facts.problem}"
-        return (
-            fail(saw, _HINT)
-            if facts.asked == "fused"
-            else warn(saw, f"continuing without the fused kernels; {_HINT}")
-        )
+        if facts.asked == "fused":
+            return fail(saw, _HINT)
+        return warn(saw, f"continuing without the fused kernels; {_HINT}")
     saw = f"compiled for this card in {facts.seconds:.1f} s; against torch's operators {facts.errors}"
     if not facts.errors.are_small:
         return fail(saw, f"the card or its driver computes wrongly; {_HINT}")
@@ -73,17 +69,15 @@ def _compare(context: CheckContext, device: "torch.device", dtype: "torch.dtype"
     return found
 
 
+_EXACT = Facts(
+    asked="auto", problem=None, errors=Errors(dtype="float16", output=2e-3, gradient=4e-3), seconds=0.8
+)
+
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.NODE,),
     catches="a card for which the fused kernels do not compile, or that computes wrong numbers with them",
     takes="2 s",
-    gather=gather,
-    judge=judge,
-    passing=Facts(
-        asked="auto", problem=None, errors=Errors(dtype="float16", output=2e-3, gradient=4e-3), seconds=0.8
-    ),
-    failing=Facts(
-        asked="auto", problem=None, errors=Errors(dtype="float16", output=0.6, gradient=0.8), seconds=0.8
-    ),
+    passing=_EXACT,
+    failing=replace(_EXACT, errors=Errors(dtype="float16", output=0.6, gradient=0.8)),
 )

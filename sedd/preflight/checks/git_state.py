@@ -6,9 +6,7 @@ from pathlib import Path
 import sedd
 from sedd.cluster.command import SlurmUnreachableError, run
 from sedd.errors import ClusterError
-from sedd.preflight.check import Check
-from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side
-from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.check import SLURM_TIMEOUT_S, Check, CheckContext, Side, Verdict, ok, warn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +52,6 @@ CHECK = Check(
     of_request=True,
     catches="results of code that no commit holds",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(commit="4f748ba1c2", branch="main", changed=()),
     failing=Facts(commit="4f748ba1c2", branch="main", changed=("sedd/training/loop.py",)),
 )

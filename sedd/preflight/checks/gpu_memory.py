@@ -1,11 +1,9 @@
 """Weights, optimiser state and activations, against the memory of one card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sedd.model.size import parameter_count
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok, unknown, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, unknown, warn
 from sedd.preflight.read.cards import memory_of_a_card
 from sedd.preflight.read.footprint import FITS, activation_bytes, largest_fit, state_bytes
 from sedd.spec.experiment import Experiment
@@ -60,29 +58,21 @@ def judge(facts: Facts) -> Verdict:
     return fail(saw, hint) if needed > _SURE * facts.card_bytes else warn(f"{saw}: tight", hint)
 
 
+_FITTING = Facts(
+    parameters=23_930_880,
+    residues_per_gpu=32_768,
+    state_bytes=1 << 30,
+    activation_bytes=6 << 30,
+    card_bytes=16 << 30,
+    fitting=32_768,
+    recomputes=False,
+)
+
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
     catches="a batch or model that the card's 16 or 32 GiB cannot hold",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
-    passing=Facts(
-        parameters=23_930_880,
-        residues_per_gpu=32_768,
-        state_bytes=1 << 30,
-        activation_bytes=6 << 30,
-        card_bytes=16 << 30,
-        fitting=32_768,
-        recomputes=False,
-    ),
-    failing=Facts(
-        parameters=23_930_880,
-        residues_per_gpu=131_072,
-        state_bytes=1 << 30,
-        activation_bytes=24 << 30,
-        card_bytes=16 << 30,
-        fitting=65_536,
-        recomputes=False,
-    ),
+    passing=_FITTING,
+    failing=replace(_FITTING, residues_per_gpu=131_072, activation_bytes=24 << 30, fitting=65_536),
 )

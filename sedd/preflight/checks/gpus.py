@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, combine, fail, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, combine, fail, warn
 from sedd.preflight.read.cards import Card, query_driver, visible
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import TrainedTask
@@ -12,6 +10,7 @@ from sedd.units import format_bytes
 
 # The driver and our own contexts take some hundred MiB.
 _IDLE_BYTES = 1 << 30
+_REPORT = "report the node to the site"
 _WORN_PAGES = 60  # NVIDIA replaces a card with more retired pages than this
 
 
@@ -54,28 +53,16 @@ def _problems(card: Card) -> list[Verdict]:
     if card.used_bytes > _IDLE_BYTES and (card.processes or card.used_bytes > card.memory_bytes // 4):
         pids = ", ".join(str(pid) for pid, _ in card.processes[:3])
         by = f" by process {pids}" if pids else ""
-        found.append(
-            fail(
-                f"{name} is busy: {format_bytes(card.used_bytes)} in use{by}",
-                "another node, or end that process",
-            )
-        )
+        busy = f"{name} is busy: {format_bytes(card.used_bytes)} in use{by}"
+        found.append(fail(busy, "another node, or end that process"))
     if card.ecc_errors:
-        found.append(
-            fail(f"{name} had {card.ecc_errors} uncorrected memory errors", "report the node to the site")
-        )
+        found.append(fail(f"{name} had {card.ecc_errors} uncorrected memory errors", _REPORT))
     if card.is_retirement_pending:
-        found.append(
-            fail(f"{name} waits for a reset to put faulty memory aside", "report the node to the site")
-        )
+        found.append(fail(f"{name} waits for a reset to put faulty memory aside", _REPORT))
     if card.retired_pages and card.retired_pages >= _WORN_PAGES:
-        found.append(
-            warn(f"{name} has {card.retired_pages} pages of faulty memory", "report the node to the site")
-        )
+        found.append(warn(f"{name} has {card.retired_pages} pages of faulty memory", _REPORT))
     if card.slowdowns:
-        found.append(
-            warn(f"{name} is slowed down: {', '.join(card.slowdowns)}", "report the node to the site")
-        )
+        found.append(warn(f"{name} is slowed down: {', '.join(card.slowdowns)}", _REPORT))
     return found
 
 
@@ -103,8 +90,6 @@ CHECK = Check(
     of_node=True,
     catches="cards missing, busy with somebody else's work, throttled, or with memory errors",
     takes="0.1 s a card",
-    gather=gather,
-    judge=judge,
     passing=_sheet(300 << 20, ()),
     failing=_sheet(20 << 30, ((4711, 19 << 30),)),
 )

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.device import TRITON_FROM, weakest_capability
 from sedd.spec.experiment import Experiment
 
@@ -50,8 +48,6 @@ CHECK = Check(
     sides=(Side.LOGIN,),
     catches="fused kernels forced on a CPU, torch.compile on a card that Triton does not support",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(wants_fused=True, wants_compiled=False, needs_gpu=True, capability=(7, 0)),
     failing=Facts(wants_fused=True, wants_compiled=False, needs_gpu=False, capability=None),
 )

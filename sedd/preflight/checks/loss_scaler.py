@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
 from sedd.preflight.read.device import capability_of, precision_name, training_device
 from sedd.spec.experiment import Experiment
 
@@ -68,8 +66,6 @@ CHECK = Check(
     of_node=True,
     catches="fp16 overflows that reach the weights",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(skipped_overflow=True, scale_before=65536.0, scale_after=32768.0, stepped_after=True),
     failing=Facts(skipped_overflow=False, scale_before=65536.0, scale_after=65536.0, stepped_after=True),
 )

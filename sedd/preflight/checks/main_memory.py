@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
 from sedd.preflight.read.footprint import checkpoint_bytes, main_memory_bytes
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
@@ -53,8 +51,6 @@ CHECK = Check(
     sides=(Side.LOGIN,),
     catches="less main memory than the processes of a node take: SLURM kills such a job",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(asked_bytes=32 << 30, needed_bytes=7 << 30, copy_bytes=1409 << 20, processes=4),
     failing=Facts(asked_bytes=4 << 30, needed_bytes=7 << 30, copy_bytes=1409 << 20, processes=4),
 )

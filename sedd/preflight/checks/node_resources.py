@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.cluster.site import Node
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side, chosen_partitions, nodes_of
-from sedd.preflight.finding import Verdict, fail, ok, unknown, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, unknown, warn
 from sedd.units import format_bytes
 
 
@@ -23,14 +21,13 @@ def gather(context: CheckContext) -> Facts | None:
     if context.site is None:
         return None
     asked = context.experiment.resources
-    partitions = chosen_partitions(context.site, context.slurm.partitions())
     return Facts(
         nodes=asked.nodes,
         gpus=asked.gpus_per_node,
         gpu_type=context.site.gpu.type,
         cpus=asked.cpus_per_process * asked.ranks_per_node,
         memory_bytes=asked.memory,
-        present=tuple(nodes_of(partitions, context.slurm.nodes())),
+        present=tuple(context.query_own_nodes()),
     )
 
 
@@ -89,8 +86,6 @@ CHECK = Check(
     sides=(Side.LOGIN,),
     catches="more GPUs, cores or memory than any node has; a GPU type that is spelt otherwise; nodes down",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(nodes=1, gpus=4, gpu_type="v100", cpus=16, memory_bytes=64 << 30, present=(_NODE,)),
     failing=Facts(nodes=1, gpus=8, gpu_type="v100", cpus=32, memory_bytes=64 << 30, present=(_NODE,)),
 )

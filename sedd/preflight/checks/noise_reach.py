@@ -3,9 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
 from sedd.spec.experiment import Experiment
 
 ENOUGH = 5.0
@@ -41,8 +39,6 @@ CHECK = Check(
     sides=(Side.LOGIN,),
     catches="a schedule that ends with residues still visible: sampling starts where nothing was trained",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(kind="cosine", sigma_bar=20.0),
     failing=Facts(kind="cosine", sigma_bar=2.0),
 )

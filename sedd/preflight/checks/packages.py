@@ -5,9 +5,7 @@ import re
 import sys
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok, unknown
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, unknown
 
 DISTRIBUTION = "protein-sedd"
 PYTHON_FROM = (3, 11)
@@ -104,8 +102,6 @@ CHECK = Check(
     of_request=True,
     catches="a package missing or of a version that was never tried: the import error after a night in the queue",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(
         python=(3, 11, 9), required=_REQUIRED, installed=(("torch", "2.10.0+cu128"), ("submitit", "1.5.4"))
     ),

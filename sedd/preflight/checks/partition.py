@@ -1,11 +1,9 @@
 """The partition: there, up, open to this account and qos, and its limits against what the spec asks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sedd.cluster.site import Partition
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side, chosen_partitions
-from sedd.preflight.finding import Verdict, combine, fail, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, combine, fail, warn
 from sedd.units import exact_duration, format_duration
 
 _CLOSED = {"DRAIN", "INACTIVE"}
@@ -27,12 +25,11 @@ class Facts:
 def gather(context: CheckContext) -> Facts | None:
     if context.site is None:
         return None
-    partitions = context.slurm.partitions()
     asked = context.experiment.resources
     return Facts(
         asked=context.site.partition,
-        known=tuple(p.name for p in partitions),
-        chosen=tuple(chosen_partitions(context.site, partitions)),
+        known=tuple(p.name for p in context.slurm.partitions()),
+        chosen=tuple(context.query_own_partitions()),
         account=context.site.account,
         qos=context.site.qos,
         nodes=asked.nodes,
@@ -107,17 +104,14 @@ _GPU = Partition(
     allow_accounts=None,
     allow_qos=None,
 )
+_OPEN = Facts(
+    asked="gpu", known=("cpu", "gpu"), chosen=(_GPU,), account=None, qos=None, nodes=1, walltime_s=86_400
+)
 
 CHECK = Check(
     sides=(Side.LOGIN,),
     catches="a partition that does not exist or is down; walltime, nodes, account or qos that it refuses",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
-    passing=Facts(
-        asked="gpu", known=("cpu", "gpu"), chosen=(_GPU,), account=None, qos=None, nodes=1, walltime_s=86_400
-    ),
-    failing=Facts(
-        asked="gpus", known=("cpu", "gpu"), chosen=(), account=None, qos=None, nodes=1, walltime_s=86_400
-    ),
+    passing=_OPEN,
+    failing=replace(_OPEN, asked="gpus", chosen=()),
 )

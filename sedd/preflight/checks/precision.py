@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.device import BF16_FROM, weakest_capability
 from sedd.spec.experiment import Experiment
 
@@ -49,8 +47,6 @@ CHECK = Check(
     sides=(Side.LOGIN, Side.NODE),
     catches="bf16 forced on a V100, fp16 on a CPU",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(asked="auto", needs_gpu=True, capability=(7, 0)),
     failing=Facts(asked="bf16", needs_gpu=True, capability=(7, 0)),
 )

@@ -1,12 +1,10 @@
 """The folder of the run: can this user write there, how fast does a checkpoint reach the disk?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sedd.errors import ClusterError
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side, chosen_partitions
-from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.filesystem import Writing, existing, measure_writing
 from sedd.preflight.read.footprint import checkpoint_bytes
 from sedd.preflight.read.stop_notice import preemption_notice
@@ -86,8 +84,7 @@ def _window_s(context: CheckContext) -> int | None:
     if context.site is None:
         return None
     try:
-        config = context.slurm.config()
-        partitions = chosen_partitions(context.site, context.slurm.partitions())
+        config, partitions = context.slurm.config(), context.query_own_partitions()
     except ClusterError:  # the check `partition` says so
         return None
     windows = [preemption_notice(config, partition).window_s for partition in partitions]
@@ -98,24 +95,18 @@ def _seconds(seconds: float) -> str:
     return f"{max(seconds, 0.1):.1f} s" if seconds < 10 else format_duration(seconds)
 
 
+_FAST = Facts(
+    folder=Path("/scratch/runs"),
+    problem=None,
+    writing=Writing(seconds=0.1, written_bytes=64 << 20, clock_ahead_s=0.0),
+    checkpoint_bytes=383 << 20,
+    window_s=30,
+)
+
 CHECK = Check(
     sides=(Side.LOGIN, Side.NODE),
     catches="a read-only or full folder; a checkpoint slower than the notice before a preemption",
     takes="0.1 to 1 s",
-    gather=gather,
-    judge=judge,
-    passing=Facts(
-        folder=Path("/scratch/runs"),
-        problem=None,
-        writing=Writing(seconds=0.1, written_bytes=64 << 20, clock_ahead_s=0.0),
-        checkpoint_bytes=383 << 20,
-        window_s=30,
-    ),
-    failing=Facts(
-        folder=Path("/archive/runs"),
-        problem="read-only file system",
-        writing=None,
-        checkpoint_bytes=383 << 20,
-        window_s=30,
-    ),
+    passing=_FAST,
+    failing=replace(_FAST, folder=Path("/archive/runs"), problem="read-only file system", writing=None),
 )

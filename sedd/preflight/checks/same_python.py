@@ -4,9 +4,7 @@ import importlib.metadata
 import platform
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
 from sedd.rundir.layout import read_manifest
 
 
@@ -54,8 +52,6 @@ CHECK = Check(
     sides=(Side.NODE,),
     catches="another Python or torch on the node than the one that was checked at the login node",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(at_submit=_NOTED, here=_NOTED),
     failing=Facts(at_submit=_NOTED, here=(("python", "3.12.1"), ("torch", "2.10.0+cu128"))),
 )

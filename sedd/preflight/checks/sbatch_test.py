@@ -7,9 +7,7 @@ from sedd.cluster.control import sbatch_test_only
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.submit_limits import is_limit_refusal
 from sedd.errors import ClusterError
-from sedd.preflight.check import Check
-from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side, chosen_partitions, nodes_of
-from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.check import SLURM_TIMEOUT_S, Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.spec.resources import ResourcesSpec
 
 _NO_NODE = "requested node configuration is not available"
@@ -43,19 +41,18 @@ def gather(context: CheckContext) -> Facts | None:
         tasks = max(1, min(tasks, context.slurm.config().max_array_size))
     refusal = _refusal(context, context.site, tasks)
     if refusal is None or tasks == 1 or not is_limit_refusal(refusal):
-        return Facts(refusal=refusal, out_of_service=_out_of_service(context, context.site, refusal))
+        return Facts(refusal=refusal, out_of_service=_out_of_service(context, refusal))
     return Facts(refusal=_refusal(context, context.site, 1), array_refusal=refusal)
 
 
-def _out_of_service(context: CheckContext, site: SlurmProfile, refusal: str | None) -> tuple[str, ...]:
+def _out_of_service(context: CheckContext, refusal: str | None) -> tuple[str, ...]:
     """Nodes that are drained or down, where their absence may be what makes SLURM refuse.
 
     A test is refused where no node is up that fits; the job itself would be taken, and wait.
     """
     if refusal is None or _NO_NODE not in refusal.lower():
         return ()
-    nodes = nodes_of(chosen_partitions(site, context.slurm.partitions()), context.slurm.nodes())
-    return tuple(f"{node.name} {'+'.join(node.state)}" for node in nodes if not node.is_usable)
+    return tuple(f"{n.name} {'+'.join(n.state)}" for n in context.query_own_nodes() if not n.is_usable)
 
 
 def _refusal(context: CheckContext, site: SlurmProfile, tasks: int) -> str | None:
@@ -121,8 +118,6 @@ CHECK = Check(
     sides=(Side.LOGIN,),
     catches="whatever else SLURM refuses: account, qos, constraint, reservation, combinations of options",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(refusal=None),
     failing=Facts(refusal="sbatch: error: Invalid account or account/partition combination specified"),
 )

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.cluster.setup import setup_failure
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +28,6 @@ CHECK = Check(
     sides=(Side.NODE,),
     catches="a line of `setup` that fails, such as a module that is not there, where the profile lets the job go on",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(failure=None),
     failing=Facts(failure="line 2 of setup: in the profile failed with exit code 127: conda activate sedd"),
 )

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import ClusterError
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side, chosen_partitions, nodes_of
-from sedd.preflight.finding import Verdict, ok, unknown, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, unknown, warn
 from sedd.preflight.read.filesystem import Mount, query_mount
 
 _PROC = Path("/proc")
@@ -53,10 +51,8 @@ def judge(facts: Facts) -> Verdict:
 
 def _is_whole_cluster(context: CheckContext) -> bool:
     """Whether as many of SLURM's node daemons run here as the partition has nodes."""
-    if context.site is None:
-        return False
     try:
-        nodes = nodes_of(chosen_partitions(context.site, context.slurm.partitions()), context.slurm.nodes())
+        nodes = context.query_own_nodes()
     except ClusterError:  # the check `partition` says so
         return False
     return 0 < len(nodes) <= sum(_process_name(folder) == "slurmd" for folder in _PROC.glob("[0-9]*"))
@@ -76,8 +72,6 @@ CHECK = Check(
     sides=(Side.LOGIN,),
     catches="runs, data or Python on a disk that the nodes do not see",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(folders=(("runs", Path("/home/ada/runs"), _SHARED),), is_whole_cluster=False),
     failing=Facts(folders=(("runs", Path("/var/tmp/runs"), _OWN),), is_whole_cluster=False),
 )

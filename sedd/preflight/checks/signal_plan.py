@@ -1,10 +1,8 @@
 """What ends an attempt at this site, by which signal, with how much notice, and who brings the run back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side, chosen_partitions
-from sedd.preflight.finding import Status, Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
 from sedd.preflight.read.stop_notice import CANCEL, OFF, SUSPEND, Notice, preemption_notice
 from sedd.units import format_duration
 
@@ -17,20 +15,16 @@ class Facts:
 def gather(context: CheckContext) -> Facts | None:
     if context.site is None:
         return None
-    config = context.slurm.config()
-    partitions = chosen_partitions(context.site, context.slurm.partitions())
-    return (
-        Facts(notices=tuple(preemption_notice(config, partition) for partition in partitions))
-        if partitions
-        else None
-    )
+    config, partitions = context.slurm.config(), context.query_own_partitions()
+    notices = tuple(preemption_notice(config, partition) for partition in partitions)
+    return Facts(notices=notices) if notices else None
 
 
 def judge(facts: Facts) -> Verdict:
     plans = [_plan(notice) for notice in facts.notices]
     saw = "; ".join(plan.saw for plan in plans)
     hint = next((plan.hint for plan in plans if plan.hint), None)
-    return warn(saw, hint) if hint and any(p.status is Status.WARN for p in plans) else ok(saw)
+    return warn(saw, hint) if hint else ok(saw)
 
 
 def _plan(notice: Notice) -> Verdict:
@@ -63,16 +57,6 @@ _REQUEUE = Notice(
     mode="REQUEUE",
     window_s=30,
     grace_s=30,
-    kill_wait_s=30,
-    first_signal="SIGTERM",
-    job_requeue=True,
-)
-_CANCEL = Notice(
-    partition="gpu",
-    mode="CANCEL",
-    window_s=30,
-    grace_s=0,
-    kill_wait_s=30,
     first_signal="SIGTERM",
     job_requeue=True,
 )
@@ -82,8 +66,6 @@ CHECK = Check(
     of_request=True,
     catches="a site where a preempted run gets too little notice to come back; says what will happen",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(notices=(_REQUEUE,)),
-    failing=Facts(notices=(_CANCEL,)),
+    failing=Facts(notices=(replace(_REQUEUE, mode="CANCEL", grace_s=0),)),
 )

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.cluster.submit_limits import Limit, Limits, query_limits
-from sedd.preflight.check import Check
-from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side
-from sedd.preflight.finding import Verdict, combine, fail, warn
+from sedd.preflight.check import SLURM_TIMEOUT_S, Check, CheckContext, Side, Verdict, combine, fail, warn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,23 +73,13 @@ def _all_well(facts: Facts, tightest: Limit | None) -> str:
     return queued + (f"; {running.allowed} may run at a time ({running})" if running else "")
 
 
+_ADAS = Limit(name="MaxSubmitJobs", holder="user ada in account science", allowed=150, used=8)
+
 CHECK = Check(
     sides=(Side.LOGIN,),
     of_request=True,
     catches="a sweep that the site takes in parts only, or an account, QOS or user without a place in the queue",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
-    passing=Facts(
-        runs=40,
-        limits=Limits(
-            queued=(Limit(name="MaxSubmitJobs", holder="user ada in account science", allowed=150, used=8),),
-        ),
-    ),
-    failing=Facts(
-        runs=300,
-        limits=Limits(
-            queued=(Limit(name="MaxSubmitJobs", holder="user ada in account science", allowed=150, used=8),),
-        ),
-    ),
+    passing=Facts(runs=40, limits=Limits(queued=(_ADAS,))),
+    failing=Facts(runs=300, limits=Limits(queued=(_ADAS,))),
 )

@@ -1,11 +1,9 @@
 """Torch itself on this node: it imports, sees the card, holds kernels for it, and the driver is new enough."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, combine, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, combine, fail, ok, warn
 from sedd.preflight.read.cards import query_driver
 from sedd.preflight.read.device import capability_of, training_device
 from sedd.preflight.read.torch_wheel import covers, install_command
@@ -97,34 +95,24 @@ def _digits(facts: Facts) -> str:
     return "".join(map(str, facts.capability or ()))
 
 
+_WELL = Facts(
+    import_error=None,
+    version="2.10.0+cu128",
+    cuda="12.8",
+    needs_gpu=True,
+    device="Tesla V100-SXM2-32GB",
+    capability=(7, 0),
+    archs=("sm_70", "sm_80"),
+    cudnn=91_002,
+    driver="570.124.06",
+)
+
 CHECK = Check(
     tasks=(Experiment, TrainedTask),
     sides=(Side.NODE,),
     of_node=True,
     catches="torch that does not import, sees no GPU, has no kernels for it, or wants a newer driver",
     takes="import of torch",
-    gather=gather,
-    judge=judge,
-    passing=Facts(
-        import_error=None,
-        version="2.10.0+cu128",
-        cuda="12.8",
-        needs_gpu=True,
-        device="Tesla V100-SXM2-32GB",
-        capability=(7, 0),
-        archs=("sm_70", "sm_80"),
-        cudnn=91_002,
-        driver="570.124.06",
-    ),
-    failing=Facts(
-        import_error=None,
-        version="2.10.0+cu128",
-        cuda="12.8",
-        needs_gpu=True,
-        device="Tesla V100-SXM2-32GB",
-        capability=(7, 0),
-        archs=("sm_70", "sm_80"),
-        cudnn=91_002,
-        driver="470.82.01",
-    ),
+    passing=_WELL,
+    failing=replace(_WELL, driver="470.82.01"),
 )

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side, chosen_partitions, nodes_of
-from sedd.preflight.finding import Verdict, fail, ok, unknown
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, unknown
 from sedd.preflight.read.cards import query_driver
 from sedd.preflight.read.torch_wheel import Wheel, capability_of, covers, install_command, query_wheel
 from sedd.spec.experiment import Experiment
@@ -65,7 +63,7 @@ def _cards(context: CheckContext) -> tuple[tuple[str, tuple[int, int] | None], .
     if context.site is None:
         driver = query_driver()
         return tuple((card.name, card.capability) for card in driver.cards) if driver else ()
-    nodes = nodes_of(chosen_partitions(context.site, context.slurm.partitions()), context.slurm.nodes())
+    nodes = context.query_own_nodes()
     types = sorted({gpu_type for node in nodes for gpu_type in node.gpus if gpu_type})
     return tuple((gpu_type, capability_of(gpu_type)) for gpu_type in types)
 
@@ -74,6 +72,8 @@ def _digits(capability: tuple[int, int]) -> str:
     return f"{capability[0]}{capability[1]}"
 
 
+_OLD = Wheel(version="2.10.0+cu128", cuda="12.8", archs=("sm_70", "sm_80", "sm_90"))
+_NEW = Wheel(version="2.14.1+cu130", cuda="13.0", archs=("sm_75", "sm_80", "sm_90"))
 _V100 = (("v100", (7, 0)),)
 
 CHECK = Check(
@@ -81,16 +81,6 @@ CHECK = Check(
     sides=(Side.LOGIN,),
     catches="no torch, torch without CUDA, torch without kernels for the card (no sm_70 on a V100)",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
-    passing=Facts(
-        wheel=Wheel(version="2.10.0+cu128", cuda="12.8", archs=("sm_70", "sm_80", "sm_90")),
-        needs_gpu=True,
-        cards=_V100,
-    ),
-    failing=Facts(
-        wheel=Wheel(version="2.14.1+cu130", cuda="13.0", archs=("sm_75", "sm_80", "sm_90")),
-        needs_gpu=True,
-        cards=_V100,
-    ),
+    passing=Facts(wheel=_OLD, needs_gpu=True, cards=_V100),
+    failing=Facts(wheel=_NEW, needs_gpu=True, cards=_V100),
 )

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import UsageError
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.rundir.find import find_run
 from sedd.spec.inference import TrainedTask
 
@@ -73,8 +71,6 @@ CHECK = Check(
     sides=(Side.LOGIN, Side.NODE),
     catches="a network or FASTA file that is not there, a run without a checkpoint (evaluate, sample, score)",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(network=Path("/runs/small"), kind="run", checkpoints=3),
     failing=Facts(network=Path("/runs/smal"), kind=None),
 )

@@ -1,15 +1,13 @@
 """One forward and backward pass and optimiser step of the spec's own network at its own batch, on the GPU."""
 
-import gc
 import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sedd.model.size import parameter_count
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.read.compare_networks import release_gpu_memory
 from sedd.preflight.read.device import training_attention, training_device, training_dtype, training_kernels
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
@@ -52,9 +50,7 @@ def gather(context: CheckContext) -> Facts | None:
         peak_bytes = torch.cuda.max_memory_allocated(device) + ema_bytes
     except torch.cuda.OutOfMemoryError:
         norm, seconds, peak_bytes = math.nan, math.nan, None
-    gc.collect()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
+    release_gpu_memory(device)
     return Facts(
         residues=residues, card_bytes=card_bytes, peak_bytes=peak_bytes, gradient_norm=norm, seconds=seconds
     )
@@ -116,8 +112,6 @@ CHECK = Check(
     sides=(Side.NODE,),
     catches="a batch that the card does not hold; a network that it cannot compute",
     takes="2 s on a GPU",
-    gather=gather,
-    judge=judge,
     passing=Facts(residues=32_768, card_bytes=32 << 30, peak_bytes=8 << 30, gradient_norm=3.1, seconds=0.4),
     failing=Facts(
         residues=131_072, card_bytes=16 << 30, peak_bytes=None, gradient_norm=math.nan, seconds=math.nan

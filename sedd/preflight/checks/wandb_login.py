@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
 from sedd.spec.experiment import Experiment
 
 _HOST = "api.wandb.ai"
@@ -72,8 +70,6 @@ CHECK = Check(
     sides=(Side.LOGIN, Side.NODE),
     catches="online tracking without a login, or without wandb",
     takes="< 0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(mode="offline", decided_by="the spec", is_installed=True, login=None, project="sedd"),
     failing=Facts(mode="online", decided_by="the spec", is_installed=True, login=None, project="sedd"),
 )

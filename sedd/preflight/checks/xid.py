@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.errors import ClusterError
-from sedd.preflight.check import Check
-from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Verdict, ok, unknown, warn
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, unknown, warn
 from sedd.preflight.read.cards import query_driver, visible
 from sedd.preflight.read.kernel_log import Xid, query_xids, uptime_s
 from sedd.spec.experiment import Experiment
@@ -65,8 +63,6 @@ CHECK = Check(
     of_node=True,
     catches="cards of which the driver has reported a fault (Xid), where the kernel's log may be read",
     takes="0.1 s",
-    gather=gather,
-    judge=judge,
     passing=Facts(refusal=None, xids=(), cards=4, now_s=100_000.0),
     failing=Facts(refusal=None, xids=(_FELL,), cards=4, now_s=100_000.0),
 )

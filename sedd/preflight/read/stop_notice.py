@@ -21,7 +21,6 @@ class Notice:
     mode: str
     window_s: int | None
     grace_s: int
-    kill_wait_s: int
     first_signal: str
     job_requeue: bool
 
@@ -39,7 +38,6 @@ def preemption_notice(config: SiteConfig, partition: Partition) -> Notice:
         mode=mode,
         window_s=window_s,
         grace_s=partition.grace_s,
-        kill_wait_s=config.kill_wait_s,
         first_signal="SIGUSR2" if config.user_signal and partition.grace_s else "SIGTERM",
         job_requeue=config.job_requeue,
     )
