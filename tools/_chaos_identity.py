@@ -44,6 +44,7 @@ def reuse_ids(scene: Scene) -> Harm | None:
     site.forget_state(first_job_id=min(ids))
     site.daemon("start", "slurmctld")
     planted = scene.strangers.plant(str(site.conf), up_to=max(ids))
+    site.await_saved_state()
     return Harm(list(scene.runs), f"jobs {min(ids)} to {min(ids) + planted - 1} are others' now")
 
 

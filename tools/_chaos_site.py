@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.squeue import parse_squeue, query_squeue
 from sedd.errors import ClusterError, UsageError
+from sedd.launch.local_processes import wait_until
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "slurm" / "devcluster"
 NODES = ("v100-1", "v100-2", "v100-3", "v100-4")
@@ -66,6 +68,11 @@ class Site:
                 path.unlink()
         lines = [line for line in self.conf.read_text().splitlines() if not line.startswith("FirstJobId=")]
         self.conf.write_text("\n".join([f"FirstJobId={first_job_id}", *lines, ""]))
+
+    def await_saved_state(self) -> None:
+        """Wait until slurmctld has saved what it knows now: stopped before that, it loses the newest jobs."""
+        state, since = self.cluster / "state" / "job_state", time.time() + 1
+        wait_until(lambda: state.exists() and state.stat().st_mtime > since, timeout_s=30)
 
     def daemon(self, action: str, name: str) -> None:
         """`stop`, `kill` or `start` a daemon of the cluster. Raises: ClusterError."""

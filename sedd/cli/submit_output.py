@@ -1,6 +1,6 @@
 """What `sedd submit` prints: what was submitted, what waits, and how to go on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sedd.cli.console import err, out, print_json
@@ -46,6 +46,8 @@ def print_submitted(submission: Submission, order: Order) -> None:
     console.print(
         f"  folder  {runs[0].path if total == 1 else runs[0].path.parent}", markup=False, soft_wrap=True
     )
+    for change in _changes(started[0]) if started else ():
+        console.print(f"  changed by the site: {change}", style="yellow", markup=False, soft_wrap=True)
     if order.after:
         console.print(
             f"  after   {', '.join(f'{run.name}/{run.id}' for run in order.after[:LISTED])}", soft_wrap=True
@@ -64,7 +66,16 @@ def _where(profile: Profile, run: RunDir) -> str:
 
 
 def _job_id(run: RunDir) -> str | None:
-    return next((e.get("job_id") for e in reversed(read_events(run.events)) if e.event == "submitted"), None)
+    return _submitted(run).get("job_id")
+
+
+def _changes(run: RunDir) -> Sequence[str]:
+    return tuple(_submitted(run).get("changed", ()))
+
+
+def _submitted(run: RunDir) -> Mapping[str, Any]:
+    """The fields of the newest submission; none before the first."""
+    return next((e.fields for e in reversed(read_events(run.events)) if e.event == "submitted"), {})
 
 
 def submission_document(
@@ -78,6 +89,7 @@ def submission_document(
             "job_id": _job_id(run),
             "point": read_manifest(run).get("point"),
         }
+        | ({"changed": list(changed)} if (changed := _changes(run)) else {})
         for run in runs
     ]
     waiting = sum(run["job_id"] is None for run in listed)

@@ -5,16 +5,18 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sedd.cluster.jobs import JobFact
 from sedd.cluster.profile import STORED, LocalProfile, Profile, SlurmProfile, read_profile
 from sedd.errors import SpecError
 from sedd.launch.protocol import FORMAT, NAMES, Names
 from sedd.launch.setup_lines import setup_lines
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.task import TaskSpec
+from sedd.units import exact_duration
 from sedd.yaml import Document
 
 FOREVER_MIN = 10 * 365 * 24 * 60
@@ -122,6 +124,18 @@ def signal_lead_s(walltime_s: int, save_s: float | None = None) -> int:
     """
     lead = 120.0 if save_s is None else 30 + 4 * save_s
     return max(1, min(math.ceil(lead), walltime_s // 4))
+
+
+def changes_by_site(parameters: Parameters, job: JobFact) -> Iterator[str]:
+    """What SLURM has on record otherwise than it was asked for: `the time limit is 12h, not 24h`."""
+    partitions = parameters.get("partition")
+    if partitions and job.partition and not {*job.partition.split(",")} <= {*str(partitions).split(",")}:
+        yield f"the partition is {job.partition}, not {partitions}"
+    asked_s, limit_s = int(parameters["time"]) * 60, job.time_limit_s
+    if limit_s is not None and limit_s != asked_s:
+        yield f"the time limit is {exact_duration(limit_s)}, not {exact_duration(asked_s)}"
+    if job.may_requeue is False:
+        yield "it may not be requeued: after a preemption or a time limit a new job continues the run"
 
 
 def render_sbatch(parameters: Parameters, *, submitit: Path, tasks: int) -> str:

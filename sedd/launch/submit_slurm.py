@@ -18,7 +18,7 @@ from sedd.cluster.squeue import parse_comments, query_comments
 from sedd.cluster.users import user_name
 from sedd.errors import ClusterError, RunError
 from sedd.launch.pickled_job import job_of
-from sedd.launch.resources import Parameters, render_sbatch
+from sedd.launch.resources import Parameters, changes_by_site, render_sbatch
 from sedd.launch.unconfirmed import find_notes, noted, one_at_a_time, remove_leftovers
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir
@@ -74,7 +74,7 @@ def submit_array(
             return []
         with noted(folder, mark.token, wanted):
             named = _submit_chunk(wanted, with_comment(parameters, mark), folder, lock)
-            proof = proof_of(named[0], mark)
+            proof = proof_of(named[0], mark, parameters)
             pairs = list(zip(wanted, named, strict=True))
             in_threads(lambda pair: record_submitted(*pair, proof=proof), pairs)
     return named
@@ -177,8 +177,11 @@ def record_submitted(run: RunDir, job_id: str, *, proof: Mapping[str, Any]) -> N
     )
 
 
-def proof_of(job_id: str, mark: Mark) -> dict[str, Any]:
-    """Fields of a `submitted` event that tell its job from others: token, user, and what SLURM answers about it now."""
+def proof_of(job_id: str, mark: Mark, parameters: Parameters | None = None) -> dict[str, Any]:
+    """Fields of a `submitted` event that tell its job from others: token, user, and what SLURM answers about it now.
+
+    `changed` says what became of the `parameters` on the way: by a wrapper of sbatch, a plugin of SLURM.
+    """
     proof: dict[str, Any] = {"token": mark.token, "user": user_name(os.geteuid())}
     if mark.continues:
         proof["continues"] = mark.continues
@@ -189,6 +192,8 @@ def proof_of(job_id: str, mark: Mark) -> dict[str, Any]:
         return proof  # the token is enough
     if job is not None and job.submitted_at is not None:
         proof["submitted_at"] = int(job.submitted_at.timestamp())
+    if job is not None and parameters is not None and (changed := list(changes_by_site(parameters, job))):
+        proof["changed"] = changed
     return proof
 
 

@@ -16,12 +16,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from submitit import SlurmExecutor
 
+from sedd.cluster.jobs import JobFact
 from sedd.cluster.profile import STORED, LocalProfile, SlurmProfile
+from sedd.cluster.states import JobState
 from sedd.complaints import inner_models
 from sedd.errors import SpecError
 from sedd.job.entry import worker_command
 from sedd.launch.freeze import imported_package
 from sedd.launch.resources import (
+    changes_by_site,
     granted_walltime_s,
     local_parameters,
     render_sbatch,
@@ -246,3 +249,24 @@ def test_runs_cannot_live_where_their_path_would_be_read_as_two() -> None:
     for bad in ("/home/a:b", "/home/100%", "/home/a\nb"):
         with pytest.raises(SpecError, match=re.escape("SEDD_RUNS") + "|cannot live"):
             require_plain_path(Path(bad))
+
+
+@pytest.mark.parametrize(
+    ("on_record", "changes"),
+    [
+        ({"partition": "gpu", "time_limit_s": 43_200, "may_requeue": True}, []),
+        ({}, []),  # nothing is shown, nothing is known
+        ({"partition": "cpu"}, ["the partition is cpu, not gpu"]),
+        ({"time_limit_s": 3_600}, ["the time limit is 1h, not 12h"]),
+        ({"may_requeue": False, "partition": "gpu"}, ["it may not be requeued"]),
+    ],
+)
+def test_what_a_site_changed_is_told(on_record: dict[str, Any], changes: list[str]) -> None:
+    parameters = slurm_parameters(small_experiment(), FULL, code=RUN / "code", submitit=RUN / "submitit")
+    parameters["time"] = 720
+    found = list(changes_by_site(parameters, JobFact(job_id="7", state=JobState.PENDING, **on_record)))
+    assert len(found) == len(changes)
+    assert all(text.startswith(start) for text, start in zip(found, changes, strict=True))
+    several = parameters | {"partition": "cpu,gpu"}
+    job = JobFact(job_id="7", state=JobState.RUNNING, partition="gpu")
+    assert list(changes_by_site(several, job)) == []

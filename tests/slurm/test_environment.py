@@ -10,9 +10,9 @@ from sedd.cluster.command import run as run_command
 from sedd.cluster.sbatch_options import REFUSED, VALID
 from sedd.cluster.scontrol import query_job
 from sedd.rundir.events import read_events
-from tests.launch.conftest import small_experiment, story
+from tests.launch.conftest import small_experiment, story, wait_for_steps
 from tests.slurm.conftest import DevCluster
-from tests.slurm.test_launch import WHOLE_NODE, Start, job_of, start, wait_for_word
+from tests.slurm.test_launch import WHOLE_NODE, Start, job_of, preempt, start, wait_for_word
 
 __all__ = ["start"]
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
@@ -48,16 +48,24 @@ GREETING = """#!/bin/bash
 echo 'Welcome. Submitted batch job 3 is the example of the day; this is job 3 of at most 50'
 exec {sbatch} "$@"
 """
+SITE_RULES = """#!/bin/bash
+exec {sbatch} --time=30 --no-requeue "$@"
+"""
+
+
+def wrap_sbatch(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a site's own sbatch before the real one."""
+    real = next(p for part in os.environ["PATH"].split(":") if (p := Path(part) / "sbatch").exists())
+    (folder / "bin").mkdir()
+    (folder / "bin" / "sbatch").write_text(text.format(sbatch=real))
+    (folder / "bin" / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
 
 
 def test_a_hostile_shell_decides_nothing_about_a_job(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = next(p for folder in os.environ["PATH"].split(":") if (p := Path(folder) / "sbatch").exists())
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "sbatch").write_text(GREETING.format(sbatch=real))
-    (tmp_path / "bin" / "sbatch").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    wrap_sbatch(GREETING, tmp_path, monkeypatch)
     for name, value in HOSTILE.items():
         monkeypatch.setenv(name, value)
     (run,) = start(setup=["export SLURM_EXPORT_ENV=NONE SLURM_MEM_PER_CPU=7", "set -eu"], **OPTIONS)
@@ -67,6 +75,22 @@ def test_a_hostile_shell_decides_nothing_about_a_job(
     wait_for_word(run, "completed")
     assert story(run) == ["submitted", "attempt_started", "completed"]
     assert next(e for e in read_events(run.events) if e.event == "submitted").get("cluster") != "elsewhere"
+
+
+def test_options_that_a_site_adds_to_sbatch_are_told_and_do_not_lose_the_run(
+    devcluster: DevCluster, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrap_sbatch(SITE_RULES, tmp_path, monkeypatch)
+    (run,) = start(plan="long")
+    submitted = next(e for e in read_events(run.events) if e.event == "submitted")
+    assert [text.split(",")[0].split(":")[0] for text in submitted.get("changed")] == [
+        "the time limit is 30m",
+        "it may not be requeued",
+    ]
+    wait_for_steps(run, 5)
+    preempt(devcluster, run)
+    wait_for_word(run, "completed")
+    assert "requeued:preempted" in story(run)
 
 
 @pytest.mark.parametrize(
