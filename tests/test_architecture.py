@@ -30,10 +30,12 @@ DOORS: dict[str, set[str]] = {
     "charts": {"units"},
     "page": set(),
     "quality": {"data", "errors", "charts", "page"},
+    "design": {"data", "spec", *BASE},
     "training": {"diffusion", "model", "data", "quality", "spec", "rundir", *BASE},
     "cluster": BASE,
     "inference": {
         *("training", "diffusion", "model", "data", "quality", "charts", "page", "spec", "rundir"),
+        "design",
         *BASE,
     },
     "launch": {"spec", "cluster", "rundir", *BASE},
@@ -267,7 +269,7 @@ def test_what_is_called_often_imports_next_to_nothing(module: str, tmp_path: Pat
     assert set(look(module, tmp_path)["loaded"]) & {"pydantic", "numpy", "submitit", "yaml"} == set()
 
 
-TORCH_FREE = ["spec", "rundir", "cluster", "monitor", "preflight", "launch", "experiments", "job"]
+TORCH_FREE = ["design", "spec", "rundir", "cluster", "monitor", "preflight", "launch", "experiments", "job"]
 
 
 def test_the_public_api_costs_nothing_until_it_is_called(tmp_path: Path):

@@ -107,17 +107,19 @@ def _option(
     text = " ".join((field.description or "").split())
     if get_origin(kind) is Literal:
         kind, text = str, f"{text} ({', '.join(get_args(kind))})"
+    elif get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
+        kind = list[get_args(kind)[0]] | None  # type: ignore[misc] # what the tuple holds
     elif kind not in _TYPES:
         kind = str if field.default is not None and not within else str | None
     if within and get_origin(kind) not in (Union, types.UnionType):
         kind = kind | None
-    required = field.is_required() or within
-    if within and not field.is_required() and field.default is not None:
-        text += f" [default: {field.default}]"
+    if within and field.default and not field.is_required():
+        text += f" Default: {field.default}."
+    is_absent = within or field.is_required() or field.default == ()
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=None if required else field.default,
+        default=None if is_absent else field.default,
         annotation=Annotated[kind, typer.Option(*names, help=text, **{**_limits(field), **settings})],
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sedd.cli.console import err, print_text
-from sedd.cli.load_network import Force, load, progress, require_network, require_place
+from sedd.cli.load_network import Force, load, note, progress, require_network, require_place
 from sedd.cli.model_options import validated, with_options_of
 from sedd.errors import UsageError
 from sedd.spec.inference import SampleOptions
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         "omit": {"metavar": "LETTERS"},
         "length": {"metavar": "N|LOW-HIGH"},
         "infill": {"metavar": "FASTA"},
+        "template": {"metavar": "TEXT"},
+        "parent": {"metavar": "FASTA"},
+        "keep": {"metavar": "RANGES"},
     },
 )
 def command(
@@ -35,6 +38,7 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="FASTA file; default: stdout.")
     ] = None,
+    table: Annotated[Path | None, typer.Option(help="Table of redesigns: .csv, .tsv or .parquet.")] = None,
     report: Annotated[
         Path | None,
         typer.Option(help="Page about the samples beside real proteins, .html; or numbers, .json."),
@@ -44,29 +48,33 @@ def command(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Draw proteins, with EMA weights, as FASTA.
+    """Draw proteins, with EMA weights, as FASTA: new ones, around given residues, or redesigns of a parent.
 
     Example: sedd sample quickstart -n 100 -o samples.fasta --report samples.html
     """
-    from sedd.inference.frames import read_frames
+    from sedd.design.given import read_given
     from sedd.rundir.atomic import write_output
 
     how = validated(SampleOptions, given | {"length": _parse_length(given.get("length"))})
     require_place(output, "--output", force=force)
+    _require_table(table, how, force=force)
     _require_report(report, force=force)
     require_network(run)
-    frames = read_frames(how.infill) if how.infill is not None else []
-    from sedd.inference.generation import draw_samples, fasta_text  # torch
+    begin = read_given(how)
+    from sedd.inference.generation import draw_samples, fasta_text, redesign_columns  # torch
+    from sedd.inference.tables import write_table
 
     trained = load(run)
     with progress("sampling", how.steps) as tick:
-        samples = draw_samples(trained, how, frames, tick)
+        samples = draw_samples(trained, how, begin, tick, note)
     text = fasta_text(trained, how, samples)
     if output is None:
         print_text(text)
     else:
         write_output(output, text)
         err().print(f"{len(samples)} proteins in {output}", markup=False, soft_wrap=True)
+    if table is not None:
+        write_table(table, redesign_columns(samples))
     if report is not None:
         _report(report, trained, how, samples, store)
 
@@ -84,6 +92,18 @@ def _parse_length(text: str | None) -> int | tuple[int, int] | None:
             hint=f"write {high}-{low}",
         )
     return (low, high) if found[2] else low
+
+
+def _require_table(table: Path | None, how: SampleOptions, *, force: bool) -> None:
+    """Refuse a table that could not be written, before the work. Raises: UsageError."""
+    if table is None:
+        return
+    from sedd.inference.tables import require_writer
+
+    if how.redesign is None:
+        raise UsageError("--table is of redesigns, and there is no --parent")
+    require_place(table, "--table", force=force)
+    require_writer(table)
 
 
 def _require_report(report: Path | None, *, force: bool) -> None:

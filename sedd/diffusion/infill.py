@@ -1,4 +1,4 @@
-"""Infilling: the given residues stay, the others are drawn to fit."""
+"""Infilling, in which given residues stay, and partial diffusion, which begins at clean ones."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,6 +40,21 @@ class Template:
         return torch.where(self.free, x, noisy)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Start:
+    """Where sampling begins other than in noise alone: clean tokens some of which the noise has hit."""
+
+    tokens: Int[Tensor, "tokens"]
+    hit: Bool[Tensor, "tokens"]
+    share: float
+    """1 - exp(-sigma_bar): the chance of a token to be hit at the level from which to go back; in (0, 1]."""
+
+    def draw(self, graph: Graph, generator: torch.Generator) -> Int[Tensor, "tokens"]:
+        """x_t: what is hit is drawn from the prior, as `Graph.sample_transition` does."""
+        prior = graph.sample_prior(tuple(self.tokens.shape), generator, self.tokens.device)
+        return torch.where(self.hit, prior, self.tokens)
+
+
 def gibbs(
     log_score: Callable[[Tensor], Tensor],
     x: Int[Tensor, "tokens"],
@@ -53,10 +68,7 @@ def gibbs(
     With almost no noise left the scores of one token's alternatives are the odds of the data itself, so this converges
     to the free tokens' distribution given the clean fixed ones. Steps from noise alone do not: they never see those.
     """
-    device = x.device
-    sequence = torch.repeat_interleave(
-        torch.arange(len(lengths), device=device), torch.tensor(lengths, device=device)
-    )
+    device, sequence = x.device, sequence_of(lengths, x.device)
     for _ in range(SWEEPS):
         key = uniform((x.numel(),), 1, generator, dtype=torch.float64, device=device).squeeze(-1)
         turn = _rank_among_free(key, sequence, free)
@@ -66,6 +78,13 @@ def gibbs(
             drawn = draw_change(sharpening.whole((odds - odds.amax(-1, keepdim=True)).exp()), x, u)
             x = torch.where(turn == number, drawn, x)
     return x
+
+
+def sequence_of(lengths: Sequence[int], device: torch.device) -> Int[Tensor, "tokens"]:
+    """The number of each token's sequence."""
+    return torch.repeat_interleave(
+        torch.arange(len(lengths), device=device), torch.tensor(lengths, device=device)
+    )
 
 
 def _rank_among_free(key: Tensor, sequence: Tensor, free: Tensor) -> Tensor:

@@ -72,5 +72,15 @@ class Cosine(Noise):
         )
 
 
+def time_of(noise: Noise, sigma_bar: float, *, earliest: float) -> float:
+    """The time in [earliest, 1] at which the noise is sigma_bar, by bisection; an end where it never is."""
+    low, high = earliest, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        reached = float(noise.total(torch.tensor(middle, dtype=torch.float64))) >= sigma_bar
+        low, high = (low, middle) if reached else (middle, high)
+    return high
+
+
 NOISES: dict[str, type[Noise]] = {"loglinear": Loglinear, "geometric": Geometric, "cosine": Cosine}
 """By the `kind` of `diffusion.noise`, whose other fields are the arguments: ranges and defaults are the spec's."""

@@ -1,5 +1,6 @@
 """Samplers: from the prior back to clean tokens, for sequences of mixed length without padding."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -8,12 +9,14 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from sedd.diffusion.absorbing import Absorbing
 from sedd.diffusion.bound import LogScore
 from sedd.diffusion.draws import draw_change, uniform
-from sedd.diffusion.infill import Template, gibbs
-from sedd.diffusion.noise import Noise
+from sedd.diffusion.infill import Start, Template, gibbs, sequence_of
+from sedd.diffusion.noise import Noise, time_of
 from sedd.diffusion.predictor import PREDICTORS, Predictor
 from sedd.diffusion.process import Graph
+from sedd.diffusion.remask import ORDERS, by_confidence, chance_to_remask, with_remasking
 from sedd.diffusion.sharpen import Sharpening
 from sedd.diffusion.times import T_MIN
 
@@ -43,6 +46,9 @@ def sample(
     top_p: float = 1.0,
     allowed: Bool[Tensor, "n"] | None = None,
     template: Template | None = None,
+    start: Start | None = None,
+    remask: float = 0.0,
+    order: str = "random",
     cached: bool = False,
     replay: Replay | None = None,
     progress: Progress | None = None,
@@ -54,10 +60,13 @@ def sample(
     worth the question; the score is then normalised first, as the true one is, and for a normalised score the samples
     are the same with and without. A step is a function of tensors that waits for no GPU: `replay` may record it.
 
+    With `start` all steps lie between its level and none. `remask` (absorbing graph) is how often a token is masked
+    again on average, and `order` one of `remask.ORDERS`, by which masks turn into residues.
+
     Raises:
-        ValueError: no steps, no tokens, `cached` on another graph, or a template of another size.
+        ValueError: no steps, no tokens, a template of another size, or what needs masks on another graph.
     """
-    _require_possible(lengths, steps, graph, template, cached)
+    _require_possible(lengths, steps, graph, template, cached or remask > 0 or order != "random")
     device = device if device is not None else generator.device
     clean = graph.clean_tokens(device) if allowed is None else graph.clean_tokens(device) & allowed
     chain = _Chain(
@@ -69,11 +78,16 @@ def sample(
         predictor=PREDICTORS[predictor],
         sharpening=Sharpening(temperature=temperature, top_p=top_p, allowed=clean),
         template=template,
+        remask=remask,
+        confidence=ORDERS[order],
+        sequence=sequence_of(lengths, device),
         cached=cached,
         replay=replay,
     )
-    times = torch.linspace(1, T_MIN, steps + 1, dtype=torch.float64, device=device)
-    x = chain.walk(graph.sample_prior((sum(lengths),), generator, device), times, progress)
+    first = 1.0 if start is None else _first_time(noise, start.share)
+    times = torch.linspace(first, T_MIN, steps + 1, dtype=torch.float64, device=device)
+    x = start.draw(graph, generator) if start else graph.sample_prior((sum(lengths),), generator, device)
+    x = chain.walk(x, times, progress)
     if template is None or graph.settles:
         return x
     return gibbs(
@@ -81,14 +95,19 @@ def sample(
     )
 
 
+def _first_time(noise: Noise, share: float) -> float:
+    """When so large a share of the tokens is hit."""
+    return time_of(noise, -math.log1p(-share) if share < 1 else math.inf, earliest=T_MIN)
+
+
 def _require_possible(
-    lengths: Sequence[int], steps: int, graph: Graph, template: Template | None, cached: bool
+    lengths: Sequence[int], steps: int, graph: Graph, template: Template | None, needs_masks: bool
 ) -> None:
     if steps < 1 or sum(lengths) < 1 or min(lengths) < 0:
         raise ValueError(f"sampling needs steps and tokens; steps={steps}, lengths={list(lengths)[:5]}")
-    if cached and not graph.settles:
+    if needs_masks and not graph.settles:
         raise ValueError(
-            "only the absorbing graph has a cached sampler: elsewhere any step may change a token"
+            "only the absorbing graph has cached, remasking and ordered samplers: elsewhere any step may change a token"
         )
     if template is not None and template.tokens.numel() != sum(lengths):
         raise ValueError(f"template has {template.tokens.numel()} tokens, lengths sum to {sum(lengths)}")
@@ -105,6 +124,10 @@ class _Chain:
     sharpening: Sharpening
     """Of the clean tokens."""
     template: Template | None
+    remask: float
+    confidence: Callable[[Tensor], Tensor] | None
+    sequence: Tensor
+    """The number of each token's sequence."""
     cached: bool
     replay: Replay | None
 
@@ -131,8 +154,9 @@ class _Chain:
         if not self.cached:
             return [False] * (len(times) - 1)
         free = tokens if self.template is None else int(self.template.free.sum())
-        unmasked = free * torch.exp(-self.noise.total(times.cpu())).diff()
-        return [bool(rests) for rests in torch.exp(-unmasked) > _RARE]
+        visible = torch.exp(-self.noise.total(times.cpu()))
+        changed = free * visible.diff() / (1 - visible[0]) * (1 + 2 * self.remask)
+        return [bool(rests) for rests in torch.exp(-changed) > _RARE]
 
     def _with_given(self, x: Tensor, t: Tensor) -> Tensor:
         """x with the template's given tokens, as noisy as the rest."""
@@ -153,7 +177,22 @@ class _Chain:
 
     def _moved(self, log_score: Tensor, x: Tensor, t: Tensor, s: Tensor, u: Tensor) -> Tensor:
         law = self.on_the_way.moves(self.predictor(self.graph, self.noise, log_score, x, t, s), x)
-        return draw_change(law, x, u)
+        if self.remask:
+            sigma = chance_to_remask(self.remask, self.noise, t, s)
+            law = with_remasking(law, x, self.mask, sigma, self.noise.total(t) - self.noise.total(s))
+        if self.confidence is None:
+            moved = draw_change(law, x, u)
+        else:
+            p = self.graph.log_conditional(log_score, x, self.noise.total(t)).exp() * self.sharpening.allowed
+            confidence = self.confidence(p / p.sum(-1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny))
+            moved = by_confidence(law, x, u, confidence, self.sequence, self.sequences, self.mask)
+        return self.template.onto(moved) if self.remask and self.template is not None else moved
+
+    @property
+    def mask(self) -> int:
+        """The token that hides a residue, where there is one."""
+        assert isinstance(self.graph, Absorbing)
+        return self.graph.mask
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """Take off all noise in one analytic step; a token that may not stay is drawn anew."""

@@ -13,6 +13,9 @@ from pydantic import ValidationError
 from sedd.complaints import parse_problem
 from sedd.data.alphabet import encode
 from sedd.data.records import Record
+from sedd.design.given import Given, read_given
+from sedd.design.parents import parse_parent
+from sedd.design.redesigns import Redesign
 from sedd.diffusion.conditional import cleanest_level, hidden_level
 from sedd.errors import DataError, UsageError
 from sedd.inference.batches import batches, pack
@@ -107,11 +110,38 @@ class Network:
         return score_table(self.trained, table, _options(ScoreOptions, options))
 
     def sample(self, count: int = 1, **options: Any) -> list[str]:
-        """New sequences; options as `SampleOptions`: length, steps, predictor, temperature, top_p, omit, seed."""
+        """New sequences; options as `SampleOptions`: length, template, steps, remask, order, temperature, seed, …
+
+        With templates, `count` draws of each.
+        """
+        if "redesign" in options:
+            raise UsageError("sample begins with no parent", hint="use redesign(parent, count, …)")
+        options["template"] = _listed(options["template"]) if "template" in options else ()
         wanted = _options(SampleOptions, {"count": count, **options})
-        if wanted.infill is not None:
-            raise UsageError("infill names a file of templates: sedd sample reads it")
-        return [one.sequence for one in draw_samples(self.trained, wanted, [], lambda done, of: None)]
+        samples = draw_samples(self.trained, wanted, read_given(wanted), lambda done, of: None, _warn)
+        return [one.sequence for one in samples]
+
+    def redesign(
+        self,
+        parent: str,
+        count: int = 1,
+        *,
+        noise: float = 0.3,
+        keep: str = "",
+        max_mutations: int | None = None,
+        **options: Any,
+    ) -> list[tuple[str, Redesign]]:
+        """Distinct redesigns of a parent, each with its mutations, identity and score; at most `count`.
+
+        A share `noise` of the residues is hidden and drawn anew; `keep`, as "24-60,88", names positions that stay.
+        Further options as `SampleOptions`.
+        """
+        far = {"noise": noise, "keep": keep, "max_mutations": max_mutations, "parent": "parent"}
+        wanted = _options(SampleOptions, {"count": count, "redesign": far, **options})
+        assert wanted.redesign is not None
+        given = Given(parents=(parse_parent(Record("parent", parent), wanted.redesign),))
+        samples = draw_samples(self.trained, wanted, given, lambda done, of: None, _warn)
+        return [(one.sequence, one.redesign) for one in samples if one.redesign is not None]
 
     def evaluate(self, sequences: str | Sequence[str], **options: Any) -> Evaluation:
         """The likelihood bound of sequences; options as `EvaluateOptions`: draws, seed."""

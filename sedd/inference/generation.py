@@ -1,21 +1,26 @@
 """Draw new proteins: of given or natural lengths, or around given residues."""
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 
 from sedd.data.alphabet import RESIDUES, SIZE, TOKENS, decode
-from sedd.diffusion.infill import Template
+from sedd.design.given import Given
+from sedd.design.redesigns import Redesign, columns
+from sedd.design.templates import Frame
+from sedd.diffusion.infill import Start, Template
 from sedd.diffusion.sampler import Progress, sample
 from sedd.errors import UsageError
 from sedd.inference.batch_size import batch_residues
 from sedd.inference.batches import batches
-from sedd.inference.frames import Frame
 from sedd.inference.load_network import Trained
+from sedd.inference.redesign import NEW, Begin, redesign
 from sedd.model.cuda_graph import Replayed, is_worth_recording
 from sedd.spec.inference import SampleOptions
 from sedd.training.seeds import SAMPLING, generator
@@ -32,33 +37,77 @@ class Sample:
 
     name: str
     sequence: str
+    redesign: Redesign | None = None
+    """What it is beside its parent, if it has one."""
 
 
 def draw_samples(
-    trained: Trained, wanted: SampleOptions, frames: Sequence[Frame], progress: Progress
+    trained: Trained,
+    wanted: SampleOptions,
+    given: Given,
+    progress: Progress,
+    notify: Callable[[str], None],
 ) -> list[Sample]:
-    """As many proteins as are wanted, or draws of each template; `progress` is told the steps done, over all batches.
+    """As many proteins as are wanted, or draws of each template, or redesigns of each parent.
+
+    `progress` is told the steps done, over all batches, and `notify` where there are fewer redesigns than are wanted.
 
     Raises:
-        UsageError: longer than the network was trained on.
+        UsageError: longer than the network was trained on, or what the network's graph cannot do.
     """
-    if frames:
-        drawn = [frame for frame in frames for _ in range(wanted.count)]
-        sequences = infill(trained, drawn, wanted, progress)
+    _require_masks(trained, wanted)
+    if given.parents:
+        assert wanted.redesign is not None
+        complete = partial(infill, trained, how=wanted, progress=progress)
+        found = redesign(trained, given.parents, wanted.redesign, wanted, complete, notify)
+        return [Sample(one.name, sequence, one) for one, sequence in found]
+    if given.templates:
+        frames = [
+            template.frame(wanted.seed, number, draw)
+            for number, template in enumerate(given.templates)
+            for draw in range(wanted.count)
+        ]
+        sequences = infill(trained, frames, how=wanted, progress=progress)
         return [
             Sample(f"{frame.name}_{n % wanted.count}", s)
-            for n, (frame, s) in enumerate(zip(drawn, sequences, strict=True))
+            for n, (frame, s) in enumerate(zip(frames, sequences, strict=True))
         ]
     lengths = draw_lengths(trained, wanted)
     return [Sample(f"sample_{n}", s) for n, s in enumerate(generate(trained, lengths, wanted, progress))]
 
 
+def _require_masks(trained: Trained, wanted: SampleOptions) -> None:
+    """Refuse what only masks make possible. Raises: UsageError."""
+    if trained.objective.graph.settles:
+        return
+    asked = {"remask": wanted.remask > 0, "order": wanted.order != "random"}
+    if name := next((name for name, is_asked in asked.items() if is_asked), None):
+        why = "every step may change every residue again" if name == "remask" else "no residue is hidden"
+        raise UsageError(f"{name} needs the absorbing graph; on this network's, uniform, {why}")
+
+
 def fasta_text(trained: Trained, wanted: SampleOptions, samples: Sequence[Sample]) -> str:
     """FASTA whose headers say where each protein comes from."""
     how = f"run={trained.run} step={trained.step} seed={wanted.seed} steps={wanted.steps} {wanted.predictor}"
+    how += f" remask={wanted.remask:g}" if wanted.remask else ""
+    how += f" order={wanted.order}" if wanted.order != "random" else ""
     return "".join(
-        f">{s.name} {how} length={len(s.sequence)}\n{textwrap.fill(s.sequence, LINE)}\n" for s in samples
+        f">{s.name} {how} length={len(s.sequence)}{_beside_parent(s)}\n{textwrap.fill(s.sequence, LINE)}\n"
+        for s in samples
     )
+
+
+def _beside_parent(sample: Sample) -> str:
+    found = sample.redesign
+    if found is None:
+        return ""
+    return f" mutations={found.mutations} identity={found.identity:.4f} score={found.score:.3f}"
+
+
+def redesign_columns(samples: Sequence[Sample]) -> Mapping[str, Sequence[Any]]:
+    """A table of those samples that are redesigns."""
+    redesigns = [(s.redesign, s.sequence) for s in samples if s.redesign is not None]
+    return columns([one for one, _ in redesigns], [sequence for _, sequence in redesigns])
 
 
 def draw_lengths(trained: Trained, wanted: SampleOptions) -> list[int]:
@@ -82,9 +131,14 @@ def generate(
 
 
 def infill(
-    trained: Trained, frames: Sequence[Frame], how: SampleOptions, progress: Progress
+    trained: Trained,
+    frames: Sequence[Frame],
+    begin: Begin = NEW,
+    *,
+    how: SampleOptions,
+    progress: Progress,
 ) -> Iterator[str]:
-    """Each template with its free positions drawn; given residues never change."""
+    """Each template with its free positions drawn; given residues never change, if they are held."""
     lengths = [len(frame.tokens) for frame in frames]
     parts = list(batches(lengths, batch_residues(trained.device, trained.experiment.model.hidden)))
     for number, (first, stop) in enumerate(parts):
@@ -94,7 +148,7 @@ def infill(
             torch.from_numpy(np.concatenate([f.free for f in given])),
         )
         show = _part_of(progress, number, len(parts))
-        yield from _sample(trained, lengths[first:stop], how, number, template, show)
+        yield from _sample(trained, lengths[first:stop], how, number, template, show, begin)
 
 
 def _part_of(progress: Progress, number: int, batches: int) -> Progress:
@@ -109,6 +163,7 @@ def _sample(
     batch: int,
     template: Template | None,
     progress: Progress,
+    begin: Begin = NEW,
 ) -> Iterable[str]:
     longest = trained.longest
     if max(lengths) > longest:
@@ -116,18 +171,23 @@ def _sample(
     device = trained.device
     edges = np.concatenate([[0], np.cumsum(lengths)])
     cu_seqlens = torch.tensor(edges, dtype=torch.int32, device=device)
+    given = template and Template(template.tokens.to(device), template.free.to(device))
+    start = Start(given.tokens, given.free, begin.share) if given is not None and begin.share < 1 else None
     tokens = sample(
         trained.log_score(cu_seqlens, max(lengths)),
         lengths,
         graph=trained.objective.graph,
         noise=trained.objective.noise,
         steps=how.steps,
-        generator=generator(device, how.seed, SAMPLING, 1, batch),
+        generator=generator(device, how.seed, SAMPLING, *begin.counters, batch),
         predictor=how.predictor,
         temperature=how.temperature,
         top_p=how.top_p,
         allowed=_allowed(trained, how.omit).to(device),
-        template=template and Template(template.tokens.to(device), template.free.to(device)),
+        template=given if begin.is_held else None,
+        start=start,
+        remask=how.remask,
+        order=how.order,
         cached=trained.objective.graph.settles,
         replay=Replayed if _records(trained) and how.steps >= _WORTH_RECORDING else None,
         progress=progress,

@@ -1,4 +1,4 @@
-"""Tables as files: CSV, or Parquet through pyarrow."""
+"""Tables as files: CSV, TSV, or Parquet through pyarrow."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ def require_writer(path: Path) -> None:
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Columns of one length by name; Parquet if the file's name ends so, else CSV.
+    """Columns of one length by name; Parquet or TSV if the file's name ends so, else CSV.
 
     Raises:
         UsageError: Parquet without pyarrow.
@@ -29,13 +29,13 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
         with atomic_file(path) as temporary:
             parquet.write_table(pyarrow.table(dict(columns)), temporary)
         return
-    write_output(path, csv_text(columns))
+    write_output(path, csv_text(columns, delimiter="\t" if path.suffix == ".tsv" else ","))
 
 
-def csv_text(columns: Mapping[str, Sequence[Any]]) -> str:
+def csv_text(columns: Mapping[str, Sequence[Any]], *, delimiter: str = ",") -> str:
     """Columns of one length as CSV with a header."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n", delimiter=delimiter)
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
     return text.getvalue()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sedd.data.alphabet import AMINO_ACIDS, TOKENS
 from sedd.data.fasta import require_readable
 from sedd.data.records import Record
+from sedd.design.mutations import substitutions
 from sedd.errors import DataError, UsageError
 from sedd.inference.variants import Variant, VariantTable, residues_of
 
@@ -123,7 +124,7 @@ class _RowReader:
             mutant = residues_of(sequence, where)
             return Variant(
                 protein=protein,
-                name=name or _name(wild_type, mutant, self.offset),
+                name=name or substitutions(wild_type, mutant, self.offset),
                 wild_type=wild_type,
                 mutant=mutant,
             )
@@ -195,14 +196,6 @@ def _offset_hint(names: Sequence[str], wild_types: Sequence[Record], offset: int
     if fitting:
         return f"with --offset {min(fitting, key=abs)} every row fits"
     return f"--offset is {offset}: what the numbers in names add to places in the sequence, from 1"
-
-
-def _name(wild_type: NDArray[np.uint8], mutant: NDArray[np.uint8], offset: int) -> str:
-    """`A24G:L30P`; of insertions and deletions nothing."""
-    if len(wild_type) != len(mutant):
-        return ""
-    places = np.flatnonzero(wild_type != mutant)
-    return ":".join(f"{TOKENS[wild_type[p]]}{p + 1 + offset}{TOKENS[mutant[p]]}" for p in places)
 
 
 def _token(letter: str, where: str) -> int:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedd.data.records import read_records
+from sedd.design.given import read_given
 from sedd.inference.comparison import report
 from sedd.inference.embed import PART_PROTEINS, embed, layer_numbers
 from sedd.inference.embedding_file import Part, require_format, write_embeddings
 from sedd.inference.evaluation import per_sequence, read_proteins
-from sedd.inference.frames import read_frames
-from sedd.inference.generation import draw_samples, fasta_text
+from sedd.inference.generation import draw_samples, fasta_text, redesign_columns
 from sedd.inference.load_network import Trained, find_trained, load_trained
 from sedd.inference.sample_report import assess_samples, open_training_data, write_report
 from sedd.inference.score import Scores, join, parts, score_part, summary
@@ -99,14 +99,16 @@ def do_evaluate(job: Job) -> str:
 
 
 def do_sample(job: Job) -> str:
-    """New proteins, into samples/samples.fasta and a report. A stopped attempt starts afresh."""
+    """New proteins, into samples/samples.fasta, a table of redesigns, and a report. A stopped attempt starts afresh."""
     assert isinstance(job.task, SampleTask)
     run, wanted, how = job.run, job.task.sample, options_of(SampleOptions, job.task.sample)
-    frames = read_frames(wanted.infill) if wanted.infill is not None else []
+    given = read_given(how)
     trained = job.load(wanted.network)
-    samples = draw_samples(trained, how, frames, job.progress)
+    samples = draw_samples(trained, how, given, job.progress, lambda text: job.notify(f"note: {text}"))
     run.samples.mkdir(exist_ok=True)
     write_text(run.samples / "samples.fasta", fasta_text(trained, how, samples))
+    if given.parents:
+        write_table(run.samples / "redesigns.csv", redesign_columns(samples))
     if wanted.report:
         found = assess_samples(trained, samples, open_training_data(trained))
         write_report(run.samples / "report.html", trained, how, found)

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from sedd.spec.redesign import RedesignSpec
 from sedd.spec.resources import ResourcesSpec
 from sedd.spec.task import EVERY, TaskSpec
 from sedd.yaml import StrictModel
@@ -32,11 +33,19 @@ class SampleOptions(StrictModel):
     length: int | tuple[int, int] | None = None
     """Residues, or the shortest and the longest; absent: drawn as in the training data."""
     infill: Path | None = None
-    """FASTA of templates: _ or ? marks free positions, the rest stays."""
+    """FASTA of templates: _ or ? marks a free position, {5-20}_ 5 to 20 of them; the rest stays."""
+    template: tuple[str, ...] = ()
+    """A template written out, as MKV{5-20}_GH; or several."""
+    redesign: RedesignSpec | None = None
+    """Proteins to begin with instead."""
     steps: int = Field(default=128, ge=1)
     """Sampling steps."""
     predictor: Literal["analytic", "euler"] = "analytic"
     """One step back in time: Tweedie's formula, or first order."""
+    remask: float = Field(default=0.0, ge=0, le=1000)
+    """How often a residue is hidden and drawn again on average (ReMDM; absorbing graph); 0: never."""
+    order: Literal["random", "confidence", "margin"] = "random"
+    """Which residues appear first: any, or where the network is most certain (absorbing graph)."""
     temperature: float = Field(default=1.0, ge=0.01)
     """Below 1: likelier residues."""
     top_p: float = Field(default=1.0, ge=0.01, le=1)
@@ -57,17 +66,21 @@ class SampleOptions(StrictModel):
 
     @model_validator(mode="after")
     def _length_makes_sense(self) -> Self:
-        if self.infill is not None and self.length is not None:
-            raise ValueError("infill takes the length of its templates, so length has no meaning")
+        given = [name for name in ("infill", "template", "redesign") if getattr(self, name)]
+        if given and self.length is not None:
+            whose = "parents" if given == ["redesign"] else "templates"
+            raise ValueError(f"{given[0]} takes the length of its {whose}, so length has no meaning")
+        if self.redesign is not None and len(given) > 1:
+            raise ValueError(f"{given[0]} names templates and redesign parents: give one of them")
         shortest, longest = self.length_range or (1, 1)
         if not 1 <= shortest <= longest:
-            given = "-".join(map(str, dict.fromkeys((shortest, longest))))
+            seen = "-".join(map(str, dict.fromkeys((shortest, longest))))
             why = (
                 "the first number must not be larger than the second"
                 if shortest > longest
                 else "1 is the shortest"
             )
-            raise ValueError(f"invalid length '{given}': {why}; write 100, or a range as [80, 120]")
+            raise ValueError(f"invalid length '{seen}': {why}; write 100, or a range as [80, 120]")
         return self
 
     @property
@@ -228,9 +241,13 @@ class EvaluateTask(TrainedTask):
 
 
 class SampleTask(TrainedTask):
-    """New proteins; the run's folder holds samples/samples.fasta and a report."""
+    """New proteins; the run's folder holds samples/samples.fasta, redesigns.csv and a report."""
 
-    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (("sample", "network"), ("sample", "infill"))
+    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("sample", "network"),
+        ("sample", "infill"),
+        ("sample", "redesign", "parent"),
+    )
 
     task: Literal["sample"]
     """Selects sampling from a trained network."""
@@ -243,7 +260,8 @@ class SampleTask(TrainedTask):
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        return (self.sample.infill,) if self.sample.infill is not None else ()
+        parent = self.sample.redesign.parent if self.sample.redesign is not None else None
+        return tuple(path for path in (self.sample.infill, parent) if path is not None)
 
 
 class ScoreTask(TrainedTask):

@@ -15,6 +15,7 @@ from sedd.diffusion.noise import NOISES
 from sedd.diffusion.objective import Estimator
 from sedd.diffusion.parameterization import PARAMETERIZATIONS
 from sedd.diffusion.predictor import PREDICTORS
+from sedd.diffusion.remask import ORDERS
 from sedd.inference.embedding_file import WRITERS
 from sedd.job.tasks import WORK
 from sedd.model.attention import IMPLEMENTATIONS
@@ -39,6 +40,7 @@ REGISTRIES: dict[str, Mapping[str, Any] | Set[str]] = {
     "TrainingSpec.attention": IMPLEMENTATIONS.keys() | {"auto"},
     "TrainingSpec.kernels": KERNELS.keys() | {"auto"},
     "SampleOptions.predictor": PREDICTORS,
+    "SampleOptions.order": ORDERS,
     "EvaluateSpec.per_sequence": {"csv", "parquet"},  # the ending of the file, by which its writer is chosen
     "EmbedOptions.pooling": {"mean", "none"},  # a mean over the residues, or every residue
     "EmbedSpec.format": {suffix.removeprefix(".") for suffix in WRITERS},

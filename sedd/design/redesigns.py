@@ -1,0 +1,102 @@
+"""Redesigns of a parent: draws until enough differ, and what each of them is beside it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedd.design.mutations import substitutions
+from sedd.design.parents import Parent
+
+TRIES = 10
+"""Draws for each redesign that is wanted, at most."""
+
+Tokens = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redesign:
+    """A protein that a parent was turned into."""
+
+    name: str
+    parent: str
+    mutations: str
+    """`A24G:K30R`."""
+    count: int
+    """Of mutations."""
+    identity: float
+    """Share of the parent's residues that are still there."""
+    score: float
+    """An estimate of ln p(redesign) - ln p(parent) in nats: above 0 the network prefers the redesign."""
+    standard_error: float
+    """Of `score`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """Proteins that differ from their parent and from each other, in the order in which they were drawn."""
+
+    found: list[Tokens]
+    tries: int
+
+
+def draw_distinct(parent: Parent, wanted: int, draw: Callable[[int, int], Sequence[Tokens]]) -> Distinct:
+    """Draw until so many redesigns differ from the parent and from each other, or `TRIES` times as many are drawn.
+
+    `draw(first, count)` gives the draws of a parent with these numbers. Each round asks for what is missing, at least
+    for an eighth of all; what is drawn beyond need is left out.
+    """
+    seen, tries = {parent.tokens.tobytes()}, 0
+    found: list[Tokens] = []
+    while len(found) < wanted and tries < TRIES * wanted:
+        count = min(max(wanted - len(found), -(-wanted // 8)), TRIES * wanted - tries)
+        for tokens in draw(tries, count):
+            if (key := tokens.tobytes()) not in seen:
+                seen.add(key)
+                found.append(tokens)
+        tries += count
+    return Distinct(found[:wanted], tries)
+
+
+def redesigns_of(
+    parent: Parent, found: Sequence[Tokens], scores: Sequence[float], errors: Sequence[float]
+) -> list[Redesign]:
+    """What each of the found proteins is beside its parent."""
+    return [
+        Redesign(
+            name=f"{parent.name}_{number}",
+            parent=parent.name,
+            mutations=substitutions(parent.tokens, tokens),
+            count=int((tokens != parent.tokens).sum()),
+            identity=float((tokens == parent.tokens).mean()),
+            score=float(score),
+            standard_error=float(error),
+        )
+        for number, (tokens, score, error) in enumerate(zip(found, scores, errors, strict=True))
+    ]
+
+
+def shortfall(parent: Parent, wanted: int, found: Distinct) -> str | None:
+    """What to tell where fewer were found than were wanted."""
+    if len(found.found) >= wanted:
+        return None
+    return (
+        f"{len(found.found)} distinct redesigns of '{parent.name}' in {found.tries} draws, {wanted} were wanted: more"
+        " come with more noise, more mutations or fewer kept positions"
+    )
+
+
+def columns(redesigns: Sequence[Redesign], sequences: Sequence[str]) -> Mapping[str, Sequence[Any]]:
+    """A table with a row a redesign."""
+    return {
+        "name": [r.name for r in redesigns],
+        "parent": [r.parent for r in redesigns],
+        "mutations": [r.mutations for r in redesigns],
+        "count": [r.count for r in redesigns],
+        "identity": [round(r.identity, 6) for r in redesigns],
+        "score": [round(r.score, 6) for r in redesigns],
+        "score_se": [round(r.standard_error, 6) for r in redesigns],
+        "sequence": sequences,
+    }

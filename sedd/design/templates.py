@@ -1,0 +1,95 @@
+"""Templates of proteins: what is given, which positions are free, and gaps of free positions of a range of lengths."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sedd.data.alphabet import RESIDUES, decode, encode
+from sedd.data.records import Record, read_records
+from sedd.design.uniforms import GAP, uniforms
+from sedd.errors import DataError
+
+FREE = "_?"
+"""Letters of a template that mark free positions."""
+GIVEN = decode(np.array(sorted(RESIDUES)))
+"""Letters of a template that stay, in either case."""
+LONGEST_GAP = 100_000
+_GAP = re.compile(r"\{([0-9]{1,9})(?:-([0-9]{1,9}))?\}[_?]")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A protein to be completed: what is given, and which positions are free."""
+
+    name: str
+    tokens: NDArray[np.uint8]
+    free: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Pieces with a gap between any two: the numbers of free positions that it may have, ends included."""
+
+    name: str
+    pieces: tuple[str, ...]
+    gaps: tuple[tuple[int, int], ...] = ()
+
+    def frame(self, seed: int, *counters: int) -> Frame:
+        """Every gap with a length drawn evenly from its range, as a function of seed and counters."""
+        drawn = uniforms(len(self.gaps), seed, GAP, *counters)
+        lengths = [low + int(u * (high - low + 1)) for u, (low, high) in zip(drawn, self.gaps, strict=True)]
+        text = self.pieces[0] + "".join(
+            FREE[0] * n + piece for n, piece in zip(lengths, self.pieces[1:], strict=True)
+        )
+        free = np.array([letter in FREE for letter in text], dtype=np.bool_)
+        return Frame(self.name, encode("".join("X" if letter in FREE else letter for letter in text)), free)
+
+
+def read_templates(path: Path | None, inline: Sequence[str]) -> list[Template]:
+    """The templates of a FASTA file, and those that are written out. Raises: DataError, as `parse_template`."""
+    return [parse_template(record) for record in _records(path, inline)]
+
+
+def _records(path: Path | None, inline: Sequence[str]) -> Iterator[Record]:
+    if path is not None:
+        yield from read_records(path)
+    for number, text in enumerate(inline, start=1):
+        yield Record("template" if len(inline) == 1 else f"template_{number}", "".join(text.split()))
+
+
+def parse_template(record: Record) -> Template:
+    """A template from its text. Raises: DataError for a letter that is no amino acid, a bad gap, or nothing free."""
+    pieces, gaps, behind = [], [], 0
+    for found in _GAP.finditer(record.text):
+        low, high = int(found[1]), int(found[2] or found[1])
+        if not low <= high <= LONGEST_GAP:
+            why = (
+                f"more than {LONGEST_GAP} positions" if low <= high else "the first number is the larger one"
+            )
+            raise DataError(f"template '{record.name}' holds the gap {found[0]}: {why}")
+        pieces.append(record.text[behind : found.start()])
+        gaps.append((low, high))
+        behind = found.end()
+    pieces.append(record.text[behind:])
+    _require_possible(record.name, "".join(pieces), is_gapped=any(high for _, high in gaps))
+    return Template(record.name, tuple(pieces), tuple(gaps))
+
+
+def _require_possible(name: str, text: str, *, is_gapped: bool) -> None:
+    if "{" in text or "}" in text:
+        raise DataError(
+            f"template '{name}' holds a brace that is no gap",
+            hint="5 to 20 free positions are {5-20}_, ten {10}_",
+        )
+    kept = FREE + GIVEN + GIVEN.lower()
+    if not is_gapped and not any(letter in FREE for letter in text):
+        raise DataError(f"template '{name}' has no free position", hint="mark them with _ or ?")
+    if strange := dict.fromkeys(letter for letter in text if letter not in kept):
+        raise DataError(
+            f"template '{name}' holds {', '.join(strange)}: no amino acid that could be kept",
+            hint="mark the position free with _ or ?, or take it out",
+        )
