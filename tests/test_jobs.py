@@ -8,14 +8,17 @@ import pytest
 
 from sedd.cluster.profile import SlurmProfile, load_profile
 from sedd.errors import SpecError
+from sedd.experiments.plan_graph import build_graph
 from sedd.launch.resources import local_parameters, render_sbatch, slurm_parameters
 from sedd.model.size import parameter_count
 from sedd.spec.build import DataTask
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_request
+from sedd.spec.plan import is_plan, load_plan
 
 PROJECT = Path(__file__).parents[1]
-SPECS = sorted((PROJECT / "jobs").glob("*.yaml"))
+PLANS = [path for path in sorted((PROJECT / "jobs").glob("*.yaml")) if is_plan(path)]
+SPECS = [path for path in sorted((PROJECT / "jobs").glob("*.yaml")) if path not in PLANS]
 TRAININGS = [spec for spec in SPECS if isinstance(load_request(spec).experiments[0], Experiment)]
 PROFILES = sorted((PROJECT / "slurm").glob("*.yaml"))
 
@@ -47,7 +50,17 @@ def test_every_spec_resolves_with_every_profile(spec: Path, profile: Path, tmp_p
             assert local_parameters(experiment, {})["gpus_per_node"] == experiment.resources.gpus_per_node
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("plan", PLANS, ids=lambda p: p.stem)
+def test_every_plan_holds_together_and_its_specs_fit_every_profile(plan: Path, tmp_path: Path):
+    graph = build_graph(load_plan(plan))
+    for stage in graph.stages.values():
+        (first, *_) = stage.source.resolve(lambda other, what: f"/{other}/{what}").experiments
+        for profile in map(load_profile, PROFILES):
+            if isinstance(profile, SlurmProfile):
+                slurm_parameters(first, profile, code=tmp_path / "code", submitit=tmp_path)
+
+
+@pytest.mark.parametrize("spec", [*SPECS, *PLANS], ids=lambda p: p.stem)
 def test_a_spec_opens_with_its_command_hours_and_result(spec: Path):
     opening = header(spec)
     command = re.search(r"^command: +(.+)", opening, re.M)

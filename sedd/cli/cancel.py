@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.for_each_run import Target, for_each
+from sedd.cli.for_each_run import Outcome, Target, for_each
 from sedd.cli.load_network import note
 from sedd.cluster.command import SlurmMissingError
-from sedd.errors import UsageError
+from sedd.errors import SeddError, UsageError
 from sedd.launch.cancel import cancel
 from sedd.launch.orphans import Orphan, cancel_orphans, find_owner
 from sedd.rundir.find import find_runs, runs_root
+from sedd.rundir.layout import RunDir
+from sedd.rundir.plan_record import find_plan
 
 _JOB_ID = re.compile(r"\d+(_\d+)?")
 
@@ -23,7 +25,7 @@ def command(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...", help="Run folders, ids, job ids or names; a sweep is all its points."
+            metavar="RUN...", help="Run folders, ids, job ids or names; a sweep is all its points; a plan."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -42,7 +44,16 @@ def command(
         word="cancelled",
         as_json=as_json,
         others=[_target(orphan) for orphan in orphans],
+        together=lambda found: _at_once(found, now) if any(find_plan(t, runs_root()) for t in texts) else {},
     )
+
+
+def _at_once(runs: Sequence[RunDir], now: dt.datetime) -> dict[RunDir, Outcome]:
+    """All runs of a plan together: none of them starts because another has ended."""
+    try:
+        return {each.run: each for each in cancel(runs, now=now)}
+    except SeddError:
+        return {}  # each run by itself says what is wrong with it
 
 
 @dataclass(frozen=True, slots=True)

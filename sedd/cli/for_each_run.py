@@ -11,8 +11,8 @@ from sedd.cli.console import err, out, print_json
 from sedd.cluster.command import SlurmMissingError, SlurmUnreachableError
 from sedd.errors import SeddError, UsageError
 from sedd.launch.submit_slurm import in_threads
-from sedd.rundir.attempts import is_completed
-from sedd.rundir.events import read_events
+from sedd.rundir.attempts import is_completed, is_left_out
+from sedd.rundir.events import Event, read_events
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir
 
@@ -118,12 +118,15 @@ def _found(texts: Sequence[str], word: str, also_completed: bool) -> list[RunDir
 
 
 def _named(text: str, also_completed: bool) -> list[RunDir]:
-    """The runs that a text names; of a sweep as `for_each` says."""
+    """The runs that a text names; of a sweep or a plan as `for_each` says."""
     runs = find_runs(text, runs_root())
     if also_completed:
         return runs
-    still_open = [run for run in runs if not is_completed(read_events(run.events))]
-    return still_open or runs
+    return [run for run in runs if not _is_done(read_events(run.events))] or runs
+
+
+def _is_done(events: Sequence[Event]) -> bool:
+    return is_completed(events) or is_left_out(events)
 
 
 def _target(run: RunDir, act: Callable[[RunDir], Outcome]) -> Target:

@@ -8,16 +8,19 @@ import typer
 
 from sedd.cli.for_each_run import Outcome, Refused, for_each
 from sedd.errors import RunError, SeddError
+from sedd.experiments.requeue_plan import requeue_plan
 from sedd.launch.requeue import requeue, submit_first
 from sedd.launch.unsubmitted import confirm_all
+from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir
+from sedd.rundir.plan_record import find_plan
 
 
 def command(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...", help="Run folders, ids, job ids or names; a sweep is all its points."
+            metavar="RUN...", help="Run folders, ids, job ids or names; a sweep is all its points; a plan."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -26,7 +29,8 @@ def command(
 
     Points of a sweep that were not submitted yet are submitted, as far as the site takes them.
 
-    A run that SLURM makes wait for two minutes after a requeue waits no longer.
+    A run that SLURM makes wait for two minutes after a requeue waits no longer. Of a plan only what has ended without
+    completing goes on, in the order of its stages; what runs or waits is left alone.
 
     Example: sedd requeue uniref50-small
     """
@@ -36,8 +40,19 @@ def command(
         lambda run: requeue([run], now=now)[0],
         word="requeued",
         as_json=as_json,
-        together=_submit_first,
+        together=lambda found: _plans(runs, now) or _submit_first(found),
     )
+
+
+def _plans(texts: Sequence[str], now: dt.datetime) -> dict[RunDir, Outcome]:
+    """Plans, where nothing else is named: what ended without completing goes on, what runs is left alone."""
+    plans = [find_plan(text, runs_root()) for text in texts]
+    results: dict[RunDir, Outcome] = {}
+    for plan in plans if all(plans) else ():
+        assert plan is not None
+        done = requeue_plan(plan, now=now)
+        results |= {run: Refused(o) if isinstance(o, SeddError) else o for run, o in done.items()}
+    return results
 
 
 def _submit_first(runs: Sequence[RunDir]) -> dict[RunDir, Outcome]:

@@ -19,6 +19,7 @@ from sedd.monitor.read.queue import Queue
 from sedd.monitor.show.table import recent, status_table
 from sedd.rundir.find import find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir
+from sedd.rundir.plan_record import PlanRecord, find_plan, list_plans
 
 if TYPE_CHECKING:
     from sedd.launch.orphans import Orphan
@@ -37,7 +38,7 @@ def command(
         bool, typer.Option("--json", help="One JSON document (sedd/monitor/README.md).")
     ] = False,
 ) -> None:
-    """Show what runs are doing; of a single RUN everything, of a sweep all its points.
+    """Show what runs are doing; of a single RUN everything, of a sweep all its points, of a plan its stages.
 
     Example: sedd status
     """
@@ -47,6 +48,7 @@ def command(
             "--watch is for people, --json for machines", hint="call `sedd status --json` again and again"
         )
     chosen = [run for text in runs or () for run in find_runs(text, root)] if runs else list_runs(root)
+    plans = [plan for text in runs if (plan := find_plan(text, root))] if runs else list_plans(root)
     if watch:
         _watch(chosen if runs else None, root, shows_all=every or bool(runs))
         return
@@ -55,15 +57,18 @@ def command(
     orphans = [] if runs else _find_orphans(facts, queue)
     if as_json:
         one = bool(runs) and len(chosen) == 1
-        _print_document(facts, orphans, one=one, shows_all=every or bool(runs))
+        _print_document(facts, orphans, plans, one=one, shows_all=every or bool(runs))
         return
     if not chosen:
         message = f"No runs in {root} yet. Start one: sedd submit jobs/quickstart.yaml"
         err().print(message, soft_wrap=True, markup=False)
+    elif runs and len(runs) == len(plans):
+        _print_plans(facts, plans)
     elif len(chosen) == 1 and runs:
         _print_detail(facts, chosen[0])
     else:
-        _print_table(facts, shows_all=every or bool(runs), fold=not every)
+        folded = [] if every or runs else plans
+        _print_table(facts, folded, shows_all=every or bool(runs), fold=not every)
     for orphan in orphans:
         text = f"{orphan.description}; sedd cancel {orphan.job.job_id} ends it"
         out().print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)
@@ -88,20 +93,46 @@ def _find_orphans(facts: Facts, queue: Queue) -> "list[Orphan]":
         return []  # it has answered just now; the next look will tell
 
 
-def _print_document(facts: Facts, orphans: "Sequence[Orphan]", *, one: bool, shows_all: bool) -> None:
+def _print_document(
+    facts: Facts, orphans: "Sequence[Orphan]", plans: Sequence[PlanRecord], *, one: bool, shows_all: bool
+) -> None:
     from sedd.monitor.show.document import status_document, timeline_document
 
     snapshot = take_snapshot(facts)
     document = status_document(snapshot, snapshot.runs if shows_all else recent(snapshot))
     document["orphans"] = [{"job_id": o.job.job_id, "name": o.job.name, "folder": o.folder} for o in orphans]
+    document["plans"] = [
+        {"name": p.name, "id": p.id, "stages": {s.name: [run.id for run in s.runs] for s in p.stages}}
+        for p in plans
+    ]
     if one and snapshot.runs:
         document["runs"][0] |= timeline_document(facts.runs[0], snapshot.runs[0], now=facts.taken)
     print_json(document)
 
 
-def _print_table(facts: Facts, *, shows_all: bool, fold: bool) -> None:
+def _print_plans(facts: Facts, plans: Sequence[PlanRecord]) -> None:
+    from sedd.monitor.show.plan_tree import plan_tree
+
+    snapshot, console = take_snapshot(facts), out()
+    for plan in plans:
+        for line in plan_tree(plan, snapshot, width=console.width):
+            console.print(line, no_wrap=True, highlight=False)
+
+
+def _print_table(facts: Facts, plans: Sequence[PlanRecord], *, shows_all: bool, fold: bool) -> None:
+    """The runs; those of the `plans` are one line for each plan."""
+    from sedd.monitor.show.plan_tree import plan_row
+
     snapshot = take_snapshot(facts)
     views = snapshot.runs if shows_all else recent(snapshot)
+    active = {view.run for view in views}
+    plans = [plan for plan in plans if active & set(plan.runs)]
+    for plan in plans:
+        out().print(plan_row(plan, snapshot), no_wrap=True, overflow="ellipsis", highlight=False)
+    folded = {run for plan in plans for run in plan.runs}
+    views = tuple(view for view in views if view.run not in folded)
+    if not views and plans:
+        return
     if not views:
         err().print(f"No run was active in the last day; {len(facts.runs)} ended earlier: sedd status --all")
         return

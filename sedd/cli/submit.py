@@ -1,17 +1,17 @@
 """`sedd submit`: submit specs as runs."""
 
 import datetime as dt
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from sedd.cli.console import err, out, print_json
+from sedd.cli.submit_checks import LoginChecks, print_ignored_variables
 from sedd.cli.submit_output import LISTED, REST_HINT, print_dry_run, print_submitted, submission_document
-from sedd.cluster.profile import Profile, load_profile
+from sedd.cluster.profile import load_profile
 from sedd.errors import RunError, UsageError
 from sedd.launch.make_runs import Order
 from sedd.launch.submit import Submission, render, resume, submit
@@ -23,19 +23,21 @@ from sedd.launch.submitted import (
     require_not_submitted,
 )
 from sedd.model.size import parameter_count
-from sedd.preflight.finding import Finding, Status, has_failures
 from sedd.preflight.resolve_auto import resolve_auto
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_request
+from sedd.spec.plan import is_plan
 from sedd.spec.task import TaskSpec
 
 INTERRUPTED = 130
 
 
 def command(
-    specs: Annotated[list[Path], typer.Argument(metavar="SPEC...", help="Experiment specs (jobs/*.yaml).")],
+    specs: Annotated[
+        list[Path], typer.Argument(metavar="SPEC...", help="Experiment specs, or one plan (jobs/*.yaml).")
+    ],
     cluster: Annotated[
         Path | None, typer.Option(help="Cluster profile; default $SEDD_CLUSTER, else slurm/local.yaml.")
     ] = None,
@@ -65,6 +67,9 @@ def command(
     resubmit: Annotated[
         bool, typer.Option("--resubmit", help="Submit even if this spec was submitted before.")
     ] = False,
+    any_code: Annotated[
+        bool, typer.Option("--any-code", help="Of a plan: what ran with other code need not run again.")
+    ] = False,
     again: Annotated[bool, typer.Option("--again", hidden=True, help="The old name of --resubmit.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -76,6 +81,24 @@ def command(
     """
     if follow and as_json:
         raise UsageError("--follow draws on the terminal, --json is for machines", hint="use --wait --json")
+    if is_plan(specs[0]):
+        from sedd.cli import submit_plan
+
+        if len(specs) > 1 or set_ or after:
+            raise UsageError(
+                f"{specs[0]} is a plan: it is submitted by itself, without --set and --after",
+                hint="write `set:` and `needs:` into its stages",
+            )
+        how = submit_plan.How(
+            preflight=preflight,
+            wait=wait,
+            follow=follow,
+            anew=resubmit or again,
+            any_code=any_code,
+            as_json=as_json,
+        )
+        submit_plan.submit(specs[0], cluster, how, dry_run=dry_run)
+        return
     earlier = [run for text in after or () for run in find_runs(text, runs_root())]
     orders = [replace(_order(spec, cluster, set_ or ()), after=earlier) for spec in specs]
     now = dt.datetime.now(dt.UTC)
@@ -85,9 +108,9 @@ def command(
     is_waiting, resubmit = follow or wait, resubmit or again
     left, known = _left_to_submit(orders, may_attach=is_waiting, resubmit=resubmit)
     if left and preflight:
-        left = _checked(left, as_json=as_json)
+        left = list(map(LoginChecks(as_json=as_json), left))
     elif left:
-        _print_ignored_variables(left[0].profile)
+        print_ignored_variables(left[0].profile)
     submissions: list[Submission] = []
     if left:
         known += _submit_alone(
@@ -183,66 +206,17 @@ def _order(spec: Path, cluster: Path | None, overrides: Sequence[str]) -> Order:
         request=request,
         profile=profile,
         runs=runs_root(),
-        parameters=[_parameters(experiment) for experiment in request.experiments],
+        parameters=[parameters_of(experiment) for experiment in request.experiments],
     )
 
 
-def _parameters(experiment: TaskSpec) -> int | None:
+def parameters_of(experiment: TaskSpec) -> int | None:
     return parameter_count(experiment.model) if isinstance(experiment, Experiment) else None
 
 
 def _describe_known(known: Known) -> str:
     what = f"This spec was submitted before: run {known.run.name}/{known.run.id}, {known.standing}."
     return f"{what} --resubmit submits another."
-
-
-def _checked(orders: Sequence[Order], *, as_json: bool) -> list[Order]:
-    """The orders with what preflight found. Ends the command with exit code 1 when one of them could not run."""
-    from sedd.preflight.context import Answers
-    from sedd.preflight.read.batch_hash import known_first_batch
-    from sedd.preflight.run_checks import check_login
-
-    answers, shown, checked = Answers(), set[Finding](), []
-    for order in orders:
-        findings = check_login(order.request, order.profile, runs=order.runs, answers=answers)
-        if has_failures(findings):
-            _refuse(order, findings, as_json=as_json)
-        remarkable = [finding for finding in findings if finding.status is not Status.OK]
-        for finding in remarkable:
-            if finding not in shown:  # of several specs most of it is about the site
-                err().print(f"preflight {finding.status}: {finding.check}: {finding.saw}", markup=False)
-        shown |= set(remarkable)
-        batches = [known_first_batch(experiment, answers) for experiment in order.request.experiments]
-        checked.append(
-            replace(order, findings=[asdict(finding) for finding in remarkable], first_batches=batches)
-        )
-    return checked
-
-
-def _print_ignored_variables(profile: Profile) -> None:
-    """Without a preflight, too, nobody shall count on variables that do not reach the job."""
-    from sedd.preflight.checks import environment
-
-    verdict = environment.judge(environment.facts_of(os.environ, environment.reader_of(profile)))
-    if verdict.status is Status.WARN:
-        err().print(f"{verdict.status}: environment: {verdict.saw}", markup=False)
-
-
-def _refuse(order: Order, findings: Sequence[Finding], *, as_json: bool) -> NoReturn:
-    from sedd.preflight.show.render import conclusion, findings_table
-
-    if as_json:
-        print_json({"runs": [], "findings": [asdict(finding) for finding in findings]})
-    else:
-        out().print(findings_table(findings))
-        out().print(conclusion(findings))
-        name = order.request.experiments[0].name
-        err().print(
-            f"Nothing was submitted: {name} would not run to its end. --no-preflight submits all the same; "
-            "its node looks again.",
-            markup=False,
-        )
-    raise typer.Exit(1)
 
 
 def _watch(runs: Sequence[RunDir], orders: Sequence[Order], *, follow: bool) -> bool:

@@ -12,10 +12,10 @@ from sedd.errors import RunError, SeddError
 from sedd.job.attempt import Task
 from sedd.job.environment import TaskEnvironment, read_task_environment
 from sedd.job.final_events import record_event
+from sedd.job.needs import await_needs
 from sedd.job.processes import SignalBox, accept_signals
 from sedd.job.stdout import survive_full_disk
 from sedd.job.supervisor import begin_attempt, supervise
-from sedd.launch.dependencies import require_completed
 from sedd.launch.freeze import imported_package, require_frozen
 from sedd.launch.resources import read_manifest_profile
 from sedd.launch.setup_lines import require_setup
@@ -41,7 +41,8 @@ def main(path: str) -> int:
     try:
         require_setup_of(run)
         require_frozen(run, package=imported_package())
-        require_completed(run)
+        if not await_needs(task, box):
+            return 0
     except RunError as e:
         return refuse(task, e)
     return supervise(task, box)

@@ -1,12 +1,14 @@
-"""`sedd submit --after RUN`: a run that starts when other runs have completed.
+"""A run that starts after other runs: `sedd submit --after RUN`, and the stages of a plan.
 
-SLURM waits for jobs (`afterok`), we wait for runs. A requeued job keeps its id, and SLURM does not take its exit for
-success. A run that continues in another job (where requeueing is forbidden, or after `sedd requeue`) takes those that
-wait for it along. And the job entry looks once more.
+SLURM waits for jobs (`afterok`, `afterany`), we wait for runs. A requeued job keeps its id, and SLURM takes its exit
+neither for success nor for an end. A run that continues in another job (where requeueing is forbidden, or after
+`sedd requeue`) takes those that wait for it along. And the job entry looks once more; without SLURM it waits itself.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from sedd.cluster import dependencies
@@ -16,45 +18,92 @@ from sedd.cluster.scontrol import query_jobs
 from sedd.errors import RunError
 from sedd.launch.liveness import identity_of, newest_submission
 from sedd.launch.submitted import describe_progress
-from sedd.rundir.attempts import is_unsubmitted
+from sedd.rundir.attempts import is_cancelled, is_unsubmitted
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
 
 
-def dependency_on(runs: Sequence[RunDir], *, executor: str) -> str | None:
-    """sbatch's --dependency for a job that waits until all `runs` have completed; None when they have.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """The runs that come before a run, by what lets it start."""
+
+    completed: tuple[RunDir, ...] = ()
+    """Each must have completed (`afterok`)."""
+    ended: tuple[RunDir, ...] = ()
+    """Each must have ended, however (`afterany`)."""
+    failed: tuple[RunDir, ...] = ()
+    """Each must have ended, and at least one of them without completing (`on_failure`)."""
+
+    def as_manifest(self) -> dict[str, list[str]]:
+        """The fields of manifest.json that `read_needs` reads."""
+        return {field: [str(run.path) for run in getattr(self, kind)] for kind, field in _FIELDS.items()}
+
+
+_FIELDS = {"completed": "after", "ended": "after_any", "failed": "on_failure"}
+"""Kind of need to its field in manifest.json."""
+
+
+def read_needs(run: RunDir) -> Needs:
+    """What a run waits for. Runs whose folder was removed since hold nothing up. Raises: RunError."""
+    manifest = read_manifest(run)
+    found = {
+        kind: tuple(r for path in manifest.get(field) or () if (r := RunDir(Path(path))).manifest.exists())
+        for kind, field in _FIELDS.items()
+    }
+    return Needs(**found)
+
+
+def dependency_on(needs: Needs, *, executor: str) -> str | None:
+    """sbatch's --dependency for a job that has these needs; None where SLURM has nothing to wait for.
+
+    Without SLURM nothing has: the job entry waits by itself.
 
     Raises:
         RunError: one of them does not complete by itself any more, or nothing can wait for it.
         ClusterError: SLURM does not answer.
     """
-    waiting = [run for run in runs if not _is_completed(run)]
-    jobs = {run: _job_to_wait_for(run, executor) for run in waiting}
+    completing = {r: _job_to_wait_for(r, executor) for r in needs.completed if not _is_completed(r)}
+    ending = {r: _job_to_wait_for(r, executor) for r in (*needs.ended, *needs.failed) if _standing_of(r)}
+    if executor != "slurm":
+        return None
+    jobs = {**completing, **ending}
     arrays = {array_of(identity.job_id) for identity in jobs.values()}
     known = {fact.job_id: fact for array in sorted(arrays) for fact in query_jobs(array)}
-    alive = [i.job_id for run, i in jobs.items() if _will_complete(run, i, known.get(i.job_id))]
-    return dependencies.after_success_of(alive) if alive else None
+    succeed = [i.job_id for run, i in completing.items() if _will_complete(run, i, known.get(i.job_id))]
+    end = [i.job_id for run, i in ending.items() if _is_under_way(i, known.get(i.job_id))]
+    return dependencies.after(success_of=succeed, end_of=end)
 
 
-def require_completed(run: RunDir) -> None:
-    """Make sure, at its start, that the runs which `run` waited for have completed.
+class Start(StrEnum):
+    """Whether a run may start, by the runs that it needs."""
 
-    SLURM takes a job that it has forgotten, or that was cancelled in its last second, for a success.
+    NOW = "now"
+    LATER = "later"
+    NEVER = "never"
+    """What it waited for has happened otherwise: it is left out."""
 
-    Raises:
-        RunError: one of them has not. A folder that was removed since says nothing.
+
+def judge_needs(needs: Needs, *, has_ended: Callable[[RunDir], bool] = lambda _: False) -> tuple[Start, str]:
+    """Whether a run with these needs may start now, and why not.
+
+    SLURM takes a job that it has forgotten, or that was cancelled in its last second, for a success: the events of
+    the needed runs decide. `has_ended` says of a run without a last word whether nothing of it lives any more.
     """
-    for path in map(Path, read_manifest(run).get("after") or ()):
-        earlier = RunDir(path)
-        if earlier.manifest.exists() and not _is_completed(earlier):
-            standing = _standing(earlier) or "cancelled or given up"
-            raise RunError(
-                f"run {earlier.name}/{earlier.id} had to complete before this one, and is {standing}"
-            )
+    for run in needs.completed:
+        if not _is_completed(run):
+            standing = _standing(run) or "cancelled or given up"
+            return Start.LATER, f"run {run.name}/{run.id} had to complete before this one, and is {standing}"
+    for run in (*needs.ended, *needs.failed):
+        if (progress := _standing_of(run)) and not has_ended(run):
+            return Start.LATER, f"run {run.name}/{run.id} had to end before this one, and is {progress}"
+    if needs.failed and not any(_has_failed(run) for run in needs.failed):
+        names = ", ".join(f"{run.name}/{run.id}" for run in needs.failed[:3])
+        return Start.NEVER, f"left out: {names} did not fail"
+    return Start.NOW, ""
 
 
 def move_dependents(old: ProvenJob, new: str) -> list[str]:
-    """Make jobs that wait for the success of job `old` wait for `new`, which continues its run; returns their ids.
+    """Make jobs that wait for job `old` wait for `new`, which continues its run; returns their ids.
 
     Raises:
         ClusterError: SLURM refuses or does not answer.
@@ -64,6 +113,17 @@ def move_dependents(old: ProvenJob, new: str) -> list[str]:
 
 def _is_completed(run: RunDir) -> bool:
     return _standing(run) == "completed"
+
+
+def _standing_of(run: RunDir) -> str | None:
+    """As `_standing`; None for a run that has completed, too."""
+    standing = _standing(run)
+    return None if standing == "completed" else standing
+
+
+def _has_failed(run: RunDir) -> bool:
+    """Whether it ended without completing, and not because a user wanted that."""
+    return not _is_completed(run) and not is_cancelled(read_events(run.events))
 
 
 def _standing(run: RunDir) -> str | None:
@@ -80,10 +140,10 @@ def _job_to_wait_for(run: RunDir, executor: str) -> JobIdentity:
     if _standing(run) is None:
         raise _hopeless(run)
     submission = newest_submission(run, read_events(run.events))
-    if submission.get("executor") != "slurm" or executor != "slurm":
-        where = "on this machine" if executor != "slurm" else "outside SLURM"
+    if (submission.get("executor") == "slurm") != (executor == "slurm"):
+        where = "on this machine" if executor != "slurm" else "under SLURM"
         raise RunError(
-            f"run {run.name}/{run.id} is {_standing(run)}, and nothing {where} waits for it",
+            f"run {run.name}/{run.id} is {_standing(run)}, and nothing {where} can wait for it",
             hint=f"follow it with `sedd logs {run.id} -f`, and submit when it is completed",
         )
     return identity_of(run, submission)
@@ -91,13 +151,18 @@ def _job_to_wait_for(run: RunDir, executor: str) -> JobIdentity:
 
 def _will_complete(run: RunDir, identity: JobIdentity, job: JobFact | None) -> bool:
     """Whether the run still has to be waited for. Raises: RunError when that is in vain."""
-    cluster = query_cluster_name() if identity.cluster else None
-    is_own = job is not None and is_same_job(identity, job, cluster=cluster)
-    if job is not None and is_own and not job.state.is_final:
+    if _is_under_way(identity, job):
         return True
     if _is_completed(run):  # since we looked
         return False
     raise _hopeless(run)
+
+
+def _is_under_way(identity: JobIdentity, job: JobFact | None) -> bool:
+    """Whether SLURM has the job, and it has not ended."""
+    cluster = query_cluster_name() if identity.cluster else None
+    is_own = job is not None and is_same_job(identity, job, cluster=cluster)
+    return job is not None and is_own and not job.state.is_final
 
 
 def _hopeless(run: RunDir) -> RunError:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class Order:
     """Hash of each experiment's first batch as the login node reads it; None: it was not looked at."""
     after: Sequence[RunDir] = ()
     """Runs that must have completed before these start."""
+    more: Sequence[Mapping[str, Any]] = ()
+    """Further fields of each run's manifest: what a plan knows of it; none for others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,7 @@ def _describe(run: RunDir, order: Order, number: int, about: dict[str, Any], now
         "parameters": order.parameters[number],
         "first_batch": order.first_batches[number] if order.first_batches else None,
     }
-    write_manifest(run, about | own)
+    write_manifest(run, about | own | dict(order.more[number] if order.more else {}))
     if order.findings is not None:
         append_event(
             run.events, "preflight", attempt=0, now=now, side="login", ok=True, findings=list(order.findings)

@@ -4,14 +4,13 @@ import contextlib
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from sedd.cluster.control import pauses_after_requeue, release, scancel, update_job
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.states import JobState
 from sedd.cluster.stopping import is_held_after_launch
 from sedd.errors import ClusterError, RunError
-from sedd.launch.dependencies import dependency_on, move_dependents
+from sedd.launch.dependencies import dependency_on, move_dependents, read_needs
 from sedd.launch.liveness import RunSituation, RunStatus, count_submissions, query_run_status
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all, find_members
 from sedd.launch.lock import one_action
@@ -22,7 +21,7 @@ from sedd.launch.submit_slurm import submit_slurm
 from sedd.launch.unsubmitted import confirm_all, submit_unsubmitted
 from sedd.rundir.attempts import MOVED_BY, slowest_save_s
 from sedd.rundir.events import append_event, read_events
-from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_resolved
 from sedd.spec.task import TaskSpec
 
@@ -112,7 +111,6 @@ def revive(situation: RunSituation) -> None:
 
 def revival_parameters(run: RunDir, experiment: TaskSpec, profile: SlurmProfile) -> Parameters:
     """Parameters of the job that goes on with a run. Raises: RunError, ClusterError where nothing can be waited for."""
-    earlier = [RunDir(Path(path)) for path in read_manifest(run).get("after") or ()]
     return slurm_parameters(
         experiment,
         profile,
@@ -120,7 +118,7 @@ def revival_parameters(run: RunDir, experiment: TaskSpec, profile: SlurmProfile)
         submitit=run.submitit,
         names=names_of(run),
         save_s=slowest_save_s(read_events(run.events)),
-        dependency=dependency_on([r for r in earlier if r.manifest.exists()], executor="slurm"),
+        dependency=dependency_on(read_needs(run), executor="slurm"),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from sedd.cluster.identity import Mark
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import RunError, SeddError
-from sedd.launch.dependencies import dependency_on
+from sedd.launch.dependencies import Needs, dependency_on, read_needs
 from sedd.launch.feed import Group, grouped, submit_what_fits
 from sedd.launch.local_processes import find_members
 from sedd.launch.make_runs import Order, add_points, make_runs, remove_runs
@@ -71,7 +71,7 @@ def submit(order: Order, *, now: dt.datetime, may_wait: bool = False) -> Submiss
     if not isinstance(order.profile, SlurmProfile):
         for experiment in order.request.experiments:
             local_parameters(experiment, os.environ)
-    dependency = dependency_on(order.after, executor=order.profile.executor)
+    dependency = dependency_on(Needs(completed=tuple(order.after)), executor=order.profile.executor)
     made: list[Path] = []
     try:
         batch = make_runs(order, now=now, made=made)
@@ -110,10 +110,7 @@ def resume(order: Order, unfinished: Unfinished, *, now: dt.datetime) -> Submiss
     confirm_submissions(folder / "submitit")
     added = add_points(order, folder, unfinished.missing, like=like, now=now)
     runs |= zip(unfinished.missing, added, strict=True)
-    earlier = [RunDir(Path(path)) for path in manifest.get("after") or ()]
-    dependency = dependency_on(
-        [run for run in earlier if run.manifest.exists()], executor=order.profile.executor
-    )
+    dependency = dependency_on(read_needs(like), executor=order.profile.executor)
     waiting = [n for n in sorted({*unfinished.waiting, *unfinished.missing}) if _is_waiting(runs[n], order)]
     for number in waiting:
         _keep_profile(runs[number], order)
@@ -128,7 +125,7 @@ def render(order: Order, *, now: dt.datetime) -> str:
     first = order.runs / experiments[0].name
     identity = run_id(now, experiments[0].hash())
     folder = first / (identity if len(experiments) == 1 else f"sweep-{identity}")
-    dependency = dependency_on(order.after, executor=order.profile.executor)
+    dependency = dependency_on(Needs(completed=tuple(order.after)), executor=order.profile.executor)
     if isinstance(order.profile, SlurmProfile):
         mark = Mark(token=16 * "0", folder=str(folder))  # a submission draws its own
         return "\n".join(

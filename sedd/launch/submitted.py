@@ -41,6 +41,13 @@ def find_submitted(experiments: Sequence[TaskSpec], runs: Path) -> list[Known]:
     return found
 
 
+def find_all_of(experiment: TaskSpec, runs: Path) -> list[RunDir]:
+    """All runs that were asked for with exactly this spec, newest first, whatever became of them."""
+    wanted = experiment.hash()
+    found = _with_beginning(runs / experiment.name, {wanted[:8]})
+    return [run for run in reversed(list(found)) if wanted in _spec_hashes(run)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
     """What an earlier submission of the same specs has left: runs that exist and are not submitted yet.

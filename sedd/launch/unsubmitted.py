@@ -1,13 +1,14 @@
 """What users do to runs that have no job yet: points of a sweep for which the site had no place."""
 
 import datetime as dt
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.users import user_name
-from sedd.launch.dependencies import dependency_on
+from sedd.launch.dependencies import Needs, dependency_on, read_needs
 from sedd.launch.feed import Group, grouped, submit_what_fits
 from sedd.launch.local_processes import find_members
 from sedd.launch.protocol import names_of
@@ -66,7 +67,8 @@ def submit_unsubmitted(runs: Sequence[RunDir]) -> dict[RunDir, str | None]:
         profile = read_manifest_profile(members[0])
         why = None
         if isinstance(profile, SlurmProfile):
-            groups = grouped([(_parameters(run, profile, folder), run) for run in members])
+            depend = functools.cache(lambda needs: dependency_on(needs, executor="slurm"))
+            groups = grouped([(_parameters(run, profile, folder, depend), run) for run in members])
             why = submit_what_fits(
                 [Group(parameters=parameters, runs=group) for parameters, group in groups],
                 runs=members,
@@ -82,15 +84,15 @@ def submit_unsubmitted(runs: Sequence[RunDir]) -> dict[RunDir, str | None]:
     return reasons
 
 
-def _parameters(run: RunDir, profile: SlurmProfile, submitit: Path) -> Parameters:
-    manifest = read_manifest(run)
-    earlier = [RunDir(Path(path)) for path in manifest.get("after") or ()]
+def _parameters(
+    run: RunDir, profile: SlurmProfile, submitit: Path, depend: Callable[[Needs], str | None]
+) -> Parameters:
     return slurm_parameters(
         load_resolved(run.spec),
         profile,
         code=submitit.parent / "code",
         submitit=submitit,
         names=names_of(run),
-        parallel=manifest.get("parallel"),
-        dependency=dependency_on([r for r in earlier if r.manifest.exists()], executor="slurm"),
+        parallel=read_manifest(run).get("parallel"),
+        dependency=depend(read_needs(run)),
     )

@@ -90,6 +90,17 @@ def is_unsubmitted(events: Iterable[Event]) -> bool:
     return all(e.event == "preflight" for e in events)
 
 
+LEFT_OUT_BY = "plan"
+"""`by` of the `cancelled` event of a stage that is left out: what it waits for has not happened."""
+
+
+def is_left_out(events: Sequence[Event]) -> bool:
+    """Whether the run is a stage that its plan does not need: as good as done."""
+    return is_cancelled(events) and any(
+        e.event == "cancelled" and e.get("by") == LEFT_OUT_BY for e in events[-1:]
+    )
+
+
 MOVED_BY = "sedd requeue"
 """`by` of the `stop_requested` event with which `sedd requeue` announces its signal."""
 

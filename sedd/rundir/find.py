@@ -8,6 +8,7 @@ from pathlib import Path
 from sedd.errors import UsageError
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.plan_record import find_plan
 
 
 def runs_root(environment: Mapping[str, str] = os.environ) -> Path:
@@ -56,11 +57,13 @@ def find_run(text: str, root: Path) -> RunDir:
 
 
 def find_runs(text: str, root: Path) -> list[RunDir]:
-    """As `find_run`; a sweep's id or folder, a name whose newest run is a point of one, a job array: all their runs.
+    """As `find_run`; a plan, a sweep's id or folder, a name whose newest run is a point of one, a job array: all runs.
 
     Raises:
         UsageError, RunError: as `find_run` and `read_manifest`.
     """
+    if plan := find_plan(text, root):
+        return [run for run in plan.runs if run.manifest.exists()]
     path = Path(text).expanduser().absolute()
     if path.name.startswith("sweep-"):
         folder = path if path.is_dir() else next(root.glob(f"*/{path.name}"), None)

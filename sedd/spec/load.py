@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +44,16 @@ class Request:
     """Runs that may go on at the same time; None: no limit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A value that replaces one of the file."""
+
+    key: tuple[str, ...]
+    value: Any
+    origin: str
+    """Where it was given, such as `--set seed=1`."""
+
+
 def load_request(path: Path, overrides: Iterable[str] = ()) -> Request:
     """Resolve a spec file.
 
@@ -53,19 +63,34 @@ def load_request(path: Path, overrides: Iterable[str] = ()) -> Request:
     Raises:
         SpecError: with every problem of the file, each with its line.
     """
+    changes = [Change(*parse_override(text), origin=f"--set {text}") for text in overrides]
     document = load_document(path)
-    base = path.resolve().parent
+    if "stages" in document.data:
+        raise SpecError(
+            f"{document.where(('stages',))}: this is a plan, not the spec of one job",
+            hint="sedd submit takes it",
+        )
+    return resolve_request(document, changes, base=path.resolve().parent, changes_base=Path.cwd())
+
+
+def resolve_request(
+    document: Document, changes: Sequence[Change], *, base: Path, changes_base: Path
+) -> Request:
+    """As `load_request`, of a file's document: its relative paths are from `base`, those of the changes from another.
+
+    Raises:
+        SpecError: as `load_request`.
+    """
     data = copy.deepcopy(document.data)
-    origins: dict[Key, str] = {}
+    origins: dict[Key, str] = dict(document.origins)
     given = dataclasses.replace(document, data=data, origins=origins)
     task = task_of(given)
     _make_paths_absolute(given, task, base)
-    for text in overrides:
-        key, value = parse_override(text)
-        origins[key] = f"--set {text}"
-        _set(data, key, value, origin=origins[key])
+    for change in changes:
+        origins[change.key] = change.origin
+        _set(data, change.key, change.value, origin=change.origin)
     task = task_of(given)
-    _make_paths_absolute(given, task, Path.cwd())
+    _make_paths_absolute(given, task, changes_base)
     asked = validate(FILES[task], given)
     assert isinstance(asked, Swept)
     if asked.sweep is None:
@@ -87,6 +112,13 @@ Task = TypeVar("Task", bound=TaskSpec)
 def load_resolved_as(task: type[Task], path: Path) -> Task:
     """The spec of a run folder that is known to have this task. Raises: SpecError."""
     return validate(task, load_document(path))
+
+
+def paths_of(experiment: TaskSpec) -> Mapping[Key, Path]:
+    """Every path that a resolved spec names, by its key."""
+    data = experiment.model_dump(mode="json")
+    found = (place for pattern in experiment.PATHS for place in _places(data, pattern))
+    return {key: Path(holder[last]) for holder, last, key in found if holder[last] is not None}
 
 
 def dump_resolved(experiment: TaskSpec) -> str:

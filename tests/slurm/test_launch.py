@@ -23,7 +23,7 @@ from sedd.job.entry import make_task
 from sedd.job.environment import TaskEnvironment
 from sedd.job.next_attempt import ensure_next_attempt
 from sedd.launch.cancel import cancel
-from sedd.launch.dependencies import dependency_on
+from sedd.launch.dependencies import Needs, dependency_on
 from sedd.launch.freeze import code_hash
 from sedd.launch.local_processes import wait_until
 from sedd.launch.make_runs import make_runs
@@ -77,7 +77,7 @@ def start(devcluster: DevCluster, tmp_path: Path) -> Start:
         for run in batch.runs:
             write_manifest(run, read_manifest(run) | {"code_hash": code_hash(code / "sedd")})
             (run.path / "plan.txt").write_text(plan)
-        wait = dependency_on(after, executor="slurm")
+        wait = dependency_on(Needs(completed=tuple(after)), executor="slurm")
         parameters = slurm_parameters(made[0], profile, code=code, submitit=submitit, dependency=wait)
         submit_slurm(batch.runs, parameters, folder=submitit)
         return list(batch.runs)
@@ -296,7 +296,7 @@ def test_what_comes_after_a_run_waits_through_its_requeues_and_not_for_ever(
     assert "requeued:moved" in story(run)
     devcluster.wait(job_of(later), lambda job: job.reason == "DependencyNeverSatisfied")
     with pytest.raises(RunError, match="will not complete"):
-        dependency_on([run], executor="slurm")
+        dependency_on(Needs(completed=(run,)), executor="slurm")
     requeue([run], now=NOW)  # a new job, for which the other now waits
     wait_for_word(later, "completed")
     assert started(later) > ended(run)

@@ -1,0 +1,68 @@
+"""What `sedd submit` checks before it submits, and what it prints of that."""
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
+from typing import NoReturn
+
+import typer
+
+from sedd.cli.console import err, out, print_json
+from sedd.cluster.profile import Profile
+from sedd.launch.make_runs import Order
+from sedd.preflight.finding import Finding, Status, has_failures
+
+
+class LoginChecks:
+    """Preflight of one command's orders, one after the other: what is true of the site is asked, and told, once."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        from sedd.preflight.context import Answers
+
+        self._answers, self._shown, self._as_json = Answers(), set[Finding](), as_json
+
+    def __call__(self, order: Order, *, passing_over: Collection[str] = ()) -> Order:
+        """The order with what preflight found. Ends the command with exit code 1 when it could not run.
+
+        The checks that are passed over look at what is not made yet.
+        """
+        from sedd.preflight.read.batch_hash import known_first_batch
+        from sedd.preflight.run_checks import check_login
+
+        asked = check_login(order.request, order.profile, runs=order.runs, answers=self._answers)
+        findings = [finding for finding in asked if finding.check not in passing_over]
+        if has_failures(findings):
+            _refuse(order, findings, as_json=self._as_json)
+        remarkable = [finding for finding in findings if finding.status is not Status.OK]
+        for finding in remarkable:
+            if finding not in self._shown:  # of several specs most of it is about the site
+                err().print(f"preflight {finding.status}: {finding.check}: {finding.saw}", markup=False)
+        self._shown |= set(remarkable)
+        batches = [known_first_batch(experiment, self._answers) for experiment in order.request.experiments]
+        return replace(order, findings=[asdict(finding) for finding in remarkable], first_batches=batches)
+
+
+def print_ignored_variables(profile: Profile) -> None:
+    """Without a preflight, too, nobody shall count on variables that do not reach the job."""
+    from sedd.preflight.checks import environment
+
+    verdict = environment.judge(environment.facts_of(os.environ, environment.reader_of(profile)))
+    if verdict.status is Status.WARN:
+        err().print(f"{verdict.status}: environment: {verdict.saw}", markup=False)
+
+
+def _refuse(order: Order, findings: Sequence[Finding], *, as_json: bool) -> NoReturn:
+    from sedd.preflight.show.render import conclusion, findings_table
+
+    if as_json:
+        print_json({"runs": [], "findings": [asdict(finding) for finding in findings]})
+    else:
+        out().print(findings_table(findings))
+        out().print(conclusion(findings))
+        name = order.request.experiments[0].name
+        err().print(
+            f"Nothing was submitted: {name} would not run to its end. --no-preflight submits all the same; "
+            "its node looks again.",
+            markup=False,
+        )
+    raise typer.Exit(1)

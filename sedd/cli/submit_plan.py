@@ -1,0 +1,169 @@
+"""`sedd submit plan.yaml`: what it prints, and how it waits for a plan."""
+
+import datetime as dt
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import typer
+
+from sedd.cli.console import err, out, print_json
+from sedd.cli.submit_checks import LoginChecks
+from sedd.cli.submit_output import REST_HINT
+from sedd.cluster.profile import load_profile
+from sedd.errors import RunError
+from sedd.experiments.plan_graph import Graph, build_graph
+from sedd.experiments.plan_text import foreseen_document, foreseen_lines, submitted_lines
+from sedd.experiments.submit_plan import PlanSubmission, Site, foresee, resolver_for, submit_plan
+from sedd.launch.make_runs import Order
+from sedd.launch.submitted import describe_progress
+from sedd.model.size import parameter_count
+from sedd.preflight.resolve_auto import resolve_auto
+from sedd.rundir.attempts import is_left_out
+from sedd.rundir.events import read_events
+from sedd.rundir.find import runs_root
+from sedd.rundir.layout import RunDir
+from sedd.rundir.plan_record import PlanRecord, find_plan
+from sedd.spec.experiment import Experiment
+from sedd.spec.plan import load_plan
+from sedd.spec.task import TaskSpec
+
+INTERRUPTED = 130
+OF_INPUTS = frozenset({"data_store", "first_batch", "trained_network", "build_inputs"})
+"""Checks of what another stage may still have to make; the stage's own node makes them all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """What the command line asks for beside the plan."""
+
+    preflight: bool
+    wait: bool
+    follow: bool
+    anew: bool
+    any_code: bool
+    as_json: bool
+
+
+def submit(path: Path, cluster: Path | None, how: How, *, dry_run: bool) -> None:
+    """Submit a plan, or show what would be done. Ends the command with its exit code."""
+    graph = build_graph(load_plan(path))
+    site = _site(path, cluster, how)
+    if dry_run:
+        _print_foreseen(graph, site, how)
+        return
+    submission = submit_plan(
+        graph,
+        site,
+        source=path.read_text(encoding="utf-8-sig"),
+        now=dt.datetime.now(dt.UTC),
+        any_code=how.any_code,
+        anew=how.anew,
+    )
+    if not how.as_json:
+        for line in submitted_lines(submission):
+            out().print(line, markup=False, soft_wrap=True)
+    succeeded = _watch(submission.record, follow=how.follow) if how.wait or how.follow else None
+    _finish(submission, succeeded, how)
+
+
+def _site(path: Path, cluster: Path | None, how: How) -> Site:
+    profile = load_profile(cluster, spec=path)
+    checks = LoginChecks(as_json=how.as_json)
+
+    def check(order: Order, waits_for_inputs: bool) -> Order:
+        return checks(order, passing_over=OF_INPUTS if waits_for_inputs else ())
+
+    return Site(
+        profile=profile,
+        runs=runs_root(),
+        settle=lambda request: resolve_auto(request, profile),
+        count=_parameters,
+        check=check if how.preflight else lambda order, _: order,
+    )
+
+
+def _parameters(experiment: TaskSpec) -> int | None:
+    return parameter_count(experiment.model) if isinstance(experiment, Experiment) else None
+
+
+def _print_foreseen(graph: Graph, site: Site, how: How) -> None:
+    before = find_plan(graph.name, site.runs)
+    steps = foresee(resolver_for(graph, site, before=before, any_code=how.any_code, anew=how.anew))
+    if how.as_json:
+        print_json(foreseen_document(graph, steps))
+        return
+    for line in foreseen_lines(graph, steps):
+        out().print(line, markup=False, soft_wrap=True)
+    err().print("Nothing was submitted, or checked.", markup=False)
+
+
+class _EndedError(Exception):
+    """Whatever is not over yet waits in vain."""
+
+
+def _watch(record: PlanRecord, *, follow: bool) -> bool:
+    """Whether the plan has come to its end well, once nothing more can happen by itself.
+
+    Ctrl-C leaves it running: exit code 130.
+    """
+    from sedd.monitor.decide.snapshot import Snapshot
+    from sedd.monitor.show.follow import follow as follow_runs
+    from sedd.monitor.show.follow import wait as wait_for
+
+    def look(snapshot: Snapshot) -> None:
+        states = {view.run: view.state for view in snapshot.runs}
+        failed = {run for run, state in states.items() if state.is_final and not state.is_success}
+        is_open = [run for run, state in states.items() if not state.is_final]
+        if failed and all(record.is_in_vain(run, failed) for run in is_open):
+            raise _EndedError
+
+    try:
+        if follow:
+            follow_runs(record.runs, console=out(), meanwhile=look)
+        else:
+            wait_for(record.runs, notify=partial(err().print, markup=False), meanwhile=look)
+    except _EndedError:
+        pass
+    except KeyboardInterrupt:
+        if not follow:
+            err().print("\nNo longer waiting; the plan continues. sedd status shows it.")
+        raise typer.Exit(INTERRUPTED) from None
+    return all(_is_done(run) for run in record.runs)
+
+
+def _is_done(run: RunDir) -> bool:
+    events = read_events(run.events)
+    return describe_progress(events) == "completed" or is_left_out(events)
+
+
+def _finish(submission: PlanSubmission, succeeded: bool | None, how: How) -> None:
+    """The command's last words, and its exit code."""
+    record = submission.record
+    if how.as_json:
+        print_json(
+            {
+                "plan": record.name,
+                "id": record.id,
+                "folder": str(record.folder),
+                "succeeded": succeeded,
+                "stages": [
+                    {
+                        "name": stage.name,
+                        "runs": [str(run.path) for run in stage.runs],
+                        "submitted": len(submission.submitted.get(stage.name, ())),
+                    }
+                    for stage in record.stages
+                ],
+            }
+        )
+    if succeeded is None and submission.waiting and not submission.submitted:
+        raise RunError(f"{len(submission.waiting)} runs wait: {submission.why}", hint=REST_HINT)
+    if submission.stuck and succeeded is not True:
+        run = submission.stuck[0]
+        raise RunError(
+            f"run {run.name}/{run.id} was cancelled or gave up: what needs it waits",
+            hint=f"sedd requeue {record.name} lets the plan go on; --resubmit makes all of it anew",
+        )
+    if succeeded is False:
+        raise typer.Exit(1)

@@ -1,0 +1,123 @@
+"""What a stage's result follows from: its spec, the code that matters, the content of its data, its parents."""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sedd.launch.freeze import code_hash, imported_package
+from sedd.launch.submitted import find_all_of
+from sedd.rundir.layout import RunDir, read_manifest
+from sedd.spec.load import paths_of
+from sedd.spec.task import TaskSpec
+
+_NETWORK = ("diffusion", "model", "data", "training")
+ROOMS: dict[str, tuple[str, ...]] = {
+    "data": ("data",),
+    "train": _NETWORK,
+    "evaluate": (*_NETWORK, "inference"),
+    "score": (*_NETWORK, "inference"),
+    "embed": (*_NETWORK, "inference"),
+    "sample": (*_NETWORK, "inference", "quality"),
+    "command": ("inference",),
+}
+"""Task to the rooms of the package that its result depends on: a new column of `sedd status` trains nothing anew."""
+OUTPUTS = {("build", "store")}
+"""Keys of specs that name what a run makes, not what it reads."""
+WHOLE_BYTES = 64 << 20
+"""A larger file is known by its size, its time and its two ends: UniRef50 would take minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a run is made from, as its manifest keeps it.
+
+    Attributes:
+        spec: the spec's hash.
+        code: of the rooms that matter.
+        data: path to content, of files and folders that no stage of the plan makes.
+        needs: needed stage to the key of the runs that were waited for.
+    """
+
+    spec: str
+    code: str
+    data: Mapping[str, str]
+    needs: Mapping[str, str]
+
+    def as_manifest(self) -> dict[str, Any]:
+        return {"spec": self.spec, "code": self.code, "data": dict(self.data), "needs": dict(self.needs)}
+
+
+def inputs_of(experiment: TaskSpec, *, needs: Mapping[str, str], made: Collection[Path]) -> Inputs:
+    """The inputs of a run; `made` are files and folders that other stages make, which speak by their own keys."""
+    read = [path for key, path in paths_of(experiment).items() if key not in OUTPUTS]
+    own = [path for path in read if not any(path.is_relative_to(product) for product in made)]
+    return Inputs(
+        spec=experiment.hash(),
+        code=code_that_matters(experiment.task, imported_package()),
+        data={str(path): content_of(path) for path in own},
+        needs=needs,
+    )
+
+
+def joined_key(runs: Collection[RunDir]) -> str:
+    """One key of several runs' inputs, as their manifests have them."""
+    return _digest([read_manifest(run).get("inputs") for run in runs])
+
+
+def find_known(experiment: TaskSpec, inputs: Inputs, runs: Path, *, any_code: bool) -> RunDir | None:
+    """The newest run of the same inputs, whatever became of it."""
+    wanted = inputs.as_manifest()
+    for run in find_all_of(experiment, runs):
+        seen = read_manifest(run).get("inputs")
+        if seen and (seen | {"code": wanted["code"]} if any_code else seen) == wanted:
+            return run
+    return None
+
+
+def difference(seen: Mapping[str, Any] | None, inputs: Inputs) -> str:
+    """Why a stage runs anew: what has changed since a run of it, in words."""
+    wanted = inputs.as_manifest()
+    changed = [name for name in ("spec", "code", "data", "needs") if (seen or {}).get(name) != wanted[name]]
+    return f"{' and '.join(changed)} changed" if seen and changed else "new"
+
+
+@functools.cache
+def code_that_matters(task: str, package: Path) -> str:
+    """Hash over the sources of the rooms on which the task's result depends."""
+    return _digest([code_hash(package / room) for room in ROOMS[task]])
+
+
+@functools.cache
+def content_of(path: Path) -> str:
+    """A hash that changes with what a file holds; of a store, an export or a run with what its manifest says."""
+    if path.is_dir():
+        listed = [p for name in ("manifest.json", "config.json") if (p := path / name).is_file()]
+        newest = sorted(p.name for p in path.glob("checkpoints/step-*.json"))[-1:]
+        return _digest([*(content_of(p) for p in listed), *newest])
+    try:
+        with path.open("rb") as file:
+            return _of_file(file.fileno())
+    except OSError:
+        return "absent"
+
+
+def _of_file(handle: int) -> str:
+    about = os.fstat(handle)
+    digest = hashlib.sha256(str(about.st_size).encode())
+    if about.st_size > WHOLE_BYTES:
+        digest.update(str(about.st_mtime_ns).encode())
+        places = [0, about.st_size - (1 << 20)]
+    else:
+        places = list(range(0, about.st_size, 1 << 20))
+    for place in places:
+        digest.update(os.pread(handle, 1 << 20, place))
+    return digest.hexdigest()[:16]
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

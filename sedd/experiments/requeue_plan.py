@@ -1,0 +1,74 @@
+"""Let a plan go on: revive what has ended without completing, leave alone what runs or waits for its turn."""
+
+import datetime as dt
+from collections.abc import Sequence
+
+from sedd.cluster.control import update_job
+from sedd.errors import SeddError
+from sedd.launch.dependencies import dependency_on, read_needs
+from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
+from sedd.launch.lock import one_action
+from sedd.launch.requeue import Requeued, requeue
+from sedd.launch.unsubmitted import confirm_all
+from sedd.rundir.attempts import is_completed, is_left_out, is_unsubmitted
+from sedd.rundir.events import read_events
+from sedd.rundir.layout import RunDir
+from sedd.rundir.plan_record import PlanRecord
+
+_IN_VAIN = "DependencyNeverSatisfied"
+"""SLURM's reason for a job that waits for the success of one that has failed."""
+
+
+def requeue_plan(record: PlanRecord, *, now: dt.datetime) -> dict[RunDir, Requeued | SeddError]:
+    """What became of each run of a plan that is not done: those first for which others wait.
+
+    Raises:
+        SeddError: whether runs have jobs is not known.
+    """
+    runs = [run for run in record.runs if run.manifest.exists() and not _is_done(run)]
+    confirm_all(runs)
+    outcomes: dict[RunDir, Requeued | SeddError] = {}
+    for stage in record.stages:
+        waiting = [run for run in stage.runs if run in runs and is_unsubmitted(read_events(run.events))]
+        outcomes |= _together(waiting, now)
+        for run in stage.runs:
+            if run in runs and run not in outcomes:
+                outcomes[run] = _one(run, now)
+    return outcomes
+
+
+def _together(runs: Sequence[RunDir], now: dt.datetime) -> dict[RunDir, Requeued | SeddError]:
+    """Submit what has no job yet; of a sweep as arrays."""
+    if not runs:
+        return {}
+    try:
+        return dict(zip(runs, requeue(runs, now=now), strict=True))
+    except SeddError as e:
+        return dict.fromkeys(runs, e)
+
+
+def _one(run: RunDir, now: dt.datetime) -> Requeued | SeddError:
+    try:
+        situation = query_run_status(run)
+        if situation.status is RunStatus.WAITING:
+            return _mended(situation)
+        if situation.status is RunStatus.RUNNING and not situation.cancelled and situation.last != "gave_up":
+            return Requeued(run=run, changed=False, detail="runs, or waits for what it needs")
+        return requeue([run], now=now)[0]
+    except SeddError as e:
+        return e
+
+
+def _mended(situation: RunSituation) -> Requeued:
+    """A job that waits in vain waits for the runs that it needs as they are now."""
+    run, job = situation.run, situation.job
+    if job is None or job.fact is None or job.fact.reason != _IN_VAIN:
+        return Requeued(run=run, changed=False, detail=f"waits in the queue already, job {situation.job_id}")
+    with one_action(run):
+        update_job(job, dependency=dependency_on(read_needs(run), executor="slurm") or "")
+    return Requeued(run=run, changed=True, detail=f"waits for its turn again, job {situation.job_id}")
+
+
+def _is_done(run: RunDir) -> bool:
+    events = read_events(run.events)
+    return is_left_out(events) or is_completed(events)

@@ -1,0 +1,84 @@
+"""What a run waits for before its first attempt: SLURM's dependency says when to look, the run folders decide.
+
+Without SLURM the job entry waits itself. What is chosen among earlier runs, such as the best of a sweep, is chosen
+here too: when all of them have ended, from what they have written.
+"""
+
+import time
+from pathlib import Path
+
+from sedd.errors import ClusterError, RunError
+from sedd.job.attempt import Task
+from sedd.job.final_events import record_event_with_retry
+from sedd.job.processes import SignalBox
+from sedd.launch.dependencies import Start, judge_needs, read_needs
+from sedd.launch.liveness import RunStatus, query_run_status
+from sedd.rundir.attempts import LEFT_OUT_BY, is_cancelled
+from sedd.rundir.best import link_best
+from sedd.rundir.events import read_events
+from sedd.rundir.fence import newest_attempt
+from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.presence import Presence
+
+POLL_S = 1.0
+DEAD_S = 15.0
+"""A run without a last word and without a process counts as ended after so long: it may be starting again."""
+
+
+def await_needs(task: Task, box: SignalBox) -> bool:
+    """Whether the run may begin; waits for that where no scheduler does. False: it ended here, and that is recorded.
+
+    Raises:
+        RunError: SLURM has started it before what it needs.
+    """
+    needs = read_needs(task.run)
+    is_dead = _ended_by_slurm if task.environment.executor == "slurm" else _Dead()
+    presence = Presence(task.run)
+    while True:
+        start, why = judge_needs(needs, has_ended=is_dead)
+        if start is Start.NOW:
+            break
+        if start is Start.NEVER:
+            _leave_out(task, why)
+            return False
+        if task.environment.executor == "slurm":
+            raise RunError(why)
+        if box.received or presence.is_gone(time.monotonic()) or is_cancelled(read_events(task.run.events)):
+            return False
+        time.sleep(POLL_S)
+    for link, runs in (read_manifest(task.run).get("best") or {}).items():
+        link_best(Path(link), [RunDir(Path(path)) for path in runs])
+    return True
+
+
+def _leave_out(task: Task, why: str) -> None:
+    print(why, flush=True)
+    if task.environment.is_first:
+        attempt = newest_attempt(read_events(task.run.events))
+        record_event_with_retry(task.run, "cancelled", attempt=attempt, by=LEFT_OUT_BY, detail=why, over=True)
+
+
+def _ended_by_slurm(run: RunDir) -> bool:
+    """Whether nothing of a run lives any more; where SLURM does not say, its having started us says so."""
+    try:
+        return query_run_status(run).status not in (RunStatus.RUNNING, RunStatus.WAITING)
+    except (ClusterError, RunError):
+        return True
+
+
+class _Dead:
+    """Remembers since when a run of this machine has had no process."""
+
+    def __init__(self) -> None:
+        self._since: dict[RunDir, float] = {}
+
+    def __call__(self, run: RunDir) -> bool:
+        try:
+            lives = query_run_status(run).status is not RunStatus.OVER
+        except RunError:  # of another machine: its events will tell
+            lives = True
+        if lives:
+            self._since.pop(run, None)
+            return False
+        now = time.monotonic()
+        return now - self._since.setdefault(run, now) > DEAD_S

@@ -1,0 +1,140 @@
+"""What a plan has become: which run folders are its stages. A file that says so; the runs themselves say all else.
+
+runs/<plan>/plan-<id>/plan.json     one a submission that changed anything; the newest is the plan
+                      plan.yaml     the file as it was written
+             best/                  links to the best of several trainings
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sedd.errors import RunError
+from sedd.rundir.atomic import write_text
+from sedd.rundir.layout import RunDir
+
+PREFIX = "plan-"
+_FILE = "plan.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageRecord:
+    """One stage.
+
+    Attributes:
+        waits: needed stage to how it is waited for: afterok, afterany, on_failure.
+        by_point: those of the needed stages of which point i alone is waited for.
+    """
+
+    name: str
+    task: str
+    runs: tuple[RunDir, ...]
+    waits: Mapping[str, str]
+    by_point: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRecord:
+    """A plan; a stage stands behind all that it needs."""
+
+    name: str
+    folder: Path
+    stages: tuple[StageRecord, ...]
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def runs(self) -> tuple[RunDir, ...]:
+        """All runs, those first for which others wait; each once."""
+        return tuple(dict.fromkeys(run for stage in self.stages for run in stage.runs))
+
+    def needs_of(self, run: RunDir) -> list[tuple[RunDir, str]]:
+        """The runs that a run waits for, and how."""
+        by_name = {stage.name: stage.runs for stage in self.stages}
+        found: list[tuple[RunDir, str]] = []
+        for stage in self.stages:
+            for number in [n for n, own in enumerate(stage.runs) if own == run]:
+                for name, wait in stage.waits.items():
+                    runs = by_name[name]
+                    fed = runs[number : number + 1] if name in stage.by_point else runs
+                    found += [(need, wait) for need in fed]
+        return found
+
+    def is_in_vain(self, run: RunDir, failed: Collection[RunDir]) -> bool:
+        """Whether a run waits for the success of one that has failed, or that itself waits in vain."""
+        return any(
+            wait == "afterok" and (need in failed or self.is_in_vain(need, failed))
+            for need, wait in self.needs_of(run)
+        )
+
+
+def write_plan(record: PlanRecord, source: str) -> None:
+    """Write a plan's folder. Raises: RunError."""
+    stages = [
+        {
+            "name": stage.name,
+            "task": stage.task,
+            "runs": [str(run.path) for run in stage.runs],
+            "waits": dict(stage.waits),
+            "by_point": list(stage.by_point),
+        }
+        for stage in record.stages
+    ]
+    try:
+        record.folder.mkdir(parents=True, exist_ok=True)
+        write_text(record.folder / "plan.yaml", source)
+        write_text(
+            record.folder / _FILE, json.dumps({"name": record.name, "stages": stages}, indent=1) + "\n"
+        )
+    except OSError as e:
+        raise RunError(f"cannot write {record.folder}: {e.strerror or e}") from e
+
+
+def read_plan(folder: Path) -> PlanRecord:
+    """The plan in a folder. Raises: RunError when it is none, or damaged."""
+    try:
+        data = json.loads((folder / _FILE).read_bytes())
+        stages = tuple(_stage(stage) for stage in data["stages"])
+        return PlanRecord(name=str(data["name"]), folder=folder, stages=stages)
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise RunError(f"cannot read {folder / _FILE}: {e}") from e
+
+
+def find_plan(text: str, root: Path) -> PlanRecord | None:
+    """The plan that a name, an id or a folder names; of a name the newest. None: it names no plan."""
+    path = Path(text).expanduser().absolute()
+    if path.name.startswith(PREFIX):
+        folder = path if path.is_dir() else next(root.glob(f"*/{path.name}"), None)
+        return read_plan(folder) if folder is not None and (folder / _FILE).exists() else None
+    if "/" in text or not text:
+        return None
+    newest = sorted(found.parent for found in (root / text).glob(f"{PREFIX}*/{_FILE}"))[-1:]
+    return read_plan(newest[0]) if newest else None
+
+
+def list_plans(root: Path) -> list[PlanRecord]:
+    """The newest record of every plan, oldest first; damaged ones are passed over."""
+    newest: dict[Path, Path] = {}
+    for found in sorted(root.glob(f"*/{PREFIX}*/{_FILE}")):
+        newest[found.parents[1]] = found.parent
+    records = []
+    for folder in newest.values():
+        try:
+            records.append(read_plan(folder))
+        except RunError:
+            continue
+    return sorted(records, key=lambda record: record.id)
+
+
+def _stage(data: Any) -> StageRecord:
+    return StageRecord(
+        name=str(data["name"]),
+        task=str(data["task"]),
+        runs=tuple(RunDir(Path(path)) for path in data["runs"]),
+        waits=dict(data["waits"]),
+        by_point=tuple(data["by_point"]),
+    )
