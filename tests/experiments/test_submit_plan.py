@@ -83,7 +83,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A plan whose run folders are all made, and of which nothing has started; the tests write its file anew."""
     plan = write_plan_file(tmp_path_factory.mktemp("made"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NOBODY, lambda runs: {run: "nobody starts it" for run in runs})
+        patch.setattr(NOBODY, lambda runs: dict.fromkeys(runs, "nobody starts it"))
         submitted(plan)
         yield plan
 
