@@ -27,6 +27,7 @@ DOORS: dict[str, set[str]] = {
     "diffusion": set(),
     "model": {"spec"},
     "data": {"spec", "errors", "units", "charts"},
+    "conditions": {"data", "diffusion", *BASE},
     "charts": {"units"},
     "page": set(),
     "quality": {"data", "errors", "charts", "page"},
@@ -56,6 +57,8 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
 """Rooms that may be imported inside functions (or for types) only: the job's own steps, on the compute node."""
 
 SINGLE_FILES: set[tuple[str, str, bool]] = {
+    ("data", "sedd.conditions.label_fields", False),  # labels as a store's manifest and files have them
+    ("data", "sedd.conditions.label_table", False),  # the table that a build looks names up in
     ("preflight", "sedd.model.size", False),  # the parameter count in closed form, without torch
     ("preflight", "sedd.model.attention", True),  # the kernel that a node must compute rightly
     ("preflight", "sedd.model.block_ops", True),  # the kernels that a node must compile and compute rightly

@@ -41,6 +41,17 @@ def build(
             help="Lines of representative, tab, member: a cluster stays on one side of the split.",
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            help="TSV with a header: names of sequences, then labels, for networks with conditions.",
+        ),
+    ] = None,
+    label_numbers: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="This column holds numbers, not categories; may be repeated."),
+    ] = None,
     min_length: Annotated[
         int, typer.Option(min=1, metavar="N", help="Drop shorter sequences; residues.")
     ] = 1,
@@ -91,6 +102,8 @@ def build(
     options = _options(
         validation_fraction=validation_fraction,
         clusters=clusters,
+        labels=labels,
+        label_numbers=tuple(label_numbers or ()),
         min_length=min_length,
         max_length=max_length,
         max_unknown=max_unknown,
@@ -100,7 +113,7 @@ def build(
         sample_seed=sample_seed,
         onto=onto,
     )
-    _require_there(*fasta, *filter(None, (clusters, onto)))
+    _require_there(*fasta, *filter(None, (clusters, labels, onto)))
     total = sum(path.stat().st_size for path in fasta if path.is_file())
     with reading("reading", total) as advance:
         result = build_store(fasta, output, options, force=force, workers=workers, progress=advance)
@@ -194,6 +207,7 @@ def manifest_table(manifest: "Manifest") -> "Table":
     """Splits side by side, then what was dropped or altered."""
     from rich.table import Table
 
+    from sedd.conditions.label_fields import describe
     from sedd.data.encode import TALLY
     from sedd.data.manifest import unigram_nats
     from sedd.units import format_count
@@ -209,6 +223,11 @@ def manifest_table(manifest: "Manifest") -> "Table":
     if all(split.residues for split in splits):
         nats = unigram_nats(*(split.composition for split in splits))
         table.add_row("unigram nats/residue", "", f"{nats:.4f}")
+    if manifest.labels:
+        table.add_section()
+        for field in manifest.labels:
+            cells = [f"{s.sequences - field.missing[name]:,}" for name, s in manifest.splits.items()]
+            table.add_row(f"label {field.name}: {describe(field)}", *cells)
     table.add_section()
     for name, count in manifest.tally.items():
         if count:

@@ -14,7 +14,7 @@ from sedd.data.parts import Part, PartSplit
 from sedd.data.store import Split, TokenStore
 from sedd.errors import DataError
 
-_MAY_DIFFER = {"clusters", "limit", "onto"}
+_MAY_DIFFER = {"clusters", "labels", "label_numbers", "limit", "onto"}
 
 
 def stored_part(store: TokenStore, folder: Path) -> Part:
@@ -30,13 +30,15 @@ def stored_part(store: TokenStore, folder: Path) -> Part:
 
 def _link_split(split: Split, folder: Path) -> PartSplit:
     folder.mkdir(parents=True)
-    for file in ("hashes.npy", *(shard.file for shard in split.manifest.shards)):
+    labels = tuple(field.column for field in split.labels)
+    files = [shard.file for shard in split.manifest.shards] + [column.file for column in labels]
+    for file in ("hashes.npy", *files):
         _link_or_copy(split.folder / file, folder / file)
     with NpyWriter(folder / "lengths.npy", "<i4") as lengths:
         for piece in split.length_pieces():
             lengths.write(piece)
     composition = np.array(split.manifest.composition, np.int64)
-    return PartSplit(folder=folder, shards=split.manifest.shards, composition=composition)
+    return PartSplit(folder=folder, shards=split.manifest.shards, composition=composition, labels=labels)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -58,3 +60,8 @@ def require_appendable(path: Path, manifest: Manifest, options: dict[str, Any]) 
         )
     if (options["clusters"] is None) != (manifest.options["clusters"] is None):
         raise DataError(f"of {path} and what is added to it, one has clusters and the other has none")
+    if (options.get("labels") is None) != (not manifest.labels):
+        raise DataError(
+            f"of {path} and what is added to it, one has labels and the other has none",
+            hint="a table with the same columns, empty cells where a label is missing",
+        )

@@ -9,6 +9,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from sedd.conditions.label_fields import LabelColumn, LabelField, describe_column
 from sedd.data.alphabet import ALPHABET_HASH, SIZE
 from sedd.data.duplicates import find_duplicates, find_unsampled
 from sedd.data.encode import Tally
@@ -39,11 +40,12 @@ def assemble(
     *,
     base: Part | None = None,
     progress: Progress = ignore_progress,
-) -> dict[str, SplitManifest]:
+) -> tuple[dict[str, SplitManifest], list[Part]]:
     """Move the parts' sequences into `folder` in their order, and count in `tally` what is dropped.
 
     The sequences of `base` come first and all stay. Otherwise the first of equal sequences stays; where both splits
-    have it, validation's does. `progress` is called with 0 now and then: whoever watches may want to stop.
+    have it, validation's does. `progress` is called with 0 now and then: whoever watches may want to stop. Returns
+    the splits, and the parts as they went into them.
     """
     before = [base] if base else []
     order = [part.splits[name] for group in (before, parts) for name in reversed(SPLITS) for part in group]
@@ -55,17 +57,24 @@ def assemble(
         mask = dropped[first : first + split.sequences]
         kept[split.folder] = compact(split, ~mask, progress) if mask.any() else split
         first += split.sequences
-    return {
-        name: _join([kept[part.splits[name].folder] for part in parts], folder / name, progress)
-        for name in SPLITS
-    }
+    parts = [
+        Part(splits={name: kept[part.splits[name].folder] for name in SPLITS}, tally=part.tally)
+        for part in parts
+    ]
+    splits = {name: _join([part.splits[name] for part in parts], folder / name, progress) for name in SPLITS}
+    return splits, parts
 
 
-def content_hash(splits: dict[str, SplitManifest]) -> str:
-    """Names the sequences and their order, however they are sharded."""
+def content_hash(splits: dict[str, SplitManifest], labels: tuple[LabelField, ...] = ()) -> str:
+    """Names the sequences, their order and their labels, however they are sharded."""
     named = [
         ALPHABET_HASH,
         *(f"{n} {s.offsets_checksum} {s.hashes_checksum}" for n, s in sorted(splits.items())),
+        *(
+            f"{f.name} {f.kind} {split} {checksum} {xxhash.xxh3_128_hexdigest(chr(9).join(f.values).encode())}"
+            for f in labels
+            for split, checksum in sorted(f.checksums.items())
+        ),
     ]
     return str(xxhash.xxh3_128_hexdigest("\n".join(named).encode()))
 
@@ -86,7 +95,7 @@ def _select(
 
 def compact(split: PartSplit, keep: NDArray[np.bool_], progress: Progress = ignore_progress) -> PartSplit:
     """A part's split written again beside the old one, with only the sequences to keep."""
-    writer = PartWriter(split.folder.with_name(f"{split.folder.name}-kept"))
+    writer = PartWriter(split.folder.with_name(f"{split.folder.name}-kept"), labels=split.labels)
     for shard in split.shards:
         path = split.folder / shard.file
         with path.open("rb") as tokens:  # read, not mapped: a shard of a gzip file is a GiB
@@ -95,7 +104,11 @@ def compact(split: PartSplit, keep: NDArray[np.bool_], progress: Progress = igno
                 progress(0)
                 kept = keep[low : low + len(lengths)]
                 piece = np.fromfile(tokens, np.uint8, int(lengths.sum(dtype=np.int64)))
-                writer.write([piece[np.repeat(kept, lengths)].tobytes()], lengths[kept], hashes[kept])
+                labels = [
+                    read_span(split.folder / column.file, column.dtype.type, low, len(lengths))[kept]
+                    for column in split.labels
+                ]
+                writer.write([piece[np.repeat(kept, lengths)].tobytes()], lengths[kept], hashes[kept], labels)
         path.unlink()
     return writer.close()
 
@@ -149,6 +162,25 @@ def _join(parts: list[PartSplit], folder: Path, progress: Progress) -> SplitMani
         hashes_checksum=hashes.checksum,
         shards=tuple(shards),
     )
+
+
+def join_labels(
+    parts: list[Part], folder: Path, columns: tuple[LabelColumn, ...], progress: Progress = ignore_progress
+) -> tuple[LabelField, ...]:
+    """Write the columns of labels of all parts, in the order in which `assemble` has put their sequences."""
+    fields = []
+    for column in columns:
+        checksums = {}
+        for name in SPLITS:
+            with NpyWriter(folder / name / column.file, column.dtype.str) as writer:
+                for part in parts:
+                    for piece in read_pieces(part.splits[name].folder / column.file, column.dtype.type):
+                        progress(0)
+                        writer.write(piece)
+            checksums[name] = writer.checksum
+        written = {name: np.load(folder / name / column.file, mmap_mode="r") for name in SPLITS}
+        fields.append(describe_column(column, written, checksums))
+    return tuple(fields)
 
 
 def _length_bins(histogram: NDArray[np.int64]) -> tuple[int, ...]:

@@ -8,14 +8,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sedd.conditions.label_fields import label_notes
+from sedd.conditions.label_table import LabelTable, TableFiles, table_use, write_label_table
 from sedd.data.append import require_appendable, stored_part
-from sedd.data.assemble import Selection, assemble, content_hash
+from sedd.data.assemble import Selection, assemble, content_hash, join_labels
 from sedd.data.atomic_folder import atomic_folder
 from sedd.data.clusters import ClusterTable, table_notes, table_problem, write_cluster_table
 from sedd.data.encode import TALLY, Filters
 from sedd.data.fasta import ends_open, require_readable
 from sedd.data.files import file_checksum
-from sedd.data.manifest import InputFile, Manifest, read_manifest, write_manifest
+from sedd.data.manifest import (
+    VERSION,
+    VERSION_WITH_LABELS,
+    InputFile,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 from sedd.data.parts import Part, PartOptions, merged_tally, validation_limit
 from sedd.data.progress import Progress, ignore_progress
 from sedd.data.reuse import input_file, require_same, require_store
@@ -28,7 +37,7 @@ from sedd.spec.build import BuildOptions
 
 _WORTH_PROCESSES_BYTES = 1 << 25
 _MOST_WORKERS = 8  # some 60 MB each
-_CLUSTERS = "clusters.npy"
+_CLUSTERS, _LABELS = "clusters.npy", "labels"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +73,7 @@ def build_store(
         DataError: input that cannot be used, an output that is in the way, a full disk.
     """
     options = options or BuildOptions()
-    for path in (*inputs, *([options.clusters] if options.clusters else [])):
+    for path in (*inputs, *filter(None, (options.clusters, options.labels))):
         require_readable(path)
     recorded = _recorded(options)
     before = _before(options, recorded)
@@ -97,21 +106,26 @@ def _build(
     before = _before(options, recorded)
     scratch = folder / "parts"
     scratch.mkdir()
-    by_file = _build_sources(inputs, scratch, options, progress, workers)
+    table = _label_table(scratch, options, progress)
+    by_file = _build_sources(inputs, scratch, options, table, progress, workers)
     parts = [part for of_file in by_file for built in of_file for part in built.parts]
     _require_sequences(parts, inputs)
     notes = [*_input_notes(parts, inputs), *_cluster_notes(parts, scratch, inputs, options)]
+    if table is not None and options.labels is not None:
+        notes += table_use(options.labels, *LabelTable(table).use())
     base = None if options.onto is None else stored_part(TokenStore.open(options.onto), scratch / "onto")
     tally = merged_tally([*([base] if base else []), *parts])
     selection = Selection(
         keep_duplicates=options.keep_duplicates, sample=options.sample, sample_seed=options.sample_seed
     )
-    splits = assemble(parts, folder, selection, tally, base=base, progress=progress)
+    splits, kept = assemble(parts, folder, selection, tally, base=base, progress=progress)
+    labels = join_labels(kept, folder, table.columns if table else (), progress)
     shutil.rmtree(scratch)
     if options.validation_fraction:
         notes += [f"the {name} split is empty" for name, split in splits.items() if not split.sequences]
+    notes += label_notes(labels)
     manifest = Manifest(
-        content_hash=content_hash(splits),
+        content_hash=content_hash(splits, labels),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         options=recorded,
         inputs=(
@@ -124,14 +138,31 @@ def _build(
         splits=splits,
         tally=tally.counts,
         notes=tuple(notes),
+        labels=labels,
+        version=VERSION_WITH_LABELS if labels else VERSION,
     )
     write_manifest(folder, manifest)
     (folder / PICTURE).write_text(render_picture(manifest), encoding="utf-8")
     return manifest
 
 
+def _label_table(scratch: Path, options: BuildOptions, progress: Progress) -> TableFiles | None:
+    """The table of labels, ready for look-ups; the values of the store that this one begins with come first."""
+    if options.labels is None:
+        return None
+    onto = None if options.onto is None else read_manifest(options.onto).labels
+    return write_label_table(
+        options.labels, scratch / _LABELS, options.label_numbers, onto=onto, progress=progress
+    )
+
+
 def _build_sources(
-    inputs: list[Path], scratch: Path, options: BuildOptions, progress: Progress, workers: int
+    inputs: list[Path],
+    scratch: Path,
+    options: BuildOptions,
+    labels: TableFiles | None,
+    progress: Progress,
+    workers: int,
 ) -> list[list[Built]]:
     """What was built of each input file."""
     clusters = None
@@ -144,6 +175,7 @@ def _build_sources(
         filters=Filters(options.min_length, options.max_length, options.max_unknown),
         validation_fraction=options.validation_fraction,
         clusters=clusters,
+        labels=labels,
     )
     planned = [plan_sources(path, scratch, number) for number, path in enumerate(inputs)]
     sources = [source for of_file in planned for source in of_file]
@@ -213,7 +245,10 @@ def _recorded(options: BuildOptions) -> dict[str, Any]:
     """The options as the manifest keeps them: content in place of paths."""
     clusters = None if options.clusters is None else file_checksum(options.clusters)
     onto = None if options.onto is None else read_manifest(options.onto).content_hash
-    return {**options.model_dump(), "clusters": clusters, "onto": onto}
+    recorded = {**options.model_dump(exclude={"labels", "label_numbers"}), "clusters": clusters, "onto": onto}
+    if options.labels is not None:  # else as before there were labels
+        recorded |= {"labels": file_checksum(options.labels), "label_numbers": list(options.label_numbers)}
+    return recorded
 
 
 def _cannot_write(output: Path, error: OSError) -> DataError:

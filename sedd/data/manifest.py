@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sedd.conditions.label_fields import LabelField, parse_label_field
 from sedd.data.alphabet import ALPHABET_HASH
 from sedd.errors import DataError, MissingDataError
 
 FORMAT = "sedd-token-store"
-VERSION = 1
+VERSION, VERSION_WITH_LABELS = 1, 2
 MANIFEST = "manifest.json"
 SPLITS = ("train", "validation")
 _SHARD_FILE = re.compile(r"tokens-\d+\.npy", re.ASCII)
@@ -66,6 +67,8 @@ class Manifest:
     splits: dict[str, SplitManifest]
     tally: dict[str, int]
     notes: tuple[str, ...] = ()
+    labels: tuple[LabelField, ...] = ()
+    """What is known of the sequences beside their residues; the manifest of a store without labels is silent."""
     alphabet_hash: str = ALPHABET_HASH
     format: str = FORMAT
     version: int = VERSION
@@ -74,7 +77,10 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`; the caller puts it on the disk and makes the folder appear."""
-    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1) + "\n", encoding="utf-8")
+    document = asdict(manifest)
+    if not manifest.labels:
+        del document["labels"]
+    (folder / MANIFEST).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -92,9 +98,10 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{path} is damaged: {e}", hint="build the store again, with --force") from e
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise _not_a_store(folder)
-    if document.get("version") != VERSION:
+    if document.get("version") not in (VERSION, VERSION_WITH_LABELS):
         raise DataError(
-            f"{folder} has format version {document.get('version')}; this program reads {VERSION}",
+            f"{folder} has format version {document.get('version')}; this program reads up to "
+            f"{VERSION_WITH_LABELS}",
             hint="build the store again",
         )
     if document.get("alphabet_hash") != ALPHABET_HASH:
@@ -107,8 +114,9 @@ def _parse_manifest(document: dict[str, Any], path: Path) -> Manifest:
         splits = {name: _parse_split(document["splits"][name]) for name in SPLITS}
         inputs = tuple(InputFile(**entry) for entry in document["inputs"])
         notes = tuple(document["notes"])
-        return Manifest(**{**document, "splits": splits, "inputs": inputs, "notes": notes})
-    except (KeyError, TypeError, ValueError) as e:
+        labels = tuple(parse_label_field(entry) for entry in document.get("labels", ()))
+        return Manifest(**{**document, "splits": splits, "inputs": inputs, "notes": notes, "labels": labels})
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise DataError(f"{path} is damaged: {e}", hint="build the store again, with --force") from e
 
 

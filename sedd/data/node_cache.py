@@ -10,6 +10,7 @@ from pathlib import Path
 
 import xxhash
 
+from sedd.conditions.label_fields import label_files
 from sedd.data.files import HEADER_BYTES
 from sedd.data.manifest import MANIFEST, Manifest
 from sedd.data.store import TokenStore
@@ -91,6 +92,8 @@ def _files(store: TokenStore) -> dict[Path, str | None]:
             folder / "offsets.npy": split.offsets_checksum,
             folder / "hashes.npy": split.hashes_checksum,
         }
+        labels = label_files(store.manifest.labels, name, split.sequences)
+        files |= {folder / file: checksum for file, (checksum, _, _) in labels.items()}
     return files | {store.path / MANIFEST: None}
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sedd.conditions.label_fields import LabelColumn
+from sedd.conditions.label_table import LabelTable, TableFiles
 from sedd.data.alphabet import SIZE
 from sedd.data.clusters import ClusterTable
 from sedd.data.encode import Encoded, Filters, Tally, count_codes, encode_block, require_protein
@@ -30,15 +32,17 @@ class PartOptions:
     filters: Filters
     validation_fraction: float
     clusters: Path | None
+    labels: TableFiles | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartSplit:
-    """One split's share of a part: `folder` holds shards, `lengths.npy` (int32) and `hashes.npy` (uint64)."""
+    """One split's share of a part: `folder` holds shards, `lengths.npy` (int32), `hashes.npy` (uint64), labels."""
 
     folder: Path
     shards: tuple[Shard, ...]
     composition: NDArray[np.int64]
+    labels: tuple[LabelColumn, ...] = ()
 
     @property
     def sequences(self) -> int:
@@ -65,12 +69,16 @@ def merged_tally(parts: list[Part]) -> Tally:
 class PartWriter:
     """Writes one split's share of a part."""
 
-    def __init__(self, folder: Path, shard_residues: int = SHARD_RESIDUES) -> None:
+    def __init__(
+        self, folder: Path, shard_residues: int = SHARD_RESIDUES, labels: tuple[LabelColumn, ...] = ()
+    ) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
         self._shard_residues = shard_residues
         self._lengths = NpyWriter(folder / "lengths.npy", "<i4")
         self._hashes = NpyWriter(folder / "hashes.npy", "<u8")
+        self._labels = labels
+        self._label_files = [NpyWriter(folder / column.file, column.dtype.str) for column in labels]
         self._tokens: NpyWriter | None = None
         self._shards: list[Shard] = []
         self._composition = np.zeros(SIZE, np.int64)
@@ -82,8 +90,9 @@ class PartWriter:
         tokens: Sequence[bytes | memoryview],
         lengths: NDArray[np.integer],
         hashes: NDArray[np.uint64],
+        labels: Sequence[NDArray[np.generic]] = (),
     ) -> None:
-        """Append whole sequences, end to end in the pieces of `tokens`."""
+        """Append whole sequences, end to end in the pieces of `tokens`, and their labels, an array a field."""
         if not len(lengths):
             return
         if self._tokens is None:
@@ -94,6 +103,8 @@ class PartWriter:
         self._tokens.write_pieces(tokens)
         self._lengths.write(lengths)
         self._hashes.write(hashes)
+        for file, column in zip(self._label_files, labels, strict=True):
+            file.write(column)
         residues = int(lengths.sum(dtype=np.int64))
         if self._is_counting:
             self._uncounted += tokens
@@ -126,7 +137,14 @@ class PartWriter:
         self._count()
         self._lengths.close()
         self._hashes.close()
-        return PartSplit(folder=self._folder, shards=tuple(self._shards), composition=self._composition)
+        for file in self._label_files:
+            file.close()
+        return PartSplit(
+            folder=self._folder,
+            shards=tuple(self._shards),
+            composition=self._composition,
+            labels=self._labels,
+        )
 
     def _end_shard(self) -> None:
         if self._tokens is not None:
@@ -142,8 +160,10 @@ class PartBuilder:
         self._options = options
         self._blocks = 0
         self._tally = Tally()
-        self._writers = {name: PartWriter(folder / name) for name in SPLITS}
+        columns = options.labels.columns if options.labels else ()
+        self._writers = {name: PartWriter(folder / name, labels=columns) for name in SPLITS}
         self._clusters = ClusterTable(options.clusters) if options.clusters else None
+        self._labels = LabelTable(options.labels) if options.labels else None
 
     def add(self, block: bytes, *, source: str, at_most: int | None = None) -> int:
         """Take a block of whole records, or the first `at_most` kept sequences of it; how many were kept.
@@ -154,7 +174,7 @@ class PartBuilder:
         if self._blocks % _BLOCKS_A_CHECK == 0:
             require_protein(block, source)
         self._blocks += 1
-        named = self._clusters is not None
+        named = self._clusters is not None or self._labels is not None
         encoded = encode_block(block, self._options.filters, self._tally, source=source, named=named)
         if at_most is not None:
             encoded = _first(encoded, at_most)
@@ -162,7 +182,8 @@ class PartBuilder:
         if self._clusters is not None:
             in_validation, missing = self._clusters.sides(encoded.names, in_validation)
             self._tally.add("unclustered", missing)
-        _write_block(self._writers, encoded, in_validation)
+        labels = self._labels.labels(encoded.names) if self._labels is not None else []
+        _write_block(self._writers, encoded, in_validation, labels)
         return len(encoded.lengths)
 
     def close(self) -> Part:
@@ -176,7 +197,12 @@ def validation_limit(fraction: float) -> int:
     return min(int(fraction * 2**64), 2**64 - 1)
 
 
-def _write_block(writers: dict[str, PartWriter], encoded: Encoded, in_validation: NDArray[np.bool_]) -> None:
+def _write_block(
+    writers: dict[str, PartWriter],
+    encoded: Encoded,
+    in_validation: NDArray[np.bool_],
+    labels: Sequence[NDArray[np.generic]],
+) -> None:
     ends = np.cumsum(encoded.lengths)
     # Runs of sequences on the same side: few are in validation, so there are fewer runs than sequences.
     turns = np.flatnonzero(np.diff(in_validation)) + 1
@@ -188,7 +214,8 @@ def _write_block(writers: dict[str, PartWriter], encoded: Encoded, in_validation
         ("validation", in_validation, runs[not first_is_validation :: 2]),
         ("train", ~in_validation, runs[first_is_validation::2]),
     ):
-        writers[name].write(own, encoded.lengths[here], encoded.hashes[here])
+        of_split = [column[here] for column in labels]
+        writers[name].write(own, encoded.lengths[here], encoded.hashes[here], of_split)
 
 
 def _first(encoded: Encoded, count: int) -> Encoded:

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sedd.conditions.label_fields import LabelField, label_files
 from sedd.data.files import HEADER_BYTES, Element, read_span
 from sedd.data.manifest import Manifest, SplitManifest, read_manifest, unigram_nats
 from sedd.errors import DataError
@@ -20,6 +22,7 @@ class Split:
     name: str
     folder: Path
     manifest: SplitManifest
+    labels: tuple[LabelField, ...] = ()
 
     @property
     def sequences(self) -> int:
@@ -42,6 +45,11 @@ class Split:
     def hashes(self) -> NDArray[np.uint64]:
         """uint64 [sequences]: XXH3-64 of each sequence's tokens."""
         return _map(self.folder / "hashes.npy", np.uint64)
+
+    def label(self, name: str) -> NDArray[Any]:
+        """[sequences]: a category's number (int32, -1 where there is none) or a number (float32, NaN)."""
+        field = next(field for field in self.labels if field.name == name)
+        return _map(self.folder / field.file, field.dtype)
 
     @cached_property
     def shards(self) -> tuple[NDArray[np.uint8], ...]:
@@ -96,7 +104,9 @@ class TokenStore:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
-        self._splits = {name: Split(name, path / name, split) for name, split in manifest.splits.items()}
+        self._splits = {
+            name: Split(name, path / name, split, manifest.labels) for name, split in manifest.splits.items()
+        }
 
     @classmethod
     def open(cls, path: Path) -> "TokenStore":
@@ -109,6 +119,8 @@ class TokenStore:
         for name, split in store.manifest.splits.items():
             sizes = {shard.file: shard.residues for shard in split.shards}
             sizes |= {"offsets.npy": 8 * (split.sequences + 1), "hashes.npy": 8 * split.sequences}
+            labels = label_files(store.manifest.labels, name, split.sequences)
+            sizes |= {file: np.dtype(dtype).itemsize * count for file, (_, dtype, count) in labels.items()}
             for file, size in sizes.items():
                 _require_size(path / name / file, HEADER_BYTES + size)
         return store
@@ -132,7 +144,7 @@ class TokenStore:
         return unigram_nats(splits["train"].composition, splits["validation"].composition)
 
 
-def _map(path: Path, dtype: type[Element]) -> NDArray[Element]:
+def _map(path: Path, dtype: type[Element] | np.dtype[Element]) -> NDArray[Element]:
     try:
         mapped: NDArray[Element] = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as e:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sedd.conditions.label_fields import LabelField, label_files, label_problem
 from sedd.data.alphabet import RESIDUES
 from sedd.data.assemble import content_hash
 from sedd.data.files import HEADER_BYTES, file_checksum, npy_header
@@ -22,14 +23,17 @@ def verify_store(path: Path, progress: Progress = ignore_progress) -> list[str]:
     store = TokenStore.open(path)
     problems = []
     for name, split in store.manifest.splits.items():
-        problems += _wrong_checksums(path / name, split, progress)
+        problems += _wrong_checksums(path / name, split, store.manifest.labels, progress)
+        problems += filter(
+            None, (label_problem(f, name, store.split(name).label(f.name)) for f in store.manifest.labels)
+        )
         problems += _wrong_offsets(store, name)
         strange = [token for token, count in enumerate(split.composition) if count and token not in RESIDUES]
         if strange or not _is_plausible(split):
             problems.append(
                 f"{path / name}: the manifest's composition is not that of {split.residues:,} residues"
             )
-    if content_hash(store.manifest.splits) != store.content_hash:
+    if content_hash(store.manifest.splits, store.manifest.labels) != store.content_hash:
         problems.append(f"{path}: the manifest's content hash is not that of its splits")
     return problems
 
@@ -40,10 +44,13 @@ def _is_plausible(split: SplitManifest) -> bool:
     return counted == split.residues or COUNTED_ALWAYS <= counted < split.residues
 
 
-def _wrong_checksums(folder: Path, split: SplitManifest, progress: Progress) -> list[str]:
+def _wrong_checksums(
+    folder: Path, split: SplitManifest, labels: tuple[LabelField, ...], progress: Progress
+) -> list[str]:
     expected = {shard.file: (shard.checksum, "|u1", shard.residues) for shard in split.shards}
     expected["offsets.npy"] = split.offsets_checksum, "<i8", split.sequences + 1
     expected["hashes.npy"] = split.hashes_checksum, "<u8", split.sequences
+    expected |= label_files(labels, folder.name, split.sequences)
     problems = []
     for file, (checksum, dtype, count) in expected.items():
         with (folder / file).open("rb") as opened:

@@ -31,6 +31,10 @@ class BuildOptions(StrictModel):
     """Keep so many sequences, drawn uniformly."""
     sample_seed: int = Field(default=0, ge=0)
     """Another seed draws another sample."""
+    labels: Path | None = None
+    """TSV of labels: a header, then a line a protein, its name first; for networks with conditions."""
+    label_numbers: tuple[str, ...] = ()
+    """Columns of `labels` that hold numbers, such as a temperature; the others hold categories."""
     onto: Path | None = None
     """A store that the new one begins with; its sequences stay where they are."""
 
@@ -38,6 +42,12 @@ class BuildOptions(StrictModel):
     def _some_length_is_left(self) -> Self:
         if self.max_length is not None and self.max_length < self.min_length:
             raise ValueError(f"max_length {self.max_length} is less than min_length {self.min_length}")
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_are_labels(self) -> Self:
+        if self.label_numbers and self.labels is None:
+            raise ValueError("label_numbers names columns, but labels names no table")
         return self
 
 
@@ -68,6 +78,7 @@ class DataTask(TaskSpec):
         ("build", "inputs", EVERY),
         ("build", "store"),
         ("build", "clusters"),
+        ("build", "labels"),
         ("build", "onto"),
     )
 
@@ -80,5 +91,5 @@ class DataTask(TaskSpec):
 
     def folders(self) -> tuple[Path, ...]:
         """Where the inputs lie, and where the store will."""
-        read = (*self.build.inputs, *filter(None, (self.build.clusters, self.build.onto)))
+        read = (*self.build.inputs, *filter(None, (self.build.clusters, self.build.labels, self.build.onto)))
         return tuple(dict.fromkeys(path.parent for path in (*read, self.build.store)))

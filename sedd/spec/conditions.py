@@ -1,0 +1,48 @@
+"""Spec of what a network is conditioned on beside the noise level: labels of proteins, by the name of their field."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from sedd.yaml import StrictModel
+
+FIELD_NAME = r"[A-Za-z][A-Za-z0-9_]{0,31}"
+"""What a field may be called: it names a file of the store and a key of the spec."""
+FieldName = Annotated[str, StringConstraints(pattern=f"^{FIELD_NAME}$")]
+Dropped = Annotated[float, Field(ge=0, le=1)]
+
+
+class CategorySpec(StrictModel):
+    """One of several values, such as an EC number or a family."""
+
+    kind: Literal["category"] = "category"
+    """Selects an embedding with a row a value, and one for proteins without."""
+    values: int = Field(ge=1, le=1_000_000)
+    """Rows for values: at least as many as the store has; more leave room for a larger store."""
+    drop: Dropped = 0.0
+    """Probability with which this label alone is hidden from a sequence in training."""
+
+
+class NumberSpec(StrictModel):
+    """A number, such as a temperature or a length; the network sees it standardised over the training data."""
+
+    kind: Literal["number"] = "number"
+    """Selects features of the number and a linear map."""
+    drop: Dropped = 0.0
+    """Probability with which this label alone is hidden from a sequence in training."""
+
+
+LabelSpec = Annotated[CategorySpec | NumberSpec, Field(discriminator="kind")]
+
+
+class ConditionsSpec(StrictModel):
+    """Labels that the network is told, in addition to the noise level."""
+
+    fields: dict[FieldName, LabelSpec] = Field(min_length=1)
+    """By the name of a column of the table that the store was built with (`sedd data build --labels`)."""
+    drop_all: Dropped = 0.1
+    """Probability with which all labels are hidden from a sequence in training: how the unconditional law is learnt."""
+
+
+Condition = dict[FieldName, str | int | float]
+"""The labels under which a network is asked; what it does not name is left open."""
