@@ -10,7 +10,7 @@ make a superblock, and its 4,096 sequences are shuffled. To position at any resi
 superblocks, then one superblock's order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,6 +36,12 @@ class PackedBatch:
     tokens: NDArray[np.int64]
     cu_seqlens: NDArray[np.int32]
     max_length: int
+    labels: NDArray[np.float32] | None = None
+    """[sequences, fields], where the network takes labels; NaN where a sequence has none."""
+
+
+ReadLabels = Callable[[Split, NDArray[np.int64]], NDArray[np.float32]]
+"""(split, numbers of its sequences) → their labels [sequences, fields]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +69,10 @@ class Batches:
         max_length: int = 512,
         residues: int = 32768,
         seed: int = 0,
+        labels: ReadLabels | None = None,
     ) -> None:
         self._split = store.split(split)
+        self._labels = labels
         if not self._split.sequences:
             raise DataError(f"the {split} split of {store.path} is empty")
         self.residues = residues
@@ -89,6 +97,7 @@ class Batches:
             np.concatenate([starts for starts, _ in pieces]),
             np.concatenate([lengths for _, lengths in pieces]),
             self.max_length,
+            self._labels,
         )
 
     def _pieces(self, first: int, stop: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -124,7 +133,8 @@ def longest_first(batch: PackedBatch) -> PackedBatch:
     tokens = np.concatenate([batch.tokens[edges[i] : edges[i + 1]] for i in order.tolist()])
     cu_seqlens = np.zeros_like(batch.cu_seqlens)
     np.cumsum(lengths[order], out=cu_seqlens[1:])
-    return PackedBatch(tokens=tokens, cu_seqlens=cu_seqlens, max_length=batch.max_length)
+    labels = None if batch.labels is None else batch.labels[order]
+    return PackedBatch(tokens=tokens, cu_seqlens=cu_seqlens, max_length=batch.max_length, labels=labels)
 
 
 def _crop(split: Split, sequences: NDArray[np.int64], max_length: int, bits: NDArray[np.uint64]) -> _Windows:
@@ -147,7 +157,11 @@ def _cut(windows: _Windows, first: int, stop: int) -> tuple[NDArray[np.int64], N
 
 
 def _pack(
-    split: Split, starts: NDArray[np.int64], lengths: NDArray[np.int64], max_length: int
+    split: Split,
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    max_length: int,
+    labels: ReadLabels | None = None,
 ) -> PackedBatch:
     cu_seqlens = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(lengths, out=cu_seqlens[1:])
@@ -158,11 +172,20 @@ def _pack(
     # A copy for each piece: a hundred slices are faster than an index array of 32,768 entries.
     for shard, start, low, high in zip(shard_of.tolist(), in_shard.tolist(), edges, edges[1:], strict=False):
         tokens[low:high] = split.shards[shard][start : start + high - low]
-    return PackedBatch(tokens=tokens, cu_seqlens=cu_seqlens, max_length=max_length)
+    found = None
+    if labels is not None:  # a piece of a sequence has its labels
+        found = labels(split, np.searchsorted(split.offsets, starts, side="right") - 1)
+    return PackedBatch(tokens=tokens, cu_seqlens=cu_seqlens, max_length=max_length, labels=found)
 
 
 def validation_batches(
-    store: TokenStore, *, residues_total: int, residues_per_batch: int, max_length: int, seed: int = 0
+    store: TokenStore,
+    *,
+    residues_total: int,
+    residues_per_batch: int,
+    max_length: int,
+    seed: int = 0,
+    labels: ReadLabels | None = None,
 ) -> list[PackedBatch]:
     """The same whole sequences of the validation split at every call: about `residues_total` residues.
 
@@ -188,7 +211,7 @@ def validation_batches(
     lengths = np.diff(windows.ends[:count], prepend=0)
     longest = min(max_length, split.longest)
     return [
-        _pack(split, windows.starts[low:high], lengths[low:high], longest)
+        _pack(split, windows.starts[low:high], lengths[low:high], longest, labels)
         for low, high in _whole_sequence_runs(windows.ends[:count], residues_per_batch)
     ]
 

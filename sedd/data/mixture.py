@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import xxhash
 
-from sedd.data.batches import Batches, PackedBatch
+from sedd.data.batches import Batches, PackedBatch, ReadLabels
 from sedd.data.store import TokenStore
 from sedd.errors import DataError
 from sedd.spec.data import DataSpec
@@ -24,15 +24,22 @@ class Mixture:
         batches = [part.micro_batch(index) for part in self._parts]
         starts = np.cumsum([0, *(part.residues for part in self._parts)])
         ends = [start + batch.cu_seqlens[1:] for start, batch in zip(starts, batches, strict=False)]
+        labels = [batch.labels for batch in batches if batch.labels is not None]
         return PackedBatch(
             tokens=np.concatenate([batch.tokens for batch in batches]),
             cu_seqlens=np.concatenate([[0], *ends]).astype(np.int32),
             max_length=self.max_length,
+            labels=np.concatenate(labels) if labels else None,
         )
 
 
 def training_batches(
-    stores: Sequence[TokenStore], data: DataSpec, *, residues: int, seed: int
+    stores: Sequence[TokenStore],
+    data: DataSpec,
+    *,
+    residues: int,
+    seed: int,
+    labels: ReadLabels | None = None,
 ) -> Batches | Mixture:
     """The training batches of `stores`, which are those of `data` in their order.
 
@@ -40,7 +47,7 @@ def training_batches(
         DataError: a store without training sequences, or one too small to have a residue in every batch.
     """
     if len(stores) == 1:
-        return Batches(stores[0], max_length=data.max_length, residues=residues, seed=seed)
+        return Batches(stores[0], max_length=data.max_length, residues=residues, seed=seed, labels=labels)
     temperature = data.mixture.temperature if data.mixture else 1.0
     shares = residues_of_each([store.split("train").residues for store in stores], residues, temperature)
     for store, share in zip(stores, shares, strict=True):
@@ -52,7 +59,9 @@ def training_batches(
     return Mixture(
         [
             # A seed of its own: stores of equal size would go through the same order.
-            Batches(store, max_length=data.max_length, residues=share, seed=seed + (number << 32))
+            Batches(
+                store, max_length=data.max_length, residues=share, seed=seed + (number << 32), labels=labels
+            )
             for number, (store, share) in enumerate(zip(stores, shares, strict=True))
         ]
     )

@@ -47,6 +47,8 @@ class ExportConfig(StrictModel):
     """Lengths in the training data at 0, 0.1, …, 100 %."""
     composition: tuple[_Count, ...] = Field(min_length=len(TOKENS), max_length=len(TOKENS))
     """How often each token occurs in the training data."""
+    conditions: tuple[dict[str, Any], ...] | None = None
+    """What it knows of labels: of each field the values, or how numbers are standardised."""
     spec: Experiment
     """The experiment, with the names of stores instead of their paths."""
     tokens: tuple[str, ...]
@@ -80,6 +82,7 @@ def write_export(
         "weights": "raw" if raw else "ema",
         "sha256": checksum,
         **{name: saved[name] for name in KEPT},
+        **({"conditions": saved["conditions"]} if saved.get("conditions") else {}),
         "spec": _without_paths(experiment).model_dump(mode="json"),
         "tokens": TOKENS,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sedd.data.alphabet import TOKENS
 from sedd.diffusion.conditional import cleanest_level
@@ -19,6 +20,10 @@ from sedd.training.network import build_objective
 from sedd.yaml import parse_document, validate
 
 CODE = "modeling_sedd.py"
+CONDITIONS = "conditions."
+"""Beginning of the names of weights that embed labels; row 0 of each stands for none."""
+_BESIDE = "noise_level.leave.bias"
+"""What labels are added to."""
 
 
 def write_transformers_export(
@@ -37,7 +42,7 @@ def write_transformers_export(
     """
     require_new_export(folder, force=force)
     experiment = validate(Experiment, parse_document(saved["spec"], name="the checkpoint's spec"))
-    weights = averaged_or_raw(saved, raw=raw)
+    weights = without_conditions(averaged_or_raw(saved, raw=raw))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     write_weights(weights, folder / WEIGHTS)
@@ -55,6 +60,15 @@ def write_transformers_export(
     )
     write_text(folder / "README.md", card)
     write_text(folder / CONFIG, json.dumps(_config(saved, experiment), indent=1) + "\n")
+
+
+def without_conditions(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the network that is told no label: what it adds for none goes into a bias."""
+    told = {name: weight for name, weight in weights.items() if name.startswith(CONDITIONS)}
+    kept = {name: weight for name, weight in weights.items() if name not in told}
+    if told:
+        kept[_BESIDE] = kept[_BESIDE] + torch.stack([weight[0] for weight in told.values()]).sum(0)
+    return kept
 
 
 def _config(saved: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Load a trained network from a checkpoint or an export, ready to evaluate and sample."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sedd.conditions.known import KnownField, condition_row, parse_known
 from sedd.diffusion.bound import LogScore
 from sedd.diffusion.conditional import hiding_tokens
+from sedd.diffusion.guidance import guided
 from sedd.diffusion.objective import Network, Objective
 from sedd.errors import CheckpointError
 from sedd.inference.batch_size import batch_residues
@@ -41,18 +44,38 @@ class Trained:
     """int64 [1001]: lengths in the training data at 0, 0.1, …, 100 %."""
     composition: Tensor
     """int64 [33]: how often each token occurs in the training data."""
+    conditions: tuple[KnownField, ...] = ()
+    """The labels that it can be told."""
+    labels: Tensor | None = None
+    """float32 [fields]: those under which it is asked, NaN where one is left open; None: without any."""
 
-    def log_score(self, cu_seqlens: Tensor, max_length: int) -> LogScore:
-        """The log score for sequences packed as `cu_seqlens`: (x [tokens], sigma_bar [sequences]) → [tokens, 33]."""
+    def under(self, condition: Mapping[str, str | int | float]) -> "Trained":
+        """This network under a condition, for whatever it is asked then. Raises: UsageError, as `condition_row`."""
+        if not condition:
+            return self
+        row = torch.from_numpy(condition_row(self.conditions, condition)).to(self.device)
+        return dataclasses.replace(self, labels=row)
 
-        return self.objective.log_score(self.network(cu_seqlens, max_length), cu_seqlens)
+    def log_score(self, cu_seqlens: Tensor, max_length: int, *, guidance: float = 1.0) -> LogScore:
+        """The log score for sequences packed as `cu_seqlens`: (x [tokens], sigma_bar [sequences]) → [tokens, 33].
+
+        Under a condition, `guidance` weights it as `sedd.diffusion.guidance.guided` does: 1 is the conditional law.
+        """
+        score = self.objective.log_score(self.network(cu_seqlens, max_length), cu_seqlens)
+        if self.labels is None:
+            return score
+        bare = dataclasses.replace(self, labels=None)
+        return guided(score, bare.log_score(cu_seqlens, max_length), guidance)
 
     def network(self, cu_seqlens: Tensor, max_length: int) -> Network:
         """The raw output for sequences packed as `cu_seqlens`: (x [tokens], sigma_bar [sequences]) → [tokens, 33]."""
+        told = {}
+        if self.labels is not None:
+            told["labels"] = self.labels.expand(cu_seqlens.numel() - 1, len(self.labels))
 
         def network(x: Tensor, sigma_bar: Tensor) -> Tensor:
             with torch.no_grad(), self.precision.autocast(x.device):
-                raw: Tensor = self.model(x, cu_seqlens, sigma_bar.float(), max_length=max_length)
+                raw: Tensor = self.model(x, cu_seqlens, sigma_bar.float(), max_length=max_length, **told)
             return raw.float()
 
         return network
@@ -130,6 +153,7 @@ def load_trained(path: Path, device: torch.device | None = None) -> Trained:
         step=int(said["step"]),
         length_quantiles=torch.tensor(said["length_quantiles"]),
         composition=torch.tensor(said["composition"]),
+        conditions=parse_known(said.get("conditions") or (), str(path)),
     )
 
 
@@ -141,6 +165,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Experiment, dict[str, Tensor]]:
     saved = read_checkpoint(path)
     try:
         experiment = validate(Experiment, parse_document(saved["spec"], name=str(path)))
-        return {name: saved[name] for name in KEPT}, experiment, saved["model"] | saved["ema"]["averages"]
+        kept = {name: saved[name] for name in KEPT} | {"conditions": saved.get("conditions")}
+        return kept, experiment, saved["model"] | saved["ema"]["averages"]
     except (KeyError, TypeError) as e:
         raise CheckpointError(f"{path} is not the checkpoint of a training: {e}") from e

@@ -21,7 +21,12 @@ class NoiseLevel(nn.Module):
         self.enter = nn.Linear(SINUSOIDS, cond)
         self.leave = nn.Linear(cond, cond)
 
-    def forward(self, sigma_bar: Float[Tensor, "sequences"]) -> Float[Tensor, "sequences cond"]:
+    def forward(
+        self,
+        sigma_bar: Float[Tensor, "sequences"],
+        labels: Float[Tensor, "sequences cond"] | None = None,
+    ) -> Float[Tensor, "sequences cond"]:
+        """The embedding of sigma_bar, or its sum with that of labels."""
         half = SINUSOIDS // 2
         # Angles reach 1000: float16 would lose them, autocast or not.
         exact = torch.promote_types(self.enter.weight.dtype, torch.float32)
@@ -30,7 +35,7 @@ class NoiseLevel(nn.Module):
         angle = -1000 * torch.expm1(-sigma_bar.to(exact)).unsqueeze(-1) * frequency
         waves = torch.cat((angle.cos(), angle.sin()), dim=-1).to(self.enter.weight.dtype)
         level: Tensor = self.leave(F.silu(self.enter(waves)))
-        return F.silu(level)
+        return F.silu(level if labels is None else level + labels)
 
 
 class Block(nn.Module):

@@ -16,7 +16,12 @@ class Embedding(nn.Embedding):
     """
 
     def forward(self, tokens: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch width"]:
-        rows: Tensor = _Rows.apply(self.weight, tokens)  # type: ignore[no-untyped-call]
+        return self.rows(self.weight, tokens)
+
+    @staticmethod
+    def rows(weight: Tensor, tokens: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch width"]:
+        """The rows of `weight` at `tokens`, for a table that is another module's."""
+        rows: Tensor = _Rows.apply(weight, tokens)  # type: ignore[no-untyped-call]
         return rows
 
 

@@ -1,5 +1,6 @@
 """The number of parameters in closed form, without torch."""
 
+from sedd.spec.conditions import CategorySpec
 from sedd.spec.model import ModelSpec
 
 VOCABULARY = 33
@@ -8,6 +9,9 @@ SINUSOIDS = 256
 """Sines and cosines that describe the noise level."""
 MLP_FACTOR = 4
 """Inner width of a block's MLP in units of its hidden width."""
+
+WAVES = 5
+"""Sines, and as many cosines, that describe a number of a label."""
 
 
 def parameter_count(spec: ModelSpec) -> int:
@@ -19,7 +23,11 @@ def parameter_count(spec: ModelSpec) -> int:
     modulation = cond * 6 * hidden + 6 * hidden
     block = 2 * hidden + attention + mlp + modulation
     final = 2 * hidden + cond * hidden + hidden + hidden * VOCABULARY
-    return VOCABULARY * hidden + noise_level + spec.blocks * block + final
+    labels = sum(
+        (field.values + 1 if isinstance(field, CategorySpec) else 3 + 2 * WAVES) * cond
+        for field in (spec.conditions.fields.values() if spec.conditions else ())
+    )
+    return VOCABULARY * hidden + noise_level + labels + spec.blocks * block + final
 
 
 def matrix_parameter_count(spec: ModelSpec) -> int:

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from sedd.model.block import Block, Final, NoiseLevel
 from sedd.model.block_ops import fastest_kernels
 from sedd.model.embedding import Embedding
+from sedd.model.label_embedding import LabelEmbedding
 from sedd.model.packing import Packing, sequence_index
 from sedd.model.rotary import rotation
 from sedd.model.size import VOCABULARY
@@ -47,6 +48,7 @@ class Transformer(nn.Module):
         self.head_dim = spec.hidden // spec.heads
         self.embedding = Embedding(VOCABULARY, spec.hidden)
         self.noise_level = NoiseLevel(spec.cond)
+        self.conditions = LabelEmbedding(spec.conditions, spec.cond) if spec.conditions else None
         self.blocks = nn.ModuleList(Block(spec, number) for number in range(spec.blocks))
         self.final = Final(spec)
         self._initialise()
@@ -58,16 +60,18 @@ class Transformer(nn.Module):
         sigma_bar: Float[Tensor, "sequences"],
         *,
         max_length: int,
+        labels: Float[Tensor, "sequences fields"] | None = None,
     ) -> Float[Tensor, "tokens 33"]:
         """Sequences lie end to end: sequence i is tokens[cu_seqlens[i] : cu_seqlens[i + 1]]; the last ends `tokens`.
 
         `cu_seqlens` is int32; empty sequences are allowed; `max_length` is at least the longest length.
+        `labels` are those of a network with conditions, NaN where there is none; None: none of any.
         """
         packing = self._packing(tokens, cu_seqlens, max_length)
         place = torch.arange(tokens.numel(), device=tokens.device)
         x = self.embedding(tokens)
         turn = rotation(place - cu_seqlens.long()[packing.sequence], self.head_dim, x.dtype)
-        condition = self.noise_level(sigma_bar)
+        condition = self._condition(sigma_bar, labels)
         branch = gate = None
         for block in self.blocks:
             if self.activation_checkpointing and self.training:
@@ -78,6 +82,15 @@ class Transformer(nn.Module):
                 x, branch, gate = block(x, branch, gate, condition, turn, packing)
         output: Tensor = self.final(x, branch, gate, condition, packing)
         return output
+
+    def _condition(self, sigma_bar: Tensor, labels: Tensor | None) -> Tensor:
+        if self.conditions is None:
+            level: Tensor = self.noise_level(sigma_bar)
+            return level
+        if labels is None:
+            labels = self.conditions.without(sigma_bar.numel(), sigma_bar.device)
+        told: Tensor = self.noise_level(sigma_bar, self.conditions(labels))
+        return told
 
     def _packing(self, tokens: Tensor, cu_seqlens: Tensor, max_length: int) -> Packing:
         dropout = self.dropout if self.training else 0.0

@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from sedd.spec.conditions import ConditionsSpec
 from sedd.yaml import StrictModel
 
 
@@ -20,6 +21,9 @@ class ModelSpec(StrictModel):
     """Attention heads a block."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Probability with which an activation of a residual branch is dropped in training."""
+
+    conditions: ConditionsSpec | None = None
+    """Labels of proteins that the network is told; absent: none, and the network is as without this field."""
 
     @model_validator(mode="after")
     def _head_dim_fits_the_kernels(self) -> Self:

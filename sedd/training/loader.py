@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from sedd.conditions.known import known_fields, label_reader
 from sedd.data.batches import PackedBatch, longest_first, validation_batches
 from sedd.data.mixture import training_batches
 from sedd.data.store import TokenStore
@@ -28,6 +29,8 @@ class DeviceBatch:
     cu_seqlens: torch.Tensor
     """int32 [sequences + 1]"""
     max_length: int
+    labels: torch.Tensor | None = None
+    """float32 [sequences, fields] of a network with conditions; NaN where there is no label."""
 
     @property
     def sequences(self) -> int:
@@ -39,11 +42,17 @@ def to_device(batch: PackedBatch, number: int, device: torch.device) -> DeviceBa
     tokens, cu_seqlens = torch.from_numpy(batch.tokens), torch.from_numpy(batch.cu_seqlens)
     if device.type == "cuda":
         tokens, cu_seqlens = tokens.pin_memory(), cu_seqlens.pin_memory()
+    labels = None
+    if batch.labels is not None:
+        labels = torch.from_numpy(batch.labels)
+        labels = labels.pin_memory() if device.type == "cuda" else labels
+        labels = labels.to(device, non_blocking=True)
     return DeviceBatch(
         number,
         tokens.to(device, torch.int64, non_blocking=True),
         cu_seqlens.to(device, torch.int32, non_blocking=True),
         batch.max_length,
+        labels,
     )
 
 
@@ -58,20 +67,28 @@ def training_feed(
 ) -> Generator[list[DeviceBatch], None, None]:
     """This rank's micro-batches of each step from `first_step` to the last."""
     spec = experiment.training
+    labels = label_reader(known_fields(experiment.model.conditions, stores))
     batches = training_batches(
-        stores, experiment.data, residues=spec.micro_batch_residues, seed=experiment.seed
+        stores,
+        experiment.data,
+        residues=spec.micro_batch_residues,
+        seed=experiment.seed,
+        labels=labels,
     )
     return feed(batches.micro_batch, spec, ranks, device, first_step)
 
 
-def validation_set(experiment: Experiment, store: TokenStore, device: torch.device) -> list[DeviceBatch]:
-    """The fixed validation batches, on the device."""
-    spec = experiment.training
+def validation_set(
+    experiment: Experiment, stores: list[TokenStore], device: torch.device
+) -> list[DeviceBatch]:
+    """The fixed validation batches of the first store, on the device; with their labels where there are any."""
+    spec, store = experiment.training, stores[0]
     batches = validation_batches(
         store,
         residues_total=spec.validation.residues,
         residues_per_batch=max(spec.micro_batch_residues, experiment.data.max_length),
         max_length=experiment.data.max_length,
+        labels=label_reader(known_fields(experiment.model.conditions, stores)),
     )
     return [to_device(batch, number, device) for number, batch in enumerate(batches)]
 

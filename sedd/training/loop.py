@@ -161,7 +161,7 @@ def _open(
         state=state,
         batches=stack.enter_context(closing(training_feed(experiment, stores, ranks, device, step + 1))),
         update=Update(experiment, network, ranks),
-        validation=Validation(network, validation_set(experiment, stores[0], device), experiment.seed, group),
+        validation=Validation(network, validation_set(experiment, stores, device), experiment.seed, group),
         reporter=Reporter(spec, metrics=metrics, tracker=tracker, heartbeat=beat, saver=saver, notify=notify),
         saver=saver,
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sedd.diffusion.curriculum import CURRICULA
-from sedd.diffusion.draws import CounterNoise, counter_noise
+from sedd.diffusion.draws import CounterNoise, counter_noise, sequence_noise
 from sedd.diffusion.graph import GRAPHS
 from sedd.diffusion.noise import NOISES
 from sedd.diffusion.objective import Objective
@@ -18,6 +18,7 @@ from sedd.errors import SpecError
 from sedd.model.attention import fastest, is_legal
 from sedd.model.block_ops import fastest_kernels, why_not_fused
 from sedd.model.transformer import Transformer
+from sedd.spec.conditions import ConditionsSpec
 from sedd.spec.diffusion import DiffusionSpec
 from sedd.spec.experiment import Experiment
 from sedd.training.distributed import Ranks
@@ -26,6 +27,8 @@ from sedd.training.precision import Precision, capability_of
 from sedd.training.seeds import INIT, counter_seed
 
 _SEQUENCES = 32
+_HIDDEN = 1
+"""Keeps what hides labels apart from what corrupts residues, whose number is 0."""
 
 
 class LossInputs(NamedTuple):
@@ -39,6 +42,8 @@ class LossInputs(NamedTuple):
     """[sequences]: diffusion times."""
     noise_keys: Tensor
     """int64 [residues]: of the noise that corrupts them."""
+    labels: Tensor
+    """[sequences, fields]: what the network is told of them, NaN where it is told nothing; without conditions empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class Network:
     objective: Objective
     precision: Precision
     is_compiled: bool
+    conditions: ConditionsSpec | None = None
+    """The labels that it is told, and how often they are hidden."""
 
     def loss(
         self, batch: DeviceBatch, *, step: int, part: tuple[int, int], time_offset: float, noise_seed: int
@@ -68,12 +75,17 @@ class Network:
         """What the loss is a function of, all on the device; arguments as for `loss`."""
         batch = rounded_up(batch) if self.model.kernels == "fused" else batch
         noise = _noise(batch, noise_seed)
-        return LossInputs(batch.tokens, batch.cu_seqlens, _times(batch, part, time_offset), noise.keys)
+        labels = self._labels(batch, noise_seed)
+        return LossInputs(
+            batch.tokens, batch.cu_seqlens, _times(batch, part, time_offset), noise.keys, labels
+        )
 
     def loss_of(self, inputs: "LossInputs", *, max_length: int, step: int) -> Tensor:
         """The loss as a function of tensors: it waits for no GPU, and neither host nor random states enter."""
         losses = self.objective.per_residue(
-            lambda x, sigma_bar: self._raw(self.forward, inputs.cu_seqlens, max_length, x, sigma_bar),
+            lambda x, sigma_bar: self._raw(
+                self.forward, inputs.cu_seqlens, max_length, x, sigma_bar, inputs.labels
+            ),
             inputs.tokens,
             inputs.cu_seqlens,
             inputs.times,
@@ -87,7 +99,9 @@ class Network:
     ) -> Tensor:
         """Sum of the likelihood bound over the residues of a batch, fp64; on this rank alone. Else as `loss`."""
         terms = self.objective.bound(
-            lambda x, sigma_bar: self._raw(self.model, batch.cu_seqlens, batch.max_length, x, sigma_bar),
+            lambda x, sigma_bar: self._raw(
+                self.model, batch.cu_seqlens, batch.max_length, x, sigma_bar, batch.labels
+            ),
             batch.tokens,
             batch.cu_seqlens,
             _times(batch, part, time_offset),
@@ -106,11 +120,27 @@ class Network:
             return self.forward.no_sync()
         return contextlib.nullcontext()
 
+    def _labels(self, batch: DeviceBatch, seed: int) -> Tensor:
+        """The batch's labels less those that are hidden: an entry is a function of (seed, its sequence, its field)."""
+        conditions = self.conditions
+        if conditions is None or batch.labels is None:
+            fields = len(conditions.fields) if conditions is not None else 0
+            return torch.full((batch.sequences, fields), torch.nan, device=batch.tokens.device)
+        samples = torch.arange(batch.sequences, device=batch.tokens.device)
+        return hide_labels(batch.labels, conditions, sequence_noise(seed, _HIDDEN, samples))
+
     def _raw(
-        self, forward: nn.Module, cu_seqlens: Tensor, max_length: int, x: Tensor, sigma_bar: Tensor
+        self,
+        forward: nn.Module,
+        cu_seqlens: Tensor,
+        max_length: int,
+        x: Tensor,
+        sigma_bar: Tensor,
+        labels: Tensor | None,
     ) -> Tensor:
+        told = {"labels": labels} if self.conditions is not None else {}
         with self.precision.autocast(x.device):
-            raw = forward(x, cu_seqlens, sigma_bar, max_length=max_length)
+            raw = forward(x, cu_seqlens, sigma_bar, max_length=max_length, **told)
         return raw.float()  # type: ignore[no-any-return] # nn.Module's call is untyped
 
 
@@ -133,7 +163,14 @@ def build_network(
             device_ids=[device] if device.type == "cuda" else None,
             gradient_as_bucket_view=True,
         )
-    return Network(model, forward, build_objective(experiment.diffusion), precision, is_compiled)
+    return Network(
+        model,
+        forward,
+        build_objective(experiment.diffusion),
+        precision,
+        is_compiled,
+        experiment.model.conditions,
+    )
 
 
 def choose_attention(asked: str, device: torch.device, dtype: torch.dtype) -> str:
@@ -197,7 +234,20 @@ def rounded_up(batch: DeviceBatch) -> DeviceBatch:
     more = -batch.sequences % _SEQUENCES
     if not more:
         return batch
-    return replace(batch, cu_seqlens=torch.cat((batch.cu_seqlens, batch.cu_seqlens[-1:].expand(more))))
+    labels = batch.labels
+    if labels is not None:
+        labels = torch.cat((labels, labels.new_full((more, labels.shape[1]), torch.nan)))
+    borders = torch.cat((batch.cu_seqlens, batch.cu_seqlens[-1:].expand(more)))
+    return replace(batch, cu_seqlens=borders, labels=labels)
+
+
+def hide_labels(labels: Tensor, spec: ConditionsSpec, noise: CounterNoise) -> Tensor:
+    """Labels [sequences, fields] less those that are hidden in training: all of a sequence, or each on its own."""
+    u = noise.uniform(1 + labels.shape[1], torch.float32)
+    # Compared with numbers, not with a tensor of them: to bring one to a GPU would wait for it.
+    each = [u[:, place] < field.drop for place, field in enumerate(spec.fields.values(), start=1)]
+    hidden = (u[:, :1] < spec.drop_all) | torch.stack(each, 1)
+    return labels.masked_fill(hidden, torch.nan)
 
 
 def _noise(batch: DeviceBatch, seed: int) -> CounterNoise:

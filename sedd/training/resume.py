@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sedd.conditions.known import describe_known, known_fields
 from sedd.data.mixture import joint_hash
 from sedd.data.store import TokenStore
 from sedd.errors import DataError
@@ -31,7 +32,9 @@ def describe(run: RunDir, experiment: Experiment, stores: list[TokenStore]) -> d
     quantiles = store.split("train").length_quantiles(
         np.linspace(0, 1, 1001), max_length=experiment.data.max_length
     )
+    conditions = known_fields(experiment.model.conditions, stores)
     return {
+        **({"conditions": describe_known(conditions)} if conditions else {}),
         "format": FORMAT,
         "run": f"{run.name}/{run.id}",
         "spec": dump_resolved(experiment),
