@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sedd.cli.conditions import Conditions, parse_condition
 from sedd.cli.console import err
 from sedd.cli.load_network import Force, load, note, progress, require_network, require_place
 from sedd.errors import UsageError
@@ -24,6 +25,7 @@ def command(
     sigma_bar: Annotated[
         float | None, typer.Option(help="Noise level given to the network; default: the cleanest.")
     ] = None,
+    condition: Conditions = None,
     force: Force = False,
 ) -> None:
     """Write hidden states of each protein, in the order of the files; packed batches give what single proteins give.
@@ -34,9 +36,10 @@ def command(
 
     from sedd.spec.inference import EmbedOptions
 
+    labels = parse_condition(condition)
     try:
         how = EmbedOptions.model_validate(
-            {"layers": layer or [-1], "pooling": pooling, "sigma_bar": sigma_bar}
+            {"layers": layer or [-1], "pooling": pooling, "sigma_bar": sigma_bar, "condition": labels}
         )
     except ValidationError as e:
         first = e.errors()[0]
@@ -48,7 +51,7 @@ def command(
     from sedd.inference.work import read_residues
 
     require_format(output)
-    trained = load(run)
+    trained = load(run).under(how.condition)
     proteins = read_residues(fasta, longest=trained.longest, notify=note)
     names, residues = [name for name, _ in proteins], [tokens for _, tokens in proteins]
     with progress("embedding", len(proteins)) as step:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sedd.cli.conditions import Conditions, parse_condition
 from sedd.cli.console import out, print_json
 from sedd.cli.load_network import Force, load, note, progress, require_network, require_place
 from sedd.errors import UsageError
@@ -34,6 +35,7 @@ def command(
     against: Annotated[
         str | None, typer.Option(metavar="RUN|CKPT", help="Another network: the paired difference.")
     ] = None,
+    condition: Conditions = None,
     force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -56,13 +58,15 @@ def command(
         raise UsageError(
             f"--mask-rate is {rates[0] if rates[0] <= 0 else rates[-1]}: a share above 0, at most 1"
         )
-    how = EvaluateOptions(draws=draws, seed=seed, mask_rates=tuple(rates))
+    how = EvaluateOptions(
+        draws=draws, seed=seed, mask_rates=tuple(rates), condition=parse_condition(condition)
+    )
     records = [record for path in fasta for record in read_records(path, allow_empty=True)]
     from sedd.inference.comparison import report  # torch
     from sedd.inference.evaluation import per_sequence as columns
     from sedd.inference.evaluation import read_proteins
 
-    trained = load(run)
+    trained = load(run).under(how.condition)
     other = load(against) if against is not None else None
     longest = min(trained.longest, other.longest if other is not None else trained.longest)
     proteins = read_proteins(records, longest=longest)

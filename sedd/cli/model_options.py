@@ -109,13 +109,15 @@ def _option(
         kind, text = str, f"{text} ({', '.join(get_args(kind))})"
     elif get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
         kind = list[get_args(kind)[0]] | None  # type: ignore[misc] # what the tuple holds
+    elif get_origin(kind) is dict:
+        kind = list[str] | None
     elif kind not in _TYPES:
         kind = str if field.default is not None and not within else str | None
     if within and get_origin(kind) not in (Union, types.UnionType):
         kind = kind | None
     if within and field.default and not field.is_required():
         text += f" Default: {field.default}."
-    is_absent = within or field.is_required() or field.default == ()
+    is_absent = within or field.is_required() or field.default in ((), {})
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sedd.cli.conditions import parse_condition
 from sedd.cli.console import err, print_text
 from sedd.cli.load_network import Force, load, note, progress, require_network, require_place
 from sedd.cli.model_options import validated, with_options_of
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
         "template": {"metavar": "TEXT"},
         "parent": {"metavar": "FASTA"},
         "keep": {"metavar": "RANGES"},
+        "condition": {"metavar": "FIELD=VALUE"},
+        "guide": {"metavar": "NAME=TARGET"},
     },
 )
 def command(
@@ -55,7 +58,11 @@ def command(
     from sedd.design.given import read_given
     from sedd.rundir.atomic import write_output
 
-    how = validated(SampleOptions, given | {"length": _parse_length(given.get("length"))})
+    read = {
+        "length": _parse_length(given.get("length")),
+        "condition": parse_condition(given.get("condition")),
+    }
+    how = validated(SampleOptions, given | read)
     require_place(output, "--output", force=force)
     _require_table(table, how, force=force)
     _require_report(report, force=force)
@@ -64,7 +71,7 @@ def command(
     from sedd.inference.generation import draw_samples, fasta_text, redesign_columns  # torch
     from sedd.inference.tables import write_table
 
-    trained = load(run)
+    trained = load(run).under(how.condition, how.guiding)
     with progress("sampling", how.steps) as tick:
         samples = draw_samples(trained, how, begin, tick, note)
     text = fasta_text(trained, how, samples)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sedd.cli.conditions import Conditions, parse_condition
 from sedd.cli.console import err, print_json, print_text
 from sedd.cli.load_network import Force, load, progress, require_network, require_place
 from sedd.errors import UsageError
@@ -45,6 +46,7 @@ def command(
     page: Annotated[
         Path | None, typer.Option(help="Page with heat maps, .html; or one heat map, .svg.")
     ] = None,
+    condition: Conditions = None,
     force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="A summary as JSON on stdout.")] = False,
 ) -> None:
@@ -72,6 +74,7 @@ def command(
     wanted = _wanted(
         network=run, wild_types=fasta or [], mutants=mutants, offset=offset, methods=method or ["masked"],
         draws=draws, hidden=hidden, sigma_bar=sigma_bar, seed=seed, measured=measured,
+        condition=parse_condition(condition),
     )  # fmt: skip
     how = options_of(ScoreOptions, wanted)
     _require_places(output, page, force=force)
@@ -79,7 +82,7 @@ def command(
     require_substitutions(table.variants, how)
     if measured is not None:
         measured_numbers(table, measured)
-    trained = load(run)
+    trained = load(run).under(how.condition)
     with progress("scoring", len(table.variants)) as step:
         scores = score_table(trained, table, how, progress=step)
     if scores.windows:

@@ -1,7 +1,7 @@
 """The Python API: `sedd.load` returns a `Network`; sequences go in as text, numbers come out as numpy arrays."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from sedd.inference.score import Scores, score_table
 from sedd.inference.variant_table import parse_variants
 from sedd.inference.variants import scan
 from sedd.rundir.find import runs_root
+from sedd.spec.conditions import GuidanceOptions
 from sedd.spec.inference import EmbedOptions, EvaluateOptions, SampleOptions, ScoreOptions
 from sedd.yaml import StrictModel
 
@@ -47,6 +48,13 @@ class Network:
     def __repr__(self) -> str:
         count = sum(weight.numel() for weight in self.trained.model.parameters())
         return f"<Network {self.trained.run}, step {self.trained.step}, {count:,} parameters, {self.trained.device}>"
+
+    def under(self, condition: Mapping[str, str | int | float], **guidance: Any) -> "Network":
+        """This network under a condition such as {"ec": "3.2.1"}: whatever it is asked then is asked under it.
+
+        Options as `GuidanceOptions`, for sampling and likelihoods: guidance, guide, guide_weight, guide_changes.
+        """
+        return Network(self.trained.under(condition, _options(GuidanceOptions, guidance)))
 
     def logits(
         self, sequences: str | Sequence[str], *, sigma_bar: float | None = None
@@ -82,7 +90,7 @@ class Network:
         """
         tokens = [self._encode(text) for text in _listed(sequences)]
         how = _options(EmbedOptions, options)
-        found = embed(self.trained, tokens, how)
+        found = embed(self.trained.under(how.condition), tokens, how)
         if how.pooling == "mean":
             return dict(found)
         edges = np.cumsum([len(one) for one in tokens])[:-1]
@@ -107,18 +115,25 @@ class Network:
             if mutants is None
             else parse_variants(record, mutants, offset=offset)
         )
-        return score_table(self.trained, table, _options(ScoreOptions, options))
+        how = _options(ScoreOptions, options)
+        return score_table(self.trained.under(how.condition), table, how)
 
     def sample(self, count: int = 1, **options: Any) -> list[str]:
         """New sequences; options as `SampleOptions`: length, template, steps, remask, order, temperature, seed, …
 
-        With templates, `count` draws of each.
+        With templates, `count` draws of each. Under condition, as {"ec": "3.2.1"}, with guidance; or by a guide.
         """
         if "redesign" in options:
             raise UsageError("sample begins with no parent", hint="use redesign(parent, count, …)")
         options["template"] = _listed(options["template"]) if "template" in options else ()
         wanted = _options(SampleOptions, {"count": count, **options})
-        samples = draw_samples(self.trained, wanted, read_given(wanted), lambda done, of: None, _warn)
+        samples = draw_samples(
+            self.trained.under(wanted.condition, wanted.guiding),
+            wanted,
+            read_given(wanted),
+            lambda done, of: None,
+            _warn,
+        )
         return [one.sequence for one in samples]
 
     def redesign(
@@ -140,15 +155,17 @@ class Network:
         wanted = _options(SampleOptions, {"count": count, "redesign": far, **options})
         assert wanted.redesign is not None
         given = Given(parents=(parse_parent(Record("parent", parent), wanted.redesign),))
-        samples = draw_samples(self.trained, wanted, given, lambda done, of: None, _warn)
+        samples = draw_samples(
+            self.trained.under(wanted.condition, wanted.guiding), wanted, given, lambda done, of: None, _warn
+        )
         return [(one.sequence, one.redesign) for one in samples if one.redesign is not None]
 
     def evaluate(self, sequences: str | Sequence[str], **options: Any) -> Evaluation:
-        """The likelihood bound of sequences; options as `EvaluateOptions`: draws, seed."""
+        """The likelihood bound of sequences; options as `EvaluateOptions`: draws, seed, condition."""
         records = [Record(str(number), text) for number, text in enumerate(_listed(sequences))]
         proteins = read_proteins(records, longest=self.trained.longest)
         how = _options(EvaluateOptions, options)
-        return evaluate(self.trained, proteins, how=how, progress=lambda done: None)
+        return evaluate(self.trained.under(how.condition), proteins, how=how, progress=lambda done: None)
 
     def _queries(self, sequences: str | Sequence[str], sigma_bar: float | None) -> list[Query]:
         objective, queries = self.trained.objective, []

@@ -192,6 +192,7 @@ def summary(trained: Trained, how: EvaluateOptions, result: Evaluation) -> dict[
         "standard_error": bound.standard_error,
         "perplexity": bound.perplexity,
         "bits_per_residue": bound.bits_per_residue,
+        **({"condition": how.condition} if how.condition else {}),
         "draws": how.draws,
         "seed": how.seed,
         "cut": result.proteins.cut,

@@ -91,6 +91,7 @@ def fasta_text(trained: Trained, wanted: SampleOptions, samples: Sequence[Sample
     how = f"run={trained.run} step={trained.step} seed={wanted.seed} steps={wanted.steps} {wanted.predictor}"
     how += f" remask={wanted.remask:g}" if wanted.remask else ""
     how += f" order={wanted.order}" if wanted.order != "random" else ""
+    how += f" {trained.asked.text}" if trained.asked.text else ""
     return "".join(
         f">{s.name} {how} length={len(s.sequence)}{_beside_parent(s)}\n{textwrap.fill(s.sequence, LINE)}\n"
         for s in samples
@@ -201,6 +202,7 @@ def _records(trained: Trained) -> bool:
     training = trained.experiment.training
     return (
         is_worth_recording(trained.device)
+        and trained.asked.classifier is None  # nobody knows what a guide does
         and training.cuda_graphs is not False
         and training.kernels != "torch"
     )

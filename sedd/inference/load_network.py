@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sedd.conditions.known import KnownField, condition_row, parse_known
+from sedd.conditions.asked import WITHOUT, Asked, ask
+from sedd.conditions.known import KnownField, parse_known
 from sedd.diffusion.bound import LogScore
 from sedd.diffusion.conditional import hiding_tokens
 from sedd.diffusion.guidance import guided
@@ -21,6 +22,7 @@ from sedd.inference.export import KEPT, read_export
 from sedd.inference.find_network import find_network, no_checkpoint
 from sedd.inference.weights import require_finite, require_fitting
 from sedd.model.transformer import Transformer
+from sedd.spec.conditions import GuidanceOptions
 from sedd.spec.experiment import Experiment
 from sedd.training.checkpoint_file import newest_whole, read_checkpoint
 from sedd.training.distributed import Ranks
@@ -46,32 +48,36 @@ class Trained:
     """int64 [33]: how often each token occurs in the training data."""
     conditions: tuple[KnownField, ...] = ()
     """The labels that it can be told."""
-    labels: Tensor | None = None
-    """float32 [fields]: those under which it is asked, NaN where one is left open; None: without any."""
+    asked: Asked = WITHOUT
+    """Under which condition it is asked, and how strongly."""
 
-    def under(self, condition: Mapping[str, str | int | float]) -> "Trained":
-        """This network under a condition, for whatever it is asked then. Raises: UsageError, as `condition_row`."""
-        if not condition:
+    def under(
+        self, condition: Mapping[str, str | int | float], guidance: GuidanceOptions | None = None
+    ) -> "Trained":
+        """This network under a condition, for whatever it is asked then; with `guidance` for its log score.
+
+        Raises:
+            UsageError: a label that it does not know, or a guide that cannot be loaded.
+        """
+        if not condition and (guidance is None or guidance == GuidanceOptions()):
             return self
-        row = torch.from_numpy(condition_row(self.conditions, condition)).to(self.device)
-        return dataclasses.replace(self, labels=row)
+        return dataclasses.replace(self, asked=ask(self.conditions, condition, guidance, self.device))
 
-    def log_score(self, cu_seqlens: Tensor, max_length: int, *, guidance: float = 1.0) -> LogScore:
+    def log_score(self, cu_seqlens: Tensor, max_length: int) -> LogScore:
         """The log score for sequences packed as `cu_seqlens`: (x [tokens], sigma_bar [sequences]) → [tokens, 33].
 
-        Under a condition, `guidance` weights it as `sedd.diffusion.guidance.guided` does: 1 is the conditional law.
+        Under a condition it is guided, with the weight that was asked for.
         """
         score = self.objective.log_score(self.network(cu_seqlens, max_length), cu_seqlens)
-        if self.labels is None:
-            return score
-        bare = dataclasses.replace(self, labels=None)
-        return guided(score, bare.log_score(cu_seqlens, max_length), guidance)
+        if self.asked.labels is not None:
+            bare = dataclasses.replace(self, asked=WITHOUT)
+            score = guided(score, bare.log_score(cu_seqlens, max_length), self.asked.weight)
+        return self.asked.steered(score, cu_seqlens, self.objective.graph.n)
 
     def network(self, cu_seqlens: Tensor, max_length: int) -> Network:
         """The raw output for sequences packed as `cu_seqlens`: (x [tokens], sigma_bar [sequences]) → [tokens, 33]."""
-        told = {}
-        if self.labels is not None:
-            told["labels"] = self.labels.expand(cu_seqlens.numel() - 1, len(self.labels))
+        labels = self.asked.labels
+        told = {} if labels is None else {"labels": labels.expand(cu_seqlens.numel() - 1, len(labels))}
 
         def network(x: Tensor, sigma_bar: Tensor) -> Tensor:
             with torch.no_grad(), self.precision.autocast(x.device):

@@ -84,7 +84,7 @@ def do_evaluate(job: Job) -> str:
     if table is not None:
         require_writer(table)
     records = [record for path in wanted.fasta for record in read_records(path, allow_empty=True)]
-    trained = job.load(wanted.network)
+    trained = job.load(wanted.network).under(how.condition)
     against = job.load(wanted.against) if wanted.against is not None else None
     longest = min(network.longest for network in (trained, against) if network is not None)
     proteins = read_proteins(records, longest=longest)
@@ -103,7 +103,7 @@ def do_sample(job: Job) -> str:
     assert isinstance(job.task, SampleTask)
     run, wanted, how = job.run, job.task.sample, options_of(SampleOptions, job.task.sample)
     given = read_given(how)
-    trained = job.load(wanted.network)
+    trained = job.load(wanted.network).under(how.condition, how.guiding)
     samples = draw_samples(trained, how, given, job.progress, lambda text: job.notify(f"note: {text}"))
     run.samples.mkdir(exist_ok=True)
     write_text(run.samples / "samples.fasta", fasta_text(trained, how, samples))
@@ -122,7 +122,7 @@ def do_score(job: Job) -> str:
     output = run.table("scores", wanted.format)
     require_writer(output)
     table = read_table(wanted)
-    trained = job.load(wanted.network)
+    trained = job.load(wanted.network).under(how.condition)
     denoiser, found = trained.denoiser(), []
     for number, part in enumerate(parts(table)):
         job.progress(part.start, len(table.variants))
@@ -152,7 +152,7 @@ def do_embed(job: Job) -> str:
     run, wanted, how = job.run, job.task.embed, options_of(EmbedOptions, job.task.embed)
     output = run.table("embeddings", wanted.format)
     require_format(output)
-    trained = job.load(wanted.network)
+    trained = job.load(wanted.network).under(how.condition)
     layer_numbers(trained, how)
     proteins = read_residues(
         wanted.fasta, longest=trained.longest, notify=lambda text: job.notify(f"note: {text}")

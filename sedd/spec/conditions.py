@@ -46,3 +46,21 @@ class ConditionsSpec(StrictModel):
 
 Condition = dict[FieldName, str | int | float]
 """The labels under which a network is asked; what it does not name is left open."""
+
+
+class GuidanceOptions(StrictModel):
+    """How strongly a condition counts, and a classifier of the user's that steers, too."""
+
+    guidance: float = Field(default=1.0, ge=0, le=100)
+    """Weight of the condition: 0 is the law without it, 1 the law under it, more is a stronger one."""
+    guide: str | None = None
+    """NAME=TARGET of an installed guide, or module:make=TARGET: a classifier that steers sampling."""
+    guide_weight: float = Field(default=1.0, ge=0, le=100)
+    """Weight of the guide's log probability."""
+    guide_changes: Literal["first_order", "exact"] = "first_order"
+    """How a guide is asked: by one gradient a step, or about every single change."""
+
+    @property
+    def guiding(self) -> "GuidanceOptions":
+        """These options alone, of a section that has others, too."""
+        return GuidanceOptions(**{name: getattr(self, name) for name in GuidanceOptions.model_fields})

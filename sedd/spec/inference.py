@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from sedd.spec.conditions import Condition, GuidanceOptions
 from sedd.spec.redesign import RedesignSpec
 from sedd.spec.resources import ResourcesSpec
 from sedd.spec.task import EVERY, TaskSpec
@@ -23,9 +24,11 @@ class EvaluateOptions(StrictModel):
     """Another seed draws other noise."""
     mask_rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     """Shares of residues to hide, whose cross-entropy is reported, too; published: 0.15."""
+    condition: Condition = Field(default={})
+    """Labels under which the network is asked, as ec=3.2.1; fields that are not named are left open."""
 
 
-class SampleOptions(StrictModel):
+class SampleOptions(GuidanceOptions):
     """Which proteins are drawn, and how."""
 
     count: int = Field(default=10, ge=1)
@@ -54,6 +57,8 @@ class SampleOptions(StrictModel):
     """Letters that are never drawn, as "XBUZOC" for no cysteine either; "": none."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """The same seed draws the same proteins."""
+    condition: Condition = Field(default={})
+    """Labels under which the network is asked, as ec=3.2.1; fields that are not named are left open."""
 
     @field_validator("omit")
     @classmethod
@@ -104,6 +109,8 @@ class ScoreOptions(StrictModel):
     """Noise level at which marginals are asked for; absent: that of so many hidden residues."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Another seed draws other orders and noise."""
+    condition: Condition = Field(default={})
+    """Labels under which the network is asked, as ec=3.2.1; fields that are not named are left open."""
 
     @field_validator("methods")
     @classmethod
@@ -120,6 +127,8 @@ class EmbedOptions(StrictModel):
     """A vector a protein, the mean over its residues; or one a residue."""
     sigma_bar: float | None = Field(default=None, gt=0)
     """Noise level that the network is told; absent: the cleanest that it was trained on."""
+    condition: Condition = Field(default={})
+    """Labels under which the network is asked, as ec=3.2.1; fields that are not named are left open."""
 
 
 class EvaluateSpec(EvaluateOptions):

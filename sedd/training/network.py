@@ -42,7 +42,7 @@ class LossInputs(NamedTuple):
     """[sequences]: diffusion times."""
     noise_keys: Tensor
     """int64 [residues]: of the noise that corrupts them."""
-    labels: Tensor
+    labels: Tensor = torch.empty(0, 0)
     """[sequences, fields]: what the network is told of them, NaN where it is told nothing; without conditions empty."""
 
 

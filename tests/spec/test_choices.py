@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from sedd.complaints import inner_models
 from sedd.diffusion.curriculum import CURRICULA, GROWTHS
 from sedd.diffusion.graph import GRAPHS
+from sedd.diffusion.guidance import CHANGES
 from sedd.diffusion.noise import NOISES
 from sedd.diffusion.objective import Estimator
 from sedd.diffusion.parameterization import PARAMETERIZATIONS
@@ -20,6 +21,7 @@ from sedd.inference.embedding_file import WRITERS
 from sedd.job.tasks import WORK
 from sedd.model.attention import IMPLEMENTATIONS
 from sedd.model.block_ops import KERNELS
+from sedd.model.label_embedding import LABEL_EMBEDDINGS
 from sedd.spec.diffusion import DiffusionSpec
 from sedd.spec.tasks import TASKS
 from sedd.training.optimizers import OPTIMIZERS
@@ -28,6 +30,8 @@ from sedd.training.schedule import SCHEDULES
 from tests.spec.test_experiment import all_models
 
 REGISTRIES: dict[str, Mapping[str, Any] | Set[str]] = {
+    "ConditionsSpec.fields": LABEL_EMBEDDINGS,
+    "GuidanceOptions.guide_changes": CHANGES,
     "DiffusionSpec.graph": GRAPHS,
     "DiffusionSpec.noise": NOISES,
     "DiffusionSpec.parameterization": PARAMETERIZATIONS,
