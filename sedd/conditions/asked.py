@@ -28,6 +28,11 @@ class Asked:
     text: str = ""
     """All of it in words, for the header of a sample."""
 
+    @property
+    def unguided(self) -> "Asked":
+        """The same labels at weight 1 and without a guide: a law whose likelihoods mean something."""
+        return Asked(labels=self.labels, text=self.text)
+
     def steered(self, score: LogScore, cu_seqlens: Tensor, n: int) -> LogScore:
         """The score tilted by the guide; itself where there is none."""
         if self.classifier is None or self.guide is None:

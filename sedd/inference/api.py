@@ -127,13 +127,8 @@ class Network:
             raise UsageError("sample begins with no parent", hint="use redesign(parent, count, …)")
         options["template"] = _listed(options["template"]) if "template" in options else ()
         wanted = _options(SampleOptions, {"count": count, **options})
-        samples = draw_samples(
-            self.trained.under(wanted.condition, wanted.guiding),
-            wanted,
-            read_given(wanted),
-            lambda done, of: None,
-            _warn,
-        )
+        trained = self.trained.under(wanted.condition, wanted.guiding)
+        samples = draw_samples(trained, wanted, read_given(wanted), lambda done, of: None, _warn)
         return [one.sequence for one in samples]
 
     def redesign(
@@ -155,9 +150,8 @@ class Network:
         wanted = _options(SampleOptions, {"count": count, "redesign": far, **options})
         assert wanted.redesign is not None
         given = Given(parents=(parse_parent(Record("parent", parent), wanted.redesign),))
-        samples = draw_samples(
-            self.trained.under(wanted.condition, wanted.guiding), wanted, given, lambda done, of: None, _warn
-        )
+        trained = self.trained.under(wanted.condition, wanted.guiding)
+        samples = draw_samples(trained, wanted, given, lambda done, of: None, _warn)
         return [(one.sequence, one.redesign) for one in samples if one.redesign is not None]
 
     def evaluate(self, sequences: str | Sequence[str], **options: Any) -> Evaluation:

@@ -102,13 +102,14 @@ class Trained:
         return batch_residues(self.device, self.experiment.model.hidden)
 
     def denoiser(self) -> Denoiser:
-        """What reading conditional distributions takes of this network."""
+        """What reading conditional distributions takes of this network: those under its condition, unguided."""
+        plain = dataclasses.replace(self, asked=self.asked.unguided)
         return Denoiser(
             graph=self.objective.graph,
             noise=self.objective.noise,
             hiding=hiding_tokens(self.objective.graph, self.composition > 0),
             device=self.device,
-            log_score=self.log_score,
+            log_score=plain.log_score,
             log_score_as_if_hidden=lambda cu_seqlens, max_length: self.objective.log_score_as_if_hidden(
                 self.network(cu_seqlens, max_length), cu_seqlens
             ),
