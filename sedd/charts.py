@@ -12,6 +12,7 @@ Bars = Mapping[str, Sequence[float]]
 
 _WIDTH, _HEIGHT = 720, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 14, 34
+_LEGEND_COLUMNS, _LEGEND_WIDTH, _LEGEND_ROW, _LEGEND_LETTERS = 2, 320, 16, 46
 _CELL, _BAND, _MAP_LEFT, _SHADES = 11, 66, 40, 8
 """Of a heat map: width of a cell, positions of a band, margin, and shades on either side of 0."""
 _RED, _PALE, _BLUE = (178, 24, 43), (247, 247, 247), (33, 102, 172)
@@ -19,15 +20,18 @@ _USUAL, _STRETCH, _SPIKY = 0.95, 4.0, 40
 """A curve of at least `_SPIKY` points, of which the largest twentieth makes the axis over `_STRETCH` times as long."""
 
 
-def line_chart(title: str, curves: Sequence[tuple[str, Points]], *, unit: str = "") -> str:
-    """Return a <figure> of (label, points) curves over steps; "" when no curve has two finite points.
+def line_chart(
+    title: str, curves: Sequence[tuple[str, Points]], *, unit: str = "", over: str = "step"
+) -> str:
+    """Return a <figure> of (label, points) curves; "" when no curve has two finite points. `over` names the x axis.
 
-    The page sets the colours: the curves have the classes `curve-0`, `curve-1`, …
+    The page sets the colours: the curves have the classes `curve-0`, `curve-1`, …, of which it knows eight.
     """
     finite = [(label, [p for p in points if math.isfinite(p[1])]) for label, points in curves]
     drawn = [(label, points) for label, points in finite if len(points) > 1]
     if not drawn:
         return ""
+    colours = [number for number, (_, points) in enumerate(finite) if len(points) > 1]
     xs = [x for _, points in drawn for x, _ in points]
     ys = [y for _, points in drawn for _, y in points]
     top = max(axis_end([y for _, y in points]) for _, points in drawn)
@@ -36,13 +40,14 @@ def line_chart(title: str, curves: Sequence[tuple[str, Points]], *, unit: str = 
     title = f"{title}, {unit}" if unit else title
     title += f" (spikes up to {max(ys):.4g} are cut)" if max(ys) > y_axis[1] else ""
     parts = [
-        *_grid(x_axis, y_axis),
-        *(_curve(number, points, x_axis, y_axis) for number, (_, points) in enumerate(drawn)),
-        *_curve_legend([label for label, _ in drawn]),
+        *_grid(x_axis, y_axis, over),
+        *(_curve(k, points, x_axis, y_axis) for k, (_, points) in zip(colours, drawn, strict=True)),
+        *_curve_legend(dict(zip(colours, [label for label, _ in drawn], strict=True))),
     ]
+    height = _HEIGHT + (_LEGEND_ROW * math.ceil(len(drawn) / _LEGEND_COLUMNS) if len(drawn) > 2 else 0)
     return (
-        f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(title, quote=True)} over steps">{"".join(parts)}</svg></figure>'
+        f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'aria-label="{escape(title, quote=True)} over {escape(over, quote=True)}s">{"".join(parts)}</svg></figure>'
     )
 
 
@@ -171,7 +176,7 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _grid(x_axis: tuple[float, float], y_axis: tuple[float, float]) -> list[str]:
+def _grid(x_axis: tuple[float, float], y_axis: tuple[float, float], over: str) -> list[str]:
     parts = []
     marks = ticks(*y_axis)
     for y, label in zip(marks, tick_labels(marks), strict=True):
@@ -181,7 +186,7 @@ def _grid(x_axis: tuple[float, float], y_axis: tuple[float, float]) -> list[str]
     for x in ticks(*x_axis, most=6):
         label = format_count(x).replace(" ", "")
         parts.append(text(_x(x, x_axis), _HEIGHT - 16, label, 'class="tick" text-anchor="middle"'))
-    return [*parts, text(_WIDTH - _RIGHT, _HEIGHT - 2, "step", 'class="tick" text-anchor="end"')]
+    return [*parts, text(_WIDTH - _RIGHT, _HEIGHT - 2, over, 'class="tick" text-anchor="end"')]
 
 
 def _curve(number: int, points: Points, x_axis: tuple[float, float], y_axis: tuple[float, float]) -> str:
@@ -189,12 +194,18 @@ def _curve(number: int, points: Points, x_axis: tuple[float, float], y_axis: tup
     return f'<polyline class="curve curve-{number}" points="{path}"/>'
 
 
-def _curve_legend(labels: Sequence[str]) -> list[str]:
+def _curve_legend(labels: Mapping[int, str]) -> list[str]:
+    """Of one curve none; two labels in the chart, more of them below it."""
     parts = []
-    for k, label in enumerate(labels if len(labels) > 1 else ()):
-        x = _WIDTH - _RIGHT - 150 * (len(labels) - k)
-        parts.append(f'<line class="curve curve-{k}" x1="{x}" x2="{x + 20}" y1="{_TOP}" y2="{_TOP}"/>')
-        parts.append(text(x + 26, _TOP + 4, label, 'class="tick"'))
+    for place, (number, label) in enumerate(labels.items() if len(labels) > 1 else ()):
+        if len(labels) == 2:
+            x, y = _WIDTH - _RIGHT - 150 * (2 - place), _TOP
+        else:
+            row, column = divmod(place, _LEGEND_COLUMNS)
+            x, y = _LEFT + column * _LEGEND_WIDTH, _HEIGHT + _LEGEND_ROW * row + 8
+            label = label if len(label) <= _LEGEND_LETTERS else f"{label[: _LEGEND_LETTERS - 1]}…"
+        parts.append(f'<line class="curve curve-{number}" x1="{x}" x2="{x + 20}" y1="{y}" y2="{y}"/>')
+        parts.append(text(x + 26, y + 4, label, 'class="tick"'))
     return parts
 
 

@@ -27,6 +27,12 @@ svg { width: 100%; height: auto; display: block; }
 .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .curve-0 { stroke: var(--a); }
 .curve-1 { stroke: var(--b); }
+.curve-2 { stroke: #0d9488; }
+.curve-3 { stroke: #c026d3; }
+.curve-4 { stroke: #65a30d; }
+.curve-5 { stroke: #dc2626; }
+.curve-6 { stroke: #64748b; }
+.curve-7 { stroke: #92400e; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0; }
 tr { border-bottom: 1px solid var(--line); }

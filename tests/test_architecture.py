@@ -257,7 +257,7 @@ def look(module: str, folder: Path, *, first: str = "") -> dict[str, list[str]]:
     return found
 
 
-LIGHT = ["submit", "status", "logs", "cancel", "requeue", "preflight"]
+LIGHT = ["submit", "status", "logs", "cancel", "requeue", "preflight", "compare", "usage"]
 NEVER_ON_A_LOGIN_NODE = {"torch", "wandb", "pynvml", "einops", "jaxtyping"}
 
 

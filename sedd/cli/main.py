@@ -16,6 +16,8 @@ COMMANDS = {
     "submit": "Turn specs into jobs: preflight, freeze the code, make run folders, submit.",
     "status": "What the runs are doing.",
     "logs": "Show a run's log; -f follows it.",
+    "compare": "Which of several runs, or of a sweep's points, is the best, and whether that can be told.",
+    "usage": "GPU-hours, waiting, losses and energy of runs, by name, sweep or run.",
     "report": "One self-contained HTML page about a run.",
     "cancel": "End runs for good.",
     "requeue": "Revive runs that gave up, or move running ones on.",

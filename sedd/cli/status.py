@@ -5,13 +5,13 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sedd.cli.console import err, out, print_json
 from sedd.cluster.users import user_name
-from sedd.errors import ClusterError, UsageError
+from sedd.errors import ClusterError, RunError, SeddError, UsageError
 from sedd.monitor.decide.snapshot import take_snapshot
 from sedd.monitor.read.facts import Facts, QueueFacts, RunFacts
 from sedd.monitor.read.gather import Gatherer
@@ -22,6 +22,7 @@ from sedd.rundir.layout import RunDir
 from sedd.rundir.plan_record import PlanRecord, find_plan, list_plans
 
 if TYPE_CHECKING:
+    from sedd.experiments.rank import Ranking
     from sedd.launch.orphans import Orphan
 
 
@@ -69,6 +70,8 @@ def command(
     else:
         folded = [] if every or runs else plans
         _print_table(facts, folded, shows_all=every or bool(runs), fold=not every)
+        if runs:
+            _print_best(facts)
     for orphan in orphans:
         text = f"{orphan.description}; sedd cancel {orphan.job.job_id} ends it"
         out().print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)
@@ -105,8 +108,13 @@ def _print_document(
         {"name": p.name, "id": p.id, "stages": {s.name: [run.id for run in s.runs] for s in p.stages}}
         for p in plans
     ]
+    if (best := _best(facts)) is not None and shows_all:
+        from sedd.experiments.ranking_document import best_document
+
+        document["best"] = best_document(best)
     if one and snapshot.runs:
         document["runs"][0] |= timeline_document(facts.runs[0], snapshot.runs[0], now=facts.taken)
+        document["runs"][0]["usage"] = _usage(facts.runs[0].run)
     print_json(document)
 
 
@@ -138,6 +146,42 @@ def _print_table(facts: Facts, plans: Sequence[PlanRecord], *, shows_all: bool, 
         return
     console = out()
     console.print(status_table(snapshot, views, width=console.width, fold=fold))
+
+
+def _usage(run: RunDir) -> "dict[str, Any] | None":
+    from sedd.experiments.ranking_document import usage_document
+    from sedd.rundir.read_usage import read_usage
+
+    try:
+        return usage_document(read_usage(run).within())
+    except RunError:
+        return None
+
+
+def _best(facts: Facts) -> "Ranking | None":
+    """The ranking of a sweep's points, when they are those of one sweep and two of them have been validated."""
+    sweeps = {run.plan.sweep for run in facts.runs}
+    if len(facts.runs) < 2 or len(sweeps) > 1 or None in sweeps:
+        return None
+    from sedd.experiments.rank import rank
+    from sedd.experiments.results import read_result
+
+    try:
+        return rank([read_result(run.run, with_spec=False) for run in facts.runs])
+    except SeddError:
+        return None  # none is validated, or a folder cannot be read, which the table says
+
+
+def _print_best(facts: Facts) -> None:
+    if (ranking := _best(facts)) is None:
+        return
+    from sedd.experiments.ranking_text import best_lines
+
+    is_over = all(view.state.is_final for view in take_snapshot(facts).runs)
+    for line in best_lines(ranking, is_over=is_over):
+        out().print(line, soft_wrap=True, markup=False)
+    sweep = facts.runs[0].plan.sweep
+    out().print(f"sedd compare {sweep}", style="bold", soft_wrap=True, markup=False)
 
 
 def _print_detail(facts: Facts, run: RunDir) -> None:

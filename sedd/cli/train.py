@@ -16,6 +16,7 @@ from sedd.cli.console import err
 from sedd.cli.load_network import note
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
 from sedd.rundir.attempts import Cause, is_completed, parse_attempts
+from sedd.rundir.energy_meter import energy_written, open_meter
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import find_run, runs_root
 from sedd.rundir.layout import RunDir
@@ -63,7 +64,9 @@ def command(
         err().print(f"run {run.name}/{run.id} in {run.path}", markup=False, soft_wrap=True)
     exit_without_folder(run)
     try:
-        outcome = train(run, attempt=attempt, ranks=ranks, stop=stop)
+        meter = open_meter(os.environ) if ranks.is_first else None
+        with energy_written(run.energy, rank=ranks.rank, attempt=attempt, meter=meter):
+            outcome = train(run, attempt=attempt, ranks=ranks, stop=stop)
     except Exception as error:  # the run folder must say why; the command line prints it
         if ranks.is_first:
             _record_failed(run, attempt, error)

@@ -90,6 +90,8 @@ class SlurmProfile(StrictModel):
     """Folder of the node, such as `$SLURM_TMPDIR`, to which token stores are copied first; nothing copies none."""
     wandb: WandbMode | None = None
     """wandb mode on the nodes, `offline` where they have no network; nothing leaves it to the spec."""
+    co2_grams_per_kwh: float | None = Field(default=None, ge=0)
+    """Grams of CO₂ that a kWh makes at the site: `sedd usage` then shows CO₂; nothing shows none."""
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
     """Further long options of sbatch, without dashes in front: `reservation: proteins`, `exclusive: true`."""
 
@@ -136,6 +138,8 @@ class LocalProfile(StrictModel):
     """A faster folder, to which token stores are copied first; nothing copies none."""
     wandb: WandbMode | None = None
     """wandb mode on this machine; nothing leaves it to the spec."""
+    co2_grams_per_kwh: float | None = Field(default=None, ge=0)
+    """Grams of CO₂ that a kWh makes at the site: `sedd usage` then shows CO₂; nothing shows none."""
 
     def for_job(self, *, gpus_per_node: int) -> "LocalProfile":
         """This profile: one machine runs everything."""

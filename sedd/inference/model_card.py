@@ -1,14 +1,14 @@
 """What an export's README says about the network: from its checkpoint, and from its run where that is at hand."""
 
-import datetime as dt
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sedd.errors import RunError
-from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.read_usage import read_usage
+from sedd.rundir.usage import usage_words
 from sedd.spec.experiment import Experiment
 
 MISSING = "not known"
@@ -35,7 +35,7 @@ def facts_of(saved: Mapping[str, Any], experiment: Experiment, run: RunDir | Non
         "longest protein": f"{experiment.data.max_length:,} residues",
         "likelihood bound": _bound(run),
         "code (commit)": str(git.get("commit") or MISSING) + (" with changes" if git.get("dirty") else ""),
-        "GPU-hours": _gpu_hours(run, manifest),
+        "used": _usage(run),
     }
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
     return "\n".join(["| about | |", "|---|---|", *lines])
@@ -68,13 +68,9 @@ def _bound(run: RunDir | None) -> str:
     return f"{bounds[-1]:.4f} nats a residue of the validation set, last of training" if bounds else MISSING
 
 
-def _gpu_hours(run: RunDir | None, manifest: Mapping[str, Any]) -> str:
-    """From the first to the last event of every attempt, times the GPUs."""
-    if run is None or "gpus" not in manifest:
+def _usage(run: RunDir | None) -> str:
+    """GPU-hours, energy and CO₂ of all attempts."""
+    try:
+        return usage_words(read_usage(run).within()) if run is not None else MISSING
+    except RunError:
         return MISSING
-    spans: dict[int, list[dt.datetime]] = {}
-    for event in read_events(run.events):
-        if event.attempt:
-            spans.setdefault(event.attempt, []).append(event.t)
-    seconds = sum((max(times) - min(times)).total_seconds() for times in spans.values())
-    return f"{seconds / 3600 * manifest['gpus']:.1f}"

@@ -23,6 +23,7 @@ from sedd.rundir.exits import Exit
 from sedd.rundir.fence import SupersededError, newest_attempt
 from sedd.rundir.layout import RunDir
 from sedd.rundir.presence import is_gone
+from sedd.rundir.read_usage import signs_of_use
 
 LOCK_PATIENCE_S = 300.0
 """For an attempt whose entry was killed and whose training is still saving."""
@@ -89,10 +90,12 @@ def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False
         pid=os.getpid(),
         nodes=resources.nodes,
         ranks=resources.ranks,
+        gpus=resources.nodes * resources.gpus_per_node,
         executor=environment.executor,
         restarts=environment.restarts,
         address=meeting.address,
         port=meeting.port,
+        **signs_of_use(task.run, os.environ),
     )
     if not is_said:
         raise DiskFullError(f"no attempt can begin: nothing can be written to {task.run.path}")

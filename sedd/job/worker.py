@@ -16,6 +16,7 @@ from sedd.job.stdout import survive_full_disk
 from sedd.job.tasks import WORK
 from sedd.launch.freeze import imported_package, require_frozen
 from sedd.launch.pickled_job import STOP_SIGNALS
+from sedd.rundir.energy_meter import energy_written, open_meter
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_resolved
@@ -28,9 +29,11 @@ def main(path: str) -> Exit:
     stop = StopFlag()
     stop.install()  # before torch is imported: that takes seconds in which a signal would kill
     run, attempt = RunDir(Path(path)), int(os.environ["SEDD_ATTEMPT"])
+    rank = int(os.environ.get("RANK", 0))
     try:
         require_frozen(run, package=imported_package())
-        return WORK[load_resolved(run.spec).task](run, attempt, stop)
+        with energy_written(run.energy, rank=rank, attempt=attempt, meter=open_meter(os.environ)):
+            return WORK[load_resolved(run.spec).task](run, attempt, stop)
     except Exception as error:  # the last chance to say why: the job entry reads only the exit code
         _print_error(error)
         return _say_failed(run, attempt, error)

@@ -58,6 +58,16 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def validations(self) -> Path:
+        """The bound of each validation by blocks of the fixed set."""
+        return self.path / "validations.jsonl"
+
+    @property
+    def energy(self) -> Path:
+        """What each rank's GPU has taken: a file a rank."""
+        return self.path / "energy"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

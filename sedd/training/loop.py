@@ -21,7 +21,7 @@ from sedd.training.distributed import Group, Ranks, connected
 from sedd.training.gpu_use import write_gpu_heartbeats
 from sedd.training.loader import DeviceBatch, training_feed, validation_set
 from sedd.training.memory import keep_freed_memory
-from sedd.training.metrics import MetricsLog
+from sedd.training.metrics import RunLogs
 from sedd.training.network import build_network
 from sedd.training.precision import capability_of, choose_precision
 from sedd.training.reporting import Reporter, metric_row
@@ -32,7 +32,7 @@ from sedd.training.stores import open_stores
 from sedd.training.tracking import start_tracker
 from sedd.training.train_state import TrainState, fresh_state
 from sedd.training.update import Update
-from sedd.training.validation import Validation
+from sedd.training.validation import Validated, Validation, cut_into_blocks
 
 Notify = Callable[[str], None]
 
@@ -145,13 +145,14 @@ def _open(
     step = resume(run, state, stores, group, attempt=attempt, reached=reached, notify=notify)
     how = f"{precision.name} on {device}, {ranks.size} rank(s), {network.means()}, {spec.optimizer}"
     notify(f"{how}; {'resumed at' if step else 'starting at'} step {step}")
-    metrics = MetricsLog(run.metrics, resumed_step=step) if ranks.is_first else None
-    stack.callback(metrics.close if metrics else _do_nothing)
-    durable = metrics.make_durable if metrics else _do_nothing
+    logs = RunLogs(run, resumed_step=step) if ranks.is_first else None
+    stack.callback(logs.close if logs else _do_nothing)
+    durable = logs.make_durable if logs else _do_nothing
     saver = Saver(run, spec.checkpoint, attempt=attempt, make_rows_durable=durable, notify=notify)
     stack.callback(saver.close)
     tracker = start_tracker(run, experiment, is_first=ranks.is_first, notify=notify)
     stack.callback(tracker.finish)
+    fixed_set = validation_set(experiment, stores, device)
     return _Session(
         run=run,
         attempt=attempt,
@@ -161,8 +162,8 @@ def _open(
         state=state,
         batches=stack.enter_context(closing(training_feed(experiment, stores, ranks, device, step + 1))),
         update=Update(experiment, network, ranks),
-        validation=Validation(network, validation_set(experiment, stores, device), experiment.seed, group),
-        reporter=Reporter(spec, metrics=metrics, tracker=tracker, heartbeat=beat, saver=saver, notify=notify),
+        validation=Validation(network, fixed_set, cut_into_blocks(fixed_set), experiment.seed, group),
+        reporter=Reporter(spec, logs=logs, tracker=tracker, heartbeat=beat, saver=saver, notify=notify),
         saver=saver,
     )
 
@@ -183,9 +184,9 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
         if step == first and not last:
             _prepare_to_save(s)
         validates, logs = step % spec.validation.every_steps == 0, step % spec.log_every_steps == 0
-        bound = _validate(s) if last or validates else None
+        found = _validate(s) if last or validates else None
         if last or validates or logs:
-            _log(s, norm, bound, is_extra=not (validates or logs))
+            _log(s, norm, found, is_extra=not (validates or logs))
         if not last and _is_due(s):
             _save(s)
     _save_last(s, stop, reason="last")
@@ -224,12 +225,12 @@ def _stop(s: _Session, stop: StopFlag) -> Outcome:
     return Outcome.STOPPED
 
 
-def _validate(s: _Session) -> float:
+def _validate(s: _Session) -> Validated:
     s.reporter.phase("validating")
     return s.validation(s.state, on_batch=lambda: s.reporter.phase("validating"))
 
 
-def _log(s: _Session, norm: torch.Tensor, bound: float | None, *, is_extra: bool) -> None:
+def _log(s: _Session, norm: torch.Tensor, found: Validated | None, *, is_extra: bool) -> None:
     """Make a row of the losses since the last one; the only wait on the GPU between two of them.
 
     `is_extra`: a run of more steps would have no row here. The next row, should the run be extended, is that of one.
@@ -244,13 +245,13 @@ def _log(s: _Session, norm: torch.Tensor, bound: float | None, *, is_extra: bool
         grad_norm=float(norm),
         learning_rate=learning_rate(state.step, spec),
         residues=state.step * spec.residues_per_step,
-        bound=bound,
+        bound=found.nats_per_residue if found else None,
     )
     if not is_extra:
         state.loss_sum.zero_()
         state.loss_steps = 0
     if s.group.ranks.is_first:
-        s.reporter.row(row)
+        s.reporter.row(row, s.validation.row(state.step, found) if found else None)
     if int(state.bad_steps) > spec.max_bad_steps:
         raise NotFiniteError(
             f"loss or gradient not finite for {int(state.bad_steps)} steps in a row up to step {state.step}; "

@@ -1,14 +1,17 @@
-"""Write and read metrics.jsonl: one row per logged step, a pure function of (spec, step)."""
+"""Write and read metrics.jsonl, one row per logged step, and write validations.jsonl: functions of (spec, step)."""
 
 import contextlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sedd.rundir.atomic import atomic_file
+from sedd.rundir.layout import RunDir
+from sedd.rundir.validation_rows import ValidationRow
 
-Row = Mapping[str, float | int]
+Row = Mapping[str, Any]
 
 
 class MetricsLog:
@@ -45,6 +48,28 @@ class MetricsLog:
     def _flush(self) -> None:
         while self._waiting:
             self._waiting = self._waiting[os.write(self._file, self._waiting) :]
+
+
+class RunLogs:
+    """metrics.jsonl and validations.jsonl of an attempt; arguments as for `MetricsLog`."""
+
+    def __init__(self, run: RunDir, *, resumed_step: int) -> None:
+        self._metrics = MetricsLog(run.metrics, resumed_step=resumed_step)
+        self._validations = MetricsLog(run.validations, resumed_step=resumed_step)
+
+    def write(self, row: Row, validation: ValidationRow | None) -> None:
+        self._metrics.write(row)
+        if validation is not None:
+            self._validations.write(validation.record())
+
+    def make_durable(self) -> None:
+        """As that of `MetricsLog`. Raises: OSError."""
+        self._metrics.make_durable()
+        self._validations.make_durable()
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._validations.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

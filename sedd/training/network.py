@@ -97,8 +97,8 @@ class Network:
     def bound(
         self, batch: DeviceBatch, *, part: tuple[int, int], time_offset: float, noise_seed: int
     ) -> Tensor:
-        """Sum of the likelihood bound over the residues of a batch, fp64; on this rank alone. Else as `loss`."""
-        terms = self.objective.bound(
+        """Terms of the likelihood bound, [residues]; on this rank alone. Else as `loss`."""
+        return self.objective.bound(
             lambda x, sigma_bar: self._raw(
                 self.model, batch.cu_seqlens, batch.max_length, x, sigma_bar, batch.labels
             ),
@@ -107,7 +107,6 @@ class Network:
             _times(batch, part, time_offset),
             generator=_noise(batch, noise_seed),
         )
-        return terms.sum(dtype=torch.float64)
 
     def means(self) -> str:
         """What computes it, in words: what a spec's `auto` has become."""

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import torch
 
 from sedd.rundir.heartbeat_writer import HeartbeatWriter
+from sedd.rundir.validation_rows import ValidationRow
 from sedd.spec.training import TrainingSpec
 from sedd.training.async_saver import Saver
-from sedd.training.metrics import MetricsLog
+from sedd.training.metrics import RunLogs
 from sedd.training.tracking import Tracker
 from sedd.training.validation import perplexity
 from sedd.units import format_count, format_duration
@@ -17,20 +18,20 @@ Notify = Callable[[str], None]
 
 
 class Reporter:
-    """Turn steps into metric rows and heartbeats. Only rank 0 has `metrics` and writes heartbeats."""
+    """Turn steps into metric rows and heartbeats. Only rank 0 has `logs` and writes heartbeats."""
 
     def __init__(
         self,
         spec: TrainingSpec,
         *,
-        metrics: MetricsLog | None,
+        logs: RunLogs | None,
         tracker: Tracker,
         heartbeat: HeartbeatWriter,
         saver: Saver,
         notify: Notify,
     ) -> None:
         self._spec = spec
-        self._metrics = metrics
+        self._logs = logs
         self._tracker = tracker
         self._heartbeat = heartbeat
         self._saver = saver
@@ -56,15 +57,15 @@ class Reporter:
             checkpoint_t=newest.t if newest else None,
         )
 
-    def row(self, row: dict[str, float | int]) -> None:
-        """A logged step: to metrics.jsonl, the tracker, the heartbeat and the log."""
+    def row(self, row: dict[str, float | int], validation: ValidationRow | None = None) -> None:
+        """A logged step: to metrics.jsonl, validations.jsonl, the tracker, the heartbeat and the log."""
         step, now = int(row["step"]), time.monotonic()
         since, first = self._last
         rate = (step - first) * self._spec.residues_per_step / max(now - since, 1e-9)
         self._last = (now, step)
         eta = (self._spec.steps - step) * self._spec.residues_per_step / max(rate, 1e-9)
-        if self._metrics:
-            self._metrics.write(row)
+        if self._logs:
+            self._logs.write(row, validation)
         self._tracker.log(row | {"residues_per_s": rate})
         known = {
             "loss": row["loss"],

@@ -81,7 +81,7 @@ def test_the_card_says_what_the_run_and_its_evaluation_found(tmp_path: Path):
         "license: mit",
         "abc123",
         "2.5000 ± 0.0100",
-        "| GPU-hours | 3.0 |",
+        "| used | 3.00 GPU-hours |",
         "| residues seen | 2,048 |",
         "0" * 32,
         "What it is not for",

@@ -16,6 +16,8 @@ from sedd.monitor.read.history import lost_steps, queued_s
 from sedd.monitor.read.logs import last_lines, telling_log
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import Event, read_events
+from sedd.rundir.read_usage import read_usage
+from sedd.rundir.usage import Usage
 
 T = TypeVar("T")
 _LOG_LINES = 15
@@ -52,6 +54,7 @@ class Inspection:
     timeline: tuple[AttemptRow, ...]
     curves: Curves
     events: tuple[Event, ...]
+    usage: Usage
     findings: tuple[Mapping[str, Any], ...]
     log: Path | None
     log_end: tuple[str, ...]
@@ -69,6 +72,7 @@ def inspect(facts: RunFacts, *, now: dt.datetime) -> Inspection:
         timeline=timeline(facts, view, now=now),
         curves=_readable(lambda: read_curves(facts.run.metrics), Curves()),
         events=_readable(lambda: read_events(facts.run.events), ()),
+        usage=_readable(lambda: read_usage(facts.run).within(), Usage()),
         findings=facts.history.findings,
         log=log,
         log_end=_readable(lambda: tuple(last_lines(log, _LOG_LINES).splitlines()), ())

@@ -24,6 +24,7 @@ from sedd.monitor.show.columns import put_width
 from sedd.monitor.show.plot import plot
 from sedd.monitor.show.sentences import sentence
 from sedd.rundir.events import Event
+from sedd.rundir.usage import spent_words, waste_words
 from sedd.units import format_bytes
 
 _EVENTS = 8
@@ -96,6 +97,9 @@ def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:
     yield "saved", _saved(seen, now)
     if view.ettr is not None:
         yield "trained", f"{percent_cell(view.ettr)} of the time since submission went into training (ETTR)"
+    if seen.usage.run_s:
+        yield "used", spent_words(seen.usage)
+        yield "lost", waste_words(seen.usage)
     ended = causes_text(view.causes)
     yield "attempts", f"{view.attempts}, of which {ended}" if ended else ""
 

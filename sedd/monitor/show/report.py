@@ -15,6 +15,7 @@ from sedd.monitor.show.cells import count_cell, duration_cell, percent_cell, pla
 from sedd.monitor.show.sentences import sentence
 from sedd.page import page, section, table
 from sedd.rundir.layout import RunDir
+from sedd.rundir.usage import usage_words
 from sedd.units import format_bytes
 
 _SAMPLES = 10
@@ -102,6 +103,7 @@ def _tiles(seen: Inspection) -> str:
         ("time spent training", percent_cell(view.ettr)),
         ("time left", duration_cell(view.eta_s)),
         ("point", point_text(view.point)),
+        ("used", usage_words(seen.usage) if seen.usage.run_s else ""),
     ]
     cells = [f"<div><dt>{escape(n)}</dt><dd>{escape(v)}</dd></div>" for n, v in tiles if v]
     return f"<dl>{''.join(cells)}</dl>"

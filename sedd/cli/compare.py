@@ -1,0 +1,83 @@
+"""`sedd compare`: which of several runs is the best, and whether that can be told."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sedd.cli.console import err, out, print_json
+from sedd.cli.load_network import Force, require_place
+from sedd.errors import UsageError
+from sedd.experiments.rank import METRICS, Ranking, rank
+from sedd.experiments.ranking_document import ranking_csv, ranking_document
+from sedd.experiments.ranking_page import render_ranking
+from sedd.experiments.ranking_text import ranking_table
+from sedd.experiments.results import Result, read_result
+from sedd.rundir.atomic import write_output
+from sedd.rundir.find import find_run, find_runs, runs_root
+from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.plan_record import find_plan
+
+
+def command(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Run folders, ids, job ids or names; sweeps; plans.")
+    ],
+    sort: Annotated[str, typer.Option(help=f"Lowest first: {', '.join(METRICS)}.")] = "validation",
+    against: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Compare with this run; default: the best.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one HTML page, with curves.")] = None,
+    table: Annotated[
+        Path | None, typer.Option("--csv", help="Write a CSV with a row for each run; - is stdout.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document (sedd/experiments/README.md).")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Rank runs, join those that differ in seed alone, and say which can be told apart.
+
+    Example: sedd compare my-sweep --html compare.html
+    """
+    if sort not in METRICS:
+        raise UsageError(f"--sort is '{sort}'", hint=f"one of {', '.join(METRICS)}")
+    for path, option in ((html, "--html"), (table, "--csv")):
+        if path is not None and str(path) != "-":
+            require_place(path, option, force=force)
+    ranking = _rank(runs, sort, against)
+    if html is not None:
+        write_output(html, render_ranking(ranking, now=dt.datetime.now(dt.UTC)))
+        err().print(str(html.absolute()), soft_wrap=True, markup=False)
+    if table is not None and str(table) != "-":
+        write_output(table, ranking_csv(ranking))
+        err().print(str(table.absolute()), soft_wrap=True, markup=False)
+    if as_json:
+        print_json(ranking_document(ranking))
+    elif table is not None and str(table) == "-":
+        print(ranking_csv(ranking), end="")
+    else:
+        console = out()
+        console.print(ranking_table(ranking, width=console.width))
+
+
+def _rank(texts: list[str], metric: str, against: str | None) -> Ranking:
+    root = runs_root()
+    chosen: list[RunDir] = []
+    for text in texts:
+        found = find_runs(text, root)
+        if find_plan(text, root) is not None and metric != "evaluation":
+            found = [run for run in found if read_manifest(run).get("task") == "train"]
+        chosen += [run for run in found if run not in chosen]
+    reference = find_run(against, root) if against else None
+    if reference is not None and reference not in chosen:
+        chosen.append(reference)
+    if len(chosen) < 2:
+        raise UsageError(
+            f"{texts[0]} is a single run: there is nothing to compare it with",
+            hint="name two runs, or a sweep",
+        )
+    results = [read_result(run) for run in chosen]
+    named: Result | None = next((r for r in results if r.run == reference), None)
+    return rank(results, metric=metric, against=named)

@@ -1,0 +1,81 @@
+"""`sedd usage`: GPU-hours, energy and waiting, by name, sweep, run or day."""
+
+import datetime as dt
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from sedd.cli.console import err, out, print_json
+from sedd.errors import RunError, UsageError
+from sedd.experiments.ranking_document import usage_document
+from sedd.experiments.usage_text import parse_moment, summed, total_of, usage_table
+from sedd.rundir.find import find_runs, list_runs, runs_root
+from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.read_usage import read_usage
+from sedd.rundir.usage import RunUse
+
+
+class By(StrEnum):
+    """What a row is a sum of."""
+
+    NAME = "name"
+    SWEEP = "sweep"
+    RUN = "run"
+
+
+def command(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs or sweeps; none: all of them.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only what was used since: 30d ago, or a date (UTC).")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Only what was used until: 7d ago, or a date (UTC).")
+    ] = None,
+    by: Annotated[By, typer.Option(help="What a row is a sum of.")] = By.NAME,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document (sedd/experiments/README.md).")
+    ] = False,
+) -> None:
+    """Show what runs have used: GPU-hours, hours queued, what interruptions cost, energy, CO₂.
+
+    Example: sedd usage --since 30d
+    """
+    now, root = dt.datetime.now(dt.UTC), runs_root()
+    start = parse_moment(since, now=now) if since else dt.datetime.min.replace(tzinfo=dt.UTC)
+    end = parse_moment(until, now=now) if until else now
+    if end <= start:
+        raise UsageError(f"--until {until or 'now'} is not after --since {since}")
+    chosen = [run for text in runs or () for run in find_runs(text, root)] if runs else list_runs(root)
+    rows = summed(_labelled(dict.fromkeys(chosen), by), since=start, until=end)
+    if as_json:
+        documents = [{"label": r.label, "runs": r.runs} | usage_document(r.usage) for r in rows]
+        total = total_of(rows)
+        whole: dict[str, Any] = {"runs": total.runs} | usage_document(total.usage)
+        period = {"since": start.isoformat() if since else None, "until": end.isoformat()}
+        print_json({"version": 1, **period, "rows": documents, "total": whole})
+    elif not rows:
+        err().print("Nothing was used in that time.", markup=False)
+    else:
+        console = out()
+        console.print(usage_table(rows, width=console.width))
+
+
+def _labelled(runs: "dict[RunDir, None]", by: By) -> Iterator[tuple[str, RunUse]]:
+    """What each run used, under the name of its row; a folder that cannot be read is named on stderr."""
+    for run in runs:
+        try:
+            use, sweep = read_usage(run), read_manifest(run).get("sweep")
+        except RunError as e:
+            err().print(f"left out: {e.message}", markup=False, soft_wrap=True)
+            continue
+        match by:
+            case By.NAME:
+                yield run.name, use
+            case By.RUN:
+                yield f"{run.name}/{run.id}", use
+            case By.SWEEP:
+                yield f"{run.name}/{sweep or run.id}", use

@@ -1,0 +1,102 @@
+"""Intervals of differences, written from their definitions: Student's t, paired and unpaired, and Welch's."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+_MOST_FREEDOM = 1e6
+"""Degrees of freedom from which on t is normal to six digits."""
+_PIECES = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number with its error.
+
+    Attributes:
+        error: standard error; None where nothing tells it.
+        freedom: degrees of freedom with which the error is known.
+    """
+
+    value: float
+    error: float | None = None
+    freedom: float = math.inf
+
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+        """Where the true value lies with that confidence; None without an error."""
+        if self.error is None or not math.isfinite(self.error) or self.freedom < 1:
+            return None
+        reach = t_quantile(0.5 + confidence / 2, self.freedom) * self.error
+        return self.value - reach, self.value + reach
+
+    def is_distinguishable(self, confidence: float = CONFIDENCE) -> bool | None:
+        """Whether the interval leaves out 0; None without an interval."""
+        interval = self.interval(confidence)
+        return None if interval is None else not interval[0] <= 0 <= interval[1]
+
+
+def mean_of(values: Sequence[float]) -> Estimate:
+    """The mean of independent values and its standard error; of one value none."""
+    mean, sd = sum(values) / len(values), standard_deviation(values)
+    error = None if sd is None else sd / math.sqrt(len(values))
+    return Estimate(value=mean, error=error, freedom=len(values) - 1)
+
+
+def standard_deviation(values: Sequence[float]) -> float | None:
+    """Of the population that the values were drawn from; None of fewer than two."""
+    if len(values) < 2:
+        return None
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def ratio_of(sums: Sequence[float], weights: Sequence[float]) -> Estimate:
+    """The ratio of two totals over blocks, as of nats and residues, and its error over blocks, to first order."""
+    total, n = sum(weights), len(sums)
+    ratio = sum(sums) / total
+    if n < 2:
+        return Estimate(value=ratio)
+    scatter = sum((s - ratio * w) ** 2 for s, w in zip(sums, weights, strict=True))
+    return Estimate(value=ratio, error=math.sqrt(n / (n - 1) * scatter) / total, freedom=n - 1)
+
+
+def difference_of(one: Estimate, other: Estimate) -> Estimate:
+    """`one` less `other`, independent of it: Welch's error, with Satterthwaite's degrees of freedom."""
+    value = one.value - other.value
+    if one.error is None or other.error is None:
+        return Estimate(value=value)
+    variances = one.error**2, other.error**2
+    spread = sum(v**2 / e.freedom for v, e in zip(variances, (one, other), strict=True))
+    freedom = sum(variances) ** 2 / spread if spread else min(one.freedom, other.freedom)
+    return Estimate(value=value, error=math.sqrt(sum(variances)), freedom=freedom)
+
+
+def simultaneous(comparisons: int, confidence: float = CONFIDENCE) -> float:
+    """The confidence of each of so many intervals with which all of them hold together (Bonferroni)."""
+    return 1 - (1 - confidence) / max(1, comparisons)
+
+
+def t_quantile(probability: float, freedom: float) -> float:
+    """The t below which Student's t with `freedom` >= 1 degrees of freedom lies with that probability >= 1/2."""
+    freedom = min(freedom, _MOST_FREEDOM)
+    # With t = sqrt(freedom) tan(angle) the density is cos(angle) ** (freedom - 1), times a constant.
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        if 0.5 + _mass(middle, freedom) < probability:
+            low = middle
+        else:
+            high = middle
+    return math.sqrt(freedom) * math.tan((low + high) / 2)
+
+
+def _mass(angle: float, freedom: float) -> float:
+    """The probability between 0 and the t of that angle, by Simpson's rule."""
+    # Beyond twelve standard deviations there is nothing left to add.
+    angle = min(angle, math.atan(12 / math.sqrt(freedom))) if freedom > 100 else angle
+    step = angle / _PIECES
+    heights = [math.cos(k * step) ** (freedom - 1) for k in range(_PIECES + 1)]
+    simpson = heights[0] + heights[-1] + 4 * sum(heights[1::2]) + 2 * sum(heights[2:-1:2])
+    constant = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
+    return float(constant * simpson * step / 3)

@@ -1,0 +1,190 @@
+"""A ranking in words and as a table for the terminal."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Group as Lines
+from rich.text import Text
+
+from sedd.experiments.intervals import CONFIDENCE, Estimate
+from sedd.experiments.rank import METRICS, SEED, Difference, Group, Method, Ranking
+
+ALIKE = "not distinguishable"
+_WIDE = 104
+"""Columns from which on a difference is shown beside the words that it is none."""
+RULE = (
+    f"{CONFIDENCE:.0%} intervals; {ALIKE}: the interval of the difference holds 0 (of several seeds Welch's, "
+    "else paired over the blocks of the validation set)"
+)
+
+
+def ranking_table(ranking: Ranking, *, width: int) -> Lines:
+    """The ranking as lines of at most `width` columns: groups, the fields in which they differ, remarks."""
+    rows = [_row(ranking, group, is_wide=width >= _WIDE) for group in ranking.groups]
+    titles = _titles(ranking)
+    others = [max(cell_len(row[k]) for row in [titles, *rows]) for k in range(len(titles))]
+    others[1] = 0
+    used = [k for k in range(len(titles)) if k == 1 or any(row[k] for row in rows)]
+    room = width - sum(others[k] + 2 for k in used if k != 1)
+    longest = max(cell_len(row[1]) for row in [titles, *rows])
+    widths = {k: others[k] if k != 1 else max(8, min(room, longest)) for k in used}
+    lines = [Text(_line(titles, widths), style="dim")]
+    lines += [
+        Text(_line(row, widths), style="bold" if g.number == ranking.reference else "")
+        for row, g in zip(rows, ranking.groups, strict=True)
+    ]
+    lines += [Text(""), *(Text(line, overflow="fold") for line in field_lines(ranking, most=12))]
+    lines += [Text(line, style="dim", overflow="fold") for line in (legend(ranking), *ranking.remarks)]
+    return Lines(*lines)
+
+
+def _titles(ranking: Ranking) -> list[str]:
+    metric = METRICS[ranking.metric]
+    return ["#", "run", f"{metric.title}, {metric.unit}", "n", f"less #{ranking.reference}", "GPU-h"]
+
+
+def _row(ranking: Ranking, group: Group, *, is_wide: bool) -> list[str]:
+    hours = sum(result.usage.gpu_hours for result in group.results)
+    return [
+        str(group.number),
+        label_of(ranking, group),
+        estimate_text(group),
+        str(group.n) if any(g.n > 1 for g in ranking.groups) else "",
+        difference_text(ranking.differences.get(group.number), is_wide=is_wide),
+        f"{hours:.1f}" if any(r.gpus for g in ranking.groups for r in g.results) else "",
+    ]
+
+
+def _line(row: Sequence[str], widths: Mapping[int, int]) -> str:
+    cells = []
+    for k, width in widths.items():
+        text = row[k]
+        if cell_len(text) > width:
+            text = f"{set_cell_size(text, width - 1).rstrip()}…"
+        padding = " " * (width - cell_len(text))
+        cells.append(padding + text if k in (0, 3, 5) else text + padding)
+    return "  ".join(cells).rstrip()
+
+
+def label_of(ranking: Ranking, group: Group) -> str:
+    """What tells a group from the others: its settings, where few differ, else the run's name and id."""
+    at = group.number - 1
+    names = {result.run.name for result in group.results}
+    only = ranking.fields and len(ranking.fields) <= 3 and not _repeats(ranking)
+    if only:
+        text = " ".join(f"{key.rpartition('.')[2]}={_plain(v[at])}" for key, v in ranking.fields.items())
+        all_names = {result.run.name for g in ranking.groups for result in g.results}
+        return text if len(all_names) == 1 else f"{names.pop() if len(names) == 1 else 'several'} {text}"
+    if group.n > 1:
+        return f"{', '.join(sorted(names))}, {group.n} seeds"
+    run = group.results[0].run
+    return f"{run.name} {run.id}"
+
+
+def _repeats(ranking: Ranking) -> bool:
+    """Whether two groups have the same settings: a run that was made twice."""
+    settings = [tuple(map(str, column)) for column in zip(*ranking.fields.values(), strict=True)]
+    return len(set(settings)) < len(settings)
+
+
+def estimate_text(group: Group) -> str:
+    """`2.4310 ± 0.0021`: ± the standard deviation over seeds, of a single run the bound's standard error."""
+    if group.estimate is None:
+        return "–"
+    error = group.sd if group.n > 1 else group.estimate.error
+    return f"{group.estimate.value:.4f}" + (f" ± {error:.4f}" if error is not None else "")
+
+
+def difference_text(difference: Difference | None, *, is_wide: bool) -> str:
+    """`+0.0123 ± 0.0040` (half the interval), or that there is no difference to be seen."""
+    if difference is None:
+        return ""
+    text = signed(difference.estimate)
+    if difference.is_distinguishable is None:
+        return f"{text} ± ?"
+    if difference.is_distinguishable:
+        return text
+    return f"{text}, {ALIKE}" if is_wide else ALIKE
+
+
+def signed(estimate: Estimate) -> str:
+    """`+0.0123 ± 0.0040`, where ± is half of the 95 % interval."""
+    interval = estimate.interval()
+    half = "" if interval is None else f" ± {(interval[1] - interval[0]) / 2:.4f}"
+    return f"{estimate.value:+.4f}{half}"
+
+
+def field_lines(ranking: Ranking, *, most: int | None = None) -> Iterator[str]:
+    """Of each field that differs its values, and the groups that have them."""
+    seeds = {result.settings.get(SEED) for group in ranking.groups for result in group.results}
+    for count, (key, values) in enumerate(ranking.fields.items()):
+        if count == most:
+            yield f"and {len(ranking.fields) - count} more fields: --html or --json has them all"
+            return
+        yield f"{key}: {_by_value(values)}"
+    if not ranking.fields:
+        yield "no field differs" + (" but the seed" if len(seeds) > 1 else "")
+
+
+def _by_value(values: Sequence[Any]) -> str:
+    holders: dict[str, list[str]] = {}
+    for number, value in enumerate(values, 1):
+        holders.setdefault(_plain(value), []).append(f"#{number}")
+    return "; ".join(f"{value} ({', '.join(numbers)})" for value, numbers in holders.items())
+
+
+def _plain(value: Any) -> str:
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def legend(ranking: Ranking) -> str:
+    """What the numbers of the table mean."""
+    over = "n seeds: mean ± standard deviation; " if any(g.n > 1 for g in ranking.groups) else ""
+    single = (
+        "± standard error; "
+        if any(g.n == 1 and g.estimate and g.estimate.error for g in ranking.groups)
+        else ""
+    )
+    return f"{over}{single}{RULE}"
+
+
+def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
+    """Which group is the best, and how sure that is: what `sedd status SWEEP` says at its end."""
+    best = ranking.groups[0]
+    unit = METRICS[ranking.metric].unit
+    seeds = f", {best.n} seeds" if best.n > 1 else ""
+    so_far = "" if is_over else " so far"
+    lines = [f"best{so_far}: {label_of(ranking, best)}: {estimate_text(best)} {unit}{seeds}"]
+    if not ranking.differences:
+        return lines
+    confused = [g for g in ranking.confused if math.isfinite(ranking.differences[g.number].estimate.value)]
+    count = len(ranking.differences)
+    if not confused:
+        nearest = min(ranking.differences.values(), key=lambda d: d.estimate.value)
+        lines.append(
+            f"sure: better than {_all(count)} by at least {nearest.estimate.value:.4f} {unit} "
+            f"({CONFIDENCE:.0%} for all of them together)"
+        )
+    elif all(ranking.differences[g.number].interval is None for g in confused):
+        lines.append(f"how sure that is cannot be told: {_reason(ranking)}")
+    else:
+        names = ", ".join(label_of(ranking, g) for g in confused[:3])
+        more = f" and {len(confused) - 3} more" if len(confused) > 3 else ""
+        lines.append(f"{ALIKE} from {len(confused)} of {_others(count)} ({CONFIDENCE:.0%}): {names}{more}")
+    if any(d.method is Method.PAIRED for d in ranking.differences.values()):
+        lines.append("this speaks of these networks; whether another seed changes it, only seeds tell")
+    return lines
+
+
+def _reason(ranking: Ranking) -> str:
+    return next((r for r in ranking.remarks if r.startswith("no interval")), "no interval")
+
+
+def _all(count: int) -> str:
+    return "the other" if count == 1 else f"all {count} others"
+
+
+def _others(count: int) -> str:
+    return "one other" if count == 1 else f"{count} others"

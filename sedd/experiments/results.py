@@ -1,0 +1,193 @@
+"""Read of a run what it is compared by: its settings, its validations over residues and GPU-hours, what it used."""
+
+import datetime as dt
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sedd.errors import SeddError
+from sedd.experiments.intervals import Estimate, ratio_of
+from sedd.rundir.events import Event, read_events
+from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.read_usage import read_usage
+from sedd.rundir.usage import AttemptUse, Usage
+from sedd.rundir.validation_rows import ValidationRow, read_validation_rows
+
+NO_SETTINGS = ("name", "tracking")
+"""Sections of a spec that change no number of a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """One validation.
+
+    Attributes:
+        hours: GPU-hours spent until then, repeats included; hours of running of a run without GPUs.
+        bound: nats per residue.
+    """
+
+    step: int
+    residues: float
+    hours: float
+    bound: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One run.
+
+    Attributes:
+        settings: the spec's fields by dotted key, without what changes no number.
+        last: the last validation in blocks; None of a run that kept none.
+        evaluation: the bound of `sedd evaluate` as a job, where there is one.
+        ended: the run's last word; "" while there is none.
+    """
+
+    run: RunDir
+    point: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    gpus: int
+    steps: int | None
+    curve: tuple[CurvePoint, ...]
+    last: ValidationRow | None
+    loss: float | None
+    evaluation: Estimate | None
+    usage: Usage
+    ended: str
+
+    @property
+    def validation(self) -> Estimate | None:
+        """The last validation's bound, with its error over the blocks of the fixed set."""
+        if not self.curve:
+            return None
+        if self.last is None or self.last.step != self.curve[-1].step:
+            return Estimate(value=self.curve[-1].bound)
+        return ratio_of(self.last.nats, self.last.residues)
+
+    @property
+    def step(self) -> int:
+        return self.curve[-1].step if self.curve else 0
+
+
+def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
+    """What there is of a run so far. Without its spec the sweep's point stands for its settings: quick.
+
+    Raises:
+        SeddError: the folder cannot be read.
+    """
+    manifest, events, use = read_manifest(run), read_events(run.events), read_usage(run)
+    point, gpus = manifest.get("point") or {}, int(manifest.get("gpus") or 0)
+    rows = _metric_rows(run)
+    kept = read_validation_rows(run.validations)
+    words = [e.event for e in events if e.event in ("completed", "gave_up", "cancelled")]
+    return Result(
+        run=run,
+        point=point,
+        settings=_settings(run) if with_spec else dict(point),
+        gpus=gpus,
+        steps=manifest.get("steps"),
+        curve=_curve(rows, _spent(events, use.attempts)),
+        last=kept[-1] if kept else None,
+        loss=rows[-1].get("loss") if rows else None,
+        evaluation=_evaluation(run),
+        usage=use.within(),
+        ended=words[-1] if words else "",
+    )
+
+
+def flattened(section: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{above}{key}.")
+        else:
+            flat[f"{above}{key}"] = value
+    return flat
+
+
+def _settings(run: RunDir) -> dict[str, Any]:
+    """The resolved spec with today's defaults, which a run of older code did not write out."""
+    from sedd.spec.load import load_resolved
+    from sedd.yaml import load_document
+
+    try:
+        spec = load_resolved(run.spec).model_dump(mode="json")
+    except SeddError:  # of a version that knew other fields: as it was written
+        spec = load_document(run.spec).data
+    return flattened({key: value for key, value in spec.items() if key not in NO_SETTINGS})
+
+
+def _metric_rows(run: RunDir) -> list[dict[str, Any]]:
+    """The rows with a validation, and the last one."""
+    try:
+        lines = run.metrics.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    wanted = [line for line in lines if b'"validation_bound"' in line]
+    rows = [row for line in [*wanted, *lines[-2:]] if (row := _parse(line)) is not None]
+    return sorted({row["step"]: row for row in rows}.values(), key=lambda row: row["step"])
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
+
+
+def _curve(rows: Iterable[Mapping[str, Any]], spent: Sequence[tuple[int, float]]) -> tuple[CurvePoint, ...]:
+    return tuple(
+        CurvePoint(
+            step=int(row["step"]),
+            residues=float(row.get("residues", 0)),
+            hours=_at(spent, int(row["step"])),
+            bound=float(row["validation_bound"]),
+        )
+        for row in rows
+        if isinstance(row.get("validation_bound"), int | float)
+    )
+
+
+def _spent(events: Sequence[Event], attempts: Sequence[AttemptUse]) -> list[tuple[int, float]]:
+    """(step, hours spent when it was reached for good), at the starts and saves that events tell of."""
+    known: list[tuple[int, float]] = [(0, 0.0)]
+    uses = {use.number: use for use in attempts}
+    before = 0.0
+    for event in events:
+        use = uses.get(event.attempt)
+        if use is None:
+            continue
+        if event.event == "attempt_started":
+            before = sum(_hours(u, u.end) for u in attempts if u.number < use.number)
+        elif event.event in ("resumed", "checkpoint"):
+            step = int(event.get("step", 0))
+            if event.event == "resumed":
+                # What lies beyond it is taken again.
+                known = [point for point in known if point[0] <= step]
+            known.append((step, before + _hours(use, event.t)))
+    return known
+
+
+def _hours(use: AttemptUse, until: dt.datetime) -> float:
+    """GPU-hours of an attempt until then; hours where it has no GPU."""
+    return max(0.0, (until - use.start).total_seconds()) / 3600 * max(1, use.gpus)
+
+
+def _at(known: Sequence[tuple[int, float]], step: int) -> float:
+    """Linear between the known steps; beyond the last at the pace that led there."""
+    if len(known) < 2:
+        return 0.0
+    following = next((k for k in range(1, len(known)) if known[k][0] >= step), len(known) - 1)
+    (first, low), (last, high) = known[following - 1], known[following]
+    return low + (high - low) * (step - first) / (last - first) if last > first else high
+
+
+def _evaluation(run: RunDir) -> Estimate | None:
+    try:
+        found = json.loads(run.evaluation.read_bytes())
+        return Estimate(value=float(found["nats_per_residue"]), error=float(found["standard_error"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

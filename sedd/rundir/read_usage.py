@@ -1,0 +1,176 @@
+"""Read what a run has used from its events, its heartbeat and its ranks' energy."""
+
+import dataclasses
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sedd.errors import RunError
+from sedd.rundir.energy_meter import read_rank
+from sedd.rundir.events import Event, read_events
+from sedd.rundir.heartbeat import read_heartbeat
+from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.usage import ALWAYS, AttemptUse, Energy, RunUse
+
+_LAST_WORDS = ("requeued", "gave_up", "completed", "cancelled")
+
+
+def read_usage(run: RunDir) -> RunUse:
+    """What a run has used until its last sign of life. Raises: RunError where it cannot be read."""
+    manifest = read_manifest(run)
+    profile = manifest.get("profile") or {}
+    beat = read_heartbeat(run.heartbeat)
+    events = read_events(run.events)
+    sign = (beat.attempt, dt.datetime.fromisoformat(beat.t)) if beat else (0, ALWAYS)
+    return RunUse(
+        attempts=attempt_uses(
+            events, gpus=int(manifest.get("gpus") or 0), sign=sign, energies=read_energies(run.energy)
+        ),
+        waits=waits_of(events, ready=_ready(manifest)),
+        grams_per_kwh=profile.get("co2_grams_per_kwh"),
+    )
+
+
+def signs_of_use(run: RunDir, environment: Mapping[str, str]) -> dict[str, str]:
+    """What a new attempt's first event keeps for this: the job's start by SLURM, the last attempt's last heartbeat."""
+    beat, started = read_heartbeat(run.heartbeat), environment.get("SLURM_JOB_START_TIME")
+    signs = {"last_beat": beat.t if beat else None, "job_started": started}
+    return {name: value for name, value in signs.items() if value}
+
+
+def attempt_uses(
+    events: Sequence[Event],
+    *,
+    gpus: int,
+    sign: tuple[int, dt.datetime] = (0, ALWAYS),
+    energies: Mapping[int, Energy] | None = None,
+) -> tuple[AttemptUse, ...]:
+    """The attempts. `gpus`: of those that do not say; `sign`: an attempt, and when its heartbeat was written."""
+    groups: list[list[Event]] = []
+    for event in events:
+        if event.event == "attempt_started":
+            groups.append([event])
+        elif groups and event.attempt == groups[-1][0].attempt:
+            groups[-1].append(event)
+    uses = []
+    for number, group in enumerate(groups):
+        later = groups[number + 1 :]
+        use = _use(
+            group,
+            is_fresh=not any(e.event == "checkpoint" for g in groups[:number] for e in g),
+            is_newest=not later,
+            next_step=next((step for g in later if (step := _first_step(g)) is not None), None),
+            sign=_last_beat(group, later[0] if later else None, sign),
+            gpus=gpus,
+        )
+        uses.append(dataclasses.replace(use, energy=(energies or {}).get(use.number)))
+    return tuple(uses)
+
+
+def waits_of(
+    events: Iterable[Event], *, ready: dt.datetime = ALWAYS
+) -> tuple[tuple[dt.datetime, dt.datetime], ...]:
+    """From submission or requeue to the start that followed; what comes before `ready` is not the queue's doing."""
+    waits, since = [], None
+    for event in events:
+        if event.event in ("submitted", "requeued"):
+            since = since or event.t
+        elif event.event == "attempt_started":
+            start = _job_start(event)
+            if since is not None and start > max(since, ready):
+                waits.append((max(since, ready), start))
+            since = None
+        elif event.event in _LAST_WORDS:
+            since = None
+    return tuple(waits)
+
+
+def read_energies(folder: Path) -> dict[int, Energy]:
+    """The energy of each attempt, summed over the ranks that wrote it down; none where none did."""
+    found: dict[int, Energy] = {}
+    for path in sorted(folder.glob("rank-*.json")):
+        for attempt, energy in read_rank(path).items():
+            known = found.get(attempt)
+            found[attempt] = energy if known is None else _joined(known, energy)
+    return found
+
+
+def _joined(one: Energy, other: Energy) -> Energy:
+    source = one.source if one.source == other.source else "counter and power"
+    return Energy(joules=one.joules + other.joules, gpu_s=one.gpu_s + other.gpu_s, source=source)
+
+
+def _use(
+    group: Sequence[Event],
+    *,
+    is_fresh: bool,
+    is_newest: bool,
+    next_step: int | None,
+    sign: dt.datetime,
+    gpus: int,
+) -> AttemptUse:
+    """`is_fresh`: nothing was saved before it; `next_step`: where the next attempt that trained began."""
+    start, word = group[0], next((e for e in reversed(group) if e.event in _LAST_WORDS), None)
+    word = word or next((e for e in reversed(group) if e.event == "failed"), None)
+    saved = [e for e in group if e.event == "checkpoint"]
+    end = word.t if word else max(group[-1].t, sign)
+    resumed = next((e.t for e in group if e.event == "resumed"), start.t if is_fresh else end)
+    kept = [e.t for e in saved if next_step is None or int(e.get("step", 0)) <= next_step]
+    # Of an attempt that runs nobody knows yet what will be kept.
+    is_whole = word.event == "completed" if word else is_newest
+    return AttemptUse(
+        number=start.attempt,
+        gpus=int(start.get("gpus", gpus)),
+        start=_job_start(start),
+        trains_from=min(resumed, end),
+        kept_until=end if is_whole else max(kept, default=min(resumed, end)),
+        end=end,
+        cause=_cause(word, is_newest=is_newest),
+        energy=None,
+    )
+
+
+def _job_start(event: Event) -> dt.datetime:
+    """SLURM's start of the job, where the event has it and it is the earlier; else the event's own time."""
+    try:
+        return min(event.t, dt.datetime.fromtimestamp(float(event.get("job_started")), dt.UTC))
+    except (TypeError, ValueError, OverflowError):
+        return event.t
+
+
+def _first_step(group: Sequence[Event]) -> int | None:
+    """Where an attempt began to train; None of one that never came to that, as far as events say."""
+    has_saved = any(e.event == "checkpoint" for e in group)
+    return next((int(e.get("step", 0)) for e in group if e.event == "resumed"), 0 if has_saved else None)
+
+
+def _last_beat(
+    group: Sequence[Event], after: Sequence[Event] | None, sign: tuple[int, dt.datetime]
+) -> dt.datetime:
+    """When an attempt was last heard of: by the heartbeat that is there, or that the next attempt found."""
+    if sign[0] == group[0].attempt:
+        return sign[1]
+    found = after[0].get("last_beat") if after else None
+    try:
+        return dt.datetime.fromisoformat(found) if found else group[-1].t
+    except (TypeError, ValueError):
+        return group[-1].t
+
+
+def _cause(end: Event | None, *, is_newest: bool) -> str:
+    if end is None:
+        return "" if is_newest else "killed"
+    return end.event if end.event in ("completed", "cancelled") else str(end.get("cause", "crashed"))
+
+
+def _ready(manifest: Mapping[str, Any]) -> dt.datetime:
+    """When the runs had completed that this one waited for, as far as their folders say."""
+    moments = []
+    for folder in manifest.get("after") or ():
+        try:
+            events = read_events(RunDir(Path(str(folder))).events)
+        except RunError:
+            continue
+        moments += [e.t for e in events if e.event == "completed"]
+    return max(moments, default=ALWAYS)

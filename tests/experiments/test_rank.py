@@ -1,0 +1,171 @@
+"""Which runs are told apart, by which interval, and what is said of it at 80 columns, on a page, in JSON and CSV."""
+
+import csv
+import datetime as dt
+import io
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sedd.errors import UsageError
+from sedd.experiments.rank import METRICS, Method, Ranking, rank
+from sedd.experiments.ranking_document import best_document, ranking_csv, ranking_document
+from sedd.experiments.ranking_page import render_ranking
+from sedd.experiments.ranking_text import ALIKE, best_lines, ranking_table
+from sedd.experiments.results import Result, read_result
+from tests.experiments.runs import make_run
+
+
+def results(root: Path, *settings: dict[str, Any]) -> list[Result]:
+    return [read_result(make_run(root, number, **each)) for number, each in enumerate(settings)]
+
+
+def printed(ranking: Ranking, width: int = 80) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(ranking_table(ranking, width=width))
+    return console.export_text()
+
+
+def seeded(excesses: Sequence[float], *, n: int, spread: float) -> list[dict[str, Any]]:
+    rng = random.Random(4)
+    return [
+        {"learning_rate": 1e-3 / 3**k, "seed": seed, "excess": excess + rng.gauss(0, spread)}
+        for k, excess in enumerate(excesses)
+        for seed in range(n)
+    ]
+
+
+def test_runs_of_one_validation_set_are_compared_in_pairs(tmp_path: Path) -> None:
+    """A difference far below either bound's own error is seen."""
+    found = rank(results(tmp_path, {"excess": 0.01}, {"learning_rate": 3e-4}))
+    best, worse = found.groups
+    assert best.results[0].settings["training.learning_rate"] == 3e-4
+    difference = found.differences[worse.number]
+    assert (difference.method, difference.is_distinguishable) == (Method.PAIRED, True)
+    assert best.estimate is not None
+    assert best.estimate.error is not None
+    assert best.estimate.error > 5 * abs(difference.estimate.value)
+    assert difference.estimate.value == pytest.approx(0.01, abs=0.002)
+
+
+def test_a_small_difference_is_not_distinguishable(tmp_path: Path) -> None:
+    found = rank(results(tmp_path, {"jitter": 0.05}, {"learning_rate": 3e-4, "jitter": 0.05}))
+    assert found.differences[2].is_distinguishable is False
+    assert ALIKE in printed(found)
+    assert any(ALIKE in line for line in best_lines(found, is_over=True))
+
+
+def test_different_validation_sets_are_not_paired_and_that_is_said(tmp_path: Path) -> None:
+    found = rank(results(tmp_path, {"excess": 0.01}, {"learning_rate": 3e-4, "proteins": "bbbb"}))
+    assert found.differences[2].method is Method.UNPAIRED
+    assert found.differences[2].is_distinguishable is False
+    assert "cannot be paired" in printed(found).replace("\n", " ")
+
+
+def test_runs_of_an_older_version_have_no_interval(tmp_path: Path) -> None:
+    found = rank(results(tmp_path, {"excess": 0.01}, {"learning_rate": 3e-4, "keeps_blocks": False}))
+    assert found.differences[2].method is Method.NONE
+    assert found.differences[2].is_distinguishable is None
+    assert "± ?" in printed(found)
+    assert any("cannot be told" in line for line in best_lines(found, is_over=True))
+
+
+def test_seeds_are_joined_and_compared_by_welch(tmp_path: Path) -> None:
+    found = rank(results(tmp_path, *seeded([0.0, 0.1], n=3, spread=0.004)))
+    assert [group.n for group in found.groups] == [3, 3]
+    assert found.differences[2].method is Method.SEEDS
+    assert found.differences[2].is_distinguishable is True
+    assert found.groups[0].sd == pytest.approx(0.004, rel=0.8)
+    assert best_lines(found, is_over=True)[1].startswith("sure: better than the other")
+    assert list(found.fields) == ["training.learning_rate"]
+
+
+def test_the_best_of_many_is_sure_only_against_all_of_them_together(tmp_path: Path) -> None:
+    """Of two differences the intervals that hold together are wider than each alone."""
+    found = rank(results(tmp_path, *seeded([0.0, 0.1, 0.1], n=2, spread=0.008)))
+    alone = [d.estimate.interval() for d in found.differences.values()]
+    both = [d.estimate.interval(0.975) for d in found.differences.values()]
+    assert all(b[0] < a[0] for a, b in zip(alone, both, strict=True) if a and b)
+    assert len(found.confused) == sum(b[0] <= 0 <= b[1] for b in both if b)
+
+
+def test_the_same_run_twice_is_not_two_seeds(tmp_path: Path) -> None:
+    found = rank(results(tmp_path, {"seed": 1}, {"seed": 1}))
+    assert [group.n for group in found.groups] == [1, 1]
+    assert "no field differs" in printed(found)
+
+
+def test_any_run_may_be_the_reference(tmp_path: Path) -> None:
+    runs = results(tmp_path, {"excess": 0.05}, {"learning_rate": 3e-4})
+    found = rank(runs, against=runs[0])
+    assert found.reference == 2
+    assert found.differences[1].estimate.value == pytest.approx(-0.05, abs=0.003)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_sorts_or_says_that_none_has_it(tmp_path: Path, metric: str) -> None:
+    runs = results(tmp_path, {"hours": 5.0, "excess": 0.2}, {"learning_rate": 3e-4, "hours": 3.0})
+    if metric in ("evaluation", "kwh"):
+        with pytest.raises(UsageError, match="none of the 2 runs has"):
+            rank(runs, metric=metric)
+        return
+    found = rank(runs, metric=metric)
+    assert found.groups[0].results[0] == runs[1]
+    assert printed(found)
+
+
+def test_the_table_fits_into_80_columns(tmp_path: Path) -> None:
+    found = rank(results(tmp_path, *seeded([0.0, 0.002, 0.1], n=2, spread=0.004)))
+    for width in (60, 80, 120):
+        assert max(map(len, printed(found, width).splitlines())) <= width
+    assert "2.4" in printed(found)
+
+
+def test_json_and_csv_tell_the_same(tmp_path: Path) -> None:
+    found = rank(results(tmp_path, *seeded([0.0, 0.1], n=2, spread=0.004)))
+    document = json.loads(json.dumps(ranking_document(found), allow_nan=False))
+    rows = list(csv.DictReader(io.StringIO(ranking_csv(found))))
+    assert [row["id"] for row in rows] == [run["id"] for g in document["groups"] for run in g["runs"]]
+    assert float(rows[2]["difference"]) == document["groups"][1]["difference"]["value"]
+    assert document["groups"][1]["difference"]["method"] == rows[2]["method"] == "seeds"
+    assert best_document(found)["ids"] == [run["id"] for run in document["groups"][0]["runs"]]
+    assert document["groups"][0]["runs"][0]["usage"]["gpu_hours"] == 16.0
+
+
+def test_the_page_draws_both_curves_and_needs_no_network(tmp_path: Path) -> None:
+    found = rank(results(tmp_path, *seeded([0.0, 0.1, 0.2], n=2, spread=0.004)))
+    page = render_ranking(found, now=dt.datetime(2026, 11, 2, tzinfo=dt.UTC))
+    assert page.count("<svg") == 2
+    assert page.count("<polyline") == 6
+    assert "residues</text>" in page
+    assert "GPU-hours</text>" in page
+    assert "http" not in page
+
+
+def test_a_curve_over_hours_counts_what_was_repeated(tmp_path: Path) -> None:
+    from sedd.rundir.events import append_event
+    from tests.experiments.runs import START
+
+    run = make_run(tmp_path, 0, hours=1.0, gpus=2, ended=None)
+    run.events.write_text("")
+
+    def tell(hours: float, event: str, attempt: int, **fields: Any) -> None:
+        append_event(run.events, event, attempt=attempt, now=START + dt.timedelta(hours=hours), **fields)
+
+    tell(0, "submitted", 0)
+    tell(1, "attempt_started", 1)
+    tell(3, "checkpoint", 1, step=400)
+    tell(4, "checkpoint", 1, step=600)
+    tell(5, "requeued", 1, cause="killed")
+    tell(9, "attempt_started", 2)
+    tell(9, "resumed", 2, step=400)
+    tell(12, "checkpoint", 2, step=1000)
+    tell(12, "completed", 2, step=1000)
+    hours = {point.step: point.hours for point in read_result(run).curve}
+    # 400 steps in two hours on two GPUs; two more hours that were lost; then 600 steps in three.
+    assert hours == pytest.approx({200: 2.0, 400: 4.0, 600: 10.0, 800: 12.0, 1000: 14.0})

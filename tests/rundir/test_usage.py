@@ -1,0 +1,165 @@
+"""What a run has used, by its events: hours, waits, losses, energy, in a period."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sedd.rundir.energy_meter import write_rank
+from sedd.rundir.events import Event
+from sedd.rundir.read_usage import attempt_uses, read_energies, waits_of
+from sedd.rundir.usage import Energy, RunUse, Usage, usage_words
+
+START = dt.datetime(2026, 11, 1, 8, tzinfo=dt.UTC)
+HOUR = 3600.0
+
+
+def at(hours: float) -> dt.datetime:
+    return START + dt.timedelta(hours=hours)
+
+
+def story(*told: tuple[float, str, int] | tuple[float, str, int, dict[str, Any]]) -> list[Event]:
+    """(hours, event, attempt, fields)."""
+    return [Event(at(t[0]), t[1], t[2], t[3] if len(t) > 3 else {}) for t in told]
+
+
+def used(events: list[Event], *, gpus: int = 4, **more: Any) -> Usage:
+    return RunUse(attempts=attempt_uses(events, gpus=gpus, **more), waits=waits_of(events)).within()
+
+
+PREEMPTED = story(
+    (0.0, "submitted", 0),
+    (2.0, "attempt_started", 1),
+    (4.0, "checkpoint", 1, {"step": 400}),
+    (4.5, "checkpoint", 1, {"step": 500}),
+    (4.5, "requeued", 1, {"cause": "preempted"}),
+    (5.5, "attempt_started", 2),
+    (5.6, "resumed", 2, {"step": 500}),
+    (7.0, "checkpoint", 2, {"step": 800}),
+    (8.0, "failed", 2, {"cause": "killed"}),
+    (8.0, "requeued", 2, {"cause": "killed"}),
+    (9.0, "attempt_started", 3),
+    (9.2, "resumed", 3, {"step": 800}),
+    (10.0, "checkpoint", 3, {"step": 1000}),
+    (10.0, "completed", 3),
+)
+
+
+def test_hours_of_running_waiting_and_losing() -> None:
+    total = used(PREEMPTED)
+    assert total.run_s == pytest.approx(HOUR * (2.5 + 2.5 + 1.0))
+    assert total.gpu_hours == pytest.approx(24.0)
+    assert total.queued_s == pytest.approx(HOUR * (2.0 + 1.0 + 1.0))
+    assert total.restart_s == pytest.approx(HOUR * (0.1 + 0.2))
+    assert total.repeat_s == pytest.approx(HOUR * 1.0)
+    assert total.lost_gpu_s == pytest.approx(4 * HOUR * 1.3)
+    assert total.lost_to == pytest.approx({"preempted": 4 * HOUR * 0.1, "killed": 4 * HOUR * 1.2})
+
+
+def test_a_period_takes_its_part_of_everything() -> None:
+    use = RunUse(attempts=attempt_uses(PREEMPTED, gpus=4), waits=waits_of(PREEMPTED))
+    early, late = use.within(until=at(7.5)), use.within(since=at(7.5))
+    whole = use.within()
+    assert early.run_s == pytest.approx(HOUR * (2.5 + 2.0))
+    for name in ("run_s", "gpu_s", "queued_s", "restart_s", "repeat_s", "lost_gpu_s"):
+        assert getattr(early + late, name) == pytest.approx(getattr(whole, name))
+    assert (early + late).lost_to == pytest.approx(whole.lost_to)
+
+
+def test_a_damaged_checkpoint_costs_what_was_saved_in_it() -> None:
+    """The next attempt starts from an older one: all since is repeated."""
+    events = story(
+        (0.0, "submitted", 0),
+        (0.0, "attempt_started", 1),
+        (1.0, "checkpoint", 1, {"step": 100}),
+        (2.0, "checkpoint", 1, {"step": 200}),
+        (2.0, "requeued", 1, {"cause": "preempted"}),
+        (2.0, "attempt_started", 2),
+        (2.0, "failed", 2, {"cause": "node_fault"}),  # it never came to train, and tells nothing of the first
+        (2.0, "requeued", 2, {"cause": "node_fault"}),
+        (3.0, "attempt_started", 3),
+        (3.0, "resumed", 3, {"step": 100, "repeats": 100}),
+        (4.0, "checkpoint", 3, {"step": 300}),
+        (4.0, "completed", 3),
+    )
+    assert used(events).repeat_s == pytest.approx(HOUR)
+
+
+def test_a_killed_first_attempt_that_saved_nothing_is_lost_whole() -> None:
+    events = story(
+        (0.0, "submitted", 0),
+        (0.0, "attempt_started", 1),
+        (3.0, "attempt_started", 2, {"last_beat": at(2.0).isoformat()}),
+        (3.0, "resumed", 2, {"step": 0, "repeats": 70}),
+        (4.0, "completed", 2),
+    )
+    total = used(events)
+    assert total.run_s == pytest.approx(HOUR * 3.0)
+    assert (total.repeat_s, total.queued_s) == pytest.approx((HOUR * 2.0, 0.0))
+    assert total.lost_to == pytest.approx({"killed": 4 * HOUR * 2.0})
+
+
+def test_an_attempt_without_a_last_word_lasts_until_its_heartbeat_and_loses_nothing_yet() -> None:
+    events = story((0.0, "submitted", 0), (1.0, "attempt_started", 1))
+    total = used(events, sign=(1, at(3.0)))
+    assert (total.run_s, total.repeat_s) == (HOUR * 2.0, 0.0)
+
+
+def test_the_jobs_own_start_counts_where_slurm_tells_it() -> None:
+    events = story(
+        (0.0, "submitted", 0),
+        (1.0, "attempt_started", 1, {"job_started": str(int(at(0.75).timestamp()))}),
+        (2.0, "completed", 1),
+    )
+    total = used(events)
+    assert (total.run_s, total.queued_s) == pytest.approx((HOUR * 1.25, HOUR * 0.75))
+
+
+def test_what_a_run_waits_for_other_runs_is_not_the_queue() -> None:
+    (wait,) = waits_of(story((0.0, "submitted", 0), (5.0, "attempt_started", 1)), ready=at(4.0))
+    assert wait == (at(4.0), at(5.0))
+
+
+def test_a_run_revived_by_its_user_did_not_wait_in_the_queue_meanwhile() -> None:
+    events = story(
+        (0.0, "submitted", 0),
+        (1.0, "attempt_started", 1),
+        (2.0, "gave_up", 1, {"cause": "crashed"}),
+        (50.0, "submitted", 1),
+        (51.0, "attempt_started", 2),
+        (52.0, "completed", 2),
+    )
+    assert used(events).queued_s == pytest.approx(HOUR * 2.0)
+
+
+def test_gpus_are_those_of_each_attempt() -> None:
+    events = story(
+        (0.0, "submitted", 0),
+        (0.0, "attempt_started", 1, {"gpus": 8}),
+        (1.0, "requeued", 1, {"cause": "moved"}),
+        (1.0, "attempt_started", 2),
+        (2.0, "completed", 2),
+    )
+    assert used(events).gpu_hours == pytest.approx(12.0)
+
+
+def test_energy_is_summed_over_ranks_and_priced(tmp_path: Path) -> None:
+    for rank, joules, hours in ((0, 3.6e6, 2), (1, 1.8e6, 1)):
+        energy = Energy(joules=joules, gpu_s=hours * HOUR, source="counter")
+        write_rank(tmp_path / f"rank-{rank}.json", {1: energy})
+    energies = read_energies(tmp_path)
+    assert energies == {1: Energy(joules=5.4e6, gpu_s=10800, source="counter")}
+    events = story((0.0, "submitted", 0), (0.0, "attempt_started", 1), (2.0, "completed", 1))
+    use = RunUse(attempts=attempt_uses(events, gpus=2, energies=energies), waits=(), grams_per_kwh=50.0)
+    assert use.within().kwh == pytest.approx(1.5)
+    assert use.within().co2_kg == pytest.approx(0.075)
+    assert usage_words(use.within()) == "4.00 GPU-hours, 1.50 kWh (counter, of 75%), 0.07 kg CO₂"
+    assert use.within(until=at(0.5)).kwh == pytest.approx(1.5 / 4)
+    assert Usage().kwh is None
+    assert Usage().co2_kg is None
+
+
+def test_a_missing_energy_is_not_zero(tmp_path: Path) -> None:
+    assert read_energies(tmp_path / "absent") == {}
+    assert used(PREEMPTED).kwh is None
