@@ -10,13 +10,14 @@ from sedd.cli.console import print_json
 
 class Kind(StrEnum):
     SPEC = "spec"
+    PLAN = "plan"
     PROFILE = "profile"
 
 
 def command(
-    kind: Annotated[Kind, typer.Argument(help="Specs (jobs/) or profiles (slurm/).")] = Kind.SPEC,
+    kind: Annotated[Kind, typer.Argument(help="Specs or plans (jobs/), or profiles (slurm/).")] = Kind.SPEC,
 ) -> None:
-    """Print the JSON Schema of specs, or of cluster profiles.
+    """Print the JSON Schema of specs, of plans, or of cluster profiles.
 
     Example: sedd schema > sedd.schema.json
     """
@@ -34,6 +35,12 @@ def _spec_schema() -> dict[str, Any]:
     return {"anyOf": list(kinds.values()), **schema}
 
 
+def _plan_schema() -> dict[str, Any]:
+    from sedd.spec.plan import PlanSpec
+
+    return PlanSpec.model_json_schema(mode="serialization")
+
+
 def _profile_schema() -> dict[str, Any]:
     from pydantic import TypeAdapter
 
@@ -43,4 +50,4 @@ def _profile_schema() -> dict[str, Any]:
 
 
 # Serialization: durations and amounts of memory are text there, in types and in defaults.
-_SCHEMAS = {Kind.SPEC: _spec_schema, Kind.PROFILE: _profile_schema}
+_SCHEMAS = {Kind.SPEC: _spec_schema, Kind.PLAN: _plan_schema, Kind.PROFILE: _profile_schema}

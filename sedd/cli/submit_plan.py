@@ -1,20 +1,30 @@
 """`sedd submit plan.yaml`: what it prints, and how it waits for a plan."""
 
 import datetime as dt
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from sedd.cli.console import err, out, print_json
 from sedd.cli.submit_checks import LoginChecks
 from sedd.cli.submit_output import REST_HINT
+from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import load_profile
 from sedd.errors import RunError
 from sedd.experiments.plan_graph import Graph, build_graph
 from sedd.experiments.plan_text import foreseen_document, foreseen_lines, submitted_lines
-from sedd.experiments.submit_plan import PlanSubmission, Site, foresee, resolver_for, submit_plan
+from sedd.experiments.submit_plan import (
+    PlanSubmission,
+    Site,
+    foresee,
+    resolver_for,
+    submit_plan,
+    submit_rest,
+)
 from sedd.launch.make_runs import Order
 from sedd.launch.submitted import describe_progress
 from sedd.model.size import parameter_count
@@ -28,7 +38,12 @@ from sedd.spec.experiment import Experiment
 from sedd.spec.plan import load_plan
 from sedd.spec.task import TaskSpec
 
+if TYPE_CHECKING:
+    from sedd.monitor.decide.snapshot import Snapshot
+
 INTERRUPTED = 130
+REST_S = 30.0
+"""Between two tries to submit what has no place yet."""
 OF_INPUTS = frozenset({"data_store", "first_batch", "trained_network", "build_inputs"})
 """Checks of what another stage may still have to make; the stage's own node makes them all."""
 
@@ -107,11 +122,13 @@ def _watch(record: PlanRecord, *, follow: bool) -> bool:
 
     Ctrl-C leaves it running: exit code 130.
     """
-    from sedd.monitor.decide.snapshot import Snapshot
     from sedd.monitor.show.follow import follow as follow_runs
     from sedd.monitor.show.follow import wait as wait_for
 
-    def look(snapshot: Snapshot) -> None:
+    rest = _Rest(record)
+
+    def look(snapshot: "Snapshot") -> None:
+        rest(snapshot)
         states = {view.run: view.state for view in snapshot.runs}
         failed = {run for run, state in states.items() if state.is_final and not state.is_success}
         is_open = [run for run, state in states.items() if not state.is_final]
@@ -130,6 +147,26 @@ def _watch(record: PlanRecord, *, follow: bool) -> bool:
             err().print("\nNo longer waiting; the plan continues. sedd status shows it.")
         raise typer.Exit(INTERRUPTED) from None
     return all(_is_done(run) for run in record.runs)
+
+
+class _Rest:
+    """What the site had no place for at once: submitted as places come free."""
+
+    def __init__(self, record: PlanRecord) -> None:
+        self._record, self._tried = record, time.monotonic()
+
+    def __call__(self, snapshot: "Snapshot") -> None:
+        """Submit more, if that is due. Raises: SeddError when the rest is refused."""
+        from sedd.monitor.decide.state import State
+
+        is_left = any(view.state is State.UNSUBMITTED for view in snapshot.runs)
+        if not is_left or time.monotonic() - self._tried < REST_S:
+            return
+        self._tried = time.monotonic()
+        try:
+            submit_rest(self._record)
+        except SlurmUnreachableError:
+            return  # it is asked again
 
 
 def _is_done(run: RunDir) -> bool:

@@ -54,7 +54,6 @@ class PlanSubmission:
     """
 
     record: PlanRecord
-    steps: Sequence[Step]
     submitted: Mapping[str, Sequence[RunDir]] = field(default_factory=dict)
     waiting: Sequence[RunDir] = ()
     why: str | None = None
@@ -99,7 +98,7 @@ def submit_plan(
         }
         steps = _make(resolver, site, checked, now)
         record = _recorded(graph, steps, before, source, now)
-        return _submit(record, steps)
+        return submit_rest(record)
 
 
 def resolver_for(
@@ -152,8 +151,12 @@ def _recorded(
     return record
 
 
-def _submit(record: PlanRecord, steps: Sequence[Step]) -> PlanSubmission:
-    """Submit what has no job, stage after stage, until the site takes no more."""
+def submit_rest(record: PlanRecord) -> PlanSubmission:
+    """Submit what has no job, stage after stage, until the site takes no more.
+
+    Raises:
+        SeddError: SLURM refuses or does not answer; what was submitted before that stays so.
+    """
     confirm_all(record.runs)
     submitted: dict[str, Sequence[RunDir]] = {}
     why = None
@@ -164,8 +167,7 @@ def _submit(record: PlanRecord, steps: Sequence[Step]) -> PlanSubmission:
             why = next((reason for reason in reasons.values() if reason), None)
     return PlanSubmission(
         record=record,
-        steps=steps,
-        submitted=submitted,
+        submitted={name: runs for name, runs in submitted.items() if runs},
         waiting=[run for run in record.runs if _has_no_job(run)],
         why=why,
         stuck=[run for run in record.runs if _is_stuck(run)],
