@@ -31,11 +31,11 @@ def properties(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]
             yield from properties(each, f"{path}[{number}]")
 
 
-@pytest.mark.parametrize("kind", ["spec", "profile"])
+@pytest.mark.parametrize("kind", ["spec", "plan", "profile"])
 def test_every_field_is_described(kind: str):
     whole = schema(kind)
     found = dict(properties(whole))
-    assert len(found) > 20
+    assert len(found) > (5 if kind == "plan" else 20)
     # A section whose field says the same as its own first line is described there alone.
     described = {f"#/$defs/{name}" for name, each in whole["$defs"].items() if each.get("description")}
     bare = [
@@ -44,7 +44,7 @@ def test_every_field_is_described(kind: str):
     assert bare == []
 
 
-@pytest.mark.parametrize("kind", ["spec", "profile"])
+@pytest.mark.parametrize("kind", ["spec", "plan", "profile"])
 def test_unknown_fields_are_marked_as_wrong(kind: str):
     objects = [n for n in nodes(schema(kind)) if n.get("type") == "object" and "properties" in n]
     assert objects
@@ -81,7 +81,7 @@ def test_only_what_has_no_default_is_required():
     assert set(kinds["DataTaskFile"]["required"]) == {"name", "task", "build"}
 
 
-@pytest.mark.parametrize(("kind", "folder"), [("spec", "jobs"), ("profile", "slurm")])
+@pytest.mark.parametrize(("kind", "folder"), [("spec", "jobs"), ("plan", "jobs"), ("profile", "slurm")])
 def test_the_projects_own_files_use_only_what_the_schema_offers(kind: str, folder: str):
     import yaml
 
@@ -89,7 +89,8 @@ def test_the_projects_own_files_use_only_what_the_schema_offers(kind: str, folde
     offered = set(whole.get("properties", {})) | {
         name for each in whole["$defs"].values() for name in each.get("properties", {})
     }
-    paths = sorted((PROJECT / folder).glob("*.yaml"))
+    paths = sorted((PROJECT / folder).glob("*_plan.yaml" if kind == "plan" else "*.yaml"))
+    paths = [path for path in paths if (kind == "plan") is path.stem.endswith("_plan")]
     assert paths
     for path in paths:
         assert set(yaml.safe_load(path.read_text())) <= offered, path.name

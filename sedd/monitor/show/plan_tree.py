@@ -14,7 +14,7 @@ from sedd.rundir.plan_record import PlanRecord, StageRecord
 from sedd.units import format_duration
 
 Views = Mapping[RunDir, RunView]
-_HOW = {"afterany": " however it ends", "on_failure": " if it fails"}
+_HOW = {"afterany": " (any end)", "on_failure": " (if it fails)"}
 
 
 def plan_row(record: PlanRecord, snapshot: Snapshot) -> Text:

@@ -1,0 +1,88 @@
+"""`sedd submit plan.yaml` and the commands that take a plan's name."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from sedd.cli.main import build_app
+from sedd.experiments import submit_plan
+from sedd.rundir.plan_record import find_plan
+from tests.experiments.tiny_plan import PLAN, write_plan_file
+
+
+def sedd(*arguments: str) -> Result:
+    return CliRunner().invoke(build_app(list(arguments)), list(arguments))
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plan's file in the current folder; nothing that is submitted starts."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEDD_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(
+        submit_plan, "submit_unsubmitted", lambda runs: dict.fromkeys(runs, "the site is full")
+    )
+    return write_plan_file(tmp_path)
+
+
+def test_a_dry_run_shows_the_graph_and_touches_nothing(plan: Path) -> None:
+    done = sedd("submit", str(plan), "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        "plan tiny-plan: 5 stages, 7 runs to be made",
+        "  data      1 run   runs: new",
+        "  train     2 runs  runs: new  after data",
+        "  evaluate  2 runs  runs: new  after each of train",
+        "  sample    1 run   runs: new  after train",
+        "  rescue    1 run   runs: new  after train (if it fails)",
+    ]
+    assert not (plan.parent / "runs").exists()
+    stages = json.loads(sedd("submit", str(plan), "--dry-run", "--json").stdout)["stages"]
+    assert [(s["name"], s["missing"], s["waits"], s["by_point"]) for s in stages] == [
+        ("data", 1, {}, []),
+        ("train", 2, {"data": "afterok"}, []),
+        ("evaluate", 2, {"train": "afterok"}, ["train"]),
+        ("sample", 1, {"train": "afterok"}, []),
+        ("rescue", 1, {"train": "on_failure"}, []),
+    ]
+
+
+def test_a_plan_is_known_by_its_name_from_then_on(plan: Path) -> None:
+    sedd("submit", str(plan), "--no-preflight")
+    record = find_plan("tiny-plan", plan.parent / "runs")
+    assert record is not None
+    ids = [run.id for run in record.runs]
+    seen = sedd("status", "tiny-plan")
+    assert seen.exit_code == 0, seen.output
+    lines = seen.stdout.splitlines()
+    assert lines[0].startswith("tiny-plan  0 of 5 stages done")
+    assert [line.split()[-3] for line in lines[1:3]] == ["data", "2"]
+    assert "plan of 5 stages: 7 not submitted" in sedd("status").stdout
+    (listed,) = json.loads(sedd("status", "--json").stdout)["plans"]
+    assert [i for stage in listed["stages"].values() for i in stage] == ids
+    plan.write_text(PLAN.replace("length: 20", "length: 30"))
+    assert "sample    1 run   runs: spec changed" in sedd("submit", str(plan), "--dry-run").stdout
+    ended = json.loads(sedd("cancel", "tiny-plan", "--json").stdout)["runs"]
+    assert [(one["id"], one["cancelled"]) for one in ended] == [(i, True) for i in ids]
+
+
+def test_preflight_passes_over_what_another_stage_makes(plan: Path) -> None:
+    done = sedd("submit", str(plan))
+    assert "wait for a place: the site is full" in done.stdout, done.output
+
+
+def test_what_nobody_makes_is_refused_before_anything_is_made(plan: Path) -> None:
+    plan.write_text(PLAN.replace("inputs: [p.fasta]", "inputs: [q.fasta]"))
+    done = sedd("submit", str(plan))
+    assert done.exit_code == 1
+    assert "q.fasta" in done.output
+    assert find_plan("tiny-plan", plan.parent / "runs") is None
+
+
+@pytest.mark.parametrize("option", ["--set=seed=1", "--after=other"])
+def test_options_of_one_job_are_refused(plan: Path, option: str) -> None:
+    done = sedd("submit", str(plan), option)
+    assert done.exit_code != 0
+    assert find_plan("tiny-plan", plan.parent / "runs") is None
