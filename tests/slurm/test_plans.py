@@ -50,7 +50,7 @@ def sbatch(*arguments, **options):
 submit_slurm.sbatch = sbatch
 submitted(Path(sys.argv[1]), SLURM)
 """
-LONG = PLAN.replace("steps: 4\n", "steps: 12000\n").replace("every_steps: 2}", "every_steps: 500}")
+LONG = PLAN.replace("steps: 4\n", "steps: 3500\n").replace("every_steps: 2}", "every_steps: 200}")
 
 
 def stage(record: PlanRecord, name: str) -> tuple[RunDir, ...]:
