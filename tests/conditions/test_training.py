@@ -166,7 +166,7 @@ def test_the_commands_take_labels(learnt: RunDir, tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("condition", "said"),
     [
-        ({"famly": "acid"}, "no condition 'famly': it has family, heat"),
+        ({"fam": "acid"}, "no condition 'fam': it has family, heat"),
         ({"family": "neutral"}, "condition family is 'neutral', which is none of the 2 values"),
         ({"heat": "warm"}, "must be a number"),
     ],
