@@ -34,6 +34,7 @@ DOORS: dict[str, set[str]] = {
     "design": {"data", "spec", *BASE},
     "training": {"conditions", "diffusion", "model", "data", "quality", "spec", "rundir", *BASE},
     "cluster": BASE,
+    "cluster_init": {"cluster", *BASE},
     "inference": {
         *("training", "diffusion", "model", "data", "quality", "charts", "page", "spec", "rundir"),
         *("conditions", "design"),

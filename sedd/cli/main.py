@@ -22,6 +22,7 @@ COMMANDS = {
     "cancel": "End runs for good.",
     "requeue": "Revive runs that gave up, or move running ones on.",
     "extend": "More steps for runs that have ended.",
+    "cluster": "Write and check the profile of this site.",
     "preflight": "Will this spec run to its end here? The readiness checks alone.",
     "train": "Train in the foreground, without a scheduler; also under torchrun.",
     "evaluate": "Likelihood bound of a run or checkpoint on FASTA files.",

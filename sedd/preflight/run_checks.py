@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,17 @@ NODE_LIMIT_S = 60.0
 
 
 def check_login(
-    request: Request, profile: Profile, *, runs: Path, answers: Answers | None = None
+    request: Request,
+    profile: Profile,
+    *,
+    runs: Path,
+    answers: Answers | None = None,
+    only: Collection[str] | None = None,
 ) -> tuple[Finding, ...]:
     """Will these runs come to their end there? Asked where they are submitted, without torch, within 5 s.
 
-    One finding a check, whatever the number of runs. `answers` is shared by the requests of one command: what one has
-    asked of SLURM or measured holds for the next.
+    One finding a check, whatever the number of runs; `only` names the checks that are wanted. `answers` is shared by
+    the requests of one command: what one has asked of SLURM or measured holds for the next.
     """
     answers = answers or Answers()
     contexts = [
@@ -50,7 +55,9 @@ def check_login(
         )
         for group in sweep_groups(request)
     ]
-    return side_by_side(checks_of(Side.LOGIN, type(request.experiments[0])), contexts, limit_s=LOGIN_LIMIT_S)
+    checks = checks_of(Side.LOGIN, type(request.experiments[0]))
+    wanted = {name: check for name, check in checks.items() if only is None or name in only}
+    return side_by_side(wanted, contexts, limit_s=LOGIN_LIMIT_S)
 
 
 def check_node(

@@ -93,7 +93,7 @@ def _runs_in(folder: Path) -> Iterator[RunDir]:
 
 def _folders(parent: Path) -> list[Path]:
     try:
-        return [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir()]
+        return [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir() and entry.name[0] != "."]
     except OSError:
         return []
 

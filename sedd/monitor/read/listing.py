@@ -50,7 +50,7 @@ def _scan(path: str, stamp: int, known: list[RunDir]) -> tuple[int, list[RunDir]
 
 def _folders(path: str) -> list[str]:
     try:
-        return [entry.path for entry in os.scandir(path) if entry.is_dir()]
+        return [entry.path for entry in os.scandir(path) if entry.is_dir() and entry.name[0] != "."]
     except OSError:
         return []
 

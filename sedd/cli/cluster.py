@@ -1,0 +1,211 @@
+"""`sedd cluster`: the profile of this site: written from what SLURM says, and checked."""
+
+import datetime as dt
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sedd.cli.console import err, out, print_json
+from sedd.cli.load_network import Force, require_place
+from sedd.cluster.profile import Profile, SlurmProfile, load_profile, read_profile
+from sedd.errors import UsageError
+from sedd.rundir.find import runs_root
+from sedd.spec.experiment import Experiment
+from sedd.spec.load import Request
+
+if TYPE_CHECKING:
+    from sedd.preflight.finding import Finding
+    from sedd.rundir.layout import RunDir
+
+app = typer.Typer(no_args_is_help=True)
+
+TEST_NAME = "cluster-check"
+_SITE_CHECKS = (
+    *("account", "environment", "node_resources", "partition", "run_folder", "sbatch_test"),
+    *("shared_folders", "signal_plan", "submit_limits"),
+)
+"""Login checks that are about the site and the profile, whatever is trained."""
+_PYTHON_CHECKS = ("packages", "torch_wheel")
+"""What a job that really trains needs besides."""
+_PROTEINS, _LENGTH = 200, 60
+
+
+@app.command("init")
+def init(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; left out, it is printed.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Ask SLURM what this site has and write a commented profile: a reason beside each line.
+
+    Example: sedd cluster init -o slurm/here.yaml
+    """
+    from sedd.cluster_init.profile_text import profile_text
+    from sedd.cluster_init.propose import propose
+    from sedd.cluster_init.site_facts import query_site
+    from sedd.rundir.atomic import write_text
+    from sedd.yaml import parse_document
+
+    require_place(output, "--output", force=force)
+    facts = query_site()
+    text = profile_text(propose(facts), cluster=facts.config.cluster, now=dt.datetime.now(dt.UTC))
+    read_profile(parse_document(text, name="the proposed profile"))
+    if output is None:
+        out().print(text, markup=False, highlight=False, soft_wrap=True, end="")
+        return
+    try:
+        write_text(output, text)
+    except OSError as e:
+        raise UsageError(f"cannot write {output}: {e.strerror or e}") from e
+    err().print(f"{output}: read it, then: sedd cluster check {output}", markup=False, soft_wrap=True)
+
+
+@app.command("check")
+def check(
+    profile: Annotated[
+        Path | None,
+        typer.Argument(help="Cluster profile; default $SEDD_CLUSTER, else slurm/local.yaml."),
+    ] = None,
+    test_job: Annotated[
+        bool,
+        typer.Option("--test-job", help="Also submit a job of a minute, and wait for what its node says."),
+    ] = False,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs of the small job that is looked at.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Test a profile against the SLURM at hand; exit code 1 when its jobs would not run.
+
+    --test-job trains a tiny network for 20 steps: setup lines, Python, the node's own preflight, a checkpoint. The
+    command waits as long as the queue does; Ctrl-C leaves the job.
+
+    Example: sedd cluster check slurm/here.yaml --test-job
+    """
+    from sedd.preflight.finding import Finding, has_failures
+    from sedd.preflight.show.render import findings_table
+    from sedd.rundir.layout import RunDir
+
+    site = load_profile(profile)
+    gpus = gpus if isinstance(site, SlurmProfile) else 0
+    findings = _check_login(site, gpus, only=(*_SITE_CHECKS, *(_PYTHON_CHECKS if test_job else ())))
+    is_ready = not has_failures(findings)
+    run: RunDir | None = None
+    found, outcome = tuple[Finding, ...](), None
+    if not as_json:
+        out().print(findings_table(findings))
+    if is_ready and test_job:
+        run, outcome = _run_test_job(site, gpus)
+        found = _findings_of(run)
+        is_ready = outcome == "completed" and not has_failures(found)
+        if not as_json:
+            if found:
+                out().print(findings_table(found))
+            out().print(f"test job: {outcome}   sedd logs {run.id}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json(
+            {
+                "ready": is_ready,
+                "findings": [finding.as_json() for finding in findings],
+                "test_job": _document(run, outcome, found),
+            }
+        )
+    if not is_ready:
+        raise typer.Exit(1)
+
+
+def _document(run: "RunDir | None", outcome: str | None, found: "Sequence[Finding]") -> dict[str, Any] | None:
+    if run is None:
+        return None
+    return {"run": str(run.path), "outcome": outcome, "findings": [finding.as_json() for finding in found]}
+
+
+def _check_login(profile: Profile, gpus: int, *, only: Collection[str]) -> "tuple[Finding, ...]":
+    """What the login checks say of a small job; of one without GPUs, too, where the profile sends those elsewhere."""
+    from sedd.preflight.context import Answers
+    from sedd.preflight.finding import Finding
+    from sedd.preflight.run_checks import check_login
+
+    answers, found = Answers(), dict[str, Finding]()
+    for count in dict.fromkeys((gpus, *([0] if isinstance(profile, SlurmProfile) and profile.cpu else []))):
+        request = Request(
+            experiments=(_experiment(Path("proteins.store"), gpus=count),), points=({},), parallel=None
+        )
+        findings = check_login(request, profile, runs=runs_root(), answers=answers, only=only)
+        for finding in findings:
+            found.setdefault(f"{finding.check} {finding.status} {finding.saw}", finding)
+    return tuple(found.values())
+
+
+def _experiment(store: Path, *, gpus: int) -> Experiment:
+    """The smallest training that uses all that a real one does."""
+    return Experiment.model_validate(
+        {
+            "name": TEST_NAME,
+            "data": {"store": str(store)},
+            "model": {"hidden": 64, "cond": 32, "blocks": 2, "heads": 2},
+            "training": {
+                "steps": 20,
+                "residues_per_step": 2048,
+                "residues_per_gpu": 2048,
+                "warmup_steps": 5,
+                "log_every_steps": 5,
+                "validation": {"every_steps": 20, "residues": 1024},
+            },
+            "resources": {"gpus_per_node": gpus, "cpus_per_process": 1, "memory": "4GiB", "walltime": "10m"},
+            "tracking": {"wandb": "disabled"},
+        }
+    )
+
+
+def _run_test_job(profile: Profile, gpus: int) -> "tuple[RunDir, str]":
+    """Submit the test job and wait for its end: its run, and the state that it ended in."""
+    from sedd.launch.make_runs import Order
+    from sedd.launch.submit import submit
+    from sedd.monitor.show.follow import wait
+
+    runs = runs_root()
+    experiment = _experiment(_build_store(runs / f".{TEST_NAME}"), gpus=gpus)
+    order = Order(
+        request=Request(experiments=(experiment,), points=({},), parallel=None),
+        profile=profile,
+        runs=runs,
+        parameters=[None],
+    )
+    submission = submit(order, now=dt.datetime.now(dt.UTC))
+    run = submission.runs[0]
+    _remark(f"test job: {run.name}/{run.id} is in the queue")
+    (view,) = wait([run], notify=_remark)
+    return run, view.state.value
+
+
+def _build_store(folder: Path) -> Path:
+    """A token store of made-up proteins; they teach nothing, and need no file of the user's."""
+    import random
+
+    from sedd.data.build import build_store
+
+    draw = random.Random(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    proteins = ("".join(draw.choices("ACDEFGHIKLMNPQRSTVWY", k=_LENGTH)) for _ in range(_PROTEINS))
+    fasta = folder / "made-up.fasta"
+    fasta.write_text("".join(f">{number}\n{protein}\n" for number, protein in enumerate(proteins)))
+    return build_store([fasta], folder / "made-up.store", force=True, workers=1).path
+
+
+def _findings_of(run: "RunDir") -> "tuple[Finding, ...]":
+    """What the newest attempt's node preflight found that was not OK."""
+    from sedd.preflight.finding import Finding, Status
+    from sedd.rundir.events import read_events
+
+    looks = [e for e in read_events(run.events) if e.event == "preflight" and e.get("side") == "node"]
+    listed = looks[-1].get("findings", []) if looks else []
+    return tuple(
+        Finding(check=f["check"], status=Status(f["status"]), saw=f["saw"], hint=f.get("hint"))
+        for f in listed
+    )
+
+
+def _remark(text: str) -> None:
+    err().print(text, markup=False, soft_wrap=True)
