@@ -181,7 +181,12 @@ def test_the_walltime_is_the_least_of_the_limits(
 
 def test_jobs_without_gpus_go_to_the_largest_open_partition_without_cards() -> None:
     facts = site(
-        partitions=[partition("gpu"), partition("small"), partition("large"), partition("shut", state="DOWN")],
+        partitions=[
+            partition("gpu"),
+            partition("small"),
+            partition("large"),
+            partition("shut", state="DOWN"),
+        ],
         nodes=[
             node("g1", "gpu", gpus={"v100": 4}),
             node("s1", "small"),
