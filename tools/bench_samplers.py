@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sedd.data.alphabet import decode, encode
 from sedd.data.records import Record
@@ -66,6 +67,7 @@ class Row:
     bound: float
     """nats a residue, under the network itself."""
     bound_error: float
+    """By which sets of so many proteins differ, and the estimate's own."""
     divergence: float
     """KL(set || training data) of the composition, nats."""
     low_complexity: float
@@ -179,7 +181,7 @@ def measured(
         steps=steps,
         seconds=seconds,
         bound=found.bound.nats_per_residue,
-        bound_error=found.bound.standard_error,
+        bound_error=error_of_ratio(found.bound.nats.cpu().numpy(), found.bound.residues.cpu().numpy()),
         divergence=divergence(composition(proteins), trained.composition.numpy()),
         low_complexity=low_complexity_share(proteins),
         distinct_3=distinct_share(proteins, 3),
@@ -187,6 +189,12 @@ def measured(
         identity=None if identities is None else float(np.mean(identities)),
         copies=None if identities is None else float(np.mean(np.array(identities) > 0.5)),
     )
+
+
+def error_of_ratio(nats: NDArray[Any], residues: NDArray[Any]) -> float:
+    """Standard error of sum(nats) / sum(residues) over proteins drawn independently."""
+    mean = nats.sum() / residues.sum()
+    return float(np.sqrt(((nats - mean * residues) ** 2).sum()) / residues.sum())
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -58,10 +58,18 @@ def with_options_of(
 
 def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
     """The model that was typed as options. Raises: UsageError, which names an option."""
-    nested = {
-        name: {inner: given[inner] for inner in section.model_fields if inner in given}
+    sections = {
+        name: section
         for name, field in model.model_fields.items()
         if (section := _section(field)) is not None
+    }
+    nested = {
+        name: {inner: given[inner] for inner in section.model_fields if inner in given}
+        for name, section in sections.items()
+    }
+    mains = {
+        name: next(inner for inner, field in section.model_fields.items() if field.is_required())
+        for name, section in sections.items()
     }
     inside = {inner for section in nested.values() for inner in section}
     data = {name: value for name, value in given.items() if name not in inside}
@@ -71,14 +79,16 @@ def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
     except ValidationError as e:
         first = e.errors()[0]
         if first["type"] == "value_error":  # a validator of ours, whose text begins with the field
-            raise UsageError(_as_option(first["msg"].removeprefix("Value error, "), nested)) from e
+            raise UsageError(_as_option(first["msg"].removeprefix("Value error, "), mains)) from e
         problem = parse_problem(first, model, data, lambda key: "")
-        raise UsageError(_as_option(problem.what, nested), hint=problem.hint) from e
+        raise UsageError(_as_option(problem.what, mains), hint=problem.hint) from e
 
 
-def _as_option(what: str, sections: Mapping[str, Any]) -> str:
-    """`redesign.max_mutations is 0; …` as `--max-mutations is 0; …`."""
-    for section in sections:
+def _as_option(what: str, sections: Mapping[str, str]) -> str:
+    """`redesign.max_mutations is 0; …` as `--max-mutations is 0; …`, and a whole section as its first option."""
+    for section, main in sections.items():
+        if what.startswith(f"{section} "):
+            what = main + what.removeprefix(section)
         what = what.removeprefix(f"{section}.").replace(f"'{section}.", "'")
     first, space, rest = what.partition(" ")
     return f"--{first.strip(chr(39)).replace('_', '-')}{space}{rest}"

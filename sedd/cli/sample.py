@@ -54,6 +54,8 @@ def command(
     """Draw proteins, with EMA weights, as FASTA: new ones, around given residues, or redesigns of a parent.
 
     Example: sedd sample quickstart -n 100 -o samples.fasta --report samples.html
+
+    Example: sedd sample quickstart --parent wt.fasta --noise 0.3 --keep 24-60,88 -n 100 --table redesigns.csv
     """
     from sedd.design.given import read_given
     from sedd.rundir.atomic import write_output

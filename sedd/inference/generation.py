@@ -59,7 +59,7 @@ def draw_samples(
     if given.parents:
         assert wanted.redesign is not None
         complete = partial(infill, trained, how=wanted, progress=progress)
-        found = redesign(trained, given.parents, wanted.redesign, wanted, complete, notify)
+        found = redesign(trained, given.parents, wanted.redesign, wanted, complete, progress, notify)
         return [Sample(one.name, sequence, one) for one, sequence in found]
     if given.templates:
         frames = [

@@ -11,6 +11,7 @@ from sedd.data.alphabet import decode, encode
 from sedd.design.parents import Parent
 from sedd.design.redesigns import Redesign, draw_distinct, redesigns_of, shortfall
 from sedd.design.templates import Frame
+from sedd.diffusion.sampler import Progress
 from sedd.inference.load_network import Trained
 from sedd.inference.paired_bound import bound_difference
 from sedd.inference.variants import Variant
@@ -43,6 +44,7 @@ def redesign(
     how: RedesignOptions,
     wanted: SampleOptions,
     complete: Complete,
+    progress: Progress,
     notify: Callable[[str], None],
 ) -> list[tuple[Redesign, str]]:
     """Distinct redesigns of each parent with their sequences, in the order in which they were drawn."""
@@ -52,7 +54,9 @@ def redesign(
         drawn = draw_distinct(parent, wanted.count, draw)
         if (told := shortfall(parent, wanted.count, drawn)) is not None:
             notify(told)
-        scores, errors = _score(trained, parent, drawn.found, wanted.seed)
+        # Scoring asks, too, whether to stop; all sampling steps are done by then.
+        ask = partial(progress, wanted.steps, wanted.steps)
+        scores, errors = _score(trained, parent, drawn.found, wanted.seed, ask)
         beside = redesigns_of(parent, drawn.found, scores.tolist(), errors.tolist())
         found += list(zip(beside, map(decode, drawn.found), strict=True))
     return found
@@ -81,7 +85,7 @@ def _draw(
 
 
 def _score(
-    trained: Trained, parent: Parent, found: Sequence[NDArray[np.uint8]], seed: int
+    trained: Trained, parent: Parent, found: Sequence[NDArray[np.uint8]], seed: int, ask: Callable[[], None]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bound of the parent less that of each redesign in nats, on common noise, and the standard error."""
     variants = [
@@ -90,5 +94,6 @@ def _score(
     ]
     if not variants:
         return np.zeros(0), np.zeros(0)
-    drawn = bound_difference(trained.denoiser(), variants, ScoreOptions(methods=("bound",), seed=seed))
+    how = ScoreOptions(methods=("bound",), seed=seed)
+    drawn = bound_difference(trained.denoiser(), variants, how, progress=lambda done, of: ask())
     return drawn.mean(1), drawn.std(1, ddof=1) / drawn.shape[1] ** 0.5

@@ -45,7 +45,16 @@ def write_report(path: Path, trained: Trained, how: SampleOptions, found: Assess
         write_text(path, json.dumps(document | found.document(), indent=1) + "\n")
         return
     length = {"length": how.length} if how.length is not None else {}
-    settings = {"temperature": how.temperature, "top-p": how.top_p, "seed": how.seed, **length}
+    revised = {"remask": how.remask} if how.remask else {}
+    ordered = {"order": how.order} if how.order != "random" else {}
+    settings = {
+        "temperature": how.temperature,
+        "top-p": how.top_p,
+        "seed": how.seed,
+        **length,
+        **revised,
+        **ordered,
+    }
     options = ", ".join(f"{name} {value}" for name, value in settings.items())
     title = f"{trained.run} at step {trained.step}: {how.steps} {how.predictor} steps, {options}"
     write_text(path, sample_page(title, found))

@@ -436,6 +436,24 @@ def test_a_template_of_what_could_not_be_kept_is_refused(
     assert done.stderr.startswith(f"error: template 'wrong' holds {named}: no amino acid")
 
 
+def test_redesigns_say_what_they_changed_and_lie_in_a_table(trained: RunDir, tmp_path: Path) -> None:
+    parent = "MKTAYIAKQRQISFVKSHFSRQLEERLG"
+    (tmp_path / "wt.fasta").write_text(f">wt\n{parent}\n")
+    how = ("--noise", 0.5, "--keep", "2-9,20", "--max-mutations", 6, "-n", 5, "--steps", 8, "--remask", 1)
+    out = ("-o", tmp_path / "new.fasta", "--table", tmp_path / "new.tsv")
+    done = sedd("sample", trained.path, "--parent", tmp_path / "wt.fasta", *how, *out, runs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "new.fasta").read_text()
+    rows = list(csv.DictReader((tmp_path / "new.tsv").open(), delimiter="\t"))
+    assert [row["sequence"] for row in rows] == sequences(text)
+    assert [row["name"] for row in rows] == [f"wt_{n}" for n in range(5)]
+    for row, header in zip(rows, [line for line in text.splitlines() if line[0] == ">"], strict=True):
+        changed = [n for n, (a, b) in enumerate(zip(parent, row["sequence"], strict=True), 1) if a != b]
+        assert 1 <= len(changed) == int(row["count"]) <= 6
+        assert not set(changed) & {*range(2, 10), 20}
+        assert f" remask=1 length=28 mutations={row['mutations']} identity=" in header
+
+
 def test_draws_are_numbered_for_each_template(trained: RunDir, tmp_path: Path) -> None:
     (tmp_path / "motif.fasta").write_text(">a\nMKXX__\n>b\nLA__\n")
     how = ("--infill", tmp_path / "motif.fasta", "-n", 2, "--steps", 4)
@@ -566,6 +584,21 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "--omit", "ACDEFGHIKLMNPQRSTVWYXBUZO"], 2, "nothing is left to draw"),
         (["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "."], 2, "a folder"),
         (["sample", "{run}", "--infill", "{fasta}"], 1, "no free position"),
+        (["sample", "{run}", "--template", "MK{5-2}_"], 1, "the first number is the larger one"),
+        (
+            ["sample", "{run}", "--parent", "{fasta}", "--keep", "60-24"],
+            2,
+            "--keep is '60-24': the first number",
+        ),
+        (["sample", "{run}", "--parent", "{fasta}", "--keep", "900"], 2, "names position 900"),
+        (["sample", "{run}", "--parent", "{fasta}", "--noise", "0"], 2, "--noise is 0.0; it must be greater"),
+        (["sample", "{run}", "--noise", "0.5"], 2, "--parent is missing"),
+        (["sample", "{run}", "--table", "new.csv"], 2, "there is no --parent"),
+        (
+            ["sample", "{run}", "--parent", "{fasta}", "--length", "9"],
+            2,
+            "--parent takes the length of its parents",
+        ),
         (["evaluate", "{run}", "--fasta", "nowhere.fasta"], 2, "does not exist"),
         (["evaluate", "{run}", "--fasta", "."], 2, "is not a file"),
         (["sample", "{run}", "--infill", "nowhere.fasta"], 2, "does not exist"),

@@ -113,6 +113,16 @@ def test_samples_are_those_of_the_command(make, network: RunDir):
     assert (beat.phase, beat.step, beat.steps) == ("done", 4, 4)
 
 
+def test_redesigns_are_those_of_the_command(make, network: RunDir, tmp_path: Path):
+    redesign = {"parent": str(tmp_path / "two.fasta"), "noise": 0.4, "keep": 5, "max_mutations": 4}
+    run = make("sample", count=2, steps=4, redesign=redesign, report=False, order="margin")
+    work(run)
+    options = ["--parent", tmp_path / "two.fasta", "--noise", 0.4, "--keep", 5, "--max-mutations", 4]
+    options += ["-n", 2, "--steps", 4, "--order", "margin", "--table", tmp_path / "by_hand.csv"]
+    assert (run.samples / "samples.fasta").read_text() == by_hand("sample", network.path, *options)
+    assert (run.samples / "redesigns.csv").read_text() == (tmp_path / "by_hand.csv").read_text()
+
+
 def test_a_report_lies_beside_the_samples(make):
     pytest.importorskip("parasail", reason="pip install 'protein-sedd[report]'")
     run = make("sample", count=2, length=20, steps=2)
