@@ -43,6 +43,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 @pytest.fixture(autouse=True)
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own cluster, runs folder or W&B login never leak into a test."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", os.devnull)
     for name in ("SEDD_CLUSTER", "SEDD_RUNS", "SEDD_DEBUG", "WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
 

@@ -6,6 +6,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Annotated
 
+from sedd.cli.notify_pending import tell_ends
 from sedd.cli.streams import prepare_streams
 from sedd.errors import SeddError
 
@@ -54,6 +55,8 @@ def main() -> None:
         else:
             _print_error(e)
         sys.exit(e.exit_code if isinstance(e, SeddError) else 1)
+    finally:
+        tell_ends(next((a for a in arguments if not a.startswith("-")), None))
 
 
 def build_app(arguments: list[str]) -> "typer.Typer":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sedd.cli.console import err, out, print_json
+from sedd.cli.notify_pending import tell_trouble
 from sedd.cluster.users import user_name
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
 from sedd.monitor.decide.snapshot import take_snapshot
@@ -55,6 +56,7 @@ def command(
         return
     queue = Queue()
     facts = Gatherer(queue=queue).gather(chosen, now=dt.datetime.now(dt.UTC))
+    tell_trouble(take_snapshot(facts))
     orphans = [] if runs else _find_orphans(facts, queue)
     if as_json:
         one = bool(runs) and len(chosen) == 1

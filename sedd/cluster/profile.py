@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from sedd.cluster.sbatch_options import problem_with
+from sedd.config.settings import NotifySettings
+from sedd.config.user_config import config_path, read_user_config
 from sedd.errors import SpecError
 from sedd.yaml import Bytes, Document, Duration, StrictModel, load_document, validate
 
@@ -90,6 +92,10 @@ class SlurmProfile(StrictModel):
     """Folder of the node, such as `$SLURM_TMPDIR`, to which token stores are copied first; nothing copies none."""
     wandb: WandbMode | None = None
     """wandb mode on the nodes, `offline` where they have no network; nothing leaves it to the spec."""
+    notify: NotifySettings | None = Field(default=None, exclude=True)
+    """Whom to tell how runs end; nothing leaves it to ~/.config/sedd/config.yaml. It stays out of run folders."""
+    notify_from: str | None = None
+    """File with the `notify` that counts, which is all that a run folder keeps of it; of a profile its own file."""
     co2_grams_per_kwh: float | None = Field(default=None, ge=0)
     """Grams of CO₂ that a kWh makes at the site: `sedd usage` then shows CO₂; nothing shows none."""
     sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
@@ -138,6 +144,10 @@ class LocalProfile(StrictModel):
     """A faster folder, to which token stores are copied first; nothing copies none."""
     wandb: WandbMode | None = None
     """wandb mode on this machine; nothing leaves it to the spec."""
+    notify: NotifySettings | None = Field(default=None, exclude=True)
+    """Whom to tell how runs end; nothing leaves it to ~/.config/sedd/config.yaml. It stays out of run folders."""
+    notify_from: str | None = None
+    """File with the `notify` that counts, which is all that a run folder keeps of it; of a profile its own file."""
     co2_grams_per_kwh: float | None = Field(default=None, ge=0)
     """Grams of CO₂ that a kWh makes at the site: `sedd usage` then shows CO₂; nothing shows none."""
 
@@ -153,13 +163,28 @@ EXECUTORS: dict[str, type[SlurmProfile] | type[LocalProfile]] = {"slurm": SlurmP
 def load_profile(
     given: str | Path | None, *, spec: Path | None = None, environ: Mapping[str, str] = os.environ
 ) -> Profile:
-    """The profile for `--cluster given`, else of `$SEDD_CLUSTER`, else `slurm/local.yaml`, else the default.
+    """The profile for `--cluster given`, else of `$SEDD_CLUSTER`, else the user's own, else `slurm/local.yaml`.
+
+    Without any of them it is the embedded default.
 
     Raises:
         SpecError: no such file, or one with problems.
     """
     path = find_profile(given, spec=spec, environ=environ)
-    return LocalProfile(executor="local") if path is None else read_profile(load_document(path))
+    profile = LocalProfile(executor="local") if path is None else read_profile(load_document(path))
+    if path is not None and profile.notify is not None:
+        profile = profile.model_copy(update={"notify_from": str(path.absolute())})
+    return with_mail(profile, environ)
+
+
+def with_mail(profile: Profile, environ: Mapping[str, str]) -> Profile:
+    """The profile with the mail that `notify` asks of SLURM, where it has none of its own."""
+    settings = profile.notify
+    if settings is None and (config := read_user_config(environ)) is not None:
+        settings = config.notify
+    if not isinstance(profile, SlurmProfile) or profile.mail or settings is None or settings.mail is None:
+        return profile
+    return profile.model_copy(update={"mail": Mail(user=settings.mail)})
 
 
 def find_profile(given: str | Path | None, *, spec: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -169,6 +194,8 @@ def find_profile(given: str | Path | None, *, spec: Path | None, environ: Mappin
     """
     if chosen := given or environ.get("SEDD_CLUSTER"):
         return Path(chosen).expanduser()
+    if (config := read_user_config(environ)) is not None and config.cluster is not None:
+        return config_path(config.cluster, environ)
     folders = [*list(spec.resolve().parents)[:2], Path.cwd()] if spec else [Path.cwd()]
     return next((path for folder in folders if (path := folder / "slurm" / "local.yaml").is_file()), None)
 

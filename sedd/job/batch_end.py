@@ -27,11 +27,13 @@ from sedd.job.supervisor import FOLDER_PATIENCE_S, begin_attempt, find_start, is
 from sedd.job.watch import RunFolderGoneError, query_job_fact, query_kill_wait_s
 from sedd.launch.local_processes import end_training, find_training, wait_until
 from sedd.launch.pickled_job import run_of_job
+from sedd.notify.deliver import tell_end
 from sedd.rundir.attempts import Cause, slowest_save_s
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.fence import SupersededError, require_newest_in
 from sedd.rundir.job_output import telling_line
 from sedd.rundir.layout import RunDir
+from sedd.rundir.read_usage import note_job_end
 
 ASK_S = 4.0
 """Between two questions to SLURM while a training saves whose entry was killed."""
@@ -43,7 +45,10 @@ def main(folder: str) -> int:
     with signals_held():
         try:
             task = make_task(_require_run(Path(folder), environment.job_id), environment)
-            return finish(task, output=Path(folder) / f"{environment.job_id}_0_log.out")
+            code = finish(task, output=Path(folder) / f"{environment.job_id}_0_log.out")
+            tell_end(task.run, is_login=False)
+            note_job_end(task.run, now=dt.datetime.now(dt.UTC))
+            return code
         except SupersededError as e:
             print(e.message, flush=True)
             return 0

@@ -19,6 +19,7 @@ from sedd.job.supervisor import begin_attempt, supervise
 from sedd.launch.freeze import imported_package, require_frozen
 from sedd.launch.resources import read_manifest_profile
 from sedd.launch.setup_lines import require_setup
+from sedd.notify.deliver import tell_end
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import read_events
 from sedd.rundir.fence import newest_attempt
@@ -105,5 +106,13 @@ def refuse(task: Task, error: SeddError) -> int:
     return 1
 
 
+def tell_end_of(path: str) -> None:
+    """Tell whom the user wants told, if the run has ended."""
+    if read_task_environment().is_first and (run := RunDir(Path(path))).manifest.exists():
+        tell_end(run, is_login=False)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    code = main(sys.argv[1])
+    tell_end_of(sys.argv[1])
+    sys.exit(code)

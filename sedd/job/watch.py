@@ -15,10 +15,12 @@ from sedd.job.deadline import EXIT_S, PATIENCE_S, StopFacts, seconds_to_secure
 from sedd.job.final_events import is_decided
 from sedd.job.own_job import query_own_fact
 from sedd.job.processes import SignalBox
+from sedd.notify.stall import STALLED_S, begin_to_tell, is_stalled
 from sedd.rundir.attempts import is_cancelled, slowest_save_s
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.fence import newest_attempt
+from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.presence import Presence, describe_absence, is_gone
 
 POLL_S = 0.1
@@ -26,6 +28,7 @@ LOOK_S = 2.0
 """Between two looks at events.jsonl: is the run cancelled, or another attempt's by now?"""
 PEER_GRACE_S = 10.0
 """For the ranks that are left when one has failed: they hang in a collective and cannot save."""
+STALL_LOOK_S = 60.0
 FINISHED_PATIENCE_S = 300.0
 """For a training that has saved its last step, to exit: a tracker may still be sending, or hang for ever."""
 _ASK_TIMEOUT_S = 5.0
@@ -83,6 +86,8 @@ class _Watch:
     first_codes: dict[int, int] = field(default_factory=dict)
     """Of the processes that ended by themselves, before any other was ended for it."""
     is_superseded: bool = False
+    next_stall_look: float = field(default_factory=lambda: time.monotonic() + STALLED_S)
+    stall_told: bool = False
     finished_by: float | None = None
     """When a training whose last step is saved must have ended; None: it is not yet."""
 
@@ -94,6 +99,8 @@ class _Watch:
             self.next_look = now + LOOK_S
             self._look(now)
         self._mind_peers(now)
+        if self.task.environment.is_first and not self.stall_told and now > self.next_stall_look:
+            self._mind_stall(now)
         if self.finished_by is not None and now > self.finished_by:
             print("all is saved, and the training does not exit: it is killed", flush=True)
             self._kill()
@@ -178,6 +185,14 @@ class _Watch:
         if self.presence.is_gone(now):
             self._kill()
             raise RunFolderGoneError(describe_absence(self.task.run))
+
+    def _mind_stall(self, now: float) -> None:
+        """Tell a training that stands still to whom the user wants it told."""
+        self.next_stall_look = now + STALL_LOOK_S
+        beat = read_heartbeat(self.task.run.heartbeat)
+        if beat is not None and beat.attempt == self.meeting.attempt and is_stalled(beat):
+            self.stall_told = True
+            begin_to_tell(self.task.run)
 
     def _mind_peers(self, now: float) -> None:
         """Once a process has ended the others get a while; after half of it they are asked to stop, then killed."""

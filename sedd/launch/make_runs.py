@@ -18,6 +18,7 @@ from sedd.launch.freeze import (
 )
 from sedd.launch.protocol import FORMAT
 from sedd.launch.submit_slurm import in_threads
+from sedd.notify.marker import watch_ends_if_asked
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir, create_run, read_manifest, run_id, write_manifest
 from sedd.spec.load import Request, dump_resolved
@@ -93,6 +94,7 @@ def make_runs(order: Order, *, now: dt.datetime, made: list[Path]) -> Batch:
         _describe(folders[number], order, number, about, now)
 
     in_threads(describe, range(len(folders)))
+    watch_ends_if_asked(order.runs, order.profile.notify)
     return Batch(runs=tuple(folders), folder=shared, made=made)
 
 

@@ -26,6 +26,8 @@ def setup_lines(profile: SlurmProfile, *, code: Path, lead_s: int, last_line: st
         f'export PYTHONPATH={shlex.quote(str(code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         "export PYTHONSAFEPATH=1",
         f"export SEDD_LEAD_S={lead_s}",
+        # Not every SLURM tells it as SLURM_JOB_START_TIME.
+        "export SEDD_JOB_START=$(date +%s)",
         # srun reads these as its options; a line of `setup`, or what it sources, may have set them.
         "export SLURM_EXPORT_ENV=ALL",
         "unset SRUN_EXPORT_ENV SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU",

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from sedd.config.user_config import config_path, read_user_config
 from sedd.errors import UsageError
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
@@ -12,8 +13,11 @@ from sedd.rundir.plan_record import find_plan
 
 
 def runs_root(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where runs live: `$SEDD_RUNS`, else `./runs`."""
-    return Path(environment.get("SEDD_RUNS") or "runs").expanduser().absolute()
+    """Where runs live: `$SEDD_RUNS`, else the user's own `runs:`, else `./runs`. Raises: SpecError of the latter."""
+    if chosen := environment.get("SEDD_RUNS"):
+        return Path(chosen).expanduser().absolute()
+    config = read_user_config(environment)
+    return config_path(config.runs, environment) if config and config.runs else Path("runs").absolute()
 
 
 def list_runs(root: Path) -> list[RunDir]:

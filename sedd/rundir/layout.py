@@ -63,6 +63,11 @@ class RunDir:
         return self.path / "validations.jsonl"
 
     @property
+    def job_ends(self) -> Path:
+        """When the batch script of each attempt's job came to its last line."""
+        return self.path / "job_ends.jsonl"
+
+    @property
     def energy(self) -> Path:
         """What each rank's GPU has taken: a file a rank."""
         return self.path / "energy"

@@ -1,7 +1,9 @@
 """Read what a run has used from its events, its heartbeat and its ranks' energy."""
 
+import contextlib
 import dataclasses
 import datetime as dt
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from sedd.errors import RunError
 from sedd.rundir.energy_meter import read_rank
 from sedd.rundir.events import Event, read_events
+from sedd.rundir.fence import newest_attempt
 from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.usage import ALWAYS, AttemptUse, Energy, RunUse
@@ -25,7 +28,11 @@ def read_usage(run: RunDir) -> RunUse:
     sign = (beat.attempt, dt.datetime.fromisoformat(beat.t)) if beat else (0, ALWAYS)
     return RunUse(
         attempts=attempt_uses(
-            events, gpus=int(manifest.get("gpus") or 0), sign=sign, energies=read_energies(run.energy)
+            events,
+            gpus=int(manifest.get("gpus") or 0),
+            sign=sign,
+            energies=read_energies(run.energy),
+            job_ends=read_job_ends(run.job_ends),
         ),
         waits=waits_of(events, ready=_ready(manifest)),
         grams_per_kwh=profile.get("co2_grams_per_kwh"),
@@ -34,9 +41,32 @@ def read_usage(run: RunDir) -> RunUse:
 
 def signs_of_use(run: RunDir, environment: Mapping[str, str]) -> dict[str, str]:
     """What a new attempt's first event keeps for this: the job's start by SLURM, the last attempt's last heartbeat."""
-    beat, started = read_heartbeat(run.heartbeat), environment.get("SLURM_JOB_START_TIME")
+    beat = read_heartbeat(run.heartbeat)
+    started = environment.get("SLURM_JOB_START_TIME") or environment.get("SEDD_JOB_START")
     signs = {"last_beat": beat.t if beat else None, "job_started": started}
     return {name: value for name, value in signs.items() if value}
+
+
+def note_job_end(run: RunDir, *, now: dt.datetime) -> None:
+    """The batch script of the newest attempt's job has come to its last line. Without space it is not noted."""
+    with contextlib.suppress(OSError, RunError):
+        line = json.dumps({"attempt": newest_attempt(read_events(run.events)), "t": now.isoformat()})
+        with run.job_ends.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+
+def read_job_ends(path: Path) -> dict[int, dt.datetime]:
+    """When the jobs of attempts ended, as far as their batch scripts noted it."""
+    ends: dict[int, dt.datetime] = {}
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return ends
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            record = json.loads(line)
+            ends[int(record["attempt"])] = dt.datetime.fromisoformat(record["t"])
+    return ends
 
 
 def attempt_uses(
@@ -45,6 +75,7 @@ def attempt_uses(
     gpus: int,
     sign: tuple[int, dt.datetime] = (0, ALWAYS),
     energies: Mapping[int, Energy] | None = None,
+    job_ends: Mapping[int, dt.datetime] | None = None,
 ) -> tuple[AttemptUse, ...]:
     """The attempts. `gpus`: of those that do not say; `sign`: an attempt, and when its heartbeat was written."""
     groups: list[list[Event]] = []
@@ -64,7 +95,10 @@ def attempt_uses(
             sign=_last_beat(group, later[0] if later else None, sign),
             gpus=gpus,
         )
-        uses.append(dataclasses.replace(use, energy=(energies or {}).get(use.number)))
+        end = max(use.end, (job_ends or {}).get(use.number, use.end))
+        kept = end if use.kept_until == use.end else use.kept_until
+        energy = (energies or {}).get(use.number)
+        uses.append(dataclasses.replace(use, end=end, kept_until=kept, energy=energy))
     return tuple(uses)
 
 

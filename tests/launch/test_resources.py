@@ -116,12 +116,22 @@ REACHES: dict[str, tuple[object, str]] = {
 """Each field of a profile that a batch script shows, a value for it, and what is then in the script."""
 READ_ELSEWHERE = {"setup_must_succeed", "gpu.memory", "container", "wandb", "requeue", "stage"}
 
+READ_FROM_MANIFEST = {"co2_grams_per_kwh", "notify_from"}
+"""Of a run that is there, by rooms that know no profile."""
+NOTIFY = {"notify.on", "notify.command", "notify.apprise", "notify.mail"}
+
 
 def test_every_field_of_a_profile_is_read_by_something() -> None:
-    assert set(fields_of(SlurmProfile)) == REACHES.keys() | READ_ELSEWHERE
-    assert set(fields_of(LocalProfile)) == {"executor", "gpu.type", "gpu.memory", "wandb", "stage"}
+    anywhere = READ_FROM_MANIFEST | NOTIFY
+    assert set(fields_of(SlurmProfile)) == REACHES.keys() | READ_ELSEWHERE | anywhere
+    assert set(fields_of(LocalProfile)) == {
+        *("executor", "gpu.type", "gpu.memory", "wandb", "stage"),
+        *anywhere,
+    }
     package = "\n".join(path.read_text() for path in imported_package().rglob("*.py"))
     unread = [f for f in READ_ELSEWHERE if not re.search(rf"(profile|site)\S*\.{re.escape(f)}\b", package)]
+    unread += [f for f in READ_FROM_MANIFEST if f'.get("{f}")' not in package]
+    unread += [f for f in NOTIFY if f.replace("notify.", "settings.") not in package]
     assert unread == []
 
 
