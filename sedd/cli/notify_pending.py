@@ -43,7 +43,7 @@ def tell_trouble(snapshot: Snapshot) -> None:
 
 
 def _tell(view: RunView) -> None:
-    from sedd.notify.deliver import tell_loss, tell_stall
+    from sedd.notify.tell import tell_loss, tell_stall
 
     how = tell_stall if view.state is State.STALLED else tell_loss
     how(view.run, attempt=view.attempts, why=view.why, is_login=True)

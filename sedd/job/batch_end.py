@@ -27,7 +27,7 @@ from sedd.job.supervisor import FOLDER_PATIENCE_S, begin_attempt, find_start, is
 from sedd.job.watch import RunFolderGoneError, query_job_fact, query_kill_wait_s
 from sedd.launch.local_processes import end_training, find_training, wait_until
 from sedd.launch.pickled_job import run_of_job
-from sedd.notify.deliver import tell_end
+from sedd.notify.tell import tell_end
 from sedd.rundir.attempts import Cause, slowest_save_s
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.fence import SupersededError, require_newest_in

@@ -19,7 +19,7 @@ from sedd.job.supervisor import begin_attempt, supervise
 from sedd.launch.freeze import imported_package, require_frozen
 from sedd.launch.resources import read_manifest_profile
 from sedd.launch.setup_lines import require_setup
-from sedd.notify.deliver import tell_end
+from sedd.notify.tell import tell_end
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import read_events
 from sedd.rundir.fence import newest_attempt

@@ -6,20 +6,15 @@ sending failed on the node it is renamed to `….undelivered`, and who renames t
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sedd.config.settings import NotifySettings, UserConfig
 from sedd.config.user_config import read_user_config
-from sedd.errors import RunError, SeddError
-from sedd.notify.message import Message, end_message, loss_message, stall_message
+from sedd.notify.message import Message
 from sedd.notify.send import NotSentError, has_means, send
-from sedd.rundir.events import read_events
-from sedd.rundir.layout import RunDir, read_manifest
-from sedd.rundir.read_usage import read_usage
-from sedd.rundir.usage import usage_words
 from sedd.yaml import load_document, validate
 
 UNDELIVERED = ".undelivered"
@@ -37,31 +32,6 @@ def settings_of(manifest: Mapping[str, Any]) -> NotifySettings | None:
             return validate(UserConfig, replace(document, data={"notify": section})).notify
     config = read_user_config()
     return config.notify if config else None
-
-
-def tell_end(run: RunDir, *, is_login: bool) -> None:
-    """Tell how a run ended, if it has ended and nobody has told. Raises: NotSentError on the login side."""
-    with _only_remarked(is_login):
-        manifest, events = read_manifest(run), read_events(run.events)
-        message = end_message(run.name, run.id, events, used=usage_words(read_usage(run).within()))
-        if message is not None:
-            deliver(run.path, message, settings_of(manifest), run=f"{run.name}/{run.id}", is_login=is_login)
-
-
-def tell_stall(run: RunDir, *, attempt: int, why: str, is_login: bool) -> None:
-    """Tell that an attempt stands still, if nobody has told. Raises: NotSentError on the login side."""
-    with _only_remarked(is_login):
-        message = stall_message(run.name, run.id, attempt, why)
-        settings = settings_of(read_manifest(run))
-        deliver(run.path, message, settings, run=f"{run.name}/{run.id}", is_login=is_login)
-
-
-def tell_loss(run: RunDir, *, attempt: int, why: str, is_login: bool) -> None:
-    """Tell that a run's job is gone without a last word. Raises: NotSentError on the login side."""
-    with _only_remarked(is_login):
-        message = loss_message(run.name, run.id, attempt, why)
-        settings = settings_of(read_manifest(run))
-        deliver(run.path, message, settings, run=f"{run.name}/{run.id}", is_login=is_login)
 
 
 def deliver(
@@ -96,14 +66,3 @@ def _claim(claim: Path, *, is_login: bool) -> bool:
     except OSError:  # it is there, or the folder cannot be written
         return False
     return True
-
-
-@contextlib.contextmanager
-def _only_remarked(is_login: bool) -> Iterator[None]:
-    """On a node a message that cannot be sent, or a file that cannot be read, is a line in the log."""
-    try:
-        yield
-    except (SeddError, OSError) as e:
-        if is_login and not isinstance(e, RunError):
-            raise
-        print(f"notify: {e.message if isinstance(e, SeddError) else e.strerror}", flush=True)

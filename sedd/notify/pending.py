@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sedd.errors import SeddError
-from sedd.notify.deliver import tell_end
 from sedd.notify.marker import marker
+from sedd.notify.tell import tell_end
 from sedd.rundir.find import list_runs
 
 _SLACK_S = 900.0

@@ -28,7 +28,7 @@ def is_stalled(beat: Heartbeat) -> bool:
 
 
 def main(path: str) -> None:
-    from sedd.notify.deliver import tell_stall
+    from sedd.notify.tell import tell_stall
 
     run = RunDir(Path(path))
     if (beat := read_heartbeat(run.heartbeat)) is not None:

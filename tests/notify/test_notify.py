@@ -1,12 +1,14 @@
 """Notifications: what is told, by what means, at most once, and that no secret of theirs lands in a run folder."""
 
 import datetime as dt
+import http.server
 import json
 import multiprocessing
 import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,12 +16,14 @@ import pytest
 
 from sedd.config.settings import NotifySettings
 from sedd.config.user_config import config_file
-from sedd.notify.deliver import UNDELIVERED, deliver, tell_end, tell_loss, tell_stall
+from sedd.notify.deliver import UNDELIVERED, deliver
 from sedd.notify.marker import marker, watch_ends
 from sedd.notify.message import Message, end_message
 from sedd.notify.pending import tell_pending
 from sedd.notify.send import NotSentError
-from sedd.rundir.events import Event
+from sedd.notify.tell import tell_end, tell_loss, tell_stall
+from sedd.rundir.events import Event, append_event
+from sedd.rundir.plan_record import PlanRecord, StageRecord, write_plan
 from tests.experiments.runs import make_run
 
 NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
@@ -178,6 +182,34 @@ def test_stalls_and_losses_are_told_once_an_attempt(tmp_path: Path, monkeypatch:
     assert told.read_text().count("[stalled]") == told.read_text().count("[gave_up]") == 2
 
 
+def test_a_plan_is_told_when_nothing_of_it_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two stages, the second of which waits for the success of a first that gives up."""
+    command, told = program(tmp_path)
+    configure(monkeypatch, tmp_path, command, on="[plan_done]")
+    root = tmp_path / "runs"
+    first, second, waiting = (
+        make_run(root, 0),
+        make_run(root, 1, ended=None),
+        make_run(root, 2, ended=None),
+    )
+    stages = (
+        StageRecord(name="train", task="train", runs=(first, second), waits={}, by_point=()),
+        StageRecord(name="more", task="train", runs=(waiting,), waits={"train": "afterok"}, by_point=()),
+    )
+    write_plan(PlanRecord(name="all", folder=root / "all" / "plan-1", stages=stages), "")
+    for run in (first, second, waiting):
+        manifest = json.loads(run.manifest.read_text()) | {"plan": "all"}
+        run.manifest.write_text(json.dumps(manifest))
+    waiting.events.write_text("")
+    tell_end(first, is_login=False)
+    assert not told.exists()
+    append_event(second.events, "gave_up", attempt=1, now=NOW, cause="crashed")
+    for run in (second, first):
+        tell_end(run, is_login=False)
+    assert told.read_text().count("[plan_done] all") == 1
+    assert "train: 1 completed, 1 gave up\nmore: 1 waits in vain" in told.read_text()
+
+
 def test_a_profiles_own_settings_come_first_and_stay_out_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +247,29 @@ def test_apprise_reads_its_own_file_and_says_no_address(
             deliver(folder, MESSAGE, NotifySettings(apprise=str(addresses)), run="x", is_login=True)
         assert SECRET not in caught.value.message
     assert SECRET not in "".join(capfd.readouterr())
+
+
+def test_apprise_tells_a_real_server(tmp_path: Path) -> None:
+    pytest.importorskip("apprise")
+    heard: list[dict[str, str]] = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # noqa: N802 - the library's name
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            return
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        addresses = tmp_path / "apprise.txt"
+        addresses.write_text(f"json://127.0.0.1:{server.server_port}/{SECRET}\n")
+        settings = NotifySettings(apprise=str(addresses))
+        assert deliver(tmp_path, MESSAGE, settings, run="tiny/1", is_login=True)
+        server.shutdown()
+    assert (heard[0]["title"], heard[0]["message"]) == (MESSAGE.title, MESSAGE.text)
 
 
 def test_nothing_is_imported_where_nothing_is_asked(tmp_path: Path) -> None:
