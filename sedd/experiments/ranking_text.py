@@ -8,7 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group as Lines
 from rich.text import Text
 
-from sedd.experiments.intervals import CONFIDENCE, Estimate
+from sedd.experiments.intervals import CONFIDENCE, Estimate, simultaneous
 from sedd.experiments.rank import METRICS, SEED, Difference, Group, Method, Ranking
 
 ALIKE = "not distinguishable"
@@ -162,10 +162,11 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
     confused = [g for g in ranking.confused if math.isfinite(ranking.differences[g.number].estimate.value)]
     count = len(ranking.differences)
     if not confused:
-        nearest = min(ranking.differences.values(), key=lambda d: d.estimate.value)
+        intervals = [d.estimate.interval(simultaneous(count)) for d in ranking.differences.values()]
+        least = min(interval[0] for interval in intervals if interval is not None)
         lines.append(
-            f"sure: better than {_all(count)} by at least {nearest.estimate.value:.4f} {unit} "
-            f"({CONFIDENCE:.0%} for all of them together)"
+            f"sure: better than {_all(count)} by at least {least:.4f} {unit} "
+            f"({CONFIDENCE:.0%}{' for all of them together' if count > 1 else ''})"
         )
     elif all(ranking.differences[g.number].interval is None for g in confused):
         lines.append(f"how sure that is cannot be told: {_reason(ranking)}")

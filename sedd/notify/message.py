@@ -40,7 +40,7 @@ def end_message(name: str, identity: str, events: Sequence[Event], *, used: str 
         occasion=last.event,
         key=f"{last.event}-{last.attempt}",
         title=f"{name} {last.event.replace('_', ' ')}",
-        text="\n".join([*lines, f"sedd status {identity}"]),
+        text="\n".join([*lines, f"sedd status {identity}", ""]),
     )
 
 

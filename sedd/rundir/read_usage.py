@@ -95,7 +95,9 @@ def attempt_uses(
             sign=_last_beat(group, later[0] if later else None, sign),
             gpus=gpus,
         )
-        end = max(use.end, (job_ends or {}).get(use.number, use.end))
+        # A job that is cancelled or goes back to the queue is over for SLURM while its script still cleans up.
+        by_itself = any(e.event in ("completed", "gave_up") for e in group)
+        end = max(use.end, (job_ends or {}).get(use.number, use.end)) if by_itself else use.end
         kept = end if use.kept_until == use.end else use.kept_until
         energy = (energies or {}).get(use.number)
         uses.append(dataclasses.replace(use, end=end, kept_until=kept, energy=energy))

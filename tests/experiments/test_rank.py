@@ -81,7 +81,10 @@ def test_seeds_are_joined_and_compared_by_welch(tmp_path: Path) -> None:
     assert found.differences[2].method is Method.SEEDS
     assert found.differences[2].is_distinguishable is True
     assert found.groups[0].sd == pytest.approx(0.004, rel=0.8)
-    assert best_lines(found, is_over=True)[1].startswith("sure: better than the other")
+    low, _ = found.differences[2].interval or (0, 0)
+    assert (
+        best_lines(found, is_over=True)[1] == f"sure: better than the other by at least {low:.4f} nats (95%)"
+    )
     assert list(found.fields) == ["training.learning_rate"]
 
 

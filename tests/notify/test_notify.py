@@ -254,7 +254,7 @@ def test_apprise_tells_a_real_server(tmp_path: Path) -> None:
     heard: list[dict[str, str]] = []
 
     class Server(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 - the library's name
+        def do_POST(self) -> None:
             heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.end_headers()

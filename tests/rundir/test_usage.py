@@ -1,6 +1,7 @@
 """What a run has used, by its events: hours, waits, losses, energy, in a period."""
 
 import datetime as dt
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from sedd.rundir.energy_meter import write_rank
 from sedd.rundir.events import Event
-from sedd.rundir.read_usage import attempt_uses, read_energies, waits_of
+from sedd.rundir.read_usage import attempt_uses, read_energies, read_job_ends, waits_of
 from sedd.rundir.usage import Energy, RunUse, Usage, usage_words
 
 START = dt.datetime(2026, 11, 1, 8, tzinfo=dt.UTC)
@@ -114,6 +115,20 @@ def test_the_jobs_own_start_counts_where_slurm_tells_it() -> None:
     )
     total = used(events)
     assert (total.run_s, total.queued_s) == pytest.approx((HOUR * 1.25, HOUR * 0.75))
+
+
+def test_a_job_ends_with_its_batch_script_unless_slurm_took_it_away(tmp_path: Path) -> None:
+    lines = [{"attempt": n, "t": at(t).isoformat()} for n, t in ((1, 1.5), (2, 3.5))]
+    (tmp_path / "ends").write_text("\n".join(map(json.dumps, lines)))
+    events = story(
+        (0.0, "attempt_started", 1),
+        (1.0, "requeued", 1, {"cause": "preempted"}),
+        (2.0, "attempt_started", 2),
+        (3.0, "completed", 2),
+    )
+    uses = attempt_uses(events, gpus=1, job_ends=read_job_ends(tmp_path / "ends"))
+    assert [use.end for use in uses] == [at(1.0), at(3.5)]
+    assert uses[1].kept_until == uses[1].end
 
 
 def test_what_a_run_waits_for_other_runs_is_not_the_queue() -> None:
