@@ -46,7 +46,7 @@ DOORS: dict[str, set[str]] = {
     "experiments": {"launch", "spec", "cluster", "rundir", "charts", "page", *BASE},
     "amend": {"launch", "spec", "cluster", "rundir", *BASE},
     "job": {"launch", "notify", "spec", "cluster", "rundir", *BASE},
-    "preflight": {"spec", "cluster", "rundir", "data", "conditions", "design", *BASE},
+    "preflight": {"spec", "cluster", "rundir", "data", "conditions", *BASE},
     "monitor": {"cluster", "rundir", "charts", "page", *BASE},
     "cli": {"*"},
     "__main__": {"cli"},

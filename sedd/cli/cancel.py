@@ -4,12 +4,10 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-import typer
-
+from sedd.cli.console import note
 from sedd.cli.for_each_run import Outcome, Target, for_each
-from sedd.cli.load_network import note
+from sedd.cli.options import Json, Runs
 from sedd.cluster.command import SlurmMissingError
 from sedd.errors import SeddError, UsageError
 from sedd.launch.cancel import cancel
@@ -22,13 +20,8 @@ _JOB_ID = re.compile(r"\d+(_\d+)?")
 
 
 def command(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN...", help="Run folders, ids, job ids or names; a sweep is all its points; a plan."
-        ),
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    runs: Runs,
+    as_json: Json = False,
 ) -> None:
     """End runs for good: they save a checkpoint, and nothing starts them again but `sedd requeue`.
 

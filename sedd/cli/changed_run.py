@@ -2,7 +2,7 @@
 
 from sedd.amend.extend import Check
 from sedd.amend.spec_change import SpecChange
-from sedd.cli.console import err
+from sedd.cli.console import tell
 from sedd.errors import RunError
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import Request
@@ -26,7 +26,7 @@ def _check(change: SpecChange) -> None:
     asked = [finding for finding in findings if finding.check not in NOT_ASKED]
     for finding in asked:
         if finding.status is Status.WARN:
-            err().print(f"preflight {finding.status}: {finding.check}: {finding.saw}", markup=False)
+            tell(f"preflight {finding.status}: {finding.check}: {finding.saw}")
     if failed := [finding for finding in asked if finding.status is Status.FAIL]:
         hint = f"{failed[0].hint}; --no-preflight does it all the same" if failed[0].hint else None
         raise RunError(f"{failed[0].check}: {failed[0].saw}", hint=hint)

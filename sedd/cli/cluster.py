@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sedd.cli.console import err, out, print_json
-from sedd.cli.load_network import Force, require_place
+from sedd.cli.console import out, print_json, tell
+from sedd.cli.load_network import require_place
+from sedd.cli.options import Force, Json
 from sedd.cluster.profile import Profile, SlurmProfile, load_profile, read_profile
 from sedd.errors import UsageError
 from sedd.rundir.find import runs_root
@@ -60,7 +61,7 @@ def init(
         write_text(output, text)
     except OSError as e:
         raise UsageError(f"cannot write {output}: {e.strerror or e}") from e
-    err().print(f"{output}: read it, then: sedd cluster check {output}", markup=False, soft_wrap=True)
+    tell(f"{output}: read it, then: sedd cluster check {output}")
 
 
 @app.command("check")
@@ -74,7 +75,7 @@ def check(
         typer.Option("--test-job", help="Also submit a job of a minute, and wait for what its node says."),
     ] = False,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs of the small job that is looked at.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Test a profile against the SLURM at hand; exit code 1 when its jobs would not run.
 
@@ -175,8 +176,8 @@ def _run_test_job(profile: Profile, gpus: int) -> "tuple[RunDir, str]":
     )
     submission = submit(order, now=dt.datetime.now(dt.UTC))
     run = submission.runs[0]
-    _remark(f"test job: {run.name}/{run.id} is in the queue")
-    (view,) = wait([run], notify=_remark)
+    tell(f"test job: {run.name}/{run.id} is in the queue")
+    (view,) = wait([run], notify=tell)
     return run, view.state.value
 
 
@@ -205,7 +206,3 @@ def _findings_of(run: "RunDir") -> "tuple[Finding, ...]":
         Finding(check=f["check"], status=Status(f["status"]), saw=f["saw"], hint=f.get("hint"))
         for f in listed
     )
-
-
-def _remark(text: str) -> None:
-    err().print(text, markup=False, soft_wrap=True)

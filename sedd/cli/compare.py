@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.console import err, out, print_json
-from sedd.cli.load_network import Force, require_place
+from sedd.cli.console import out, print_json, tell
+from sedd.cli.load_network import require_place
+from sedd.cli.options import Force
 from sedd.errors import UsageError
 from sedd.experiments.rank import METRICS, Ranking, rank
 from sedd.experiments.ranking_document import ranking_csv, ranking_document
@@ -49,10 +50,10 @@ def command(
     ranking = _rank(runs, sort, against)
     if html is not None:
         write_output(html, render_ranking(ranking, now=dt.datetime.now(dt.UTC)))
-        err().print(str(html.absolute()), soft_wrap=True, markup=False)
+        tell(str(html.absolute()))
     if table is not None and str(table) != "-":
         write_output(table, ranking_csv(ranking))
-        err().print(str(table.absolute()), soft_wrap=True, markup=False)
+        tell(str(table.absolute()))
     if as_json:
         print_json(ranking_document(ranking))
     elif table is not None and str(table) == "-":

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from sedd.cli.console import err, print_text
+from sedd.cli.console import print_text, tell
 from sedd.errors import UsageError
 
 
@@ -55,8 +55,8 @@ def command(
         print_text(script)
         return
     for line in install(name, script, Path.home()):
-        err().print(line, markup=False, soft_wrap=True)
-    err().print("start a new shell, and press Tab after: sedd ")
+        tell(line)
+    tell("start a new shell, and press Tab after: sedd ")
 
 
 def completed_commands() -> list[CompletedCommand]:

@@ -1,16 +1,8 @@
 """`--condition FIELD=VALUE`: the labels under which a network is asked."""
 
 from collections.abc import Sequence
-from typing import Annotated
-
-import typer
 
 from sedd.errors import UsageError
-
-Conditions = Annotated[
-    list[str] | None,
-    typer.Option("--condition", metavar="FIELD=VALUE", help="A label, as ec=3.2.1; may be repeated."),
-]
 
 
 def parse_condition(texts: Sequence[str] | None) -> dict[str, str | int | float]:

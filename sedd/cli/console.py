@@ -20,6 +20,16 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def tell(text: str, *, style: str | None = None) -> None:
+    """A line on stderr as it is: paths may be longer than the terminal is wide, and hold brackets."""
+    err().print(text, style=style, markup=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """What a user should know of an answer that is given all the same."""
+    tell(f"note: {text}", style="yellow")
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout. Raises: as `print_text`."""
     print_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")

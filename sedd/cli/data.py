@@ -6,83 +6,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sedd.cli.console import err, out, print_json
+from sedd.cli.console import out, print_json, tell
+from sedd.cli.model_options import validated, with_options_of
+from sedd.cli.options import Json
 from sedd.cli.progress import reading
 from sedd.errors import UsageError
+from sedd.spec.build import BuildOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from sedd.data.manifest import Manifest
-    from sedd.spec.build import BuildOptions
 
 app = typer.Typer(no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Store = Annotated[Path, typer.Argument(readable=False, help="Folder of a token store.", metavar="STORE")]
 
 
 @app.command("build")
+@with_options_of(BuildOptions)
 def build(
+    *,
     fasta: Annotated[
         list[Path], typer.Argument(readable=False, help="FASTA files, plain or gzip; or older .pt files.")
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", readable=False, help="Folder of the store to make.")
-    ],
-    validation_fraction: Annotated[
-        float,
-        typer.Option(min=0, max=0.5, metavar="SHARE", help="Of sequences (or clusters), to validate on."),
-    ] = 0.05,
-    clusters: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            help="Lines of representative, tab, member: a cluster stays on one side of the split.",
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            help="TSV with a header: names of sequences, then labels, for networks with conditions.",
-        ),
-    ] = None,
-    label_numbers: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COLUMN", help="This column holds numbers, not categories; may be repeated."),
-    ] = None,
-    min_length: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Drop shorter sequences; residues.")
-    ] = 1,
-    max_length: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Drop longer ones (training cuts windows by itself); residues."
-        ),
-    ] = None,
-    max_unknown: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, metavar="SHARE", help="Drop sequences with a larger share of X."),
-    ] = None,
-    keep_duplicates: Annotated[
-        bool, typer.Option("--keep-duplicates", help="Keep sequences that occur again.")
-    ] = False,
-    limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Stop after so many sequences.")
-    ] = None,
-    sample: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Keep so many, drawn uniformly.")
-    ] = None,
-    sample_seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Another seed draws another sample.")
-    ] = 0,
-    onto: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False, help="A store to begin with: its sequences stay, on their side of the split."
-        ),
-    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store to make.")],
+    given: dict[str, Any],
     workers: Annotated[
         int | None,
         typer.Option(
@@ -99,21 +48,8 @@ def build(
     from sedd.data.build import build_store
 
     _exit_on_signals()
-    options = _options(
-        validation_fraction=validation_fraction,
-        clusters=clusters,
-        labels=labels,
-        label_numbers=tuple(label_numbers or ()),
-        min_length=min_length,
-        max_length=max_length,
-        max_unknown=max_unknown,
-        keep_duplicates=keep_duplicates,
-        limit=limit,
-        sample=sample,
-        sample_seed=sample_seed,
-        onto=onto,
-    )
-    _require_there(*fasta, *filter(None, (clusters, labels, onto)))
+    options = validated(BuildOptions, given)
+    _require_there(*fasta, *filter(None, (options.clusters, options.labels, options.onto)))
     total = sum(path.stat().st_size for path in fasta if path.is_file())
     with reading("reading", total) as advance:
         result = build_store(fasta, output, options, force=force, workers=workers, progress=advance)
@@ -181,17 +117,6 @@ def _require_there(*paths: Path, hint: str | None = None) -> None:
             raise UsageError(f"{path} does not exist", hint=hint)
 
 
-def _options(**given: Any) -> "BuildOptions":
-    from pydantic import ValidationError
-
-    from sedd.spec.build import BuildOptions
-
-    try:
-        return BuildOptions(**given)
-    except ValidationError as e:
-        raise UsageError("; ".join(error["msg"].partition(", ")[2] for error in e.errors())) from e
-
-
 def _print(text: str) -> None:
     """As it is: paths may be longer than a line, and hold brackets."""
     out().print(text, markup=False, soft_wrap=True)
@@ -200,7 +125,7 @@ def _print(text: str) -> None:
 def _describe(manifest: "Manifest") -> None:
     out().print(manifest_table(manifest))
     for note in manifest.notes:
-        err().print(f"warning: {note}", style="yellow", markup=False, soft_wrap=True)
+        tell(f"warning: {note}", style="yellow")
 
 
 def manifest_table(manifest: "Manifest") -> "Table":

@@ -1,43 +1,34 @@
 """`sedd evaluate`: the likelihood bound of given proteins under a trained network."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from sedd.cli.conditions import Conditions, parse_condition
-from sedd.cli.console import out, print_json
-from sedd.cli.load_network import Force, load, note, progress, require_network, require_place
-from sedd.errors import UsageError
+from sedd.cli.console import note, out, print_json
+from sedd.cli.load_network import load, progress, require_network, require_place
+from sedd.cli.model_options import validated, with_options_of
+from sedd.cli.options import Fasta, Force, Json, Network
+from sedd.spec.inference import EvaluateOptions
 
 CURVE = (0.05, 0.15, 0.25, 0.5, 0.75, 0.95)
 
 
+@with_options_of(EvaluateOptions)
 def command(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN|CKPT", help="A run, a checkpoint file or an exported folder.")
-    ],
-    fasta: Annotated[list[Path], typer.Option("--fasta", help="FASTA files, plain or gzip.")],
-    draws: Annotated[
-        int, typer.Option(min=2, help="Noise levels a protein: more make the error smaller.")
-    ] = 16,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Another seed draws other noise.")] = 0,
+    *,
+    run: Network,
+    fasta: Fasta,
+    given: dict[str, Any],
     per_sequence: Annotated[
         Path | None, typer.Option(help="Table with a row a protein: .csv or .parquet.")
-    ] = None,
-    mask_rate: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="Also the cross-entropy with this share hidden, 0.15 as published; may be repeated."
-        ),
     ] = None,
     curve: Annotated[bool, typer.Option("--curve", help=f"The mask rates {CURVE}.")] = False,
     against: Annotated[
         str | None, typer.Option(metavar="RUN|CKPT", help="Another network: the paired difference.")
     ] = None,
-    condition: Conditions = None,
     force: Force = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Upper bound on the negative log-likelihood of proteins, with EMA weights and its standard error.
 
@@ -45,7 +36,6 @@ def command(
     """
     from sedd.data.records import read_records
     from sedd.inference.tables import require_writer, write_table
-    from sedd.spec.inference import EvaluateOptions
 
     if per_sequence is not None:
         require_place(per_sequence, "--per-sequence", force=force)
@@ -53,14 +43,8 @@ def command(
     require_network(run)
     if against is not None:
         require_network(against)
-    rates = sorted({*(mask_rate or ()), *(CURVE if curve else ())})
-    if any(not 0 < rate <= 1 for rate in rates):
-        raise UsageError(
-            f"--mask-rate is {rates[0] if rates[0] <= 0 else rates[-1]}: a share above 0, at most 1"
-        )
-    how = EvaluateOptions(
-        draws=draws, seed=seed, mask_rates=tuple(rates), condition=parse_condition(condition)
-    )
+    rates = sorted({*given["mask_rates"], *(CURVE if curve else ())})
+    how = validated(EvaluateOptions, given | {"mask_rates": rates})
     records = [record for path in fasta for record in read_records(path, allow_empty=True)]
     from sedd.inference.comparison import report  # torch
     from sedd.inference.evaluation import per_sequence as columns

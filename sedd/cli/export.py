@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.console import err
+from sedd.cli.console import note, tell
 
 
 def command(
@@ -29,7 +29,7 @@ def command(
 
     Example: sedd export quickstart -o quickstart-model
     """
-    from sedd.cli.load_network import note, require_network
+    from sedd.cli.load_network import require_network
     from sedd.errors import UsageError
     from sedd.rundir.find import runs_root
 
@@ -51,6 +51,4 @@ def command(
         write_transformers_export(saved, output, raw=raw, force=force, run=of_run, license_name=license)
     else:
         write_export(saved, output, raw=raw, force=force, run=of_run)
-    err().print(
-        f"{output}: {'trained' if raw else 'averaged'} weights of {path}", markup=False, soft_wrap=True
-    )
+    tell(f"{output}: {'trained' if raw else 'averaged'} weights of {path}")

@@ -9,17 +9,13 @@ from sedd.amend.extend import extend, plan_extension
 from sedd.amend.preview import Preview, preview
 from sedd.cli.changed_run import check_of
 from sedd.cli.for_each_run import for_each
+from sedd.cli.options import Json, Runs
 from sedd.launch.liveness import query_run_status
 from sedd.rundir.layout import RunDir
 
 
 def command(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN...", help="Run folders, ids, job ids or names; a sweep is all its points."
-        ),
-    ],
+    runs: Runs,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all, those already done included.")],
     rewarm: Annotated[
         int | None,
@@ -31,7 +27,7 @@ def command(
     preflight: Annotated[
         bool, typer.Option("--preflight/--no-preflight", help="Check that the job can run before submitting.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Let runs that completed, gave up or were cancelled go on to more steps, each in its folder.
 

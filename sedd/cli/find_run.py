@@ -1,6 +1,6 @@
 """Find the one run to show when the user may have named a sweep."""
 
-from sedd.cli.load_network import note
+from sedd.cli.console import note
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
 

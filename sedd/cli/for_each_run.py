@@ -7,7 +7,7 @@ from typing import Protocol
 
 import typer
 
-from sedd.cli.console import err, out, print_json
+from sedd.cli.console import out, print_json, tell
 from sedd.cluster.command import SlurmMissingError, SlurmUnreachableError
 from sedd.errors import SeddError, UsageError
 from sedd.launch.submit_slurm import in_threads
@@ -135,7 +135,7 @@ def _target(run: RunDir, act: Callable[[RunDir], Outcome]) -> Target:
 
 def _attempted(target: Target) -> Outcome:
     def notify(text: str) -> None:
-        err().print(f"{target.label}: {text}", markup=False, soft_wrap=True)
+        tell(f"{target.label}: {text}")
 
     try:
         return retry_while_unreachable(target.act, notify=notify)
@@ -148,6 +148,6 @@ def _print_outcome(target: Target, outcome: Outcome) -> None:
         out().print(f"{target.label}: {outcome.detail}", markup=False, soft_wrap=True)
         return
     named = "" if target.document.get("id", target.label) in outcome.detail else f"{target.label}: "
-    err().print(f"error: {named}{outcome.detail}", markup=False, soft_wrap=True)
+    tell(f"error: {named}{outcome.detail}")
     if outcome.error.hint:
-        err().print(f"hint: {outcome.error.hint}", markup=False, soft_wrap=True)
+        tell(f"hint: {outcome.error.hint}")

@@ -5,11 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from sedd.cli.console import err
+from sedd.cli.console import err, note, tell
 from sedd.cli.progress import LOG_EVERY_S
 from sedd.errors import UsageError
 
@@ -29,7 +27,7 @@ def load(run_or_checkpoint: str) -> "Trained":
 
     trained = load_trained(find_trained(run_or_checkpoint, runs_root(), notify=note))
     device = next(trained.model.parameters()).device
-    err().print(f"{trained.run} at step {trained.step}, {trained.precision.name} on {device}", markup=False)
+    tell(f"{trained.run} at step {trained.step}, {trained.precision.name} on {device}")
     return trained
 
 
@@ -39,11 +37,6 @@ def require_network(run_or_checkpoint: str) -> None:
     from sedd.rundir.find import runs_root
 
     find_network(run_or_checkpoint, runs_root())
-
-
-def note(text: str) -> None:
-    """What a user should know of an answer that is given all the same."""
-    err().print(f"note: {text}", style="yellow", markup=False, soft_wrap=True)
 
 
 def require_place(path: Path | None, option: str, *, force: bool) -> None:
@@ -65,9 +58,6 @@ def require_place(path: Path | None, option: str, *, force: bool) -> None:
         raise UsageError(f"{option} is {path}, which already exists", hint="--force replaces it")
 
 
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist already.")]
-
-
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, in a log a line now and then; call it with (done, total)."""
@@ -78,7 +68,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
             nonlocal shown
             if time.monotonic() - shown >= LOG_EVERY_S:
                 shown = time.monotonic()
-                err().print(f"{what}: {done} of {of}", markup=False)
+                tell(f"{what}: {done} of {of}")
 
         yield show
         return

@@ -5,15 +5,16 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.console import err
+from sedd.cli.console import tell
 from sedd.cli.find_run import find_one
+from sedd.cli.options import Run
 from sedd.monitor.read.logs import follow_log, is_job_output, last_lines, telling_log
 from sedd.rundir.events import damaged_lines, read_events
 from sedd.rundir.layout import RunDir
 
 
 def command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, id, job id or name.")],
+    run: Run,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on, across attempts, until the run ends.")
     ] = False,
@@ -32,7 +33,7 @@ def command(
         _explain_none(found, rank)
     else:
         what = ": what the job itself printed; no rank has a log" if is_job_output(log) else ""
-        err().print(f"{log}{what}", style="dim", soft_wrap=True, markup=False)
+        tell(f"{log}{what}", style="dim")
     if follow and log is not None and is_job_output(log):
         _write(last_lines(log, tail))  # of the ranks nothing may follow
     if follow:
@@ -58,11 +59,11 @@ def _explain_none(run: RunDir, rank: int) -> None:
         message = f"No log: attempt {started[-1].attempt} ran in the foreground, and printed to its terminal."
     elif started:
         message = f"No log{others} in {run.logs}: there is no such rank, or it has printed nothing."
-    err().print(message, soft_wrap=True, markup=False)
+    tell(message)
 
 
 def _remark(text: str) -> None:
-    err().print(text, style="yellow", soft_wrap=True, markup=False)
+    tell(text, style="yellow")
 
 
 def _write(text: str) -> None:

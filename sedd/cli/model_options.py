@@ -2,33 +2,36 @@
 
 import functools
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from sedd.cli.conditions import parse_condition
 from sedd.complaints import parse_problem
 from sedd.errors import UsageError
 from sedd.yaml import StrictModel
 
 Model = TypeVar("Model", bound=StrictModel)
-_TYPES = (int, float, str, bool, *(kind | None for kind in (int, float, str)))
+_TYPES = (bool, *(kind for one in (int, float, str, Path) for kind in (one, one | None)))
 
 
 def with_options_of(
     model: type[StrictModel],
     *,
-    names: Mapping[str, tuple[str, ...]],
-    settings: Mapping[str, Mapping[str, Any]],
+    names: Mapping[str, tuple[str, ...]] = types.MappingProxyType({}),
+    settings: Mapping[str, Mapping[str, Any]] = types.MappingProxyType({}),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Replace a command's parameter `given` by options for the fields of a model; it gets what was typed, by field.
 
     The fields of a section within the model are options of their own. `names` are an option's names where they are
-    not `--field-name`, `settings` what typer should know of one besides. What is neither a number nor text is text
-    here, for the command to read.
+    not `--field-name`, `settings` what typer should know of one besides. A field of many values is an option that may
+    be repeated, named in the singular. What is neither a number nor text is text here, for the command to read.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -47,6 +50,7 @@ def with_options_of(
         @functools.wraps(command)
         def called(**values: Any) -> None:
             given = {name: values.pop(name) for name in fields}
+            given |= {name: parse_condition(given[name]) for name in given if _is_mapping(fields[name][0])}
             command(given={name: value for name, value in given.items() if value is not None}, **values)
 
         called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined] # typer reads it
@@ -79,7 +83,9 @@ def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
     except ValidationError as e:
         first = e.errors()[0]
         if first["type"] == "value_error":  # a validator of ours, whose text begins with the field
-            raise UsageError(_as_option(first["msg"].removeprefix("Value error, "), mains)) from e
+            what = _as_option(first["msg"].removeprefix("Value error, "), mains)
+            fields = {name: _dashed(name) for name in model.model_fields}
+            raise UsageError(re.sub(r"[a-z]+(_[a-z]+)+", lambda m: fields.get(m[0], m[0]), what)) from e
         problem = parse_problem(first, model, data, lambda key: "")
         raise UsageError(_as_option(problem.what, mains), hint=problem.hint) from e
 
@@ -91,7 +97,11 @@ def _as_option(what: str, sections: Mapping[str, str]) -> str:
             what = main + what.removeprefix(section)
         what = what.removeprefix(f"{section}.").replace(f"'{section}.", "'")
     first, space, rest = what.partition(" ")
-    return f"--{first.strip(chr(39)).replace('_', '-')}{space}{rest}"
+    return f"{_dashed(re.sub(r's?[.][0-9]+$', '', first.strip(chr(39))))}{space}{rest}"
+
+
+def _dashed(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _flat(model: type[StrictModel]) -> Iterator[tuple[str, tuple[FieldInfo, bool]]]:
@@ -115,25 +125,38 @@ def _option(
     """A command's parameter for a field; of one within a section, which may be absent, None if it is not typed."""
     kind: Any = field.annotation
     text = " ".join((field.description or "").split())
+    default, flag = field.default, _dashed(name)
+    if is_list := get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
+        kind, default = get_args(kind)[0], list(default)
+        kind, text, flag = _plain(kind), f"{text} May be repeated.", flag.removesuffix("s")
     if get_origin(kind) is Literal:
         kind, text = str, f"{text} ({', '.join(get_args(kind))})"
-    elif get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
-        kind = list[get_args(kind)[0]] | None  # type: ignore[misc] # what the tuple holds
-    elif get_origin(kind) is dict:
-        kind = list[str] | None
+    if is_list:
+        kind = list[kind]
+    elif _is_mapping(field):
+        kind, default, settings = list[str], [], {"metavar": "FIELD=VALUE", **settings}
     elif kind not in _TYPES:
         kind = str if field.default is not None and not within else str | None
     if within and get_origin(kind) not in (Union, types.UnionType):
         kind = kind | None
+    names = names or (() if default is True else (flag,))  # typer's own: --name/--no-name
     if within and field.default and not field.is_required():
         text += f" Default: {field.default}."
-    is_absent = within or field.is_required() or field.default in ((), {})
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=None if is_absent else field.default,
+        default=None if within or field.is_required() else default,
         annotation=Annotated[kind, typer.Option(*names, help=text, **{**_limits(field), **settings})],
     )
+
+
+def _is_mapping(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is dict
+
+
+def _plain(kind: Any) -> Any:
+    """A type without its limits."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _limits(field: FieldInfo) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sedd.cli.console import out, print_json
+from sedd.cli.options import Cluster, Json, Overrides
 from sedd.cluster.profile import load_profile
 from sedd.preflight.finding import has_failures
 from sedd.preflight.resolve_auto import resolve_auto
@@ -17,17 +18,13 @@ from sedd.spec.load import load_request
 
 def command(
     spec: Annotated[Path, typer.Argument(help="Experiment spec, such as jobs/quickstart.yaml.")],
-    cluster: Annotated[
-        Path | None, typer.Option(help="Cluster profile; default $SEDD_CLUSTER, else slurm/local.yaml.")
-    ] = None,
+    cluster: Cluster = None,
     node: Annotated[
         bool, typer.Option("--node/--login", help="Check this machine as a compute node, with torch.")
     ] = False,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a field: key=value.", metavar="KEY=VALUE")
-    ] = None,
+    set_: Overrides = None,
     strict: Annotated[bool, typer.Option("--strict", help="A WARN counts as a failure.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    json: Json = False,
 ) -> None:
     """Run the readiness checks alone; exit code 1 when the job would not run to its end.
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.console import err
+from sedd.cli.console import tell
 from sedd.cli.find_run import find_one
-from sedd.cli.load_network import Force, require_place
+from sedd.cli.load_network import require_place
+from sedd.cli.options import Force, Run
 from sedd.errors import RunError, UsageError
 from sedd.monitor.decide.inspection import inspect
 from sedd.monitor.read.gather import Gatherer
@@ -18,7 +19,7 @@ from sedd.rundir.atomic import replace_text
 
 
 def command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, id, job id or name.")],
+    run: Run,
     output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("report.html"),
     samples: Annotated[
         Path | None,
@@ -41,7 +42,7 @@ def command(
         replace_text(output, page)
     except OSError as e:
         raise RunError(f"cannot write {output}: {e.strerror}") from e
-    err().print(f"{output.absolute()}", soft_wrap=True, markup=False)
+    tell(f"{output.absolute()}")
 
 
 def _read_given(path: Path) -> tuple[tuple[str, str], ...]:

@@ -2,11 +2,9 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Annotated
-
-import typer
 
 from sedd.cli.for_each_run import Outcome, Refused, for_each
+from sedd.cli.options import Json, Runs
 from sedd.errors import RunError, SeddError
 from sedd.experiments.requeue_plan import requeue_plan
 from sedd.launch.requeue import requeue, submit_first
@@ -17,13 +15,8 @@ from sedd.rundir.plan_record import find_plan
 
 
 def command(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN...", help="Run folders, ids, job ids or names; a sweep is all its points; a plan."
-        ),
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    runs: Runs,
+    as_json: Json = False,
 ) -> None:
     """Revive runs that gave up, were killed or cancelled; make running ones save and go on elsewhere.
 

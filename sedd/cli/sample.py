@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sedd.cli.conditions import parse_condition
-from sedd.cli.console import err, print_text
-from sedd.cli.load_network import Force, load, note, progress, require_network, require_place
+from sedd.cli.console import note, print_text, tell
+from sedd.cli.load_network import load, progress, require_network, require_place
 from sedd.cli.model_options import validated, with_options_of
+from sedd.cli.options import Force, Network
 from sedd.errors import UsageError
 from sedd.spec.inference import SampleOptions
 
@@ -28,15 +28,12 @@ if TYPE_CHECKING:
         "template": {"metavar": "TEXT"},
         "parent": {"metavar": "FASTA"},
         "keep": {"metavar": "RANGES"},
-        "condition": {"metavar": "FIELD=VALUE"},
         "guide": {"metavar": "NAME=TARGET"},
     },
 )
 def command(
     *,
-    run: Annotated[
-        str, typer.Argument(metavar="RUN|CKPT", help="A run, a checkpoint file or an exported folder.")
-    ],
+    run: Network,
     given: dict[str, Any],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="FASTA file; default: stdout.")
@@ -60,11 +57,7 @@ def command(
     from sedd.design.given import read_given
     from sedd.rundir.atomic import write_output
 
-    read = {
-        "length": _parse_length(given.get("length")),
-        "condition": parse_condition(given.get("condition")),
-    }
-    how = validated(SampleOptions, given | read)
+    how = validated(SampleOptions, given | {"length": _parse_length(given.get("length"))})
     require_place(output, "--output", force=force)
     _require_table(table, how, force=force)
     _require_report(report, force=force)
@@ -81,7 +74,7 @@ def command(
         print_text(text)
     else:
         write_output(output, text)
-        err().print(f"{len(samples)} proteins in {output}", markup=False, soft_wrap=True)
+        tell(f"{len(samples)} proteins in {output}")
     if table is not None:
         write_table(table, redesign_columns(samples))
     if report is not None:
@@ -135,8 +128,6 @@ def _report(
     store = open_training_data(trained, given)
     if store is None:
         gone = trained.experiment.data.store
-        err().print(
-            f"the training data {gone} is not here: the report does without (--store names it)", markup=False
-        )
+        tell(f"the training data {gone} is not here: the report does without (--store names it)")
     write_report(path, trained, how, assess_samples(trained, samples, store))
-    err().print(f"report in {path}", markup=False, soft_wrap=True)
+    tell(f"report in {path}")

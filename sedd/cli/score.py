@@ -1,23 +1,22 @@
 """`sedd score`: mutants beside their wild type, under a trained network."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from sedd.cli.conditions import Conditions, parse_condition
-from sedd.cli.console import err, print_json, print_text
-from sedd.cli.load_network import Force, load, progress, require_network, require_place
+from sedd.cli.console import print_json, print_text, tell
+from sedd.cli.load_network import load, progress, require_network, require_place
+from sedd.cli.model_options import validated, with_options_of
+from sedd.cli.options import Force, Json, Network
 from sedd.errors import UsageError
-
-if TYPE_CHECKING:
-    from sedd.spec.inference import ScoreSpec
+from sedd.spec.inference import ScoreOptions, ScoreSpec
 
 
+@with_options_of(ScoreOptions)
 def command(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN|CKPT", help="A run, a checkpoint file or an exported folder.")
-    ],
+    *,
+    run: Network,
     fasta: Annotated[list[Path] | None, typer.Option("--fasta", help="Wild types.")] = None,
     scan: Annotated[bool, typer.Option("--scan", help="All single mutants of the wild types.")] = False,
     mutants: Annotated[
@@ -26,17 +25,7 @@ def command(
     offset: Annotated[
         int, typer.Option(help="What numbers in names add to places in the wild type (from 1).")
     ] = 0,
-    method: Annotated[
-        list[str] | None, typer.Option(help="masked (default), wild_type, orders, bound; may be repeated.")
-    ] = None,
-    draws: Annotated[int, typer.Option(min=2, help="Orders, or noise levels of a bound.")] = 16,
-    hidden: Annotated[
-        float, typer.Option(min=0, max=1, help="orders: at most this share of the rest is hidden.")
-    ] = 0.05,
-    sigma_bar: Annotated[
-        float | None, typer.Option(help="Noise level of marginals; default: fitting.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of orders and noise.")] = 0,
+    given: dict[str, Any],
     measured: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Spearman's correlation with this column.")
     ] = None,
@@ -46,9 +35,8 @@ def command(
     page: Annotated[
         Path | None, typer.Option(help="Page with heat maps, .html; or one heat map, .svg.")
     ] = None,
-    condition: Conditions = None,
     force: Force = False,
-    as_json: Annotated[bool, typer.Option("--json", help="A summary as JSON on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Score mutants in nats, ln p(mutant) - ln p(wild type), each with its standard error.
 
@@ -69,13 +57,9 @@ def command(
     from sedd.inference.score_page import write_score_page
     from sedd.inference.tables import csv_text, write_table
     from sedd.inference.work import options_of, read_table
-    from sedd.spec.inference import ScoreOptions
 
-    wanted = _wanted(
-        network=run, wild_types=fasta or [], mutants=mutants, offset=offset, methods=method or ["masked"],
-        draws=draws, hidden=hidden, sigma_bar=sigma_bar, seed=seed, measured=measured,
-        condition=parse_condition(condition),
-    )  # fmt: skip
+    subject = {"network": run, "wild_types": fasta or [], "mutants": mutants, "offset": offset}
+    wanted = validated(ScoreSpec, given | subject | {"measured": measured})
     how = options_of(ScoreOptions, wanted)
     _require_places(output, page, force=force)
     table = read_table(wanted)
@@ -86,7 +70,7 @@ def command(
     with progress("scoring", len(table.variants)) as step:
         scores = score_table(trained, table, how, progress=step)
     if scores.windows:
-        err().print(f"{scores.windows} mutants of longer proteins: {trained.longest} residues around each")
+        tell(f"{scores.windows} mutants of longer proteins: {trained.longest} residues around each")
     if page is not None:
         write_score_page(page, trained, how, scores, measured=measured)
     if output is not None:
@@ -96,20 +80,7 @@ def command(
     elif output is None:
         print_text(csv_text(scores.columns()))
     for name, found in (correlations(scores, measured) if measured else {}).items():
-        err().print(f"{name}: Spearman {found.rho:.3f} ± {found.standard_error:.3f} ({found.pairs} pairs)")
-
-
-def _wanted(**given: Any) -> "ScoreSpec":
-    from pydantic import ValidationError
-
-    from sedd.spec.inference import ScoreSpec
-
-    try:
-        return ScoreSpec(**given)
-    except ValidationError as e:
-        first = e.errors()[0]
-        option = "--" + str(first["loc"][0] if first["loc"] else "fasta").replace("_", "-").removesuffix("s")
-        raise UsageError(f"{option}: {first['msg'].removeprefix('Value error, ')}") from e
+        tell(f"{name}: Spearman {found.rho:.3f} ± {found.standard_error:.3f} ({found.pairs} pairs)")
 
 
 def _require_places(output: Path | None, page: Path | None, *, force: bool) -> None:

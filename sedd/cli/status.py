@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sedd.cli.console import err, out, print_json
+from sedd.cli.console import out, print_json, tell
 from sedd.cli.notify_pending import tell_trouble
 from sedd.cluster.users import user_name
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
@@ -64,7 +64,7 @@ def command(
         return
     if not chosen:
         message = f"No runs in {root} yet. Start one: sedd submit jobs/quickstart.yaml"
-        err().print(message, soft_wrap=True, markup=False)
+        tell(message)
     elif runs and len(runs) == len(plans):
         _print_plans(facts, plans)
     elif len(chosen) == 1 and runs:
@@ -144,7 +144,7 @@ def _print_table(facts: Facts, plans: Sequence[PlanRecord], *, shows_all: bool, 
     if not views and plans:
         return
     if not views:
-        err().print(f"No run was active in the last day; {len(facts.runs)} ended earlier: sedd status --all")
+        tell(f"No run was active in the last day; {len(facts.runs)} ended earlier: sedd status --all")
         return
     console = out()
     console.print(status_table(snapshot, views, width=console.width, fold=fold))

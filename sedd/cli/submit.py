@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.console import err, out, print_json
+from sedd.cli.console import out, print_json, tell
+from sedd.cli.options import Cluster, Json, Overrides
 from sedd.cli.submit_checks import LoginChecks, print_ignored_variables
 from sedd.cli.submit_output import LISTED, REST_HINT, print_dry_run, print_submitted, submission_document
 from sedd.cluster.profile import load_profile
@@ -38,12 +39,8 @@ def command(
     specs: Annotated[
         list[Path], typer.Argument(metavar="SPEC...", help="Experiment specs, or one plan (jobs/*.yaml).")
     ],
-    cluster: Annotated[
-        Path | None, typer.Option(help="Cluster profile; default $SEDD_CLUSTER, else slurm/local.yaml.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the specs.")
-    ] = None,
+    cluster: Cluster = None,
+    set_: Overrides = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the batch script (or local command); touch nothing.")
     ] = False,
@@ -71,7 +68,7 @@ def command(
         bool, typer.Option("--any-code", help="Of a plan: what ran with other code need not run again.")
     ] = False,
     again: Annotated[bool, typer.Option("--again", hidden=True, help="The old name of --resubmit.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Turn specs into jobs: check, freeze the code, make run folders, submit (a sweep as an array).
 
@@ -117,7 +114,7 @@ def command(
             left, submissions, now=now, may_wait=is_waiting, resubmit=resubmit, as_json=as_json
         )
     for run in known:
-        _remark(_describe_known(run))
+        tell(_describe_known(run))
     runs = [*(each.run for each in known), *(run for each in submissions for run in each.runs)]
     succeeded = None
     if is_waiting and not any(isinstance(each.stopped_by, KeyboardInterrupt) for each in submissions):
@@ -229,23 +226,19 @@ def _watch(runs: Sequence[RunDir], orders: Sequence[Order], *, follow: bool) -> 
     from sedd.monitor.show.follow import follow as follow_runs
     from sedd.monitor.show.follow import wait as wait_for
 
-    rest = Rest(orders, notify=_remark)
+    rest = Rest(orders, notify=tell)
     try:
         if follow:
             views = follow_runs(runs, console=out(), meanwhile=rest)
         else:
-            views = wait_for(runs, notify=_remark, meanwhile=rest)
+            views = wait_for(runs, notify=tell, meanwhile=rest)
     except KeyboardInterrupt:
         if not follow:
-            err().print("\nNo longer waiting; the runs continue. sedd status shows them.")
+            tell("\nNo longer waiting; the runs continue. sedd status shows them.")
         raise typer.Exit(INTERRUPTED) from None
     failed = [view for view in views if not view.state.is_success]
     for view in failed[:LISTED]:
-        _remark(failure_line(view))
+        tell(failure_line(view))
     if len(failed) > LISTED:
-        _remark(f"… and {len(failed) - LISTED} more: sedd status --all")
+        tell(f"… and {len(failed) - LISTED} more: sedd status --all")
     return not failed
-
-
-def _remark(text: str) -> None:
-    err().print(text, markup=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from sedd.cli.console import err, out, print_json
+from sedd.cli.console import out, print_json, tell
 from sedd.cluster.profile import Profile
 from sedd.launch.make_runs import Order
 from sedd.preflight.finding import Finding, Status, has_failures
@@ -36,7 +36,7 @@ class LoginChecks:
         remarkable = [finding for finding in findings if finding.status is not Status.OK]
         for finding in remarkable:
             if finding not in self._shown:  # of several specs most of it is about the site
-                err().print(f"preflight {finding.status}: {finding.check}: {finding.saw}", markup=False)
+                tell(f"preflight {finding.status}: {finding.check}: {finding.saw}")
         self._shown |= set(remarkable)
         batches = [known_first_batch(experiment, self._answers) for experiment in order.request.experiments]
         return replace(order, findings=[asdict(finding) for finding in remarkable], first_batches=batches)
@@ -48,7 +48,7 @@ def print_ignored_variables(profile: Profile) -> None:
 
     verdict = environment.judge(environment.facts_of(os.environ, environment.reader_of(profile)))
     if verdict.status is Status.WARN:
-        err().print(f"{verdict.status}: environment: {verdict.saw}", markup=False)
+        tell(f"{verdict.status}: environment: {verdict.saw}")
 
 
 def _refuse(order: Order, findings: Sequence[Finding], *, as_json: bool) -> NoReturn:
@@ -60,9 +60,8 @@ def _refuse(order: Order, findings: Sequence[Finding], *, as_json: bool) -> NoRe
         out().print(findings_table(findings))
         out().print(conclusion(findings))
         name = order.request.experiments[0].name
-        err().print(
+        tell(
             f"Nothing was submitted: {name} would not run to its end. --no-preflight submits all the same; "
-            "its node looks again.",
-            markup=False,
+            "its node looks again."
         )
     raise typer.Exit(1)

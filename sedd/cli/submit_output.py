@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sedd.cli.console import err, out, print_json
+from sedd.cli.console import out, print_json, tell
 from sedd.cluster.profile import Profile
 from sedd.launch.make_runs import Order
 from sedd.launch.submit import Submission
@@ -21,7 +21,7 @@ def print_dry_run(scripts: Sequence[str], *, as_json: bool) -> None:
         return
     for script in scripts:
         out().print(script, markup=False, soft_wrap=True)
-    err().print("Nothing was submitted, or checked: sedd preflight says whether it can run.", markup=False)
+    tell("Nothing was submitted, or checked: sedd preflight says whether it can run.")
 
 
 def print_submitted(submission: Submission, order: Order) -> None:

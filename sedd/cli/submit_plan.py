@@ -3,13 +3,12 @@
 import datetime as dt
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from sedd.cli.console import err, out, print_json
+from sedd.cli.console import out, print_json, tell
 from sedd.cli.submit_checks import LoginChecks
 from sedd.cli.submit_output import REST_HINT
 from sedd.cluster.command import SlurmUnreachableError
@@ -110,7 +109,7 @@ def _print_foreseen(graph: Graph, site: Site, how: How) -> None:
         return
     for line in foreseen_lines(graph, steps):
         out().print(line, markup=False, soft_wrap=True)
-    err().print("Nothing was submitted, or checked.", markup=False)
+    tell("Nothing was submitted, or checked.")
 
 
 class _EndedError(Exception):
@@ -139,12 +138,12 @@ def _watch(record: PlanRecord, *, follow: bool) -> bool:
         if follow:
             follow_runs(record.runs, console=out(), meanwhile=look)
         else:
-            wait_for(record.runs, notify=partial(err().print, markup=False), meanwhile=look)
+            wait_for(record.runs, notify=tell, meanwhile=look)
     except _EndedError:
         pass
     except KeyboardInterrupt:
         if not follow:
-            err().print("\nNo longer waiting; the plan continues. sedd status shows it.")
+            tell("\nNo longer waiting; the plan continues. sedd status shows it.")
         raise typer.Exit(INTERRUPTED) from None
     return all(_is_done(run) for run in record.runs)
 

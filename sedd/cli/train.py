@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sedd.cli.console import err
-from sedd.cli.load_network import note
+from sedd.cli.console import note, tell
+from sedd.cli.options import Overrides
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
 from sedd.rundir.attempts import Cause, is_completed, parse_attempts
 from sedd.rundir.energy_meter import energy_written, open_meter
@@ -34,9 +34,7 @@ def command(
     spec: Annotated[
         Path, typer.Argument(metavar="SPEC|RUN", help="A spec; or a run's folder, id or name to resume.")
     ],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the spec.")
-    ] = None,
+    set_: Overrides = None,
 ) -> None:
     """Train in the foreground. Ctrl-C or SIGTERM saves and ends; `sedd train RUN` resumes the run.
 
@@ -57,11 +55,11 @@ def command(
     try:
         run = _run_folder(spec, set_ or (), ranks, stop)
     except StoppedError as e:
-        err().print(e.message, markup=False, soft_wrap=True)
+        tell(e.message)
         raise typer.Exit(INTERRUPTED if stop.signal is signal.SIGINT else 1) from e
     attempt = _begin(run, ranks.size) if ranks.is_first else 0
     if ranks.is_first:
-        err().print(f"run {run.name}/{run.id} in {run.path}", markup=False, soft_wrap=True)
+        tell(f"run {run.name}/{run.id} in {run.path}")
     exit_without_folder(run)
     try:
         meter = open_meter(os.environ) if ranks.is_first else None
@@ -75,7 +73,7 @@ def command(
         return
     if outcome is Outcome.COMPLETED:
         append_event(run.events, "completed", attempt=attempt, now=_now(), step=_last_step(run))
-        err().print(f"completed: {run.path}", markup=False, soft_wrap=True)
+        tell(f"completed: {run.path}")
         return
     by, step = _interruption(stop.signal), _last_step(run)
     append_event(
@@ -90,7 +88,7 @@ def command(
     message = (
         f"interrupted by {by}, saved at step {step}; resume with: sedd train {shlex.quote(str(run.path))}"
     )
-    err().print(message, markup=False, soft_wrap=True)
+    tell(message)
     raise typer.Exit(INTERRUPTED if stop.signal is signal.SIGINT else 1)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sedd.cli.console import err, out, print_json
+from sedd.cli.console import out, print_json, tell
 from sedd.errors import RunError, UsageError
 from sedd.experiments.ranking_document import usage_document
 from sedd.experiments.usage_text import parse_moment, summed, total_of, usage_table
@@ -58,7 +58,7 @@ def command(
         period = {"since": start.isoformat() if since else None, "until": end.isoformat()}
         print_json({"version": 1, **period, "rows": documents, "total": whole})
     elif not rows:
-        err().print("Nothing was used in that time.", markup=False)
+        tell("Nothing was used in that time.")
     else:
         console = out()
         console.print(usage_table(rows, width=console.width))
@@ -70,7 +70,7 @@ def _labelled(runs: "dict[RunDir, None]", by: By) -> Iterator[tuple[str, RunUse]
         try:
             use, sweep = read_usage(run), read_manifest(run).get("sweep")
         except RunError as e:
-            err().print(f"left out: {e.message}", markup=False, soft_wrap=True)
+            tell(f"left out: {e.message}")
             continue
         match by:
             case By.NAME:

@@ -16,20 +16,7 @@ from sedd.cluster.jobs import (
 )
 from sedd.cluster.states import JobState, parse_state
 
-_FIELDS = (
-    "JobID",
-    "JobIDRaw",
-    "State",
-    "ExitCode",
-    "Submit",
-    "Start",
-    "End",
-    "Timelimit",
-    "NodeList",
-    "Partition",
-    "User",
-    "JobName",
-)
+_FIELDS = "JobID JobIDRaw State ExitCode Submit Start End Timelimit NodeList Partition User JobName".split()
 _GOES_ON = (JobState.REQUEUED, JobState.PREEMPTED, JobState.NODE_FAIL)
 """States in which sacct may record an attempt whose job continues."""
 

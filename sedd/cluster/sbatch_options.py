@@ -5,134 +5,87 @@ folder, found again by its job's name and comment. An option that only the first
 """
 
 import difflib
-from collections.abc import Mapping
 
 # sbatch(1) of 20.11, 21.08, 22.05, 23.11, 24.11 and 25.05 together: SLURM itself refuses what is not its own.
 _FLAGS = frozenset(
-    {
-        "consolidate-segments",
-        "contiguous",
-        "ignore-pbs",
-        "overcommit",
-        "oversubscribe",
-        "reboot",
-        "spread-job",
-        "spread-segments",
-        "stepmgr",
-        "use-min-nodes",
-    }
+    (
+        "consolidate-segments contiguous ignore-pbs overcommit oversubscribe reboot spread-job "
+        "spread-segments stepmgr use-min-nodes"
+    ).split()
 )
 _OPTIONAL_VALUE = frozenset({"exclusive", "nice", "oom-kill-step", "propagate", "resv-ports"})
 _FILES = frozenset({"bbf", "chdir"})
-_VALUES = _FILES | {
-    "acctg-freq",
-    "batch",
-    "bb",
-    "core-spec",
-    "cores-per-socket",
-    "cpu-freq",
-    "delay-boot",
-    "distribution",
-    "extra",
-    "extra-node-info",
-    "gpu-bind",
-    "gpu-freq",
-    "gres-flags",
-    "hint",
-    "licenses",
-    "mcs-label",
-    "mem-bind",
-    "mincpus",
-    "network",
-    "ntasks-per-core",
-    "ntasks-per-socket",
-    "power",
-    "prefer",
-    "priority",
-    "profile",
-    "reservation",
-    "segment",
-    "sockets-per-node",
-    "switches",
-    "thread-spec",
-    "threads-per-core",
-    "time-min",
-    "tmp",
-    "tres-bind",
-    "wait-all-nodes",
-    "wckey",
-}
+_VALUES = _FILES.union(
+    (
+        "acctg-freq batch bb core-spec cores-per-socket cpu-freq delay-boot distribution extra "
+        "extra-node-info gpu-bind gpu-freq gres-flags hint licenses mcs-label mem-bind mincpus network "
+        "ntasks-per-core ntasks-per-socket power prefer priority profile reservation segment "
+        "sockets-per-node switches thread-spec threads-per-core time-min tmp tres-bind wait-all-nodes "
+        "wckey"
+    ).split()
+)
 VALID = _FLAGS | _OPTIONAL_VALUE | _VALUES
 
-_OTHER_CLUSTER = (
-    "every later question about the job would go to this cluster: submit on a login node of the other one"
-)
-_CPUS = "write `resources.cpus_per_process` in the spec"
-_GPUS = "write `resources.gpus_per_node` in the spec and `gpu.type` in the profile"
-_MEMORY = "write `resources.memory` in the spec"
-_TASKS = "it follows from `resources` in the spec"
-_EXPORT = "jobs inherit your environment; more variables are lines of `setup:`, such as export NAME=value"
-_ANSWER = "sedd reads sbatch's answer"
-_NODES = "a run must be able to leave a faulty node: write `exclude:` or `constraint:` in the profile"
-_OWNER = "a job of somebody else could not write into your run folder"
-REFUSED: Mapping[str, str] = {
+_REASONS = {
     "account": "write `account:` in the profile",
     "array": "a sweep in the spec becomes the array",
-    "begin": "every job that continues the run would wait again; scontrol update JobId=… StartTime=… delays one",
-    "cluster-constraint": _OTHER_CLUSTER,
-    "clusters": _OTHER_CLUSTER,
+    "begin": (
+        "every job that continues the run would wait again; scontrol update JobId=… StartTime=… delays one"
+    ),
+    "cluster-constraint clusters": (
+        "every later question about the job would go to this cluster: submit on a login node of the other one"
+    ),
     "comment": "the comment says which run the job belongs to",
     "constraint": "write `constraint:` in the profile",
-    "container": "SLURM's commands, which a run needs, are rarely in an image; write `container:` in the profile",
-    "container-id": "SLURM's commands, which a run needs, are rarely in an image; write `container:` in the profile",
-    "cpus-per-gpu": _CPUS,
-    "cpus-per-task": _CPUS,
-    "deadline": "SLURM would remove a run that was requeued once too often; sedd cancel ends it when you like",
+    "container container-id": (
+        "SLURM's commands, which a run needs, are rarely in an image; write `container:` in the profile"
+    ),
+    "cpus-per-gpu cpus-per-task": "write `resources.cpus_per_process` in the spec",
+    "deadline": (
+        "SLURM would remove a run that was requeued once too often; sedd cancel ends it when you like"
+    ),
     "dependency": "use sedd submit --after RUN",
-    "error": "logs go to the run folder",
+    "error output": "logs go to the run folder",
     "exclude": "write `exclude:` in the profile",
-    "export": _EXPORT,
-    "export-file": _EXPORT,
-    "get-user-env": "jobs inherit your environment; what the login shell sets is a line of `setup:`, source ~/.profile",
-    "gid": _OWNER,
-    "gpus": _GPUS,
-    "gpus-per-node": _GPUS,
-    "gpus-per-socket": _GPUS,
-    "gpus-per-task": _GPUS,
-    "gres": _GPUS,
+    "export export-file": (
+        "jobs inherit your environment; more variables are lines of `setup:`, such as export NAME=value"
+    ),
+    "get-user-env": (
+        "jobs inherit your environment; what the login shell sets is a line of `setup:`, source ~/.profile"
+    ),
+    "gid uid": "a job of somebody else could not write into your run folder",
+    "gpus gpus-per-node gpus-per-socket gpus-per-task gres": (
+        "write `resources.gpus_per_node` in the spec and `gpu.type` in the profile"
+    ),
     "hold": "every job that continues the run would be held again; scontrol hold JOB holds one",
     "input": "the job reads nothing from its standard input",
     "job-name": "it is the name of the run",
-    "kill-on-invalid-dep": "a run that waits for another continues when that one is revived with sedd requeue",
+    "kill-on-invalid-dep": (
+        "a run that waits for another continues when that one is revived with sedd requeue"
+    ),
     "mail-type": "write `mail: {type: […]}` in the profile",
     "mail-user": "write `mail: {user: …}` in the profile",
-    "mem": _MEMORY,
-    "mem-per-cpu": _MEMORY,
-    "mem-per-gpu": _MEMORY,
+    "mem mem-per-cpu mem-per-gpu": "write `resources.memory` in the spec",
     "no-kill": "a run continues elsewhere when its job has lost a node, and so the job must end",
     "no-requeue": "write `requeue: false` in the profile: then a new job continues the run",
-    "nodefile": _NODES,
-    "nodelist": _NODES,
+    "nodefile nodelist": (
+        "a run must be able to leave a faulty node: write `exclude:` or `constraint:` in the profile"
+    ),
     "nodes": "write `resources.nodes` in the spec",
-    "ntasks": _TASKS,
-    "ntasks-per-gpu": _TASKS,
-    "ntasks-per-node": _TASKS,
+    "ntasks ntasks-per-gpu ntasks-per-node": "it follows from `resources` in the spec",
     "open-mode": "logs are always appended to: a requeue must not erase them",
-    "output": "logs go to the run folder",
-    "parsable": _ANSWER,
+    "parsable quiet verbose": "sedd reads sbatch's answer",
     "partition": "write `partition:` in the profile",
     "qos": "write `qos:` in the profile",
-    "quiet": _ANSWER,
     "requeue": "jobs ask for it already; how often a run may restart is `retry` in the spec",
     "signal": "it follows from the measured checkpoint time",
     "test-only": "use sedd submit --dry-run, or sedd preflight",
     "time": "write `resources.walltime` in the spec",
     "tres-per-task": "write `resources` in the spec",
-    "uid": _OWNER,
-    "verbose": _ANSWER,
     "wait": "use sedd submit --wait",
     "wrap": "sedd writes the script",
 }
+REFUSED = {option: reason for options, reason in _REASONS.items() for option in options.split()}
 """Options of sbatch that a profile may not give, and why, or what to do instead."""
 
 

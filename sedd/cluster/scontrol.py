@@ -20,18 +20,7 @@ Record = dict[str, str]
 _KEY = re.compile(r"(?:^|(?<=\s))([A-Za-z][A-Za-z0-9_:/.\[\]-]*)=")
 # Free text goes to the end of its line: a job named "x JobState=FAILED" must not speak for SLURM.
 _FREE_TEXT = frozenset(
-    {
-        "JobName",
-        "Command",
-        "WorkDir",
-        "StdErr",
-        "StdIn",
-        "StdOut",
-        "Comment",
-        "AdminComment",
-        "SystemComment",
-        "Reason",
-    }
+    "JobName Command WorkDir StdErr StdIn StdOut Comment AdminComment SystemComment Reason".split()
 )
 _FORGOTTEN = re.compile(
     r"scontrol show job \S+: (?:slurm_\w+ error: )?(?:Invalid job id specified|Job \S+ not found)"

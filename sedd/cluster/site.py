@@ -10,6 +10,7 @@ from sedd.errors import ClusterError
 
 _PAIR = re.compile(r"\s*([A-Za-z][A-Za-z0-9_/.-]*)\s*=\s?(.*)")
 _GPU = re.compile(r"gpu(?::(?P<type>[^:(),=\s]+))?:(?P<count>\d+)")
+_UNUSABLE = frozenset("DOWN DRAIN DRAINED DRAINING FAIL FAILING NOT_RESPONDING INVAL".split())
 _DEFAULT_KILL_WAIT_S, _DEFAULT_MIN_JOB_AGE_S, _DEFAULT_MAX_ARRAY = 30, 300, 1001
 
 
@@ -101,16 +102,7 @@ class Node:
     @property
     def is_usable(self) -> bool:
         """Whether jobs can start here, now or when it is free."""
-        return not {
-            "DOWN",
-            "DRAIN",
-            "DRAINED",
-            "DRAINING",
-            "FAIL",
-            "FAILING",
-            "NOT_RESPONDING",
-            "INVAL",
-        } & set(self.state)
+        return _UNUSABLE.isdisjoint(self.state)
 
 
 def query_config(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> SiteConfig:

@@ -57,65 +57,22 @@ _HAS_NODES = frozenset({JobState.CONFIGURING, JobState.RUNNING, JobState.SUSPEND
 
 # Names and codes of squeue(1) and sacct(1), 20.11 to 25.11. A state that no caller treats in its own way is
 # folded into the one it is a kind of.
-_NAMES = {
-    "BOOT_FAIL": JobState.NODE_FAIL,
-    "BF": JobState.NODE_FAIL,
-    "CANCELLED": JobState.CANCELLED,
-    "CA": JobState.CANCELLED,
-    "COMPLETED": JobState.COMPLETED,
-    "CD": JobState.COMPLETED,
-    "COMPLETING": JobState.COMPLETING,
-    "CG": JobState.COMPLETING,
-    "CONFIGURING": JobState.CONFIGURING,
-    "CF": JobState.CONFIGURING,
-    "DEADLINE": JobState.TIMEOUT,
-    "DL": JobState.TIMEOUT,
-    "EXPEDITING": JobState.PENDING,
-    "EX": JobState.PENDING,
-    "FAILED": JobState.FAILED,
-    "F": JobState.FAILED,
-    "LAUNCH_FAILED": JobState.NODE_FAIL,
-    "LF": JobState.NODE_FAIL,
-    "NODE_FAIL": JobState.NODE_FAIL,
-    "NF": JobState.NODE_FAIL,
-    "OUT_OF_MEMORY": JobState.OUT_OF_MEMORY,
-    "OOM": JobState.OUT_OF_MEMORY,
-    "PENDING": JobState.PENDING,
-    "PD": JobState.PENDING,
-    "POWER_UP_NODE": JobState.CONFIGURING,
-    "PO": JobState.CONFIGURING,
-    "PREEMPTED": JobState.PREEMPTED,
-    "PR": JobState.PREEMPTED,
-    "RECONFIG_FAIL": JobState.NODE_FAIL,
-    "REQUEUED": JobState.REQUEUED,
-    "RQ": JobState.REQUEUED,
-    "REQUEUE_FED": JobState.REQUEUED,
-    "RF": JobState.REQUEUED,
-    "REQUEUE_HOLD": JobState.REQUEUED,
-    "RH": JobState.REQUEUED,
-    "RESIZING": JobState.RUNNING,
-    "RS": JobState.RUNNING,
-    "RESV_DEL_HOLD": JobState.PENDING,
-    "RD": JobState.PENDING,
-    "REVOKED": JobState.CANCELLED,
-    "RV": JobState.CANCELLED,
-    "RUNNING": JobState.RUNNING,
-    "R": JobState.RUNNING,
-    "SIGNALING": JobState.RUNNING,
-    "SI": JobState.RUNNING,
-    "SPECIAL_EXIT": JobState.REQUEUED,
-    "SE": JobState.REQUEUED,
-    "STAGE_OUT": JobState.COMPLETING,
-    "SO": JobState.COMPLETING,
-    "STOPPED": JobState.SUSPENDED,
-    "ST": JobState.SUSPENDED,
-    "SUSPENDED": JobState.SUSPENDED,
-    "S": JobState.SUSPENDED,
-    "TIMEOUT": JobState.TIMEOUT,
-    "TO": JobState.TIMEOUT,
-    "UPDATE_DB": JobState.COMPLETING,
-    "UD": JobState.COMPLETING,
+_WORDS = {
+    JobState.PENDING: "EXPEDITING EX PENDING PD RESV_DEL_HOLD RD",
+    JobState.REQUEUED: "REQUEUED RQ REQUEUE_FED RF REQUEUE_HOLD RH SPECIAL_EXIT SE",
+    JobState.CONFIGURING: "CONFIGURING CF POWER_UP_NODE PO",
+    JobState.RUNNING: "RESIZING RS RUNNING R SIGNALING SI",
+    JobState.SUSPENDED: "STOPPED ST SUSPENDED S",
+    JobState.COMPLETING: "COMPLETING CG STAGE_OUT SO UPDATE_DB UD",
+    JobState.PREEMPTED: "PREEMPTED PR",
+    JobState.COMPLETED: "COMPLETED CD",
+    JobState.FAILED: "FAILED F",
+    JobState.CANCELLED: "CANCELLED CA REVOKED RV",
+    JobState.TIMEOUT: "DEADLINE DL TIMEOUT TO",
+    JobState.NODE_FAIL: "BOOT_FAIL BF LAUNCH_FAILED LF NODE_FAIL NF RECONFIG_FAIL",
+    JobState.OUT_OF_MEMORY: "OUT_OF_MEMORY OOM",
 }
+_STATES = {word: state for state, words in _WORDS.items() for word in words.split()}
 
 
 @functools.lru_cache(maxsize=256)
@@ -125,4 +82,4 @@ def parse_state(text: str) -> JobState:
     A word of some later SLURM is `UNKNOWN`, never an error: a monitor must survive an upgrade of the cluster.
     """
     first = re.split(r"[\s,+|]", text.strip(), maxsplit=1)[0]
-    return _NAMES.get(first.upper(), JobState.UNKNOWN)
+    return _STATES.get(first.upper(), JobState.UNKNOWN)

@@ -98,7 +98,7 @@ def test_lengths_that_exclude_everything_are_a_slip(tmp_path: Path):
     done = _sedd(
         "build", str(QUICKSTART), "-o", "store", "--min-length", "9", "--max-length", "8", cwd=tmp_path
     )
-    assert (done.returncode, done.stderr.strip()) == (2, "error: max_length 8 is less than min_length 9")
+    assert (done.returncode, done.stderr.strip()) == (2, "error: --max-length 8 is less than --min-length 9")
 
 
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path):

@@ -1,6 +1,6 @@
 """A spec's section as options of a command."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import typer
@@ -70,3 +70,23 @@ def test_what_is_wrong_is_told_as_an_option(arguments: list[str], told: str):
     with pytest.raises(UsageError) as caught:
         typed(*arguments)
     assert caught.value.message == told
+
+
+class Many(StrictModel):
+    """Fields of several values."""
+
+    rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.5,)
+    """Shares."""
+    kinds: tuple[Literal["one", "other"], ...] = ("one",)
+    """Which."""
+
+
+def test_a_field_of_many_values_is_an_option_that_may_be_repeated():
+    app, found = typer.Typer(), []
+    app.command()(with_options_of(Many)(lambda *, given: found.append(validated(Many, given))))
+    runner = CliRunner()
+    for arguments in ([], ["--rate", "0.1", "--rate", "1", "--kind", "other"]):
+        assert runner.invoke(app, arguments).exit_code == 0
+    assert found == [Many(), Many(rates=(0.1, 1.0), kinds=("other",))]
+    with pytest.raises(UsageError, match=r"^--rate is 2\.0; it must be less than or equal to 1$"):
+        runner.invoke(app, ["--rate", "2"], catch_exceptions=False)

@@ -1,15 +1,13 @@
-"""What evaluation and sampling start from: a network that is there, files that can be read, what can be drawn."""
+"""What evaluation and sampling start from: a network that is there, and FASTA files that can be read."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from sedd.errors import SeddError, UsageError
+from sedd.errors import UsageError
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.rundir.find import find_run
-from sedd.spec.experiment import Experiment
-from sedd.spec.inference import SampleSpec, SampleTask, TrainedTask
-from sedd.spec.load import load_resolved_as
+from sedd.spec.inference import TrainedTask
 
 EXPORTED = ("config.json", "model.safetensors")
 
@@ -22,26 +20,19 @@ class Facts:
     checkpoints: int = 0
     """Of a run: sealed ones."""
     problem: str | None = None
-    """Why a FASTA file cannot be read, or what is asked for cannot be drawn."""
-    hint: str = "paths are taken from the spec's own folder"
+    """Why a FASTA file cannot be read."""
 
 
 def gather(context: CheckContext) -> Facts:
     task = context.experiment
     assert isinstance(task, TrainedTask)
     kind, checkpoints = _kind(task.network)
-    facts = Facts(network=task.network, kind=kind, checkpoints=checkpoints, problem=_problem(task.inputs))
-    if facts.problem is None and isinstance(task, SampleTask):
-        try:
-            _require_drawable(task.sample, task.network if kind == "run" else None)
-        except SeddError as e:
-            return replace(facts, problem=e.message, hint=e.hint or "")
-    return facts
+    return Facts(network=task.network, kind=kind, checkpoints=checkpoints, problem=_problem(task.inputs))
 
 
 def judge(facts: Facts) -> Verdict:
     if facts.problem:
-        return fail(facts.problem, facts.hint)
+        return fail(facts.problem, "paths are taken from the spec's own folder")
     if facts.kind is None:
         return fail(
             f"{facts.network} is not a run, checkpoint or exported folder",
@@ -50,22 +41,6 @@ def judge(facts: Facts) -> Verdict:
     if facts.kind == "run" and not facts.checkpoints:
         return warn(f"{facts.network} has no checkpoint yet", "submit when its training has saved one")
     return ok(f"{facts.network}: {facts.kind}")
-
-
-def _require_drawable(wanted: SampleSpec, run: Path | None) -> None:
-    """Refuse templates and parents that are none, and samplers that the run's graph has no masks for."""
-    from sedd.design.given import read_given  # numpy: a tenth of a second
-
-    read_given(wanted)
-    needs_masks = wanted.remask > 0 or wanted.order != "random"
-    if run is None or not needs_masks:
-        return
-    trained = load_resolved_as(Experiment, find_run(str(run), run).spec)
-    if trained.diffusion.graph != "absorbing":
-        raise UsageError(
-            f"sample.remask and sample.order need the absorbing graph; {run} is of the {trained.diffusion.graph} one",
-            hint="there every step may change every residue again",
-        )
 
 
 def _kind(path: Path) -> tuple[str | None, int]:
@@ -94,8 +69,7 @@ def _problem(paths: tuple[Path, ...]) -> str | None:
 CHECK = Check(
     tasks=(TrainedTask,),
     sides=(Side.LOGIN, Side.NODE),
-    catches="a network or FASTA file that is not there, a run without a checkpoint, templates and parents that are "
-    "none (evaluate, sample, score)",
+    catches="a network or FASTA file that is not there, a run without a checkpoint (evaluate, sample, score)",
     takes="< 0.1 s",
     passing=Facts(network=Path("/runs/small"), kind="run", checkpoints=3),
     failing=Facts(network=Path("/runs/smal"), kind=None),

@@ -1,0 +1,26 @@
+"""Arguments and options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Network = Annotated[
+    str, typer.Argument(metavar="RUN|CKPT", help="A run, a checkpoint file or an exported folder.")
+]
+Fasta = Annotated[list[Path], typer.Option("--fasta", help="FASTA files, plain or gzip.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder, id, job id or name.")]
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...", help="Run folders, ids, job ids or names; a sweep is all its points; a plan."
+    ),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field of the spec.")
+]
+Cluster = Annotated[
+    Path | None, typer.Option(help="Cluster profile; default $SEDD_CLUSTER, else slurm/local.yaml.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist already.")]
