@@ -3,10 +3,11 @@
 from sedd.cli.console import note
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.plan_record import find_plan
 
 
 def find_one(text: str) -> RunDir:
-    """The run that is named; of a sweep the point that moved last, and stderr says so.
+    """The run that is named; of a sweep or plan that which moved last, and stderr says so.
 
     Raises:
         UsageError, RunError: as `find_runs`.
@@ -17,7 +18,10 @@ def find_one(text: str) -> RunDir:
         point = ", ".join(
             f"{key}={value}" for key, value in (read_manifest(found).get("point") or {}).items()
         )
-        note(f"{text} is a sweep of {len(runs)} runs; this is the one that moved last, {found.id} ({point})")
+        what = "plan" if find_plan(text, runs_root()) else "sweep"
+        which = f"{found.name}/{found.id}" if what == "plan" else found.id
+        shown = f"{which} ({point})" if point else which
+        note(f"{text} is a {what} of {len(runs)} runs; this is the one that moved last, {shown}")
     return found
 
 

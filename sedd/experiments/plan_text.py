@@ -66,6 +66,8 @@ def submitted_lines(submission: PlanSubmission) -> list[str]:
     if submission.waiting:
         lines.append(f"  {len(submission.waiting)} wait for a place: {submission.why}")
         lines.append("  rest    the same command submits the rest as places come free")
+    for run in submission.replaced:
+        lines.append(f"  {run.name}/{run.id} is of the plan as it was, and under way: sedd cancel {run.id}")
     lines.append(f"  folder  {record.folder}")
     lines.append(f"  follow  sedd status {record.name}")
     lines.append(f"  end     sedd cancel {record.name}")

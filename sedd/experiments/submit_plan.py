@@ -51,6 +51,7 @@ class PlanSubmission:
         waiting: those for which there was no place.
         why: why they wait.
         stuck: runs that were there already, and will not complete by themselves.
+        replaced: runs of the plan as it was before that are still under way.
     """
 
     record: PlanRecord
@@ -58,6 +59,7 @@ class PlanSubmission:
     waiting: Sequence[RunDir] = ()
     why: str | None = None
     stuck: Sequence[RunDir] = ()
+    replaced: Sequence[RunDir] = ()
 
 
 def foresee(resolver: Resolver) -> list[Step]:
@@ -98,7 +100,10 @@ def submit_plan(
         }
         steps = _make(resolver, site, checked, now)
         record = _recorded(graph, steps, before, source, now)
-        return submit_rest(record)
+        replaced = set(before.runs) - set(record.runs) if before is not None else set()
+        return replace(
+            submit_rest(record), replaced=[run for run in sorted(replaced, key=str) if _is_open(run)]
+        )
 
 
 def resolver_for(
@@ -177,6 +182,12 @@ def submit_rest(record: PlanRecord) -> PlanSubmission:
 def _is_stuck(run: RunDir) -> bool:
     events = read_events(run.events)
     return describe_progress(events) is None and not is_unsubmitted(events) and not is_left_out(events)
+
+
+def _is_open(run: RunDir) -> bool:
+    """Whether a run may still do something, or wait to."""
+    events = read_events(run.events) if run.manifest.exists() else ()
+    return bool(events) and describe_progress(events) not in (None, "completed")
 
 
 def _has_no_job(run: RunDir) -> bool:

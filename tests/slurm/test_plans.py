@@ -1,6 +1,7 @@
 """Plans on a real SLURM: whatever happens to a stage's job or to the command that submits, each stage runs once."""
 
 import contextlib
+import datetime as dt
 import os
 import signal
 import subprocess
@@ -133,7 +134,8 @@ def await_attempt(run: RunDir, number: int) -> None:
 
     def is_there() -> bool:
         job = query_job(job_of(run))
-        if job and job.state.is_waiting and job.reason == "BeginTime":
+        soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=8)
+        if job and job.state.is_waiting and job.starts_at and job.starts_at > soon:
             with contextlib.suppress(ClusterError):  # it may have begun since we looked
                 update_job(own_job(job.job_id), start_soon=True)
         return any(e.event == "resumed" and e.attempt == number for e in read_events(run.events))
