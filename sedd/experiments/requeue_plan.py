@@ -25,7 +25,7 @@ def requeue_plan(record: PlanRecord, *, now: dt.datetime) -> dict[RunDir, Requeu
     Raises:
         SeddError: whether runs have jobs is not known.
     """
-    runs = [run for run in record.runs if run.manifest.exists() and not _is_done(run)]
+    runs = [run for run in record.runs if run.manifest.exists() and not _is_done(record, run)]
     confirm_all(runs)
     outcomes: dict[RunDir, Requeued | SeddError] = {}
     for stage in record.stages:
@@ -69,6 +69,9 @@ def _mended(situation: RunSituation) -> Requeued:
     return Requeued(run=run, changed=True, detail=f"waits for its turn again, job {situation.job_id}")
 
 
-def _is_done(run: RunDir) -> bool:
+def _is_done(record: PlanRecord, run: RunDir) -> bool:
+    """Whether a run has completed; or is left out, and what it waited for cannot happen any more."""
     events = read_events(run.events)
-    return is_left_out(events) or is_completed(events)
+    if not is_left_out(events):
+        return is_completed(events)
+    return all(is_completed(read_events(need.events)) for need, _ in record.needs_of(run))
