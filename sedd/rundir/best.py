@@ -2,7 +2,7 @@
 
 import json
 import os
-import socket
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def link_best(link: Path, runs: Sequence[RunDir]) -> RunDir:
     if link.is_symlink():
         return RunDir(link.resolve())
     best = best_of(runs)
-    temporary = link.with_name(f".{link.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    temporary = link.with_name(f".{link.name}.{secrets.token_hex(8)}.tmp")
     try:
         link.parent.mkdir(parents=True, exist_ok=True)
         temporary.symlink_to(best.path, target_is_directory=True)
