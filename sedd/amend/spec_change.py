@@ -1,13 +1,13 @@
 """Change the spec of a run that exists, between two attempts: the old spec is kept, its hash stays in the ledger."""
 
 import copy
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sedd.cluster.profile import STORED, Profile, read_profile
 from sedd.errors import RunError
+from sedd.launch.resources import read_manifest_profile
 from sedd.rundir.atomic import write_text
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest
 from sedd.spec.experiment import Experiment
@@ -23,11 +23,15 @@ class SpecChange:
     """A spec as it shall be, checked and not written yet."""
 
     run: RunDir
+    origin: str
+    """The options with which it was asked for."""
     text: str
     """Of the new spec.yaml: what the run's frozen code does not know is not in it."""
     experiment: Experiment
     profile: Profile
     manifest: Mapping[str, Any]
+    earlier: Experiment
+    earlier_profile: Profile
     earlier_text: str
     earlier_manifest: Mapping[str, Any]
 
@@ -67,10 +71,13 @@ def plan_change(
     }
     return SpecChange(
         run=run,
+        origin=origin,
         text=dump_document(data),
         experiment=experiment,
         profile=read_profile(Document(name=origin, data=stored, lines={}), context=STORED),
         manifest=manifest | own,
+        earlier=require_training(run),
+        earlier_profile=read_manifest_profile(run),
         earlier_text=run.spec.read_text(encoding="utf-8"),
         earlier_manifest=manifest,
     )
@@ -98,15 +105,13 @@ def write_change(change: SpecChange) -> None:
         raise RunError(f"cannot write {e.filename or run.path}: {e.strerror or e}") from e
 
 
-def undone(change: SpecChange) -> SpecChange:
-    """The change back to what was before."""
-    return dataclasses.replace(
-        change,
-        text=change.earlier_text,
-        manifest=change.earlier_manifest,
-        earlier_text=change.text,
-        earlier_manifest=change.manifest,
-    )
+def restore(change: SpecChange) -> None:
+    """Put back what `write_change` has changed. Raises: RunError where a file cannot be written."""
+    try:
+        write_text(change.run.spec, change.earlier_text)
+        write_manifest(change.run, change.earlier_manifest)
+    except OSError as e:
+        raise RunError(f"cannot write {e.filename or change.run.path}: {e.strerror or e}") from e
 
 
 def _set(data: dict[str, Any], key: tuple[str, ...], value: Any) -> None:

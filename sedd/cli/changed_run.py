@@ -4,14 +4,13 @@ from sedd.amend.extend import Check
 from sedd.amend.spec_change import SpecChange
 from sedd.cli.console import tell
 from sedd.errors import RunError
-from sedd.rundir.layout import RunDir
 from sedd.spec.load import Request
 
 NOT_ASKED = {"duplicate_runs", "git_state"}
 """Of submitting a spec: this is the run itself, and keeps the code that it has."""
 
 
-def check_of(run: RunDir, is_wanted: bool) -> Check:
+def check_of(is_wanted: bool) -> Check:
     """The login checks for a changed run; nothing where they are not wanted."""
     return _check if is_wanted else _skip
 

@@ -45,7 +45,7 @@ def command(
         runs,
         planned
         if dry_run
-        else lambda run: extend(run, steps, rewarm=rewarm, check=check_of(run, preflight), now=now),
+        else lambda run: extend(run, steps, rewarm=rewarm, check=check_of(preflight), now=now),
         word="extended",
         as_json=as_json,
         also_completed=True,

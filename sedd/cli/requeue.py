@@ -2,7 +2,12 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from typing import Annotated
 
+import typer
+
+from sedd.amend.reshape import Shape, reshape
+from sedd.cli.changed_run import check_of
 from sedd.cli.for_each_run import Outcome, Refused, for_each
 from sedd.cli.options import Json, Runs
 from sedd.errors import RunError, SeddError
@@ -16,18 +21,42 @@ from sedd.rundir.plan_record import find_plan
 
 def command(
     runs: Runs,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs from now on, on all nodes together.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Nodes from now on.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Processes from now on, on all nodes together: without GPUs.")
+    ] = None,
+    walltime: Annotated[
+        str | None, typer.Option(help="Time limit of an attempt from now on, such as 24h.")
+    ] = None,
+    partition: Annotated[str | None, typer.Option(help="Partition of SLURM from now on.")] = None,
+    preflight: Annotated[
+        bool, typer.Option("--preflight/--no-preflight", help="Check that a changed job can run.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Revive runs that gave up, were killed or cancelled; make running ones save and go on elsewhere.
+
+    With another number of GPUs or nodes, a running one saves first, and a new job goes on from there; the batches stay
+    what they are, and with training.reduction: ordered the bits do, too.
 
     Points of a sweep that were not submitted yet are submitted, as far as the site takes them.
 
     A run that SLURM makes wait for two minutes after a requeue waits no longer. Of a plan only what has ended without
     completing goes on, in the order of its stages; what runs or waits is left alone.
 
-    Example: sedd requeue uniref50-small
+    Example: sedd requeue uniref50-small --gpus 8 --nodes 2
     """
     now = dt.datetime.now(dt.UTC)
+    shape = Shape(nodes=nodes, gpus=gpus, processes=processes, walltime=walltime, partition=partition)
+    if shape.is_given:
+        for_each(
+            runs,
+            lambda run: reshape(run, shape, check=check_of(preflight), now=now),
+            word="requeued",
+            as_json=as_json,
+        )
+        return
     for_each(
         runs,
         lambda run: requeue([run], now=now)[0],

@@ -152,6 +152,11 @@ def scancel(
     run(["scancel", *options, *(job.job_id for job in jobs)], timeout_s=timeout_s)
 
 
+def cancel_waiting(job: ProvenJob, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    """Cancel a job unless it has started meanwhile. Raises: SlurmUnreachableError, ClusterError, as `command.run`."""
+    run(["scancel", "--quiet", "--state=PENDING", job.job_id], timeout_s=timeout_s)
+
+
 def sbatch_test_only(script: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
     """SLURM's estimate of start, processors and nodes for a batch script, which is not submitted.
 

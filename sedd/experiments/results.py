@@ -80,7 +80,7 @@ def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
     point, gpus = manifest.get("point") or {}, int(manifest.get("gpus") or 0)
     rows = _metric_rows(run)
     kept = read_validation_rows(run.validations)
-    words = [e.event for e in events if e.event in ("completed", "gave_up", "cancelled")]
+    words = [e.event for e in events if e.event in ("completed", "gave_up", "cancelled", "extended")]
     return Result(
         run=run,
         point=point,
@@ -92,7 +92,7 @@ def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
         loss=rows[-1].get("loss") if rows else None,
         evaluation=_evaluation(run),
         usage=use.within(),
-        ended=words[-1] if words else "",
+        ended=words[-1] if words and words[-1] != "extended" else "",
     )
 
 

@@ -103,6 +103,13 @@ def _ask_local(run: RunDir) -> None:
         ask_to_stop(run, Role.CONTROLLER)
 
 
+def end_local(situation: RunSituation, *, by: str, now: dt.datetime) -> None:
+    """End the processes of a local run, which saves first, so that nothing but a new submission revives it."""
+    append_event(situation.run.events, "cancelled", attempt=situation.attempt, now=now, by=by)
+    _ask_local(situation.run)
+    end_all(situation.run, grace_s=GRACE_S)
+
+
 def _detail(situation: RunSituation, *, is_killed: bool, is_told: bool) -> str:
     if situation.status is RunStatus.COMPLETED:
         return "completed already; nothing to cancel"

@@ -139,7 +139,7 @@ def _requeue_one(situation: RunSituation, now: dt.datetime) -> Requeued:
         ask_to_stop(run, Role.TRAINING)
         end_all(run, grace_s=GRACE_S)
     elif situation.status is RunStatus.RUNNING:
-        return _move_on(situation, now)
+        return move_on(situation, now)
     has_saved = any(event.event == "checkpoint" for event in read_events(run.events))
     revive(situation)
     follows = "continues from its newest checkpoint" if has_saved else "starts over: nothing was saved yet"
@@ -162,8 +162,12 @@ def _hurry(situation: RunSituation) -> Requeued:
     return Requeued(run=run, changed=True, detail=detail)
 
 
-def _move_on(situation: RunSituation, now: dt.datetime) -> Requeued:
-    """Make a running run save and start again, elsewhere if SLURM likes."""
+def move_on(situation: RunSituation, now: dt.datetime) -> Requeued:
+    """Make a running run save and start again, elsewhere if SLURM likes.
+
+    Raises:
+        RunError: it is ending. ClusterError: SLURM does not answer.
+    """
     run = situation.run
     if situation.cancelled:
         raise RunError(f"run {run.id} is cancelled and still ending", hint="repeat this in a minute")

@@ -46,6 +46,15 @@ class Experiment(TaskSpec):
         return self.data.stores
 
     @model_validator(mode="after")
+    def _ranks_pair(self) -> Self:
+        ranks = self.resources.ranks
+        if self.training.reduction == "ordered" and ranks & (ranks - 1):
+            raise ValueError(
+                f"training.reduction: ordered adds up in pairs: {ranks} processes are no power of two"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ranks_share_the_batch(self) -> Self:
         if self.training.residues_per_gpu == "auto":
             return self

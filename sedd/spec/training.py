@@ -81,12 +81,15 @@ class TrainingSpec(StrictModel):
     capability 8.0 on, and no fused kernels, which are faster, can be had."""
     cuda_graphs: bool | Literal["auto"] = "auto"
     """Record a micro-batch's thousand kernel launches once and replay them as one, with the same bits: for cards that
-    wait for their host. auto: from compute capability 8.0 on, with one rank and fused kernels, without a curriculum and
-    activation_checkpointing."""
+    wait for their host. auto: from compute capability 8.0 on, with one rank (or reduction: ordered) and fused kernels,
+    without a curriculum and activation_checkpointing."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     shard_optimizer: bool = False
     """Spread AdamW's moments over the ranks (ZeRO stage 1): of 8 bytes a parameter each of n GPUs holds 8/n."""
+    reduction: Literal["all_reduce", "ordered"] = "all_reduce"
+    """How gradients are summed over micro-batches and ranks. ordered: along one fixed tree of micro-batches, so that
+    1, 2, 4, 8, … ranks train to the same bits; exchanged after the backward pass, not during it; takes more memory."""
     max_bad_steps: int = Field(default=50, ge=0)
     """Consecutive steps with a loss or gradient that is not finite before the attempt counts as crashed."""
     log_every_steps: int = Field(default=50, ge=1)

@@ -34,7 +34,7 @@ def uses_graphs(experiment: Experiment, network: Network, ranks: Ranks, device: 
 def _why_not(experiment: Experiment, network: Network, ranks: Ranks, device: torch.device) -> str | None:
     if device.type != "cuda":
         return "there is no GPU"
-    if ranks.size > 1:
+    if ranks.size > 1 and experiment.training.reduction == "all_reduce":
         return "several ranks exchange gradients while they are computed"
     if network.is_compiled or network.model.kernels != "fused" or network.model.attention not in PAIRS:
         return "the network is not computed by the fused kernels"

@@ -171,7 +171,7 @@ def _open(
 def _loop(s: _Session, stop: StopFlag) -> Outcome:
     """Step, watch, save: until the last step, or until any rank was asked to stop."""
     spec = s.experiment.training
-    if s.group.ranks.size > 1:
+    if s.update.network.is_averaged:
         _rehearse(s)
     s.reporter.begin(s.state.step)
     first = s.state.step + 1

@@ -113,6 +113,11 @@ class Network:
         kernels = "compiled" if self.is_compiled else f"{self.model.kernels} kernels"
         return f"{self.model.attention} attention, {kernels}"
 
+    @property
+    def is_averaged(self) -> bool:
+        """Whether DDP averages gradients over the ranks during the backward pass."""
+        return isinstance(self.forward, DistributedDataParallel)
+
     def no_sync(self) -> contextlib.AbstractContextManager[Any]:
         """While gradients are accumulated, ranks need not exchange them."""
         if isinstance(self.forward, DistributedDataParallel):
@@ -156,7 +161,7 @@ def build_network(
     if is_compiled:
         model.kernels = "torch"
         forward = torch.compile(model)  # type: ignore[assignment] # it is a Module that calls the compiled code
-    if ranks.size > 1:
+    if ranks.size > 1 and training.reduction == "all_reduce":
         forward = DistributedDataParallel(
             forward,
             device_ids=[device] if device.type == "cuda" else None,

@@ -11,6 +11,7 @@ from sedd.training.distributed import Ranks
 from sedd.training.graphs import GradientGraphs, uses_graphs
 from sedd.training.loader import DeviceBatch
 from sedd.training.network import LossInputs, Network
+from sedd.training.reduction.ordered import OrderedSum, pairing
 from sedd.training.schedule import learning_rate
 from sedd.training.seeds import DROPOUT, NOISE, TIMES, counter_seed, unit_interval
 from sedd.training.train_state import TrainState
@@ -22,6 +23,7 @@ class Update:
     def __init__(self, experiment: Experiment, network: Network, ranks: Ranks) -> None:
         self.experiment, self.network, self.ranks = experiment, network, ranks
         self._graphs: GradientGraphs | None = None
+        self._ordered: OrderedSum | None = None
 
     def __call__(self, state: TrainState, batches: Sequence[DeviceBatch]) -> torch.Tensor:
         """Take the next step; returns the gradient's norm before clipping, still on the device."""
@@ -37,8 +39,13 @@ class Update:
     def accumulate_gradient(
         self, state: TrainState, batches: Sequence[DeviceBatch], step: int
     ) -> torch.Tensor:
-        """Leave the gradient of the global batch's mean loss a residue; returns this rank's share of that loss."""
+        """Leave the gradient of the global batch's mean loss a residue.
+
+        Returns this rank's share of that loss; with an ordered sum one entry a micro-batch, zero for other ranks'.
+        """
         device = state.loss_sum.device
+        if self.experiment.training.reduction == "ordered":
+            return self._accumulate_in_order(state, batches, step)
         total = torch.zeros((), dtype=torch.float64, device=device)
         if uses_graphs(self.experiment, self.network, self.ranks, device):
             for batch in batches:
@@ -50,6 +57,29 @@ class Update:
                 inputs = self._inputs(batch, step)
                 total += self._gradient(state, inputs, max_length=batch.max_length, step=step)
         return total
+
+    def _accumulate_in_order(
+        self, state: TrainState, batches: Sequence[DeviceBatch], step: int
+    ) -> torch.Tensor:
+        device, parts = state.loss_sum.device, self.experiment.training.micro_batches_per_step
+        is_replayed = uses_graphs(self.experiment, self.network, self.ranks, device)
+        if self._ordered is None:
+            trained = [p for p in self.network.model.parameters() if p.requires_grad]
+            self._ordered = OrderedSum(trained, parts, self.ranks, in_place=not is_replayed)
+        losses = torch.zeros(parts, dtype=torch.float64, device=device)
+        by_number = {batch.number % parts: batch for batch in batches}
+        is_alone = pairing(parts) == parts
+
+        def add_gradient(number: int) -> None:
+            batch = by_number[number]
+            if is_replayed:
+                losses[number] = self._replayed(state, batch, step, is_alone=is_alone)
+            else:
+                inputs = self._inputs(batch, step)
+                losses[number] = self._gradient(state, inputs, max_length=batch.max_length, step=step)
+
+        self._ordered(add_gradient)
+        return losses
 
     def _replayed(self, state: TrainState, batch: DeviceBatch, step: int, *, is_alone: bool) -> torch.Tensor:
         """A micro-batch's gradient by a CUDA graph."""
@@ -67,7 +97,8 @@ class Update:
         loss = self.network.loss_of(inputs, max_length=max_length, step=step)
         loss = loss / self.experiment.training.residues_per_step
         # DDP averages over the ranks; the loss is a sum over them.
-        state.scaler.scale(loss * self.ranks.size).backward()  # type: ignore[no-untyped-call]
+        averaged = self.ranks.size if self.network.is_averaged else 1
+        state.scaler.scale(loss * averaged).backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def _inputs(self, batch: DeviceBatch, step: int) -> LossInputs:
@@ -103,4 +134,4 @@ class Update:
     def _over_ranks(self, loss: torch.Tensor) -> torch.Tensor:
         if self.ranks.size > 1:
             dist.all_reduce(loss)
-        return loss
+        return loss.sum()

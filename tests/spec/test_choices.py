@@ -26,6 +26,7 @@ from sedd.spec.diffusion import DiffusionSpec
 from sedd.spec.tasks import TASKS
 from sedd.training.optimizers import OPTIMIZERS
 from sedd.training.precision import PRECISIONS
+from sedd.training.reduction.ordered import REDUCTIONS
 from sedd.training.schedule import SCHEDULES
 from tests.spec.test_experiment import all_models
 
@@ -39,6 +40,7 @@ REGISTRIES: dict[str, Mapping[str, Any] | Set[str]] = {
     "DiffusionSpec.curriculum": CURRICULA,
     "SigmaCurriculumSpec.growth": GROWTHS,
     "TrainingSpec.optimizer": OPTIMIZERS,
+    "TrainingSpec.reduction": REDUCTIONS,
     "TrainingSpec.schedule": SCHEDULES,
     "TrainingSpec.precision": PRECISIONS.keys() | {"auto"},
     "TrainingSpec.attention": IMPLEMENTATIONS.keys() | {"auto"},

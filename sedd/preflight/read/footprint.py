@@ -41,7 +41,17 @@ def state_bytes(experiment: Experiment) -> int:
     moments = _moments_bytes(experiment)
     if experiment.training.shard_optimizer:
         moments //= experiment.resources.ranks
-    return parameter_count(experiment.model) * each + moments + _CONTEXT_BYTES
+    return parameter_count(experiment.model) * (each + _sums_bytes(experiment)) + moments + _CONTEXT_BYTES
+
+
+def _sums_bytes(experiment: Experiment) -> int:
+    """Bytes a parameter of the gradient sums that an ordered reduction keeps besides the gradient itself."""
+    training = experiment.training
+    if training.reduction != "ordered" or training.residues_per_gpu == "auto":
+        return 0
+    leaves = training.micro_batches_per_step
+    pairs = (leaves & -leaves) // experiment.resources.ranks
+    return 4 * max(0, pairs.bit_length() - 1)
 
 
 def main_memory_bytes(experiment: Experiment) -> int:
