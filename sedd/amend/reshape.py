@@ -112,10 +112,15 @@ def plan_shape(situation: RunSituation, shape: Shape) -> SpecChange:
 def describe(experiment: Experiment, profile: Profile) -> str:
     """`2 nodes x 4 GPUs, 8 processes, 24h, partition gpu`."""
     resources = experiment.resources
-    nodes = f"{resources.nodes} node{'s' if resources.nodes > 1 else ''} x {resources.gpus_per_node} GPUs"
+    nodes = f"{_count(resources.nodes, 'node')} x {_count(resources.gpus_per_node, 'GPU')}"
     partition = profile.partition if isinstance(profile, SlurmProfile) else None
     where = f", partition {partition}" if partition else ""
-    return f"{nodes}, {resources.ranks} processes, {format_duration(resources.walltime)}{where}"
+    ranks = f"{resources.ranks} process{'es' if resources.ranks > 1 else ''}"
+    return f"{nodes}, {ranks}, {format_duration(resources.walltime)}{where}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _changes(experiment: Experiment, shape: Shape) -> Changes:

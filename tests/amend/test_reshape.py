@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,9 @@ from sedd.cluster.profile import SlurmProfile
 from sedd.errors import RunError, SeddError, SpecError
 from sedd.launch.cancel import cancel
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
+from sedd.launch.local_processes import Member, Role, find_members, wait_until
 from sedd.launch.make_runs import make_runs
-from sedd.launch.resources import read_manifest_profile
+from sedd.launch.requeue import requeue
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.load import load_resolved
@@ -37,7 +39,7 @@ def fine(change: SpecChange) -> None:
 
 
 @pytest.fixture
-def plan(tmp_path) -> Plan:  # type: ignore[no-untyped-def]
+def plan(tmp_path: Path) -> Plan:
     """What a shape makes of a run of two nodes with four GPUs each, under SLURM."""
     spec = small_experiment(
         training={"steps": 40, "residues_per_step": 16384, "residues_per_gpu": 1024},
@@ -143,7 +145,7 @@ def test_what_this_machine_or_the_preflight_refuses_disturbs_nothing(local: Loca
 
 
 def test_of_two_at_once_both_come_to_pass_one_after_the_other(local: LocalRuns) -> None:  # noqa: F811
-    run = local.start_one(plan="endless endless train")
+    run = local.start_one(plan="endless")
     wait_for_steps(run, 5)
 
     def one(processes: int) -> bool:
@@ -151,13 +153,39 @@ def test_of_two_at_once_both_come_to_pass_one_after_the_other(local: LocalRuns) 
 
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(one, [2, 4])) == [True, True]
-    wait_for_event(run, "completed", timeout_s=60)
     assert len([e for e in read_events(run.events) if e.event == "submitted"]) == 3
+    ranks = read_manifest(run)["ranks"]
+    assert wait_until(lambda: len(training(run)) == ranks, timeout_s=30), (
+        "no process of another shape is left"
+    )
+    cancel([run], now=NOW)
+
+
+def training(run: RunDir) -> list[Member]:
+    return [member for member in find_members(run) if member.role is Role.TRAINING]
+
+
+def test_killed_before_it_was_submitted_requeue_goes_on_in_the_new_shape(
+    local: LocalRuns,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = local.start_one(plan="endless train")
+    wait_for_steps(run, 5)
+
+    def killed(situation: RunSituation) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("sedd.amend.reshape.revive", killed)
+        with pytest.raises(KeyboardInterrupt):
+            reshape(run, Shape(processes=2), check=fine, now=NOW)
+    assert query_run_status(run).status is RunStatus.OVER
+    assert requeue([run], now=NOW)[0].changed
+    wait_for_event(run, "completed")
+    assert [e.get("ranks") for e in read_events(run.events) if e.event == "attempt_started"] == [1, 2]
 
 
 def test_a_run_without_a_job_is_told_to_be_submitted(local: LocalRuns) -> None:  # noqa: F811
     (run,) = local.make(small_experiment())
     with pytest.raises(RunError, match="not submitted yet"):
         reshape(run, Shape(processes=2), check=fine, now=NOW)
-    assert isinstance(read_manifest_profile(run).executor, str)
-    assert RunDir(run.path) == run
