@@ -89,6 +89,10 @@ class RunDir:
         return self.path / "wandb"
 
     @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
     def evaluation(self) -> Path:
         """Of `task: evaluate`: what was found, in a few numbers."""
         return self.path / "evaluation.json"

@@ -1,9 +1,9 @@
-"""Report to Weights & Biases: one W&B run per run folder; training never fails because of it."""
+"""Report to trackers; to W&B as one run per run folder. Training never fails because of one."""
 
 import netrc
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from sedd.rundir.atomic import replace_text, write_text
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.training.metrics import read_metrics
+from sedd.training.tensorboard_files import start_tensorboard
 
 Notify = Callable[[str], None]
 
@@ -33,6 +34,21 @@ class Silent:
 
     def finish(self) -> None:
         return
+
+
+class Several:
+    """Tells them all."""
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self._trackers = trackers
+
+    def log(self, row: Mapping[str, float | int]) -> None:
+        for tracker in self._trackers:
+            tracker.log(row)
+
+    def finish(self) -> None:
+        for tracker in self._trackers:
+            tracker.finish()
 
 
 class Wandb:
@@ -60,15 +76,32 @@ class Wandb:
         replace_text(self._sent, f"{self._newest}\n")
 
 
+FILE_TRACKERS: dict[str, Callable[[RunDir, Notify], Tracker | None]] = {"tensorboard": start_tensorboard}
+"""Those whose files lie in the run folder, by the names of `tracking.files`."""
+
+
 def start_tracker(run: RunDir, experiment: Experiment, *, is_first: bool, notify: Notify) -> Tracker:
-    """The tracker of an attempt; says project, run and URL, or the command that syncs an offline run.
+    """The trackers of an attempt, as one; rank 0 alone has any.
 
     Call it when metrics.jsonl holds the rows up to the step that the attempt starts from, and no others.
+    """
+    if not is_first:
+        return Silent()
+    files = [FILE_TRACKERS[name](run, notify) for name in experiment.tracking.files]
+    found = [_start_wandb(run, experiment, notify), *(tracker for tracker in files if tracker is not None)]
+    speaking = [tracker for tracker in found if not isinstance(tracker, Silent)]
+    if len(speaking) > 1:
+        return Several(speaking)
+    return speaking[0] if speaking else Silent()
+
+
+def _start_wandb(run: RunDir, experiment: Experiment, notify: Notify) -> Tracker:
+    """W&B; says project, run and URL, or the command that syncs an offline run.
 
     Without a login, internet or a working wandb the run continues offline or untracked, and says so.
     """
     mode = experiment.tracking.wandb
-    if mode == "disabled" or not is_first:
+    if mode == "disabled":
         return Silent()
     if mode == "online" and not has_login():
         notify("wandb: no login found on this machine; continuing offline (run `wandb login` once)")

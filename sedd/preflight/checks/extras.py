@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass, replace
 
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
+from sedd.spec.experiment import Experiment
 from sedd.spec.inference import EmbedTask, EvaluateTask, SampleTask, ScoreTask, TrainedTask
 from sedd.spec.task import TaskSpec
 
@@ -40,6 +41,8 @@ def judge(facts: Facts) -> Verdict:
 
 
 def _wanted(task: TaskSpec) -> tuple[str, str, str, str] | None:
+    if isinstance(task, Experiment) and "tensorboard" in task.tracking.files:
+        return "tensorboard", "tensorboard", "tracking.files: [tensorboard]", "tracking.files: []"
     if isinstance(task, SampleTask) and task.sample.report:
         return "report", "parasail", "sample.report", "sample.report: false"
     if isinstance(task, EvaluateTask) and task.evaluate.per_sequence == "parquet":
@@ -56,9 +59,9 @@ _REPORT = Facts(
 )
 
 CHECK = Check(
-    tasks=(TrainedTask,),
+    tasks=(Experiment, TrainedTask),
     sides=(Side.LOGIN, Side.NODE),
-    catches="an optional package that this spec wants: parasail for a report, pyarrow for Parquet",
+    catches="an optional package that this spec wants: parasail for a report, pyarrow for Parquet, tensorboard",
     takes="< 0.1 s",
     passing=_REPORT,
     failing=replace(_REPORT, is_here=False),
