@@ -150,7 +150,7 @@ def _use(
     start, word = group[0], next((e for e in reversed(group) if e.event in _LAST_WORDS), None)
     word = word or next((e for e in reversed(group) if e.event == "failed"), None)
     saved = [e for e in group if e.event == "checkpoint"]
-    end = word.t if word else max(group[-1].t, sign)
+    end = max(start.t, word.t if word else max(group[-1].t, sign))  # clocks of two nodes differ
     resumed = next((e.t for e in group if e.event == "resumed"), start.t if is_fresh else end)
     kept = [e.t for e in saved if next_step is None or int(e.get("step", 0)) <= next_step]
     # Of an attempt that runs nobody knows yet what will be kept.

@@ -1,5 +1,6 @@
 """`sedd usage` beside the accounting of a real SLURM: elapsed time × GPUs of every start of the job."""
 
+import datetime as dt
 import time
 
 import pytest
@@ -12,7 +13,7 @@ from sedd.rundir.layout import RunDir
 from sedd.rundir.read_usage import read_usage
 from tests.launch.conftest import story
 from tests.slurm.conftest import DevCluster
-from tests.slurm.test_launch import NOW, Start, job_of, preempt, start, wait_for_word
+from tests.slurm.test_launch import Start, job_of, preempt, start, wait_for_word
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 __all__ = ["start"]  # the fixture
@@ -41,7 +42,7 @@ def test_gpu_hours_are_those_of_sacct(devcluster: DevCluster, start: Start) -> N
         return story(run).count("attempt_started") == 2
 
     assert wait_until(is_back, timeout_s=180)
-    cancel([run], now=NOW)
+    cancel([run], now=dt.datetime.now(dt.UTC))
     assert wait_until(lambda: (job := query_job(job_of(run))) is None or job.state.is_final, timeout_s=90)
     assert wait_until(lambda: len(sacct_gpu_s(run)) == 2, timeout_s=30)
     expected, found = sacct_gpu_s(run), read_usage(run)
