@@ -68,7 +68,7 @@ def test_mail_is_slurms_where_the_profile_has_none(configure: Path, tmp_path: Pa
     assert own.mail.user == "bob"
 
 
-@pytest.mark.parametrize("text", ["cluser: x.yaml\n", "notify: {on: [finished]}\n", "runs: [a]\n"])
+@pytest.mark.parametrize("text", ["partition: x\n", "notify: {on: [finished]}\n", "runs: [a]\n"])
 def test_a_mistake_is_told_with_its_line(configure: Path, text: str) -> None:
     configure.write_text(text)
     with pytest.raises(SpecError, match=r"config\.yaml:1"):
