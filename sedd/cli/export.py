@@ -1,7 +1,8 @@
 """`sedd export`: a trained network for other programs."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,12 +21,15 @@ def command(
     license: Annotated[
         str, typer.Option(help="hf: of the weights, as Hugging Face names it, such as mit or cc-by-4.0.")
     ] = "other",
+    adapters: Annotated[
+        bool, typer.Option("--adapters", help="The adapters of a run with training.lora alone: a small file.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an exported network.")] = False,
 ) -> None:
     """Write model.safetensors, config.json and a README; `sedd evaluate` and `sedd sample` read the folder as a run.
 
     With --format hf, transformers.AutoModel.from_pretrained(folder, trust_remote_code=True) loads it without this
-    package.
+    package. Adapters are merged into the weights, unless --adapters asks for them alone.
 
     Example: sedd export quickstart -o quickstart-model
     """
@@ -35,6 +39,8 @@ def command(
 
     if format not in ("plain", "hf"):
         raise UsageError(f"--format is '{format}'; there are plain and hf")
+    if adapters and format == "hf":
+        raise UsageError("--adapters has a format of its own", hint="without --adapters they are merged")
     require_network(run)
     from sedd.inference.export import require_new_export, write_export
     from sedd.inference.export_transformers import write_transformers_export
@@ -42,13 +48,25 @@ def command(
     from sedd.inference.model_card import run_of
     from sedd.training.checkpoint_file import read_checkpoint
 
-    require_new_export(output, force=force)
+    if not adapters:
+        require_new_export(output, force=force)
     path = find_trained(run, runs_root(), notify=note)
     if path.is_dir():
         raise UsageError(f"{path} is exported already")
     saved, of_run = read_checkpoint(path), run_of(path)
-    if format == "hf":
+    if adapters:
+        _write_adapters(saved, output, raw=raw, force=force)
+    elif format == "hf":
         write_transformers_export(saved, output, raw=raw, force=force, run=of_run, license_name=license)
     else:
         write_export(saved, output, raw=raw, force=force, run=of_run)
-    tell(f"{output}: {'trained' if raw else 'averaged'} weights of {path}")
+    tell(f"{output}: {'trained' if raw else 'averaged'} {'adapters' if adapters else 'weights'} of {path}")
+
+
+def _write_adapters(saved: Mapping[str, Any], output: Path, *, raw: bool, force: bool) -> None:
+    from sedd.finetune.adapters_file import write_adapters
+    from sedd.spec.experiment import Experiment
+    from sedd.yaml import parse_document, validate
+
+    experiment = validate(Experiment, parse_document(saved["spec"], name="the checkpoint's spec"))
+    write_adapters(saved, experiment, output, raw=raw, force=force)

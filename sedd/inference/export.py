@@ -14,6 +14,8 @@ from torch import Tensor
 
 from sedd.data.alphabet import TOKENS
 from sedd.errors import CheckpointError, SpecError, UsageError
+from sedd.finetune.lora import plain_weights, trained_weights
+from sedd.finetune.parent import lineage_in
 from sedd.inference.find_network import CONFIG, WEIGHTS, is_export
 from sedd.inference.model_card import facts_of
 from sedd.inference.weights import require_finite
@@ -53,6 +55,8 @@ class ExportConfig(StrictModel):
     """The experiment, with the names of stores instead of their paths."""
     tokens: tuple[str, ...]
     """Token of each id."""
+    parent: dict[str, Any] | None = None
+    """Of a fine-tuned network: run, step and data of the one that it started from, whose own parent it names."""
 
 
 def write_export(
@@ -72,11 +76,11 @@ def write_export(
         UsageError: the folder holds something already. CheckpointError, OSError: it cannot be written.
     """
     require_new_export(folder, force=force)
-    weights = averaged_or_raw(saved, raw=raw)
+    experiment = validate(Experiment, parse_document(saved["spec"], name="the checkpoint's spec"))
+    weights = averaged_or_raw(saved, experiment, raw=raw)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     checksum = write_weights(weights, folder / WEIGHTS)
-    experiment = validate(Experiment, parse_document(saved["spec"], name="the checkpoint's spec"))
     config = {
         "format": FORMAT,
         "weights": "raw" if raw else "ema",
@@ -85,15 +89,20 @@ def write_export(
         **({"conditions": saved["conditions"]} if saved.get("conditions") else {}),
         "spec": _without_paths(experiment).model_dump(mode="json"),
         "tokens": TOKENS,
+        "parent": lineage_in(saved),
     }
     facts = facts_of(saved, experiment, run, raw=raw)
     write_text(folder / "README.md", template("README.md.txt").format(run=saved["run"], facts=facts))
     write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
 
 
-def averaged_or_raw(saved: Mapping[str, Any], *, raw: bool) -> dict[str, Tensor]:
-    """A checkpoint's weights, averaged over training or as trained. Raises: CheckpointError where one is not finite."""
-    weights: dict[str, Tensor] = saved["model"] if raw else saved["model"] | saved["ema"]["averages"]
+def averaged_or_raw(saved: Mapping[str, Any], experiment: Experiment, *, raw: bool) -> dict[str, Tensor]:
+    """A checkpoint's weights, averaged over training or as trained, with its adapters merged into them.
+
+    Raises:
+        CheckpointError: one is not finite.
+    """
+    weights = plain_weights(trained_weights(saved, raw=raw), experiment.training.lora)
     require_finite(weights, f"the checkpoint of {saved['run']}, step {saved['step']},")
     return weights
 
@@ -134,7 +143,10 @@ def _without_paths(experiment: Experiment) -> Experiment:
         update={"stores": tuple(Path(store.name) for store in data.mixture.stores)}
     )
     bare = data.model_copy(update={"store": Path(data.store.name), "mixture": mixture, "stage": None})
-    return experiment.model_copy(update={"data": bare})
+    init = experiment.training.init
+    bare_init = init and init.model_copy(update={"network": Path(init.network.name), "validation": None})
+    training = experiment.training.model_copy(update={"init": bare_init})
+    return experiment.model_copy(update={"data": bare, "training": training})
 
 
 def read_export(folder: Path) -> tuple[ExportConfig, dict[str, Tensor]]:

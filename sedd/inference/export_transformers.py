@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sedd.data.alphabet import TOKENS
 from sedd.diffusion.conditional import cleanest_level
+from sedd.finetune.parent import lineage_in
 from sedd.inference.export import averaged_or_raw, require_new_export, template, write_weights
 from sedd.inference.find_network import CONFIG, WEIGHTS
 from sedd.inference.model_card import facts_of
@@ -42,7 +43,7 @@ def write_transformers_export(
     """
     require_new_export(folder, force=force)
     experiment = validate(Experiment, parse_document(saved["spec"], name="the checkpoint's spec"))
-    weights = without_conditions(averaged_or_raw(saved, raw=raw))
+    weights = without_conditions(averaged_or_raw(saved, experiment, raw=raw))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     write_weights(weights, folder / WEIGHTS)
@@ -89,6 +90,7 @@ def _config(saved: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
         "max_length": experiment.data.max_length,
         "torch_dtype": "float32",
         **{name: saved[name] for name in ("run", "step", "data_hash")},
+        **({"fine_tuned_from": parent} if (parent := lineage_in(saved)) else {}),
     }
 
 

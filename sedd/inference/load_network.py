@@ -16,6 +16,7 @@ from sedd.diffusion.conditional import hiding_tokens
 from sedd.diffusion.guidance import guided
 from sedd.diffusion.objective import Network, Objective
 from sedd.errors import CheckpointError
+from sedd.finetune.lora import plain_weights, trained_weights
 from sedd.inference.batch_size import batch_residues
 from sedd.inference.conditionals import Denoiser
 from sedd.inference.export import KEPT, read_export
@@ -173,6 +174,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Experiment, dict[str, Tensor]]:
     try:
         experiment = validate(Experiment, parse_document(saved["spec"], name=str(path)))
         kept = {name: saved[name] for name in KEPT} | {"conditions": saved.get("conditions")}
-        return kept, experiment, saved["model"] | saved["ema"]["averages"]
+        weights = plain_weights(trained_weights(saved, raw=False), experiment.training.lora)
+        return kept, experiment, weights
     except (KeyError, TypeError) as e:
         raise CheckpointError(f"{path} is not the checkpoint of a training: {e}") from e

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sedd.errors import RunError
+from sedd.finetune.fitting import count, trained_shapes
+from sedd.finetune.parent import lineage_in
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.read_usage import read_usage
 from sedd.rundir.usage import usage_words
@@ -30,6 +32,7 @@ def facts_of(saved: Mapping[str, Any], experiment: Experiment, run: RunDir | Non
                 experiment.diffusion.parameterization,
             )
         ),
+        **_parent(saved, experiment),
         "training data (hash)": str(saved["data_hash"]),
         "residues seen": f"{saved['step'] * training.residues_per_step:,}",
         "longest protein": f"{experiment.data.max_length:,} residues",
@@ -39,6 +42,24 @@ def facts_of(saved: Mapping[str, Any], experiment: Experiment, run: RunDir | Non
     }
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
     return "\n".join(["| about | |", "|---|---|", *lines])
+
+
+def _parent(saved: Mapping[str, Any], experiment: Experiment) -> dict[str, str]:
+    """Of a fine-tuned network: the ones that it comes from, and how."""
+    names, lineage = [], lineage_in(saved)
+    while lineage:
+        kind = "averaged" if lineage["weights"] == "ema" else "raw"
+        names.append(
+            f"{lineage['run']}, step {lineage['step']:,} ({kind} weights, data {lineage['data_hash']})"
+        )
+        lineage = lineage["parent"]
+    if not names:
+        return {}
+    lora, freeze = experiment.training.lora, experiment.training.freeze
+    how = [f"adapters of rank {lora.rank} on {', '.join(lora.matrices)}, merged"] if lora else []
+    how += [f"frozen: {', '.join(freeze)}"] if freeze else []
+    trained = f"{count(trained_shapes(experiment)):,} parameters"
+    return {"fine-tuned from": ", from ".join(names), "trained": "; ".join([trained, *how])}
 
 
 def run_of(checkpoint: Path) -> RunDir | None:

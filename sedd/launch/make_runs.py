@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sedd.cluster.profile import Profile, SlurmProfile
+from sedd.finetune.parent import adopt
 from sedd.launch.freeze import (
     freeze_code,
     git_state,
@@ -143,6 +144,7 @@ def _describe(run: RunDir, order: Order, number: int, about: dict[str, Any], now
         "ranks": experiment.resources.ranks,
         "gpus": experiment.resources.nodes * experiment.resources.gpus_per_node,
         "parameters": order.parameters[number],
+        "parent": adopt(run, experiment),
         "first_batch": order.first_batches[number] if order.first_batches else None,
     }
     write_manifest(run, about | own | dict(order.more[number] if order.more else {}))

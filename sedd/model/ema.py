@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """Averages of `module`'s parameters, updated in a few fused kernels.
+    """Averages of those of `module`'s parameters that are trained, updated in a few fused kernels.
 
     The decay warms up as min(decay, (1 + updates) / (10 + updates)), so that the random start is soon forgotten.
     """
@@ -17,8 +17,9 @@ class Ema:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self._names = [name for name, _ in module.named_parameters()]
-        self._live = [parameter for _, parameter in module.named_parameters()]
+        trained = [(name, each) for name, each in module.named_parameters() if each.requires_grad]
+        self._names = [name for name, _ in trained]
+        self._live = [parameter for _, parameter in trained]
         self._averages = [parameter.detach().clone() for parameter in self._live]
 
     @torch.no_grad()
@@ -27,6 +28,11 @@ class Ema:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(self._averages, [p.detach() for p in self._live], 1 - decay)
         self.updates += 1
+
+    def restart(self) -> None:
+        """Begin again at the parameters as they are now."""
+        torch._foreach_copy_(self._averages, [p.detach() for p in self._live])
+        self.updates = 0
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -77,6 +77,16 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
+    def initial(self) -> Path:
+        """Of a fine-tuning: links to the network that it starts from, until it has a checkpoint of its own."""
+        return self.path / "initial"
+
+    @property
+    def lineage(self) -> Path:
+        """Of a fine-tuning: the network that it started from; manifest.json has it as of the submission."""
+        return self.path / "lineage.json"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 
@@ -171,6 +181,21 @@ def read_manifest(run: RunDir) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise RunError(f"cannot read {run.manifest}: not a JSON object")
     return manifest
+
+
+def read_lineage(run: RunDir) -> dict[str, Any] | None:
+    """The network that a fine-tuning started from, or, before it has, was submitted with; None for other runs.
+
+    Raises:
+        RunError, OSError: it cannot be read.
+    """
+    try:
+        lineage = json.loads(run.lineage.read_bytes())
+    except FileNotFoundError:
+        lineage = read_manifest(run).get("parent")
+    except ValueError as e:
+        raise RunError(f"{run.lineage}: damaged: {e}") from e
+    return lineage if isinstance(lineage, dict) else None
 
 
 def _new_folder(parent: Path, identity: str) -> Path:

@@ -19,6 +19,9 @@ class Experiment(TaskSpec):
     PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("data", "store"),
         ("data", "mixture", "stores", EVERY),
+        ("training", "init"),
+        ("training", "init", "network"),
+        ("training", "init", "validation"),
     )
 
     task: Literal["train"] = "train"
@@ -42,8 +45,9 @@ class Experiment(TaskSpec):
         return self.training.steps
 
     def folders(self) -> tuple[Path, ...]:
-        """The token stores."""
-        return self.data.stores
+        """The token stores, and where the network lies that the training starts from."""
+        init = self.training.init
+        return (*self.data.stores, *([init.network.parent] if init else []))
 
     @model_validator(mode="after")
     def _ranks_pair(self) -> Self:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from sedd.errors import SpecError
+from sedd.spec.finetune import Init, LoraSpec
 from sedd.yaml import StrictModel
 
 
@@ -69,6 +70,14 @@ class TrainingSpec(StrictModel):
     """Largest norm of the gradient; longer ones are scaled down to it."""
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     """Decay of the weights' exponential moving average, warmed up as (1 + step) / (10 + step)."""
+    init: Init | None = None
+    """A trained network to start from: a run, a checkpoint or an export; absent: weights by chance."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of parameters that keep the parent's values: ["embedding.*", "blocks.[0-3].*"]."""
+    lora: LoraSpec | None = None
+    """Train low-rank adapters instead of the parent's own weights."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Learning rate of each block in units of the one above it; embedding and noise level are below the first."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """auto: bf16 from compute capability 8.0 on, fp16 with loss scaling below (V100), fp32 on a CPU."""
     attention: Literal["auto", "efficient", "flash", "padded", "explicit"] = "auto"
@@ -122,6 +131,19 @@ class TrainingSpec(StrictModel):
                     f"rewarm from step {each.from_step} on takes {each.steps} steps, which do not lie between "
                     f"the warm-up and step {end}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _fine_tunes_something(self) -> Self:
+        partly = [name for name, given in (("freeze", self.freeze), ("lora", self.lora)) if given]
+        if partly and self.init is None:
+            raise ValueError(f"{partly[0]} keeps a trained network's weights: name it, init: RUN")
+        if self.lora and self.optimizer != "adamw":
+            raise ValueError("lora leaves no matrix of a block to muon: use optimizer: adamw")
+        if partly and self.init is not None and self.init.optimizer:
+            raise ValueError(
+                f"init.optimizer takes over moments of all parameters: not together with {partly[0]}"
+            )
         return self
 
     @property

@@ -1,10 +1,11 @@
 """Train one attempt: from resuming to the last step or the first stop signal."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,13 +19,14 @@ from sedd.spec.load import load_resolved_as
 from sedd.training.async_saver import STOP_PATIENCE_S, Saver
 from sedd.training.checkpoint_file import remove_leftovers
 from sedd.training.distributed import Group, Ranks, connected
+from sedd.training.fine_tuning import begin_from_parent, parent_validation
 from sedd.training.gpu_use import write_gpu_heartbeats
 from sedd.training.loader import DeviceBatch, training_feed, validation_set
 from sedd.training.memory import keep_freed_memory
 from sedd.training.metrics import RunLogs
 from sedd.training.network import build_network
 from sedd.training.precision import capability_of, choose_precision
-from sedd.training.reporting import Reporter, metric_row
+from sedd.training.reporting import Reporter, metric_row, start_row
 from sedd.training.resume import describe, last_reached, resume
 from sedd.training.schedule import learning_rate
 from sedd.training.stop import StopFlag
@@ -45,7 +47,7 @@ class Outcome(StrEnum):
     """A signal asked for it; the state is saved."""
 
 
-_PATIENCE_S = {"last": 300.0, "stop": STOP_PATIENCE_S}
+_PATIENCE_S = {"first": 300.0, "last": 300.0, "stop": STOP_PATIENCE_S}
 """With a full disk: the other ranks wait meanwhile."""
 
 
@@ -118,6 +120,10 @@ class _Session:
     batches: Iterator[list[DeviceBatch]]
     update: Update
     validation: Validation
+    forgetting: Validation | None
+    """On the validation set of the network that the run started from."""
+    is_new: bool
+    """It has no checkpoint, and starts from another run's network."""
     reporter: Reporter
     saver: Saver
 
@@ -142,10 +148,13 @@ def _open(
     state = fresh_state(network.model, spec, precision, ranks=ranks.size)
     if ranks.is_first:
         remove_leftovers(run.checkpoints)
-    step = resume(run, state, stores, group, attempt=attempt, reached=reached, notify=notify)
+    resumed = resume(run, state, stores, group, attempt=attempt, reached=reached, notify=notify)
+    step, parent = (resumed.step, resumed.parent) if resumed else (0, None)
+    if is_new := resumed is None and spec.init is not None:
+        parent = begin_from_parent(run, experiment, state, stores, group, notify=notify)
     how = f"{precision.name} on {device}, {ranks.size} rank(s), {network.means()}, {spec.optimizer}"
     notify(f"{how}; {'resumed at' if step else 'starting at'} step {step}")
-    logs = RunLogs(run, resumed_step=step) if ranks.is_first else None
+    logs = RunLogs(run, resumed_step=step if resumed else -1) if ranks.is_first else None
     stack.callback(logs.close if logs else _do_nothing)
     durable = logs.make_durable if logs else _do_nothing
     saver = Saver(run, spec.checkpoint, attempt=attempt, make_rows_durable=durable, notify=notify)
@@ -158,11 +167,13 @@ def _open(
         attempt=attempt,
         experiment=experiment,
         group=group,
-        description=describe(run, experiment, stores),
+        description=describe(run, experiment, stores, parent),
         state=state,
         batches=stack.enter_context(closing(training_feed(experiment, stores, ranks, device, step + 1))),
         update=Update(experiment, network, ranks),
         validation=Validation(network, fixed_set, cut_into_blocks(fixed_set), experiment.seed, group),
+        forgetting=parent_validation(network, parent, spec.init, device, group, notify=notify),
+        is_new=is_new,
         reporter=Reporter(spec, logs=logs, tracker=tracker, heartbeat=beat, saver=saver, notify=notify),
         saver=saver,
     )
@@ -173,6 +184,8 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
     spec = s.experiment.training
     if s.update.network.is_averaged:
         _rehearse(s)
+    if s.is_new:
+        _save_start(s, stop)
     s.reporter.begin(s.state.step)
     first = s.state.step + 1
     for batches in s.batches:
@@ -225,12 +238,35 @@ def _stop(s: _Session, stop: StopFlag) -> Outcome:
     return Outcome.STOPPED
 
 
-def _validate(s: _Session) -> Validated:
-    s.reporter.phase("validating")
-    return s.validation(s.state, on_batch=lambda: s.reporter.phase("validating"))
+def _save_start(s: _Session, stop: StopFlag) -> None:
+    """Validate and save before the first step: the network that was started from may then be deleted."""
+    found = _validate(s)
+    if s.group.ranks.is_first:
+        s.reporter.start_row(
+            start_row(found.own.nats_per_residue, found.parents), s.validation.row(0, found.own)
+        )
+    _save_last(s, stop, reason="first")
+    if s.group.ranks.is_first:
+        shutil.rmtree(s.run.initial, ignore_errors=True)
 
 
-def _log(s: _Session, norm: torch.Tensor, found: Validated | None, *, is_extra: bool) -> None:
+class _Found(NamedTuple):
+    """What was validated: on the own set, and on that of the network that was started from, in nats per residue."""
+
+    own: Validated
+    parents: float | None
+
+
+def _validate(s: _Session) -> _Found:
+    def on_batch() -> None:
+        s.reporter.phase("validating")
+
+    on_batch()
+    own = s.validation(s.state, on_batch)
+    return _Found(own, s.forgetting(s.state, on_batch).nats_per_residue if s.forgetting else None)
+
+
+def _log(s: _Session, norm: torch.Tensor, found: _Found | None, *, is_extra: bool) -> None:
     """Make a row of the losses since the last one; the only wait on the GPU between two of them.
 
     `is_extra`: a run of more steps would have no row here. The next row, should the run be extended, is that of one.
@@ -245,13 +281,14 @@ def _log(s: _Session, norm: torch.Tensor, found: Validated | None, *, is_extra: 
         grad_norm=float(norm),
         learning_rate=learning_rate(state.step, spec),
         residues=state.step * spec.residues_per_step,
-        bound=found.nats_per_residue if found else None,
+        bound=found.own.nats_per_residue if found else None,
+        parent_bound=found.parents if found else None,
     )
     if not is_extra:
         state.loss_sum.zero_()
         state.loss_steps = 0
     if s.group.ranks.is_first:
-        s.reporter.row(row, s.validation.row(state.step, found) if found else None)
+        s.reporter.row(row, s.validation.row(state.step, found.own) if found else None)
     if int(state.bad_steps) > spec.max_bad_steps:
         raise NotFiniteError(
             f"loss or gradient not finite for {int(state.bad_steps)} steps in a row up to step {state.step}; "
@@ -267,7 +304,7 @@ def _save(s: _Session) -> None:
 
 
 def _save_last(s: _Session, stop: StopFlag, *, reason: str) -> None:
-    """Rank 0 writes the last checkpoint of the attempt; all ranks wait until it is whole."""
+    """Rank 0 writes the first or the last checkpoint of the attempt; all ranks wait until it is whole."""
     s.state.gather()
     if s.group.ranks.is_first:
         s.saver.save_now(

@@ -68,17 +68,17 @@ class Muon(Optimizer):
         is_good = (
             torch.ones((), device=device) if found_inf is None else 1 - found_inf.reshape(()).clamp_max(1)
         )
-        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor, float]]] = {}
         for weight, parts in zip(weights, self._parts, strict=True):
             direction = self._direction(weight, is_good)
-            weight.mul_(1 - group["lr"] * group["weight_decay"] * is_good)
-            for pair in zip(weight.chunk(parts), direction.chunk(parts), strict=True):
-                alike.setdefault(pair[0].shape, []).append(pair)
-        for shape, pairs in alike.items():
-            steps = orthogonalise(torch.stack([direction for _, direction in pairs]), self._rounding)
-            size = group["lr"] * _RMS * max(shape) ** 0.5
-            for (part, _), step in zip(pairs, steps, strict=True):
-                part.addcmul_(step, is_good, value=-size)
+            rate = group["lr"] * getattr(weight, "rate_scale", 1.0)
+            weight.mul_(1 - rate * group["weight_decay"] * is_good)
+            for part, its in zip(weight.chunk(parts), direction.chunk(parts), strict=True):
+                alike.setdefault(part.shape, []).append((part, its, rate))
+        for shape, found in alike.items():
+            steps = orthogonalise(torch.stack([direction for _, direction, _ in found]), self._rounding)
+            for (part, _, rate), step in zip(found, steps, strict=True):
+                part.addcmul_(step, is_good, value=-(rate * _RMS * max(shape) ** 0.5))
 
     def _direction(self, weight: Tensor, is_good: Tensor) -> Tensor:
         """Nesterov's momentum, of this step's gradient and those before."""
@@ -115,10 +115,11 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def block_matrices(model: Transformer) -> list[tuple[Tensor, int]]:
-    """The matrices within the blocks, and how many lie in each: queries, keys and values are three."""
+    """The matrices within the blocks that learn, and how many lie in each: queries, keys and values are three."""
     return [
         (layer.weight, parts)
         for block in model.modules()
         if isinstance(block, Block)
         for layer, parts in ((block.qkv, 3), (block.out, 1), (block.up, 1), (block.down, 1))
+        if layer.weight.requires_grad
     ]

@@ -15,6 +15,7 @@ from sedd.diffusion.noise import NOISES
 from sedd.diffusion.objective import Objective
 from sedd.diffusion.times import diffusion_times, lattice
 from sedd.errors import SpecError
+from sedd.finetune.start import prepare
 from sedd.model.attention import fastest, is_legal
 from sedd.model.block_ops import fastest_kernels, why_not_fused
 from sedd.model.transformer import Transformer
@@ -205,10 +206,11 @@ def compiles(asked: bool | str, capability: tuple[int, int] | None, kernels: str
 
 
 def build_model(experiment: Experiment, device: torch.device) -> Transformer:
-    """The transformer with its initial weights."""
+    """The transformer with its initial weights, and ready to be fine-tuned if that is asked for."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(counter_seed(experiment.seed, INIT))
         model = Transformer(experiment.model)
+        prepare(model, experiment)
     model.activation_checkpointing = experiment.training.activation_checkpointing
     return model.to(device)
 

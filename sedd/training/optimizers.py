@@ -1,6 +1,7 @@
 """The optimisers by name. All take `found_inf` on the device, so that no step waits for the GPU."""
 
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -46,8 +47,19 @@ OPTIMIZERS: dict[str, Build] = {"adamw": adamw, "muon": muon}
 
 
 def decay_groups(parameters: list[torch.nn.Parameter], spec: TrainingSpec) -> list[dict[str, Any]]:
-    """Return the two groups of an optimiser: matrices decay, biases and norms do not."""
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": spec.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    """Return an optimiser's groups of what is trained: matrices decay, biases and norms do not.
+
+    Layers that learn at another rate (`training.layer_decay`) have groups of their own, with a `rate_scale`.
+    """
+    trained = [p for p in parameters if p.requires_grad]
+    layers: dict[float, list[torch.nn.Parameter]] = defaultdict(list)
+    for parameter in trained:
+        layers[getattr(parameter, "rate_scale", 1.0)].append(parameter)
+    groups: list[dict[str, Any]] = []
+    for scale, layer in layers.items():
+        how = {} if scale == 1 else {"rate_scale": scale}
+        groups += [
+            {"params": [p for p in layer if p.ndim >= 2], "weight_decay": spec.weight_decay} | how,
+            {"params": [p for p in layer if p.ndim < 2], "weight_decay": 0.0} | how,
+        ]
+    return [group for group in groups if group["params"]]

@@ -57,6 +57,14 @@ class Reporter:
             checkpoint_t=newest.t if newest else None,
         )
 
+    def start_row(self, row: dict[str, float | int], validation: ValidationRow) -> None:
+        """Bounds before the first step, of a network that is trained already."""
+        if self._logs:
+            self._logs.write(row, validation)
+        self._tracker.log(row)
+        self._heartbeat.update(step=0, validation_bound=row["validation_bound"])
+        self._notify(f"step 0/{self._spec.steps}{_bounds(row)}")
+
     def row(self, row: dict[str, float | int], validation: ValidationRow | None = None) -> None:
         """A logged step: to metrics.jsonl, validations.jsonl, the tracker, the heartbeat and the log."""
         step, now = int(row["step"]), time.monotonic()
@@ -80,7 +88,14 @@ class Reporter:
 
 
 def metric_row(
-    step: int, *, loss: float, grad_norm: float, learning_rate: float, residues: int, bound: float | None
+    step: int,
+    *,
+    loss: float,
+    grad_norm: float,
+    learning_rate: float,
+    residues: int,
+    bound: float | None,
+    parent_bound: float | None = None,
 ) -> dict[str, float | int]:
     """A row of metrics.jsonl: a function of (spec, step), without a clock."""
     row: dict[str, float | int] = {
@@ -90,16 +105,32 @@ def metric_row(
         "learning_rate": learning_rate,
         "residues": residues,
     }
-    if bound is not None:
-        row |= {"validation_bound": bound, "validation_perplexity": perplexity(bound)}
-    return row
+    return row if bound is None else row | _bound_fields(bound, parent_bound)
+
+
+def start_row(bound: float, parent_bound: float | None) -> dict[str, float | int]:
+    """The row of step 0, of a network that is trained already."""
+    return {"step": 0, "residues": 0, **_bound_fields(bound, parent_bound)}
+
+
+def _bound_fields(bound: float, parent_bound: float | None) -> dict[str, float]:
+    """The bound, and the one on the validation set of the network's parent."""
+    forgetting = {} if parent_bound is None else {"parent_validation_bound": parent_bound}
+    return {"validation_bound": bound, "validation_perplexity": perplexity(bound), **forgetting}
 
 
 def _line(row: dict[str, float | int], steps: int, rate: float, eta_s: float) -> str:
-    line = f"step {row['step']}/{steps}  loss {row['loss']:.4f}"
-    if "validation_bound" in row:
-        line += f"  validation {row['validation_bound']:.4f} (perplexity {row['validation_perplexity']:.2f})"
+    line = f"step {row['step']}/{steps}  loss {row['loss']:.4f}{_bounds(row)}"
     return f"{line}  {format_count(rate)} residues/s  {format_duration(eta_s)} left"
+
+
+def _bounds(row: dict[str, float | int]) -> str:
+    if "validation_bound" not in row:
+        return ""
+    text = f"  validation {row['validation_bound']:.4f} (perplexity {row['validation_perplexity']:.2f})"
+    if "parent_validation_bound" in row:
+        text += f"  parent's validation {row['parent_validation_bound']:.4f}"
+    return text
 
 
 def _peak_memory() -> int | None:

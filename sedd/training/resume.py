@@ -1,6 +1,7 @@
 """Make a checkpoint describe itself, and resume a run from one."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,25 @@ from sedd.training.distributed import Group
 from sedd.training.metrics import last_logged_step
 from sedd.training.train_state import TrainState
 
-FRESH = 0
+_NOTHING = -1
 
 
-def describe(run: RunDir, experiment: Experiment, stores: list[TokenStore]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Where an attempt goes on."""
+
+    step: int
+    parent: dict[str, Any] | None
+    """What the checkpoint says of the network that the run started from; None without one."""
+
+
+def describe(
+    run: RunDir, experiment: Experiment, stores: list[TokenStore], parent: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The part of a checkpoint that makes it self-describing: a checkpoint alone is enough to evaluate and sample.
 
-    Lengths are those of the first store, the composition is that of all.
+    Lengths are those of the first store, the composition is that of all. `parent` describes the network that the run
+    started from.
     """
     store = stores[0]
     compositions = [each.manifest.splits["train"].composition for each in stores]
@@ -41,7 +54,7 @@ def describe(run: RunDir, experiment: Experiment, stores: list[TokenStore]) -> d
         "data_hash": joint_hash(stores),
         "length_quantiles": [int(q) for q in quantiles],
         "composition": [sum(counts) for counts in zip(*compositions, strict=True)],
-    }
+    } | ({"parent": parent} if parent else {})
 
 
 def last_reached(run: RunDir) -> int:
@@ -59,8 +72,8 @@ def resume(
     attempt: int,
     reached: int,
     notify: Callable[[str], None],
-) -> int:
-    """Load the newest whole checkpoint into `state`; returns its step, 0 for a fresh start.
+) -> Resumed | None:
+    """Load the newest whole checkpoint into `state`; None for a fresh start.
 
     `reached` is the step at which attempts before were last seen. `notify` hears of newer checkpoints that are damaged.
 
@@ -68,12 +81,12 @@ def resume(
         DataError: the store is not the one that the run began with.
     """
     newest = newest_whole(run.checkpoints, notify=notify) if group.ranks.is_first else None
-    step = group.first_says(step_of(newest) if newest else FRESH)
-    repeats = max(0, reached - step)
-    if step == FRESH:
+    step = group.first_says(step_of(newest) if newest else _NOTHING)
+    repeats = max(0, reached - max(step, 0))
+    if step == _NOTHING:
         if repeats:
-            note_event(run.events, "resumed", attempt=attempt, step=FRESH, repeats=repeats)
-        return FRESH
+            note_event(run.events, "resumed", attempt=attempt, step=0, repeats=repeats)
+        return None
     path = checkpoint_path(run.checkpoints, step)
     saved = read_checkpoint(path)
     if saved["data_hash"] != joint_hash(stores):
@@ -86,4 +99,4 @@ def resume(
     state.load_state_dict(saved)
     if group.ranks.is_first:
         note_event(run.events, "resumed", attempt=attempt, step=step, checkpoint=path.name, repeats=repeats)
-    return step
+    return Resumed(step, saved.get("parent"))

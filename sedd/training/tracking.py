@@ -62,7 +62,7 @@ class Wandb:
     def __init__(self, run: Any, sent: Path, rows: Iterable[Mapping[str, float | int]]) -> None:
         self._run = run
         self._sent = sent
-        self._newest = int(sent.read_text()) if sent.exists() else 0
+        self._newest = int(sent.read_text()) if sent.exists() else -1
         for row in rows:
             if row["step"] > self._newest:
                 self.log(row)

@@ -1,5 +1,6 @@
 """Everything that a checkpoint holds: weights, EMA, optimizer, loss scaler, step."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,15 +65,19 @@ class TrainState:
         """Take over what `state_dict` gave, of this or another number of ranks."""
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
+        self.load_optimizer(state)
+        self.step = int(state["step"])
+        self.loss_sum.copy_(state["loss_sum"])
+        self.loss_steps = int(state["loss_steps"])
+        self.bad_steps.copy_(state["bad_steps"])
+
+    def load_optimizer(self, state: Mapping[str, Any]) -> None:
+        """Take over the moments and the loss scale alone."""
         self.optimizer.load_state_dict(state["optimizer"])
         if self.is_sharded:
             self._bring_counters_back()
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        self.step = int(state["step"])
-        self.loss_sum.copy_(state["loss_sum"])
-        self.loss_steps = int(state["loss_steps"])
-        self.bad_steps.copy_(state["bad_steps"])
 
     def _bring_counters_back(self) -> None:
         # ZeroRedundancyOptimizer puts AdamW's step counters on the CPU, where its fused form refuses them.

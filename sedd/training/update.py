@@ -116,7 +116,7 @@ class Update:
         """Clip and step, unless the gradient is not finite: then the weights stay, and it is counted."""
         optimizer, scaler = state.optimizer, state.scaler
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate_scale", 1.0)
         scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.experiment.training.clip_norm, foreach=True)

@@ -18,6 +18,7 @@ from sedd.diffusion.parameterization import PARAMETERIZATIONS
 from sedd.diffusion.predictor import PREDICTORS
 from sedd.diffusion.remask import ORDERS
 from sedd.inference.embedding_file import WRITERS
+from sedd.inference.export import ExportConfig
 from sedd.job.tasks import WORK
 from sedd.model.attention import IMPLEMENTATIONS
 from sedd.model.block_ops import KERNELS
@@ -43,6 +44,9 @@ REGISTRIES: dict[str, Mapping[str, Any] | Set[str]] = {
     "TrainingSpec.reduction": REDUCTIONS,
     "TrainingSpec.schedule": SCHEDULES,
     "TrainingSpec.precision": PRECISIONS.keys() | {"auto"},
+    "InitSpec.weights": set(
+        get_args(ExportConfig.model_fields["weights"].annotation)
+    ),  # of a checkpoint, as exports
     "TrainingSpec.attention": IMPLEMENTATIONS.keys() | {"auto"},
     "TrainingSpec.kernels": KERNELS.keys() | {"auto"},
     "SampleOptions.predictor": PREDICTORS,

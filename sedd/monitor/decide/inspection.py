@@ -16,6 +16,7 @@ from sedd.monitor.read.history import lost_steps, queued_s
 from sedd.monitor.read.logs import last_lines, telling_log
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import Event, read_events
+from sedd.rundir.layout import read_lineage
 from sedd.rundir.read_usage import read_usage
 from sedd.rundir.usage import Usage
 
@@ -59,6 +60,8 @@ class Inspection:
     log: Path | None
     log_end: tuple[str, ...]
     """Its last lines, for a run in trouble."""
+    lineage: Mapping[str, Any] | None = None
+    """Of a fine-tuning: the network that it started from; before it has, the one it was submitted with."""
 
 
 def inspect(facts: RunFacts, *, now: dt.datetime) -> Inspection:
@@ -78,7 +81,23 @@ def inspect(facts: RunFacts, *, now: dt.datetime) -> Inspection:
         log_end=_readable(lambda: tuple(last_lines(log, _LOG_LINES).splitlines()), ())
         if trouble and log
         else (),
+        lineage=known_lineage(facts),
     )
+
+
+def known_lineage(facts: RunFacts) -> dict[str, Any] | None:
+    """The network that a run was fine-tuned from; None for other runs, or where it may not be read."""
+    return _readable(lambda: read_lineage(facts.run), None)
+
+
+def lineage_text(lineage: Mapping[str, Any]) -> str:
+    """`small/20261122-100000-aaaa1111, step 4000, EMA weights, from base/…`, oldest last."""
+    names, each = [], lineage
+    while each:
+        weights = "EMA" if each.get("weights") == "ema" else str(each.get("weights"))
+        names.append(f"{each.get('run')}, step {each.get('step')}, {weights} weights")
+        each = each.get("parent") or {}
+    return "; that from ".join(names)
 
 
 def _readable(read: Callable[[], T], default: T) -> T:

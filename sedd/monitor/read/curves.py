@@ -21,6 +21,8 @@ class Curves:
     loss: Points = ()
     learning_rate: Points = ()
     validation_bound: Points = ()
+    parent_validation_bound: Points = ()
+    """On the validation set of the network that a fine-tuning started from."""
 
 
 def read_curves(path: Path) -> Curves:
@@ -41,6 +43,7 @@ def parse_curves(content: bytes) -> Curves:
         loss=_points(rows, "loss"),
         learning_rate=_points(rows, "learning_rate"),
         validation_bound=_points(rows, "validation_bound"),
+        parent_validation_bound=_points(rows, "parent_validation_bound"),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group
 from rich.text import Text
 
-from sedd.monitor.decide.inspection import AttemptRow, Inspection, next_commands
+from sedd.monitor.decide.inspection import AttemptRow, Inspection, lineage_text, next_commands
 from sedd.monitor.decide.state import cause_words
 from sedd.monitor.show.cells import (
     STYLES,
@@ -90,6 +90,9 @@ def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:
             else ""
         )
         yield "loss", f"{view.loss:.4f} nats per residue{validation}"
+    if seen.lineage:
+        yield "parent", lineage_text(seen.lineage)
+    yield "forgets", _forgetting(seen)
     memory = f", {format_bytes(view.gpu_memory_bytes)} used at most" if view.gpu_memory_bytes else ""
     used = f", {view.gpu_utilization:.0f}% busy" if view.gpu_utilization is not None else ""
     speed = f"{count_cell(view.residues_per_s)} residues/s, " if view.residues_per_s else ""
@@ -102,6 +105,14 @@ def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:
         yield "lost", waste_words(seen.usage)
     ended = causes_text(view.causes)
     yield "attempts", f"{view.attempts}, of which {ended}" if ended else ""
+
+
+def _forgetting(seen: Inspection) -> str:
+    points = seen.curves.parent_validation_bound
+    if not points:
+        return ""
+    (first, was), (step, now) = points[0], points[-1]
+    return f"{was:.4f} → {now:.4f} nats, step {first:.0f} → {step:.0f}, on its parent's validation set"
 
 
 def _saved(seen: Inspection, now: dt.datetime) -> str:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sedd.monitor.decide.inspection import AttemptRow, timeline
+from sedd.monitor.decide.inspection import AttemptRow, known_lineage, timeline
 from sedd.monitor.decide.snapshot import RunView, Snapshot
 from sedd.monitor.read.facts import RunFacts
 
@@ -72,7 +72,8 @@ def run_document(view: RunView) -> dict[str, Any]:
 
 def timeline_document(facts: RunFacts, view: RunView, *, now: dt.datetime) -> dict[str, Any]:
     """What `sedd status RUN --json` says of the run besides: its attempts one by one."""
-    return {"timeline": [_attempt_document(row) for row in timeline(facts, view, now=now)]}
+    rows = [_attempt_document(row) for row in timeline(facts, view, now=now)]
+    return {"timeline": rows, "lineage": known_lineage(facts)}
 
 
 def _attempt_document(row: AttemptRow) -> dict[str, Any]:

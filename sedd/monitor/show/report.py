@@ -67,6 +67,7 @@ def render_report(seen: Inspection, documents: RunDocuments) -> str:
         _trouble(seen),
         _tiles(seen),
         _charts(seen),
+        section("Fine-tuned from", _lineage(seen)),
         section("Attempts", _timeline(seen)),
         section("Samples", _samples(documents.samples)),
         section("Preflight findings that were not OK", _findings(seen)),
@@ -113,9 +114,26 @@ def _charts(seen: Inspection) -> str:
     c = seen.curves
     # Single batches would hide the curve under their noise.
     losses = [("training loss", means(c.loss, _COLUMNS)), ("validation bound", c.validation_bound)]
+    if c.parent_validation_bound:
+        losses.append(("parent's validation set", c.parent_validation_bound))
     return line_chart("Loss", losses, unit="nats per residue") + line_chart(
         "Learning rate", [("learning rate", c.learning_rate)]
     )
+
+
+def _lineage(seen: Inspection) -> str:
+    rows, each, forgotten = [], seen.lineage or {}, seen.curves.parent_validation_bound
+    while each:
+        rows.append(tuple(str(each.get(key)) for key in ("run", "step", "weights", "data_hash", "sha256")))
+        each = each.get("parent") or {}
+    text = ""
+    if forgotten:
+        (_, was), (step, now) = forgotten[0], forgotten[-1]
+        text = (
+            f"<p>On its validation set: {was:.4f} nats per residue at the start, "
+            f"{now:.4f} at step {step:,.0f}.</p>"
+        )
+    return table(("run", "step", "weights", "data", "SHA-256"), rows) + text
 
 
 def _timeline(seen: Inspection) -> str:

@@ -1,12 +1,14 @@
 """Estimate the memory and disk of an experiment by closed formulas over its spec."""
 
+from sedd.finetune.fitting import count, trained_shapes
 from sedd.model.size import matrix_parameter_count, parameter_count
 from sedd.spec.experiment import Experiment
 
-# fp32 weights and EMA; one moment of an optimiser: AdamW keeps two, Muon one of each matrix within a block.
-_SAVED_BYTES_PER_PARAMETER, _MOMENT_BYTES = 4 + 4, 4
-# The gradient, and autocast's half-precision copy of the weights.
-_PASSING_BYTES_PER_PARAMETER = 4 + 2
+# fp32 weights, and the EMA of those that are trained; one moment of an optimiser: AdamW keeps two, Muon one of each
+# matrix within a block.
+_WEIGHT_BYTES, _EMA_BYTES, _MOMENT_BYTES = 4, 4, 4
+# The gradient of what is trained, and autocast's half-precision copy of the weights.
+_GRADIENT_BYTES, _COPY_BYTES = 4, 2
 # Bytes kept for the backward pass a residue and hidden unit, fitted to measured peaks (README.md): of a block in half
 # precision or fp32, by the kernels between its matrix products; of a block's input; of embedding and output.
 _BLOCK = {"fused": (39.5, 70.5), "torch": (45.5, 81.0), "compiled": (52.0, 81.0)}
@@ -25,7 +27,8 @@ _PROCESS_BYTES, _SHARED_BYTES = 5 << 28, 5 << 27
 
 def checkpoint_bytes(experiment: Experiment) -> int:
     """One checkpoint on disk."""
-    return parameter_count(experiment.model) * _SAVED_BYTES_PER_PARAMETER + _moments_bytes(experiment)
+    weights = parameter_count(experiment.model) * _WEIGHT_BYTES
+    return weights + _trained_count(experiment) * _EMA_BYTES + _moments_bytes(experiment)
 
 
 def kept_checkpoints(experiment: Experiment) -> int:
@@ -37,15 +40,17 @@ def kept_checkpoints(experiment: Experiment) -> int:
 
 def state_bytes(experiment: Experiment) -> int:
     """GPU memory that holds weights, gradients, moments and EMA: needed whatever the batch."""
-    each = _SAVED_BYTES_PER_PARAMETER + _PASSING_BYTES_PER_PARAMETER
+    weights = parameter_count(experiment.model) * (_WEIGHT_BYTES + _COPY_BYTES)
+    learning = _trained_count(experiment) * (_EMA_BYTES + _GRADIENT_BYTES)
     moments = _moments_bytes(experiment)
     if experiment.training.shard_optimizer:
         moments //= experiment.resources.ranks
-    return parameter_count(experiment.model) * (each + _sums_bytes(experiment)) + moments + _CONTEXT_BYTES
+    sums = _trained_count(experiment) * _sums_bytes(experiment)
+    return weights + learning + sums + moments + _CONTEXT_BYTES
 
 
 def _sums_bytes(experiment: Experiment) -> int:
-    """Bytes a parameter of the gradient sums that an ordered reduction keeps besides the gradient itself."""
+    """Bytes a trained parameter of the gradient sums that an ordered reduction keeps besides the gradient itself."""
     training = experiment.training
     if training.reduction != "ordered" or training.residues_per_gpu == "auto":
         return 0
@@ -62,9 +67,16 @@ def main_memory_bytes(experiment: Experiment) -> int:
     return experiment.resources.ranks_per_node * _PROCESS_BYTES + _SHARED_BYTES + copy
 
 
+def _trained_count(experiment: Experiment) -> int:
+    training = experiment.training
+    partly = training.freeze or training.lora
+    return count(trained_shapes(experiment)) if partly else parameter_count(experiment.model)
+
+
 def _moments_bytes(experiment: Experiment) -> int:
-    two_each = 2 * parameter_count(experiment.model)
-    spared = matrix_parameter_count(experiment.model) if experiment.training.optimizer == "muon" else 0
+    two_each = 2 * _trained_count(experiment)
+    is_muon = experiment.training.optimizer == "muon" and not experiment.training.freeze
+    spared = matrix_parameter_count(experiment.model) if is_muon else 0
     return _MOMENT_BYTES * (two_each - spared)
 
 

@@ -24,7 +24,7 @@ def test_every_field_is_documented_and_every_documented_field_is_there(zoo: Snap
     section = README.read_text(encoding="utf-8").split("## `--json`, version")[1]
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section, flags=re.M)
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert documented == {*status_document(zoo, zoo.runs)["runs"][0], "timeline", "usage"}
+    assert documented == {*status_document(zoo, zoo.runs)["runs"][0], "timeline", "usage", "lineage"}
     assert section.startswith(f" {VERSION}\n")
 
 

@@ -1,0 +1,206 @@
+"""The network that a fine-tuning starts from: found, described and kept for its run. Torch-free."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sedd.errors import CheckpointError, SeddError
+from sedd.finetune.checkpoint_facts import read_facts
+from sedd.rundir.atomic import write_text
+from sedd.rundir.find import find_run
+from sedd.rundir.layout import RunDir
+from sedd.spec.experiment import Experiment
+from sedd.spec.finetune import InitSpec
+from sedd.spec.load import dump_resolved
+from sedd.spec.task import TaskSpec
+from sedd.yaml import Document, parse_document, validate
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+"""The files of an exported network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """A trained network as its files describe it."""
+
+    path: Path
+    """A checkpoint, or an exported folder."""
+    run: str
+    """`name/id` of the run that trained it."""
+    step: int
+    sha256: str
+    """Of the checkpoint, or of an export's weights: names them for good."""
+    data_hash: str
+    """Names its training data."""
+    tokens: int
+    """Size of its alphabet."""
+    experiment: Experiment
+    conditions: Any = None
+    """What its labels mean, as its checkpoint has it; None of a network that is told none."""
+    weights: str | None = None
+    """Of an export: `ema` or `raw`, whatever is asked for."""
+    lineage: Mapping[str, Any] | None = None
+    """What it was fine-tuned from itself."""
+
+    @property
+    def is_export(self) -> bool:
+        """Whether it holds weights alone, and not what else a training goes on from."""
+        return self.path.is_dir()
+
+
+def find_parent(network: Path) -> Path | None:
+    """The checkpoint or export that a spec's `network` names; None for a run that has no checkpoint yet.
+
+    Raises:
+        UsageError: no such run or file.
+    """
+    if network.is_file() or _is_export(network):
+        return network
+    run = find_run(str(network), network)
+    sealed = [path for path in run.checkpoints.glob("step-*.pt") if path.with_suffix(".json").exists()]
+    return max(sealed, default=None, key=lambda path: int(path.stem.removeprefix("step-")))
+
+
+def read_parent(path: Path) -> Parent:
+    """What a checkpoint or an export says of its network.
+
+    Raises:
+        CheckpointError: it is neither, or is damaged.
+    """
+    try:
+        return _from_export(path) if path.is_dir() else _from_checkpoint(path)
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise CheckpointError(f"{path} does not describe its network: {type(e).__name__}: {e}") from e
+
+
+def lineage_of(parent: Parent, init: InitSpec) -> dict[str, Any]:
+    """Which network a run starts from, for people and machines; no path is in it."""
+    return {
+        "run": parent.run,
+        "step": parent.step,
+        "sha256": parent.sha256,
+        "weights": parent.weights or init.weights,
+        "data_hash": parent.data_hash,
+        "parent": parent.lineage,
+    }
+
+
+def description_of(parent: Parent, init: InitSpec) -> dict[str, Any]:
+    """What a fine-tuned checkpoint keeps of its parent, which may be gone by then: its lineage and its spec."""
+    return {**lineage_of(parent, init), "spec": dump_resolved(parent.experiment)}
+
+
+def lineage_in(saved: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The lineage that a checkpoint holds; None of a network that was trained from the start."""
+    parent = saved.get("parent")
+    return {key: value for key, value in parent.items() if key != "spec"} if parent else None
+
+
+def write_lineage(run: RunDir, description: Mapping[str, Any]) -> None:
+    """Write lineage.json: the network that the run did start from. Raises: OSError."""
+    write_text(run.lineage, json.dumps(lineage_in({"parent": description}), indent=1) + "\n")
+
+
+def adopt(run: RunDir, experiment: TaskSpec) -> dict[str, Any] | None:
+    """Keep the network that a new run starts from in the run's folder; returns its lineage, for the manifest.
+
+    None where there is none yet, or it cannot be read: the training looks again, and says so.
+    """
+    init = experiment.training.init if isinstance(experiment, Experiment) else None
+    if init is None:
+        return None
+    try:
+        found = find_parent(init.network)
+        if found is None:
+            return None
+        parent = read_parent(found)
+        keep(found, run.initial)
+    except (SeddError, OSError):
+        return None
+    return lineage_of(parent, init)
+
+
+def keep(parent: Path, folder: Path) -> None:
+    """Link a network's files into a folder, or copy them to another disk; they are never changed where they lie.
+
+    A folder that exists is whole. Raises: OSError.
+    """
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    names = (CONFIG, WEIGHTS) if parent.is_dir() else (parent.name, parent.with_suffix(".json").name)
+    source = parent if parent.is_dir() else parent.parent
+    for name in names:
+        if (source / name).exists():  # a checkpoint that was copied by hand may have no seal
+            _link(source / name, aside / name)
+    with contextlib.suppress(FileExistsError):
+        os.rename(aside, folder)
+
+
+def kept_in(folder: Path) -> Path | None:
+    """The network that `keep` put there, if it did."""
+    if _is_export(folder):
+        return folder
+    return next((path for path in folder.glob("*") if path.suffix != ".json"), None)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another disk, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def _is_export(path: Path) -> bool:
+    return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
+
+
+def _from_checkpoint(path: Path) -> Parent:
+    facts = read_facts(path)
+    return Parent(
+        path=path,
+        run=str(facts["run"]),
+        step=int(facts["step"]),
+        sha256=_sealed_hash(path) or _sha256(path),
+        data_hash=str(facts["data_hash"]),
+        tokens=len(facts["composition"]),
+        experiment=validate(Experiment, parse_document(facts["spec"], name=str(path))),
+        conditions=facts.get("conditions"),
+        lineage=lineage_in(facts),
+    )
+
+
+def _from_export(path: Path) -> Parent:
+    config = json.loads((path / CONFIG).read_bytes())
+    spec = Document(name=str(path / CONFIG), data=config["spec"], lines={})
+    return Parent(
+        path=path,
+        run=str(config["run"]),
+        step=int(config["step"]),
+        sha256=str(config["sha256"]),
+        data_hash=str(config["data_hash"]),
+        tokens=len(config["tokens"]),
+        experiment=validate(Experiment, spec),
+        conditions=config.get("conditions"),
+        weights=str(config["weights"]),
+        lineage=config.get("parent"),
+    )
+
+
+def _sealed_hash(path: Path) -> str | None:
+    """The checksum in the seal beside a checkpoint, without reading the checkpoint itself."""
+    try:
+        return str(json.loads(path.with_suffix(".json").read_bytes())["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

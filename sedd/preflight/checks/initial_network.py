@@ -1,0 +1,103 @@
+"""What a fine-tuning starts from: a network that is there, of this spec's shape and process, and what of it learns."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.errors import SeddError
+from sedd.finetune.fitting import count, differences, freezing_problem, trained_shapes
+from sedd.finetune.parent import Parent, find_parent, kept_in, read_parent
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.spec.experiment import Experiment
+from sedd.units import format_count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    network: Path
+    problem: str | None = None
+    """Why the network, or what of it is to learn, is not what was meant."""
+    differences: tuple[str, ...] = ()
+    """In which it is another network than the spec's."""
+    name: str | None = None
+    """`name/id` of its run; None while that has no checkpoint."""
+    step: int = 0
+    trained: int = 0
+    """Parameters that learn."""
+    missing_store: Path | None = None
+    """The parent's token store, where it is not there."""
+
+
+def gather(context: CheckContext) -> Facts | None:
+    if context.run is not None and any(context.run.checkpoints.glob("step-*.pt")):
+        return None  # it goes on from a checkpoint of its own
+    runs = [run for run in context.training_runs if run.training.init]
+    found = [_look(run, context) for run in runs]
+    return next((facts for facts in found if facts.problem or facts.differences), found[0] if found else None)
+
+
+def judge(facts: Facts) -> Verdict:
+    if facts.problem:
+        return fail(facts.problem, "training.init names a run's folder, a checkpoint or an exported folder")
+    if facts.differences:
+        return fail(
+            f"{facts.name}, step {facts.step}: {'; '.join(facts.differences)}",
+            "model and diffusion must be the parent's: copy them from its spec.yaml",
+        )
+    if facts.name is None:
+        return warn(
+            f"{facts.network} has no checkpoint yet", "submit with --after, when its training has begun"
+        )
+    saw = f"{facts.name}, step {facts.step}; {format_count(facts.trained)} parameters learn"
+    if facts.missing_store:
+        return warn(
+            f"{saw}; what it forgets will not be measured: {facts.missing_store} is not there",
+            "training.init.validation names the parent's token store",
+        )
+    return ok(saw)
+
+
+def _look(experiment: Experiment, context: CheckContext) -> Facts:
+    init = experiment.training.init
+    assert init is not None
+    if problem := freezing_problem(experiment):
+        return Facts(network=init.network, problem=problem)
+    kept = kept_in(context.run.initial) if context.run is not None else None
+    try:
+        path = kept or find_parent(init.network)
+        parent = context.answers.once(("parent", path), lambda: read_parent(path)) if path else None
+    except SeddError as e:
+        return Facts(network=init.network, problem=e.message)
+    if parent is None:
+        return Facts(network=init.network)
+    return Facts(
+        network=init.network,
+        differences=tuple(differences(parent, experiment)),
+        name=parent.run,
+        step=parent.step,
+        trained=count(trained_shapes(experiment)),
+        missing_store=_missing_store(parent, init.validation),
+    )
+
+
+def _missing_store(parent: Parent, given: Path | None) -> Path | None:
+    store = given or parent.experiment.data.store
+    return None if store.is_dir() else store
+
+
+CHECK = Check(
+    tasks=(Experiment,),
+    sides=(Side.LOGIN, Side.NODE),
+    of_request=True,
+    catches="a network to fine-tune that is not there, or of another shape, alphabet, graph or noise; "
+    "patterns that freeze nothing",
+    takes="0.1 s",
+    passing=Facts(
+        network=Path("/runs/small"), name="small/20261122-193359-1a2b3c4d", step=200_000, trained=23_930_880
+    ),
+    failing=Facts(
+        network=Path("/runs/small"),
+        name="small/20261122-193359-1a2b3c4d",
+        step=200_000,
+        differences=("its model.hidden is 512, this spec's 768",),
+    ),
+)

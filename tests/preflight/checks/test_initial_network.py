@@ -1,0 +1,82 @@
+"""The network that a fine-tuning starts from, as preflight sees it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sedd.preflight.checks.initial_network import gather, judge
+from sedd.preflight.context import CheckContext
+from sedd.preflight.finding import Status
+from tests.inference.networks import write_small_checkpoint
+
+MakeContext = Callable[..., CheckContext]
+MODEL = {"hidden": 16, "cond": 8, "blocks": 2, "heads": 2}
+
+
+def verdict(make_context: MakeContext, spec: dict[str, Any]) -> tuple[Status, str]:
+    context = make_context(spec)
+    facts = gather(context)
+    assert facts is not None
+    found = judge(facts)
+    return found.status, found.saw
+
+
+def test_a_training_from_the_start_is_not_asked(make_context: MakeContext) -> None:
+    assert gather(make_context()) is None
+
+
+def test_a_fitting_parent_is_named_with_what_learns(
+    make_context: MakeContext, tmp_path: Path, built_store: Path
+) -> None:
+    parent = write_small_checkpoint(tmp_path / "small.pt")
+    init = {"network": str(parent), "validation": str(built_store)}
+    spec = {"model": MODEL, "training.init": init, "training.lora": {"rank": 1}}
+    learning = 2 * (16 + 48 + 16 + 16 + 16 + 64 + 64 + 16)
+    assert verdict(make_context, spec) == (
+        Status.OK,
+        f"small/20261122-100000-aaaa1111, step 4; {learning} parameters learn",
+    )
+
+
+def test_a_parents_missing_store_is_a_warning(make_context: MakeContext, tmp_path: Path) -> None:
+    parent = write_small_checkpoint(tmp_path / "small.pt")
+    status, saw = verdict(make_context, {"model": MODEL, "training.init": str(parent)})
+    assert status is Status.WARN
+    assert "/nowhere/small.store is not there" in saw
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"model": MODEL | {"blocks": 3}}, "its model.blocks is 2, this spec's 3"),
+        (
+            {"model": MODEL, "diffusion.graph": "uniform"},
+            "its diffusion.graph is absorbing, this spec's uniform",
+        ),
+        ({"model": MODEL, "diffusion.noise": {"kind": "cosine"}}, "its diffusion.noise is loglinear"),
+        ({"model": MODEL, "training.freeze": ["head.*"]}, "no parameter's name matches 'head.*'"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    spec: dict[str, Any], words: str, make_context: MakeContext, tmp_path: Path
+) -> None:
+    parent = write_small_checkpoint(tmp_path / "small.pt")
+    status, saw = verdict(make_context, {"training.init": str(parent)} | spec)
+    assert status is Status.FAIL
+    assert words in saw
+    assert "\n" not in saw
+
+
+def test_every_point_of_a_sweep_is_looked_at(make_context: MakeContext, tmp_path: Path) -> None:
+    init = {"training.init": str(write_small_checkpoint(tmp_path / "small.pt"))}
+    right = make_context({"model": MODEL} | init).experiment
+    wrong = make_context({"model": MODEL, "diffusion.graph": "uniform"} | init).experiment
+    facts = gather(make_context({"model": MODEL} | init, request=(right, wrong)))
+    assert facts is not None
+    assert judge(facts).status is Status.FAIL
+
+
+def test_a_network_that_is_not_there_fails(make_context: MakeContext) -> None:
+    assert verdict(make_context, {"training.init": "/nowhere/parent"})[0] is Status.FAIL
