@@ -12,7 +12,9 @@ Bars = Mapping[str, Sequence[float]]
 
 _WIDTH, _HEIGHT = 720, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 14, 34
-_LEGEND_COLUMNS, _LEGEND_WIDTH, _LEGEND_ROW, _LEGEND_LETTERS = 2, 320, 16, 46
+_LEGEND_COLUMNS, _LEGEND_WIDTH, _LEGEND_ROW, _LEGEND_LETTERS = 2, 320, 16, 39
+_SHORT_LABEL = 16
+"""Letters of a curve's label that fit beside another one at the top of the chart."""
 _CELL, _BAND, _MAP_LEFT, _SHADES = 11, 66, 40, 8
 """Of a heat map: width of a cell, positions of a band, margin, and shades on either side of 0."""
 _RED, _PALE, _BLUE = (178, 24, 43), (247, 247, 247), (33, 102, 172)
@@ -44,7 +46,8 @@ def line_chart(
         *(_curve(k, points, x_axis, y_axis) for k, (_, points) in zip(colours, drawn, strict=True)),
         *_curve_legend(dict(zip(colours, [label for label, _ in drawn], strict=True))),
     ]
-    height = _HEIGHT + (_LEGEND_ROW * math.ceil(len(drawn) / _LEGEND_COLUMNS) if len(drawn) > 2 else 0)
+    has_legend_below = not _fits_inside([label for label, _ in drawn])
+    height = _HEIGHT + (_LEGEND_ROW * math.ceil(len(drawn) / _LEGEND_COLUMNS) if has_legend_below else 0)
     return (
         f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{escape(title, quote=True)} over {escape(over, quote=True)}s">{"".join(parts)}</svg></figure>'
@@ -194,11 +197,15 @@ def _curve(number: int, points: Points, x_axis: tuple[float, float], y_axis: tup
     return f'<polyline class="curve curve-{number}" points="{path}"/>'
 
 
+def _fits_inside(labels: Sequence[str]) -> bool:
+    return len(labels) < 2 or (len(labels) == 2 and max(map(len, labels)) <= _SHORT_LABEL)
+
+
 def _curve_legend(labels: Mapping[int, str]) -> list[str]:
-    """Of one curve none; two labels in the chart, more of them below it."""
+    """Of one curve none; two short labels in the chart, others below it."""
     parts = []
     for place, (number, label) in enumerate(labels.items() if len(labels) > 1 else ()):
-        if len(labels) == 2:
+        if _fits_inside(list(labels.values())):
             x, y = _WIDTH - _RIGHT - 150 * (2 - place), _TOP
         else:
             row, column = divmod(place, _LEGEND_COLUMNS)

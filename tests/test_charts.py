@@ -29,6 +29,28 @@ def test_a_chart_is_well_formed_and_inside_its_box() -> None:
             assert 0 <= y <= 240
 
 
+@pytest.mark.parametrize("labels", [("a", "b"), ("learning_rate=0.001 seed=0", "b"), tuple("abcde")])
+def test_labels_of_curves_do_not_cover_each_other(labels: tuple[str, ...]) -> None:
+    """A letter of a tick is at most 7.5 wide, and a line of them 12 high."""
+    figure = ET.fromstring(
+        line_chart("Loss", [(label, [(0, 1.0), (1, k)]) for k, label in enumerate(labels)])
+    )
+    picture = figure.find("svg")
+    assert picture is not None
+    width, height = map(float, picture.attrib["viewBox"].split()[2:])
+    boxes = []
+    for text in picture.iter("text"):
+        if text.text in labels:
+            x, y = float(text.attrib["x"]), float(text.attrib["y"])
+            boxes.append((x - 26, x + 7.5 * len(text.text), y - 12, y))
+    assert len(boxes) == len(labels)
+    for k, (left, right, top, bottom) in enumerate(boxes):
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        for other in boxes[:k]:
+            assert right <= other[0] or other[1] <= left or bottom <= other[2] or other[3] <= top
+
+
 def test_nothing_to_draw_is_nothing() -> None:
     assert line_chart("x", [("a", [(1, 2.0)]), ("b", [(1, math.nan), (2, math.nan)])]) == ""
 
