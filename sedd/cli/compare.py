@@ -14,7 +14,7 @@ from sedd.experiments.rank import METRICS, Ranking, rank
 from sedd.experiments.ranking_document import ranking_csv, ranking_document
 from sedd.experiments.ranking_page import render_ranking
 from sedd.experiments.ranking_text import ranking_table
-from sedd.experiments.results import Result, read_result
+from sedd.experiments.results import Result, read_result, with_evaluations
 from sedd.rundir.atomic import write_output
 from sedd.rundir.find import find_run, find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
@@ -68,8 +68,9 @@ def _rank(texts: list[str], metric: str, against: str | None) -> Ranking:
     chosen: list[RunDir] = []
     for text in texts:
         found = find_runs(text, root)
-        if find_plan(text, root) is not None and metric != "evaluation":
-            found = [run for run in found if read_manifest(run).get("task") == "train"]
+        if find_plan(text, root) is not None:
+            tasks = ("train", "evaluate") if metric == "evaluation" else ("train",)
+            found = [run for run in found if read_manifest(run).get("task") in tasks]
         chosen += [run for run in found if run not in chosen]
     reference = find_run(against, root) if against else None
     if reference is not None and reference not in chosen:
@@ -79,6 +80,6 @@ def _rank(texts: list[str], metric: str, against: str | None) -> Ranking:
             f"{texts[0]} is a single run: there is nothing to compare it with",
             hint="name two runs, or a sweep",
         )
-    results = [read_result(run) for run in chosen]
+    results = with_evaluations([read_result(run) for run in chosen])
     named: Result | None = next((r for r in results if r.run == reference), None)
     return rank(results, metric=metric, against=named)

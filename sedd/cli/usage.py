@@ -1,4 +1,4 @@
-"""`sedd usage`: GPU-hours, energy and waiting, by name, sweep, run or day."""
+"""`sedd usage`: GPU-hours, energy and waiting, by name, sweep, plan or run."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ class By(StrEnum):
 
     NAME = "name"
     SWEEP = "sweep"
+    PLAN = "plan"
     RUN = "run"
 
 
@@ -68,7 +69,7 @@ def _labelled(runs: "dict[RunDir, None]", by: By) -> Iterator[tuple[str, RunUse]
     """What each run used, under the name of its row; a folder that cannot be read is named on stderr."""
     for run in runs:
         try:
-            use, sweep = read_usage(run), read_manifest(run).get("sweep")
+            use, manifest = read_usage(run), read_manifest(run)
         except RunError as e:
             tell(f"left out: {e.message}")
             continue
@@ -78,4 +79,6 @@ def _labelled(runs: "dict[RunDir, None]", by: By) -> Iterator[tuple[str, RunUse]
             case By.RUN:
                 yield f"{run.name}/{run.id}", use
             case By.SWEEP:
-                yield f"{run.name}/{sweep or run.id}", use
+                yield f"{run.name}/{manifest.get('sweep') or run.id}", use
+            case By.PLAN:
+                yield str(manifest.get("plan") or "in no plan"), use

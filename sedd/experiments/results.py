@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sedd.errors import SeddError
@@ -94,6 +94,27 @@ def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
         usage=use.within(),
         ended=words[-1] if words and words[-1] != "extended" else "",
     )
+
+
+def with_evaluations(results: Sequence[Result]) -> list[Result]:
+    """Trainings with what the evaluations among `results` found of them, which then no longer stand for themselves.
+
+    An evaluation of a network that is not there, or one of several of the same network, stays as it is.
+    """
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        if result.settings.get("task") == "evaluate" and result.evaluation is not None:
+            found.setdefault(str(result.settings.get("evaluate.network")), []).append(result)
+    single = {network: each[0] for network, each in found.items() if len(each) == 1}
+    attached = {str(result.run.path): result for result in results if str(result.run.path) in single}
+    gone = {id(single[path]) for path in attached}
+    return [
+        replace(result, evaluation=single[path].evaluation)
+        if (path := str(result.run.path)) in attached
+        else result
+        for result in results
+        if id(result) not in gone
+    ]
 
 
 def flattened(section: Mapping[str, Any], above: str = "") -> dict[str, Any]:

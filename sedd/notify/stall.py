@@ -12,9 +12,9 @@ STALLED_S = 600.0
 """Without a step, a validation batch or a checkpoint."""
 
 
-def begin_to_tell(run: RunDir) -> None:
+def begin_to_tell(run: RunDir) -> "subprocess.Popen[bytes]":
     """Start it as a process of its own: the job entry must hear signals meanwhile."""
-    subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", "sedd.notify.stall", str(run.path)],
         stdin=subprocess.DEVNULL,
         start_new_session=True,

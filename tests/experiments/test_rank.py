@@ -6,6 +6,7 @@ import io
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import pytest
 from rich.console import Console
 
 from sedd.errors import UsageError
+from sedd.experiments.intervals import Estimate
 from sedd.experiments.rank import METRICS, Method, Ranking, rank
 from sedd.experiments.ranking_document import best_document, ranking_csv, ranking_document
 from sedd.experiments.ranking_page import render_ranking
 from sedd.experiments.ranking_text import ALIKE, best_lines, ranking_table
-from sedd.experiments.results import Result, read_result
+from sedd.experiments.results import Result, read_result, with_evaluations
+from sedd.rundir.layout import RunDir
 from tests.experiments.runs import make_run
 
 
@@ -148,6 +151,25 @@ def test_the_page_draws_both_curves_and_needs_no_network(tmp_path: Path) -> None
     assert "residues</text>" in page
     assert "GPU-hours</text>" in page
     assert "http" not in page
+
+
+def test_an_evaluation_belongs_to_the_training_that_it_evaluates(tmp_path: Path) -> None:
+    runs = results(tmp_path, {"seed": 0}, {"seed": 1}, {"learning_rate": 3e-4})
+    evaluations = [
+        replace(
+            runs[2],
+            run=RunDir(tmp_path / "eval" / str(number)),
+            settings={"task": "evaluate", "evaluate.network": str(runs[of].run.path)},
+            evaluation=Estimate(value=value, error=0.001),
+        )
+        for number, (of, value) in enumerate([(0, 2.5), (1, 2.52), (2, 2.7), (2, 2.8)])
+    ]
+    joined = with_evaluations([*runs, *evaluations])
+    assert [r.evaluation.value if r.evaluation else None for r in joined[:3]] == [2.5, 2.52, None]
+    assert len(joined) == 5  # two evaluations of one network: which of them counts is not known
+    found = rank(joined[:2], metric="evaluation")
+    assert found.groups[0].estimate is not None
+    assert (found.groups[0].n, found.groups[0].estimate.value) == (2, pytest.approx(2.51))
 
 
 def test_a_curve_over_hours_counts_what_was_repeated(tmp_path: Path) -> None:

@@ -21,8 +21,10 @@ from sedd.notify.marker import marker, watch_ends
 from sedd.notify.message import Message, end_message
 from sedd.notify.pending import tell_pending
 from sedd.notify.send import NotSentError
+from sedd.notify.stall import begin_to_tell, is_stalled
 from sedd.notify.tell import tell_end, tell_loss, tell_stall
 from sedd.rundir.events import Event, append_event
+from sedd.rundir.heartbeat import Heartbeat, write_heartbeat
 from sedd.rundir.plan_record import PlanRecord, StageRecord, write_plan
 from tests.experiments.runs import make_run
 
@@ -180,6 +182,33 @@ def test_stalls_and_losses_are_told_once_an_attempt(tmp_path: Path, monkeypatch:
         tell_stall(run, attempt=attempt, why="no step for 10m", is_login=True)
         tell_loss(run, attempt=attempt, why="no job", is_login=True)
     assert told.read_text().count("[stalled]") == told.read_text().count("[gave_up]") == 2
+
+
+@pytest.mark.parametrize(
+    ("age_s", "phase", "stalled"),
+    [(700, "training", True), (500, "training", False), (700, "waiting", False), (700, "starting", True)],
+)
+def test_what_counts_as_a_stall(age_s: float, phase: str, stalled: bool) -> None:
+    moved = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=age_s)
+    assert is_stalled(beat_of(moved, phase)) is stalled
+
+
+def beat_of(moved: dt.datetime, phase: str) -> Heartbeat:
+    now = dt.datetime.now(dt.UTC).isoformat()
+    return Heartbeat(t=now, progress_t=moved.isoformat(), attempt=2, phase=phase, step=7, steps=10)
+
+
+def test_a_stall_is_told_by_a_process_beside_the_job_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, told = program(tmp_path)
+    configure(monkeypatch, tmp_path, command)
+    run = make_run(tmp_path / "runs", 0, ended=None)
+    write_heartbeat(run.heartbeat, beat_of(NOW, "training"))
+    for _ in range(2):
+        assert begin_to_tell(run).wait(60) == 0
+    assert told.read_text().count(f"[stalled] tiny/{run.id}") == 1
+    assert "at step 7, in phase training" in told.read_text()
 
 
 def test_a_plan_is_told_when_nothing_of_it_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
