@@ -145,7 +145,7 @@ DAMAGE = {
     "half a manifest": (lambda path: (path / "manifest.json").write_text("{"), "is damaged"),
     "no manifest": (lambda path: (path / "manifest.json").unlink(), "is not a token store"),
     "other format": (lambda path: _change(path, format="zarr"), "is not a token store"),
-    "later version": (lambda path: _change(path, version=2), "format version 2"),
+    "later version": (lambda path: _change(path, version=3), "format version 3"),
     "other alphabet": (lambda path: _change(path, alphabet_hash="0"), "another alphabet"),
     "missing split": (lambda path: _change(path, splits={}), "is damaged"),
 }
