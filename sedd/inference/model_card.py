@@ -33,6 +33,7 @@ def facts_of(saved: Mapping[str, Any], experiment: Experiment, run: RunDir | Non
             )
         ),
         **_parent(saved, experiment),
+        **({"labels": ", ".join(model.conditions.fields)} if model.conditions else {}),
         "training data (hash)": str(saved["data_hash"]),
         "residues seen": f"{saved['step'] * training.residues_per_step:,}",
         "longest protein": f"{experiment.data.max_length:,} residues",

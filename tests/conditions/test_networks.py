@@ -20,8 +20,9 @@ from sedd.spec.conditions import ConditionsSpec
 from sedd.spec.data import DataSpec
 from sedd.spec.model import ModelSpec
 from sedd.training.distributed import Ranks
+from sedd.training.graphs import GradientGraphs
 from sedd.training.loader import DeviceBatch, to_device
-from sedd.training.network import build_network, hide_labels, rounded_up
+from sedd.training.network import LossInputs, build_network, hide_labels, rounded_up
 from sedd.training.precision import PRECISIONS
 from tests.conditions.made_up import build, labels_of, proteins, write_table
 from tests.tiny import tiny_spec
@@ -167,6 +168,49 @@ def test_what_is_hidden_follows_from_counters_alone():
     batch = rounded_up(DeviceBatch(0, tokens, borders, 64, labels))
     assert batch.labels.shape == (64, 2)
     assert batch.labels[50:].isnan().all()
+
+
+class Again:
+    """A recording that does the work again, as a graph does: into the same gradients."""
+
+    def __init__(self, model: Transformer, work) -> None:
+        work()
+        self.work, self.parameters = work, list(model.parameters())
+        self.gradients = [p.grad for p in self.parameters]
+
+    def replay(self) -> None:
+        self.work()
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            gradient.copy_(parameter.grad)
+
+
+def test_a_recorded_gradient_is_that_of_the_labels_of_its_batch():
+    model = network().train()
+
+    def gradient(given: LossInputs) -> torch.Tensor:
+        told = model(given.tokens, given.cu_seqlens, given.times, max_length=7, labels=given.labels)
+        loss = told.square().sum(dtype=torch.float64)
+        loss.backward()
+        return loss.detach()
+
+    graphs = GradientGraphs(model, gradient, lambda work: Again(model, work))
+    for labels in ([[0.0, 0.5]] * 3, [[2.0, torch.nan]] * 3, [[torch.nan, 1.0]] * 3):
+        inputs = LossInputs(TOKENS, BORDERS, LEVELS, TOKENS * 7, torch.tensor(labels))
+        model.zero_grad(set_to_none=True)
+        wanted = gradient(inputs)
+        by_hand = [p.grad.clone() for p in model.parameters()]
+        model.zero_grad(set_to_none=True)
+        assert torch.equal(graphs(inputs, is_alone=True), wanted)
+        assert all(torch.equal(p.grad, q) for p, q in zip(model.parameters(), by_hand, strict=True))
+
+
+def test_another_condition_is_another_spec():
+    made = [tiny_spec(Path("/nowhere"))]
+    for drop in (0.0, 0.5):
+        conditions = {"fields": FIELDS, "drop_all": drop}
+        shape = ModelSpec.model_validate({**SIZE, "conditions": conditions})
+        made.append(made[0].model_copy(update={"model": shape}))
+    assert len({spec.hash() for spec in made}) == 3
 
 
 OF = proteins(300)

@@ -10,7 +10,9 @@ import torch
 import sedd
 from sedd.errors import UsageError
 from sedd.inference.export import write_export
+from sedd.inference.work import WORK, Job
 from sedd.rundir.layout import RunDir, create_run
+from sedd.spec.inference import SampleTask
 from sedd.spec.load import dump_resolved
 from sedd.training.checkpoint_file import read_checkpoint
 from sedd.training.distributed import Ranks
@@ -163,6 +165,20 @@ def test_the_commands_take_labels(learnt: RunDir, tmp_path: Path, capsys: pytest
         call("sample", checkpoint, "--condition", "heat=1", "--condition", "heat=2")
 
 
+def test_a_job_draws_what_the_command_draws(learnt: RunDir, tmp_path: Path):
+    checkpoint, fasta = next(learnt.checkpoints.glob("*.pt")), tmp_path / "out.fasta"
+    wanted = {"count": 3, "length": 20, "steps": 8, "report": False}
+    asked = {"condition": {"family": "acid", "heat": 20}, "guidance": 1.5}
+    task = SampleTask.model_validate(
+        {"name": "s", "task": "sample", "sample": {"network": str(checkpoint), **wanted, **asked}}
+    )
+    run = create_run(tmp_path / "runs", "s", "run", dump_resolved(task))
+    WORK["sample"].do(Job(run, task, lambda done, of: None, print))
+    labels = ("--condition", "family=acid", "--condition", "heat=20", "--guidance", 1.5)
+    call("sample", checkpoint, "-n", 3, "--length", 20, "--steps", 8, *labels, "-o", fasta)
+    assert (run.samples / "samples.fasta").read_text() == fasta.read_text()
+
+
 @pytest.mark.parametrize(
     ("condition", "said"),
     [
@@ -194,3 +210,9 @@ def test_an_interrupted_training_with_labels_is_the_undisturbed_one_to_the_bit(t
     told = [name for name in one["model"] if name.startswith("conditions.")]
     assert all(one["model"][name].abs().sum() > 0 for name in told)
     assert len(told) == 2
+    # Two ranks hide the same labels and add up the same gradient, but for the order of its sums.
+    shared = tiny_run(tmp_path / "shared", **short)
+    assert train_process(shared, ranks=2) == 0
+    by_two = read_checkpoint(shared.checkpoints / "step-00000012.pt")
+    for name, weight in one["model"].items():
+        torch.testing.assert_close(by_two["model"][name], weight, atol=1e-4, rtol=1e-3)

@@ -113,6 +113,7 @@ def _ask(context: CheckContext, store: "TokenStore", limit_bytes: int) -> tuple[
 
 def _compare(store: "TokenStore", limit_bytes: int) -> tuple[tuple[str, ...], int]:
     """Files that differ from their checksum, and how many bytes of tokens were compared."""
+    from sedd.conditions.label_fields import label_files
     from sedd.data.files import HEADER_BYTES, file_checksum
 
     damaged, compared, read = [], 0, 0
@@ -120,6 +121,8 @@ def _compare(store: "TokenStore", limit_bytes: int) -> tuple[tuple[str, ...], in
         files = [(shard.file, shard.checksum, shard.residues, shard.residues) for shard in split.shards]
         files.append(("offsets.npy", split.offsets_checksum, 8 * split.sequences, 0))
         files.append(("hashes.npy", split.hashes_checksum, 8 * split.sequences, 0))
+        labels = label_files(store.manifest.labels, name, split.sequences)
+        files += [(file, checksum, 4 * count, 0) for file, (checksum, _, count) in labels.items()]
         for file, checksum, size, residues in files:
             if read and read + size > limit_bytes:
                 continue
