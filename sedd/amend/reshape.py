@@ -34,6 +34,8 @@ from sedd.units import format_duration
 
 SAVE_PATIENCE_S = 1200.0
 """For a running attempt to save and to end: longer than its job entry waits for it."""
+HEAR_PATIENCE_S = 60.0
+"""For a training to take notice that it is asked to stop: at the end of its step. Then it is asked again."""
 QUEUE_PATIENCE_S = 180.0
 """For SLURM to have a requeued job in the queue again: KillWait and more."""
 _LOOK_S, _ASK_S = 1.0, 3.0
@@ -172,7 +174,8 @@ def _withdrawn(situation: RunSituation, now: dt.datetime) -> RunSituation:
     while situation.status in (RunStatus.RUNNING, RunStatus.WAITING):
         if time.monotonic() > deadline:
             raise RunError(
-                f"run {run.id} does not leave its job {situation.job_id}", hint="sedd status shows it"
+                f"run {run.id} does not leave its job {situation.job_id}",
+                hint="it goes on in its old shape; repeat this",
             )
         assert situation.job is not None, "SLURM has its job"
         if situation.status is RunStatus.RUNNING:
@@ -185,18 +188,21 @@ def _withdrawn(situation: RunSituation, now: dt.datetime) -> RunSituation:
 
 
 def _back_to_queue(situation: RunSituation, now: dt.datetime) -> None:
-    """Make a running job save and leave its nodes. Raises: RunError, ClusterError where it does not."""
+    """Make a running job save and leave its nodes; returns without that where it does not hear: it has just begun.
+
+    Raises:
+        RunError, ClusterError: it is ending, or SLURM does not end it.
+    """
     assert situation.job is not None
     known = len(read_events(situation.run.events))
     move_on(situation, now)
-    deadline = time.monotonic() + SAVE_PATIENCE_S
-    while not any(e.event in _ENDS for e in read_events(situation.run.events)[known:]):
-        if time.monotonic() > deadline:
-            raise RunError(
-                f"run {situation.run.id} has not saved within {SAVE_PATIENCE_S / 60:.0f} min",
-                hint="it goes on in its old shape; repeat this",
-            )
+    began, new = time.monotonic(), read_events(situation.run.events)[known:]
+    while not any(e.event in _ENDS for e in new):
+        has_heard = any(e.event == "stop_requested" and e.get("by") != MOVED_BY for e in new)
+        if time.monotonic() - began > (SAVE_PATIENCE_S if has_heard else HEAR_PATIENCE_S):
+            return
         time.sleep(_LOOK_S)
+        new = read_events(situation.run.events)[known:]
     _await_queue(situation.job)
 
 
