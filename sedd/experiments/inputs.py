@@ -12,7 +12,6 @@ from typing import Any
 from sedd.launch.freeze import code_hash, imported_package
 from sedd.launch.submitted import find_all_of
 from sedd.rundir.layout import RunDir, read_manifest
-from sedd.spec.load import paths_of
 from sedd.spec.task import TaskSpec
 
 _NETWORK = ("diffusion", "model", "data", "training")
@@ -54,7 +53,7 @@ class Inputs:
 
 def inputs_of(experiment: TaskSpec, *, needs: Mapping[str, str], made: Collection[Path]) -> Inputs:
     """The inputs of a run; `made` are files and folders that other stages make, which speak by their own keys."""
-    read = [path for key, path in paths_of(experiment).items() if key not in OUTPUTS]
+    read = [path for key, path in experiment.paths().items() if key not in OUTPUTS]
     own = [path for path in read if not any(path.is_relative_to(product) for product in made)]
     return Inputs(
         spec=experiment.hash(),

@@ -1,12 +1,12 @@
 """Spec of a token store to build: inputs, filters, split. For `task: data` and for `sedd data build`."""
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from sedd.spec.resources import ResourcesSpec
-from sedd.spec.task import EVERY, TaskSpec
+from sedd.spec.task import TaskSpec
 from sedd.yaml import StrictModel
 
 
@@ -74,22 +74,9 @@ class CpuResourcesSpec(ResourcesSpec):
 class DataTask(TaskSpec):
     """A token store built as a job, on a node without GPUs."""
 
-    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (
-        ("build", "inputs", EVERY),
-        ("build", "store"),
-        ("build", "clusters"),
-        ("build", "labels"),
-        ("build", "onto"),
-    )
-
     task: Literal["data"]
     """Selects the building of a token store."""
     build: BuildSpec
     """From what, and what of it."""
     resources: CpuResourcesSpec = CpuResourcesSpec()
     """What one attempt asks of the cluster."""
-
-    def folders(self) -> tuple[Path, ...]:
-        """Where the inputs lie, and where the store will."""
-        read = (*self.build.inputs, *filter(None, (self.build.clusters, self.build.labels, self.build.onto)))
-        return tuple(dict.fromkeys(path.parent for path in (*read, self.build.store)))

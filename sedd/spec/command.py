@@ -1,7 +1,7 @@
 """What a job with a program of your own may ask for, such as a folding tool on sampled proteins."""
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -33,15 +33,9 @@ class CommandSpec(StrictModel):
 class CommandTask(TaskSpec):
     """A program on proteins; the run's folder holds command.csv, command.json and command.html."""
 
-    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (("command", "fasta"),)
-
     task: Literal["command"]
     """Selects a program of your own."""
     resources: OneProcessSpec = OneProcessSpec()
     """What one attempt asks of the cluster."""
     command: CommandSpec
     """Which program, on what."""
-
-    def folders(self) -> tuple[Path, ...]:
-        """Where the proteins lie."""
-        return (self.command.fasta.parent,)

@@ -1,28 +1,20 @@
 """`Experiment`: the spec of a training. Torch-free."""
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from sedd.spec.data import DataSpec
 from sedd.spec.diffusion import DiffusionSpec
 from sedd.spec.model import ModelSpec
-from sedd.spec.task import EVERY, TaskSpec
+from sedd.spec.task import TaskSpec
 from sedd.spec.tracking import TrackingSpec
 from sedd.spec.training import TrainingSpec
 
 
 class Experiment(TaskSpec):
     """One training, resolved: a sweep has become many of these before anything is submitted."""
-
-    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (
-        ("data", "store"),
-        ("data", "mixture", "stores", EVERY),
-        ("training", "init"),
-        ("training", "init", "network"),
-        ("training", "init", "validation"),
-    )
 
     task: Literal["train"] = "train"
     """Selects training; the default."""

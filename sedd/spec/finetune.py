@@ -49,5 +49,5 @@ def _path_alone(value: Any) -> Any:
     return {"network": value} if isinstance(value, str | Path) else value
 
 
-Init = Annotated[InitSpec, BeforeValidator(_path_alone, json_schema_input_type=str | InitSpec)]
+Init = Annotated[InitSpec, BeforeValidator(_path_alone, json_schema_input_type=Path | InitSpec)]
 """`init: ../runs/parent`, or a section with further fields."""

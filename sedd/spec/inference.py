@@ -1,14 +1,14 @@
 """What is asked of a trained network: the likelihood of given proteins, or new ones. As jobs, and as options."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from sedd.spec.conditions import Condition, GuidanceOptions
 from sedd.spec.redesign import RedesignSpec
 from sedd.spec.resources import ResourcesSpec
-from sedd.spec.task import EVERY, TaskSpec
+from sedd.spec.task import TaskSpec
 from sedd.yaml import StrictModel
 
 _LETTERS = "ACDEFGHIKLMNPQRSTVWYXBUZO"
@@ -214,103 +214,46 @@ class TrainedTask(TaskSpec):
     @property
     def network(self) -> Path:
         """A run's folder, a checkpoint or an exported folder."""
-        raise NotImplementedError
+        network: Path = getattr(self, self.task).network
+        return network
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        """FASTA files that are read."""
-        raise NotImplementedError
-
-    def folders(self) -> tuple[Path, ...]:
-        """Where network and inputs lie."""
-        return tuple(dict.fromkeys((self.network.parent, *(path.parent for path in self.inputs))))
+        """Files that are read, besides networks."""
+        return tuple(path for key, path in self.paths().items() if key[1] not in ("network", "against"))
 
 
 class EvaluateTask(TrainedTask):
     """The likelihood bound of given proteins; the run's folder holds evaluation.json and a table."""
-
-    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (
-        ("evaluate", "network"),
-        ("evaluate", "against"),
-        ("evaluate", "fasta", EVERY),
-    )
 
     task: Literal["evaluate"]
     """Selects the evaluation of a trained network."""
     evaluate: EvaluateSpec
     """Which network, on what."""
 
-    @property
-    def network(self) -> Path:
-        return self.evaluate.network
-
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        return self.evaluate.fasta
-
 
 class SampleTask(TrainedTask):
     """New proteins; the run's folder holds samples/samples.fasta, redesigns.csv and a report."""
-
-    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (
-        ("sample", "network"),
-        ("sample", "infill"),
-        ("sample", "redesign", "parent"),
-    )
 
     task: Literal["sample"]
     """Selects sampling from a trained network."""
     sample: SampleSpec
     """Which network, and what to draw."""
 
-    @property
-    def network(self) -> Path:
-        return self.sample.network
-
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        parent = self.sample.redesign.parent if self.sample.redesign is not None else None
-        return tuple(path for path in (self.sample.infill, parent) if path is not None)
-
 
 class ScoreTask(TrainedTask):
     """Scores of mutants; the run's folder holds scores.csv, scores.json and scores.html."""
-
-    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (
-        ("score", "network"),
-        ("score", "wild_types", EVERY),
-        ("score", "mutants"),
-    )
 
     task: Literal["score"]
     """Selects the scoring of mutants."""
     score: ScoreSpec
     """Which network, and which mutants."""
 
-    @property
-    def network(self) -> Path:
-        return self.score.network
-
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        table = (self.score.mutants,) if self.score.mutants is not None else ()
-        return (*self.score.wild_types, *table)
-
 
 class EmbedTask(TrainedTask):
     """Hidden states of proteins; the run's folder holds embeddings.safetensors or another format."""
-
-    PATHS: ClassVar[tuple[tuple[str, ...], ...]] = (("embed", "network"), ("embed", "fasta", EVERY))
 
     task: Literal["embed"]
     """Selects embedding with a trained network."""
     embed: EmbedSpec
     """Which network, and which proteins."""
-
-    @property
-    def network(self) -> Path:
-        return self.embed.network
-
-    @property
-    def inputs(self) -> tuple[Path, ...]:
-        return self.embed.fasta

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from pydantic import Field, create_model
 from sedd.complaints import Key
 from sedd.errors import SpecError
 from sedd.spec.sweep import Point, SweepSpec
-from sedd.spec.task import EVERY, TaskSpec
+from sedd.spec.task import TaskSpec, path_keys, places
 from sedd.spec.tasks import TASKS, task_of
 from sedd.yaml import Document, dump_document, load_document, parse_override, validate
 
@@ -114,13 +114,6 @@ def load_resolved_as(task: type[Task], path: Path) -> Task:
     return validate(task, load_document(path))
 
 
-def paths_of(experiment: TaskSpec) -> Mapping[Key, Path]:
-    """Every path that a resolved spec names, by its key."""
-    data = experiment.model_dump(mode="json")
-    found = (place for pattern in experiment.PATHS for place in _places(data, pattern))
-    return {key: Path(holder[last]) for holder, last, key in found if holder[last] is not None}
-
-
 def dump_resolved(experiment: TaskSpec) -> str:
     """YAML of a spec with every default written out; `load_resolved` reads it back equal."""
     return dump_document(experiment.model_dump(mode="json"))
@@ -170,24 +163,10 @@ def _set(data: dict[str, Any], key: tuple[str, ...], value: Any, *, origin: str)
 
 def _make_paths_absolute(document: Document, task: type[TaskSpec], base: Path) -> None:
     """Make the task's paths absolute, in place; what is not a path is left for the validation to name."""
-    for pattern in task.PATHS:
-        for holder, last, key in _places(document.data, pattern):
+    for pattern in path_keys(task):
+        for holder, last, key in places(document.data, pattern):
             if isinstance(holder[last], str):
                 holder[last] = str(base / _expand(holder[last], document.where(key), key))
-
-
-def _places(data: Any, pattern: tuple[str, ...], above: Key = ()) -> Iterator[tuple[Any, Any, Key]]:
-    """Where in a document a path of `TaskSpec.PATHS` stands: what holds it, its label there, and its key."""
-    label, *rest = pattern
-    is_list = label == EVERY
-    if not isinstance(data, list if is_list else dict):
-        return
-    labels: Iterable[Any] = range(len(data)) if is_list else [label] if label in data else []
-    for each in labels:
-        if rest:
-            yield from _places(data[each], tuple(rest), (*above, each))
-        else:
-            yield data, each, (*above, each)
 
 
 def _expand(text: str, where: str, key: Key) -> str:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sedd.monitor.decide.inspection import AttemptRow, known_lineage, timeline
@@ -13,61 +13,35 @@ VERSION = 1
 """Raised when a field is renamed, removed or changes its meaning; new fields do not raise it."""
 
 
+_FIELDS = (
+    "name id path state is_final is_success why executor job_id nodes sweep point made submitted ended heartbeat "
+    "step steps unit loss validation_bound validation_perplexity residues_per_s eta_s gpus gpu gpu_memory_bytes "
+    "gpu_utilization attempts causes checkpoint at_risk ettr error unreadable damaged"
+).split()
+"""Of a run, in this order; those that `run_document` does not make are the view's own."""
+_ATTEMPT_FIELDS = "attempt started host queued_s ran_s first_step last_step lost_steps cause".split()
+
+
 def status_document(snapshot: Snapshot, views: Sequence[RunView]) -> dict[str, Any]:
     """What `sedd status --json` prints."""
     queue = snapshot.queue
-    return {
-        "version": VERSION,
-        "taken": _moment(snapshot.taken),
-        "slurm": {
-            "asked": _moment(queue.asked),
-            "down_since": _moment(queue.down_since),
-            "error": queue.error,
-        },
-        "runs": [run_document(view) for view in views],
-    }
+    slurm = {"asked": queue.asked, "down_since": queue.down_since, "error": queue.error}
+    runs = [run_document(view) for view in views]
+    return {"version": VERSION, "taken": _json(snapshot.taken), "slurm": _json(slurm), "runs": runs}
 
 
 def run_document(view: RunView) -> dict[str, Any]:
     """One run."""
-    return {
-        "name": view.name,
-        "id": view.id,
+    made = {
         "path": str(view.run.path),
-        "state": view.state.value.replace(" ", "_"),
+        "state": view.state.replace(" ", "_"),
         "is_final": view.state.is_final,
         "is_success": view.state.is_success,
-        "why": view.why,
-        "executor": view.executor,
-        "job_id": view.job_id,
-        "nodes": view.nodes,
-        "sweep": view.sweep,
-        "point": dict(view.point),
-        "made": _moment(view.made),
-        "submitted": _moment(view.submitted),
-        "ended": _moment(view.ended),
-        "heartbeat": _moment(view.heartbeat_t),
-        "step": view.step,
-        "steps": view.steps,
-        "unit": view.unit,
-        "loss": _number(view.loss),
-        "validation_bound": _number(view.validation_bound),
-        "validation_perplexity": _number(view.validation_perplexity),
-        "residues_per_s": _number(view.residues_per_s),
-        "eta_s": _number(view.eta_s),
-        "gpus": view.gpus,
-        "gpu": view.gpu,
-        "gpu_memory_bytes": view.gpu_memory_bytes,
-        "gpu_utilization": _number(view.gpu_utilization),
-        "attempts": view.attempts,
-        "causes": {cause.value: count for cause, count in view.causes.items()},
-        "checkpoint": {"step": view.checkpoint_step, "t": _moment(view.checkpoint_t)},
-        "at_risk": {"steps": view.at_risk_steps, "seconds": _number(view.at_risk_s)},
-        "ettr": _number(view.ettr),
-        "error": view.error,
-        "unreadable": list(view.unreadable),
-        "damaged": list(view.damaged),
+        "heartbeat": view.heartbeat_t,
+        "checkpoint": {"step": view.checkpoint_step, "t": view.checkpoint_t},
+        "at_risk": {"steps": view.at_risk_steps, "seconds": view.at_risk_s},
     }
+    return _document(view, made, _FIELDS)
 
 
 def timeline_document(facts: RunFacts, view: RunView, *, now: dt.datetime) -> dict[str, Any]:
@@ -77,23 +51,23 @@ def timeline_document(facts: RunFacts, view: RunView, *, now: dt.datetime) -> di
 
 
 def _attempt_document(row: AttemptRow) -> dict[str, Any]:
-    return {
-        "attempt": row.number,
-        "started": _moment(row.started),
-        "host": row.host,
-        "queued_s": _number(row.queued_s),
-        "ran_s": _number(row.lasted_s),
-        "first_step": row.first_step,
-        "last_step": row.last_step,
-        "lost_steps": row.lost,
-        "cause": row.cause.value if row.cause else None,
-    }
+    made = {"attempt": row.number, "ran_s": row.lasted_s, "lost_steps": row.lost}
+    return _document(row, made, _ATTEMPT_FIELDS)
 
 
-def _moment(moment: dt.datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(dt.UTC).isoformat(timespec="milliseconds")
+def _document(source: object, made: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: _json(made[name] if name in made else getattr(source, name)) for name in names}
 
 
-def _number(value: float | None) -> float | None:
-    """JSON has no NaN and no infinity."""
-    return value if value is not None and math.isfinite(value) else None
+def _json(value: Any) -> Any:
+    """As JSON has it: times as text, and no NaN and no infinity."""
+    match value:
+        case dt.datetime():
+            return value.astimezone(dt.UTC).isoformat(timespec="milliseconds")
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): _json(each) for key, each in value.items()}
+        case tuple() | list():
+            return [_json(each) for each in value]
+    return value
