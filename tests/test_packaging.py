@@ -113,7 +113,8 @@ def test_the_wheel_holds_every_module_the_kernels_the_licence_and_nothing_else(n
     modules |= {
         str(path.relative_to(PROJECT)) for path in (PROJECT / "sedd/inference/exported").glob("*.txt")
     }
-    wanted = modules | {"sedd/py.typed", "sedd/model/kernels.cu"} | {f"{info}/{name}" for name in told}
+    modules |= {str(path.relative_to(PROJECT)) for path in (PROJECT / "sedd/model/fused").glob("*.cu")}
+    wanted = modules | {"sedd/py.typed"} | {f"{info}/{name}" for name in told}
     assert {name for name in names if not name.endswith("/")} == wanted
 
 

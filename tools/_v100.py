@@ -34,11 +34,11 @@ def kinds(model: ModelSpec, residues: int, pair: float) -> list[Kind]:
     h, layers = model.hidden, model.blocks
     streams = residues * h * layers
     passes = (
-        ("norm, gate and dropout", 2 * 12, 0.80),
-        ("their gradients", 2 * 18, 0.69),
-        ("rotation, twice", 2 * 8, 0.86),
+        ("norm, gate and dropout", 2 * 12, 0.84),
+        ("their gradients", 2 * 18, 0.82),
+        ("rotation, twice", 2 * 8, 0.88),
         ("GELU", 16, 0.96),
-        ("its gradient", 24 + 2, 0.90),
+        ("its gradient", 24 + 2, 0.93),
     )
     products = 6 * matrix_parameter_count(model) * residues
     attention = 4 * streams * pair
@@ -49,7 +49,7 @@ def kinds(model: ModelSpec, residues: int, pair: float) -> list[Kind]:
         *(Kind(name, width * streams, BANDWIDTH, (share, share)) for name, width, share in passes),
         Kind("logits, in fp32", 6 * VOCABULARY * h * residues, FLOAT32, (0.5, 0.5)),
         Kind("loss, in fp64", 40 * 16 * VOCABULARY * residues, BANDWIDTH, (0.5, 0.7)),
-        Kind("casts, clipping, AdamW, EMA", 72 * parameter_count(model), BANDWIDTH, (0.57, 0.57)),
+        Kind("casts, clipping, AdamW, EMA", 52 * parameter_count(model), BANDWIDTH, (0.66, 0.66)),
     ]
 
 

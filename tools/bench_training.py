@@ -32,8 +32,8 @@ from torch.nn import functional as F  # noqa: N812 # its usual name
 from sedd.data.batches import Batches, longest_first
 from sedd.data.build import BuildOptions, build_store
 from sedd.data.store import TokenStore
-from sedd.model import fused
 from sedd.model.attention import IMPLEMENTATIONS, is_legal
+from sedd.model.fused import launch
 from sedd.model.nvrtc import KernelError, compile_ptx
 from sedd.spec.experiment import Experiment
 from sedd.training.distributed import Ranks, connected
@@ -368,7 +368,7 @@ def in_instructions_of_a_v100() -> str:
         compile_ptx("", (7, 0), {})
     except KernelError as e:
         return f"not proved to be legal on a V100 ({e})"
-    fused.use_instructions_of((7, 0))
+    launch.use_instructions_of((7, 0))
     return "legal on a V100, as they run in the instructions of compute capability 7.0"
 
 

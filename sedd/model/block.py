@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
-from sedd.model.block_ops import add_branch_and_norm, gelu_mlp, rotated_attention
+from sedd.model.block_ops import add_branch_and_norm, gelu_mlp, modulation_rows, rotated_attention
 from sedd.model.packing import Packing
 from sedd.model.size import MLP_FACTOR, SINUSOIDS, VOCABULARY
 from sedd.spec.model import ModelSpec
@@ -68,11 +68,14 @@ class Block(nn.Module):
         Float[Tensor, "tokens hidden"], Float[Tensor, "tokens hidden"], Float[Tensor, "sequences hidden"]
     ]:
         """The stream, the branch that still has to be added to it, and that one's gate: given and returned."""
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(condition).chunk(6, dim=-1)
-        factor_1, factor_2 = self.norm_1.weight * (1 + scale_1), self.norm_2.weight * (1 + scale_2)
-        x, entering = add_branch_and_norm(x, branch, gate, factor_1, shift_1, packing, 2 * self.number)
+        modulation = self.modulation(condition)
+        shift_1, factor_1, gate_1, shift_2, factor_2, gate_2 = modulation_rows(
+            modulation, self.norm_1.weight, self.norm_2.weight, packing
+        )
+        place, dtype = 2 * self.number, modulation.dtype
+        x, entering = add_branch_and_norm(x, branch, gate, factor_1, shift_1, packing, place, dtype)
         mixed = self.out(rotated_attention(self.qkv(entering), turn, self.heads, packing))
-        x, entering = add_branch_and_norm(x, mixed, gate_1, factor_2, shift_2, packing, 2 * self.number + 1)
+        x, entering = add_branch_and_norm(x, mixed, gate_1, factor_2, shift_2, packing, place + 1, dtype)
         return x, gelu_mlp(entering, self.up, self.down, packing), gate_2
 
 

@@ -1,7 +1,7 @@
 """Compute what lies between the matrix products of a block, by our own kernels or by torch operators.
 
-`fused` (fused.py) reads and writes each tensor once; `torch` (modulation.py, rotary.py) runs anywhere, in any dtype,
-and is what torch.compile sees, which joins it where Triton supports the card.
+`fused` (the folder of that name) reads and writes each tensor once; `torch` (modulation.py, rotary.py) runs anywhere,
+in any dtype, and is what torch.compile sees, which joins it where Triton supports the card.
 """
 
 import functools
@@ -14,8 +14,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
-from sedd.model import fused
 from sedd.model.attention import PAIRS, attention, fastest
+from sedd.model.fused import launch
+from sedd.model.fused.gated_norm import gated_norm as fused_gated_norm
+from sedd.model.fused.gated_norm import norm_modulate as fused_norm_modulate
+from sedd.model.fused.gelu_mlp import gelu_mlp as fused_gelu_mlp
+from sedd.model.fused.modulation_rows import modulation_rows as fused_modulation_rows
+from sedd.model.fused.rotated_attention import rotated_attention as fused_rotated_attention
 from sedd.model.modulation import gated_sum, norm_modulate
 from sedd.model.packing import Packing
 from sedd.model.rotary import rotate
@@ -29,7 +34,7 @@ def fastest_kernels(device: torch.device, dtype: torch.dtype, hidden: int) -> st
 @functools.cache
 def why_not_fused(device: torch.device, dtype: torch.dtype, hidden: int) -> str | None:
     """Why the fused kernels cannot be used; None if they can. The first call for a width compiles them: a second."""
-    return fused.why_not(device, dtype, hidden)
+    return launch.why_not(device, dtype, hidden)
 
 
 def add_branch_and_norm(
@@ -40,12 +45,24 @@ def add_branch_and_norm(
     shift: Float[Tensor, "sequences hidden"],
     packing: Packing,
     place: int,
+    dtype: torch.dtype | None = None,
 ) -> tuple[Float[Tensor, "tokens hidden"], Float[Tensor, "tokens hidden"]]:
     """The stream x + gate dropout(branch), and its layer norm times factor plus shift, which enters the next layer.
 
-    `place` numbers the dropouts of the network. Norm and stream have x's dtype, what enters has shift's.
+    `place` numbers the dropouts of the network. Norm and stream have x's dtype, what enters has `dtype`, or shift's.
     """
-    return KERNELS[packing.kernels].add_branch_and_norm(x, branch, gate, factor, shift, packing, place)
+    operation = KERNELS[packing.kernels].add_branch_and_norm
+    return operation(x, branch, gate, factor, shift, packing, place, dtype or shift.dtype)
+
+
+def modulation_rows(
+    modulation: Float[Tensor, "sequences six_hidden"],
+    weight_1: Float[Tensor, "hidden"],
+    weight_2: Float[Tensor, "hidden"],
+    packing: Packing,
+) -> tuple[Tensor, ...]:
+    """Shift, factor and gate of a block's first half and of its second: a factor is weight (1 + scale)."""
+    return KERNELS[packing.kernels].modulation_rows(modulation, weight_1, weight_2)
 
 
 def rotated_attention(
@@ -66,6 +83,7 @@ class Operations(NamedTuple):
     """One way to compute the operations of this module, which say what the arguments are."""
 
     add_branch_and_norm: Callable[..., tuple[Tensor, Tensor]]
+    modulation_rows: Callable[..., tuple[Tensor, ...]]
     rotated_attention: Callable[..., Tensor]
     gelu_mlp: Callable[..., Tensor]
 
@@ -78,10 +96,11 @@ def _fused_add_branch_and_norm(
     shift: Tensor,
     packing: Packing,
     place: int,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     if branch is None or gate is None:
-        return x, fused.norm_modulate(x, factor, shift, packing)
-    return fused.gated_norm(x, branch, gate, factor, shift, packing, place)
+        return x, fused_norm_modulate(x, factor, shift, packing, dtype)
+    return fused_gated_norm(x, branch, gate, factor, shift, packing, place, dtype)
 
 
 def _torch_add_branch_and_norm(
@@ -92,11 +111,17 @@ def _torch_add_branch_and_norm(
     shift: Tensor,
     packing: Packing,
     place: int,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     where = packing.sequence, packing.cu_seqlens
     if branch is not None and gate is not None:
         x = gated_sum(x, F.dropout(branch, packing.dropout), gate, *where)
-    return x, norm_modulate(x, factor, shift, *where)
+    return x, norm_modulate(x, factor, shift.to(dtype), *where)
+
+
+def _torch_modulation_rows(modulation: Tensor, weight_1: Tensor, weight_2: Tensor) -> tuple[Tensor, ...]:
+    shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = modulation.chunk(6, dim=-1)
+    return shift_1, weight_1 * (1 + scale_1), gate_1, shift_2, weight_2 * (1 + scale_2), gate_2
 
 
 def _fused_rotated_attention(
@@ -105,7 +130,7 @@ def _fused_rotated_attention(
     implementation = packing.attention or fastest(qkv.device, qkv.dtype)
     if implementation not in PAIRS:
         return _torch_rotated_attention(qkv, turn, heads, packing)
-    return fused.rotated_attention(qkv, turn, heads, packing, implementation)
+    return fused_rotated_attention(qkv, turn, heads, packing, implementation)
 
 
 def _torch_rotated_attention(
@@ -124,6 +149,13 @@ def _torch_gelu_mlp(x: Tensor, up: nn.Linear, down: nn.Linear) -> Tensor:
 
 
 KERNELS: dict[str, Operations] = {
-    "fused": Operations(_fused_add_branch_and_norm, _fused_rotated_attention, fused.gelu_mlp),
-    "torch": Operations(_torch_add_branch_and_norm, _torch_rotated_attention, _torch_gelu_mlp),
+    "fused": Operations(
+        _fused_add_branch_and_norm,
+        fused_modulation_rows,
+        _fused_rotated_attention,
+        fused_gelu_mlp,
+    ),
+    "torch": Operations(
+        _torch_add_branch_and_norm, _torch_modulation_rows, _torch_rotated_attention, _torch_gelu_mlp
+    ),
 }

@@ -21,12 +21,28 @@ class Ema:
         self._names = [name for name, _ in trained]
         self._live = [parameter for _, parameter in trained]
         self._averages = [parameter.detach().clone() for parameter in self._live]
+        self._places = {id(parameter): place for place, parameter in enumerate(self._live)}
 
     @torch.no_grad()
     def update(self) -> None:
         """Move each average towards its parameter by 1 - decay."""
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._averages, [p.detach() for p in self._live], 1 - decay)
+        self.move(moved=set())
+
+    def next_share(self) -> float:
+        """The share, 1 - decay, by which the next update moves averages towards their parameters."""
+        return 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+
+    def average_of(self, parameter: Tensor) -> Tensor:
+        """The average itself: who moves it tells `move`."""
+        return self._averages[self._places[id(parameter)]]
+
+    @torch.no_grad()
+    def move(self, moved: set[int]) -> None:
+        """Count an update, and move the averages of all parameters but those, by id, that somebody else has moved."""
+        rest = [place for place, parameter in enumerate(self._live) if id(parameter) not in moved]
+        if rest:
+            averages, live = [self._averages[n] for n in rest], [self._live[n].detach() for n in rest]
+            torch._foreach_lerp_(averages, live, self.next_share())
         self.updates += 1
 
     def restart(self) -> None:

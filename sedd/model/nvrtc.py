@@ -12,6 +12,11 @@ from pathlib import Path
 
 import torch
 
+Argument = (
+    ctypes.c_void_p | ctypes.c_int | ctypes.c_uint32 | ctypes.c_uint64 | ctypes.c_float | ctypes.Structure
+)
+"""Of a kernel, as C has it."""
+
 
 class KernelError(RuntimeError):
     """The kernels cannot be compiled or started here."""
@@ -28,7 +33,7 @@ class Module:
         self._make_context_current()
         _require(self._driver.cuModuleLoadData(ctypes.byref(self._module), code), "cuModuleLoadData")
 
-    def launch(self, name: str, grid: tuple[int, int], threads: int, *arguments: ctypes._SimpleCData) -> None:  # type: ignore[type-arg] # any C value
+    def launch(self, name: str, grid: tuple[int, int], threads: int, *arguments: Argument) -> None:
         """Start a kernel on the device's current stream. Pointers are c_void_p; what they point to must live on."""
         pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
         stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
@@ -75,7 +80,7 @@ def _compile(
 ) -> bytes:
     nvrtc, program = _nvrtc(before_turing=capability < (7, 5)), ctypes.c_void_p()
     _require(
-        nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None),
+        nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels", 0, None, None),
         "NVRTC",
     )
     options = [f"--gpu-architecture={family}_{capability[0]}{capability[1]}", "--std=c++17"]

@@ -11,6 +11,7 @@ from torch.optim import AdamW, Optimizer
 from sedd.model.transformer import Transformer
 from sedd.spec.training import TrainingSpec
 from sedd.training.muon import Muon, block_matrices
+from sedd.training.one_pass import OnePassAdamW, why_not_one_pass
 
 Build = Callable[[Transformer, TrainingSpec, torch.dtype, int], Optimizer]
 """(network, spec, number format of matrix products, ranks) → the optimiser of all parameters."""
@@ -25,7 +26,8 @@ def adamw(model: Transformer, spec: TrainingSpec, compute: torch.dtype, ranks: i
             warnings.simplefilter("ignore", DeprecationWarning)  # of torch to itself, at this import
             from torch.distributed.optim import ZeroRedundancyOptimizer
         return ZeroRedundancyOptimizer(groups, AdamW, **how)
-    return AdamW(groups, **how)
+    trained = [p for group in groups for p in group["params"]]
+    return (OnePassAdamW if why_not_one_pass(trained) is None else AdamW)(groups, **how)
 
 
 def muon(model: Transformer, spec: TrainingSpec, compute: torch.dtype, ranks: int) -> Optimizer:

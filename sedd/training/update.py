@@ -11,6 +11,7 @@ from sedd.training.distributed import Ranks
 from sedd.training.graphs import GradientGraphs, uses_graphs
 from sedd.training.loader import DeviceBatch
 from sedd.training.network import LossInputs, Network
+from sedd.training.one_pass import OnePassAdamW
 from sedd.training.reduction.ordered import OrderedSum, pairing
 from sedd.training.schedule import learning_rate
 from sedd.training.seeds import DROPOUT, NOISE, TIMES, counter_seed, unit_interval
@@ -32,7 +33,6 @@ class Update:
         state.loss_sum += self._over_ranks(loss)
         state.loss_steps += 1
         norm = self._apply(state, learning_rate(step, self.experiment.training))
-        state.ema.update()
         state.step = step
         return norm
 
@@ -113,22 +113,32 @@ class Update:
         )
 
     def _apply(self, state: TrainState, rate: float) -> torch.Tensor:
-        """Clip and step, unless the gradient is not finite: then the weights stay, and it is counted."""
-        optimizer, scaler = state.optimizer, state.scaler
+        """Clip, step and average, unless the gradient is not finite: then the weights stay, and it is counted."""
+        optimizer, clip_norm = state.optimizer, self.experiment.training.clip_norm
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("rate_scale", 1.0)
+        if isinstance(optimizer, OnePassAdamW):
+            norm = optimizer.clip_and_step(rate, state.scaler, state.ema, clip_norm)
+        else:
+            norm = self._clip_and_step(state, clip_norm)
+        state.bad_steps.copy_(torch.where(torch.isfinite(norm), 0, state.bad_steps + 1))
+        optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _clip_and_step(self, state: TrainState, clip_norm: float) -> torch.Tensor:
+        """The same by torch's operators."""
+        optimizer, scaler = state.optimizer, state.scaler
         scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.experiment.training.clip_norm, foreach=True)
-        bad = ~torch.isfinite(norm)
-        state.bad_steps.copy_(torch.where(bad, state.bad_steps + 1, 0))
+        norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm, foreach=True)
         if scaler.is_enabled():
             scaler.step(optimizer)
             scaler.update()
         else:
+            bad = ~torch.isfinite(norm)
             state.stepping.found_inf = bad.float()  # type: ignore[attr-defined] # what GradScaler hands to fused optimisers
             optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        state.ema.update()
         return norm
 
     def _over_ranks(self, loss: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-// Enough of CUDA to run sedd/model/kernels.cu on a CPU: a thread for each thread of a block, one block after the other.
+// Enough of CUDA to run the kernels of sedd/model/fused on a CPU: a thread for each thread of a block, one block after the other.
 // Slow, and in the order of the code: it proves what a kernel computes, not that it is free of races on a GPU.
 
 #include <barrier>
@@ -94,13 +94,7 @@ void launch(void (*kernel)(Arguments...), unsigned grid_x, unsigned grid_y, unsi
 
 extern "C" int launch_by_name(const char* name, unsigned grid_x, unsigned grid_y, unsigned threads, void** arguments) {
     const std::string asked = name;
-    if (asked == "gated_norm_forward") launch(gated_norm_forward, grid_x, grid_y, threads, arguments);
-    else if (asked == "gated_norm_backward") launch(gated_norm_backward, grid_x, grid_y, threads, arguments);
-    else if (asked == "sum_slots") launch(sum_slots, grid_x, grid_y, threads, arguments);
-    else if (asked == "column_sums") launch(column_sums, grid_x, grid_y, threads, arguments);
-    else if (asked == "gelu_forward") launch(gelu_forward, grid_x, grid_y, threads, arguments);
-    else if (asked == "gelu_backward") launch(gelu_backward, grid_x, grid_y, threads, arguments);
-    else if (asked == "rotate") launch(rotate, grid_x, grid_y, threads, arguments);
-    else return 1;
-    return 0;
+#define KERNEL(kernel) if (asked == #kernel) return launch(kernel, grid_x, grid_y, threads, arguments), 0;
+#include "by_name.h"
+    return 1;
 }

@@ -5,43 +5,23 @@ import copy
 import pytest
 import torch
 
-from sedd.model import fused
-from sedd.model.block_ops import add_branch_and_norm, gelu_mlp, rotated_attention
-from sedd.model.nvrtc import KernelError, compile_ptx
+from sedd.model.block_ops import add_branch_and_norm, gelu_mlp, modulation_rows, rotated_attention
+from sedd.model.fused import launch
+from sedd.model.fused.rotated_attention import rotate_, turned_back
 from sedd.model.packing import Packing, sequence_index
 from sedd.model.rotary import rotate, rotation
 from sedd.model.transformer import Transformer
 from sedd.spec.model import ModelSpec
-from tests.model.cuda_on_cpu import use_cpu
+from tests.model.cuda_on_cpu import AS_VOLTA, CPU, DEVICES, GPU, MARKS, kernels_on
 
-CPU = "cpu"
-MARKS = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
-GPU, AS_VOLTA = pytest.param("cuda", marks=MARKS), pytest.param("instructions of sm_70", marks=MARKS)
 on_a_gpu = pytest.mark.parametrize("device", [GPU, AS_VOLTA], indirect=True)
 
 
-@pytest.fixture(params=[CPU, GPU, AS_VOLTA], autouse=True)
+@pytest.fixture(params=DEVICES, autouse=True)
 def device(request, monkeypatch):
     """Where the kernels run: on a GPU, also in a V100's instructions alone, or compiled for the CPU."""
-    device = CPU if request.param == CPU else "cuda"
-    if device == CPU:
-        use_cpu(monkeypatch)
-    elif request.param != "cuda":
-        run_as_volta()
-    torch.set_default_device(device)
-    yield device
-    torch.set_default_device(None)
-    if request.param not in (CPU, "cuda"):
-        fused.use_instructions_of(None)
-
-
-def run_as_volta():
-    """Skips where no compiler for a V100 is installed: that of CUDA 13 has dropped it."""
-    try:
-        compile_ptx("", (7, 0), {})
-    except KernelError as e:
-        pytest.skip(str(e))
-    fused.use_instructions_of((7, 0))
+    with kernels_on(request.param, monkeypatch) as device:
+        yield device
 
 
 CASES = {
@@ -169,6 +149,22 @@ def test_gradient_reaches_just_the_entries_that_dropout_kept():
         assert relative(ours, theirs) < 1e-5
 
 
+@pytest.mark.parametrize(("sequences", "hidden"), [(1, 8), (21, 136)])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_modulations_rows_and_the_gradients_of_it_and_of_the_norms_weights(dtype, sequences, hidden):
+    modulation = draw(sequences, 6 * hidden, seed=0, dtype=dtype)
+    given = modulation, draw(hidden, seed=1), draw(hidden, seed=2)
+    weights = [draw(sequences, 3, hidden, seed=3 + n).detach() for n in range(2)]
+    results = []
+    for kernels, to in (("fused", lambda x: x), ("torch", lambda x: x.detach().double().requires_grad_())):
+        wide = [to(x) for x in given]
+        rows = modulation_rows(*wide, packing([1] * sequences, kernels))
+        by = [w[:, n].to(rows[0].dtype) for w in weights for n in range(3)]  # as a norm's: every third row
+        results.append((*rows, *torch.autograd.grad(rows, wide, by)))
+    for ours, theirs in zip(*results, strict=True):
+        assert relative(ours, theirs) < TOLERANCE[dtype]
+
+
 @pytest.mark.parametrize("tokens", [1, 67])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_gelu_between_two_products_and_the_gradients_of_all(dtype, tokens):
@@ -203,12 +199,12 @@ def test_rotation_in_place_turns_queries_and_keys_alone_and_back(dtype):
     qkv = draw(tokens, 3 * heads * head_dim, seed=0, dtype=dtype).detach()
     turn = rotation(torch.arange(tokens) * 7, head_dim, torch.float32)
     seen = qkv.clone()
-    fused.rotate_(seen, *turn, heads)
+    rotate_(seen, *turn, heads)
     q_and_k, v = qkv.view(tokens, 3 * heads, head_dim).tensor_split([2 * heads], 1)
     exact = torch.cat((rotate(q_and_k.double(), *turn), v.double()), 1).flatten(1)
     assert relative(seen, exact) < TOLERANCE[dtype]
     assert torch.equal(seen[:, 2 * heads * head_dim :], qkv[:, 2 * heads * head_dim :])
-    fused.rotate_(seen, *turn, heads, back=True)
+    rotate_(seen, *turn, heads, back=True)
     assert relative(seen, qkv) < TOLERANCE[dtype]
 
 
@@ -219,9 +215,9 @@ def test_gradients_are_turned_back_into_one_tensor_wherever_they_lie(dtype, side
     turn = rotation(torch.arange(tokens) * 7, head_dim, torch.float32)
     given = draw(tokens, 3, heads, head_dim, seed=0, dtype=dtype).detach()
     expected = given.flatten(1).clone()
-    fused.rotate_(expected, *turn, heads, back=True)
+    rotate_(expected, *turn, heads, back=True)
     parts = given.unbind(1) if side_by_side else [part.clone() for part in given.unbind(1)]
-    seen = fused.turned_back(*parts, turn)
+    seen = turned_back(*parts, turn)
     assert torch.equal(seen, expected)
     assert (seen.data_ptr() == given.data_ptr()) == side_by_side
 
@@ -299,7 +295,7 @@ def test_recomputed_blocks_drop_the_same_entries():
 
 def test_what_the_kernels_cannot_do_is_said():
     cuda = torch.device("cuda")
-    assert fused.why_not(cuda, torch.float16, 512) is None  # on a CPU the double compiles it
-    assert "float64" in fused.why_not(cuda, torch.float64, 512)
-    assert "4100" in fused.why_not(cuda, torch.float16, 4100)
-    assert "cpu" in fused.why_not(torch.device("cpu"), torch.float32, 512)
+    assert launch.why_not(cuda, torch.float16, 512) is None  # on a CPU the double compiles it
+    assert "float64" in launch.why_not(cuda, torch.float64, 512)
+    assert "4100" in launch.why_not(cuda, torch.float16, 4100)
+    assert "cpu" in launch.why_not(torch.device("cpu"), torch.float32, 512)

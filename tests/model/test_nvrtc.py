@@ -3,43 +3,44 @@
 import ctypes
 import functools
 import locale
+import re
 
 import pytest
+import torch
 
-from sedd.model import fused
+from sedd.model.fused import launch
 from sedd.model.nvrtc import KernelError, compile_cubin
 
 ELF = b"\x7fELF"
 
 
-def told(hidden: int = 512) -> dict[str, int]:
-    return fused.defines(hidden, fused.torch.float16, fused.torch.float16)
+def told(which: str, hidden: int = 512, dtype: torch.dtype = torch.float16) -> launch.Definitions:
+    return {"block": launch.block_definitions(hidden, dtype, dtype), "optimizer": launch.OPTIMIZER}[which]
 
 
 @pytest.mark.parametrize("capability", [(7, 0), (7, 5), (8, 0), (9, 0)])
-@pytest.mark.parametrize("enters", list(fused._FORMATS))
-@pytest.mark.parametrize("leaves", list(fused._FORMATS))
-def test_they_compile_to_machine_code(capability, enters, leaves):
-    defines = fused.defines(768, enters, leaves)
-    assert fused.compiled(capability, tuple(defines.items())).startswith(ELF)
+@pytest.mark.parametrize("enters", list(launch.FORMATS))
+@pytest.mark.parametrize("leaves", list(launch.FORMATS))
+def test_a_blocks_kernels_compile_to_machine_code(capability, enters, leaves):
+    told = launch.block_definitions(768, enters, leaves)
+    assert launch.compiled(capability, "block", told).startswith(ELF)
 
 
-def test_they_compile_to_the_instructions_of_a_volta_for_newer_cards():
-    ptx = fused.compiled_ptx((7, 0), tuple(told().items())).decode()
+@pytest.mark.parametrize("which", launch.SOURCES)
+def test_they_compile_to_the_instructions_of_a_volta_for_newer_cards(which):
+    ptx = launch.compiled_ptx((7, 0), which, told(which)).decode()
     assert ".target sm_70" in ptx
-    for kernel in (
-        "gated_norm_forward",
-        "gated_norm_backward",
-        "sum_slots",
-        "rotate",
-        "gelu_forward",
-        "gelu_backward",
-    ):
-        assert f".entry {kernel}(" in ptx
+    kernels = re.findall(
+        r"^extern \"C\" __global__ void (?:__launch_bounds__\(.*?\) )?(\w+)\(",
+        launch.source(which),
+        re.MULTILINE,
+    )
+    assert kernels
+    assert set(re.findall(r"\.entry (\w+)\(", ptx)) == set(kernels)
 
 
 def test_a_block_of_the_widest_rows_fits_a_volta():
-    assert fused.compiled((7, 0), tuple(told(4096).items())).startswith(ELF)
+    assert launch.compiled((7, 0), "block", told("block", 4096)).startswith(ELF)
 
 
 def test_what_the_compiler_refuses_is_told_with_its_reason():

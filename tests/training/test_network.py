@@ -64,7 +64,7 @@ def test_fused_kernels_are_for_gpus_and_are_never_a_silent_wish() -> None:
 def test_a_card_for_which_they_do_not_compile_trains_with_torchs_operators(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(block_ops.fused, "why_not", lambda *what: "NVRTC for sm_70: no such thing")
+    monkeypatch.setattr(block_ops.launch, "why_not", lambda *what: "NVRTC for sm_70: no such thing")
     block_ops.why_not_fused.cache_clear()
     try:
         assert choose_kernels("auto", GPU, torch.float16, 512) == "torch"
