@@ -8,6 +8,7 @@ import torch
 
 from sedd.diffusion.likelihood import Bound
 from sedd.inference.evaluation import Evaluation, Proteins, evaluate, summary
+from sedd.inference.keep import Keep, at_once
 from sedd.inference.load_network import Trained
 from sedd.inference.masked_cost import masked_costs
 from sedd.spec.inference import EvaluateOptions
@@ -81,6 +82,7 @@ def report(
     *,
     against: Trained | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
+    keep: Keep = at_once,
 ) -> Report:
     """Bound and masked costs of a network, and how they differ from another's; `progress` counts proteins."""
     networks = [trained, *([against] if against is not None else [])]
@@ -91,11 +93,13 @@ def report(
         progress((finished * count + done) // rounds, count)
 
     bounds, masked = [], []
-    for network in networks:
-        bounds.append(evaluate(network, proteins, how=how, progress=tell))
+    for place, network in enumerate(networks):
+        found = evaluate(network, proteins, how=how, progress=tell, keep=keep, name=f"bound-{place}")
+        bounds.append(found)
         finished += 1
         if how.mask_rates:
-            masked.append(masked_costs(network, proteins, how, progress=tell))
+            costs = masked_costs(network, proteins, how, progress=tell, keep=keep, name=f"masked-{place}")
+            masked.append(costs)
             finished += 1
     own = masked[0] if masked else {}
     document = summary(trained, how, bounds[0]) | {"masked": [_row(rate, cost) for rate, cost in own.items()]}

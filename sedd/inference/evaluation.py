@@ -16,8 +16,8 @@ from sedd.data.records import Record
 from sedd.diffusion.bound import RULED_OUT
 from sedd.diffusion.likelihood import Bound, join_bounds, likelihood_bound
 from sedd.errors import DataError
-from sedd.inference.batch_size import batch_residues
 from sedd.inference.batches import batches, pack
+from sedd.inference.keep import Arrays, Keep, at_once
 from sedd.inference.load_network import Trained
 from sedd.spec.inference import EvaluateOptions
 
@@ -130,35 +130,53 @@ def read_proteins(records: Iterable[Record], *, longest: int) -> Proteins:
 
 
 def evaluate(
-    trained: Trained, proteins: Proteins, *, how: EvaluateOptions, progress: Callable[[int], None]
+    trained: Trained,
+    proteins: Proteins,
+    *,
+    how: EvaluateOptions,
+    progress: Callable[[int], None],
+    keep: Keep = at_once,
+    name: str = "bound",
 ) -> Evaluation:
     """Estimate the bound of each protein with `how.draws` noise levels; `progress` is told the proteins done.
 
     Noise follows from a protein's residues: neither its place in the file nor its neighbours change its bound, copies
     have the same, and two networks are compared on the same noise.
     """
-    keys, bounds = proteins.keys(trained.device), []
-    for first, stop in batches(
-        [len(tokens) for tokens in proteins.distinct],
-        batch_residues(trained.device, trained.experiment.model.hidden),
-    ):
+    keys, lengths = proteins.keys(trained.device), [len(tokens) for tokens in proteins.distinct]
+    parts = list(batches(lengths, trained.batch_residues))
+
+    def compute(number: int) -> Arrays:
+        first, stop = parts[number]
         tokens, borders, longest = pack(proteins.distinct[first:stop], trained.device)
-        bounds.append(
-            likelihood_bound(
-                trained.log_score(borders, longest),
-                tokens,
-                borders,
-                graph=trained.objective.graph,
-                noise=trained.objective.noise,
-                draws=how.draws,
-                seed=how.seed,
-                keys=keys[first:stop],
-            )
+        bound = likelihood_bound(
+            trained.log_score(borders, longest),
+            tokens,
+            borders,
+            graph=trained.objective.graph,
+            noise=trained.objective.noise,
+            draws=how.draws,
+            seed=how.seed,
+            keys=keys[first:stop],
         )
         progress(int(proteins.copies[:stop].sum()))
-    joined = join_bounds(bounds)
-    copies = torch.from_numpy(proteins.copies).to(joined.residues.device)
-    return Evaluation(proteins=proteins, bound=dataclasses.replace(joined, copies=copies))
+        return arrays_of(bound)
+
+    joined = join_bounds([bound_of(arrays) for arrays in keep(name, len(parts), compute)])
+    return Evaluation(
+        proteins=proteins, bound=dataclasses.replace(joined, copies=torch.from_numpy(proteins.copies))
+    )
+
+
+def arrays_of(bound: Bound) -> Arrays:
+    """Estimates, residues and what was ruled out, of a bound without copies."""
+    fields = {"estimates": bound.estimates, "residues": bound.residues, "ruled_out": bound.ruled_out}
+    return {name: values.cpu().numpy() for name, values in fields.items()}
+
+
+def bound_of(arrays: Arrays) -> Bound:
+    """The bound whose arrays these are, on the CPU."""
+    return Bound(**{name: torch.from_numpy(values) for name, values in arrays.items()})
 
 
 def per_sequence(result: Evaluation) -> dict[str, list[Any]]:

@@ -17,8 +17,8 @@ from sedd.design.templates import Frame
 from sedd.diffusion.infill import Start, Template
 from sedd.diffusion.sampler import Progress, sample
 from sedd.errors import UsageError
-from sedd.inference.batch_size import batch_residues
 from sedd.inference.batches import batches
+from sedd.inference.keep import Arrays, Keep, at_once
 from sedd.inference.load_network import Trained
 from sedd.inference.redesign import NEW, Begin, redesign
 from sedd.model.cuda_graph import Replayed, is_worth_recording
@@ -47,6 +47,7 @@ def draw_samples(
     given: Given,
     progress: Progress,
     notify: Callable[[str], None],
+    keep: Keep = at_once,
 ) -> list[Sample]:
     """As many proteins as are wanted, or draws of each template, or redesigns of each parent.
 
@@ -58,7 +59,7 @@ def draw_samples(
     _require_masks(trained, wanted)
     if given.parents:
         assert wanted.redesign is not None
-        complete = partial(infill, trained, how=wanted, progress=progress)
+        complete = partial(infill, trained, how=wanted, progress=progress, keep=keep)
         found = redesign(trained, given.parents, wanted.redesign, wanted, complete, progress, notify)
         return [Sample(one.name, sequence, one) for one, sequence in found]
     if given.templates:
@@ -67,13 +68,14 @@ def draw_samples(
             for number, template in enumerate(given.templates)
             for draw in range(wanted.count)
         ]
-        sequences = infill(trained, frames, how=wanted, progress=progress)
+        sequences = infill(trained, frames, how=wanted, progress=progress, keep=keep)
         return [
             Sample(f"{frame.name}_{n % wanted.count}", s)
             for n, (frame, s) in enumerate(zip(frames, sequences, strict=True))
         ]
     lengths = draw_lengths(trained, wanted)
-    return [Sample(f"sample_{n}", s) for n, s in enumerate(generate(trained, lengths, wanted, progress))]
+    sequences = generate(trained, lengths, wanted, progress, keep)
+    return [Sample(f"sample_{n}", s) for n, s in enumerate(sequences)]
 
 
 def _require_masks(trained: Trained, wanted: SampleOptions) -> None:
@@ -122,13 +124,18 @@ def draw_lengths(trained: Trained, wanted: SampleOptions) -> list[int]:
 
 
 def generate(
-    trained: Trained, lengths: Sequence[int], how: SampleOptions, progress: Progress
+    trained: Trained, lengths: Sequence[int], how: SampleOptions, progress: Progress, keep: Keep = at_once
 ) -> Iterator[str]:
     """Sequences of the given lengths, in order, batch by batch."""
-    parts = list(batches(lengths, batch_residues(trained.device, trained.experiment.model.hidden)))
-    for number, (first, stop) in enumerate(parts):
+    parts = list(batches(lengths, trained.batch_residues))
+
+    def compute(number: int) -> Arrays:
+        first, stop = parts[number]
         show = _part_of(progress, number, len(parts))
-        yield from _sample(trained, lengths[first:stop], how, number, None, show)
+        return _arrays_of(_sample(trained, lengths[first:stop], how, number, None, show))
+
+    for drawn in keep("samples", len(parts), compute):
+        yield from _sequences_of(drawn)
 
 
 def infill(
@@ -138,18 +145,33 @@ def infill(
     *,
     how: SampleOptions,
     progress: Progress,
+    keep: Keep = at_once,
 ) -> Iterator[str]:
     """Each template with its free positions drawn; given residues never change, if they are held."""
     lengths = [len(frame.tokens) for frame in frames]
-    parts = list(batches(lengths, batch_residues(trained.device, trained.experiment.model.hidden)))
-    for number, (first, stop) in enumerate(parts):
+    parts = list(batches(lengths, trained.batch_residues))
+
+    def compute(number: int) -> Arrays:
+        first, stop = parts[number]
         given = frames[first:stop]
         template = Template(
             torch.from_numpy(np.concatenate([f.tokens for f in given])).long(),
             torch.from_numpy(np.concatenate([f.free for f in given])),
         )
         show = _part_of(progress, number, len(parts))
-        yield from _sample(trained, lengths[first:stop], how, number, template, show, begin)
+        return _arrays_of(_sample(trained, lengths[first:stop], how, number, template, show, begin))
+
+    name = "-".join(("samples", *map(str, begin.counters)))
+    for drawn in keep(name, len(parts), compute):
+        yield from _sequences_of(drawn)
+
+
+def _arrays_of(sequences: Iterable[str]) -> Arrays:
+    return {"sequences": np.array(list(sequences), dtype=np.str_)}
+
+
+def _sequences_of(drawn: Arrays) -> list[str]:
+    return [str(sequence) for sequence in drawn["sequences"]]
 
 
 def _part_of(progress: Progress, number: int, batches: int) -> Progress:

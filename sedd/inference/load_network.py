@@ -51,6 +51,8 @@ class Trained:
     """The labels that it can be told."""
     asked: Asked = WITHOUT
     """Under which condition it is asked, and how strongly."""
+    fixed_batch: int | None = None
+    """Residues that go through the network at once; None: as many as fill the device."""
 
     def under(
         self, condition: Mapping[str, str | int | float], guidance: GuidanceOptions | None = None
@@ -100,6 +102,8 @@ class Trained:
     @property
     def batch_residues(self) -> int:
         """Residues that go through the network at once."""
+        if self.fixed_batch is not None:
+            return self.fixed_batch
         return batch_residues(self.device, self.experiment.model.hidden)
 
     def denoiser(self) -> Denoiser:

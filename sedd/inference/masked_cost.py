@@ -1,6 +1,7 @@
 """Cross-entropy of hidden residues at a masking rate: what published protein language models report, at 0.15."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from sedd.diffusion.conditional import hidden_level
 from sedd.diffusion.draws import counter_noise
 from sedd.diffusion.likelihood import Bound, join_bounds
 from sedd.inference.conditionals import Query, read_conditionals
-from sedd.inference.evaluation import Proteins
+from sedd.inference.evaluation import Proteins, arrays_of, bound_of
+from sedd.inference.keep import Arrays, Keep, at_once
 from sedd.inference.load_network import Trained
 from sedd.spec.inference import EvaluateOptions
 
@@ -26,21 +28,38 @@ def masked_costs(
     how: EvaluateOptions,
     *,
     progress: Callable[[int], None] = lambda done: None,
+    keep: Keep = at_once,
+    name: str = "masked",
 ) -> dict[float, Bound]:
     """For each of `how.mask_rates` the nats of hidden residues; `residues` counts the hidden ones.
 
     Of each protein round(rate x length), at least one, are hidden, `how.draws` times: which ones follows from its
     residues alone, and those of a smaller rate are hidden at a larger one, too.
     """
-    found: dict[float, list[Bound]] = {rate: [] for rate in how.mask_rates}
     keys = proteins.keys(torch.device("cpu"))
-    for first in range(0, len(proteins.distinct), _TOGETHER):
+    starts = range(0, len(proteins.distinct), _TOGETHER)
+
+    def compute(number: int) -> Arrays:
+        first = starts[number]
         part = proteins.distinct[first : first + _TOGETHER]
         orders = [_orders(how, key, len(tokens)) for key, tokens in zip(keys[first:], part, strict=False)]
-        for rate in how.mask_rates:
-            found[rate].append(_costs(trained, part, orders, rate))
+        found: dict[str, NDArray[Any]] = {}
+        for place, rate in enumerate(how.mask_rates):
+            costs = arrays_of(_costs(trained, part, orders, rate))
+            found |= {f"{place}.{what}": values for what, values in costs.items()}
         progress(int(proteins.copies[: first + _TOGETHER].sum()))
-    return {rate: _counted(join_bounds(bounds), proteins) for rate, bounds in found.items()}
+        return found
+
+    parts = list(keep(name, len(starts), compute))
+    return {
+        rate: _counted(join_bounds([bound_of(_of_rate(part, place)) for part in parts]), proteins)
+        for place, rate in enumerate(how.mask_rates)
+    }
+
+
+def _of_rate(part: Arrays, place: int) -> Arrays:
+    mine = f"{place}."
+    return {key.removeprefix(mine): values for key, values in part.items() if key.startswith(mine)}
 
 
 def _costs(

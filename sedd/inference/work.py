@@ -1,8 +1,9 @@
 """What `task: evaluate`, `sample`, `score` and `embed` do in a run's folder; `sedd.job.tasks` starts it."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from sedd.inference.embed import PART_PROTEINS, embed, layer_numbers
 from sedd.inference.embedding_file import Part, require_format, write_embeddings
 from sedd.inference.evaluation import per_sequence, read_proteins
 from sedd.inference.generation import draw_samples, fasta_text, redesign_columns
+from sedd.inference.keep import Arrays, KeptParts
 from sedd.inference.load_network import Trained, find_trained, load_trained
 from sedd.inference.sample_report import assess_samples, open_training_data, write_report
 from sedd.inference.score import Scores, join, parts, score_part, summary
@@ -25,7 +27,7 @@ from sedd.inference.tables import require_writer, write_table
 from sedd.inference.user_command import proteins_of, read_column, render_found, run_program
 from sedd.inference.variant_table import read_variants
 from sedd.inference.variants import VariantTable, scan, share_of
-from sedd.rundir.atomic import atomic_file, write_text
+from sedd.rundir.atomic import write_text
 from sedd.rundir.layout import RunDir
 from sedd.spec.command import CommandTask
 from sedd.spec.inference import (
@@ -40,7 +42,10 @@ from sedd.spec.inference import (
     ScoreTask,
 )
 from sedd.spec.task import TaskSpec
+from sedd.training.distributed import Ranks
 from sedd.yaml import StrictModel
+
+ALONE = Ranks()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +57,35 @@ class Job:
     progress: Callable[[int, int], None]
     """Hears of (done, total); raises where the attempt has to stop."""
     notify: Callable[[str], None]
+    attempt: int = 1
+    ranks: Ranks = ALONE
+    """This process among those that share the work; the first writes what comes of it."""
+    ask: Callable[[], None] = lambda: None
+    """Raises where the attempt has to stop."""
 
-    def load(self, network: Path) -> Trained:
-        """A network that the spec names, on this process's best device."""
-        found = find_trained(str(network), self.run.path.parents[1], notify=self.notify)
-        return load_trained(found)
+    def load(self, network: Path, place: int = 0) -> Trained:
+        """The network that the spec names at a place, on this process's device, as all ranks take it.
+
+        The first rank says which checkpoint is the newest, and how many residues go through the network at once; the
+        latter for all attempts.
+        """
+
+        def find(number: int) -> Arrays:
+            found = find_trained(str(network), self.run.path.parents[1], notify=self.notify)
+            return {"path": np.array(str(found))}
+
+        (found,) = self.parts()(f"network-{place}-attempt-{self.attempt}", 1, find)
+        trained = load_trained(Path(str(found["path"])), self.ranks.device())
+        batch = self.parts(trained)("batch", 1, lambda number: {"residues": np.array(trained.batch_residues)})
+        return replace(trained, fixed_batch=int(next(iter(batch))["residues"]))
+
+    def parts(self, *networks: Trained) -> KeptParts:
+        """The parts of work with these networks: a newer checkpoint's are others."""
+        named = " ".join(f"{network.run} {network.step}" for network in networks)
+        prefix = hashlib.blake2b(named.encode(), digest_size=4).hexdigest()
+        return KeptParts(
+            run=self.run, prefix=prefix, rank=self.ranks.rank, size=self.ranks.size, ask=self.ask
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +106,7 @@ def options_of(kind: type[Options], wanted: StrictModel) -> Options:
 
 
 def do_evaluate(job: Job) -> str:
-    """The likelihood bound of proteins, into evaluation.json and a table. A stopped attempt starts afresh."""
+    """The likelihood bound of proteins, into evaluation.json and a table. Batches that are finished are kept."""
     assert isinstance(job.task, EvaluateTask)
     wanted, how = job.task.evaluate, options_of(EvaluateOptions, job.task.evaluate)
     table = job.run.table("per_sequence", wanted.per_sequence) if wanted.per_sequence else None
@@ -85,26 +114,33 @@ def do_evaluate(job: Job) -> str:
         require_writer(table)
     records = [record for path in wanted.fasta for record in read_records(path, allow_empty=True)]
     trained = job.load(wanted.network).under(how.condition)
-    against = job.load(wanted.against) if wanted.against is not None else None
+    against = job.load(wanted.against, 1) if wanted.against is not None else None
     longest = min(network.longest for network in (trained, against) if network is not None)
     proteins = read_proteins(records, longest=longest)
-    found = report(trained, proteins, how, against=against, progress=job.progress)
+    keep = job.parts(*(network for network in (trained, against) if network is not None))
+    found = report(trained, proteins, how, against=against, progress=job.progress, keep=keep)
+    if not job.ranks.is_first:
+        return ""
+    job.progress(len(proteins.names), len(proteins.names))
     for remark in found.result.remarks(longest=longest):
         job.notify(f"note: {remark}")
     if table is not None:
         write_table(table, per_sequence(found.result))
     _write_json(job.run.evaluation, found.document)
-    job.progress(len(proteins.names), len(proteins.names))
     return "\n".join([*found.lines(), str(job.run.evaluation)])
 
 
 def do_sample(job: Job) -> str:
-    """New proteins, into samples/samples.fasta, a table of redesigns, and a report. A stopped attempt starts afresh."""
+    """New proteins, into samples/samples.fasta, a table of redesigns, and a report. Finished batches are kept."""
     assert isinstance(job.task, SampleTask)
     run, wanted, how = job.run, job.task.sample, options_of(SampleOptions, job.task.sample)
     given = read_given(how)
     trained = job.load(wanted.network).under(how.condition, how.guiding)
-    samples = draw_samples(trained, how, given, job.progress, lambda text: job.notify(f"note: {text}"))
+    samples = draw_samples(
+        trained, how, given, job.progress, lambda text: job.notify(f"note: {text}"), job.parts(trained)
+    )
+    if not job.ranks.is_first:
+        return ""
     run.samples.mkdir(exist_ok=True)
     write_text(run.samples / "samples.fasta", fasta_text(trained, how, samples))
     if given.parents:
@@ -123,20 +159,19 @@ def do_score(job: Job) -> str:
     require_writer(output)
     table = read_table(wanted)
     trained = job.load(wanted.network).under(how.condition)
-    denoiser, found = trained.denoiser(), []
-    for number, part in enumerate(parts(table)):
-        job.progress(part.start, len(table.variants))
+    denoiser, slices = trained.denoiser(), parts(table)
 
-        def compute(part: slice = part) -> dict[str, NDArray[Any]]:
-            return score_part(
-                denoiser,
-                table.variants[part],
-                how,
-                longest=trained.longest,
-                progress=lambda done, of: job.progress(part.start, len(table.variants)),
-            )
+    def compute(number: int) -> Arrays:
+        def tell(done: int = 0, of: int = 0) -> None:
+            job.progress(slices[number].start, len(table.variants))
 
-        found.append(finished_part(run, number, trained, compute))
+        tell()
+        some = table.variants[slices[number]]
+        return score_part(denoiser, some, how, longest=trained.longest, progress=tell)
+
+    found = list(job.parts(trained)("scores", len(slices), compute))
+    if not job.ranks.is_first:
+        return ""
     job.progress(len(table.variants), len(table.variants))
     scores = join(table, found, longest=trained.longest)
     write_scores(output, trained, how, scores, measured=wanted.measured)
@@ -160,23 +195,26 @@ def do_embed(job: Job) -> str:
     total = len(proteins)
     starts = range(0, total, PART_PROTEINS)
 
-    def part(number: int) -> Part:
-        first = starts[number]
-        some = proteins[first : first + PART_PROTEINS]
-        names, residues = [name for name, _ in some], [tokens for _, tokens in some]
+    def some(number: int) -> Sequence[tuple[str, NDArray[np.uint8]]]:
+        return proteins[starts[number] : starts[number] + PART_PROTEINS]
 
-        def compute() -> dict[str, NDArray[Any]]:
-            return {
-                **embed(trained, residues, how, progress=lambda done, of: job.progress(first + done, total))
-            }
+    def compute(number: int) -> Arrays:
+        def tell(done: int, of: int) -> None:
+            job.progress(starts[number] + done, total)
 
-        return names, residues, finished_part(run, number, trained, compute)
+        return {**embed(trained, [tokens for _, tokens in some(number)], how, progress=tell)}
 
-    for number in range(len(starts)):
-        part(number)  # computed and kept; below it is read back, one part at a time
+    kept = job.parts(trained)("embeddings", len(starts), compute)
+    if not job.ranks.is_first:
+        return ""
     job.progress(total, total)
-    write_embeddings(output, map(part, range(len(starts))), pooled=how.pooling == "mean")
+    write_embeddings(output, map(part_of, map(some, range(len(starts))), kept), pooled=how.pooling == "mean")
     return f"{total} proteins: {output}"
+
+
+def part_of(proteins: Sequence[tuple[str, NDArray[np.uint8]]], arrays: Arrays) -> Part:
+    """Names, residues and hidden states of some proteins."""
+    return [name for name, _ in proteins], [tokens for _, tokens in proteins], dict(arrays)
 
 
 def do_command(job: Job) -> str:
@@ -221,22 +259,6 @@ def write_scores(
     """The table of scores; a measured column that is not there is named before anything is written."""
     summary(trained, how, scores, measured)
     write_table(path, scores.columns())
-
-
-def finished_part(
-    run: RunDir, number: int, trained: Trained, compute: Callable[[], dict[str, NDArray[Any]]]
-) -> dict[str, NDArray[Any]]:
-    """The arrays of a part: as an attempt before left them, if they are of this network, else computed and kept."""
-    path, network = run.parts / f"part-{number:06d}.npz", f"{trained.run} {trained.step}"
-    if path.exists():
-        with np.load(path, allow_pickle=False) as kept:
-            if str(kept["network"]) == network:
-                return {name: kept[name] for name in kept.files if name != "network"}
-    arrays = compute()
-    run.parts.mkdir(exist_ok=True)
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, network=np.array(network), **arrays)  # type: ignore[arg-type] # numpy's stub knows no mapping
-    return arrays
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING
 from sedd.job.final_events import record_event
 from sedd.job.node_preflight import require_fit_node
 from sedd.launch.resources import read_manifest_profile
+from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.heartbeat_writer import HeartbeatWriter, write_heartbeats
 from sedd.rundir.layout import RunDir
 from sedd.spec.build import BuildOptions, DataTask
 from sedd.spec.load import load_resolved, load_resolved_as
+from sedd.units import format_duration
 
 if TYPE_CHECKING:
     from sedd.training.stop import StopFlag
+
+_TELL_S = 60.0
+"""Between two lines about progress in the log."""
+_POLL_S = 1.0
+"""Between two looks for the first rank's last event."""
 
 Work = Callable[[RunDir, int, "StopFlag"], Exit]
 """A run folder and the number of the attempt; returns early, what it has saved, when the flag is set."""
@@ -61,17 +68,23 @@ def build_store(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
 
 
 def use_network(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
-    """Evaluate, sample, score or embed with a trained network, or run a command on samples."""
+    """Evaluate, sample, score or embed with a trained network as one of several ranks, or run a command on samples."""
     from sedd.inference.work import WORK as BY_NETWORK
     from sedd.inference.work import Job
+    from sedd.training.distributed import Ranks, choose_device
 
-    require_fit_node(run, attempt, ranks_size=1, rank=0, local_rank=0)
+    ranks = Ranks.from_environment(os.environ)
+    require_fit_node(run, attempt, ranks_size=ranks.size, rank=ranks.rank, local_rank=ranks.local_rank)
+    choose_device(ranks)
     task = load_resolved(run.spec)
-    work = BY_NETWORK[task.task]
-    with write_heartbeats(run.heartbeat, attempt=attempt, steps=1, unit=work.unit) as beat:
+    work, path = BY_NETWORK[task.task], run.heartbeat if ranks.is_first else None
+    with write_heartbeats(path, attempt=attempt, steps=1, unit=work.unit) as beat:
         tell = _Progress(beat, 1, stop, phase=work.phase)
         try:
-            line = work.do(Job(run, task, tell.until, _print_line))
+            line = work.do(Job(run, task, tell.until, _print_line, attempt, ranks, tell.ask))
+            if not ranks.is_first:
+                _await_first(run, attempt, tell.ask)
+                return Exit.COMPLETED
         except _StoppedError:
             beat.update(phase="stopping")
             return Exit.STOPPED
@@ -79,6 +92,13 @@ def use_network(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     _print_line(line)
     record_event(run, "checkpoint", attempt=attempt, step=tell.done, reason="last")
     return Exit.COMPLETED
+
+
+def _await_first(run: RunDir, attempt: int, ask: Callable[[], None]) -> None:
+    """Wait until the first rank has written the results: ranks that end long before the others look lost."""
+    while not any(e.event == "checkpoint" and e.attempt == attempt for e in read_events(run.events)):
+        ask()
+        time.sleep(_POLL_S)
 
 
 def _print_line(text: str) -> None:
@@ -90,24 +110,36 @@ class _StoppedError(Exception):
 
 
 class _Progress:
-    """Tells the heartbeat how much has been done, and asks the flag."""
+    """Tells the heartbeat how much has been done, now and then the log, too; and asks the flag."""
 
     def __init__(self, beat: HeartbeatWriter, total: int, stop: "StopFlag", *, phase: str) -> None:
         self._beat, self._total, self._stop, self._phase = beat, total, stop, phase
-        self.done, self._began = 0, time.monotonic()
+        self._first: tuple[int, float] | None = None
+        self._told, self.done = time.monotonic(), 0
 
     def more(self, count: int) -> None:
         """So much more has been done."""
         self.until(self.done + count)
 
-    def until(self, done: int, total: int | None = None) -> None:
-        """So much has been done in all, of `total` if that is known only now."""
+    def ask(self) -> None:
+        """Raises: _StoppedError when the flag is set."""
         if self._stop:
             raise _StoppedError
+
+    def until(self, done: int, total: int | None = None) -> None:
+        """So much has been done in all, of `total` if that is known only now."""
+        self.ask()
+        now = time.monotonic()
         self.done, self._total = done, total or self._total
-        rate = done / max(time.monotonic() - self._began, 1e-3)
-        left_s = max(0.0, self._total - done) / max(rate, 1e-9)
+        # What was there at the first call may be of an earlier attempt: it says nothing about the rate.
+        before, began = self._first = self._first or (done, now)
+        rate = (done - before) / max(now - began, 1e-3)
+        left_s = max(0, self._total - done) / rate if rate else None
         self._beat.update(phase=self._phase, step=done, steps=self._total, eta_s=left_s)
+        if left_s is not None and now - self._told > _TELL_S:
+            self._told = now
+            left = format_duration(left_s)
+            print(f"{self._phase}: {done:,} of {self._total:,}, {rate:,.1f}/s, {left} left", flush=True)
 
 
 WORK: dict[str, Work] = {

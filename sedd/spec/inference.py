@@ -208,8 +208,8 @@ class OneProcessSpec(ResourcesSpec):
 class TrainedTask(TaskSpec):
     """Work with a network that is trained already."""
 
-    resources: OneProcessSpec = OneProcessSpec()
-    """What one attempt asks of the cluster."""
+    resources: ResourcesSpec = ResourcesSpec()
+    """What one attempt asks of the cluster: `gpus_per_node: 4` shares the work among four processes, a GPU each."""
 
     @property
     def network(self) -> Path:

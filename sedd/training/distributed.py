@@ -66,6 +66,14 @@ def _inconsistent(said: Mapping[str, str], problem: str) -> UsageError:
     )
 
 
+def choose_device(ranks: Ranks) -> torch.device:
+    """This rank's device, from now on the one that libraries take, too."""
+    device = ranks.device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
+
+
 class Group:
     """The ranks of a job, connected: one backend for tensors, one on the CPU for decisions."""
 

@@ -61,7 +61,7 @@ def test_with_all_residues_hidden_the_masked_cost_is_that_of_knowing_nothing(tmp
     cost = masked_costs(network, proteins_of(TEXTS[:1]), EvaluateOptions(draws=3, mask_rates=(1.0,)))[1.0]
     (rows,) = Network(network).log_probabilities("_" * len(TEXTS[0]))
     expected = -rows[np.arange(len(rows)), encode(TEXTS[0])].mean()
-    assert cost.nats_per_residue == pytest.approx(expected, abs=1e-6)
+    assert cost.nats_per_residue == pytest.approx(expected, rel=1e-6)
     assert (cost.standard_error, cost.total_residues) == (pytest.approx(0, abs=1e-7), len(TEXTS[0]))
 
 

@@ -4,21 +4,28 @@ import csv
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from sedd.inference.keep import Arrays, KeptParts
+from sedd.inference.work import WORK as BY_NETWORK
+from sedd.inference.work import Job
 from sedd.job.tasks import WORK
 from sedd.launch.make_runs import make_runs
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.layout import RunDir, create_run, read_manifest
-from sedd.spec.load import dump_resolved
+from sedd.spec.load import dump_resolved, load_resolved
 from sedd.spec.task import TaskSpec
 from sedd.spec.tasks import TASKS
+from sedd.training.distributed import Ranks
 from sedd.training.stop import StopFlag
 from tests.launch.conftest import order_for
 from tests.launch.test_submit import NOW
@@ -34,6 +41,21 @@ PARTED = {
             "methods": ["masked", "orders", "bound"],
             "draws": 2,
         },
+    ),
+    "evaluate": (
+        ("sedd.inference.masked_cost._TOGETHER", 1),
+        1,
+        lambda folder: {
+            "fasta": [str(folder / "two.fasta")],
+            "draws": 2,
+            "mask_rates": [0.2, 0.5],
+            "against": str(folder / "network"),
+        },
+    ),
+    "sample": (
+        ("sedd.inference.batch_size._ON_CPU", 64),
+        9,
+        lambda folder: {"count": 12, "length": [20, 30], "steps": 4, "report": False},
     ),
     "embed": (
         ("sedd.inference.work.PART_PROTEINS", 10),
@@ -58,6 +80,7 @@ def network(store: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 @pytest.fixture
 def make(network: RunDir, tmp_path: Path):
     (tmp_path / "two.fasta").write_text(PROTEINS)
+    (tmp_path / "network").symlink_to(network.path)
 
     def make(kind: str, **wanted: object) -> RunDir:
         task: TaskSpec = TASKS[kind].model_validate(
@@ -171,8 +194,64 @@ def test_an_interrupted_task_leaves_the_same_files_as_one_that_was_not(
 
 def results(run: RunDir) -> dict[str, bytes]:
     """What the task is done for, by file."""
-    files = [path for path in run.path.iterdir() if path.name.startswith(("scores.", "embeddings."))]
+    named = ("scores.", "embeddings.", "evaluation.", "per_sequence.")
+    files = [path for path in run.path.iterdir() if path.name.startswith(named)]
+    files += run.samples.glob("*")
     return {path.name: path.read_bytes() for path in sorted(files)}
+
+
+@pytest.mark.parametrize("kind", PARTED)
+def test_any_number_of_ranks_leaves_the_same_files_and_computes_each_part_once(
+    make, tmp_path: Path, monkeypatch, kind: str
+):
+    constant, _, wanted = PARTED[kind]
+    monkeypatch.setattr(*constant)
+    written = count_parts(monkeypatch)
+    found = []
+    for size in (1, 2, 3):
+        run = make(kind, **wanted(tmp_path))
+        with ThreadPoolExecutor(size) as pool:
+            lines = list(pool.map(partial(do_as_rank, run, kind, size), range(size)))
+        assert [bool(line) for line in lines] == [True] + [False] * (size - 1)
+        found.append(results(run))
+        names = [name for rank, name in written if "attempt" not in name]
+        assert len(names) == len(set(names)) > 3
+        assert len({rank for rank, _ in written}) >= min(size, 2)
+        written.clear()
+    assert found[0]
+    assert found[0] == found[1] == found[2]
+
+
+def count_parts(monkeypatch) -> list[tuple[int, str]]:
+    """Filled with the rank and the name of each part that is computed."""
+    written, write = [], KeptParts._write
+
+    def note(self: KeptParts, name: str, number: int, arrays: Arrays) -> None:
+        written.append((self.rank, self._path(name, number).name))
+        write(self, name, number, arrays)
+
+    monkeypatch.setattr(KeptParts, "_write", note)
+    return written
+
+
+def do_as_rank(run: RunDir, kind: str, size: int, rank: int) -> str:
+    ranks = Ranks(rank=rank, size=size, local_rank=rank)
+    return BY_NETWORK[kind].do(Job(run, load_resolved(run.spec), lambda done, of: None, print, 1, ranks))
+
+
+def test_two_processes_share_a_sampling(make, network: RunDir):
+    run = make("sample", count=3, length=[20, 30], steps=4, temperature=0.8, report=False)
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    common = os.environ | meeting | {"SEDD_ATTEMPT": "1", "PYTHONPATH": str(run.code), "PYTHONSAFEPATH": "1"}
+    common |= {"WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "sedd.job.worker", str(run.path)]
+    started = [subprocess.Popen(command, env=common | {"RANK": str(n), "LOCAL_RANK": str(n)}) for n in (1, 0)]
+    assert [process.wait(timeout=200) for process in started] == [Exit.COMPLETED] * 2
+    options = ["-n", 3, "--length", "20-30", "--steps", 4, "--temperature", 0.8]
+    assert (run.samples / "samples.fasta").read_text() == by_hand("sample", network.path, *options)
+    assert [e.get("reason") for e in read_events(run.events) if e.event == "checkpoint"] == ["last"]
 
 
 @pytest.mark.parametrize("kind", ["evaluate", "sample", "score", "embed"])
