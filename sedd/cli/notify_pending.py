@@ -1,13 +1,15 @@
 """After a command: tell what nobody has told yet of runs that ended, stalled or were lost."""
 
-from pathlib import Path
+import os
+from typing import TYPE_CHECKING
 
 from sedd.cli.console import err
 from sedd.errors import SeddError
-from sedd.monitor.decide.snapshot import RunView, Snapshot
-from sedd.monitor.decide.state import State
 from sedd.notify.marker import marker
 from sedd.rundir.find import runs_root
+
+if TYPE_CHECKING:
+    from sedd.monitor.read.facts import Facts
 
 COMMANDS = frozenset({"submit", "status", "logs", "report", "compare", "usage", "cancel", "requeue"})
 """After which it is looked: those of a login node."""
@@ -19,7 +21,7 @@ def tell_ends(called: str | None) -> None:
         return
     try:
         root = runs_root()
-        if not _is_wanted(root):
+        if not marker(root).exists():
             return
         from sedd.notify.pending import tell_pending
 
@@ -30,25 +32,20 @@ def tell_ends(called: str | None) -> None:
         err().print(f"notify: {problem}", style="yellow", markup=False, soft_wrap=True)
 
 
-def tell_trouble(snapshot: Snapshot) -> None:
+def tell_trouble(facts: "Facts") -> None:
     """Of runs of this user that stand still, or whose job is gone without a last word."""
-    troubled = [view for view in snapshot.runs if view.state in (State.STALLED, State.LOST)]
-    if not troubled or not _is_wanted(runs_root()):
+    if not marker(runs_root()).exists():
         return
-    for view in troubled:
-        try:
-            _tell(view)
-        except SeddError as e:
-            err().print(f"notify: {e.message}", style="yellow", markup=False, soft_wrap=True)
-
-
-def _tell(view: RunView) -> None:
+    from sedd.monitor.decide.snapshot import take_snapshot
+    from sedd.monitor.decide.state import State
     from sedd.notify.tell import tell_loss, tell_stall
 
-    how = tell_stall if view.state is State.STALLED else tell_loss
-    how(view.run, attempt=view.attempts, why=view.why, is_login=True)
-
-
-def _is_wanted(root: Path) -> bool:
-    """Whether runs of this user were submitted whose ends somebody wants to be told: one look at one file."""
-    return marker(root).exists()
+    tell = {State.STALLED: tell_stall, State.LOST: tell_loss}
+    for view in take_snapshot(facts).runs:
+        try:
+            if view.state in tell and os.stat(view.run.path).st_uid == os.geteuid():
+                tell[view.state](view.run, attempt=view.attempts, why=view.why, is_login=True)
+        except OSError:
+            continue  # its folder has vanished
+        except SeddError as e:
+            err().print(f"notify: {e.message}", style="yellow", markup=False, soft_wrap=True)

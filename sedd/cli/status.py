@@ -56,7 +56,7 @@ def command(
         return
     queue = Queue()
     facts = Gatherer(queue=queue).gather(chosen, now=dt.datetime.now(dt.UTC))
-    tell_trouble(take_snapshot(facts))
+    tell_trouble(facts)
     orphans = [] if runs else _find_orphans(facts, queue)
     if as_json:
         one = bool(runs) and len(chosen) == 1

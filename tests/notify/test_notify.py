@@ -26,6 +26,7 @@ from sedd.notify.tell import tell_end, tell_loss, tell_stall
 from sedd.rundir.events import Event, append_event
 from sedd.rundir.heartbeat import Heartbeat, write_heartbeat
 from sedd.rundir.plan_record import PlanRecord, StageRecord, write_plan
+from tests.command_line import sedd
 from tests.experiments.runs import make_run
 
 NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
@@ -299,6 +300,23 @@ def test_apprise_tells_a_real_server(tmp_path: Path) -> None:
         assert deliver(tmp_path, MESSAGE, settings, run="tiny/1", is_login=True)
         server.shutdown()
     assert (heard[0]["title"], heard[0]["message"]) == (MESSAGE.title, MESSAGE.text)
+
+
+def test_status_tells_a_stall_and_a_loss_of_runs_that_are_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs without a process, an old heartbeat and no last word are lost."""
+    command, told = program(tmp_path)
+    configure(monkeypatch, tmp_path, command)
+    run = make_run(tmp_path / "runs", 0, ended=None)
+    write_heartbeat(run.heartbeat, beat_of(NOW, "training"))
+    for is_watched in (False, True, True):
+        if is_watched:
+            watch_ends(tmp_path / "runs")
+        shown = sedd("status", run.id, runs=tmp_path / "runs")
+        assert shown.returncode == 0, shown.stderr
+        assert told.exists() is is_watched, shown.stdout
+    assert told.read_text().count("[gave_up]") + told.read_text().count("[stalled]") == 1
 
 
 def test_nothing_is_imported_where_nothing_is_asked(tmp_path: Path) -> None:
