@@ -1,5 +1,6 @@
 """`sedd status`: what the runs are doing."""
 
+import dataclasses
 import datetime as dt
 import os
 import shutil
@@ -141,6 +142,8 @@ def _print_table(facts: Facts, plans: Sequence[PlanRecord], *, shows_all: bool, 
         out().print(plan_row(plan, snapshot), no_wrap=True, overflow="ellipsis", highlight=False)
     folded = {run for plan in plans for run in plan.runs}
     views = tuple(view for view in views if view.run not in folded)
+    others = tuple(view for view in snapshot.runs if view.run not in folded)
+    snapshot = dataclasses.replace(snapshot, runs=others)
     if not views and plans:
         return
     if not views:

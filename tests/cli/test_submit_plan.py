@@ -59,7 +59,9 @@ def test_a_plan_is_known_by_its_name_from_then_on(plan: Path) -> None:
     lines = seen.stdout.splitlines()
     assert lines[0].startswith("tiny-plan  0 of 5 stages done")
     assert [line.split()[-3] for line in lines[1:3]] == ["data", "2"]
-    assert "plan of 5 stages: 7 not submitted" in sedd("status").stdout
+    assert sedd("status").stdout.splitlines() == [
+        "tiny-plan  plan of 5 stages: 7 not submitted; sedd status tiny-plan"
+    ]
     (listed,) = json.loads(sedd("status", "--json").stdout)["plans"]
     assert [i for stage in listed["stages"].values() for i in stage] == ids
     plan.write_text(PLAN.replace("length: 20", "length: 30"))
