@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 REST_S = 30.0
 """Between two tries to submit what has no place yet."""
-OF_INPUTS = frozenset({"data_store", "first_batch", "trained_network", "build_inputs"})
+OF_INPUTS = frozenset(
+    {"data_store", "first_batch", "labels", "trained_network", "initial_network", "build_inputs"}
+)
 """Checks of what another stage may still have to make; the stage's own node makes them all."""
 
 

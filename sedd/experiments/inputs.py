@@ -14,14 +14,14 @@ from sedd.launch.submitted import find_all_of
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.task import TaskSpec
 
-_NETWORK = ("diffusion", "model", "data", "training")
+_NETWORK = ("diffusion", "model", "conditions", "data", "training", "finetune")
 ROOMS: dict[str, tuple[str, ...]] = {
     "data": ("data",),
     "train": _NETWORK,
-    "evaluate": (*_NETWORK, "inference"),
-    "score": (*_NETWORK, "inference"),
-    "embed": (*_NETWORK, "inference"),
-    "sample": (*_NETWORK, "inference", "quality"),
+    "evaluate": (*_NETWORK, "inference", "design"),
+    "score": (*_NETWORK, "inference", "design"),
+    "embed": (*_NETWORK, "inference", "design"),
+    "sample": (*_NETWORK, "inference", "design", "quality"),
     "command": ("inference",),
 }
 """Task to the rooms of the package that its result depends on: a new column of `sedd status` trains nothing anew."""

@@ -22,6 +22,7 @@ from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.plan_record import PlanRecord, find_plan, list_plans
 from sedd.spec.load import load_resolved
 from tests.experiments.tiny_plan import PLAN, submitted, to_be_made, write_plan_file
+from tests.test_architecture import BASE, DOORS
 
 NOW = dt.datetime(2026, 11, 29, 12, tzinfo=dt.UTC)
 NOBODY = "sedd.experiments.submit_plan.submit_unsubmitted"
@@ -138,6 +139,19 @@ def test_every_task_has_its_rooms() -> None:
     assert inputs_module.ROOMS.keys() == TASKS.keys()
     rooms = {room for rooms in inputs_module.ROOMS.values() for room in rooms}
     assert all((imported_package() / room).is_dir() for room in rooms)
+
+
+@pytest.mark.parametrize(
+    ("task", "room"), [("data", "data"), ("train", "training"), ("evaluate", "inference")]
+)
+def test_the_rooms_of_a_task_are_all_that_it_computes_with(task: str, room: str) -> None:
+    """A room behind a door that is missing here would change results and run nothing anew."""
+    idle = {"spec", "rundir", "config", "charts", "page", "quality", *BASE}
+    behind, new = set[str](), {room}
+    while new:
+        behind |= new
+        new = {door for one in new for door in DOORS[one]} - behind - idle
+    assert behind == set(inputs_module.ROOMS[task])
 
 
 KILLED = """
