@@ -40,7 +40,7 @@ class TaskSpec(StrictModel):
         """Every path that is named, by its key."""
         data = self.model_dump(mode="json")
         found = (place for pattern in path_keys(type(self)) for place in places(data, pattern))
-        return {key: Path(holder[last]) for holder, last, key in found if holder[last] is not None}
+        return {key: Path(holder[last]) for holder, last, key in found if isinstance(holder[last], str)}
 
     def folders(self) -> tuple[Path, ...]:
         """Where the run reads or writes outside its own folder."""
