@@ -67,7 +67,7 @@ def _known(name: str, wanted: LabelSpec, store: TokenStore) -> KnownField:
     if field.kind != wanted.kind:
         raise DataError(
             f"{key}.kind is {wanted.kind}; in {store.path} it is a {field.kind}",
-            hint="--label-numbers names the columns of numbers when a store is built",
+            hint="--label-number names the columns of numbers when a store is built",
         )
     if field.missing["train"] == store.split("train").sequences:
         raise DataError(f"no training sequence of {store.path} has a label '{name}'")

@@ -157,12 +157,12 @@ class _Cells:
             number = next(n for n, text in enumerate(texts) if not self._is_good(text))
             raise DataError(
                 f"{where(number)}: '{self.name}' is {texts[number][:40]!r}, not a finite number",
-                hint="leave the cell empty where there is none; a category needs no --label-numbers",
+                hint="leave the cell empty where there is none; a category needs no --label-number",
             ) from None
         if len(self.codes) > _MOST_VALUES:
             raise DataError(
                 f"{where(0)}: '{self.name}' has more than {_MOST_VALUES:,} different values",
-                hint=f"a number? --label-numbers {self.name}",
+                hint=f"a number? --label-number {self.name}",
             )
 
     def _code(self, text: str) -> int:
