@@ -95,7 +95,7 @@ def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False
         restarts=environment.restarts,
         address=meeting.address,
         port=meeting.port,
-        **signs_of_use(task.run, os.environ),
+        **signs_of_use(task.run, os.environ, executor=environment.executor),
     )
     if not is_said:
         raise DiskFullError(f"no attempt can begin: nothing can be written to {task.run.path}")

@@ -39,10 +39,12 @@ def read_usage(run: RunDir) -> RunUse:
     )
 
 
-def signs_of_use(run: RunDir, environment: Mapping[str, str]) -> dict[str, str]:
+def signs_of_use(run: RunDir, environment: Mapping[str, str], *, executor: str) -> dict[str, str]:
     """What a new attempt's first event keeps for this: the job's start by SLURM, the last attempt's last heartbeat."""
     beat = read_heartbeat(run.heartbeat)
     started = environment.get("SLURM_JOB_START_TIME") or environment.get("SEDD_JOB_START")
+    if executor != "slurm":
+        started = None  # of a job around it, which may be hours older
     signs = {"last_beat": beat.t if beat else None, "job_started": started}
     return {name: value for name, value in signs.items() if value}
 

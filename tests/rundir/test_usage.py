@@ -9,7 +9,14 @@ import pytest
 
 from sedd.rundir.energy_meter import write_rank
 from sedd.rundir.events import Event
-from sedd.rundir.read_usage import attempt_uses, read_energies, read_job_ends, waits_of
+from sedd.rundir.layout import RunDir
+from sedd.rundir.read_usage import (
+    attempt_uses,
+    read_energies,
+    read_job_ends,
+    signs_of_use,
+    waits_of,
+)
 from sedd.rundir.usage import Energy, RunUse, Usage, usage_words
 
 START = dt.datetime(2026, 11, 1, 8, tzinfo=dt.UTC)
@@ -115,6 +122,16 @@ def test_the_jobs_own_start_counts_where_slurm_tells_it() -> None:
     )
     total = used(events)
     assert (total.run_s, total.queued_s) == pytest.approx((HOUR * 1.25, HOUR * 0.75))
+
+
+def test_the_start_of_a_job_around_a_local_run_is_not_its_own(tmp_path: Path) -> None:
+    environment = {"SEDD_JOB_START": "1795960803"}
+    run = RunDir(tmp_path)
+    assert signs_of_use(run, environment, executor="local") == {}
+    assert signs_of_use(run, environment, executor="slurm") == {"job_started": "1795960803"}
+    assert signs_of_use(run, environment | {"SLURM_JOB_START_TIME": "7"}, executor="slurm") == {
+        "job_started": "7"
+    }
 
 
 def test_a_job_ends_with_its_batch_script_unless_slurm_took_it_away(tmp_path: Path) -> None:
