@@ -9,7 +9,7 @@ from sedd.amend.extend import extend, plan_extension
 from sedd.amend.preview import Preview, preview
 from sedd.cli.changed_run import check_of
 from sedd.cli.for_each_run import for_each
-from sedd.cli.options import Json, Runs
+from sedd.cli.options import DryRun, Json, Preflight, Runs
 from sedd.launch.liveness import query_run_status
 from sedd.rundir.layout import RunDir
 
@@ -21,12 +21,8 @@ def command(
         int | None,
         typer.Option(min=1, help="Of a cosine schedule: steps in which the learning rate rises again."),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the batch script (or local command); touch nothing.")
-    ] = False,
-    preflight: Annotated[
-        bool, typer.Option("--preflight/--no-preflight", help="Check that the job can run before submitting.")
-    ] = True,
+    dry_run: DryRun = False,
+    preflight: Preflight = True,
     as_json: Json = False,
 ) -> None:
     """Let runs that completed, gave up or were cancelled go on to more steps, each in its folder.

@@ -22,5 +22,11 @@ Overrides = Annotated[
 Cluster = Annotated[
     Path | None, typer.Option(help="Cluster profile; default $SEDD_CLUSTER, else slurm/local.yaml.")
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the batch script (or local command); touch nothing.")
+]
+Preflight = Annotated[
+    bool, typer.Option("--preflight/--no-preflight", help="Check that the job can run before submitting.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist already.")]

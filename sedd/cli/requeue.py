@@ -9,7 +9,7 @@ import typer
 from sedd.amend.reshape import Shape, reshape
 from sedd.cli.changed_run import check_of
 from sedd.cli.for_each_run import Outcome, Refused, for_each
-from sedd.cli.options import Json, Runs
+from sedd.cli.options import Json, Preflight, Runs
 from sedd.errors import RunError, SeddError
 from sedd.experiments.requeue_plan import requeue_plan
 from sedd.launch.requeue import requeue, submit_first
@@ -30,9 +30,7 @@ def command(
         str | None, typer.Option(help="Time limit of an attempt from now on, such as 24h.")
     ] = None,
     partition: Annotated[str | None, typer.Option(help="Partition of SLURM from now on.")] = None,
-    preflight: Annotated[
-        bool, typer.Option("--preflight/--no-preflight", help="Check that a changed job can run.")
-    ] = True,
+    preflight: Preflight = True,
     as_json: Json = False,
 ) -> None:
     """Revive runs that gave up, were killed or cancelled; make running ones save and go on elsewhere.

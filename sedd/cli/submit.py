@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sedd.cli.console import out, print_json, tell
-from sedd.cli.options import Cluster, Json, Overrides
+from sedd.cli.options import Cluster, DryRun, Json, Overrides, Preflight
 from sedd.cli.submit_checks import LoginChecks, print_ignored_variables
 from sedd.cli.submit_output import LISTED, REST_HINT, print_dry_run, print_submitted, submission_document
 from sedd.cluster.profile import load_profile
@@ -41,12 +41,8 @@ def command(
     ],
     cluster: Cluster = None,
     set_: Overrides = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the batch script (or local command); touch nothing.")
-    ] = False,
-    preflight: Annotated[
-        bool, typer.Option("--preflight/--no-preflight", help="Check that the job can run before submitting.")
-    ] = True,
+    dry_run: DryRun = False,
+    preflight: Preflight = True,
     wait: Annotated[
         bool,
         typer.Option(

@@ -85,11 +85,6 @@ def expand_range(text: str) -> Iterator[int]:
             yield from range(int(first), int(last) + 1, max(1, int(step)))
 
 
-def count_nodes(text: str | None) -> int:
-    """How many nodes are in `v100-[1-3,7],login2`; 0 for none."""
-    return len(expand_nodes(text)) if text else 0
-
-
 def expand_nodes(text: str) -> list[str]:
     """`v100-[01-03],login2` as names, leading zeros kept."""
     names: list[str] = []

@@ -1,7 +1,7 @@
 """The Python API: `sedd.load` returns a `Network`; sequences go in as text, numbers come out as numpy arrays."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from sedd.complaints import parse_problem
+from sedd.complaints import clip, parse_problem
 from sedd.data.alphabet import encode
 from sedd.data.records import Record
 from sedd.design.given import Given, read_given
@@ -194,7 +194,11 @@ def open_network(network: str | os.PathLike[str], *, device: str | None = None) 
 
 
 def _listed(sequences: str | Sequence[str]) -> list[str]:
-    found = [sequences] if isinstance(sequences, str) else list(sequences)
+    found = (
+        [sequences] if isinstance(sequences, str) or not isinstance(sequences, Iterable) else list(sequences)
+    )
+    if any(not isinstance(text, str) for text in found):
+        raise UsageError(f"sequences are text, one or a list of them, not {clip(repr(sequences))}")
     if not found:
         raise DataError("there is no sequence")
     return found

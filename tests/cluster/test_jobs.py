@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from sedd.cluster.jobs import (
     array_of,
-    count_nodes,
     expand_job_id,
     expand_nodes,
     parse_exit,
@@ -46,11 +45,6 @@ def test_array_of_a_task_and_of_a_job() -> None:
 )
 def test_node_lists_expand_with_their_zeros(text: str, nodes: list[str]) -> None:
     assert expand_nodes(text) == nodes
-    assert count_nodes(text) == len(nodes)
-
-
-def test_no_node_list_is_no_nodes() -> None:
-    assert count_nodes(None) == 0
 
 
 @pytest.mark.parametrize(

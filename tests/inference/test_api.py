@@ -70,3 +70,9 @@ def test_what_cannot_be_done_is_a_clear_error(tmp_path: Path):
             call()
     with pytest.raises(UsageError):
         net.evaluate("MK", draws=1)
+
+
+@pytest.mark.parametrize("given", [5, [5], None])
+def test_what_is_no_text_is_named(tmp_path: Path, given: object):
+    with pytest.raises(UsageError, match="sequences are text, one or a list of them, not"):
+        sedd.load(export(tmp_path)).logits(given)  # type: ignore[arg-type]
