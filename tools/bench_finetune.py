@@ -70,9 +70,7 @@ def main() -> int:
     families = [read_family(path, limit=arguments.limit) for path in arguments.families]
     parent, about = trained_parent(arguments, families)
     print(f"parent after {time.monotonic() - began:.0f} s: {about}", flush=True)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(arguments.parallel, mp_context=context) as pool:
-        found = list(pool.map(tune, *zip(*((arguments, family, parent) for family in families), strict=True)))
+    found = tuned_families(arguments, families, parent)
     report = {"machine": machine(arguments), "parent": about, "families": found}
     write_text(arguments.output / "finetune.json", json.dumps(report, indent=1) + "\n")
     write_text(arguments.output / "finetune.md", render(report))
@@ -197,6 +195,18 @@ def trained(
 
 
 # The families.
+
+
+def tuned_families(
+    arguments: argparse.Namespace, families: list[Family], parent: Path
+) -> list[dict[str, Any]]:
+    """What was found of each, one after the other or `--parallel` at a time."""
+    if arguments.parallel == 1:
+        return [tune(arguments, family, parent) for family in families]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.parallel, mp_context=context) as pool:
+        waiting = [pool.submit(tune, arguments, family, parent) for family in families]
+        return [each.result() for each in waiting]
 
 
 def tune(arguments: argparse.Namespace, family: Family, parent: Path) -> dict[str, Any]:
