@@ -87,13 +87,18 @@ def test_tasks_of_a_trained_network_have_absolute_paths_and_one_process(tmp_path
         (("infill: t.fasta", "length: 0"), "invalid length '0'"),
         (("infill: t.fasta", "infill: t.fasta, length: 9"), "length has no meaning"),
         (("infill: t.fasta", "predictor: analytik"), "analytic"),
-        (("sample: {", "resources: {gpus_per_node: 2}\nsample: {"), "resources.gpus_per_node"),
     ],
 )
 def test_what_is_wrong_with_a_sample_task_is_said(change: tuple[str, str], told: str, tmp_path: Path):
     with pytest.raises(SpecError) as caught:
         load_request(spec(tmp_path, SAMPLE.replace(*change)))
     assert told in str(caught.value)
+
+
+def test_tasks_of_a_trained_network_take_several_gpus(tmp_path: Path):
+    text = SAMPLE.replace("sample: {", "resources: {nodes: 2, gpus_per_node: 2}\nsample: {")
+    (task,) = load_request(spec(tmp_path, text)).experiments
+    assert task.resources.ranks == 4
 
 
 def test_letters_to_omit_are_those_that_a_protein_may_hold():
