@@ -20,6 +20,9 @@ from sedd.yaml import StrictModel
 Model = TypeVar("Model", bound=StrictModel)
 _TYPES = (bool, *(kind for one in (int, float, str, Path) for kind in (one, one | None)))
 
+_METAVARS = {int: "N", float: "NUMBER", Path: "PATH", str: "TEXT"}
+"""Short, so that names and help have room at 80 columns."""
+
 
 def with_options_of(
     model: type[StrictModel],
@@ -105,8 +108,10 @@ def _dashed(name: str) -> str:
 
 
 def _flat(model: type[StrictModel]) -> Iterator[tuple[str, tuple[FieldInfo, bool]]]:
-    """Every field, and whether it stands within a section of the model."""
-    for name, field in model.model_fields.items():
+    """Every field, and whether it stands within a section; the model's own come before those that it inherits."""
+    for name, field in sorted(
+        model.model_fields.items(), key=lambda item: item[0] not in model.__annotations__
+    ):
         section = _section(field)
         if section is None:
             yield name, (field, False)
@@ -137,6 +142,8 @@ def _option(
         kind, default, settings = list[str], [], {"metavar": "FIELD=VALUE", **settings}
     elif kind not in _TYPES:
         kind = str if field.default is not None and not within else str | None
+    if metavar := next((text for one, text in _METAVARS.items() if kind in (one, one | None)), None):
+        settings = {"metavar": metavar, **settings}
     if within and get_origin(kind) not in (Union, types.UnionType):
         kind = kind | None
     names = names or (() if default is True else (flag,))  # typer's own: --name/--no-name

@@ -16,7 +16,7 @@ class BuildOptions(StrictModel):
     validation_fraction: float = Field(default=0.05, ge=0, le=0.5)
     """Share of sequences, or of clusters if there are any, in the validation split."""
     clusters: Path | None = None
-    """Table of `representative<tab>member`; members of one cluster stay on one side of the split."""
+    """Table with a representative, a tab and a member a line; members of one cluster stay on one side of the split."""
     min_length: int = Field(default=1, ge=1)
     """Residues; shorter sequences are dropped."""
     max_length: int | None = Field(default=None, ge=1)
