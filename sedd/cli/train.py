@@ -142,7 +142,9 @@ def _given_run(spec: Path) -> RunDir | None:
 
 
 def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
+    """A folder for the spec. Raises: SpecError, UsageError for a spec; DataError for a store that is not there."""
     from sedd.cluster.profile import LocalProfile
+    from sedd.data.manifest import read_manifest
     from sedd.launch.make_runs import Order, make_runs
     from sedd.model.size import parameter_count
     from sedd.preflight.resolve_auto import resolve_auto
@@ -160,6 +162,8 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
             f"{spec} asks for no training but for task: {experiment.task}",
             hint=f"run it with: sedd submit {shlex.quote(str(spec))} --follow",
         )
+    for store in experiment.data.stores:
+        read_manifest(store)  # a folder of a run that cannot begin would be left behind
     order = Order(
         request=request,
         profile=profile,

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import torch.distributed
 
-from sedd.errors import RunError, UsageError
+from sedd.errors import MissingDataError, RunError, UsageError
 from sedd.training import rendezvous
 from sedd.training.distributed import Ranks
 from sedd.training.rendezvous import StoppedError, share
 from sedd.training.stop import StopFlag
+from tests.command_line import call
 
 
 class SlowReader(torch.distributed.TCPStore):
@@ -127,3 +128,14 @@ def test_sigterm_ends_the_wait_of_the_command(environ: dict[str, str], tmp_path:
         assert process.returncode == 1
     finally:
         process.kill()
+
+
+def test_a_store_that_is_not_there_leaves_no_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEDD_RUNS", str(tmp_path / "runs"))
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("name: a\ndata: {store: nowhere}\ntraining: {steps: 3}\nresources: {gpus_per_node: 0}\n")
+    with pytest.raises(MissingDataError, match="nowhere does not exist"):
+        call("train", spec)
+    assert not (tmp_path / "runs").exists()
