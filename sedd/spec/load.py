@@ -137,12 +137,10 @@ def _at_points(document: Document, points: Sequence[Point], base: Path) -> tuple
 
 def _at_point(document: Document, point: Point, base: Path) -> TaskSpec:
     data, origins = copy.deepcopy(document.data), dict(document.origins)
-    del data["sweep"]
+    kind = next(kind for kind in data.pop("sweep") if kind != "parallel")
     for dotted, value in point.items():
         key = tuple(dotted.split("."))
-        origins[key] = next(
-            document.where(("sweep", kind, dotted)) for kind in document.data["sweep"] if kind != "parallel"
-        )
+        origins[key] = document.where(("sweep", kind, *(["over"] if kind == "random" else []), dotted))
         _set(data, key, value, origin=origins[key])
     given = dataclasses.replace(document, data=data, origins=origins)
     task = task_of(given)

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from sedd.spec.random_search import RandomSearchSpec
 from sedd.yaml import StrictModel
 
 Point = dict[str, Any]
@@ -16,12 +17,14 @@ MOST_POINTS = 10_000
 
 
 class SweepSpec(StrictModel):
-    """Exactly one of grid, zip or list."""
+    """Exactly one of grid, zip, random or list."""
 
     grid: dict[str, list[Any]] | None = None
     """Every combination: {training.learning_rate: [1.0e-4, 3.0e-4], seed: [0, 1]} makes four runs."""
     zip: dict[str, list[Any]] | None = None
     """Values taken together: lists of equal length."""
+    random: RandomSearchSpec | None = None
+    """Points drawn from ranges: {points: 40, over: {training.learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}}}."""
     list: tuple[dict[str, Any], ...] | None = None
     """Points written out, one mapping each."""
     parallel: int | None = Field(default=None, ge=1)
@@ -39,10 +42,10 @@ class SweepSpec(StrictModel):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        given = [kind for kind in ("grid", "zip", "list") if getattr(self, kind)]
+        given = [kind for kind in ("grid", "zip", "random", "list") if getattr(self, kind)]
         if len(given) != 1:
             raise ValueError(
-                f"a sweep takes exactly one of grid, zip, list; given: {', '.join(given) or 'none'}"
+                f"a sweep takes exactly one of grid, zip, random, list; given: {', '.join(given) or 'none'}"
             )
         for key, values in {**(self.grid or {}), **(self.zip or {})}.items():
             if not values:
@@ -59,7 +62,8 @@ class SweepSpec(StrictModel):
 
     def _with_different_points(self) -> Self:
         sizes = [len(values) for values in (self.grid or self.zip or {}).values()]
-        count = math.prod(sizes) if self.grid else len(self.list or ()) or sizes[0]
+        written = self.random.points if self.random else len(self.list or ())
+        count = math.prod(sizes) if self.grid else written or sizes[0]
         if count > MOST_POINTS:
             raise ValueError(f"a sweep of {count:,} runs; {MOST_POINTS:,} are the most")
         seen: set[tuple[tuple[str, str], ...]] = set()
@@ -79,6 +83,8 @@ class SweepSpec(StrictModel):
         elif self.zip:
             for values in zip(*self.zip.values(), strict=True):
                 yield dict(zip(self.zip, values, strict=True))
+        elif self.random:
+            yield from self.random.drawn()
         else:
             yield from self.list or ()
 

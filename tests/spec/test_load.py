@@ -1,14 +1,19 @@
 """From a file, `--set` and a sweep to experiments."""
 
+import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from scipy import stats
 
 from sedd.errors import SpecError
 from sedd.spec.diffusion import GeometricSpec, SigmaCurriculumSpec
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request, dump_resolved, load_request, load_resolved
+from sedd.spec.sweep import SweepSpec
 
 Load = Callable[..., Request]
 
@@ -171,6 +176,47 @@ def test_a_list_is_points_written_out(load: Load):
     assert [(e.model.blocks, e.seed) for e in request.experiments] == [(6, 3), (2, 4), (6, 0)]
 
 
+RANDOM = """sweep:
+  random:
+    points: {points}
+    seed: {seed}
+    over:
+      training.learning_rate: {{log_uniform: [1.0e-4, 1.0e-2]}}
+      model.dropout: {{uniform: [0.0, 0.3]}}
+      training.warmup_steps: {{int: [100, 102]}}
+      model.blocks: {{choice: [6, 8]}}
+"""
+
+
+def test_points_drawn_at_random_are_within_their_ranges_and_as_likely_as_they_say():
+    drawn = list(
+        SweepSpec.model_validate(yaml.safe_load(RANDOM.format(points=1200, seed=3))["sweep"]).points()
+    )
+    rates = [math.log10(point["training.learning_rate"]) for point in drawn]
+    assert stats.kstest(rates, "uniform", args=(-4, 2)).pvalue > 0.001
+    dropouts = [point["model.dropout"] for point in drawn]
+    assert stats.kstest(dropouts, "uniform", args=(0, 0.3)).pvalue > 0.001
+    for key, values in {"training.warmup_steps": (100, 101, 102), "model.blocks": (6, 8)}.items():
+        seen = Counter(point[key] for point in drawn)
+        assert sorted(seen) == list(values)
+        assert stats.chisquare(list(seen.values())).pvalue > 0.001
+    assert abs(stats.spearmanr(rates, dropouts).statistic) < 0.1
+
+
+def test_more_random_points_keep_the_first_ones(load: Load):
+    few, many = (load(RANDOM.format(points=count, seed=0)).points for count in (5, 9))
+    assert many[:5] == few
+    assert load(RANDOM.format(points=5, seed=1)).points != few
+    assert len({e.hash() for e in load(RANDOM.format(points=9, seed=0)).experiments}) == 9
+
+
+def test_a_wrong_key_of_a_random_search_has_its_own_line(load: Load):
+    problem = told(
+        load, "sweep:\n  random:\n    points: 2\n    over:\n      training.warmup: {choice: [1, 2]}\n"
+    )
+    assert [line.startswith("probe.yaml:10: unknown field 'training.warmup'") for line in problem] == [True]
+
+
 def test_a_point_replaces_a_whole_noise_schedule(load: Load):
     request = load("sweep: {grid: {diffusion.noise: [{kind: geometric}, {kind: loglinear}]}}\n")
     assert [e.diffusion.noise.kind for e in request.experiments] == ["geometric", "loglinear"]
@@ -185,7 +231,7 @@ def test_a_point_builds_on_overrides_and_on_the_specs_folder(load: Load, tmp_pat
 @pytest.mark.parametrize(
     ("sweep", "problem"),
     [
-        ("{}", "sweep: a sweep takes exactly one of grid, zip, list; given: none"),
+        ("{}", "sweep: a sweep takes exactly one of grid, zip, random, list; given: none"),
         ("{grid: {seed: [0]}, list: [{seed: 1}]}", "given: grid, list"),
         ("{grid: {seed: []}}", "sweep: seed has no values"),
         (
@@ -198,6 +244,16 @@ def test_a_point_builds_on_overrides_and_on_the_specs_folder(load: Load, tmp_pat
         ("{gird: {seed: [5]}}", "unknown field 'sweep.gird' (did you mean 'grid'?)"),
         ("{parallel: 0, grid: {seed: [5]}}", "sweep.parallel is 0"),
         ("5", "sweep is 5; it must be a section"),
+        ("{random: {points: 3, over: {}}}", "sweep.random.over"),
+        ("{random: {points: 3, over: {seed: {}}}}", "takes exactly one of uniform, log_uniform, choice, int"),
+        ("{random: {points: 3, over: {seed: {int: [5, 5]}}}}", "the range [5, 5] does not rise"),
+        (
+            "{random: {points: 3, over: {seed: {int: [0, 1]}}}}",
+            "3 different points are wanted, and 2 were found",
+        ),
+        ("{random: {points: 20000, over: {seed: {int: [0, 1]}}}}", "a sweep of 20,000 runs"),
+        ("{random: {points: 3, over: {seed: {log_uniform: [0, 1]}}}}", "it must be above 0"),
+        ("{random: {points: 3, over: {seed: {log_unifrom: [1, 2]}}}}", "log_uniform'?"),
     ],
 )
 def test_a_sweep_that_makes_no_sense_is_told(load: Load, sweep: str, problem: str):
