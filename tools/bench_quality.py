@@ -29,10 +29,10 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import torch
+from _ngrams import ngram_nats, sequences_of
 
 from sedd.data.batches import validation_batches
 from sedd.data.build import build_store
-from sedd.data.ngrams import ngram_nats, sequences_of
 from sedd.data.store import TokenStore
 from sedd.diffusion.likelihood import join_bounds, likelihood_bound
 from sedd.errors import SeddError, UsageError

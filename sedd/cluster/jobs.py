@@ -85,29 +85,6 @@ def expand_range(text: str) -> Iterator[int]:
             yield from range(int(first), int(last) + 1, max(1, int(step)))
 
 
-def expand_nodes(text: str) -> list[str]:
-    """`v100-[01-03],login2` as names, leading zeros kept."""
-    names: list[str] = []
-    for part in re.findall(r"(?:[^,\[\]]|\[[^\]]*\])+", text):
-        names += _expand_brackets(part.strip())
-    return names
-
-
-def _expand_brackets(text: str) -> list[str]:
-    before, bracket, rest = text.partition("[")
-    if not bracket:
-        return [text] if text else []
-    inside, _, after = rest.partition("]")
-    numbers: list[str] = []
-    for part in inside.split(","):
-        first, dash, last = part.partition("-")
-        if dash and first.isdigit() and last.isdigit():
-            numbers += [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
-        else:
-            numbers.append(part)
-    return [f"{before}{number}{tail}" for number in numbers for tail in (_expand_brackets(after) or [""])]
-
-
 def text_or_none(text: str) -> str | None:
     """None for the many ways in which SLURM prints nothing."""
     stripped = text.strip()

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from sedd.cluster.jobs import (
     array_of,
     expand_job_id,
-    expand_nodes,
     parse_exit,
     parse_limit_s,
     parse_time,
@@ -32,19 +31,6 @@ def test_array_ranges_stand_for_their_tasks(text: str, jobs: list[str]) -> None:
 
 def test_array_of_a_task_and_of_a_job() -> None:
     assert array_of("120_3") == array_of("120_[3-5%1]") == array_of("120") == "120"
-
-
-@pytest.mark.parametrize(
-    ("text", "nodes"),
-    [
-        ("v100-1", ["v100-1"]),
-        ("v100-[1-3]", ["v100-1", "v100-2", "v100-3"]),
-        ("n[08-10],login2", ["n08", "n09", "n10", "login2"]),
-        ("r[1-2]n[3,5]", ["r1n3", "r1n5", "r2n3", "r2n5"]),
-    ],
-)
-def test_node_lists_expand_with_their_zeros(text: str, nodes: list[str]) -> None:
-    assert expand_nodes(text) == nodes
 
 
 @pytest.mark.parametrize(
