@@ -17,11 +17,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from sedd.errors import SeddError
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import dump_resolved
 from sedd.training.checkpoint_file import list_checkpoints, newest_whole
+from tests.command_line import call
 from tests.disk import fill, small_disk
 from tests.tiny import MAX_LENGTH, tiny_spec
 
@@ -613,7 +615,13 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
     ],
 )
 def test_what_cannot_be_done_gets_one_clear_line(
-    trained: RunDir, fasta: Path, tmp_path: Path, arguments: list[str], code: int, word: str
+    trained: RunDir,
+    fasta: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    word: str,
 ) -> None:
     for name in ("empty.fasta", "page.html", "t.csv"):
         (tmp_path / name).touch()
@@ -625,12 +633,19 @@ def test_what_cannot_be_done_gets_one_clear_line(
         "table": tmp_path / "t.csv",
     }
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    done = sedd(*(a.format(**names) for a in arguments), runs=runs_of(trained), cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEDD_RUNS", str(runs_of(trained)))
+    with pytest.raises(SeddError) as caught:
+        call(*(a.format(**names) for a in arguments))
     assert {path: path.read_bytes() for path in before} == before
-    assert done.returncode == code, done.stderr
+    assert (caught.value.exit_code, len(caught.value.message.splitlines())) == (code, 1)
+    assert word in caught.value.message
+
+
+def test_an_error_is_one_line_and_an_exit_code(trained: RunDir, tmp_path: Path) -> None:
+    done = sedd("sample", trained.path, "--length", "999", runs=runs_of(trained), cwd=tmp_path)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert word in errors[0]
+    assert (done.returncode, len(errors), "at most 64" in errors[0]) == (2, 1, True)
     assert "Traceback" not in done.stderr
 
 
