@@ -55,7 +55,7 @@ def test_table_ends_with_the_verdict_and_the_exit_code_agrees(
 
 def test_several_specs_are_told_once_what_is_the_same_for_all(monkeypatch, capsys, spec):
     import sedd.preflight.run_checks
-    from sedd.cli.submit import _checked
+    from sedd.cli.submit_checks import LoginChecks
     from sedd.cluster.profile import LocalProfile
     from sedd.launch.make_runs import Order
     from sedd.spec.load import load_request
@@ -75,7 +75,7 @@ def test_several_specs_are_told_once_what_is_the_same_for_all(monkeypatch, capsy
         parameters=[1],
         findings=None,
     )
-    checked = _checked([order, order], as_json=False)
+    checked = list(map(LoginChecks(as_json=False), [order, order]))
     assert capsys.readouterr().err.count("late") == 1
     assert len(set(map(id, shared))) == 1
     for each in checked:  # yet each run's own record has it
