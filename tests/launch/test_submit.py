@@ -294,7 +294,18 @@ def test_manifests_are_json_that_other_tools_can_read(tmp_path: Path) -> None:
         "executor",
     }
     assert (
-        needed | {"after", "profile", "parameters", "versions", "git", "code_hash", "created", "first_batch"}
+        needed
+        | {
+            "after",
+            "parent",
+            "profile",
+            "parameters",
+            "versions",
+            "git",
+            "code_hash",
+            "created",
+            "first_batch",
+        }
         == manifest.keys()
     )
 

@@ -8,7 +8,7 @@ SCRIPT = Path(__file__).parents[2] / "tools" / "bench_reduction.py"
 
 
 def test_it_prints_a_row_for_each_number_of_ranks() -> None:
-    sizes = ["--micro-batches", "2", "--residues", "64", "--hidden", "16", "--blocks", "1", "--steps", "2"]
+    sizes = ["--micro-batches", "2", "--residues", "64", "--hidden", "32", "--blocks", "1", "--steps", "2"]
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--ranks", "1", "2", *sizes],
         capture_output=True,
