@@ -23,6 +23,7 @@ from sedd.launch.local_processes import wait_until
 from sedd.launch.requeue import Requeued
 from sedd.rundir.attempts import is_completed, is_left_out
 from sedd.rundir.events import read_events
+from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir
 from sedd.rundir.plan_record import PlanRecord
 from tests.experiments.tiny_plan import PLAN, submitted, to_be_made, write_plan_file
@@ -79,9 +80,8 @@ def test_a_submission_killed_between_sbatch_and_its_record_submits_each_stage_on
     )  # nothing starts meanwhile
     assert held == ""
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(plan), str(calls)], env=os.environ, check=False, timeout=120
-        )
+        command_line = [sys.executable, "-c", KILLED, str(plan), str(calls)]
+        done = subprocess.run(command_line, cwd=Path(__file__).parents[2], check=False, timeout=120)
         assert done.returncode == -signal.SIGKILL
         record = submitted(plan, SLURM).record
         assert sorted(job_of(run) for run in record.runs) == sorted(jobs_in_queue())
@@ -90,7 +90,7 @@ def test_a_submission_killed_between_sbatch_and_its_record_submits_each_stage_on
         assert to_be_made(plan) == {}
     finally:
         command.run(["scontrol", "update", "PartitionName=requeue", "State=UP"])
-        cancel([*record.runs], now=NOW)
+        cancel(list_runs(tmp_path / "runs"), now=NOW)
 
 
 def test_preempted_killed_and_renumbered_stages_are_waited_for_and_run_once(
