@@ -151,9 +151,9 @@ def test_steps_that_a_kill_cost_are_told_though_no_row_had_them(store: Path, mak
     ]
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_several_ranks_resume_to_the_same_bits(store: Path, make_run: MakeRun, ranks: int) -> None:
+def test_four_ranks_resume_to_the_same_bits(store: Path, make_run: MakeRun) -> None:
     # A sum of two does not depend on its order; of four it does, and with it on how DDP groups its gradients.
+    ranks = 4
     spec = tiny_spec(store, residues_per_gpu=RESIDUES_PER_STEP // ranks)
     whole, interrupted = make_run(spec), make_run(spec)
     assert train_process(whole, ranks=ranks) == 0

@@ -62,12 +62,12 @@ def leveldb_records(content: bytes) -> Iterator[bytes]:
         position += 7 + length
 
 
-def test_ten_requeues_leave_one_run_with_every_row_once(store: Path, make_run: MakeRun) -> None:
+def test_five_requeues_leave_one_run_with_every_row_once(store: Path, make_run: MakeRun) -> None:
     """Stops at a logged step, between two, and at the first step after a start; two before the first row."""
     run = make_run(tracked(tiny_spec(store), "offline"))
-    for attempt, step in enumerate([1, 1, 2, 5, 6, 9, 11, 14, 18, 23], 1):
+    for attempt, step in enumerate([1, 1, 2, 9, 14], 1):
         assert train_process(run, attempt=attempt, end=f"stop:{step}") == 75
-    assert train_process(run, attempt=11) == 0
+    assert train_process(run, attempt=6) == 0
     rows = offline_history(run)
     assert {identity for identity, _ in rows} == {wandb_id(run)}
     assert [int(row["step"]) for _, row in rows] == [row["step"] for row in read_metrics(run.metrics)]
