@@ -57,7 +57,7 @@ def usage_table(rows: Sequence[Row], *, width: int) -> Lines:
     shown = [*rows, whole] if len(rows) > 1 else list(rows)
     titles = ("", "runs", "GPU-h", "hours", "queued", "restarts", "repeats", "kWh", "kg CO₂")
     cells = [(row.label, str(row.runs), *_cells(row.usage)) for row in shown]
-    used = [k for k in range(len(titles)) if k < 2 or any(line[k] not in ("", "0.0") for line in cells)]
+    used = [k for k in range(len(titles)) if k < 2 or any(line[k] not in ("", "0") for line in cells)]
     widths = {k: max(cell_len(line[k]) for line in [titles, *cells]) for k in used}
     room = width - sum(widths[k] + 2 for k in used if k)
     widths[0] = max(8, min(widths[0], room))
@@ -71,11 +71,18 @@ def usage_table(rows: Sequence[Row], *, width: int) -> Lines:
 
 def _cells(usage: Usage) -> tuple[str, ...]:
     return (
-        *(f"{s / 3600:.1f}" for s in (usage.gpu_s, usage.run_s, usage.queued_s)),
-        *(f"{s / 3600:.1f}" for s in (usage.restart_s, usage.repeat_s)),
+        *(_hours(s) for s in (usage.gpu_s, usage.run_s, usage.queued_s, usage.restart_s, usage.repeat_s)),
         f"{usage.kwh:.1f}" if usage.kwh is not None else "",
         f"{usage.co2_kg:.2f}" if usage.co2_kg is not None else "",
     )
+
+
+def _hours(seconds: float) -> str:
+    """`12.3`, `0.03`, `<0.001`; and `0` for nothing at all."""
+    hours = seconds / 3600
+    if hours >= 0.1 or not seconds:
+        return f"{hours:.1f}" if seconds else "0"
+    return f"{hours:.2g}" if hours >= 0.001 else "<0.001"
 
 
 def _line(cells: Sequence[str], widths: Mapping[int, int]) -> str:
