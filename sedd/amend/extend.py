@@ -19,7 +19,7 @@ from sedd.rundir.layout import RunDir, read_manifest, sealed_steps
 from sedd.spec.experiment import Experiment
 
 KNOWS_EXTENDED = 3
-"""Format of the runs whose frozen code goes on after `completed`, and knows `training.rewarm`."""
+"""First manifest format whose frozen code can continue after `completed` and reads `training.rewarm`."""
 
 Check = Callable[[SpecChange], None]
 """Raises: SeddError where the changed run would not come to its end."""
@@ -66,7 +66,7 @@ def plan_extension(situation: RunSituation, steps: int, *, rewarm: int | None) -
     reached = _completed_step(run)
     earlier = experiment.steps if reached is None else reached
     if steps <= earlier:
-        again = f"; sedd requeue {run.id} lets it go on" if reached is None and steps == earlier else ""
+        again = f"; sedd requeue {run.id} continues it" if reached is None and steps == earlier else ""
         raise RunError(f"run {run.id} has {earlier} steps already: --steps {steps} adds none{again}")
     _require_checkpoint(run)
     changes: Changes = {("training", "steps"): steps}
@@ -101,7 +101,7 @@ def _extend(situation: RunSituation, change: SpecChange, now: dt.datetime) -> Ex
 
 
 def _schedule_changes(experiment: Experiment, rewarm: int | None) -> Changes:
-    """What the schedule needs besides a larger number of steps. Raises: SpecError."""
+    """The schedule changes that a larger number of steps requires. Raises: SpecError."""
     training = experiment.training
     if training.schedule != "cosine":
         if rewarm is not None:

@@ -1,8 +1,8 @@
 """`sedd requeue --gpus … --nodes …`: the next attempt of a run has another shape.
 
 A job keeps the tasks that it was submitted with, also when SLURM requeues it. So the run saves and goes back to the
-queue in its old shape, its waiting job is cancelled, and another is submitted. Whatever ends the command on the way
-leaves a run that goes on in one of both shapes, or that `sedd requeue` lets go on.
+queue in its old shape, its waiting job is cancelled, and another is submitted. If the command is killed on
+the way, the run continues in its old or its new shape, or `sedd requeue` continues it.
 """
 
 import datetime as dt
@@ -50,9 +50,9 @@ class Shape:
 
     nodes: int | None = None
     gpus: int | None = None
-    """In all, on all nodes."""
+    """GPUs of all nodes together."""
     processes: int | None = None
-    """In all, on all nodes: where there is no GPU, or not one a process."""
+    """Processes of all nodes together; for jobs without GPUs, or with another number of them."""
     walltime: str | None = None
     partition: str | None = None
 
@@ -76,7 +76,7 @@ def reshape(run: RunDir, shape: Shape, *, check: Check, now: dt.datetime) -> Req
     """Let a run go on in another shape, from its newest checkpoint.
 
     Raises:
-        RunError, SpecError: it cannot have that shape, and goes on as it was.
+        RunError, SpecError: it cannot have that shape; the run continues unchanged.
         ClusterError: SLURM refuses it, or does not answer.
     """
     confirm_all([run])
@@ -175,7 +175,7 @@ def _withdrawn(situation: RunSituation, now: dt.datetime) -> RunSituation:
         if time.monotonic() > deadline:
             raise RunError(
                 f"run {run.id} does not leave its job {situation.job_id}",
-                hint="it goes on in its old shape; repeat this",
+                hint="it continues in its old shape; repeat the command",
             )
         assert situation.job is not None, "SLURM has its job"
         if situation.status is RunStatus.RUNNING:
@@ -250,7 +250,7 @@ def _go_on_as_before(
     what = "it is as it was"
     if had_job:
         revive(situation)
-        what = "it goes on in its old shape"
+        what = "it continues in its old shape"
     return type(error)(
         f"run {change.run.id} cannot have {change.origin}: {error.message}; {what}", hint=error.hint
     )

@@ -29,7 +29,7 @@ _SITE_CHECKS = (
 )
 """Login checks that are about the site and the profile, whatever is trained."""
 _PYTHON_CHECKS = ("packages", "torch_wheel")
-"""What a job that really trains needs besides."""
+"""Further checks for the test job: it trains, so it needs a working Python and torch."""
 _PROTEINS, _LENGTH = 200, 60
 
 

@@ -168,5 +168,5 @@ def _is_under_way(identity: JobIdentity, job: JobFact | None) -> bool:
 def _hopeless(run: RunDir) -> RunError:
     return RunError(
         f"run {run.name}/{run.id} was cancelled, gave up or was lost: it will not complete",
-        hint=f"sedd requeue {run.id} lets it go on; then repeat this",
+        hint=f"sedd requeue {run.id} continues it; then repeat this",
     )

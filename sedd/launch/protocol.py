@@ -11,7 +11,7 @@ from sedd.errors import RunError
 from sedd.rundir.layout import RunDir, read_manifest
 
 FORMAT = 3
-"""Of runs that this code makes. Since 3 their own code goes on after a `completed` event that an `extended` follows."""
+"""Format of the runs that this code makes. From 3 on, frozen code continues after `completed` if `extended` follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

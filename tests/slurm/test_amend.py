@@ -104,7 +104,7 @@ def test_a_shape_that_slurm_refuses_leaves_the_run_in_its_old_one(
 ) -> None:
     (run,) = start(plan="endless train")
     wait_for_steps(run, 10)
-    with pytest.raises(ClusterError, match="goes on in its old shape") as refusal:
+    with pytest.raises(ClusterError, match="continues in its old shape") as refusal:
         reshape(run, Shape(partition="nowhere"), check=fine, now=NOW)
     assert "--partition nowhere" in refusal.value.message
     wait_for_word(run, "completed")
