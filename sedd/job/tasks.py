@@ -12,6 +12,7 @@ from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.heartbeat_writer import HeartbeatWriter, write_heartbeats
 from sedd.rundir.layout import RunDir
+from sedd.rundir.rank_progress import progress_writer
 from sedd.spec.build import BuildOptions, DataTask
 from sedd.spec.load import load_resolved, load_resolved_as
 from sedd.units import format_duration
@@ -34,10 +35,13 @@ def train(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     from sedd.training.loop import Outcome
     from sedd.training.loop import train as train_run
 
-    ranks = Ranks.from_environment(os.environ)
+    ranks, progress = Ranks.from_environment(os.environ), progress_writer(os.environ)
+    progress.phase("starting")
     require_fit_node(run, attempt, ranks_size=ranks.size, rank=ranks.rank, local_rank=ranks.local_rank)
     site = read_manifest_profile(run)
-    outcome = train_run(run, attempt=attempt, ranks=ranks, stop=stop, wandb=site.wandb, stage=site.stage)
+    outcome = train_run(
+        run, attempt=attempt, ranks=ranks, stop=stop, wandb=site.wandb, stage=site.stage, progress=progress
+    )
     return Exit.COMPLETED if outcome is Outcome.COMPLETED else Exit.STOPPED
 
 

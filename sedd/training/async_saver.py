@@ -55,7 +55,13 @@ class Saver:
         self._writing: Future[None] | None = None
         self._memory = SnapshotMemory()
         self._cadence = Cadence(spec, past_s=save_times_s(read_events(run.events)))
+        self._since = 0.0
         self.newest: Saved | None = None
+
+    @property
+    def writing_since(self) -> float:
+        """Since when a periodic checkpoint is being written (`time.monotonic`); 0 if none is."""
+        return self._since if self._writing is not None and not self._writing.done() else 0.0
 
     def is_due(self, step: int) -> bool:
         """Whether a periodic save follows this step."""
@@ -65,6 +71,7 @@ class Saver:
     def prepare(self, state: dict[str, Any]) -> None:
         """Reserve memory for copies of this state in the background, so the first save is as fast as later ones."""
         self.wait()
+        self._since = time.monotonic()
         self._writing = self._pool.submit(self._try_to_reserve, state)
 
     def save_in_background(self, step: int, state: dict[str, Any]) -> None:
@@ -75,7 +82,7 @@ class Saver:
         """
         self.wait()
         self._cadence.begun()
-        started = time.monotonic()
+        started = self._since = time.monotonic()
         try:
             self._make_rows_durable()
             self._pool.submit(self._memory.reserve, state).result()

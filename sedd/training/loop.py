@@ -14,6 +14,7 @@ from sedd.errors import RunError
 from sedd.rundir.events import note_event
 from sedd.rundir.heartbeat_writer import HeartbeatWriter
 from sedd.rundir.layout import RunDir
+from sedd.rundir.rank_progress import ProgressWriter
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_resolved_as
 from sedd.training.async_saver import STOP_PATIENCE_S, Saver
@@ -26,7 +27,7 @@ from sedd.training.memory import keep_freed_memory
 from sedd.training.metrics import RunLogs
 from sedd.training.network import build_network
 from sedd.training.precision import capability_of, choose_precision
-from sedd.training.reporting import Reporter, metric_row, start_row
+from sedd.training.reporting import Reporter, metric_row, start_row, warm_up_steps
 from sedd.training.resume import describe, last_reached, resume
 from sedd.training.schedule import learning_rate
 from sedd.training.stop import StopFlag
@@ -63,19 +64,20 @@ def train(
     stop: StopFlag,
     wandb: str | None = None,
     stage: str | None = None,
+    progress: ProgressWriter | None = None,
     notify: Notify = print,
 ) -> Outcome:
     """Train a run folder's spec from its newest whole checkpoint to its last step, or until `stop` is set.
 
     Every rank calls it; rank 0 writes. `wandb` and `stage` (the node's folder for copies of stores) are this
-    site's, where it has its own.
+    site's, where it has its own; `progress` is where this rank reports to its job entry, if it has one.
 
     Raises:
         SeddError: the spec, the data or the folder cannot be used.
         NotFiniteError: training diverged.
     """
     experiment = _at_this_site(load_resolved_as(Experiment, run.spec), wandb)
-    stage = experiment.data.stage or stage
+    stage, progress = experiment.data.stage or stage, progress or ProgressWriter(None)
     device = ranks.device()
     if device.type == "cpu":
         torch.set_num_threads(experiment.resources.cpus_per_process)
@@ -89,7 +91,8 @@ def train(
         ExitStack() as stack,
     ):
         notify = notify if ranks.is_first else _ignore
-        stores = open_stores(experiment.data, stage, run=run, attempt=attempt, ranks=ranks)
+        with progress.within("staging" if stage else "starting"):
+            stores = open_stores(experiment.data, stage, run=run, attempt=attempt, ranks=ranks)
         session = _open(
             run,
             experiment,
@@ -99,6 +102,7 @@ def train(
             attempt=attempt,
             reached=reached,
             beat=beat,
+            progress=progress,
             notify=notify,
             stack=stack,
         )
@@ -125,6 +129,7 @@ class _Session:
     is_new: bool
     """It has no checkpoint, and starts from another run's network."""
     reporter: Reporter
+    progress: ProgressWriter
     saver: Saver
 
 
@@ -138,6 +143,7 @@ def _open(
     attempt: int,
     reached: int,
     beat: HeartbeatWriter,
+    progress: ProgressWriter,
     notify: Notify,
     stack: ExitStack,
 ) -> _Session:
@@ -174,7 +180,17 @@ def _open(
         validation=Validation(network, fixed_set, cut_into_blocks(fixed_set), experiment.seed, group),
         forgetting=parent_validation(network, parent, spec.init, device, group, notify=notify),
         is_new=is_new,
-        reporter=Reporter(spec, logs=logs, tracker=tracker, heartbeat=beat, saver=saver, notify=notify),
+        reporter=Reporter(
+            spec,
+            logs=logs,
+            tracker=tracker,
+            heartbeat=beat,
+            saver=saver,
+            progress=progress,
+            warm_up=warm_up_steps(spec, is_on_gpu=device.type == "cuda"),
+            notify=notify,
+        ),
+        progress=progress,
         saver=saver,
     )
 
@@ -261,9 +277,10 @@ def _validate(s: _Session) -> _Found:
     def on_batch() -> None:
         s.reporter.phase("validating")
 
-    on_batch()
-    own = s.validation(s.state, on_batch)
-    return _Found(own, s.forgetting(s.state, on_batch).nats_per_residue if s.forgetting else None)
+    with s.progress.within("validating"):
+        on_batch()
+        own = s.validation(s.state, on_batch)
+        return _Found(own, s.forgetting(s.state, on_batch).nats_per_residue if s.forgetting else None)
 
 
 def _log(s: _Session, norm: torch.Tensor, found: _Found | None, *, is_extra: bool) -> None:
@@ -300,12 +317,14 @@ def _save(s: _Session) -> None:
     """Rank 0 writes a checkpoint while training goes on."""
     s.state.gather()
     if s.group.ranks.is_first:
-        s.saver.save_in_background(s.state.step, s.description | s.state.state_dict())
+        with s.progress.within("checkpointing"):
+            s.saver.save_in_background(s.state.step, s.description | s.state.state_dict())
 
 
 def _save_last(s: _Session, stop: StopFlag, *, reason: str) -> None:
     """Rank 0 writes the first or the last checkpoint of the attempt; all ranks wait until it is whole."""
     s.state.gather()
+    s.progress.phase("checkpointing")
     if s.group.ranks.is_first:
         s.saver.save_now(
             s.state.step,

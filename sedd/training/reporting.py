@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 
 from sedd.rundir.heartbeat_writer import HeartbeatWriter
+from sedd.rundir.rank_progress import ProgressWriter
 from sedd.rundir.validation_rows import ValidationRow
 from sedd.spec.training import TrainingSpec
 from sedd.training.async_saver import Saver
@@ -17,8 +18,25 @@ from sedd.units import format_count, format_duration
 Notify = Callable[[str], None]
 
 
+_COMPILING_STEPS = 100
+"""With `training.compile`: new shapes of batches are compiled in the first steps."""
+
+
+def warm_up_steps(spec: TrainingSpec, *, is_on_gpu: bool) -> int:
+    """Steps of an attempt whose times say little of those that follow.
+
+    On a GPU the host runs ahead of the card, and waits for it where a row is logged: after two windows of
+    `log_every_steps` the slowest step holds the whole of such a wait.
+    """
+    waits = 2 * spec.log_every_steps if is_on_gpu else 1
+    return max(waits, _COMPILING_STEPS if spec.compile else 1)
+
+
 class Reporter:
-    """Turn steps into metric rows and heartbeats. Only rank 0 has `logs` and writes heartbeats."""
+    """Turn steps into metric rows, heartbeats and this rank's progress.
+
+    Only rank 0 has `logs` and writes heartbeats; every rank has `progress`, which its job entry watches.
+    """
 
     def __init__(
         self,
@@ -28,6 +46,8 @@ class Reporter:
         tracker: Tracker,
         heartbeat: HeartbeatWriter,
         saver: Saver,
+        progress: ProgressWriter,
+        warm_up: int,
         notify: Notify,
     ) -> None:
         self._spec = spec
@@ -37,15 +57,20 @@ class Reporter:
         self._saver = saver
         self._notify = notify
         self._last = (time.monotonic(), -1)
+        self._progress = progress
+        self._warm_up, self._warm_from = warm_up, 0
 
     def begin(self, step: int) -> None:
         """The loop starts after `step` steps: the clock of residues/s runs from here."""
         self._last = (time.monotonic(), step)
+        self._warm_from = step + 1 + self._warm_up
         self._heartbeat.update(phase="training", step=step)
+        self._progress.phase("warming up")
 
     def phase(self, name: str) -> None:
         """The loop does something else than steps for a while."""
         self._heartbeat.update(phase=name)
+        self._progress.phase(name)
 
     def step(self, step: int) -> None:
         """A step was taken."""
@@ -56,6 +81,8 @@ class Reporter:
             checkpoint_step=newest.step if newest else None,
             checkpoint_t=newest.t if newest else None,
         )
+        phase = "training" if step >= self._warm_from else "warming up"
+        self._progress.step(step, phase=phase, save_since=self._saver.writing_since)
 
     def start_row(self, row: dict[str, float | int], validation: ValidationRow) -> None:
         """Bounds before the first step, of a network that is trained already."""
