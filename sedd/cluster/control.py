@@ -10,6 +10,7 @@ from sedd.cluster.command import DEFAULT_TIMEOUT_S, SlurmUnreachableError, call,
 from sedd.cluster.identity import ForeignJobError, ProvenJob, require_same
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.scontrol import query_job
+from sedd.cluster.states import JobState
 from sedd.cluster.stopping import Stopping, stopping
 from sedd.errors import ClusterError
 
@@ -130,6 +131,24 @@ def update_job(
 def pauses_after_requeue(job: JobFact) -> bool:
     """Whether the job waits for nothing but a time that SLURM, not its user, has set: its requeue plus two minutes."""
     return job.state.is_waiting and job.reason == "BeginTime" and (job.restarts or 0) > 0
+
+
+def cancel_requeued(job: ProvenJob, *, restarts: int, timeout_s: float = DEFAULT_TIMEOUT_S) -> bool:
+    """Take a job back out of the queue that went there when its start number `restarts` ended; whether it was so.
+
+    It is still ending, or pauses: no start after that one is touched. SLURM lets what still runs of it end.
+
+    Raises:
+        ForeignJobError, SlurmUnreachableError, ClusterError: as `command.run`; nothing is known.
+    """
+    fact = query_job(job.job_id, timeout_s=timeout_s)
+    if fact is None or fact.restarts != restarts + 1:
+        return False
+    require_same(job, fact)
+    if fact.state is not JobState.COMPLETING and not pauses_after_requeue(fact):
+        return False
+    scancel([job], timeout_s=timeout_s)
+    return True
 
 
 def release(job: ProvenJob, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:

@@ -72,8 +72,9 @@ class SlurmProfile(StrictModel):
     """The cards of the partition."""
     cpu: CpuNodes | None = None
     """Where jobs without GPUs go, such as `task: data`; nothing sends them where the others go."""
-    requeue: bool = True
-    """Whether a job that must leave is requeued, with a pause of two minutes; false: a new job continues its run."""
+    requeue: bool | None = None
+    """Whether a job that must leave keeps its id (true: requeued, two minutes of pause) or a new job continues its run
+    at once (false); nothing: it is requeued, and a new job takes its place unless it is one of an array."""
     max_walltime: Duration | None = None
     """Longest time limit that the site grants; a longer `resources.walltime` is cut down to it."""
     mail: Mail | None = None

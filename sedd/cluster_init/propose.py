@@ -216,8 +216,10 @@ def _preemption(partition: Partition, facts: SiteFacts) -> Iterator[Line]:
         reason = f"Jobs here may be preempted (PreemptMode={partition.preempt_mode}): {notice}."
     if not config.job_requeue:
         reason += " JobRequeue=0: jobs ask for being requeued."
-    reason += " false: a new job continues a run that must leave, without SLURM's pause of two minutes."
-    yield Line(yaml="requeue: false", reason=reason, is_active=False)
+    reason += (
+        " A new job continues a run that must leave; true: its own job does, after a pause of two minutes."
+    )
+    yield Line(yaml="requeue: true", reason=reason, is_active=False)
 
 
 def _python(facts: SiteFacts) -> Iterator[Line]:

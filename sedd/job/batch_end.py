@@ -162,7 +162,8 @@ def _grace_s(task: Task, events: Sequence[Event]) -> float:
 def _ask_again(task: Task, events: Sequence[Event], final: Event) -> int:
     """The entry may have been killed between its final event and its request to SLURM."""
     cause = Cause(final.get("cause", Cause.KILLED))
-    return 0 if ensure_next_attempt(task, events, attempt=final.attempt, cause=cause) else 1
+    is_sure = ensure_next_attempt(task, events, attempt=final.attempt, cause=cause, may_pause=True)
+    return 0 if is_sure else 1
 
 
 if __name__ == "__main__":

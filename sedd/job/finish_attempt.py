@@ -53,7 +53,7 @@ def finish_attempt(task: Task, ending: Ending, events: Sequence[Event], *, attem
 def finish_unrecorded(task: Task, events: Sequence[Event]) -> AttemptResult:
     """Finish an attempt whose outcome could not be written (disk full): another attempt follows later."""
     if task.environment.executor == "slurm" and not ensure_next_attempt(
-        task, events, attempt=newest_attempt(events), cause=Cause.DISK_FULL
+        task, events, attempt=newest_attempt(events), cause=Cause.DISK_FULL, may_pause=True
     ):
         return AttemptResult(cause=Cause.DISK_FULL, next=None)
     return AttemptResult(
@@ -78,7 +78,12 @@ def _act(task: Task, facts: EndingFacts, decision: Decision) -> AttemptResult:
         return result if _record_last(task, facts, decision) else finish_unrecorded(task, facts.events)
     record_event(task.run, "requeued", attempt=facts.attempt, **decision.fields)
     if facts.slurm is not None and not ensure_next_attempt(
-        task, facts.events, attempt=facts.attempt, cause=decision.cause, avoid=decision.next.avoid_hosts
+        task,
+        facts.events,
+        attempt=facts.attempt,
+        cause=decision.cause,
+        avoid=decision.next.avoid_hosts,
+        may_pause=decision.next.delay_s > 0,
     ):
         return AttemptResult(cause=decision.cause, next=None)
     return result

@@ -12,6 +12,7 @@ from sedd.cluster.control import (
     JobGoneError,
     Requeue,
     RequeueRefusedError,
+    cancel_requeued,
     is_requeued,
     requeue,
     sbatch_test_only,
@@ -38,7 +39,7 @@ if [ -f refusal ]; then cat refusal >&2; exit 1; fi
 
 @pytest.fixture
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
-    """`play("RUNNING", "PENDING 1", refusal=...)`: states and restart counts that SLURM shows, one after another."""
+    """`play("RUNNING", "PENDING 1", refusal=...)`: state, restart count and reason that SLURM shows in turn."""
     for name in ("scontrol", "scancel"):
         (tmp_path / name).write_text(_SCRIPT)
         (tmp_path / name).chmod(0o755)
@@ -46,8 +47,8 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
 
     def scene(*shown: str, refusal: str | None = None) -> Path:
         for number, text in enumerate(shown, start=1):
-            state, _, restarts = text.partition(" ")
-            record = f"JobId=7 JobName=x\\n   JobState={state} Reason=None\\n   Requeue=1 Restarts={restarts or 0}\\n"
+            state, restarts, reason = [*text.split(), *["0", "None"][len(text.split()) - 1 :]]
+            record = f"JobId=7 JobName=x\\n   JobState={state} Reason={reason}\\n   Requeue=1 Restarts={restarts}\\n"
             (tmp_path / f"answer{number}").write_text(record.replace("\\n", "\n"))
         if refusal:
             (tmp_path / "refusal").write_text(refusal)
@@ -67,6 +68,23 @@ def test_a_job_that_went_back_already_is_left_alone(play: Play, shown: str) -> N
     asked = play(shown)
     assert requeue(JOB, restarts=0) is Requeue.ALREADY
     assert not asked.exists()
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_taken"),
+    [
+        ("COMPLETING 1", True),
+        ("PENDING 1 BeginTime", True),
+        ("PENDING 1 Resources", False),  # it may start any moment
+        ("RUNNING 1", False),
+        ("COMPLETING 2", False),  # a later start of it
+        ("COMPLETING 0", False),
+    ],
+)
+def test_only_a_job_on_its_way_back_is_taken_out_of_the_queue(play: Play, shown: str, is_taken: bool) -> None:
+    asked = play(shown)
+    assert cancel_requeued(JOB, restarts=0) is is_taken
+    assert asked.exists() is is_taken
 
 
 @pytest.mark.parametrize("shown", ["CANCELLED", "COMPLETING"])

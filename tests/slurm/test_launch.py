@@ -62,7 +62,7 @@ def start(devcluster: DevCluster, tmp_path: Path) -> Start:
         plan: str = "train",
         partition: str = "requeue",
         after: Sequence[RunDir] = (),
-        requeues: bool = True,
+        requeues: bool | None = True,
         setup: Sequence[str] = (),
         folder: Path = tmp_path / "my runs",
         **options: object,
@@ -98,14 +98,19 @@ def wait_for_word(run: RunDir, word: str, *, timeout_s: float = 240.0) -> None:
     """Wait for the run's word; a wait that SLURM imposes after a requeue is waived, as its owner may."""
 
     def is_said() -> bool:
-        job = query_job(job_of(run))
-        soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=8)
-        if job and job.state.is_waiting and job.starts_at and job.starts_at > soon:
-            with contextlib.suppress(ClusterError):  # it may have begun since we looked
-                update_job(own_job(job.job_id), start_soon=True)
+        hurry(job_of(run))
         return word in story(run) or any(told.startswith(f"{word}:") for told in story(run))
 
     assert wait_until(is_said, timeout_s=timeout_s), f"{story(run)}\n{query_job(job_of(run))}\n{logs_of(run)}"
+
+
+def hurry(job_id: str) -> None:
+    """Waive the wait of a job that pauses after its requeue."""
+    job = query_job(job_id)
+    soon = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=8)
+    if job and job.state.is_waiting and job.starts_at and job.starts_at > soon:
+        with contextlib.suppress(ClusterError):  # it may have begun since we looked
+            update_job(own_job(job.job_id), start_soon=True)
 
 
 def is_(state: JobState) -> Callable[[JobFact], bool]:
@@ -267,21 +272,51 @@ def test_where_slurm_refuses_a_requeue_a_new_job_takes_the_run_over_once(
     assert started(later) > ended(run)
 
 
-@pytest.mark.parametrize("partition", ["requeue", "nograce"])
-def test_a_profile_without_requeue_goes_on_in_a_new_job_where_slurm_leaves_it_the_choice(
-    devcluster: DevCluster, start: Start, partition: str
+@pytest.mark.parametrize(
+    ("partition", "requeues"), [("requeue", None), ("nograce", None), ("requeue", False), ("nograce", False)]
+)
+def test_a_run_that_may_have_a_new_job_makes_no_pause(
+    devcluster: DevCluster, start: Start, partition: str, requeues: bool | None
 ) -> None:
-    """With grace the run may leave for a new job, which makes no pause; without, SLURM has requeued it already."""
-    (run,) = start(plan="endless train", partition=partition, requeues=False)
+    """Also where SLURM has requeued the job before anybody is asked; the old job is out of the queue then."""
+    (run,) = start(plan="endless train", partition=partition, requeues=requeues)
     wait_for_steps(run, 10)
     first = job_of(run)
     preempt(devcluster, run)
     wait_for_word(run, "completed")
-    assert "requeued:preempted" in story(run)
     assert_nothing_was_repeated(run)
-    jobs = [e.get("job_id") for e in read_events(run.events) if e.event == "attempt_started"]
-    assert (jobs[0], len(jobs)) == (first, 2)
-    assert (jobs[1] == first) is (partition == "nograce")
+    events = read_events(run.events)
+    jobs = [e.get("job_id") for e in events if e.event == "attempt_started"]
+    assert jobs == [first, job_of(run)]
+    assert jobs[0] != jobs[1]
+    (leaves,) = (e.t for e in events if e.event == "requeued")
+    assert (events[-1].t - leaves).total_seconds() < 15, "the next attempt, to its end"
+    devcluster.wait(first, lambda job: job.state.is_final)
+    assert slurm_state(run) is not JobState.PENDING
+
+
+def test_a_job_that_cannot_be_taken_out_of_the_queue_trains_before_the_one_that_was_to_replace_it(
+    devcluster: DevCluster, start: Start, tmp_path: Path
+) -> None:
+    """As where its entry is killed between the two requests: both wait, one trains at a time, and once."""
+    broken = tmp_path / "bin" / "scancel"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    (run,) = start(plan="endless train", requeues=None, setup=[f"export PATH={broken.parent}:$PATH"])
+    wait_for_steps(run, 10)
+    first = job_of(run)
+    preempt(devcluster, run)
+    assert wait_until(lambda: job_of(run) != first, timeout_s=60)
+
+    def is_done() -> bool:
+        hurry(first)
+        return "completed" in story(run)
+
+    assert wait_until(is_done, timeout_s=120), logs_of(run)
+    devcluster.wait(job_of(run), is_(JobState.COMPLETED))
+    assert [e.get("job_id") for e in read_events(run.events) if e.event == "attempt_started"] == [first] * 2
+    assert_nothing_was_repeated(run)
 
 
 def test_what_comes_after_a_run_waits_through_its_requeues_and_not_for_ever(
