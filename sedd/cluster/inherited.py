@@ -74,7 +74,7 @@ RULES: tuple[Rule, ...] = (
         readers=frozenset({Reader.SLURM_JOB, Reader.LOCAL_JOB}),
     ),
     Rule(
-        names="SEDD_ATTEMPT SEDD_JOB_ID SEDD_HOST SEDD_LEAD_S SEDD_SETUP_* SEDD_STEP_EXIT",
+        names="SEDD_ATTEMPT SEDD_JOB_ID SEDD_HOST SEDD_ENTRY SEDD_LEAD_S SEDD_SETUP_* SEDD_STEP_EXIT",
         reason="it belongs to another run",
         readers=frozenset({Reader.SLURM_JOB, Reader.LOCAL_JOB}),
     ),

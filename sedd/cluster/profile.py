@@ -91,6 +91,9 @@ class SlurmProfile(StrictModel):
     """Fast folder of the node itself, such as `/scratch/$USER`; becomes TMPDIR of the job."""
     stage: str | None = None
     """Folder of the node, such as `$SLURM_TMPDIR`, to which token stores are copied first; nothing copies none."""
+    local_checkpoints: str | None = None
+    """Folder of the node for copies of the training state; nothing takes the first with room of `$SLURM_TMPDIR`,
+    `$TMPDIR`, `/tmp` and `/dev/shm`."""
     wandb: WandbMode | None = None
     """wandb mode on the nodes, `offline` where they have no network; nothing leaves it to the spec."""
     notify: NotifySettings | None = Field(default=None, exclude=True)
@@ -143,6 +146,9 @@ class LocalProfile(StrictModel):
     """The cards of this machine."""
     stage: str | None = None
     """A faster folder, to which token stores are copied first; nothing copies none."""
+    local_checkpoints: str | None = None
+    """Folder of the node for copies of the training state; nothing takes the first with room of `$SLURM_TMPDIR`,
+    `$TMPDIR`, `/tmp` and `/dev/shm`."""
     wandb: WandbMode | None = None
     """wandb mode on this machine; nothing leaves it to the spec."""
     notify: NotifySettings | None = Field(default=None, exclude=True)

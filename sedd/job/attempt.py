@@ -14,6 +14,7 @@ from sedd.cluster.users import user_name
 from sedd.job.environment import TaskEnvironment
 from sedd.job.processes import end_children, start
 from sedd.rundir.layout import RunDir
+from sedd.rundir.node_folder import ENTRY_VARIABLE, entry_name
 from sedd.spec.task import TaskSpec
 
 Running = dict[int, "subprocess.Popen[bytes]"]
@@ -85,6 +86,7 @@ def rank_environment(
         "SEDD_ATTEMPT": str(meeting.attempt),
         "SEDD_JOB_ID": node.job_id,
         "SEDD_HOST": node.host,
+        ENTRY_VARIABLE: entry_name(os.getpid()),
         "PYTHONUNBUFFERED": "1",
     }
     if resources.gpus_per_node == 0:

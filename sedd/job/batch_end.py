@@ -16,7 +16,7 @@ from sedd.errors import DiskFullError, RunError, SeddError
 from sedd.job.attempt import Task
 from sedd.job.causes import Ending, in_newest_attempt
 from sedd.job.deadline import StopFacts, seconds_to_secure
-from sedd.job.entry import make_task, refuse, require_setup_of
+from sedd.job.entry import make_task, refuse, remove_local_copies, require_setup_of
 from sedd.job.environment import read_slurm_environment
 from sedd.job.final_events import FINAL_EVENTS
 from sedd.job.finish_attempt import finish_attempt, finish_unrecorded
@@ -46,6 +46,7 @@ def main(folder: str) -> int:
         try:
             task = make_task(_require_run(Path(folder), environment.job_id), environment)
             code = finish(task, output=Path(folder) / f"{environment.job_id}_0_log.out")
+            remove_local_copies(task.run, entry=None)
             tell_end(task.run, is_login=False)
             note_job_end(task.run, now=dt.datetime.now(dt.UTC))
             return code

@@ -3,6 +3,7 @@
 It replaces submitit's program (`sedd/launch/pickled_job.py`) with the stop signals blocked, and accepts them here.
 """
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from sedd.rundir.attempts import Cause
 from sedd.rundir.events import read_events
 from sedd.rundir.fence import newest_attempt
 from sedd.rundir.layout import RunDir
+from sedd.rundir.node_folder import entry_name, remove_folders
 from sedd.spec.load import load_resolved
 from sedd.spec.task import TaskSpec
 
@@ -46,7 +48,17 @@ def main(path: str) -> int:
             return 0
     except RunError as e:
         return refuse(task, e)
-    return supervise(task, box)
+    try:
+        return supervise(task, box)
+    finally:
+        remove_local_copies(run, entry=entry_name(os.getpid()))
+
+
+def remove_local_copies(run: RunDir, *, entry: str | None) -> None:
+    """At the end of a job nobody restarts from its node's copies of the training state."""
+    with contextlib.suppress(SeddError):  # a damaged manifest: a later job of this user removes them
+        asked = read_manifest_profile(run).local_checkpoints
+        remove_folders(run.path, entry, asked=asked, environ=os.environ)
 
 
 def require_setup_of(run: RunDir) -> None:

@@ -12,6 +12,7 @@ from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.heartbeat_writer import HeartbeatWriter, write_heartbeats
 from sedd.rundir.layout import RunDir
+from sedd.rundir.node_folder import ENTRY_VARIABLE
 from sedd.rundir.rank_progress import progress_writer
 from sedd.spec.build import BuildOptions, DataTask
 from sedd.spec.load import load_resolved, load_resolved_as
@@ -32,6 +33,7 @@ Work = Callable[[RunDir, int, "StopFlag"], Exit]
 def train(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     """Train as the rank that the environment names."""
     from sedd.training.distributed import Ranks
+    from sedd.training.local_copies import NodePlace
     from sedd.training.loop import Outcome
     from sedd.training.loop import train as train_run
 
@@ -39,8 +41,17 @@ def train(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     progress.phase("starting")
     require_fit_node(run, attempt, ranks_size=ranks.size, rank=ranks.rank, local_rank=ranks.local_rank)
     site = read_manifest_profile(run)
+    entry = os.environ.get(ENTRY_VARIABLE)
+    place = NodePlace(entry=entry, folder=site.local_checkpoints) if entry else None
     outcome = train_run(
-        run, attempt=attempt, ranks=ranks, stop=stop, wandb=site.wandb, stage=site.stage, progress=progress
+        run,
+        attempt=attempt,
+        ranks=ranks,
+        stop=stop,
+        wandb=site.wandb,
+        stage=site.stage,
+        place=place,
+        progress=progress,
     )
     return Exit.COMPLETED if outcome is Outcome.COMPLETED else Exit.STOPPED
 

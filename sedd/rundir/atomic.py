@@ -45,15 +45,22 @@ def write_first(path: Path, text: str) -> None:
         _fsync(path)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Replace a small file's content at once; without fsync, so a power cut may undo it."""
+@contextlib.contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """As `atomic_file`, without fsync: a power cut may undo it, or leave other bytes."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with _named_in_errors(path):
         try:
-            temporary.write_text(text, encoding="utf-8")
+            yield temporary
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a small file's content at once; without fsync, so a power cut may undo it."""
+    with replaced_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager

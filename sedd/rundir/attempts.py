@@ -1,5 +1,6 @@
 """Parse the attempts of a run from its events: pure."""
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,11 @@ def parse_attempts(events: Iterable[Event]) -> tuple[Attempt, ...]:
         elif groups and event.attempt == groups[-1][0].attempt:
             groups[-1].append(event)
     last = len(groups) - 1
-    return tuple([_attempt(group, is_last=k == last) for k, group in enumerate(groups)])
+    found = [_attempt(group, is_last=k == last) for k, group in enumerate(groups)]
+    for k in range(last):  # what an attempt continued from, the one before it had kept
+        if found[k + 1].first_step > found[k].last_step:
+            found[k] = dataclasses.replace(found[k], last_step=found[k + 1].first_step)
+    return tuple(found)
 
 
 def is_cancelled(events: Sequence[Event]) -> bool:

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from sedd.errors import SpecError
 from sedd.spec.finetune import Init, LoraSpec
-from sedd.yaml import StrictModel
+from sedd.yaml import Duration, StrictModel
 
 
 class CheckpointSpec(StrictModel):
@@ -19,6 +19,9 @@ class CheckpointSpec(StrictModel):
     Never more often than every minute, nor more seldom than every hour. `every_steps`, where given, decides alone."""
     keep: int = Field(default=3, ge=1)
     """Newest checkpoints kept."""
+    local_every: Annotated[Duration, Field(ge=1)] | None = 5
+    """Seconds between copies of the state on the node itself, from which a restart in the same job continues: what a
+    killed process costs. Less often where they would take more than 1 % of the time; null: none."""
     keep_every_steps: int | None = Field(default=None, ge=1)
     """At multiples of this step a checkpoint is saved and kept for ever; none when absent."""
 

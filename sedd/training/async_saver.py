@@ -1,4 +1,4 @@
-"""Save checkpoints while training continues: a thread writes a copy; the last save is waited for."""
+"""Save while training continues: a thread writes a copy, to the run folder or the node; the last save is waited for."""
 
 import contextlib
 import datetime as dt
@@ -14,15 +14,17 @@ from sedd.rundir.events import note_event, read_events
 from sedd.rundir.fence import require_newest
 from sedd.rundir.layout import RunDir
 from sedd.spec.training import CheckpointSpec
-from sedd.training.cadence import Cadence
+from sedd.training.cadence import Cadence, LocalCadence, Tier
 from sedd.training.checkpoint_file import prune_checkpoints, write_checkpoint
 from sedd.training.host_copy import Snapshot, SnapshotMemory
+from sedd.training.local_copies import LocalCopies
 
 Notify = Callable[[str], None]
 
 STOP_PATIENCE_S = 5.0
 """With a full disk: whoever sends a stop signal kills soon."""
 _AGAIN_S = 1.0
+_NOTABLE_S = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class Saved:
 
 
 class Saver:
-    """Writes checkpoints of rank 0, one at a time, and notes each as an event."""
+    """Writes checkpoints of rank 0, one at a time, and notes each as an event; between them, copies to the node."""
 
     def __init__(
         self,
@@ -45,9 +47,12 @@ class Saver:
         attempt: int,
         make_rows_durable: Callable[[], None],
         notify: Notify,
+        local: LocalCopies | None = None,
+        hand_rows_over: Callable[[], list[int]] = list,
     ) -> None:
         self._run = run
         self._make_rows_durable = make_rows_durable
+        self._local, self._hand_rows_over = local, hand_rows_over
         self._spec = spec
         self._attempt = attempt
         self._notify = notify
@@ -55,18 +60,24 @@ class Saver:
         self._writing: Future[None] | None = None
         self._memory = SnapshotMemory()
         self._cadence = Cadence(spec, past_s=save_times_s(read_events(run.events)))
+        self._local_cadence = LocalCadence(spec.local_every if local else None)
+        self._local_problem: str | None = None
+        self._is_local = False
         self._since = 0.0
         self.newest: Saved | None = None
+        self.newest_local: Saved | None = None
 
     @property
     def writing_since(self) -> float:
-        """Since when a periodic checkpoint is being written (`time.monotonic`); 0 if none is."""
+        """Since when a periodic checkpoint, or a copy, is being written (`time.monotonic`); 0 if none is."""
         return self._since if self._writing is not None and not self._writing.done() else 0.0
 
-    def is_due(self, step: int) -> bool:
-        """Whether a periodic save follows this step."""
+    def due(self, step: int) -> Tier:
+        """Which periodic save follows this step."""
         is_saving = self._writing is not None and not self._writing.done()
-        return self._cadence.is_due(step, is_saving=is_saving)
+        if self._cadence.is_due(step, is_saving=is_saving and not self._is_local):
+            return Tier.SHARED
+        return Tier.NODE if not is_saving and self._local_cadence.is_due() else Tier.NONE
 
     def prepare(self, state: dict[str, Any]) -> None:
         """Reserve memory for copies of this state in the background, so the first save is as fast as later ones."""
@@ -80,8 +91,10 @@ class Saver:
         A save that fails (disk or memory full) is reported and skipped; older checkpoints stay, and the next save
         may succeed.
         """
+        self._wait_for_local()
         self.wait()
         self._cadence.begun()
+        self._local_cadence.begun()
         started = self._since = time.monotonic()
         try:
             self._make_rows_durable()
@@ -90,6 +103,23 @@ class Saver:
             self._notify(f"checkpoint put off, training continues: {e.strerror}")
             return
         self._writing = self._pool.submit(self._write_copy, step, self._memory.take(state), started)
+
+    def copy_to_node(self, step: int, state: dict[str, Any], *, began: float) -> None:
+        """Copy the state and write it to the node while training continues, as cheaply as a restart allows.
+
+        `began` is when the training was held up for it (`time.monotonic`). A copy that fails is left out.
+        """
+        self.wait()
+        self._local_cadence.begun()
+        try:
+            rows = self._hand_rows_over()
+            self._pool.submit(self._memory.reserve, state).result()
+        except OSError as e:
+            self._tell_local(f"{e.strerror}")
+            return
+        copy = self._memory.take(state)
+        self._is_local, self._since = True, began
+        self._writing = self._pool.submit(self._write_local, step, copy, rows, time.monotonic() - began)
 
     def save_now(
         self,
@@ -136,7 +166,7 @@ class Saver:
                 self._writing.result()
             except (CheckpointError, RunError, OSError) as e:
                 self._notify(f"checkpoint failed, training continues: {e}")
-            self._writing = None
+            self._writing, self._is_local = None, False
 
     def close(self) -> None:
         self.wait()
@@ -169,6 +199,35 @@ class Saver:
         prune_checkpoints(
             self._run.checkpoints, keep=self._spec.keep, keep_every_steps=self._spec.keep_every_steps
         )
+
+    def _wait_for_local(self) -> None:
+        """A checkpoint has to wait for a copy to the node, which then has cost the training so much more."""
+        if self._is_local:
+            began = time.monotonic()
+            self.wait()
+            if (waited := time.monotonic() - began) > _NOTABLE_S:
+                self._local_cadence.cost(waited)
+
+    def _write_local(self, step: int, copy: Snapshot, rows: list[int], held_s: float) -> None:
+        assert self._local is not None, "it is due only where there are copies"
+        contents, device_s = copy.contents(), copy.device_s()
+        began = time.thread_time()
+        try:
+            self._local.write(step, contents, rows=rows)
+        except (CheckpointError, OSError) as e:
+            self._tell_local(getattr(e, "message", None) or str(e.args[-1]))
+        else:
+            now = dt.datetime.now(dt.UTC)
+            self.newest_local = Saved(step=step, t=now.isoformat(timespec="milliseconds"))
+        # On a CPU whatever this thread computes is taken from the step; beside a GPU only what holds the GPU up.
+        self._local_cadence.cost(
+            held_s + time.thread_time() - began if device_s is None else max(held_s, device_s)
+        )
+
+    def _tell_local(self, problem: str) -> None:
+        if problem != self._local_problem:  # once, not every few seconds
+            self._local_problem = problem
+            self._notify(f"no copy of the state on this node: {problem}")
 
     def _require_newest_attempt(self) -> None:
         require_newest(self._run.events, attempt=self._attempt)

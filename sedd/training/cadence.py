@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 
 from sedd.spec.training import CheckpointSpec
 
@@ -9,6 +10,19 @@ MIN_S, MAX_S = 60.0, 3600.0
 """Bounds of a chosen interval: Young's optimum, sqrt(2 * save time * mean time between kills) (CACM 17(9), 1974), for
 one kill a day and saves of 0.02 s and of 75 s."""
 _RECENT = 3
+LOCAL_OVERHEAD = 0.01
+"""Share of the time that copies to the node may take from the training."""
+
+
+class Tier(IntEnum):
+    """Where a periodic save goes; a number, since rank 0 tells the others."""
+
+    NONE = 0
+    """It is not time for one."""
+    NODE = 1
+    """To the node's own disk or memory."""
+    SHARED = 2
+    """To the run folder."""
 
 
 class Cadence:
@@ -51,3 +65,27 @@ def interval_s(save_s: float | None, *, overhead: float) -> float:
     Before the first measurement, the shortest interval: the first save is the measurement.
     """
     return MIN_S if save_s is None else min(max(save_s / overhead, MIN_S), MAX_S)
+
+
+class LocalCadence:
+    """Rank 0's clock of copies to the node: every so many seconds, less often where they cost the training more."""
+
+    def __init__(self, every_s: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._last = clock()
+        self._cost_s = 0.0
+
+    def is_due(self) -> bool:
+        """Whether to copy now; never without an interval."""
+        if self._every_s is None:
+            return False
+        return self._clock() - self._last >= max(self._every_s, self._cost_s / LOCAL_OVERHEAD)
+
+    def begun(self) -> None:
+        """A copy, or a checkpoint that makes one needless, begins now."""
+        self._last = self._clock()
+
+    def cost(self, seconds: float) -> None:
+        """The newest copy took so much from the training."""
+        self._cost_s = seconds

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from sedd.errors import CheckpointError
-from sedd.rundir.atomic import atomic_file, write_text
+from sedd.rundir.atomic import atomic_file, replace_text, replaced_file, write_text
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{8,})\.pt")
@@ -43,22 +44,30 @@ def step_of(path: Path) -> int:
 
 
 def write_checkpoint(
-    folder: Path, step: int, state: State, *, before_publishing: Callable[[], None] = lambda: None
+    folder: Path,
+    step: int,
+    state: State,
+    *,
+    before_publishing: Callable[[], None] = lambda: None,
+    is_durable: bool = True,
 ) -> Seal:
     """Write `step-00001000.pt` and its seal; a crash at any byte leaves older checkpoints as they were.
 
-    `before_publishing` is called when all is written and nothing is visible yet; what it raises leaves no trace.
+    `before_publishing` is called when all is written and nothing is visible yet; what it raises leaves no trace. One
+    that is not durable may be damaged by a power cut, which its seal shows.
 
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written.
     """
     path = checkpoint_path(folder, step)
     try:
-        with atomic_file(path) as temporary:
+        with (atomic_file if is_durable else replaced_file)(path) as temporary:
             torch.save(dict(state), temporary)
             seal = Seal(step=step, bytes=temporary.stat().st_size, sha256=_sha256(temporary))
             before_publishing()
-        write_text(_seal_path(path), json.dumps(dataclasses.asdict(seal)) + "\n")
+        (write_text if is_durable else replace_text)(
+            _seal_path(path), json.dumps(dataclasses.asdict(seal)) + "\n"
+        )
     except OSError as e:
         raise CheckpointError(
             f"cannot write {path}: {e.strerror}", hint="is the disk full, or the quota?"
@@ -113,17 +122,26 @@ def read_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[s
     """
     if _seal_path(path).exists() and not is_whole(path):
         raise CheckpointError(f"{path} is damaged: its checksum is not the one it was written with")
+    return _loaded(path, str(path), device)
+
+
+def parse_checkpoint(content: bytes) -> dict[str, Any]:
+    """A checkpoint's state, from the content of its file. Raises: CheckpointError when it is not one of ours."""
+    return _loaded(io.BytesIO(content), "what was received", "cpu")
+
+
+def _loaded(file: Path | io.BytesIO, name: str, device: torch.device | str) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(file, map_location=device, weights_only=True)
     except FileNotFoundError as e:
-        raise CheckpointError(f"{path}: no such file") from e
+        raise CheckpointError(f"{name}: no such file") from e
     except (
         Exception
     ) as e:  # of bytes that are no checkpoint the unpickler raises whatever comes, KeyError too
-        raise CheckpointError(f"{path} is not a checkpoint, or is damaged") from e
+        raise CheckpointError(f"{name} is not a checkpoint, or is damaged") from e
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         seen = state.get("format") if isinstance(state, dict) else type(state).__name__
-        raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}: seen {seen!r}")
+        raise CheckpointError(f"{name} is not a checkpoint of format {FORMAT}: seen {seen!r}")
     return state
 
 

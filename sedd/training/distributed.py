@@ -109,6 +109,17 @@ class Group:
         dist.broadcast(box, src=0, group=self._control)
         return int(box)
 
+    def first_sends(self, content: bytes | None) -> bytes:
+        """Rank 0's bytes, on all ranks; those of others do not count."""
+        if self._control is None:
+            return content or b""
+        size = self.first_says(len(content or b""))
+        box = torch.empty(size, dtype=torch.uint8)
+        if self.ranks.is_first and content:
+            box = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        dist.broadcast(box, src=0, group=self._control)
+        return box.numpy().tobytes()
+
 
 @contextlib.contextmanager
 def connected(ranks: Ranks, device: torch.device) -> Iterator[Group]:

@@ -22,13 +22,18 @@ class Snapshot:
     """A copy that may still be on its way from the GPU."""
 
     _contents: dict[str, Any]
-    _arrived: torch.cuda.Event | None
+    _span: tuple[torch.cuda.Event, torch.cuda.Event] | None
+    """Before and after the GPU's copying."""
 
     def contents(self) -> dict[str, Any]:
         """The copied state, on the CPU; waits until it is there. It holds until the next one is taken."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
+        if self._span is not None:
+            self._span[1].synchronize()
         return self._contents
+
+    def device_s(self) -> float | None:
+        """How long the GPU copied, once `contents` has returned; None for a state that was on the CPU."""
+        return None if self._span is None else self._span[0].elapsed_time(self._span[1]) / 1000
 
 
 class SnapshotMemory:
@@ -66,12 +71,14 @@ class SnapshotMemory:
             room = torch.from_numpy(bytes_[begin : begin + tensor.nbytes])
             return room.view(tensor.dtype).view(tensor.shape).copy_(tensor.detach(), non_blocking=True)
 
-        contents = _map_tensors(copied, dict(state))
-        arrived = None
+        span = None
         if any(tensor.is_cuda for tensor in _tensors(state)):
-            arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-            arrived.record()
-        return Snapshot(contents, arrived)
+            span = _event(), _event()
+            span[0].record()
+        contents = _map_tensors(copied, dict(state))
+        if span is not None:
+            span[1].record()
+        return Snapshot(contents, span)
 
     def release(self) -> None:
         """Give the memory back; nobody may still read a snapshot."""
@@ -101,6 +108,10 @@ def _unlock(address: int) -> None:
 
 def _cuda() -> Any:
     return torch.cuda.cudart()  # type: ignore[no-untyped-call]
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(blocking=True, enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def _room(tensor: Tensor) -> int:

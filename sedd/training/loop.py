@@ -1,6 +1,7 @@
 """Train one attempt: from resuming to the last step or the first stop signal."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ from sedd.rundir.rank_progress import ProgressWriter
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_resolved_as
 from sedd.training.async_saver import STOP_PATIENCE_S, Saver
+from sedd.training.cadence import Tier
 from sedd.training.checkpoint_file import remove_leftovers
 from sedd.training.distributed import Group, Ranks, connected
 from sedd.training.fine_tuning import begin_from_parent, parent_validation
 from sedd.training.gpu_use import write_gpu_heartbeats
 from sedd.training.loader import DeviceBatch, training_feed, validation_set
+from sedd.training.local_copies import NodePlace, open_local_copies
 from sedd.training.memory import keep_freed_memory
 from sedd.training.metrics import RunLogs
 from sedd.training.network import build_network
@@ -64,13 +67,15 @@ def train(
     stop: StopFlag,
     wandb: str | None = None,
     stage: str | None = None,
+    place: NodePlace | None = None,
     progress: ProgressWriter | None = None,
     notify: Notify = print,
 ) -> Outcome:
     """Train a run folder's spec from its newest whole checkpoint to its last step, or until `stop` is set.
 
     Every rank calls it; rank 0 writes. `wandb` and `stage` (the node's folder for copies of stores) are this
-    site's, where it has its own; `progress` is where this rank reports to its job entry, if it has one.
+    site's, where it has its own. `place` is where copies of the state lie on the node, and `progress` where this rank
+    reports to its job entry, if it has one.
 
     Raises:
         SeddError: the spec, the data or the folder cannot be used.
@@ -101,6 +106,7 @@ def train(
             device,
             attempt=attempt,
             reached=reached,
+            place=place,
             beat=beat,
             progress=progress,
             notify=notify,
@@ -142,6 +148,7 @@ def _open(
     *,
     attempt: int,
     reached: int,
+    place: NodePlace | None,
     beat: HeartbeatWriter,
     progress: ProgressWriter,
     notify: Notify,
@@ -154,16 +161,25 @@ def _open(
     state = fresh_state(network.model, spec, precision, ranks=ranks.size)
     if ranks.is_first:
         remove_leftovers(run.checkpoints)
-    resumed = resume(run, state, stores, group, attempt=attempt, reached=reached, notify=notify)
+    local = open_local_copies(run, spec.checkpoint, place, is_first=ranks.is_first)
+    resumed = resume(run, state, stores, group, attempt=attempt, reached=reached, local=local, notify=notify)
     step, parent = (resumed.step, resumed.parent) if resumed else (0, None)
     if is_new := resumed is None and spec.init is not None:
         parent = begin_from_parent(run, experiment, state, stores, group, notify=notify)
     how = f"{precision.name} on {device}, {ranks.size} rank(s), {network.means()}, {spec.optimizer}"
-    notify(f"{how}; {'resumed at' if step else 'starting at'} step {step}")
+    where = " from the copy on this node" if resumed and resumed.is_local else ""
+    notify(f"{how}; {'resumed at' if step else 'starting at'} step {step}{where}")
     logs = RunLogs(run, resumed_step=step if resumed else -1) if ranks.is_first else None
     stack.callback(logs.close if logs else _do_nothing)
-    durable = logs.make_durable if logs else _do_nothing
-    saver = Saver(run, spec.checkpoint, attempt=attempt, make_rows_durable=durable, notify=notify)
+    saver = Saver(
+        run,
+        spec.checkpoint,
+        attempt=attempt,
+        make_rows_durable=logs.make_durable if logs else _do_nothing,
+        notify=notify,
+        local=local,
+        hand_rows_over=logs.hand_over if logs else list,
+    )
     stack.callback(saver.close)
     tracker = start_tracker(run, experiment, is_first=ranks.is_first, notify=notify)
     stack.callback(tracker.finish)
@@ -216,16 +232,16 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
         found = _validate(s) if last or validates else None
         if last or validates or logs:
             _log(s, norm, found, is_extra=not (validates or logs))
-        if not last and _is_due(s):
-            _save(s)
+        if not last and (tier := _due(s)):
+            _save(s, tier)
     _save_last(s, stop, reason="last")
     return Outcome.COMPLETED
 
 
-def _is_due(s: _Session) -> bool:
-    """Whether a periodic save follows: rank 0 decides, and others need to know only what they take part in."""
-    due = s.saver.is_due(s.state.step)
-    return bool(s.group.first_says(int(due))) if s.state.is_sharded else due
+def _due(s: _Session) -> Tier:
+    """Which periodic save follows: rank 0 decides, and others need to know only what they take part in."""
+    due = s.saver.due(s.state.step)
+    return Tier(s.group.first_says(due)) if s.state.is_sharded else due
 
 
 def _rehearse(s: _Session) -> None:
@@ -313,12 +329,18 @@ def _log(s: _Session, norm: torch.Tensor, found: _Found | None, *, is_extra: boo
         )
 
 
-def _save(s: _Session) -> None:
-    """Rank 0 writes a checkpoint while training goes on."""
+def _save(s: _Session, tier: Tier) -> None:
+    """Rank 0 writes a checkpoint, or a copy to its node, while training goes on."""
+    began = time.monotonic()
     s.state.gather()
-    if s.group.ranks.is_first:
-        with s.progress.within("checkpointing"):
-            s.saver.save_in_background(s.state.step, s.description | s.state.state_dict())
+    if not s.group.ranks.is_first:
+        return
+    state = s.description | s.state.state_dict()
+    with s.progress.within("checkpointing"):
+        if tier is Tier.SHARED:
+            s.saver.save_in_background(s.state.step, state)
+        else:
+            s.saver.copy_to_node(s.state.step, state, began=began)
 
 
 def _save_last(s: _Session, stop: StopFlag, *, reason: str) -> None:

@@ -42,6 +42,15 @@ class MetricsLog:
         self._flush()
         os.fsync(self._file)
 
+    def hand_over(self) -> int:
+        """Give all rows to the system, which keeps them when this process is killed; the file's length.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        self._flush()
+        return os.fstat(self._file).st_size
+
     def close(self) -> None:
         os.close(self._file)
 
@@ -67,6 +76,10 @@ class RunLogs:
         self._metrics.make_durable()
         self._validations.make_durable()
 
+    def hand_over(self) -> list[int]:
+        """As that of `MetricsLog`, of both files: what `rows_up_to` gives for the newest step. Raises: OSError."""
+        return [self._metrics.hand_over(), self._validations.hand_over()]
+
     def close(self) -> None:
         self._metrics.close()
         self._validations.close()
@@ -86,6 +99,11 @@ def last_logged_step(path: Path) -> int:
     """Step of the last row: how far the attempt before came, saved or not; 0 without rows."""
     rows = read_metrics(path)
     return int(rows[-1]["step"]) if rows else 0
+
+
+def rows_up_to(run: RunDir, step: int) -> list[int]:
+    """Bytes of metrics.jsonl and validations.jsonl that hold the rows up to a step."""
+    return [_bytes_up_to(run.metrics, step), _bytes_up_to(run.validations, step)]
 
 
 def _parse(line: bytes) -> dict[str, float] | None:

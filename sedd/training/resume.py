@@ -15,8 +15,16 @@ from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import dump_resolved
-from sedd.training.checkpoint_file import FORMAT, checkpoint_path, newest_whole, read_checkpoint, step_of
+from sedd.training.checkpoint_file import (
+    FORMAT,
+    checkpoint_path,
+    newest_whole,
+    parse_checkpoint,
+    read_checkpoint,
+    step_of,
+)
 from sedd.training.distributed import Group
+from sedd.training.local_copies import LocalCopies
 from sedd.training.metrics import last_logged_step
 from sedd.training.train_state import TrainState
 
@@ -30,6 +38,8 @@ class Resumed:
     step: int
     parent: dict[str, Any] | None
     """What the checkpoint says of the network that the run started from; None without one."""
+    is_local: bool = False
+    """From a copy on the node, later than the newest checkpoint."""
 
 
 def describe(
@@ -71,24 +81,24 @@ def resume(
     *,
     attempt: int,
     reached: int,
+    local: LocalCopies | None,
     notify: Callable[[str], None],
 ) -> Resumed | None:
-    """Load the newest whole checkpoint into `state`; None for a fresh start.
+    """Load the newest whole checkpoint, or rank 0's copy of a later step, into `state`; None for a fresh start.
 
-    `reached` is the step at which attempts before were last seen. `notify` hears of newer checkpoints that are damaged.
+    `reached` is the step at which attempts before were last seen. `notify` hears of newer ones that are not used.
 
     Raises:
         DataError: the store is not the one that the run began with.
     """
-    newest = newest_whole(run.checkpoints, notify=notify) if group.ranks.is_first else None
-    step = group.first_says(step_of(newest) if newest else _NOTHING)
+    found = _newest(run, group, local, notify)
+    step = found.step if found else _NOTHING
     repeats = max(0, reached - max(step, 0))
-    if step == _NOTHING:
+    if found is None:
         if repeats:
             note_event(run.events, "resumed", attempt=attempt, step=0, repeats=repeats)
         return None
-    path = checkpoint_path(run.checkpoints, step)
-    saved = read_checkpoint(path)
+    saved = found.state
     if saved["data_hash"] != joint_hash(stores):
         changed = " or ".join(str(store.path) for store in stores)
         raise DataError(
@@ -98,5 +108,34 @@ def resume(
         )
     state.load_state_dict(saved)
     if group.ranks.is_first:
-        note_event(run.events, "resumed", attempt=attempt, step=step, checkpoint=path.name, repeats=repeats)
-    return Resumed(step, saved.get("parent"))
+        name = checkpoint_path(run.checkpoints, step).name
+        tier = {"tier": "node"} if found.is_local else {}
+        note_event(
+            run.events, "resumed", attempt=attempt, step=step, checkpoint=name, repeats=repeats, **tier
+        )
+    return Resumed(step, saved.get("parent"), found.is_local)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A state to continue from, the same on all ranks."""
+
+    step: int
+    state: dict[str, Any]
+    is_local: bool
+
+
+def _newest(
+    run: RunDir, group: Group, local: LocalCopies | None, notify: Callable[[str], None]
+) -> _Found | None:
+    """The newest of both tiers: rank 0 decides; it sends the others what only its node has."""
+    newest = newest_whole(run.checkpoints, notify=notify) if group.ranks.is_first else None
+    shared = step_of(newest) if newest else _NOTHING
+    copy = local.newest(after=shared, notify=notify) if local else None
+    step = group.first_says(copy.step if copy else shared)
+    if step == _NOTHING:
+        return None
+    if not group.first_says(int(copy is not None)):
+        return _Found(step, read_checkpoint(checkpoint_path(run.checkpoints, step)), False)
+    content = group.first_sends(copy.content if copy else None)
+    return _Found(step, parse_checkpoint(content), True)

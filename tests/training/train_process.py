@@ -1,4 +1,7 @@
-"""Run as a script by the tests: train a run folder, and end at an exact step by SIGKILL or by a stop request."""
+"""Run as a script by the tests: train a run folder, and end at an exact step by SIGKILL or by a stop request.
+
+With an entry in the environment it copies its state to the folder LOCAL_COPIES whenever no copy is being written.
+"""
 
 import os
 import signal
@@ -6,7 +9,10 @@ import sys
 from pathlib import Path
 
 from sedd.rundir.layout import RunDir
+from sedd.rundir.node_folder import ENTRY_VARIABLE
+from sedd.training.cadence import LocalCadence
 from sedd.training.distributed import Ranks
+from sedd.training.local_copies import NodePlace
 from sedd.training.loop import Outcome, train
 from sedd.training.stop import StopFlag
 
@@ -34,8 +40,16 @@ def newest_step(run: RunDir) -> int:
     return max((int(p.stem.removeprefix("step-")) for p in run.checkpoints.glob("step-*.json")), default=0)
 
 
+def place() -> NodePlace | None:
+    if ENTRY_VARIABLE not in os.environ:
+        return None
+    LocalCadence.is_due = lambda self: True
+    return NodePlace(entry=os.environ[ENTRY_VARIABLE], folder=os.environ["LOCAL_COPIES"])
+
+
 if __name__ == "__main__":
     folder = RunDir(Path(sys.argv[1]))
     stop = EndsAtStep(sys.argv[3], newest_step(folder))
-    outcome = train(folder, attempt=int(sys.argv[2]), ranks=Ranks.from_environment(os.environ), stop=stop)
+    ranks = Ranks.from_environment(os.environ)
+    outcome = train(folder, attempt=int(sys.argv[2]), ranks=ranks, stop=stop, place=place())
     sys.exit(0 if outcome is Outcome.COMPLETED else 75)
