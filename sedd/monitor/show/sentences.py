@@ -75,7 +75,9 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "submitted": _submitted,
     "preflight": _preflight,
     "attempt_started": _attempt,
-    "resumed": lambda e: f"resumed from step {e.get('step')}",
+    "resumed": lambda e: (
+        f"resumed from step {e.get('step')}" + (", copied on the node" if e.get("tier") else "")
+    ),
     "checkpoint": _checkpoint,
     "stop_requested": _stop,
     "failed": _failed,
