@@ -59,6 +59,7 @@ CHANGES: dict[str, Any] = {
     "training.checkpoint.every_steps": 1,
     "training.checkpoint.overhead": 0.1,
     "training.checkpoint.keep": 1,
+    "training.checkpoint.local_every": "9s",
     "training.checkpoint.keep_every_steps": 1,
     "resources.nodes": 2,
     "resources.gpus_per_node": 2,
