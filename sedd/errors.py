@@ -1,5 +1,11 @@
 """Errors that the user can mend: one line with what, where and what was seen, and a hint."""
 
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class SeddError(Exception):
     """A mistake or a missing thing outside this code. The command line prints it without a traceback."""
@@ -44,3 +50,46 @@ class CheckpointError(SeddError):
 
 class DiskFullError(SeddError):
     """Nothing can be written: the disk or the quota is full. It may have space again later."""
+
+
+_UNFIT = {
+    errno.ENOENT: ("its folder does not exist", None),
+    errno.ENOTDIR: ("its folder is a file", None),
+    errno.EISDIR: ("it is a folder", "name a file in it"),
+    errno.EEXIST: ("it already exists", "--force replaces it"),
+    errno.EACCES: ("permission denied", None),
+    errno.EPERM: ("permission denied", None),
+    errno.EROFS: ("read-only file system", None),
+    errno.ENAMETOOLONG: ("its name is too long", None),
+}
+"""What is wrong with the place that a user named for an output, and a hint."""
+
+
+def cannot_write(output: Path | str, error: OSError, *, hint: str | None = None) -> SeddError:
+    """The one error for an output of a command: a UsageError for a place that does not fit, else a DiskFullError or
+    RunError. `hint` is for a full disk.
+    """
+    if error.errno in _UNFIT:
+        reason, what_to_do = _UNFIT[error.errno]
+        return UsageError(f"cannot write {output}: {reason}", hint=what_to_do)
+    # Not `strerror`: pyarrow has its own.
+    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    message = f"cannot write {output}: {reason}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(message, hint=hint)
+    return RunError(message)
+
+
+@contextlib.contextmanager
+def writing(output: Path, *, hint: str | None = None) -> Iterator[None]:
+    """Raise `cannot_write` for errors of writing an output; those about other files, such as inputs, stay as they are."""
+    try:
+        yield
+    except OSError as e:
+        named = Path(e.filename) if isinstance(e.filename, str) else output
+        is_above = named != output and output.is_relative_to(named)
+        if not (is_above or output.name in str(named)):
+            raise
+        if is_above and isinstance(e, FileExistsError):  # a file where a folder above the output should be
+            e = NotADirectoryError(errno.ENOTDIR, "")
+        raise cannot_write(output, e, hint=hint) from e

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sedd.cli.console import out, print_json, tell
-from sedd.cli.load_network import require_place
 from sedd.cli.options import Force, Json
 from sedd.cluster.profile import Profile, SlurmProfile, load_profile, read_profile
-from sedd.errors import UsageError
+from sedd.rundir.atomic import require_output, write_output
 from sedd.rundir.find import runs_root
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
@@ -47,20 +46,16 @@ def init(
     from sedd.cluster_init.profile_text import profile_text
     from sedd.cluster_init.propose import propose
     from sedd.cluster_init.site_facts import query_site
-    from sedd.rundir.atomic import write_text
     from sedd.yaml import parse_document
 
-    require_place(output, "--output", force=force)
+    require_output(output, force=force)
     facts = query_site()
     text = profile_text(propose(facts), cluster=facts.config.cluster, now=dt.datetime.now(dt.UTC))
     read_profile(parse_document(text, name="the proposed profile"))
     if output is None:
         out().print(text, markup=False, highlight=False, soft_wrap=True, end="")
         return
-    try:
-        write_text(output, text)
-    except OSError as e:
-        raise UsageError(f"cannot write {output}: {e.strerror or e}") from e
+    write_output(output, text)
     tell(f"{output}: read it, then: sedd cluster check {output}")
 
 

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.console import out, print_json, tell
-from sedd.cli.load_network import require_place
+from sedd.cli.console import out, print_json, print_text, tell
 from sedd.cli.options import Force
 from sedd.errors import UsageError
 from sedd.experiments.rank import METRICS, Ranking, rank
@@ -15,7 +14,7 @@ from sedd.experiments.ranking_document import ranking_csv, ranking_document
 from sedd.experiments.ranking_page import render_ranking
 from sedd.experiments.ranking_text import ranking_table
 from sedd.experiments.results import Result, read_result, with_evaluations
-from sedd.rundir.atomic import write_output
+from sedd.rundir.atomic import require_output, write_output
 from sedd.rundir.find import find_run, find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.plan_record import find_plan
@@ -44,9 +43,9 @@ def command(
     """
     if sort not in METRICS:
         raise UsageError(f"--sort is '{sort}'", hint=f"one of {', '.join(METRICS)}")
-    for path, option in ((html, "--html"), (table, "--csv")):
-        if path is not None and str(path) != "-":
-            require_place(path, option, force=force)
+    require_output(html, force=force)
+    if str(table) != "-":
+        require_output(table, force=force)
     ranking = _rank(runs, sort, against)
     if html is not None:
         write_output(html, render_ranking(ranking, now=dt.datetime.now(dt.UTC)))
@@ -57,7 +56,7 @@ def command(
     if as_json:
         print_json(ranking_document(ranking))
     elif table is not None and str(table) == "-":
-        print(ranking_csv(ranking), end="")
+        print_text(ranking_csv(ranking))
     else:
         console = out()
         console.print(ranking_table(ranking, width=console.width))

@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from sedd.cli.console import print_text, tell
-from sedd.errors import UsageError
+from sedd.errors import UsageError, writing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,9 @@ def command(
     if show:
         print_text(script)
         return
-    for line in install(name, script, Path.home()):
-        tell(line)
+    with writing(Path.home() / PLACES[name]):
+        for line in install(name, script, Path.home()):
+            tell(line)
     tell("start a new shell, and press Tab after: sedd ")
 
 

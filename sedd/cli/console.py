@@ -1,13 +1,11 @@
 """The two consoles: results go to stdout, progress and messages to stderr."""
 
 import json
-import os
 import sys
 from typing import Any
 
 from rich.console import Console
 
-from sedd.errors import RunError
 
 
 def out() -> Console:
@@ -36,18 +34,11 @@ def print_json(value: Any) -> None:
 
 
 def print_text(text: str) -> None:
-    """The text on stdout, now. Raises: RunError where stdout is a file on a full disk."""
-    try:
-        sys.stdout.flush()
-        if (raw := getattr(sys.stdout, "buffer", None)) is not None:
-            # Data, as FASTA and JSON are, is UTF-8 whatever the terminal shows.
-            raw.write(text.encode("utf-8", "surrogateescape"))
-        else:
-            sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise  # the reader has seen enough
-    except OSError as e:
-        # What is left in the buffer would fail once more when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise RunError(f"cannot write standard output: {e.strerror}") from e
+    """The text on stdout, now. Raises: SeddError where stdout is a file on a full disk."""
+    sys.stdout.flush()
+    if (raw := getattr(sys.stdout, "buffer", None)) is not None:
+        # Data, as FASTA and JSON are, is UTF-8 whatever the terminal shows.
+        raw.write(text.encode("utf-8", "surrogateescape"))
+    else:
+        sys.stdout.write(text)
+    sys.stdout.flush()

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from sedd.cli.console import note, tell
-from sedd.cli.load_network import load, progress, require_network, require_place
+from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Fasta, Force, Network
+from sedd.rundir.atomic import require_output
 from sedd.spec.inference import EmbedOptions
 
 
@@ -26,7 +27,7 @@ def command(
     Example: sedd embed quickstart --fasta proteins.fasta.gz -o embeddings.parquet
     """
     how = validated(EmbedOptions, given)
-    require_place(output, "--output", force=force)
+    require_output(output, force=force)
     require_network(run)
     from sedd.inference.embed import embed  # torch
     from sedd.inference.embedding_file import require_format, write_embeddings

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from sedd.cli.console import note, out, print_json
-from sedd.cli.load_network import load, progress, require_network, require_place
+from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Fasta, Force, Json, Network
+from sedd.rundir.atomic import require_output
 from sedd.spec.inference import EvaluateOptions
 
 CURVE = (0.05, 0.15, 0.25, 0.5, 0.75, 0.95)
@@ -37,8 +38,8 @@ def command(
     from sedd.data.records import read_records
     from sedd.inference.tables import require_writer, write_table
 
+    require_output(per_sequence, force=force)
     if per_sequence is not None:
-        require_place(per_sequence, "--per-sequence", force=force)
         require_writer(per_sequence)
     require_network(run)
     if against is not None:

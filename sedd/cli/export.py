@@ -34,7 +34,7 @@ def command(
     Example: sedd export quickstart -o quickstart-model
     """
     from sedd.cli.load_network import require_network
-    from sedd.errors import UsageError
+    from sedd.errors import UsageError, writing
     from sedd.rundir.find import runs_root
 
     if format not in ("plain", "hf"):
@@ -49,17 +49,19 @@ def command(
     from sedd.training.checkpoint_file import read_checkpoint
 
     if not adapters:
-        require_new_export(output, force=force)
+        with writing(output):
+            require_new_export(output, force=force)
     path = find_trained(run, runs_root(), notify=note)
     if path.is_dir():
         raise UsageError(f"{path} is exported already")
     saved, of_run = read_checkpoint(path), run_of(path)
-    if adapters:
-        _write_adapters(saved, output, raw=raw, force=force)
-    elif format == "hf":
-        write_transformers_export(saved, output, raw=raw, force=force, run=of_run, license_name=license)
-    else:
-        write_export(saved, output, raw=raw, force=force, run=of_run)
+    with writing(output):
+        if adapters:
+            _write_adapters(saved, output, raw=raw, force=force)
+        elif format == "hf":
+            write_transformers_export(saved, output, raw=raw, force=force, run=of_run, license_name=license)
+        else:
+            write_export(saved, output, raw=raw, force=force, run=of_run)
     tell(f"{output}: {'trained' if raw else 'averaged'} {'adapters' if adapters else 'weights'} of {path}")
 
 

@@ -1,15 +1,12 @@
 """Load the network that a command names by run, checkpoint or export, on the best device."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sedd.cli.console import err, note, tell
 from sedd.cli.progress import LOG_EVERY_S
-from sedd.errors import UsageError
 
 if TYPE_CHECKING:
     from sedd.inference.load_network import Trained
@@ -37,25 +34,6 @@ def require_network(run_or_checkpoint: str) -> None:
     from sedd.rundir.find import runs_root
 
     find_network(run_or_checkpoint, runs_root())
-
-
-def require_place(path: Path | None, option: str, *, force: bool) -> None:
-    """Refuse an output that could not be written, before the work that would be lost; an existing one unless `force`.
-
-    Raises:
-        UsageError.
-    """
-    if path is None:
-        return
-    if path.is_dir():
-        raise UsageError(f"{option} is {path}, a folder", hint="name a file in it")
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise UsageError(f"{option} is {path}: there is not a folder {folder}")
-    if not os.access(path if path.exists() else folder, os.W_OK):
-        raise UsageError(f"{option} is {path}, which may not be written")
-    if path.is_file() and not force:  # /dev/stdout may be written to
-        raise UsageError(f"{option} is {path}, which already exists", hint="--force replaces it")
 
 
 @contextmanager

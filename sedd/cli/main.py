@@ -46,7 +46,10 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("SEDD_DEBUG"))
     try:
-        build_app(arguments)(args=arguments, prog_name="sedd")
+        try:
+            build_app(arguments)(args=arguments, prog_name="sedd")
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as e:

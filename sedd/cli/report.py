@@ -9,13 +9,12 @@ import typer
 
 from sedd.cli.console import tell
 from sedd.cli.find_run import find_one
-from sedd.cli.load_network import require_place
 from sedd.cli.options import Force, Run
-from sedd.errors import RunError, UsageError
+from sedd.errors import UsageError
 from sedd.monitor.decide.inspection import inspect
 from sedd.monitor.read.gather import Gatherer
 from sedd.monitor.show.report import read_documents, read_samples, render_report
-from sedd.rundir.atomic import replace_text
+from sedd.rundir.atomic import require_output, write_output
 
 
 def command(
@@ -31,17 +30,14 @@ def command(
 
     Example: sedd report quickstart --samples samples.fasta -o report.html
     """
-    require_place(output, "--output", force=force)
+    require_output(output, force=force)
     found = find_one(run)
     facts = Gatherer().gather([found], now=dt.datetime.now(dt.UTC))
     documents = read_documents(found)
     if samples is not None:
         documents = dataclasses.replace(documents, samples=_read_given(samples))
     page = render_report(inspect(facts.runs[0], now=facts.taken), documents)
-    try:
-        replace_text(output, page)
-    except OSError as e:
-        raise RunError(f"cannot write {output}: {e.strerror}") from e
+    write_output(output, page)
     tell(f"{output.absolute()}")
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sedd.cli.console import note, print_text, tell
-from sedd.cli.load_network import load, progress, require_network, require_place
+from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Force, Network
 from sedd.errors import UsageError
+from sedd.rundir.atomic import require_output, write_output
 from sedd.spec.inference import SampleOptions
 
 if TYPE_CHECKING:
@@ -55,10 +56,9 @@ def command(
     Example: sedd sample quickstart --parent wt.fasta --noise 0.3 --keep 24-60,88 -n 100 --table redesigns.csv
     """
     from sedd.design.given import read_given
-    from sedd.rundir.atomic import write_output
 
     how = validated(SampleOptions, given | {"length": _parse_length(given.get("length"))})
-    require_place(output, "--output", force=force)
+    require_output(output, force=force)
     _require_table(table, how, force=force)
     _require_report(report, force=force)
     require_network(run)
@@ -104,7 +104,7 @@ def _require_table(table: Path | None, how: SampleOptions, *, force: bool) -> No
 
     if how.redesign is None:
         raise UsageError("--table is of redesigns, and there is no --parent")
-    require_place(table, "--table", force=force)
+    require_output(table, force=force)
     require_writer(table)
 
 
@@ -114,7 +114,7 @@ def _require_report(report: Path | None, *, force: bool) -> None:
 
     if report is None:
         return
-    require_place(report, "--report", force=force)
+    require_output(report, force=force)
     if report.suffix not in (".html", ".json"):
         raise UsageError(f"--report is {report}: neither .html nor .json")
     require_aligner()

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from sedd.cli.console import print_json, print_text, tell
-from sedd.cli.load_network import load, progress, require_network, require_place
+from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Force, Json, Network
 from sedd.errors import UsageError
+from sedd.rundir.atomic import require_output
 from sedd.spec.inference import ScoreOptions, ScoreSpec
 
 
@@ -88,8 +89,8 @@ def _require_places(output: Path | None, page: Path | None, *, force: bool) -> N
     from sedd.inference.score_page import require_page
     from sedd.inference.tables import require_writer
 
-    require_place(output, "--output", force=force)
-    require_place(page, "--page", force=force)
+    require_output(output, force=force)
+    require_output(page, force=force)
     if output is not None:
         require_writer(output)
     if page is not None:

@@ -6,6 +6,12 @@ import os
 import sys
 import unicodedata
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from sedd.errors import cannot_write
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _ASCII = (
     str.maketrans("█▉▊▋▌▍▎▏", "########")
@@ -24,10 +30,28 @@ def prepare_streams(environment: Mapping[str, str] = os.environ) -> None:
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 # as long as the process
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     codecs.register_error("sedd", _replaced)
+    if isinstance(plain := sys.stdout, io.TextIOWrapper) and plain is sys.__stdout__:
+        named = io.BufferedWriter(_NamedFile(plain.fileno(), "wb", closefd=False))
+        at_once = plain.line_buffering or plain.write_through  # a terminal, or PYTHONUNBUFFERED
+        sys.stdout = io.TextIOWrapper(named, plain.encoding, line_buffering=at_once)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             encoding = "ascii" if is_ascii(environment) else stream.encoding
             stream.reconfigure(encoding=encoding, errors="sedd")
+
+
+class _NamedFile(io.FileIO):
+    """Stdout, whose errors name it: those of write(2) name no file."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise  # the reader has seen enough
+        except OSError as e:
+            # What waits in the buffer would fail once more when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            raise cannot_write("standard output", e) from e
 
 
 def is_ascii(environment: Mapping[str, str]) -> bool:

@@ -1,6 +1,5 @@
 """Build a token store from FASTA files."""
 
-import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -32,12 +31,13 @@ from sedd.data.sources import Built, Source, build_source, plan_sources
 from sedd.data.store import TokenStore
 from sedd.data.store_picture import PICTURE, render_picture
 from sedd.data.workers import build_sources
-from sedd.errors import DataError
+from sedd.errors import DataError, writing
 from sedd.spec.build import BuildOptions
 
 _WORTH_PROCESSES_BYTES = 1 << 25
 _MOST_WORKERS = 8  # some 60 MB each
 _CLUSTERS, _LABELS = "clusters.npy", "labels"
+_ROOM = "a store takes about as many bytes as its input has residues; nothing was left behind"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,23 +70,22 @@ def build_store(
     builds one store at a time, perhaps on another machine than the last time: what that one left behind is removed.
 
     Raises:
-        DataError: input that cannot be used, an output that is in the way, a full disk.
+        DataError: input that cannot be used, an output that is in the way.
+        SeddError: the output cannot be written, as `cannot_write` words it.
     """
     options = options or BuildOptions()
     for path in (*inputs, *filter(None, (options.clusters, options.labels))):
         require_readable(path)
     recorded = _recorded(options)
     before = _before(options, recorded)
-    if output.exists():
-        require_store(output)
-        if not force:
-            manifest = require_same(output, inputs, before, recorded, progress)
-            return BuildResult(path=output, manifest=manifest, reused=True)
-    try:
+    with writing(output, hint=_ROOM):
+        if output.exists():
+            require_store(output)
+            if not force:
+                manifest = require_same(output, inputs, before, recorded, progress)
+                return BuildResult(path=output, manifest=manifest, reused=True)
         with atomic_folder(output, owner=owner) as folder:
             manifest = _build(inputs, folder, options, progress, workers or usable_cores())
-    except OSError as e:
-        raise _cannot_write(output, e) from e
     return BuildResult(path=output, manifest=manifest, reused=False)
 
 
@@ -249,15 +248,3 @@ def _recorded(options: BuildOptions) -> dict[str, Any]:
     if options.labels is not None:  # else as before there were labels
         recorded |= {"labels": file_checksum(options.labels), "label_numbers": list(options.label_numbers)}
     return recorded
-
-
-def _cannot_write(output: Path, error: OSError) -> DataError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DataError(
-            f"{output} cannot be written: {error.strerror}",
-            hint="a store takes about as many bytes as its input has residues; nothing was left behind",
-        )
-    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
-        return DataError(f"{output} cannot be built: {error.filename} is not a folder")
-    where = f" ({error.filename})" if error.filename else ""
-    return DataError(f"{output} cannot be built: {error.strerror or error}{where}")

@@ -8,7 +8,7 @@ import xxhash
 from sedd.data.fasta import SpanReader, spans
 from sedd.data.manifest import MANIFEST, InputFile, Manifest, read_manifest
 from sedd.data.progress import Progress
-from sedd.errors import DataError
+from sedd.errors import MissingDataError
 
 
 def input_file(path: Path, fingerprints: list[str]) -> InputFile:
@@ -18,9 +18,12 @@ def input_file(path: Path, fingerprints: list[str]) -> InputFile:
 
 
 def require_store(output: Path) -> None:
-    """Raise DataError where something else is in the way: that is never replaced."""
+    """Refuse to replace what is no token store. Raises: MissingDataError."""
     if not (output / MANIFEST).is_file():
-        raise DataError(f"{output} exists and is not a token store", hint="choose another name after -o")
+        raise MissingDataError(
+            f"cannot write {output}: it already exists and is not a token store",
+            hint="choose another name after -o",
+        )
 
 
 def require_same(
@@ -33,18 +36,18 @@ def require_same(
     """The manifest of `output`, if it was made of `before` and then these inputs, with these options.
 
     Raises:
-        DataError: it was made of something else.
+        MissingDataError: it was made of something else.
     """
-    hint = "--force replaces it; or choose another name after -o"
+    there, hint = f"cannot write {output}: it already exists, built", "--force replaces it; or choose another name after -o"
     manifest = read_manifest(output)
     if manifest.options != options:
         changed = ", ".join(key for key in options if manifest.options.get(key) != options[key])
-        raise DataError(f"{output} exists and was built with other options ({changed})", hint=hint)
-    there = [(file.size_bytes, file.fingerprint) for file in manifest.inputs[len(before) :]]
+        raise MissingDataError(f"{there} with other options ({changed})", hint=hint)
+    inputs_there = [(file.size_bytes, file.fingerprint) for file in manifest.inputs[len(before) :]]
     sizes = [path.stat().st_size for path in inputs]
     # A different size spares reading everything.
-    if [size for size, _ in there] != sizes or there != [_fingerprint(path, progress) for path in inputs]:
-        raise DataError(f"{output} exists and was built from other input", hint=hint)
+    if [size for size, _ in inputs_there] != sizes or inputs_there != [_fingerprint(path, progress) for path in inputs]:
+        raise MissingDataError(f"{there} from other input", hint=hint)
     return manifest
 
 

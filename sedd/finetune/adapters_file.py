@@ -30,8 +30,13 @@ def write_adapters(
     lora = experiment.training.lora
     if lora is None:
         raise UsageError(f"{saved['run']} was trained without training.lora: it has no adapters")
-    if folder.exists() and any(folder.iterdir()) and not (force and (folder / CONFIG).is_file()):
-        raise UsageError(f"{folder} already exists and is not empty", hint="name a new folder, or --force")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        if not (folder / CONFIG).is_file():
+            raise UsageError(
+                f"cannot write {folder}: it already exists and holds no adapters", hint="name a new folder"
+            )
+        if not force:
+            raise UsageError(f"cannot write {folder}: it already exists", hint="--force replaces it")
     weights = trained_weights(saved, raw=raw)
     adapters = {
         n: each.contiguous() for n, each in weights.items() if ".lora_" in n or n.startswith(CONDITIONS)
@@ -40,8 +45,7 @@ def write_adapters(
         raise CheckpointError(f"{saved['run']}: {odd} has numbers that are not finite")
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_file(folder / WEIGHTS) as temporary:
-        safetensors.torch.save_file(adapters, temporary, metadata={"format": "pt"})
-        temporary.chmod(0o644)
+        temporary.write_bytes(safetensors.torch.save(adapters, metadata={"format": "pt"}))
     config = {
         "format": 1,
         "run": saved["run"],

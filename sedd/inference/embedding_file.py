@@ -13,7 +13,7 @@ from sedd.data.alphabet import TOKENS
 from sedd.errors import UsageError
 from sedd.inference.embed import Embedding
 from sedd.inference.tables import pyarrow_modules
-from sedd.rundir.atomic import atomic_file
+from sedd.rundir.atomic import output_file
 
 Names = Sequence[str]
 Proteins = Sequence[NDArray[np.uint8]]
@@ -36,7 +36,7 @@ def write_embeddings(path: Path, parts: Iterable[Part], *, pooled: bool) -> None
     list column for each layer; it is written part by part. npz and safetensors hold an array for each layer, `lengths`
     (the rows of each protein) and the names, and are put together in memory.
     """
-    with atomic_file(path) as temporary:
+    with output_file(path) as temporary:
         WRITERS[path.suffix](temporary, parts, pooled)
 
 

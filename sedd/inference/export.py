@@ -73,7 +73,7 @@ def write_export(
     weights' checksum: a folder without it is not whole. `force` replaces an export that is there.
 
     Raises:
-        UsageError: the folder holds something already. CheckpointError, OSError: it cannot be written.
+        UsageError: the folder holds something already. OSError: it cannot be written.
     """
     require_new_export(folder, force=force)
     experiment = validate(Experiment, parse_document(saved["spec"], name="the checkpoint's spec"))
@@ -108,17 +108,13 @@ def averaged_or_raw(saved: Mapping[str, Any], experiment: Experiment, *, raw: bo
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path) -> str:
-    """Write a safetensors file; returns its checksum. Raises: CheckpointError, OSError: it cannot be written."""
+    """Write a safetensors file; returns its checksum. Raises: OSError: it cannot be written."""
+    # Not `save_file`: its errors have no errno, and only the user could read the file that it makes.
+    tensors = {name: weight.contiguous() for name, weight in weights.items()}
+    content = safetensors.torch.save(tensors, metadata={"format": "pt"})
     with atomic_file(path) as temporary:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as umask says; safetensors makes a file that nobody else may read
-        tensors = {name: weight.contiguous() for name, weight in weights.items()}
-        try:
-            safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
-        except safetensors.SafetensorError as e:  # its words for a full disk
-            raise CheckpointError(f"cannot write {path}: {e}") from e
-        temporary.chmod(mode)
-        return _sha256(temporary)
+        temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def template(name: str) -> str:
@@ -131,9 +127,12 @@ def require_new_export(folder: Path, *, force: bool) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not is_export(folder):
-        raise UsageError(f"{folder} already exists and is not an exported network", hint="name a new folder")
+        raise UsageError(
+            f"cannot write {folder}: it already exists and is not an exported network",
+            hint="name a new folder",
+        )
     if not force:
-        raise UsageError(f"{folder} already exists and is not empty", hint="--force replaces it")
+        raise UsageError(f"cannot write {folder}: it already exists", hint="--force replaces it")
 
 
 def _without_paths(experiment: Experiment) -> Experiment:

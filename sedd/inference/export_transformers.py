@@ -39,7 +39,7 @@ def write_transformers_export(
     """Write config.json, weights, modeling_sedd.py, ESM-2's tokenizer for our alphabet, and a model card.
 
     Raises:
-        UsageError: the folder holds something already. CheckpointError, OSError: it cannot be written.
+        UsageError: the folder holds something already. OSError: it cannot be written.
     """
     require_new_export(folder, force=force)
     experiment = validate(Experiment, parse_document(saved["spec"], name="the checkpoint's spec"))

@@ -11,7 +11,7 @@ from sedd.inference.generation import Sample
 from sedd.inference.load_network import Trained
 from sedd.quality.assess import Assessment, assess
 from sedd.quality.sample_page import sample_page
-from sedd.rundir.atomic import write_text
+from sedd.rundir.atomic import write_output
 from sedd.spec.inference import SampleOptions
 
 
@@ -42,7 +42,7 @@ def write_report(path: Path, trained: Trained, how: SampleOptions, found: Assess
     """A page, or numbers alone if the name ends in .json."""
     if path.suffix == ".json":
         document = {"run": trained.run, "step": trained.step, "sampling": how.model_dump(mode="json")}
-        write_text(path, json.dumps(document | found.document(), indent=1) + "\n")
+        write_output(path, json.dumps(document | found.document(), indent=1) + "\n")
         return
     length = {"length": how.length} if how.length is not None else {}
     revised = {"remask": how.remask} if how.remask else {}
@@ -57,4 +57,4 @@ def write_report(path: Path, trained: Trained, how: SampleOptions, found: Assess
     }
     options = ", ".join(f"{name} {value}" for name, value in settings.items())
     title = f"{trained.run} at step {trained.step}: {how.steps} {how.predictor} steps, {options}"
-    write_text(path, sample_page(title, found))
+    write_output(path, sample_page(title, found))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sedd.errors import UsageError
-from sedd.rundir.atomic import atomic_file, write_output
+from sedd.rundir.atomic import output_file, write_output
 
 PARQUET = ".parquet"
 
@@ -22,11 +22,11 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     """Columns of one length by name; Parquet or TSV if the file's name ends so, else CSV.
 
     Raises:
-        UsageError: Parquet without pyarrow.
+        UsageError: Parquet without pyarrow. SeddError: the file cannot be written.
     """
     if path.suffix == PARQUET:
         pyarrow, parquet = pyarrow_modules()
-        with atomic_file(path) as temporary:
+        with output_file(path) as temporary:
             parquet.write_table(pyarrow.table(dict(columns)), temporary)
         return
     write_output(path, csv_text(columns, delimiter="\t" if path.suffix == ".tsv" else ","))

@@ -1,9 +1,12 @@
 """Write files that appear whole or not at all."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from sedd.errors import cannot_write, writing
 
 
 @contextlib.contextmanager
@@ -29,13 +32,48 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def require_output(path: Path | None, *, force: bool) -> None:
+    """Refuse a file that a user named and that could not be written, before the work that would be lost.
+
+    Raises:
+        UsageError: one that is there, too, unless `force`.
+    """
+    if path is None:
+        return
+    with writing(path):
+        folder = path.absolute().parent
+        if path.is_dir():
+            problem = errno.EISDIR
+        elif not folder.is_dir():
+            problem = errno.ENOTDIR if folder.exists() else errno.ENOENT
+        elif not os.access(path if path.exists() else folder, os.W_OK):
+            problem = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+        elif path.is_file() and not force:  # /dev/stdout may be written to
+            problem = errno.EEXIST
+        else:
+            return
+    raise cannot_write(path, OSError(problem, os.strerror(problem)))
+
+
+@contextlib.contextmanager
+def output_file(path: Path) -> Iterator[Path]:
+    """`atomic_file` for a path that a user gave. Raises: SeddError, as `cannot_write` words it."""
+    with writing(path), atomic_file(path) as temporary:
+        yield temporary
+
+
 def write_output(path: Path, text: str) -> None:
-    """`write_text` for a path that a user gave: a pipe or a device, such as /dev/stdout, is written to as it is."""
-    if path.exists() and not path.is_file():
-        with _named_in_errors(path):
-            path.write_text(text, encoding="utf-8")
-    else:
-        write_text(path, text)
+    """Write a text to a path that a user gave; a pipe or a device, such as /dev/stdout, is written to as it is.
+
+    Raises:
+        SeddError: as `cannot_write` words it.
+    """
+    with writing(path):
+        if path.exists() and not path.is_file():
+            with _named_in_errors(path):
+                path.write_text(text, encoding="utf-8")
+        else:
+            write_text(path, text)
 
 
 def write_first(path: Path, text: str) -> None:

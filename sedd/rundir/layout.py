@@ -155,7 +155,7 @@ def create_run(runs: Path, name: str, identity: str, spec_yaml: str) -> RunDir:
         )  # the manifest, written last and renamed into place, makes the folder durable
     except OSError as e:
         raise RunError(
-            f"cannot make a run folder in {runs / name}: {e.strerror}",
+            f"cannot write {runs / name}: {(e.strerror or str(e)).lower()}",
             hint="set SEDD_RUNS to a folder with space that you may write",
         ) from e
     return run

@@ -45,10 +45,10 @@ def test_build_again_says_that_it_is_there(folder: Path):
 
 def test_other_options_fail_in_one_line_with_a_hint(folder: Path):
     done = _sedd("build", str(QUICKSTART), "-o", "my store", "--min-length", "20", cwd=folder)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.strip().splitlines() == [
-        "error: my store exists and was built with other options (min_length)",
+        "error: cannot write my store: it already exists, built with other options (min_length)",
         "hint: --force replaces it; or choose another name after -o",
     ]
 
@@ -104,8 +104,8 @@ def test_lengths_that_exclude_everything_are_a_slip(tmp_path: Path):
 def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path):
     (tmp_path / "file").touch()
     done = _sedd("build", str(QUICKSTART), "-o", "file/store", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.strip() == "error: file/store cannot be built: file is not a folder"
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: cannot write file/store: its folder is a file"
 
 
 def test_a_text_that_ends_within_a_line_is_built_with_a_warning(tmp_path: Path):
@@ -206,7 +206,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path):
         check=False,
     )
     assert done.stderr.splitlines() == [
-        "error: store cannot be written: No space left on device",
+        "error: cannot write store: no space left on device",
         "hint: a store takes about as many bytes as its input has residues; nothing was left behind",
     ]
     assert done.stdout.split() == ["exit", "1"]

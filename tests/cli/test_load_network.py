@@ -234,7 +234,7 @@ def test_a_damaged_or_foreign_export_is_named_and_none_is_overwritten(
     folder = tmp_path / "network"
     sedd("export", trained.path, "-o", folder, runs=runs_of(trained))
     again = sedd("export", trained.path, "-o", folder, runs=runs_of(trained))
-    assert (again.returncode, "not empty" in again.stderr) == (2, True)
+    assert (again.returncode, "it already exists" in again.stderr) == (2, True)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-4] + b"\0\0\0\1")
     config = json.loads((folder / "config.json").read_text())
@@ -541,7 +541,7 @@ def test_what_may_not_be_written_is_refused_before_the_work(
         ):
             done = sedd(*command, runs=tmp_path)
             assert (done.returncode, done.stdout) == (2, "")
-            assert done.stderr.endswith("which may not be written\n")
+            assert done.stderr.endswith(": read-only file system\n")
 
 
 def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Path) -> None:
@@ -564,13 +564,13 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "--length", "60-30"], 2, "first number must not be larger than the second"),
         (["sample", "{run}", "--length", "6²"], 2, "--length is '6²'"),
         (["sample", "{run}", "--length", "9" * 5000], 2, "--length is '999"),
-        (["sample", "{run}", "-o", "{fasta}"], 2, "three.fasta, which already exists"),
-        (["sample", "{run}", "-o", "new.fasta", "--report", "{page}"], 2, "page.html, which already exists"),
-        (["report", "{run}", "-o", "{page}"], 2, "page.html, which already exists"),
+        (["sample", "{run}", "-o", "{fasta}"], 2, "three.fasta: it already exists"),
+        (["sample", "{run}", "-o", "new.fasta", "--report", "{page}"], 2, "page.html: it already exists"),
+        (["report", "{run}", "-o", "{page}"], 2, "page.html: it already exists"),
         (
             ["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "{table}"],
             2,
-            "t.csv, which already exists",
+            "t.csv: it already exists",
         ),
         (["export", "{run}", "-o", "{fasta}"], 2, "already exists and is not an exported network"),
         (["export", "{run}", "-o", "{run}", "--force"], 2, "already exists and is not an exported network"),
@@ -578,7 +578,7 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["export", "nobody", "-o", "new"], 2, "no run 'nobody'"),
         (["sample", "{run}", "--length", "999"], 2, "at most 64"),
         (["sample", "{run}", "--predictor", "magic"], 2, "analytic"),
-        (["sample", "{run}", "-o", "no folder/new.fasta"], 2, "there is not a folder"),
+        (["sample", "{run}", "-o", "no folder/new.fasta"], 2, "its folder does not exist"),
         (["sample", "{run}", "-o", "."], 2, "a folder"),
         (["sample", "{run}", "--infill", "{fasta}", "--length", "9"], 2, "infill takes the length"),
         (["sample", "{run}", "--report", "page.pdf"], 2, "neither .html nor .json"),
@@ -640,6 +640,51 @@ def test_what_cannot_be_done_gets_one_clear_line(
     assert {path: path.read_bytes() for path in before} == before
     assert (caught.value.exit_code, len(caught.value.message.splitlines())) == (code, 1)
     assert word in caught.value.message
+
+
+OUTPUTS = {
+    "new.fasta": ["sample", "{run}", "-n", "1", "--length", "9", "--steps", "2", "-o"],
+    "new.csv": ["score", "{run}", "--fasta", "{fasta}", "--scan", "-o"],
+    "new.parquet": ["evaluate", "{run}", "--fasta", "{fasta}", "--draws", "2", "--per-sequence"],
+    "new.npz": ["embed", "{run}", "--fasta", "{fasta}", "-o"],
+    "new.html": ["report", "{run}", "-o"],
+    "network": ["export", "{run}", "-o"],
+    "network-hf": ["export", "{run}", "--format", "hf", "-o"],
+    "store": ["data", "build", "{fasta}", "-o"],
+}
+"""Commands that write a file or a folder, by its name."""
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_an_output_that_cannot_be_written_is_told_in_the_same_words_by_all(
+    trained: RunDir, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("SEDD_RUNS", str(runs_of(trained)))
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / name / "what is there").mkdir(parents=True)
+    with small_disk(tmp_path / "disk", size="64k") as disk:
+        fill(disk)
+        with small_disk(tmp_path / "read-only", size="64k") as unchangeable:
+            subprocess.run(["mount", "-o", "remount,ro", unchangeable], check=True)
+            told = {}
+            for place in ("file", "folder", "disk", "read-only"):
+                output = tmp_path / place / name
+                with pytest.raises(SeddError) as caught:
+                    call(*(a.format(run=trained.path, fasta=fasta) for a in OUTPUTS[name]), str(output))
+                assert caught.value.message.startswith(f"cannot write {output}: ")
+                told[place] = (caught.value.exit_code, caught.value.message.partition(f"{output}: ")[2])
+        assert os.listdir(disk) in (["filler"], ["filler", name], [name, "filler"])
+    assert told.pop("folder") in ((2, "it is a folder"), (2, told_of_a_folder(name)))
+    assert told == {
+        "file": (2, "its folder is a file"),
+        "disk": (1, "no space left on device"),
+        "read-only": (2, "read-only file system"),
+    }
+
+
+def told_of_a_folder(name: str) -> str:
+    what = "a token store" if name == "store" else "an exported network"
+    return f"it already exists and is not {what}"
 
 
 def test_an_error_is_one_line_and_an_exit_code(trained: RunDir, tmp_path: Path) -> None:

@@ -61,3 +61,19 @@ def test_the_command_line_is_ascii_in_locale_c_and_its_data_is_utf_8(tmp_path: P
     assert b"?" not in table
     assert "é.fasta".encode() in sedd("data", "info", "store", "--json")
     assert sedd("--help").isascii()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["schema"], ["--help"]])
+def test_a_full_disk_under_stdout_is_named(arguments: list[str], unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sedd", *arguments],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write standard output: no space left on device\n"

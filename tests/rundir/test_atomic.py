@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sedd.rundir.atomic import atomic_file, replace_text, write_text
+from sedd.errors import DiskFullError, UsageError
+from sedd.rundir.atomic import atomic_file, replace_text, require_output, write_output, write_text
 
 
 def test_a_file_is_replaced_at_once(tmp_path: Path):
@@ -49,3 +50,22 @@ def test_a_folder_in_the_way_leaves_nothing_behind(tmp_path: Path, write):
 def test_text_is_utf8_whatever_the_locale(tmp_path: Path, write):
     write(tmp_path / "file", "σ̄\n")
     assert (tmp_path / "file").read_bytes() == "σ̄\n".encode()
+
+
+def test_a_device_is_written_to_and_stays_one():
+    with pytest.raises(DiskFullError, match="cannot write /dev/full: no space left on device"):
+        write_output(Path("/dev/full"), "x")
+    assert Path("/dev/full").is_char_device()
+    require_output(Path("/dev/stdout"), force=False)
+
+
+def test_an_output_that_is_there_is_refused_unless_forced(tmp_path: Path):
+    path = tmp_path / "file"
+    require_output(path, force=False)
+    path.touch()
+    with pytest.raises(UsageError, match="file: it already exists") as caught:
+        require_output(path, force=False)
+    assert caught.value.hint == "--force replaces it"
+    require_output(path, force=True)
+    with pytest.raises(UsageError, match="its name is too long"):
+        require_output(tmp_path / ("x" * 300), force=True)
