@@ -65,21 +65,26 @@ def parse_problem(error: Any, model: type[BaseModel], data: object, where: Calla
                 error["ctx"]["discriminator"].strip("'"),
                 f"one of {error['ctx']['expected_tags']}",
             )
-            return _not_a_choice(where((*key, tag)), f"{dotted}.{tag}", error["ctx"]["tag"], expected)
+            return not_a_choice(where((*key, tag)), f"{dotted}.{tag}", error["ctx"]["tag"], expected)
         case "literal_error" | "enum":
-            return _not_a_choice(where(key), dotted, seen, error["ctx"]["expected"])
-    message = error["msg"]
+            return not_a_choice(where(key), dotted, seen, error["ctx"]["expected"])
     if kind == "value_error":
-        what = message.removeprefix("Value error, ")
+        what = error["msg"].removeprefix("Value error, ")
         return Problem(where(key), f"{dotted}: {what}" if dotted else what)
-    expected = _EXPECTED.get(kind) or re.sub(r"^(Input|String|Value) should", "must", message)
-    return Problem(where(key), f"{dotted} is {_shown(seen)}; it {expected}")
+    return Problem(where(key), f"{dotted} is {shown(seen)}; it {what_is_expected(error)}")
+
+
+def what_is_expected(error: Any) -> str:
+    """What one of pydantic's errors asks of a value: `must be a whole number`."""
+    expected = _EXPECTED.get(error["type"], "").format(**error.get("ctx", {}))
+    return expected or re.sub(r"^(Input|String|Value) should", "must", error["msg"])
 
 
 _EXPECTED = {
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a whole number of fewer digits",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
     "bool_type": "must be true or false",
@@ -91,8 +96,11 @@ _EXPECTED = {
     "dict_type": "must be a section: 'key: value' lines",
     "model_type": "must be a section: 'key: value' lines",
     "model_attributes_type": "must be a section: 'key: value' lines",
+    "invalid_key": "must have keys that are text: put them in quotes",
+    "too_short": "must have {min_length} or more elements",
+    "too_long": "must have {max_length} elements or fewer",
 }
-"""Where pydantic's own words speak of Python."""
+"""In place of pydantic's own words, which speak of Python; with the context of its errors."""
 
 
 def clip(text: str, longest: int = 80) -> str:
@@ -103,7 +111,7 @@ def clip(text: str, longest: int = 80) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as its file has it, more or less."""
     if value is None:
         return "empty"
@@ -114,10 +122,10 @@ def _shown(value: object) -> str:
     return "a section" if isinstance(value, dict) else clip(repr(value))
 
 
-def _not_a_choice(where: str, dotted: str, seen: object, expected: str) -> Problem:
+def not_a_choice(where: str, dotted: str, seen: object, expected: str) -> Problem:
     near = difflib.get_close_matches(clip(str(seen)), re.findall(r"'([^']*)'", expected), n=1)
     hint = f"did you mean '{near[0]}'?" if near else None
-    return Problem(where, f"{dotted} is {_shown(seen)}; it must be {expected}", hint)
+    return Problem(where, f"{dotted} is {shown(seen)}; it must be {expected}", hint)
 
 
 def _key_in(data: Any, loc: Key, *, missing: bool) -> Key:

@@ -63,6 +63,7 @@ _UNFIT = {
     errno.ENAMETOOLONG: ("its name is too long", None),
 }
 """What is wrong with the place that a user named for an output, and a hint."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cannot_write(output: Path | str, error: OSError, *, hint: str | None = None) -> SeddError:
@@ -75,7 +76,7 @@ def cannot_write(output: Path | str, error: OSError, *, hint: str | None = None)
     # Not `strerror`: pyarrow has its own.
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
     message = f"cannot write {output}: {reason}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in _FULL:
         return DiskFullError(message, hint=hint)
     return RunError(message)
 
@@ -88,7 +89,7 @@ def writing(output: Path, *, hint: str | None = None) -> Iterator[None]:
     except OSError as e:
         named = Path(e.filename) if isinstance(e.filename, str) else output
         is_above = named != output and output.is_relative_to(named)
-        if not (is_above or output.name in str(named)):
+        if not (is_above or output.name in str(named) or e.errno in _FULL):
             raise
         if is_above and isinstance(e, FileExistsError):  # a file where a folder above the output should be
             e = NotADirectoryError(errno.ENOTDIR, "")

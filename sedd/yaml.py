@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from sedd.complaints import Key, Problem, clip, merge_choices, parse_problem, raise_problems
+from sedd.complaints import Key, Problem, clip, merge_choices, parse_problem, raise_problems, shown
 from sedd.errors import SpecError
 from sedd.units import exact_bytes, exact_duration, parse_bytes, parse_duration_s
 
@@ -47,13 +47,13 @@ class StrictModel(BaseModel):
 def _duration(value: object) -> object:
     if isinstance(value, str):
         return parse_duration_s(value)
-    raise ValueError(f"{value!r} has no unit: write a duration like 90s, 15m or 24h")
+    raise ValueError(f"{shown(value)} has no unit: write a duration like 90s, 15m or 24h")
 
 
 def _bytes(value: object) -> object:
     if isinstance(value, str):
         return parse_bytes(value)
-    raise ValueError(f"{value!r} has no unit: write an amount of memory like 32GiB")
+    raise ValueError(f"{shown(value)} has no unit: write an amount of memory like 32GiB")
 
 
 Duration = Annotated[
@@ -163,12 +163,20 @@ def validate(model: type[Model], document: Document, *, context: object = None) 
     try:
         built = model.model_validate(document.data, context=context)
     except ValidationError as e:
-        own = [error for error in e.errors() if not isinstance(error.get("input"), _Unreadable)]
+        own = [error for error in e.errors() if not _is_told_elsewhere(error)]
         problems = [parse_problem(error, model, document.data, document.where) for error in own]
         raise_problems([*document.problems, *merge_choices(problems)])
         raise AssertionError("a ValidationError without errors") from e
     raise_problems(document.problems)
     return built
+
+
+def _is_told_elsewhere(error: Any) -> bool:
+    """Whether a value is a trap, or a list that is too short only because its elements have errors of their own."""
+    value = error.get("input")
+    if error["type"] == "too_short":
+        return isinstance(value, list) and len(value) >= error["ctx"]["min_length"]
+    return isinstance(value, _Unreadable)
 
 
 def _compose(text: str, name: str) -> yaml.Node | None:

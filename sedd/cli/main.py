@@ -47,9 +47,10 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("SEDD_DEBUG"))
     try:
         try:
-            build_app(arguments)(args=arguments, prog_name="sedd")
+            code = _call(arguments)
         finally:
             sys.stdout.flush()
+        sys.exit(code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as e:
@@ -60,6 +61,25 @@ def main() -> None:
         sys.exit(e.exit_code if isinstance(e, SeddError) else 1)
     finally:
         tell_ends(next((a for a in arguments if not a.startswith("-")), None))
+
+
+def _call(arguments: list[str]) -> int:
+    """Run a command; its exit code. Raises: UsageError for what typer does not understand."""
+    import typer
+
+    try:
+        result = build_app(arguments)(args=arguments, prog_name="sedd", standalone_mode=False)
+    except typer.BadParameter.__mro__[2] as e:  # click's own ClickException, or typer's copy of it
+        if type(e).__name__ == "NoArgsIsHelpError":
+            e.show()
+            return e.exit_code
+        from sedd.cli.wrong_usage import as_usage_error
+
+        called = next((a for a in arguments if a in COMMANDS), "")
+        raise as_usage_error(e, f"sedd {called}".rstrip()) from e
+    except typer.Abort:
+        return 1
+    return result if isinstance(result, int) else 0
 
 
 def build_app(arguments: list[str]) -> "typer.Typer":

@@ -15,7 +15,7 @@ from sedd.data import assemble, build, sources
 from sedd.data.alphabet import decode
 from sedd.data.build import build_store
 from sedd.data.store import TokenStore
-from sedd.errors import DataError
+from sedd.errors import DataError, DiskFullError
 from sedd.spec.build import BuildOptions
 
 QUICKSTART = Path(__file__).parents[2] / "jobs" / "data"
@@ -436,6 +436,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch:
 
     fasta = write_fasta(tmp_path / "a.fasta", made_up_proteins(50))
     monkeypatch.setattr("sedd.data.files.NpyWriter.write", no_space)
-    with pytest.raises(DataError, match="No space left on device"):
+    with pytest.raises(DiskFullError, match="no space left on device"):
         build_store([fasta], tmp_path / "store")
     assert _left_in(tmp_path) == ["a.fasta"]

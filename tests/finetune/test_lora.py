@@ -160,7 +160,7 @@ def test_adapters_alone_are_small_and_their_readme_puts_them_back(
     exec(code, names)
     wanted = plain_weights(trained_weights(saved, raw=False), experiment.training.lora)
     assert all(torch.equal(names["weights"][name], each) for name, each in wanted.items())
-    with pytest.raises(UsageError, match="not empty"):
+    with pytest.raises(UsageError, match="it already exists"):
         write_adapters(saved, experiment, tmp_path / "alone", raw=False, force=False)
     with pytest.raises(UsageError, match="no adapters"):
         write_adapters(saved, tiny_spec(tmp_path), tmp_path / "other", raw=False, force=False)

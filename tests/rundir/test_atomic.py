@@ -56,7 +56,7 @@ def test_a_device_is_written_to_and_stays_one():
     with pytest.raises(DiskFullError, match="cannot write /dev/full: no space left on device"):
         write_output(Path("/dev/full"), "x")
     assert Path("/dev/full").is_char_device()
-    require_output(Path("/dev/stdout"), force=False)
+    require_output(Path("/dev/full"), force=False)
 
 
 def test_an_output_that_is_there_is_refused_unless_forced(tmp_path: Path):

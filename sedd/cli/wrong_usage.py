@@ -1,0 +1,81 @@
+"""Errors that typer finds in a command line, worded as all others: one line and a hint."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from sedd.complaints import clip, not_a_choice, what_is_expected
+from sedd.errors import UsageError
+
+_PLAINER = {
+    r"got unexpected extra argument(?:s|\(s\))? \((.*)\)": r"unexpected argument \1",
+    r"option '(.*)' requires an argument": r"\1 needs a value",
+    r"option '(.*)' does not take a value": r"\1 takes no value",
+}
+"""typer's words, with a small letter and no full stop, and ours."""
+_OF_CLICK = {
+    r"('.*') is not a valid integer.*": r"\1; it must be a whole number",
+    r"('.*') is not a valid float.*": r"\1; it must be a number",
+    r"(.*) is not in the range x>=(.*)": r"\1; it must be greater than or equal to \2",
+    r"(.*) is not in the range (?:.*<=)?x<=(.*)": r"\1; it must be less than or equal to \2",
+}
+"""The same for values, of older versions."""
+
+
+def as_usage_error(error: Any, command: str) -> UsageError:
+    """typer's error (click's, in older versions) as one of ours; the hint falls back to the help of `command`."""
+    name = _name_of(error)
+    match type(error).__name__:
+        case "MissingParameter":
+            message, hint = f"{name} is missing", None
+        case "NoSuchOption":
+            message, hint = f"there is no option {clip(error.option_name)}", _meant(error.option_name, error.possibilities)
+        case "BadParameter":
+            message, hint = _bad_value(name, error)
+        case _:
+            message, hint = _other(error)
+    return UsageError(message, hint=hint or f"{error.ctx.command_path if error.ctx else command} --help")
+
+
+def _bad_value(name: str, error: Any) -> tuple[str, str | None]:
+    if choice := re.match(r"(?:Value error, )?'(.*)' is not one of (.*?)\.?$", error.message, re.DOTALL):
+        problem = not_a_choice("", name, choice[1], " or ".join(choice[2].rsplit(", ", 1)))
+        return problem.what, problem.hint
+    cause = error.__cause__
+    if type(cause).__name__ != "ValidationError":  # in older versions click looks at values
+        text = _plain(error.message)
+        told = next((re.sub(p, words, text) for p, words in _OF_CLICK.items() if re.match(p, text)), text)
+        return f"{name} is {told}", None
+    first = cause.errors()[0]
+    seen = clip(str(first["input"]))
+    seen = f"'{seen}'" if first["type"].endswith("_parsing") else seen
+    return f"{name} is {seen}; it {what_is_expected(first)}", None
+
+
+def _other(error: Any) -> tuple[str, str | None]:
+    text = _plain(error.message)
+    if command := re.match(r"no such command '(.*?)'", text, re.DOTALL):
+        return f"there is no command '{clip(command[1])}'", _meant(command[1], error.ctx.command.commands)
+    for pattern, plainer in _PLAINER.items():
+        text = re.sub(pattern, plainer, text)
+    return text, None
+
+
+def _meant(wrong: str, possible: Iterable[str] | None) -> str | None:
+    near = difflib.get_close_matches(clip(wrong), possible or (), n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else None
+
+
+def _name_of(error: Any) -> str:
+    """The option's first name, as `--count`; an argument as the help has it, `RUN`."""
+    if (parameter := getattr(error, "param", None)) is None:
+        return ""
+    if parameter.param_type_name == "option":
+        return str(parameter.opts[0])
+    return str(parameter.metavar or parameter.name.upper()).strip("[].")
+
+
+def _plain(text: str) -> str:
+    """Without the capital and the full stop of a sentence."""
+    return text[:1].lower() + text[1:].rstrip(".")
