@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from sedd.cli.notify_pending import tell_ends
 from sedd.cli.streams import prepare_streams
@@ -67,12 +67,13 @@ def _call(arguments: list[str]) -> int:
     """Run a command; its exit code. Raises: UsageError for what typer does not understand."""
     import typer
 
+    click_error: Any = typer.BadParameter.__mro__[2]  # ClickException: click's, or typer's copy of it
     try:
         result = build_app(arguments)(args=arguments, prog_name="sedd", standalone_mode=False)
-    except typer.BadParameter.__mro__[2] as e:  # click's own ClickException, or typer's copy of it
+    except click_error as e:
         if type(e).__name__ == "NoArgsIsHelpError":
             e.show()
-            return e.exit_code
+            return 2
         from sedd.cli.wrong_usage import as_usage_error
 
         called = next((a for a in arguments if a in COMMANDS), "")
