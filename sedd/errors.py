@@ -83,7 +83,7 @@ def cannot_write(output: Path | str, error: OSError, *, hint: str | None = None)
 
 @contextlib.contextmanager
 def writing(output: Path, *, hint: str | None = None) -> Iterator[None]:
-    """Raise `cannot_write` for errors of writing an output; those about other files, such as inputs, stay as they are."""
+    """Raise `cannot_write` for errors of writing an output; those about other files, such as inputs, stay."""
     try:
         yield
     except OSError as e:

@@ -7,7 +7,6 @@ from typing import Any
 from rich.console import Console
 
 
-
 def out() -> Console:
     """Console for results."""
     return Console(highlight=False)

@@ -30,7 +30,10 @@ def as_usage_error(error: Any, command: str) -> UsageError:
         case "MissingParameter":
             message, hint = f"{name} is missing", None
         case "NoSuchOption":
-            message, hint = f"there is no option {clip(error.option_name)}", _meant(error.option_name, error.possibilities)
+            message, hint = (
+                f"there is no option {clip(error.option_name)}",
+                _meant(error.option_name, error.possibilities),
+            )
         case "BadParameter":
             message, hint = _bad_value(name, error)
         case _:

@@ -38,7 +38,8 @@ def require_same(
     Raises:
         MissingDataError: it was made of something else.
     """
-    there, hint = f"cannot write {output}: it already exists, built", "--force replaces it; or choose another name after -o"
+    there = f"cannot write {output}: it already exists, built"
+    hint = "--force replaces it; or choose another name after -o"
     manifest = read_manifest(output)
     if manifest.options != options:
         changed = ", ".join(key for key in options if manifest.options.get(key) != options[key])
@@ -46,7 +47,9 @@ def require_same(
     inputs_there = [(file.size_bytes, file.fingerprint) for file in manifest.inputs[len(before) :]]
     sizes = [path.stat().st_size for path in inputs]
     # A different size spares reading everything.
-    if [size for size, _ in inputs_there] != sizes or inputs_there != [_fingerprint(path, progress) for path in inputs]:
+    if [size for size, _ in inputs_there] != sizes or inputs_there != [
+        _fingerprint(path, progress) for path in inputs
+    ]:
         raise MissingDataError(f"{there} from other input", hint=hint)
     return manifest
 

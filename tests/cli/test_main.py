@@ -150,9 +150,15 @@ def test_every_command_has_help_with_an_example(command: tuple[str, ...]):
         (["sttus"], ["there is no command 'sttus'", "did you mean 'status'?"]),
         (["data", "buld"], ["there is no command 'buld'", "did you mean 'build'?"]),
         (["status", "--wach"], ["there is no option --wach", "did you mean '--watch'?"]),
-        (["schema", "plam"], ["KIND is 'plam'; it must be 'spec', 'plan' or 'profile'", "did you mean 'plan'?"]),
+        (
+            ["schema", "plam"],
+            ["KIND is 'plam'; it must be 'spec', 'plan' or 'profile'", "did you mean 'plan'?"],
+        ),
         (["sample", "run", "-n", "x"], ["--count is 'x'; it must be a whole number", "sedd sample --help"]),
-        (["sample", "run", "-n", "0"], ["--count is 0; it must be greater than or equal to 1", "sedd sample --help"]),
+        (
+            ["sample", "run", "-n", "0"],
+            ["--count is 0; it must be greater than or equal to 1", "sedd sample --help"],
+        ),
         (["sample", "run", "-n"], ["-n needs a value", "sedd sample --help"]),
         (["score", "run", "more"], ["unexpected argument more", "sedd score --help"]),
         (["compare"], ["RUN is missing", "sedd compare --help"]),
