@@ -148,7 +148,7 @@ def test_every_command_has_help_with_an_example(command: tuple[str, ...]):
     ("arguments", "told"),
     [
         (["sttus"], ["there is no command 'sttus'", "did you mean 'status'?"]),
-        (["data", "buld"], ["there is no command 'buld'", "did you mean 'build'?"]),
+        (["data", "builds"], ["there is no command 'builds'", "did you mean 'build'?"]),
         (["status", "--wach"], ["there is no option --wach", "did you mean '--watch'?"]),
         (
             ["schema", "plam"],
