@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from sedd.cluster.inherited import Reader, environment_for
@@ -15,10 +16,20 @@ from sedd.job.environment import TaskEnvironment
 from sedd.job.processes import end_children, start
 from sedd.rundir.layout import RunDir
 from sedd.rundir.node_folder import ENTRY_VARIABLE, entry_name
+from sedd.rundir.rank_progress import VARIABLE, open_progress
 from sedd.spec.task import TaskSpec
 
 Running = dict[int, "subprocess.Popen[bytes]"]
 """Training processes by rank."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trainings:
+    """The training processes of one job entry."""
+
+    processes: Running
+    progress: Mapping[int, int]
+    """Descriptor of each rank's progress (`sedd/rundir/rank_progress.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +63,25 @@ def find_meeting(*, attempt: int) -> Meeting:
 
 
 @contextlib.contextmanager
-def training_processes(task: Task, meeting: Meeting, *, keep_open: Sequence[int] = ()) -> Iterator[Running]:
+def training_processes(task: Task, meeting: Meeting, *, keep_open: Sequence[int] = ()) -> Iterator[Trainings]:
     """This entry's training processes, by rank; what is left of them at the end is ended, children too."""
     with contextlib.ExitStack() as stack:
-        running = {
+        ranks = _own_ranks(task)
+        progress = {rank: open_progress() for rank in ranks}
+        for descriptor in progress.values():
+            stack.callback(os.close, descriptor)
+        processes = {
             rank: start(
                 task.command,
-                environment=rank_environment(os.environ, task, meeting, rank=rank, local_rank=local_rank),
+                environment=rank_environment(os.environ, task, meeting, rank=rank, local_rank=local_rank)
+                | {VARIABLE: str(progress[rank])},
                 log=_open_log(stack, task, meeting, rank),
-                keep_open=keep_open,
+                keep_open=(*keep_open, progress[rank]),
             )
-            for rank, local_rank in _own_ranks(task).items()
+            for rank, local_rank in ranks.items()
         }
         try:
-            yield running
+            yield Trainings(processes=processes, progress=progress)
         finally:
             end_children(grace_s=1.0)
 
@@ -105,9 +121,14 @@ def _own_ranks(task: Task) -> dict[int, int]:
     return {rank: rank for rank in range(task.experiment.resources.ranks)}
 
 
+def log_of(task: Task, rank: int) -> Path:
+    """Where a rank of this job writes what it prints."""
+    return task.run.logs / f"{task.environment.log_name}_{rank}.out"
+
+
 def _open_log(stack: contextlib.ExitStack, task: Task, meeting: Meeting, rank: int) -> IO[bytes] | None:
     """The rank's log, appended to; None (the entry's own output) where it cannot be opened."""
-    path = task.run.logs / f"{task.environment.log_name}_{rank}.out"
+    path = log_of(task, rank)
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     header = f"=== attempt {meeting.attempt} · job {task.environment.job_id} · {task.environment.host} · {now} ===\n"
     try:

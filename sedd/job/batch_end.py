@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sedd.errors import DiskFullError, RunError, SeddError
 from sedd.job.attempt import Task
+from sedd.job.begin_attempt import begin_attempt, find_start, is_over
 from sedd.job.causes import Ending, in_newest_attempt
 from sedd.job.deadline import StopFacts, seconds_to_secure
 from sedd.job.entry import make_task, refuse, remove_local_copies, require_setup_of
@@ -21,10 +22,11 @@ from sedd.job.environment import read_slurm_environment
 from sedd.job.final_events import FINAL_EVENTS
 from sedd.job.finish_attempt import finish_attempt, finish_unrecorded
 from sedd.job.next_attempt import ensure_next_attempt
+from sedd.job.own_job import query_job_fact, query_kill_wait_s
 from sedd.job.processes import signals_held
 from sedd.job.stdout import survive_full_disk
-from sedd.job.supervisor import FOLDER_PATIENCE_S, begin_attempt, find_start, is_over
-from sedd.job.watch import RunFolderGoneError, query_job_fact, query_kill_wait_s
+from sedd.job.supervisor import FOLDER_PATIENCE_S
+from sedd.job.watch import RunFolderGoneError
 from sedd.launch.local_processes import end_training, find_training, wait_until
 from sedd.launch.pickled_job import run_of_job
 from sedd.notify.tell import tell_end
@@ -106,8 +108,7 @@ def finish(task: Task, *, output: Path | None = None) -> int:
         # Its job entry was killed: SIGTERM has reached the training, and it may be saving.
         _await_training(task, events, attempt=start.attempt)
         end_training(task.run, attempt=start.attempt, grace_s=0.0)
-        ending = _ending(task)
-        return finish_attempt(task, ending, read_events(task.run.events), attempt=start.attempt).exit_code
+        return _finish_as(task, _ending(task), attempt=start.attempt)
     code = _ask_again(task, events, final) if final.event == "requeued" else int(final.event == "gave_up")
     end_training(task.run, attempt=start.attempt, grace_s=query_kill_wait_s(task))
     return code
@@ -121,7 +122,12 @@ def _finish_unstarted(task: Task, events: Sequence[Event], output: Path | None) 
         print(e.message, flush=True)
         return finish_unrecorded(task, events).exit_code
     ending = _ending(task, before="its first line", last_line=telling_line(output) if output else None)
-    return finish_attempt(task, ending, read_events(task.run.events), attempt=attempt).exit_code
+    return _finish_as(task, ending, attempt=attempt)
+
+
+def _finish_as(task: Task, ending: Ending, *, attempt: int) -> int:
+    events = read_events(task.run.events)
+    return finish_attempt(task, ending, events, attempt=attempt, has_entries=False).exit_code
 
 
 def _ending(task: Task, *, before: str = "it recorded why", last_line: str | None = None) -> Ending:

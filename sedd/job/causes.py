@@ -58,9 +58,13 @@ def cause_of(ending: Ending, events: Sequence[Event], slurm: SlurmFacts | None, 
     if is_cancelled(events):
         return Cause.CANCELLED
     failure, wish, code = first_failure(events), _wish(slurm), ending.exit_code
+    was_asked = any(map(is_stop, ending.signals)) or wish is not Stopping.NO
     if code is None:
-        return _stop_cause(ending, events, slurm, now)
-    was_asked = is_stop(-code) or any(map(is_stop, ending.signals)) or wish is not Stopping.NO
+        is_hung = (
+            failure is Cause.HUNG and not was_asked
+        )  # not even SIGKILL ends it: it waits for a dead disk
+        return Cause.HUNG if is_hung else _stop_cause(ending, events, slurm, now)
+    was_asked = was_asked or is_stop(-code)
     if failure and slurm and wish is Stopping.NO and signal.SIGUSR2 not in ending.signals:
         return (
             failure  # SLURM wants nothing: this SIGTERM is srun's, which ends a step when one rank has failed
@@ -92,7 +96,7 @@ def first_failure(events: Sequence[Event]) -> Cause | None:
     """The root among the failures of the newest attempt: when one rank is lost the others fail after it."""
     failures = [e for e in in_newest_attempt(events) if e.event == "failed"]
     causes = {e.get("cause") for e in failures if not e.get("lost_peer")}
-    by_weight = (Cause.NODE_FAULT, Cause.DISK_FULL, Cause.KILLED, Cause.CRASHED)
+    by_weight = (Cause.NODE_FAULT, Cause.DISK_FULL, Cause.HUNG, Cause.KILLED, Cause.CRASHED)
     return next((c for c in by_weight if c in causes), Cause.KILLED if failures else None)
 
 
@@ -143,3 +147,12 @@ def time_left_s(job: JobFact, now: dt.datetime) -> float | None:
     if job.starts_at is None or job.time_limit_s is None:
         return None
     return job.time_limit_s - (now - job.starts_at).total_seconds()
+
+
+def severity(code: int) -> int:
+    """Order exits: the one that explains the others is the largest."""
+    if code in (Exit.COMPLETED, Exit.STOPPED):
+        return 0 if code == Exit.COMPLETED else 1
+    if is_stop(-code) or code == Exit.PEER_LOST:
+        return 2
+    return 4 if code == Exit.NODE_FAULT or code < 0 else 3

@@ -7,7 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sedd.job.causes import Ending, SlurmFacts, by_exit, cause_of, describe_exit, in_newest_attempt, is_stop
+from sedd.cluster.states import JobState
+from sedd.cluster.stopping import Stopping, stopping
+from sedd.job.causes import (
+    Ending,
+    SlurmFacts,
+    by_exit,
+    cause_of,
+    describe_exit,
+    in_newest_attempt,
+    is_stop,
+    time_left_s,
+)
 from sedd.job.retry import GiveUp, Retry, retry_decision
 from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts
 from sedd.rundir.events import Event
@@ -26,6 +37,8 @@ class EndingFacts:
     slurm: SlurmFacts | None
     """None under the local executor."""
     now: dt.datetime
+    has_entries: bool = True
+    """Whether the job's entries are there, and could begin another attempt in it; its batch script could not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +53,25 @@ class Decision:
     fields: Mapping[str, Any]
     """Of the final event."""
     next: Retry | None
+    starts_in_job: bool = False
+    """Whether the next attempt starts in the job of this one, on its nodes."""
+
+
+RESTART_S = 120.0
+"""So much must be left before SLURM's warning for another attempt in the same job: starting takes some of it."""
+_MAY_START_IN_JOB: dict[Cause, bool] = {
+    Cause.KILLED: True,
+    Cause.CRASHED: True,
+    Cause.HUNG: True,
+    Cause.NODE_FAULT: False,  # away from that node
+    Cause.DISK_FULL: False,  # it waits for space without keeping nodes
+    Cause.PREEMPTED: False,
+    Cause.TIME_LIMIT: False,
+    Cause.MOVED: False,
+    Cause.COMPLETED: False,
+    Cause.CANCELLED: False,
+    Cause.INTERRUPTED: False,
+}
 
 
 def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
@@ -60,14 +92,38 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
     if facts.ending.exit_code is None:
         detail += "; the training did not end in time, and was killed"
         alive = {"alive": True}  # when this is recorded: it is killed after the next attempt is secured
-    is_over = isinstance(following, GiveUp)
+    fields = {"cause": cause, "step": step, "detail": detail, **alive}
+    if isinstance(following, GiveUp):
+        return Decision(cause=cause, failure=failure, event="gave_up", fields=fields, next=None)
+    here = starts_in_job(facts, cause)
     return Decision(
         cause=cause,
         failure=failure,
-        event="gave_up" if is_over else "requeued",
-        fields={"cause": cause, "step": step, "detail": detail, **alive},
-        next=None if isinstance(following, GiveUp) else following,
+        event="requeued",
+        fields=fields | ({"in_job": True} if here else {}),
+        next=following,
+        starts_in_job=here,
     )
+
+
+def starts_in_job(facts: EndingFacts, cause: Cause) -> bool:
+    """Whether an attempt that follows starts in this job.
+
+    Without SLURM all do. Under SLURM those after a crash, a kill or a hang do, when the training has ended, nobody
+    asks the job to leave, SLURM shows it as running, and its time limit leaves enough.
+    """
+    if facts.slurm is None:
+        return True
+    if not (facts.has_entries and _MAY_START_IN_JOB[cause]) or facts.ending.exit_code is None:
+        return False
+    job = facts.slurm.job
+    is_asked = any(map(is_stop, facts.ending.signals))
+    if is_asked or job is None or job.state is not JobState.RUNNING:
+        return False
+    if stopping(job, restarts=facts.slurm.restarts) is not Stopping.NO:
+        return False
+    left_s = time_left_s(job, facts.now)
+    return left_s is None or left_s - facts.slurm.lead_s >= RESTART_S
 
 
 def unrecorded_failure(facts: EndingFacts) -> dict[str, Any] | None:
@@ -79,6 +135,8 @@ def unrecorded_failure(facts: EndingFacts) -> dict[str, Any] | None:
     newest = in_newest_attempt(facts.events)
     if any(e.event == "failed" and e.get("rank") == ending.rank for e in newest):
         return None
+    if code == Exit.PEER_LOST and any(e.event == "failed" and not e.get("lost_peer") for e in newest):
+        return None  # what ended it is recorded
     error = ending.error or describe_exit(code)
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL) and not ending.signals and ending.error is None:
         error += " (kill -9, or out of memory)"

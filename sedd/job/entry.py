@@ -11,12 +11,13 @@ from pathlib import Path
 from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile
 from sedd.errors import RunError, SeddError
 from sedd.job.attempt import Task
+from sedd.job.begin_attempt import begin_attempt
 from sedd.job.environment import TaskEnvironment, read_task_environment
 from sedd.job.final_events import record_event
 from sedd.job.needs import await_needs
 from sedd.job.processes import SignalBox, accept_signals
 from sedd.job.stdout import survive_full_disk
-from sedd.job.supervisor import begin_attempt, supervise
+from sedd.job.supervisor import supervise
 from sedd.launch.freeze import imported_package, require_frozen
 from sedd.launch.resources import read_manifest_profile
 from sedd.launch.setup_lines import require_setup

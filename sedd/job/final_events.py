@@ -24,6 +24,17 @@ def has_ended(events: Sequence[Event], attempt: int) -> bool:
     return any(e.event in FINAL_EVENTS and e.attempt == attempt and not e.get("alive") for e in events)
 
 
+def starts_in_job(events: Sequence[Event], attempt: int) -> bool:
+    """Whether the next attempt starts in the job of this one, by the newest of its final events."""
+    finals = [e for e in events if e.event in FINAL_EVENTS and e.attempt == attempt]
+    return bool(finals) and finals[-1].event == "requeued" and bool(finals[-1].get("in_job"))
+
+
+def find_ready(events: Sequence[Event], attempt: int) -> set[int]:
+    """The ranks whose training in this attempt has ended, and whose entries wait for the next one."""
+    return {int(e.get("rank")) for e in events if e.event == "ready" and e.attempt == attempt}
+
+
 def record_event(run: RunDir, event: str, *, attempt: int, **fields: Any) -> bool:
     """Append an event; whether that went well. A disk that is full for a while must not cost the run."""
     return note_event(run.events, event, attempt=attempt, **fields)

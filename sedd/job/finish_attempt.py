@@ -1,5 +1,6 @@
 """The end of an attempt: gather the facts once, decide, then act: record it, and ask for the next attempt."""
 
+import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from sedd.job.causes import Ending, SlurmFacts
 from sedd.job.decision import Decision, EndingFacts, decide
 from sedd.job.final_events import record_event, record_event_with_retry
 from sedd.job.next_attempt import ensure_next_attempt
+from sedd.job.own_job import query_job_fact
 from sedd.job.retry import MAX_DELAY_S, Retry
-from sedd.job.watch import query_job_fact
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import Event
 from sedd.rundir.fence import newest_attempt, require_newest_in
@@ -20,9 +21,12 @@ from sedd.rundir.fence import newest_attempt, require_newest_in
 class AttemptResult:
     """What becomes of the run."""
 
+    attempt: int
     cause: Cause
     next: Retry | None
     """None: nothing follows."""
+    starts_in_job: bool = False
+    """Whether the next attempt starts in this job; else the job is requeued, or another continues it."""
 
     @property
     def exit_code(self) -> int:
@@ -30,10 +34,13 @@ class AttemptResult:
         return 0 if self.next or self.cause in (Cause.COMPLETED, Cause.CANCELLED) else 1
 
 
-def finish_attempt(task: Task, ending: Ending, events: Sequence[Event], *, attempt: int) -> AttemptResult:
+def finish_attempt(
+    task: Task, ending: Ending, events: Sequence[Event], *, attempt: int, has_entries: bool = True
+) -> AttemptResult:
     """Find the cause of the attempt's end, record it, and secure the next attempt where one is due.
 
-    `events` are the run's, read since the attempt ended.
+    `events` are the run's, read since the attempt ended. `has_entries`: the job's entries are there, and could begin
+    another attempt in it.
 
     Raises:
         SupersededError: a newer attempt has begun, and it alone may record anything.
@@ -46,19 +53,33 @@ def finish_attempt(task: Task, ending: Ending, events: Sequence[Event], *, attem
         job_id=task.environment.job_id,
         slurm=query_slurm_facts(task, events),
         now=dt.datetime.now(dt.UTC),
+        has_entries=has_entries,
     )
     return _act(task, facts, decide(facts, task.experiment.retry))
 
 
 def finish_unrecorded(task: Task, events: Sequence[Event]) -> AttemptResult:
     """Finish an attempt whose outcome could not be written (disk full): another attempt follows later."""
-    if task.environment.executor == "slurm" and not ensure_next_attempt(
-        task, events, attempt=newest_attempt(events), cause=Cause.DISK_FULL, may_pause=True
+    attempt, is_slurms = newest_attempt(events), task.environment.executor == "slurm"
+    if is_slurms and not ensure_next_attempt(
+        task, events, attempt=attempt, cause=Cause.DISK_FULL, may_pause=True
     ):
-        return AttemptResult(cause=Cause.DISK_FULL, next=None)
+        return AttemptResult(attempt=attempt, cause=Cause.DISK_FULL, next=None)
     return AttemptResult(
-        cause=Cause.DISK_FULL, next=Retry(detail="disk full", delay_s=MAX_DELAY_S, avoid_hosts=())
+        attempt=attempt,
+        cause=Cause.DISK_FULL,
+        next=Retry(detail="disk full", delay_s=MAX_DELAY_S, avoid_hosts=()),
+        starts_in_job=not is_slurms,
     )
+
+
+def leave_job(task: Task, events: Sequence[Event], result: AttemptResult, *, why: str) -> AttemptResult:
+    """Secure the next attempt by SLURM where it was to start in this job, and cannot."""
+    print(f"the next attempt does not start in this job: {why}", flush=True)
+    record_event(task.run, "requeued", attempt=result.attempt, cause=result.cause, detail=why)
+    avoid = result.next.avoid_hosts if result.next else ()
+    is_secured = ensure_next_attempt(task, events, attempt=result.attempt, cause=result.cause, avoid=avoid)
+    return AttemptResult(attempt=result.attempt, cause=result.cause, next=result.next if is_secured else None)
 
 
 def query_slurm_facts(task: Task, events: Sequence[Event]) -> SlurmFacts | None:
@@ -73,20 +94,27 @@ def _act(task: Task, facts: EndingFacts, decision: Decision) -> AttemptResult:
     """Record what was decided, then secure the next attempt."""
     if decision.failure:
         record_event(task.run, "failed", attempt=facts.attempt, **decision.failure)
-    result = AttemptResult(cause=decision.cause, next=decision.next)
+    end = AttemptResult(attempt=facts.attempt, cause=decision.cause, next=None)
     if decision.next is None:
-        return result if _record_last(task, facts, decision) else finish_unrecorded(task, facts.events)
-    record_event(task.run, "requeued", attempt=facts.attempt, **decision.fields)
-    if facts.slurm is not None and not ensure_next_attempt(
+        return end if _record_last(task, facts, decision) else finish_unrecorded(task, facts.events)
+    following = dataclasses.replace(end, next=decision.next, starts_in_job=decision.starts_in_job)
+    if facts.slurm is not None and decision.starts_in_job:
+        # Where the other ranks cannot read that the next attempt starts here, SLURM starts them anew.
+        if record_event_with_retry(task.run, "requeued", attempt=facts.attempt, **decision.fields):
+            return following
+    else:
+        record_event(task.run, "requeued", attempt=facts.attempt, **decision.fields)
+    if facts.slurm is None:
+        return following
+    is_secured = ensure_next_attempt(
         task,
         facts.events,
         attempt=facts.attempt,
         cause=decision.cause,
         avoid=decision.next.avoid_hosts,
         may_pause=decision.next.delay_s > 0,
-    ):
-        return AttemptResult(cause=decision.cause, next=None)
-    return result
+    )
+    return dataclasses.replace(following, starts_in_job=False) if is_secured else end
 
 
 def _record_last(task: Task, facts: EndingFacts, decision: Decision) -> bool:

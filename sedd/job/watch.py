@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sedd.cluster.jobs import JobFact
-from sedd.cluster.site import query_config
-from sedd.errors import ClusterError, RunError, SeddError
-from sedd.job.attempt import Meeting, Running, Task
-from sedd.job.causes import Ending, is_finished, is_stop
+from sedd.errors import RunError, SeddError
+from sedd.job.attempt import Meeting, Task, Trainings
+from sedd.job.causes import Ending, is_finished, is_stop, severity
 from sedd.job.deadline import EXIT_S, PATIENCE_S, StopFacts, seconds_to_secure
-from sedd.job.final_events import is_decided
-from sedd.job.own_job import query_own_fact
+from sedd.job.final_events import is_decided, starts_in_job
+from sedd.job.hang_watch import HangWatch, find_hang, write_hang_stacks
+from sedd.job.own_job import query_job_fact, query_kill_wait_s
 from sedd.job.processes import SignalBox
 from sedd.notify.stall import STALLED_S, begin_to_tell, is_stalled
 from sedd.rundir.attempts import is_cancelled, slowest_save_s
@@ -26,27 +25,31 @@ from sedd.rundir.presence import Presence, describe_absence, is_gone
 POLL_S = 0.1
 LOOK_S = 2.0
 """Between two looks at events.jsonl: is the run cancelled, or another attempt's by now?"""
-PEER_GRACE_S = 10.0
-"""For the ranks that are left when one has failed: they hang in a collective and cannot save."""
+PEER_GRACE_S = 5.0
+"""For the ranks that are left when one has failed: they hang in a collective and cannot save; rank 0 may be writing."""
+DECIDED_GRACE_S = 10.0
+"""For the ranks that are left when rank 0 has ended."""
+_STACKS_S = LOOK_S + 2.0
+"""For the other entries to see that the attempt hangs, and to write their stacks, before any training is ended."""
 STALL_LOOK_S = 60.0
 FINISHED_PATIENCE_S = 300.0
 """For a training that has saved its last step, to exit: a tracker may still be sending, or hang for ever."""
-_ASK_TIMEOUT_S = 5.0
-_KILL_WAIT_S = 10.0
-"""Where SLURM does not answer; its own default is 30 s."""
+_DIE_S = 10.0
+"""For a killed training to be gone: one that waits for a dead disk is not."""
 
 
 class RunFolderGoneError(SeddError):
     """The run folder was deleted or moved: nothing that the training does can be kept."""
 
 
-def watch(task: Task, meeting: Meeting, running: Running, box: SignalBox) -> Ending:
+def watch(task: Task, meeting: Meeting, trainings: Trainings, box: SignalBox) -> Ending:
     """Wait until the training has ended, or until the next attempt has to be secured without waiting for it.
 
     Raises:
         RunFolderGoneError: the run folder is gone; the training was killed.
     """
-    watching = _Watch(task, meeting, running, box, query_kill_wait_s(task), Presence(task.run))
+    hangs = HangWatch(task, meeting, trainings)
+    watching = _Watch(task, meeting, trainings, box, query_kill_wait_s(task), Presence(task.run), hangs)
     while not watching.is_over():
         time.sleep(POLL_S)
     if not is_gone(task.run.manifest):
@@ -69,10 +72,11 @@ class _Watch:
 
     task: Task
     meeting: Meeting
-    running: Running
+    trainings: Trainings
     box: SignalBox
     kill_wait_s: float
     presence: Presence
+    hangs: HangWatch
     began: float = field(default_factory=time.monotonic)
     next_look: float = field(default_factory=lambda: time.monotonic() + LOOK_S)
     passed_on: set[int] = field(default_factory=set)
@@ -86,6 +90,9 @@ class _Watch:
     first_codes: dict[int, int] = field(default_factory=dict)
     """Of the processes that ended by themselves, before any other was ended for it."""
     is_superseded: bool = False
+    is_hung: bool = False
+    was_killed: bool = False
+    """By this entry: no process ended by itself."""
     next_stall_look: float = field(default_factory=lambda: time.monotonic() + STALLED_S)
     stall_told: bool = False
     finished_by: float | None = None
@@ -98,6 +105,9 @@ class _Watch:
         if now > self.next_look:
             self.next_look = now + LOOK_S
             self._look(now)
+        if not self.is_hung and not any(map(is_stop, self.passed_on)) and self.hangs.is_hung(now):
+            self.is_hung = self.peers_told = True
+            self.peers_grace = (now, now + _STACKS_S)
         self._mind_peers(now)
         if self.task.environment.is_first and not self.stall_told and now > self.next_stall_look:
             self._mind_stall(now)
@@ -105,7 +115,7 @@ class _Watch:
             print("all is saved, and the training does not exit: it is killed", flush=True)
             self._kill()
             return True
-        if self.is_superseded or all(code is not None for code in self._codes().values()):
+        if self.was_killed or all(code is not None for code in self._codes().values()):
             return True
         return self.task.environment.is_first and self.secure_by is not None and now > self.secure_by
 
@@ -119,12 +129,14 @@ class _Watch:
         is_bad = any(code not in (Exit.COMPLETED, Exit.STOPPED) for code in self.first_codes.values())
         codes: dict[int, int | None] = {**(self.first_codes if is_bad else ended)}
         codes = codes or {self.task.environment.rank: None}
-        rank, code = max(codes.items(), key=lambda item: -1 if item[1] is None else _severity(item[1]))
+        rank, code = max(codes.items(), key=lambda item: -1 if item[1] is None else severity(item[1]))
+        if self.was_killed and not self.first_codes and code is not None and not self.is_hung:
+            code = Exit.PEER_LOST  # it was ended for another entry's training
         signals = frozenset(self.box.received | self.passed_on)
         return Ending(exit_code=code, signals=signals, time_left_s=left_s, rank=rank)
 
     def _codes(self) -> dict[int, int | None]:
-        return {rank: process.poll() for rank, process in self.running.items()}
+        return {rank: process.poll() for rank, process in self.trainings.processes.items()}
 
     def _pass_on(self, now: float) -> None:
         """Signals to the training; the entry's own where it keeps the time limit itself."""
@@ -136,7 +148,7 @@ class _Watch:
 
     def _tell(self, number: int, now: float) -> None:
         self.passed_on.add(number)
-        for process in self.running.values():
+        for process in self.trainings.processes.values():
             process.send_signal(number)
         if is_stop(number) and self.task.environment.is_first:
             events = read_events(self.task.run.events)
@@ -166,11 +178,10 @@ class _Watch:
         if newest_attempt(events) > self.meeting.attempt:
             self._kill()  # at once: it would save if it were asked
             self.is_superseded = True
-        elif not self.task.environment.is_first and is_decided(events, self.meeting.attempt):
-            self.peers_grace = self.peers_grace or (
-                now,
-                now + PEER_GRACE_S,
-            )  # rank 0 has ended: they wait in vain
+        elif starts_in_job(events, self.meeting.attempt):
+            self._kill()
+        elif self.peers_grace is None and (until_s := self._others_are_over(events)):
+            self.peers_grace = (now, now + until_s)
         elif signal.SIGTERM not in self.passed_on and is_cancelled(events):
             self._tell(signal.SIGTERM, now)
         elif self.secure_by is not None and _has_saved(
@@ -179,6 +190,21 @@ class _Watch:
             self.secure_by = min(self.secure_by, now + EXIT_S)
         if self.finished_by is None and is_finished(events):
             self.finished_by = now + FINISHED_PATIENCE_S
+
+    def _others_are_over(self, events: Sequence[Event]) -> float:
+        """How long our training may continue when those of other entries failed, or were decided on; 0: they go on."""
+        attempt, is_first = self.meeting.attempt, self.task.environment.is_first
+        if why := None if is_first else find_hang(events, attempt=attempt):
+            write_hang_stacks(self.task, self.trainings, why)
+            self.peers_told = True
+            return _STACKS_S
+        if not is_first and is_decided(events, attempt):
+            return DECIDED_GRACE_S  # rank 0 has ended: they wait in vain
+        own = self.trainings.processes.keys()
+        has_failed = any(
+            e.event == "failed" and e.attempt == attempt and e.get("rank") not in own for e in events
+        )
+        return PEER_GRACE_S if has_failed else 0.0
 
     def require_folder(self, now: float) -> None:
         """Raises: RunFolderGoneError when the run folder has been away for a while; the training is killed."""
@@ -209,34 +235,16 @@ class _Watch:
             self._kill()
         elif now > (since + until) / 2 and not self.peers_told:
             self.peers_told = True
-            for process in self.running.values():
+            for process in self.trainings.processes.values():
                 process.terminate()
 
     def _kill(self) -> None:
-        for process in self.running.values():
+        self.was_killed = True
+        for process in self.trainings.processes.values():
             process.kill()
-            process.wait()
-
-
-def query_kill_wait_s(task: Task) -> float:
-    """From SLURM's SIGTERM to its SIGKILL."""
-    if task.environment.executor != "slurm":
-        return 0.0
-    try:
-        return float(query_config(timeout_s=_ASK_TIMEOUT_S).kill_wait_s)
-    except ClusterError:
-        return _KILL_WAIT_S
-
-
-def query_job_fact(task: Task, events: Sequence[Event]) -> JobFact | None:
-    """What SLURM shows of the job now; None where it does not answer or shows another, and under the local executor."""
-    if task.environment.executor != "slurm":
-        return None
-    try:
-        return query_own_fact(task, events, timeout_s=_ASK_TIMEOUT_S)
-    except ClusterError as e:
-        print(f"cannot query the job: {e.message}", flush=True)
-        return None
+        deadline = time.monotonic() + _DIE_S
+        while any(code is None for code in self._codes().values()) and time.monotonic() < deadline:
+            time.sleep(POLL_S / 10)
 
 
 def _has_saved(events: Sequence[Event], since: int, attempt: int) -> bool:
@@ -245,12 +253,3 @@ def _has_saved(events: Sequence[Event], since: int, attempt: int) -> bool:
         e.event == "checkpoint" and e.attempt == attempt and e.get("reason") in ("stop", "last")
         for e in events[since:]
     )
-
-
-def _severity(code: int) -> int:
-    """Orders exits: the one that explains the others is the largest."""
-    if code in (Exit.COMPLETED, Exit.STOPPED):
-        return 0 if code == Exit.COMPLETED else 1
-    if is_stop(-code) or code == Exit.PEER_LOST:
-        return 2
-    return 4 if code == Exit.NODE_FAULT or code < 0 else 3

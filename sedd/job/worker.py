@@ -12,6 +12,7 @@ from pathlib import Path
 from sedd.errors import SeddError
 from sedd.job.causes import by_exit
 from sedd.job.final_events import record_event
+from sedd.job.stacks import offer_stacks
 from sedd.job.stdout import survive_full_disk
 from sedd.job.tasks import WORK
 from sedd.launch.freeze import imported_package, require_frozen
@@ -82,6 +83,7 @@ def _deafen() -> None:
 
 if __name__ == "__main__":
     survive_full_disk()
+    offer_stacks()
     code = main(sys.argv[1])
     _deafen()
     sys.exit(code)

@@ -60,7 +60,7 @@ def query_run_status(run: RunDir) -> RunSituation:
     events = read_events(run.events)
     submission = newest_submission(run, events)
     started = next((e for e in reversed(events) if e.event == "attempt_started"), submission)
-    moves = [e.event for e in events if e.event not in ("preflight", "checkpoint")]
+    moves = [e.event for e in events if e.event not in ("preflight", "checkpoint", "ready")]
     executor, is_done = str(submission.get("executor")), is_completed(events)
     job, note = None, None
     if executor == "slurm" and not is_done:

@@ -21,6 +21,8 @@ class Cause(StrEnum):
     KILLED = "killed"
     """No final event: SIGKILL, out of memory, node lost."""
     CRASHED = "crashed"
+    HUNG = "hung"
+    """Its training made no progress for too long, and was ended for it."""
     DISK_FULL = "disk_full"
     """Nothing could be saved any more: it waits in the queue for space."""
     CANCELLED = "cancelled"

@@ -16,6 +16,7 @@ EVENTS = (
     "submitted",
     "preflight",
     "attempt_started",
+    "ready",
     "resumed",
     "checkpoint",
     "stop_requested",

@@ -124,7 +124,7 @@ def progress_writer(environment: Mapping[str, str]) -> ProgressWriter:
 
 def open_progress() -> int:
     """A new descriptor for one rank's progress, to be inherited by its training; the caller closes it."""
-    return os.memfd_create("sedd-progress", 0)
+    return os.memfd_create("sedd-progress")
 
 
 def read_progress(descriptor: int) -> RankProgress | None:

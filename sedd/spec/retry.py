@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from sedd.yaml import StrictModel
+from sedd.yaml import Duration, StrictModel
 
 
 class RetrySpec(StrictModel):
@@ -14,3 +14,6 @@ class RetrySpec(StrictModel):
     """Restarts away from a node that failed its preflight or its GPU."""
     without_progress: int = Field(default=3, ge=1)
     """Attempts in a row, ended by whatever cause, that may end at the step where they began."""
+    hang_after: Duration | None = 60
+    """A training without progress for so long, and ten times its slowest step, is ended as hung and starts again;
+    start-up, compilation, validation and saving have longer limits. null: never."""

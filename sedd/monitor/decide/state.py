@@ -86,5 +86,6 @@ _NOUNS: dict[str, str] = {
     Cause.NODE_FAULT: "a node fault",
     Cause.KILLED: "a kill",
     Cause.CRASHED: "a crash",
+    Cause.HUNG: "a hang",
     Cause.DISK_FULL: "a full disk",
 }

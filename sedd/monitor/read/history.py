@@ -71,7 +71,7 @@ class History:
 _CHECKPOINT = b'"event": "checkpoint"'
 _AFTER_TIME = len('{"t": "2026-11-22T08:00:00.000+00:00", ')
 """Where `append_event` begins the event's name. A line of another make is parsed, which only takes longer."""
-_STAYS = ("preflight", "checkpoint")
+_STAYS = ("preflight", "checkpoint", "ready")
 
 
 def parse_history(content: bytes) -> History:

@@ -1,0 +1,93 @@
+"""The entry of another rank than 0 under SLURM: it joins the attempts that rank 0's entry begins and decides on."""
+
+import time
+
+from sedd.job.attempt import Meeting, Task, training_processes
+from sedd.job.begin_attempt import POLL_S, find_start, is_over, let_lost_attempt_end, wait_for
+from sedd.job.causes import is_stop
+from sedd.job.final_events import is_decided, record_event, record_event_with_retry, starts_in_job
+from sedd.job.processes import SignalBox
+from sedd.job.watch import watch
+from sedd.rundir.events import read_events
+from sedd.rundir.exits import Exit
+
+MEETING_PATIENCE_S = 300.0
+"""For rank 0's entry to start: nodes of one job come up minutes apart."""
+DECISION_PATIENCE_S = 60.0
+"""For rank 0 to decide before a bad exit of ours makes srun kill it: it waits for its own training, and asks SLURM."""
+END_PATIENCE_S = 900.0
+"""The same where this rank ended well, and rank 0 has still to save, or to say farewell to a tracker."""
+
+
+def follow(task: Task, box: SignalBox) -> int:
+    """Run one rank of a SLURM job whose rank 0 decides; returns the exit code of the job entry."""
+    before = 0
+    while True:
+        meeting = _await_meeting(task, box, after=before)
+        if meeting is None:
+            if before and (_is_asked_to_leave(box) or not _starts_in_job(task, before)):
+                return 0
+            print(f"rank 0 did not start within {MEETING_PATIENCE_S:.0f} s", flush=True)
+            return Exit.CRASHED
+        code = _follow_once(task, meeting, box)
+        if code is not None:
+            return code
+        before = meeting.attempt
+        record_event_with_retry(
+            task.run, "ready", attempt=before, rank=task.environment.rank, host=task.environment.host
+        )
+
+
+def _follow_once(task: Task, meeting: Meeting, box: SignalBox) -> int | None:
+    """Train in one attempt; the entry's exit code, or None where the next attempt starts in this job."""
+    if is_decided(read_events(task.run.events), meeting.attempt):  # it ended before we were up
+        return None if _starts_in_job(task, meeting.attempt) else 0
+    let_lost_attempt_end(task, meeting, box)
+    with training_processes(task, meeting) as trainings:
+        ending = watch(task, meeting, trainings, box)
+    code = ending.exit_code if ending.exit_code is not None else Exit.PEER_LOST
+    if code == Exit.SUPERSEDED:
+        return 0
+    if code < 0 and not is_stop(-code):
+        error = f"rank {ending.rank} on {task.environment.host} was killed by signal {-code}"
+        record_event(
+            task.run, "failed", attempt=meeting.attempt, cause="killed", error=error, rank=ending.rank
+        )
+    is_well = code in (Exit.COMPLETED, Exit.STOPPED)
+    patience_s = END_PATIENCE_S if is_well else DECISION_PATIENCE_S
+
+    def is_enough() -> bool:
+        return is_decided(read_events(task.run.events), meeting.attempt) or (
+            is_well and _is_asked_to_leave(box)
+        )
+
+    wait_for(patience_s, is_enough)
+    if _starts_in_job(task, meeting.attempt):
+        return None
+    if is_well or is_decided(read_events(task.run.events), meeting.attempt):
+        return 0  # a bad exit would make srun kill rank 0's entry, which may be asking SLURM for the next attempt
+    return code if code > 0 else 128 - code
+
+
+def _await_meeting(task: Task, box: SignalBox, *, after: int) -> Meeting | None:
+    """Where the ranks of the next attempt in this job meet; None where there is none, or rank 0 is too late."""
+    deadline = time.monotonic() + MEETING_PATIENCE_S
+    while time.monotonic() < deadline:
+        events = read_events(task.run.events)
+        start = find_start(events, job_id=task.environment.job_id, restarts=task.environment.restarts)
+        if start and start.attempt > after:
+            return Meeting(
+                attempt=start.attempt, address=str(start.get("address")), port=int(start.get("port"))
+            )
+        if after and (_is_asked_to_leave(box) or is_over(events) or not starts_in_job(events, after)):
+            return None
+        time.sleep(POLL_S)
+    return None
+
+
+def _starts_in_job(task: Task, attempt: int) -> bool:
+    return starts_in_job(read_events(task.run.events), attempt)
+
+
+def _is_asked_to_leave(box: SignalBox) -> bool:
+    return any(map(is_stop, box.received))
