@@ -65,7 +65,7 @@ def plan_change(
         "spec_hash": experiment.hash(),
         "steps": experiment.steps,
         "ranks": experiment.resources.ranks,
-        "gpus": experiment.resources.nodes * experiment.resources.gpus_per_node,
+        "gpus": experiment.resources.all_nodes * experiment.resources.gpus_per_node,
         "profile": stored,
         "earlier_hashes": _with_hash(manifest, experiment.hash()),
     }

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -52,21 +52,23 @@ class Meeting:
     attempt: int
     address: str
     port: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Nodes of the job on which this attempt does not train, for they were at fault: SLURM's number by name."""
 
 
-def find_meeting(*, attempt: int) -> Meeting:
+def find_meeting(*, attempt: int, left_out: Mapping[str, int]) -> Meeting:
     """A port of this host that is free now."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         port = int(probe.getsockname()[1])
-    return Meeting(attempt=attempt, address=socket.gethostname(), port=port)
+    return Meeting(attempt=attempt, address=socket.gethostname(), port=port, left_out=left_out)
 
 
 @contextlib.contextmanager
 def training_processes(task: Task, meeting: Meeting, *, keep_open: Sequence[int] = ()) -> Iterator[Trainings]:
     """This entry's training processes, by rank; what is left of them at the end is ended, children too."""
     with contextlib.ExitStack() as stack:
-        ranks = _own_ranks(task)
+        ranks = own_ranks(task, meeting)
         progress = {rank: open_progress() for rank in ranks}
         for descriptor in progress.values():
             stack.callback(os.close, descriptor)
@@ -114,11 +116,17 @@ def rank_environment(
     return named | threads | environment_for(Reader.RANK, environment) | own
 
 
-def _own_ranks(task: Task) -> dict[int, int]:
-    """Rank to local rank of the processes that this entry starts."""
-    if task.environment.executor == "slurm":
-        return {task.environment.rank: task.environment.local_rank}
-    return {rank: rank for rank in range(task.experiment.resources.ranks)}
+def own_ranks(task: Task, meeting: Meeting) -> dict[int, int]:
+    """Rank to local rank of the processes that this entry starts in an attempt; none on a node that is spare in it."""
+    here, wanted = task.environment, task.experiment.resources
+    if here.executor != "slurm":
+        return {rank: rank for rank in range(wanted.ranks)}
+    if not wanted.spare_nodes:
+        return {here.rank: here.local_rank}
+    used = [n for n in range(wanted.all_nodes) if n not in meeting.left_out.values()][: wanted.nodes]
+    if here.node not in used:
+        return {}
+    return {used.index(here.node) * wanted.ranks_per_node + here.local_rank: here.local_rank}
 
 
 def log_of(task: Task, rank: int) -> Path:

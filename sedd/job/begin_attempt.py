@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sedd.errors import DiskFullError
 from sedd.job.attempt import Meeting, Task, find_meeting
@@ -18,6 +18,7 @@ from sedd.rundir.read_usage import signs_of_use
 LOST_PATIENCE_S = 5 * LOOK_S
 """For an attempt on a node that SLURM had lost, and that is back, to see that it has been replaced."""
 POLL_S = 0.2
+NONE_LEFT_OUT: Mapping[str, int] = {}
 
 
 def is_over(events: Sequence[Event]) -> bool:
@@ -25,8 +26,13 @@ def is_over(events: Sequence[Event]) -> bool:
     return is_cancelled(events) or is_completed(events)
 
 
-def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False) -> Meeting:
-    """Count the attempt and say where its ranks meet.
+def begin_attempt(
+    task: Task,
+    *,
+    is_unwanted: Callable[[], bool] = lambda: False,
+    left_out: Mapping[str, int] = NONE_LEFT_OUT,
+) -> Meeting:
+    """Count the attempt and say where its ranks meet, and on which nodes of the job it does not train.
 
     Raises:
         SupersededError: the job has been started anew while this start of it was delayed.
@@ -34,7 +40,7 @@ def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False
     """
     events = read_events(task.run.events)
     _require_newest_start(events, task.environment)
-    meeting = find_meeting(attempt=1 + max((event.attempt for event in events), default=0))
+    meeting = find_meeting(attempt=1 + max((event.attempt for event in events), default=0), left_out=left_out)
     environment, resources = task.environment, task.experiment.resources
     signs = signs_of_use(task.run, os.environ, executor=environment.executor)
     if find_start(events, job_id=environment.job_id, restarts=environment.restarts):
@@ -49,11 +55,12 @@ def begin_attempt(task: Task, *, is_unwanted: Callable[[], bool] = lambda: False
         pid=os.getpid(),
         nodes=resources.nodes,
         ranks=resources.ranks,
-        gpus=resources.nodes * resources.gpus_per_node,
+        gpus=resources.all_nodes * resources.gpus_per_node,
         executor=environment.executor,
         restarts=environment.restarts,
         address=meeting.address,
         port=meeting.port,
+        **({"left_out": dict(left_out)} if left_out else {}),
         **signs,
     )
     if not is_said:

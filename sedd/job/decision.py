@@ -39,6 +39,10 @@ class EndingFacts:
     now: dt.datetime
     has_entries: bool = True
     """Whether the job's entries are there, and could begin another attempt in it; its batch script could not."""
+    spare_nodes: int = 0
+    """Nodes that the job was given beyond those that train."""
+    host: str = ""
+    """Node of rank 0's entry, which no spare node can replace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,8 @@ class Decision:
     next: Retry | None
     starts_in_job: bool = False
     """Whether the next attempt starts in the job of this one, on its nodes."""
+    left_out: frozenset[str] = frozenset()
+    """Nodes of the job on which it does not train then."""
 
 
 RESTART_S = 120.0
@@ -63,7 +69,7 @@ _MAY_START_IN_JOB: dict[Cause, bool] = {
     Cause.KILLED: True,
     Cause.CRASHED: True,
     Cause.HUNG: True,
-    Cause.NODE_FAULT: False,  # away from that node
+    Cause.NODE_FAULT: True,  # where a spare node takes its place
     Cause.DISK_FULL: False,  # it waits for space without keeping nodes
     Cause.PREEMPTED: False,
     Cause.TIME_LIMIT: False,
@@ -103,6 +109,7 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
         fields=fields | ({"in_job": True} if here else {}),
         next=following,
         starts_in_job=here,
+        left_out=unfit_nodes(facts.events) if here else frozenset(),
     )
 
 
@@ -110,11 +117,15 @@ def starts_in_job(facts: EndingFacts, cause: Cause) -> bool:
     """Whether an attempt that follows starts in this job.
 
     Without SLURM all do. Under SLURM those after a crash, a kill or a hang do, when the training has ended, nobody
-    asks the job to leave, SLURM shows it as running, and its time limit leaves enough.
+    asks the job to leave, SLURM shows it as running, and its time limit leaves enough; and those after a node fault,
+    where spare nodes are left to take the place of all faulty ones.
     """
     if facts.slurm is None:
         return True
     if not (facts.has_entries and _MAY_START_IN_JOB[cause]) or facts.ending.exit_code is None:
+        return False
+    unfit = unfit_nodes(facts.events)
+    if cause is Cause.NODE_FAULT and (not 0 < len(unfit) <= facts.spare_nodes or facts.host in unfit):
         return False
     job = facts.slurm.job
     is_asked = any(map(is_stop, facts.ending.signals))
@@ -124,6 +135,14 @@ def starts_in_job(facts: EndingFacts, cause: Cause) -> bool:
         return False
     left_s = time_left_s(job, facts.now)
     return left_s is None or left_s - facts.slurm.lead_s >= RESTART_S
+
+
+def unfit_nodes(events: Sequence[Event]) -> frozenset[str]:
+    """Nodes of the job that the newest attempt left out, and those that were at fault in it."""
+    newest = in_newest_attempt(events)
+    earlier = (newest[0].get("left_out") or {}) if newest else {}
+    faulty = (e.get("host") for e in newest if e.event == "failed" and e.get("cause") == Cause.NODE_FAULT)
+    return frozenset([*earlier, *(host for host in faulty if host)])
 
 
 def unrecorded_failure(facts: EndingFacts) -> dict[str, Any] | None:

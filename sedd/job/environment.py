@@ -23,7 +23,10 @@ class TaskEnvironment:
     """The job in names of log files."""
     host: str
     rank: int = 0
+    """SLURM's number of this task: rank 0's decides; with spare nodes the rank in an attempt may be another."""
     local_rank: int = 0
+    node: int = 0
+    """SLURM's number of this node among those of the job."""
     restarts: int = 0
     """How often SLURM has requeued this job."""
     cpus: int | None = None
@@ -65,6 +68,7 @@ def read_slurm_environment(environment: Mapping[str, str]) -> TaskEnvironment:
         host=environment.get("SLURMD_NODENAME") or socket.gethostname(),
         rank=int(environment.get("SLURM_PROCID", 0)),
         local_rank=int(environment.get("SLURM_LOCALID", 0)),
+        node=int(environment.get("SLURM_NODEID", 0)),
         restarts=int(environment.get("SLURM_RESTART_COUNT", 0)),
         lead_s=float(environment.get("SEDD_LEAD_S", 0)),
         step_exit=int(environment["SEDD_STEP_EXIT"]) if environment.get("SEDD_STEP_EXIT") else None,

@@ -30,9 +30,9 @@ def starts_in_job(events: Sequence[Event], attempt: int) -> bool:
     return bool(finals) and finals[-1].event == "requeued" and bool(finals[-1].get("in_job"))
 
 
-def find_ready(events: Sequence[Event], attempt: int) -> set[int]:
-    """The ranks whose training in this attempt has ended, and whose entries wait for the next one."""
-    return {int(e.get("rank")) for e in events if e.event == "ready" and e.attempt == attempt}
+def find_ready(events: Sequence[Event], attempt: int) -> dict[int, Event]:
+    """The tasks of the job whose training in this attempt has ended, and whose entries wait for the next one."""
+    return {int(e.get("task")): e for e in events if e.event == "ready" and e.attempt == attempt}
 
 
 def record_event(run: RunDir, event: str, *, attempt: int, **fields: Any) -> bool:

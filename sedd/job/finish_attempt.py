@@ -27,6 +27,8 @@ class AttemptResult:
     """None: nothing follows."""
     starts_in_job: bool = False
     """Whether the next attempt starts in this job; else the job is requeued, or another continues it."""
+    left_out: frozenset[str] = frozenset()
+    """Nodes of this job on which the next attempt in it does not train."""
 
     @property
     def exit_code(self) -> int:
@@ -54,6 +56,8 @@ def finish_attempt(
         slurm=query_slurm_facts(task, events),
         now=dt.datetime.now(dt.UTC),
         has_entries=has_entries,
+        spare_nodes=task.experiment.resources.spare_nodes,
+        host=task.environment.host,
     )
     return _act(task, facts, decide(facts, task.experiment.retry))
 
@@ -97,7 +101,9 @@ def _act(task: Task, facts: EndingFacts, decision: Decision) -> AttemptResult:
     end = AttemptResult(attempt=facts.attempt, cause=decision.cause, next=None)
     if decision.next is None:
         return end if _record_last(task, facts, decision) else finish_unrecorded(task, facts.events)
-    following = dataclasses.replace(end, next=decision.next, starts_in_job=decision.starts_in_job)
+    following = dataclasses.replace(
+        end, next=decision.next, starts_in_job=decision.starts_in_job, left_out=decision.left_out
+    )
     if facts.slurm is not None and decision.starts_in_job:
         # Where the other ranks cannot read that the next attempt starts here, SLURM starts them anew.
         if record_event_with_retry(task.run, "requeued", attempt=facts.attempt, **decision.fields):

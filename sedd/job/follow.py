@@ -2,14 +2,16 @@
 
 import time
 
-from sedd.job.attempt import Meeting, Task, training_processes
+from sedd.job.attempt import Meeting, Task, own_ranks, training_processes
 from sedd.job.begin_attempt import POLL_S, find_start, is_over, let_lost_attempt_end, wait_for
 from sedd.job.causes import is_stop
 from sedd.job.final_events import is_decided, record_event, record_event_with_retry, starts_in_job
 from sedd.job.processes import SignalBox
-from sedd.job.watch import watch
+from sedd.job.watch import LOOK_S, watch
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
+from sedd.rundir.fence import newest_attempt
+from sedd.rundir.presence import Presence
 
 MEETING_PATIENCE_S = 300.0
 """For rank 0's entry to start: nodes of one job come up minutes apart."""
@@ -33,8 +35,9 @@ def follow(task: Task, box: SignalBox) -> int:
         if code is not None:
             return code
         before = meeting.attempt
+        here = task.environment
         record_event_with_retry(
-            task.run, "ready", attempt=before, rank=task.environment.rank, host=task.environment.host
+            task.run, "ready", attempt=before, task=here.rank, node=here.node, host=here.host
         )
 
 
@@ -42,6 +45,8 @@ def _follow_once(task: Task, meeting: Meeting, box: SignalBox) -> int | None:
     """Train in one attempt; the entry's exit code, or None where the next attempt starts in this job."""
     if is_decided(read_events(task.run.events), meeting.attempt):  # it ended before we were up
         return None if _starts_in_job(task, meeting.attempt) else 0
+    if not own_ranks(task, meeting):
+        return _stand_by(task, meeting, box)
     let_lost_attempt_end(task, meeting, box)
     with training_processes(task, meeting) as trainings:
         ending = watch(task, meeting, trainings, box)
@@ -69,6 +74,19 @@ def _follow_once(task: Task, meeting: Meeting, box: SignalBox) -> int | None:
     return code if code > 0 else 128 - code
 
 
+def _stand_by(task: Task, meeting: Meeting, box: SignalBox) -> int | None:
+    """Wait on a spare node until the attempt has ended; as `_follow_once`."""
+    presence = Presence(task.run)
+    while not _is_asked_to_leave(box) and not presence.is_gone(time.monotonic()):
+        events = read_events(task.run.events)
+        if newest_attempt(events) > meeting.attempt:
+            return 0
+        if is_decided(events, meeting.attempt):
+            return None if starts_in_job(events, meeting.attempt) else 0
+        time.sleep(LOOK_S)
+    return 0
+
+
 def _await_meeting(task: Task, box: SignalBox, *, after: int) -> Meeting | None:
     """Where the ranks of the next attempt in this job meet; None where there is none, or rank 0 is too late."""
     deadline = time.monotonic() + MEETING_PATIENCE_S
@@ -77,7 +95,10 @@ def _await_meeting(task: Task, box: SignalBox, *, after: int) -> Meeting | None:
         start = find_start(events, job_id=task.environment.job_id, restarts=task.environment.restarts)
         if start and start.attempt > after:
             return Meeting(
-                attempt=start.attempt, address=str(start.get("address")), port=int(start.get("port"))
+                attempt=start.attempt,
+                address=str(start.get("address")),
+                port=int(start.get("port")),
+                left_out=start.get("left_out") or {},
             )
         if after and (_is_asked_to_leave(box) or is_over(events) or not starts_in_job(events, after)):
             return None

@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sedd.errors import DiskFullError, RunError
 from sedd.job.attempt import Meeting, Task, training_processes
@@ -60,11 +60,12 @@ def _supervise(task: Task, box: SignalBox) -> int:
 def _lead(task: Task, box: SignalBox, keep_open: Sequence[int]) -> int:
     """Attempt after attempt in this job, as long as each is followed by one here."""
     is_slurms = task.environment.executor == "slurm"
+    left_out: dict[str, int] = {}
     while True:
         if is_over(read_events(task.run.events)):
             return 0
         timed = with_time_limit(task, now=dt.datetime.now(dt.UTC)) if is_slurms else task
-        result = _lead_once(timed, box, keep_open)
+        result = _lead_once(timed, box, keep_open, left_out)
         if result.next is None or not result.starts_in_job:
             return result.exit_code
         if not is_slurms:
@@ -73,38 +74,45 @@ def _lead(task: Task, box: SignalBox, keep_open: Sequence[int]) -> int:
             result.next.delay_s,
             lambda: _is_cancelled(task.run) or (is_slurms and _is_asked_to_leave(box)),
         )
-        if why := _why_not_here(task, box, attempt=result.attempt):
-            with signals_held():
-                return leave_job(task, read_events(task.run.events), result, why=why).exit_code
+        if is_slurms:
+            if why := _why_not_here(task, box, attempt=result.attempt):
+                with signals_held():
+                    return leave_job(task, read_events(task.run.events), result, why=why).exit_code
+            left_out = _nodes_of(task, result)
 
 
 def _why_not_here(task: Task, box: SignalBox, *, attempt: int) -> str | None:
-    """Why the next attempt does not start in this job after all, once all ranks are ready for it; None: it does."""
-    if task.environment.executor != "slurm":
-        return None
-    others = set(range(1, task.experiment.resources.ranks))
+    """Wait until all entries are ready; why the next attempt does not start in this job after all; None: it does."""
+    resources = task.experiment.resources
+    others = set(range(1, resources.all_nodes * resources.ranks_per_node))
 
-    def are_ready() -> bool:
-        return others <= find_ready(read_events(task.run.events), attempt)
+    def missing() -> set[int]:
+        return others - find_ready(read_events(task.run.events), attempt).keys()
 
-    wait_for(READY_PATIENCE_S, lambda: are_ready() or _is_asked_to_leave(box) or _is_cancelled(task.run))
+    wait_for(READY_PATIENCE_S, lambda: not missing() or _is_asked_to_leave(box) or _is_cancelled(task.run))
     if _is_asked_to_leave(box):
         return "asked to leave between two attempts"
-    if _is_cancelled(task.run) or are_ready():
+    if _is_cancelled(task.run) or not (absent := missing()):
         return None
-    missing = ", ".join(
-        str(rank) for rank in sorted(others - find_ready(read_events(task.run.events), attempt))
-    )
-    return f"not ready for another attempt in this job after {READY_PATIENCE_S:.0f} s: rank {missing}"
+    named = ", ".join(map(str, sorted(absent)))
+    return f"after {READY_PATIENCE_S:.0f} s not ready for another attempt in this job: task {named}"
+
+
+def _nodes_of(task: Task, result: AttemptResult) -> dict[str, int]:
+    """SLURM's numbers of the nodes that the next attempt leaves out, as their entries have told them."""
+    ready = find_ready(read_events(task.run.events), result.attempt).values()
+    return {e.get("host"): int(e.get("node")) for e in ready if e.get("host") in result.left_out}
 
 
 def _is_asked_to_leave(box: SignalBox) -> bool:
     return any(map(is_stop, box.received))
 
 
-def _lead_once(task: Task, box: SignalBox, keep_open: Sequence[int]) -> AttemptResult:
+def _lead_once(
+    task: Task, box: SignalBox, keep_open: Sequence[int], left_out: Mapping[str, int]
+) -> AttemptResult:
     try:
-        meeting = begin_attempt(task, is_unwanted=lambda: bool(box.received))
+        meeting = begin_attempt(task, is_unwanted=lambda: bool(box.received), left_out=left_out)
     except DiskFullError as e:
         print(e.message, flush=True)
         with signals_held():

@@ -142,7 +142,7 @@ def _describe(run: RunDir, order: Order, number: int, about: dict[str, Any], now
         "task": experiment.task,
         "steps": experiment.steps,
         "ranks": experiment.resources.ranks,
-        "gpus": experiment.resources.nodes * experiment.resources.gpus_per_node,
+        "gpus": experiment.resources.all_nodes * experiment.resources.gpus_per_node,
         "parameters": order.parameters[number],
         "parent": adopt(run, experiment),
         "first_batch": order.first_batches[number] if order.first_batches else None,

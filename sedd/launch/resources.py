@@ -63,7 +63,7 @@ def slurm_parameters(
         "exclude": profile.exclude,
         "dependency": dependency,
         "time": math.ceil(walltime_s / 60),
-        "nodes": wishes.nodes,
+        "nodes": wishes.all_nodes,
         "ntasks_per_node": wishes.ranks_per_node,
         "cpus_per_task": wishes.cpus_per_process,
         "gres": _gres(wishes.gpus_per_node, profile.gpu.type),
@@ -90,13 +90,18 @@ def local_parameters(experiment: TaskSpec, environment: Mapping[str, str]) -> Pa
     The first cards of `CUDA_VISIBLE_DEVICES` are its cards, by whatever names they have there: numbers, UUIDs, MIG.
 
     Raises:
-        SpecError: more than one node, or more GPUs than `CUDA_VISIBLE_DEVICES` names.
+        SpecError: more than one node, spare ones, or more GPUs than `CUDA_VISIBLE_DEVICES` names.
     """
     wishes = experiment.resources
     if wishes.nodes > 1:
         raise SpecError(
             f"resources.nodes is {wishes.nodes}: this machine is one node",
             hint="--cluster PROFILE names a SLURM site; or --set resources.nodes=1",
+        )
+    if wishes.spare_nodes:
+        raise SpecError(
+            f"resources.spare_nodes is {wishes.spare_nodes}: this machine is one node",
+            hint="--cluster PROFILE names a SLURM site; or --set resources.spare_nodes=0",
         )
     parameters: Parameters = {
         "timeout_min": FOREVER_MIN,

@@ -65,6 +65,8 @@ class CpuResourcesSpec(ResourcesSpec):
 
     nodes: Literal[1] = 1
     """One node: the build shares its work out over the cores."""
+    spare_nodes: Literal[0] = 0
+    """No other node."""
     gpus_per_node: Literal[0] = 0
     """No GPU: the job goes to the profile's `cpu` partition."""
     processes_per_node: Literal[1] = 1

@@ -199,6 +199,8 @@ class OneProcessSpec(ResourcesSpec):
 
     nodes: Literal[1] = 1
     """One node."""
+    spare_nodes: Literal[0] = 0
+    """No other node."""
     gpus_per_node: int = Field(default=1, ge=0, le=1)
     """A GPU, or 0 for the CPU."""
     processes_per_node: Literal[1] = 1

@@ -3,8 +3,8 @@
 `plan.txt` in the run folder has one word for each attempt, separated by spaces; the last goes for all that follow:
 train (count to the end), long (ten times as far), endless, crash, crash1 (rank 1 is killed), kill (SIGKILL itself),
 fault, deaf (does not listen to signals), litter (leaves a child behind and dies), stuck (saves, and does not
-exit), frozen (in one step for ever), lingers (trains to the end, and does not exit). A word may end in `@N`: it
-happens at count N.
+exit), frozen (in one step for ever), lingers (trains to the end, and does not exit), halt (as frozen, and has reported
+its progress as a training does; SIGSTOP to itself on rank 1). A word may end in `@N`: it happens at count N.
 """
 
 import os
@@ -16,8 +16,10 @@ from pathlib import Path
 
 from sedd.job.causes import STOP_SIGNALS
 from sedd.job.final_events import record_event
+from sedd.job.stacks import offer_stacks
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
+from sedd.rundir.rank_progress import ProgressWriter, progress_writer
 
 STEPS = 40
 STEP_S = 0.03
@@ -34,11 +36,13 @@ def main(path: str) -> int:
     word, _, at = words[min(attempt, len(words)) - 1].partition("@")
     progress = run.path / ("progress.txt" if rank == 0 else f"progress-{rank}.txt")
     first = int(progress.read_text()) if progress.exists() else 0
+    reported = progress_writer(os.environ) if word == "halt" else ProgressWriter(None)
     print(f"rank {rank} of {os.environ['WORLD_SIZE']} counts from {first}: {word}", flush=True)
     if first and rank == 0:
         record_event(run, "resumed", attempt=attempt, step=first)
     for count in range(first, STEPS * FACTORS.get(word, 1) + 1):
         progress.write_text(str(count))
+        reported.step(count)
         if stopped and word != "deaf":
             record_event(
                 run, "stop_requested", attempt=attempt, step=count, signal=signal.Signals(stopped[0]).name
@@ -79,7 +83,9 @@ def misbehave(word: str, run: RunDir, attempt: int, rank: int) -> int:
         if rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(600)
-    while word == "frozen":
+    if word == "halt" and rank == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    while word in ("frozen", "halt"):
         time.sleep(1)
     if word == "litter":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -89,4 +95,5 @@ def misbehave(word: str, run: RunDir, attempt: int, rank: int) -> int:
 
 
 if __name__ == "__main__":
+    offer_stacks()
     sys.exit(main(sys.argv[1]))

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from sedd.job.attempt import Meeting, Task, rank_environment
+import pytest
+
+from sedd.job.attempt import Meeting, Task, own_ranks, rank_environment
 from sedd.job.environment import TaskEnvironment
 from sedd.rundir.layout import RunDir
 from tests.launch.conftest import small_experiment
@@ -51,3 +53,40 @@ def test_what_a_user_sets_for_threads_and_names_stays() -> None:
 def test_a_job_without_gpus_sees_none_and_one_with_gpus_those_that_slurm_gave_it() -> None:
     assert environment_of(0, {"CUDA_VISIBLE_DEVICES": "0,1"}, gpus_per_node=0)["CUDA_VISIBLE_DEVICES"] == ""
     assert environment_of(0, {"CUDA_VISIBLE_DEVICES": "2"}, gpus_per_node=1)["CUDA_VISIBLE_DEVICES"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("node", "local_rank", "left_out", "rank"),
+    [
+        (0, 1, {}, 1),
+        (1, 0, {}, 2),
+        (2, 0, {}, None),
+        (3, 1, {}, None),
+        (1, 0, {"v100-2": 1}, None),
+        (2, 0, {"v100-2": 1}, 2),
+        (3, 1, {"v100-2": 1}, None),
+        (3, 1, {"v100-2": 1, "v100-3": 2}, 3),
+    ],
+)
+def test_a_spare_node_takes_the_place_of_one_that_is_left_out(
+    node: int, local_rank: int, left_out: dict[str, int], rank: int | None
+) -> None:
+    """Two nodes with two ranks each train, of four."""
+    resources = {"nodes": 2, "processes_per_node": 2, "spare_nodes": 2, "gpus_per_node": 2, "memory": "1GiB"}
+    here = TaskEnvironment(
+        executor="slurm",
+        job_id="7",
+        log_name="7",
+        host=f"v100-{node + 1}",
+        rank=2 * node + local_rank,
+        local_rank=local_rank,
+        node=node,
+    )
+    task = Task(
+        run=RunDir(Path("/runs/x")),
+        experiment=small_experiment(resources=resources),
+        environment=here,
+        command=("true",),
+    )
+    meeting = Meeting(attempt=1, address="v100-1", port=4711, left_out=left_out)
+    assert own_ranks(task, meeting) == ({} if rank is None else {rank: local_rank})

@@ -210,7 +210,7 @@ def test_the_end_of_an_attempt_reads_no_events_again(
         if name.startswith("sedd.") and hasattr(module, "read_events"):
             monkeypatch.setattr(module, "read_events", lambda path: pytest.fail("events are read again"))
     killed = Ending(exit_code=-9, signals=frozenset(), time_left_s=None, rank=0)
-    result = finish_attempt(task_of(run), killed, events, attempt=1)
+    result = finish_attempt(task_of(run), killed, events, attempt=1, has_entries=False)
     assert result.next is not None
     assert slurm.asked("requeue")
 

@@ -31,10 +31,22 @@ def decided(
     signals: set[int] = frozenset(),  # type: ignore[assignment] # read only
     error: str | None = None,
     executor: str = "slurm",
+    has_entries: bool = True,
+    spare_nodes: int = 0,
 ) -> Decision:
     slurm = SlurmFacts(job=job, restarts=0, lead_s=30) if executor == "slurm" else None
     ending = Ending(exit_code=exit_code, signals=frozenset(signals), time_left_s=None, rank=0, error=error)
-    facts = EndingFacts(attempt=1, ending=ending, events=(STARTED, *events), job_id="7", slurm=slurm, now=NOW)
+    facts = EndingFacts(
+        attempt=1,
+        ending=ending,
+        events=(STARTED, *events),
+        job_id="7",
+        slurm=slurm,
+        now=NOW,
+        has_entries=has_entries,
+        spare_nodes=spare_nodes,
+        host="a",
+    )
     return decide(facts, RetrySpec())
 
 
@@ -110,3 +122,89 @@ def test_what_a_rank_has_recorded_itself_is_not_recorded_again() -> None:
 def test_a_cancellation_that_is_recorded_is_not_recorded_again() -> None:
     cancelled = (Event(NOW, "submitted", 0, {}), Event(NOW, "cancelled", 1, {"by": "ada"}))
     assert decided(Exit.STOPPED, *cancelled, signals={signal.SIGTERM}).event is None
+
+
+RUNNING = JobFact(
+    job_id="7", state=JobState.RUNNING, starts_at=NOW - dt.timedelta(seconds=600), time_limit_s=86400
+)
+ENDS_SOON = JobFact(
+    job_id="7", state=JobState.RUNNING, starts_at=NOW - dt.timedelta(seconds=600), time_limit_s=700
+)
+HUNG = Event(NOW, "failed", 1, {"cause": "hung", "error": "no progress for 61 s", "rank": 0})
+LOST_PEER = Event(NOW, "failed", 1, {"cause": "killed", "lost_peer": True, "rank": 0})
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "events", "cause"),
+    [
+        (-signal.SIGKILL, (), Cause.KILLED),
+        (137, (), Cause.KILLED),
+        (Exit.PEER_LOST, (LOST_PEER,), Cause.KILLED),
+        (1, (), Cause.CRASHED),
+        (-signal.SIGSEGV, (), Cause.CRASHED),
+        (-signal.SIGKILL, (HUNG,), Cause.HUNG),
+        (-signal.SIGKILL, (LOST_PEER, HUNG), Cause.HUNG),
+    ],
+)
+def test_after_a_kill_a_crash_or_a_hang_the_next_attempt_starts_in_the_job(
+    exit_code: int, events: tuple[Event, ...], cause: Cause
+) -> None:
+    here = decided(exit_code, *events, job=RUNNING)
+    assert (here.cause, here.event, here.starts_in_job) == (cause, "requeued", True)
+    assert here.fields["in_job"] is True
+    elsewhere = {
+        "the time limit is near": decided(exit_code, *events, job=ENDS_SOON),
+        "SLURM does not answer": decided(exit_code, *events, job=None),
+        "it was preempted": decided(exit_code, *events, job=PREEMPTED),
+        "asked to stop": decided(exit_code, *events, job=RUNNING, signals={signal.SIGTERM}),
+        "warned": decided(exit_code, *events, job=RUNNING, signals={signal.SIGUSR2}),
+        "its entries are gone": decided(exit_code, *events, job=RUNNING, has_entries=False),
+    }
+    for why, decision in elsewhere.items():
+        assert not decision.starts_in_job, why
+        assert "in_job" not in decision.fields, why
+    assert decided(exit_code, *events, executor="local").starts_in_job
+
+
+@pytest.mark.parametrize("code", [Exit.NODE_FAULT, Exit.DISK_FULL, Exit.STOPPED])
+def test_after_other_ends_slurm_is_asked_for_the_next_attempt(code: int) -> None:
+    assert not decided(code, job=RUNNING).starts_in_job
+    assert decided(code, job=RUNNING).next is not None
+
+
+def test_no_attempt_starts_in_a_job_whose_training_not_even_sigkill_ends() -> None:
+    stuck = decided(None, HUNG, job=RUNNING)
+    assert (stuck.cause, stuck.event, stuck.starts_in_job) == (Cause.HUNG, "requeued", False)
+
+
+@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("exit_code", [None, 0, 1, -signal.SIGKILL])
+def test_every_cause_is_decided_on(cause: Cause, exit_code: int | None) -> None:
+    failed = Event(NOW, "failed", 1, {"cause": cause, "rank": 0})
+    for job in (None, RUNNING, ENDS_SOON, PREEMPTED):
+        decision = decided(exit_code, failed, job=job)
+        assert decision.next is not None or not decision.starts_in_job
+
+
+def test_what_ended_for_another_ranks_crash_is_no_kill() -> None:
+    crashed = Event(NOW, "failed", 1, {"cause": "crashed", "error": "ValueError", "rank": 2})
+    ended_for_it = decided(Exit.PEER_LOST, crashed, job=RUNNING)
+    assert (ended_for_it.cause, ended_for_it.failure) == (Cause.CRASHED, None)
+
+
+def test_a_faulty_node_is_left_out_where_a_spare_one_can_take_its_place() -> None:
+    faulty = Event(NOW, "failed", 1, {"cause": "node_fault", "host": "b", "rank": 1})
+    left_out = decided(Exit.NODE_FAULT, faulty, job=RUNNING, spare_nodes=1)
+    assert left_out.starts_in_job
+    assert left_out.left_out == {"b"}
+    also = Event(NOW, "failed", 1, {"cause": "node_fault", "host": "c", "rank": 2})
+    assert not decided(Exit.NODE_FAULT, faulty, also, job=RUNNING, spare_nodes=1).starts_in_job
+    assert decided(Exit.NODE_FAULT, faulty, also, job=RUNNING, spare_nodes=2).left_out == {"b", "c"}
+    own = Event(NOW, "failed", 1, {"cause": "node_fault", "host": "a", "rank": 0})
+    assert not decided(Exit.NODE_FAULT, own, job=RUNNING, spare_nodes=2).starts_in_job
+    assert not decided(Exit.NODE_FAULT, faulty, job=RUNNING).starts_in_job, "without spare nodes: requeued"
+
+
+def test_a_node_that_was_left_out_stays_so_in_its_job() -> None:
+    again = Event(NOW, "attempt_started", 1, {"job_id": "7", "host": "a", "left_out": {"b": 1}})
+    assert decided(-signal.SIGKILL, again, job=RUNNING, spare_nodes=1).left_out == {"b"}

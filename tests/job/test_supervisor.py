@@ -185,6 +185,35 @@ def test_when_one_rank_is_killed_all_ranks_start_again(local: LocalRuns) -> None
     assert "rank 1 of 2" in logs_of(run)
 
 
+def test_a_training_that_stands_still_is_ended_as_hung_with_its_stacks_and_starts_again(
+    local: LocalRuns,
+) -> None:
+    two = {"gpus_per_node": 0, "processes_per_node": 2, "cpus_per_process": 1, "memory": "1GiB"}
+    run = local.start_one(
+        small_experiment(resources=two, retry={"hang_after": "2s", "crashes": 0}), plan="halt@5 train"
+    )
+    wait_for_end(run, timeout_s=60)
+    assert story(run) == [
+        "submitted",
+        "attempt_started",
+        "failed:hung",
+        "requeued:hung",
+        "attempt_started",
+        "resumed",
+        "completed",
+    ]
+    for rank in (0, 1):  # rank 1 was stopped by SIGSTOP
+        (log,) = run.logs.glob(f"*_{rank}.out")
+        assert "in misbehave" in log.read_text(), "the stack says where it stood"
+
+
+def test_hang_after_null_switches_the_watchdog_off(local: LocalRuns) -> None:
+    run = local.start_one(small_experiment(retry={"hang_after": None}), plan="halt@5")
+    wait_for_steps(run, 5)
+    time.sleep(3)
+    assert story(run) == ["submitted", "attempt_started"]
+
+
 def test_two_jobs_of_one_run_never_train_at_once(local: LocalRuns) -> None:
     run = local.start_one()
     wait_for_steps(run, 2)

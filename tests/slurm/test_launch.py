@@ -239,20 +239,29 @@ def test_when_the_job_entry_is_killed_the_batch_script_decides(devcluster: DevCl
     assert "requeued:killed" in story(run)
 
 
-def test_when_one_rank_on_another_node_is_killed_the_whole_run_starts_again(
+def test_a_killed_rank_and_a_hang_start_the_next_attempt_in_the_same_job(
     devcluster: DevCluster, start: Start
 ) -> None:
+    """Rank 3 is killed on another node; then all ranks stand still, rank 1 stopped by SIGSTOP."""
     two_by_two = {"nodes": 2, "gpus_per_node": 2, "cpus_per_process": 1, "memory": "1GiB"}
-    (run,) = start(small_experiment(resources=two_by_two), plan="endless train")
+    patient = small_experiment(resources=two_by_two, retry={"hang_after": "3s", "crashes": 0})
+    (run,) = start(patient, plan="endless halt@30 train")
     wait_for_steps(run, 10)
     assert wait_until(lambda: (run.path / "progress-3.txt").exists(), timeout_s=30)
     os.kill(training_pid(run, rank=3), signal.SIGKILL)
     wait_for_word(run, "completed")
-    assert "requeued:killed" in story(run)
-    failures = {(e.get("cause"), e.get("rank")) for e in read_events(run.events) if e.event == "failed"}
-    assert ("killed", 3) in failures
-    ranks = {path.stem.rpartition("_")[2] for path in run.logs.iterdir()}
-    assert ranks == {"0", "1", "2", "3"}
+    events = read_events(run.events)
+    ends = [(e.get("cause"), e.get("in_job")) for e in events if e.event == "requeued"]
+    assert ends == [("killed", True), ("hung", True)], story(run)
+    failures = {(e.get("cause"), e.get("rank")) for e in events if e.event == "failed"}
+    assert failures == {("killed", 3), ("hung", 0)}
+    starts = [(e.get("job_id"), e.get("restarts")) for e in events if e.event == "attempt_started"]
+    assert starts == [(job_of(run), 0)] * 3
+    assert len({e.get("port") for e in events if e.event == "attempt_started"}) > 1
+    for rank in range(4):
+        (log,) = run.logs.glob(f"*_{rank}.out")
+        assert "in misbehave" in log.read_text(), f"no stack of rank {rank}"
+    devcluster.wait(job_of(run), is_(JobState.COMPLETED))
 
 
 def test_where_slurm_refuses_a_requeue_a_new_job_takes_the_run_over_once(

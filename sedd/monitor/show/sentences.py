@@ -23,7 +23,9 @@ def _preflight(e: Event) -> str:
 
 def _attempt(e: Event) -> str:
     ranks = int(e.get("ranks") or 1)
-    return f"attempt {e.attempt} started on {e.get('host')}" + (f", {ranks} ranks" if ranks > 1 else "")
+    left_out = e.get("left_out")
+    without = f", without {', '.join(left_out)}" if isinstance(left_out, dict) and left_out else ""
+    return f"attempt {e.attempt} started on {e.get('host')}{f', {ranks} ranks' if ranks > 1 else ''}{without}"
 
 
 def _checkpoint(e: Event) -> str:
@@ -65,6 +67,10 @@ def _failed(e: Event) -> str:
     return f"{cause_words(e.get('cause')) or 'failed'}{where}" + (f": {lines[-1].strip()}" if lines else "")
 
 
+def _requeued(e: Event) -> str:
+    return _ended("starts again in the same job" if e.get("in_job") else "requeued")(e)
+
+
 def _gave_up(e: Event) -> str:
     if e.get("cause") == Cause.INTERRUPTED:
         return f"interrupted {e.get('detail') or ''}".strip() + _at_step(e)
@@ -81,7 +87,10 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "checkpoint": _checkpoint,
     "stop_requested": _stop,
     "failed": _failed,
-    "requeued": _ended("requeued"),
+    "requeued": _requeued,
+    "ready": lambda e: (
+        f"task {e.get('task')} on {e.get('host')} is ready for the next attempt in the same job"
+    ),
     "gave_up": _gave_up,
     "completed": lambda e: f"completed at step {e.get('step')}",
     "cancelled": lambda e: f"cancelled by {e.get('by')}",

@@ -32,7 +32,7 @@ def gather(context: CheckContext) -> Facts | None:
         chosen=tuple(context.query_own_partitions()),
         account=context.site.account,
         qos=context.site.qos,
-        nodes=asked.nodes,
+        nodes=asked.all_nodes,
         walltime_s=min(asked.walltime, context.site.max_walltime or asked.walltime),
     )
 
@@ -74,7 +74,10 @@ def _problems(facts: Facts, partition: Partition) -> list[Verdict]:
         )
     if partition.max_nodes is not None and facts.nodes > partition.max_nodes:
         found.append(
-            fail(f"{facts.nodes} nodes, {name} allows {partition.max_nodes}", "fewer resources.nodes")
+            fail(
+                f"{facts.nodes} nodes, {name} allows {partition.max_nodes}",
+                "fewer resources.nodes or spare_nodes",
+            )
         )
     if facts.account and partition.allow_accounts and facts.account not in partition.allow_accounts:
         found.append(_not_allowed("account", facts.account, name, partition.allow_accounts))
