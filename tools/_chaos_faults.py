@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from _chaos_folders import delete_folder, fill_disk, move_folder
 from _chaos_freezer import half_written, writer_of
-from _chaos_hangs import hang_after_save, hang_in_step, slow_disk, stop_rank
+from _chaos_hangs import hang, hang_after_save, hang_in_step, slow_disk, stop_rank
 from _chaos_identity import hostile_shell, requeue_thrice, reuse_ids, two_clusters
 from _chaos_scene import (
     Fault,
@@ -183,6 +183,7 @@ FAULTS: dict[str, Fault] = {
     "restart slurmctld": restart_controller,
     "disk full": fill_disk,
     "lose slurmctld": lose_controller,
+    "hang": hang,
     "hang after save": hang_after_save,
     "hang in step": hang_in_step,
     "rank stopped": stop_rank,

@@ -7,6 +7,8 @@ from _chaos_scene import Harm, Scene, end_soon, node_of, pick, take_node
 from _chaos_site import Worker, workers
 
 from sedd.cluster.jobs import JobFact
+from sedd.rundir.heartbeat import read_heartbeat
+from sedd.rundir.layout import RunDir
 
 
 def hang_after_save(scene: Scene) -> Harm | None:
@@ -52,6 +54,16 @@ def stop_rank(scene: Scene) -> Harm | None:
     return Harm(victims, f"rank {worker.rank} for {seconds:.0f} s") if held else None
 
 
+def hang(scene: Scene) -> Harm | None:
+    """One training process stands still for good, and nobody asks its run to leave: the watchdog has to see it."""
+    alive = [worker for worker in workers(scene.site.runs) if _is_training(worker)]
+    if not alive:
+        return None
+    worker = scene.rng.choice(alive)
+    victims = [watched for watched in scene.runs if watched.run.path == worker.run]
+    return Harm(victims, f"rank {worker.rank}") if scene.freezer.hold(worker.pid) else None
+
+
 def slow_disk(scene: Scene) -> Harm | None:
     """For a while every checkpoint takes two seconds longer, in the middle of its writing."""
     if not scene.runs:
@@ -59,6 +71,12 @@ def slow_disk(scene: Scene) -> Harm | None:
     seconds = scene.rng.uniform(5, 15)
     scene.freezer.slow_down(tuple(watched.run.checkpoints for watched in scene.runs), seconds)
     return Harm(list(scene.runs), f"for {seconds:.0f} s")
+
+
+def _is_training(worker: Worker) -> bool:
+    """Whether its attempt takes steps: starting up has a limit of a quarter of an hour."""
+    beat = read_heartbeat(RunDir(worker.run).heartbeat)
+    return beat is not None and (beat.attempt, beat.phase) == (worker.attempt, "training")
 
 
 def _training(scene: Scene, watched: Watched) -> list[Worker]:

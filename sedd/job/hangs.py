@@ -16,7 +16,7 @@ _LONGEST_TICK_S = 1.0
 """Between two looks; what is more was no time of ours: the job was suspended, or this process got no CPU."""
 
 _PHASE_S: dict[str, float | None] = {
-    "starting": 1800.0,
+    "starting": 900.0,
     "staging": 2 * 3600.0,
     "warming up": 1800.0,
     "training": 0.0,

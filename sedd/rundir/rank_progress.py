@@ -30,7 +30,7 @@ PHASES = (
     "stopping",
     "done",
 )
-"""starting: until the first step, preflight and resuming included; staging: copying stores to the node; warming up:
+"""starting: until the first step, reported again when all have met, and when resumed; staging: copying stores to the node; warming up:
 the first steps, in which kernels are compiled, and on a GPU two windows of `log_every_steps` (the host runs ahead of
 the card until it waits for it there); checkpointing: the loop itself waits for a checkpoint; waiting: for space on the
 disk, or for permission to write."""

@@ -95,6 +95,7 @@ def train(
         write_gpu_heartbeats(beat_path, attempt=attempt, steps=experiment.training.steps, gpu=gpu) as beat,
         ExitStack() as stack,
     ):
+        progress.phase("starting")  # all ranks have met
         notify = notify if ranks.is_first else _ignore
         with progress.within("staging" if stage else "starting"):
             stores = open_stores(experiment.data, stage, run=run, attempt=attempt, ranks=ranks)
@@ -163,6 +164,7 @@ def _open(
         remove_leftovers(run.checkpoints)
     local = open_local_copies(run, spec.checkpoint, place, is_first=ranks.is_first)
     resumed = resume(run, state, stores, group, attempt=attempt, reached=reached, local=local, notify=notify)
+    progress.phase("starting")
     step, parent = (resumed.step, resumed.parent) if resumed else (0, None)
     if is_new := resumed is None and spec.init is not None:
         parent = begin_from_parent(run, experiment, state, stores, group, notify=notify)

@@ -2,7 +2,7 @@
 
 `plan.txt` in the run folder has one word for each attempt, separated by spaces; the last goes for all that follow:
 train (count to the end), long (ten times as far), endless, crash, crash1 (rank 1 is killed), kill (SIGKILL itself),
-fault, deaf (does not listen to signals), litter (leaves a child behind and dies), stuck (saves, and does not
+fault, fault1 (rank 1 alone), deaf (does not listen to signals), litter (leaves a child behind and dies), stuck (saves, and does not
 exit), frozen (in one step for ever), lingers (trains to the end, and does not exit), halt (as frozen, and has reported
 its progress as a training does; SIGSTOP to itself on rank 1). A word may end in `@N`: it happens at count N.
 """
@@ -40,7 +40,8 @@ def main(path: str) -> int:
     print(f"rank {rank} of {os.environ['WORLD_SIZE']} counts from {first}: {word}", flush=True)
     if first and rank == 0:
         record_event(run, "resumed", attempt=attempt, step=first)
-    for count in range(first, STEPS * FACTORS.get(word, 1) + 1):
+    end = first + 1000 if word == "halt" else STEPS * FACTORS.get(word, 1)
+    for count in range(first, end + 1):
         progress.write_text(str(count))
         reported.step(count)
         if stopped and word != "deaf":
@@ -68,7 +69,9 @@ def misbehave(word: str, run: RunDir, attempt: int, rank: int) -> int:
             run, "failed", attempt=attempt, cause="crashed", error="ValueError: on purpose", rank=rank
         )
         return Exit.CRASHED
-    if word == "fault":
+    if word == "fault1" and rank != 1:  # waits for rank 1, as in a collective
+        time.sleep(600)
+    if word in ("fault", "fault1"):
         record_event(
             run,
             "failed",

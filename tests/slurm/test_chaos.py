@@ -18,7 +18,7 @@ FAULTS = (
     "kill rank",
     "kill in save",
     "disk full",
-    "hang after save",
+    "hang",
     "reused job ids",
     "hostile shell",
     "folder moved",

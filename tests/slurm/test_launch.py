@@ -249,7 +249,7 @@ def test_a_killed_rank_and_a_hang_start_the_next_attempt_in_the_same_job(
     wait_for_steps(run, 10)
     assert wait_until(lambda: (run.path / "progress-3.txt").exists(), timeout_s=30)
     os.kill(training_pid(run, rank=3), signal.SIGKILL)
-    wait_for_word(run, "completed")
+    wait_for_word(run, "completed", timeout_s=90)
     events = read_events(run.events)
     ends = [(e.get("cause"), e.get("in_job")) for e in events if e.event == "requeued"]
     assert ends == [("killed", True), ("hung", True)], story(run)
@@ -409,6 +409,22 @@ def test_a_node_fault_sends_the_run_to_another_node(devcluster: DevCluster, star
     hosts = [e.get("host") for e in read_events(run.events) if e.event == "attempt_started"]
     assert len(hosts) == 2
     assert hosts[0] != hosts[1], logs_of(run)
+
+
+def test_a_spare_node_takes_the_place_of_a_faulty_one_in_the_same_job(
+    devcluster: DevCluster, start: Start
+) -> None:
+    two_of_three = WHOLE_NODE | {"nodes": 2, "spare_nodes": 1}
+    (run,) = start(small_experiment(resources=two_of_three), plan="fault1@5 train")
+    wait_for_word(run, "completed", timeout_s=90)
+    first, second = (e for e in read_events(run.events) if e.event == "attempt_started")
+    assert (first.get("job_id"), first.get("restarts")) == (second.get("job_id"), second.get("restarts"))
+    (faulty,) = (e.get("host") for e in read_events(run.events) if e.event == "failed")
+    assert second.get("left_out") == {faulty: 1}
+    hosts = [line for line in logs_of(run).splitlines() if line.startswith("=== attempt 2")]
+    assert len(hosts) == 2
+    assert not any(faulty in line for line in hosts)
+    devcluster.wait(job_of(run), is_(JobState.COMPLETED))
 
 
 def test_a_run_that_gave_up_has_failed_for_slurm_and_can_be_revived(

@@ -62,6 +62,7 @@ CHANGES: dict[str, Any] = {
     "training.checkpoint.local_every": "9s",
     "training.checkpoint.keep_every_steps": 1,
     "resources.nodes": 2,
+    "resources.spare_nodes": 1,
     "resources.gpus_per_node": 2,
     "resources.processes_per_node": 2,
     "resources.cpus_per_process": 2,
@@ -70,6 +71,7 @@ CHANGES: dict[str, Any] = {
     "retry.crashes": 2,
     "retry.node_faults": 2,
     "retry.without_progress": 2,
+    "retry.hang_after": None,
     "tracking.wandb": "online",
     "tracking.files": ["tensorboard"],
     "tracking.project": "p",
@@ -82,12 +84,16 @@ CHANGES: dict[str, Any] = {
 NEEDS: dict[str, dict[str, Any]] = {
     "training.rewarm": {"warmup_steps": 1},
     "training.freeze": {"init": "/runs/parent"},
+    "resources.spare_nodes": {"nodes": 2},
 }
-"""Fields of the training without which another one makes no sense."""
+"""Fields of the same section without which another one makes no sense."""
 
 
 def least(dotted: str) -> Experiment:
-    return Experiment.model_validate(LEAST | {"training": {"steps": 10} | NEEDS.get(dotted, {})})
+    section = dotted.partition(".")[0]
+    return Experiment.model_validate(
+        LEAST | ({section: LEAST.get(section, {}) | NEEDS[dotted]} if dotted in NEEDS else {})
+    )
 
 
 def changed(dotted: str, value: Any) -> Experiment:
