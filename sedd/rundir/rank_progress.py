@@ -30,10 +30,10 @@ PHASES = (
     "stopping",
     "done",
 )
-"""starting: until the first step, reported again when all have met, and when resumed; staging: copying stores to the node; warming up:
-the first steps, in which kernels are compiled, and on a GPU two windows of `log_every_steps` (the host runs ahead of
-the card until it waits for it there); checkpointing: the loop itself waits for a checkpoint; waiting: for space on the
-disk, or for permission to write."""
+"""starting: until the first step, reported again when all ranks have met, and when resumed; staging: copying stores to
+the node; warming up: the first steps, in which kernels are compiled, and on a GPU two windows of `log_every_steps` (the
+host runs ahead of the card until it waits for it there); checkpointing: the loop itself waits for a checkpoint;
+waiting: for space on the disk, or for permission to write."""
 
 _RECORD = struct.Struct("<Idqddd16sB")
 """Checksum of what follows, t, step, step_s, slowest_s, save_since, spare bytes, number of the phase."""
