@@ -10,7 +10,7 @@ from sedd.job.begin_attempt import begin_attempt, is_over, let_lost_attempt_end,
 from sedd.job.causes import Ending, is_stop
 from sedd.job.final_events import find_ready
 from sedd.job.finish_attempt import AttemptResult, finish_attempt, finish_unrecorded, leave_job
-from sedd.job.follow import follow
+from sedd.job.other_ranks import follow
 from sedd.job.own_job import query_kill_wait_s
 from sedd.job.processes import SignalBox, adopt_orphans, end_processes, signals_held
 from sedd.job.time_limit import with_time_limit
