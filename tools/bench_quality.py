@@ -6,6 +6,7 @@ Trains one run an arm through `sedd train`, on a split that keeps relatives toge
 int(sha256(its cluster's representative), 16) % 100 < 5), and writes after each arm FOLDER/quality.json and quality.svg:
 validation perplexity over residues beside the n-gram models of the same split. Arms that are finished are not trained
 again, and one that was cut short (--minutes, Ctrl-C) goes on where it stopped: repeat the command until it exits 0.
+`--seeds 3` trains each arm with seeds 0, 1 and 2, and prints mean and standard deviation over them.
 
     python tools/bench_quality.py --tiny -o /tmp/quality      proves on a CPU, in minutes, that all of it works
 """
@@ -17,7 +18,9 @@ import math
 import os
 import platform
 import queue
+import re
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -68,10 +71,16 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
         "half-batch": {"training.residues_per_step": 16_384},
         "rate-2e-3": {"training.learning_rate": 2e-3},
         "rate-5e-4": {"training.learning_rate": 5e-4},
+        "subs-power": {"diffusion.parameterization": "subs", "diffusion.time_power": 2.0},
+        "score-uniform-power": {"diffusion.graph": "uniform", "diffusion.time_power": 2.0},
+        "subs-uniform-power": {
+            "diffusion.graph": "uniform",
+            "diffusion.parameterization": "subs",
+            "diffusion.time_power": 2.0,
+        },
         "dropout-0": {"model.dropout": 0.0},
         "dropout-0.2": {"model.dropout": 0.2},
         "decay-0.1": {"training.weight_decay": 0.1},
-        "seed-1": {"seed": 1},
     },
 }
 """Group → arm → what differs from `recipe`."""
@@ -120,6 +129,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--arms", nargs="+", default=["compare"], help=f"groups {', '.join(ARMS)}, or names of arms"
     )
+    parser.add_argument("--seeds", type=int, default=1, help="seeds an arm, from 0 on")
     parser.add_argument("--parallel", type=int, default=1, help="arms at a time, dealt out to the GPUs")
     parser.add_argument("--residues", type=float, help="trained on by each arm (default 126e6; tiny: 2e5)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after so many")
@@ -144,7 +154,7 @@ def bench(arguments: argparse.Namespace) -> int:
     ends = time.monotonic() + 60 * arguments.minutes
     if arguments.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    arms = chosen_arms(arguments.arms)
+    arms = with_seeds(chosen_arms(arguments.arms), arguments.seeds)
     store = split_store(arguments)
     report = begin_report(arguments, store)
     asked = {name: recipe(arguments, store.path, name, changes) for name, changes in arms.items()}
@@ -163,6 +173,7 @@ def bench(arguments: argparse.Namespace) -> int:
         found = report["arms"][name]
         print(f"{name}: perplexity {found['perplexity']:.3f} ± {found['error']:.3f}", flush=True)
     write_report(arguments.output, report)
+    print(*over_seeds({name: report["arms"][name] for name in arms if name not in left}), sep="\n")
     return 1 if left else 0
 
 
@@ -175,6 +186,27 @@ def chosen_arms(names: list[str]) -> dict[str, dict[str, Any]]:
             raise UsageError(f"there is no arm '{name}'", hint=f"{', '.join([*ARMS, *every])}")
         found |= ARMS.get(name) or {name: every[name]}
     return found
+
+
+def with_seeds(arms: Mapping[str, dict[str, Any]], seeds: int) -> dict[str, dict[str, Any]]:
+    """Each arm once a seed; seed 0, the default of a spec, keeps the arm's name. One seed of all arms comes first."""
+    return {
+        f"{name}-seed-{seed}" if seed else name: changes | ({"seed": seed} if seed else {})
+        for seed in range(seeds)
+        for name, changes in arms.items()
+    }
+
+
+def over_seeds(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each arm that has several seeds: the mean perplexity, and its standard deviation over them."""
+    found: dict[str, list[float]] = {}
+    for name, arm in arms.items():
+        found.setdefault(re.sub(r"-seed-\d+$", "", name), []).append(arm["perplexity"])
+    return [
+        f"{name}: {statistics.mean(values):.3f} ± {statistics.stdev(values):.3f} over {len(values)} seeds"
+        for name, values in sorted(found.items(), key=lambda item: statistics.mean(item[1]))
+        if len(values) > 1
+    ]
 
 
 # Data.

@@ -32,6 +32,8 @@ class Objective:
     curriculum: Curriculum | None = None
     estimator: Estimator = "times"
     """`times` draws t and corrupts each token on its own; `counts` trains on the draws of `bound` itself."""
+    time_power: float = 1.0
+    """p: the estimator `times` draws t = U^p and weighs each loss by p U^(p - 1), which leaves its expectation."""
 
     def __post_init__(self) -> None:
         if self.estimator == "counts" and (not self.graph.settles or self.curriculum is not None):
@@ -90,12 +92,16 @@ class Objective:
                 pass
             case _:
                 assert_never(self.estimator)
-        scale = 1.0
+        scale, weight = 1.0, torch.ones_like(t)
+        if self.time_power != 1.0:
+            u = ((t - T_MIN) / (1 - T_MIN)).clamp_min(0.0)
+            t = T_MIN + (1 - T_MIN) * u**self.time_power
+            weight = self.time_power * u ** (self.time_power - 1)
         if self.curriculum is not None:
             u = self.curriculum.bend_times(((t - T_MIN) / (1 - T_MIN)).clamp_min(0.0), step)
             t, scale = T_MIN + (1 - T_MIN) * u, self.curriculum.sigma_scale(step)
         index, _ = packed_positions(cu_seqlens, tokens.numel())
-        sigma_bar, rate = scale * self.noise.total(t), scale * self.noise.rate(t)
+        sigma_bar, rate = scale * self.noise.total(t), scale * self.noise.rate(t) * weight
         x_t = self.graph.sample_transition(tokens, sigma_bar[index], generator)
         log_score = self.log_score(network, cu_seqlens)(x_t, sigma_bar)
         return rate[index] * score_entropy(log_score, x_t, tokens, sigma_bar[index], self.graph)

@@ -97,6 +97,9 @@ class DiffusionSpec(StrictModel):
     """Network output: log score (SEDD), or the distribution of the clean residue given the others (SUBS)."""
     estimator: Literal["times", "counts"] = "times"
     """Of the loss: mask each residue on its own at a random time, or a random number of residues of each sequence."""
+    time_power: float = Field(default=1.0, ge=1, le=4)
+    """Training times are U^p, each loss weighted by p U^(p - 1): the same expected loss. Above 1 small times, whose
+    losses vary most, are drawn more often and weigh less."""
     curriculum: CurriculumSpec | None = None
     """Easier corruptions at the start of training; the reported validation bound is always the true one."""
 
@@ -104,4 +107,6 @@ class DiffusionSpec(StrictModel):
     def _counts_are_of_masks(self) -> Self:
         if self.estimator == "counts" and (self.graph != "absorbing" or self.curriculum is not None):
             raise ValueError("estimator 'counts' is for graph 'absorbing' without a curriculum; use 'times'")
+        if self.time_power != 1 and (self.estimator == "counts" or self.curriculum is not None):
+            raise ValueError("time_power is for estimator 'times' without a curriculum")
         return self

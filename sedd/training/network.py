@@ -221,7 +221,9 @@ def build_objective(spec: DiffusionSpec) -> Objective:
     curriculum = None
     if spec.curriculum is not None:
         curriculum = CURRICULA[spec.curriculum.kind](**spec.curriculum.model_dump(exclude={"kind"}))
-    return Objective(GRAPHS[spec.graph](), noise, spec.parameterization, curriculum, spec.estimator)
+    return Objective(
+        GRAPHS[spec.graph](), noise, spec.parameterization, curriculum, spec.estimator, spec.time_power
+    )
 
 
 def _times(batch: DeviceBatch, part: tuple[int, int], offset: float) -> Tensor:

@@ -93,6 +93,25 @@ def test_counting_masks_costs_the_same_with_less_variance(noise):
     assert errors["counts"] < 0.7 * errors["times"]
 
 
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_power_of_the_time_keeps_the_expected_loss(graph):
+    """Times U^p weighted by p U^(p - 1) against times U, over many evenly spread draws for the same sequences."""
+    copies = 6000
+    tokens = TOKENS.repeat(copies)
+    cu = torch.cat([torch.zeros(1), torch.tensor(LENGTHS * copies).cumsum(0)]).int()
+    u = ((torch.arange(copies, dtype=torch.float64) + 0.5) / copies).repeat_interleave(len(LENGTHS))
+    means, errors = [], []
+    for power in (1.0, 2.0):
+        objective = Objective(small_graph(graph), noise_named("geometric"), time_power=power)
+        keys = keyed(range(len(LENGTHS) * copies), cu)
+        loss = objective.per_residue(network(4), tokens, cu, diffusion_times(u), generator=keys)
+        each = loss.view(copies, -1).sum(1)
+        means.append(each.mean().item())
+        errors.append(each.std().item() / copies**0.5)
+    assert means[0] == pytest.approx(means[1], abs=3 * math.hypot(*errors))
+    assert math.hypot(*errors) < 0.04 * means[0]
+
+
 def test_counting_masks_needs_masks_and_no_curriculum():
     for graph, curriculum in [("uniform", None), ("absorbing", TimeBias(preschool_steps=1, bias=1.0))]:
         with pytest.raises(ValueError, match="counts"):

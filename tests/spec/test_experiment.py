@@ -29,6 +29,7 @@ CHANGES: dict[str, Any] = {
     "diffusion.noise.epsilon": 0.5,
     "diffusion.parameterization": "subs",
     "diffusion.estimator": "counts",
+    "diffusion.time_power": 2.0,
     "diffusion.curriculum": {"kind": "sigma_scale", "preschool_steps": 1},
     "training.steps": 11,
     "training.residues_per_step": 65536,
