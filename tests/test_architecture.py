@@ -46,6 +46,7 @@ DOORS: dict[str, set[str]] = {
     "launch": {"finetune", "notify", "spec", "cluster", "rundir", *BASE},
     "experiments": {"launch", "spec", "cluster", "rundir", "charts", "page", *BASE},
     "amend": {"launch", "spec", "cluster", "rundir", *BASE},
+    "soonest": {"launch", "spec", "cluster", "rundir", *BASE},
     "job": {"launch", "notify", "spec", "cluster", "rundir", *BASE},
     "preflight": {"finetune", "spec", "cluster", "rundir", "data", "conditions", *BASE},
     "monitor": {"cluster", "rundir", "charts", "page", *BASE},
@@ -63,6 +64,7 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
 SINGLE_FILES: set[tuple[str, str, bool]] = {
     ("data", "sedd.conditions.label_fields", False),  # labels as a store's manifest and files have them
     ("data", "sedd.conditions.label_table", False),  # the table that a build looks names up in
+    ("soonest", "sedd.model.size", False),  # the same
     ("preflight", "sedd.model.size", False),  # the parameter count in closed form, without torch
     ("preflight", "sedd.model.attention", True),  # the kernel that a node must compute rightly
     ("preflight", "sedd.model.block_ops", True),  # the kernels that a node must compile and compute rightly

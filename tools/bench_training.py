@@ -237,7 +237,7 @@ def measure_arms(
 
 def print_estimate(experiment: Experiment, residues: int) -> None:
     """What tools/estimate_v100.py says of this step, beside what a V100 has just measured."""
-    from _v100 import TOKENS_A_PAIR, estimated_rates
+    from sedd.soonest.v100 import TOKENS_A_PAIR, estimated_rates
 
     if pair := TOKENS_A_PAIR.get(experiment.data.max_length):
         slow, fast = estimated_rates(experiment.model, residues, pair)

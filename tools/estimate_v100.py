@@ -8,9 +8,8 @@ python tools/estimate_v100.py --kinds
 
 import argparse
 
-from _v100 import TOKENS_A_PAIR, estimated_rates, kinds
-
 from sedd.model.size import parameter_count
+from sedd.soonest.v100 import TOKENS_A_PAIR, estimated_rates, kinds
 from sedd.spec.model import ModelSpec
 from sedd.units import format_count
 

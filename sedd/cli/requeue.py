@@ -2,17 +2,19 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from sedd.amend.reshape import Shape, reshape
+from sedd.amend.reshape import Check, Shape, reshape
 from sedd.cli.changed_run import check_of
 from sedd.cli.for_each_run import Outcome, Refused, for_each
 from sedd.cli.options import Json, Preflight, Runs
-from sedd.errors import RunError, SeddError
+from sedd.cli.soonest import Backfill, Soonest, pick_for_run
+from sedd.errors import RunError, SeddError, UsageError
 from sedd.experiments.requeue_plan import requeue_plan
-from sedd.launch.requeue import requeue, submit_first
+from sedd.launch.requeue import Requeued, requeue, submit_first
 from sedd.launch.unsubmitted import confirm_all
 from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir
@@ -30,6 +32,8 @@ def command(
         str | None, typer.Option(help="Time limit of an attempt from now on, such as 24h.")
     ] = None,
     partition: Annotated[str | None, typer.Option(help="Partition of SLURM from now on.")] = None,
+    soonest: Soonest = False,
+    backfill: Backfill = None,
     preflight: Preflight = True,
     as_json: Json = False,
 ) -> None:
@@ -47,6 +51,16 @@ def command(
     """
     now = dt.datetime.now(dt.UTC)
     shape = Shape(nodes=nodes, gpus=gpus, processes=processes, walltime=walltime, partition=partition)
+    if soonest:
+        if shape.is_given:
+            raise UsageError(f"{shape} says what --soonest is to pick", hint="give one of them")
+        for_each(
+            runs,
+            lambda run: _in_soonest_shape(run, backfill, check_of(preflight), now, as_json=as_json),
+            word="requeued",
+            as_json=as_json,
+        )
+        return
     if shape.is_given:
         for_each(
             runs,
@@ -62,6 +76,16 @@ def command(
         as_json=as_json,
         together=lambda found: _plans(runs, now) or _submit_first(found),
     )
+
+
+def _in_soonest_shape(
+    run: RunDir, checkpoints: int | None, check: Check, now: dt.datetime, *, as_json: bool
+) -> Requeued:
+    shape = pick_for_run(run, checkpoints=checkpoints, as_json=as_json)
+    if shape is not None:
+        return reshape(run, shape, check=check, now=now)
+    result = requeue([run], now=now)[0]
+    return replace(result, detail=f"it has the soonest shape; {result.detail}")
 
 
 def _plans(texts: Sequence[str], now: dt.datetime) -> dict[RunDir, Outcome]:

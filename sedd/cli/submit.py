@@ -1,15 +1,16 @@
 """`sedd submit`: submit specs as runs."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sedd.cli.console import out, print_json, tell
 from sedd.cli.options import Cluster, DryRun, Json, Overrides, Preflight
+from sedd.cli.soonest import Backfill, Picker, Soonest
 from sedd.cli.submit_checks import LoginChecks, print_ignored_variables
 from sedd.cli.submit_output import LISTED, REST_HINT, print_dry_run, print_submitted, submission_document
 from sedd.cluster.profile import load_profile
@@ -64,6 +65,8 @@ def command(
         bool, typer.Option("--any-code", help="Of a plan: what ran with other code need not run again.")
     ] = False,
     again: Annotated[bool, typer.Option("--again", hidden=True, help="The old name of --resubmit.")] = False,
+    soonest: Soonest = False,
+    backfill: Backfill = None,
     as_json: Json = False,
 ) -> None:
     """Turn specs into jobs: check, freeze the code, make run folders, submit (a sweep as an array).
@@ -74,12 +77,14 @@ def command(
     """
     if follow and as_json:
         raise UsageError("--follow draws on the terminal, --json is for machines", hint="use --wait --json")
+    if backfill is not None and not soonest:
+        raise UsageError("--backfill is about time limits that --soonest picks", hint="give both")
     if is_plan(specs[0]):
         from sedd.cli import submit_plan
 
-        if len(specs) > 1 or set_ or after:
+        if len(specs) > 1 or set_ or after or soonest:
             raise UsageError(
-                f"{specs[0]} is a plan: it is submitted by itself, without --set and --after",
+                f"{specs[0]} is a plan: it is submitted by itself, without --set, --after and --soonest",
                 hint="write `set:` and `needs:` into its stages",
             )
         how = submit_plan.How(
@@ -94,12 +99,16 @@ def command(
         return
     earlier = [run for text in after or () for run in find_runs(text, runs_root())]
     orders = [replace(_order(spec, cluster, set_ or ()), after=earlier) for spec in specs]
+    picker = Picker(checkpoints=backfill, as_json=as_json) if soonest else None
     now = dt.datetime.now(dt.UTC)
     if dry_run:
-        print_dry_run([render(order, now=now) for order in orders], as_json=as_json)
+        orders = list(map(picker, orders)) if picker else orders
+        scripts = [render(order, now=now) for order in orders]
+        print_dry_run(scripts, as_json=as_json, choices=picker.documents if picker else None)
         return
     is_waiting, resubmit = follow or wait, resubmit or again
     left, known = _left_to_submit(orders, may_attach=is_waiting, resubmit=resubmit)
+    left = list(map(picker, left)) if picker else left
     if left and preflight:
         left = list(map(LoginChecks(as_json=as_json), left))
     elif left:
@@ -115,7 +124,7 @@ def command(
     succeeded = None
     if is_waiting and not any(isinstance(each.stopped_by, KeyboardInterrupt) for each in submissions):
         succeeded = _watch(runs, left, follow=follow)
-    _finish(runs, submissions, succeeded, as_json=as_json)
+    _finish(runs, submissions, succeeded, as_json=as_json, choices=picker.documents if picker else None)
 
 
 def _left_to_submit(
@@ -175,11 +184,17 @@ def _submit_alone(
 
 
 def _finish(
-    runs: Sequence[RunDir], submissions: Sequence[Submission], succeeded: bool | None, *, as_json: bool
+    runs: Sequence[RunDir],
+    submissions: Sequence[Submission],
+    succeeded: bool | None,
+    *,
+    as_json: bool,
+    choices: Sequence[Mapping[str, Any]] | None,
 ) -> None:
     """The command's last words. Ends it with exit code 1 when something went wrong, or nothing could be submitted."""
     if as_json:
-        print_json(submission_document(runs, submissions, succeeded))
+        document = submission_document(runs, submissions, succeeded)
+        print_json(document if choices is None else document | {"soonest": list(choices)})
     for submission in submissions:
         if isinstance(submission.stopped_by, KeyboardInterrupt):
             raise typer.Exit(INTERRUPTED)

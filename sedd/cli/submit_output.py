@@ -15,9 +15,11 @@ LISTED = 8
 """Runs of a sweep that are named one by one."""
 
 
-def print_dry_run(scripts: Sequence[str], *, as_json: bool) -> None:
+def print_dry_run(
+    scripts: Sequence[str], *, as_json: bool, choices: Sequence[Mapping[str, Any]] | None = None
+) -> None:
     if as_json:
-        print_json({"scripts": list(scripts)})
+        print_json({"scripts": list(scripts)} | ({} if choices is None else {"soonest": list(choices)}))
         return
     for script in scripts:
         out().print(script, markup=False, soft_wrap=True)

@@ -1,5 +1,6 @@
 """Submitting a batch script, and reading from sbatch's answer which job it became."""
 
+import datetime as dt
 import os
 import re
 import shlex
@@ -8,10 +9,12 @@ from pathlib import Path
 
 from sedd.cluster.command import SlurmUnreachableError, call
 from sedd.cluster.inherited import Reader, environment_for
+from sedd.cluster.jobs import parse_time
 from sedd.errors import ClusterError
 
 SBATCH_TIMEOUT_S = 600.0
 """sbatch retries for minutes where slurmctld is busy; ending it early may leave a job behind that nobody knows."""
+_EXPECTED = re.compile(r"\bJob \S+ to start at (?P<time>\S+)")
 # The whole line: sites wrap sbatch, and greet with text that may speak of jobs too.
 _ANSWER = re.compile(r"Submitted batch job (?P<id>\d+)(?: on cluster (?P<cluster>\S+))?")
 
@@ -62,3 +65,9 @@ def parse_answer(text: str) -> str:
             hint="squeue --me shows whether there is a job now; scancel ends it",
         )
     return answers[-1]["id"]
+
+
+def parse_expected_start(text: str) -> dt.datetime | None:
+    """When a job would start, in the answer to `sbatch --test-only`; None where it does not say."""
+    match = _EXPECTED.search(text)
+    return parse_time(match["time"]) if match else None

@@ -1,5 +1,6 @@
 """The queue in one question: every job of some users, however many there are."""
 
+import datetime as dt
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -56,6 +57,17 @@ def query_comments(user: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
     """
     # %k is in every version; of --Format's separators older ones print none.
     return run(["squeue", "--array", "--noheader", f"--user={user}", "--format=%i|%k"], timeout_s=timeout_s)
+
+
+def query_first_due(partition: str | None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> dt.datetime | None:
+    """When the first waiting job of anybody is due by SLURM's own plan; None where it shows none.
+
+    Raises:
+        SlurmUnreachableError, ClusterError: as `command.run`.
+    """
+    where = [f"--partition={partition}"] if partition else []
+    lines = run(["squeue", "--noheader", "--states=PENDING", "--format=%S", *where], timeout_s=timeout_s)
+    return min((due for line in lines.splitlines() if (due := parse_time(line))), default=None)
 
 
 def parse_comments(text: str) -> dict[str, str]:

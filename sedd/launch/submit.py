@@ -4,7 +4,7 @@ import datetime as dt
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sedd.cluster.identity import Mark
@@ -29,6 +29,7 @@ from sedd.launch.unconfirmed import find_notes, one_at_a_time
 from sedd.rundir.attempts import is_unsubmitted
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest, run_id, write_manifest
+from sedd.spec.load import load_resolved
 from sedd.spec.task import TaskSpec
 
 
@@ -108,6 +109,7 @@ def resume(order: Order, unfinished: Unfinished, *, now: dt.datetime) -> Submiss
             hint="repeat it with the --cluster of the first time; or --resubmit submits all of them anew",
         )
     confirm_submissions(folder / "submitit")
+    order = _in_shape_of(order, like)
     added = add_points(order, folder, unfinished.missing, like=like, now=now)
     runs |= zip(unfinished.missing, added, strict=True)
     dependency = dependency_on(read_needs(like), executor=order.profile.executor)
@@ -173,6 +175,18 @@ def _submit(
         why=why if left else None,
         stopped_by=stopped_by,
     )
+
+
+def _in_shape_of(order: Order, like: RunDir) -> Order:
+    """The order in the shape that an earlier submission picked from the same ranges."""
+    made = load_resolved(like.spec).resources
+
+    def shaped(experiment: TaskSpec) -> TaskSpec:
+        picked = {field: getattr(made, field) for field in experiment.resources.picked_fields}
+        return experiment.model_copy(update={"resources": experiment.resources.model_copy(update=picked)})
+
+    experiments = tuple(shaped(experiment) for experiment in order.request.experiments)
+    return replace(order, request=replace(order.request, experiments=experiments))
 
 
 def _submit_here(runs: Sequence[RunDir], order: Order, folder: Path) -> None:

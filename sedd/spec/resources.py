@@ -1,9 +1,10 @@
 """Spec of what a run asks of the cluster."""
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from sedd.spec.ranges import Counts, Durations, format_counts, is_duration_range, parse_counts
 from sedd.yaml import Bytes, Duration, StrictModel
 
 
@@ -14,6 +15,9 @@ class ResourcesSpec(StrictModel):
     """Nodes of a job."""
     spare_nodes: int = Field(default=0, ge=0)
     """Nodes beyond `nodes` that a job gets and keeps idle: they take the place of nodes that fail their preflight."""
+    gpus: Counts | None = None
+    """GPUs of all nodes together, or a range such as `1-8`: `--soonest` picks, else it is the most unless
+    `gpus_per_node` is given; absent: `nodes` times `gpus_per_node`."""
     gpus_per_node: int = Field(default=1, ge=0)
     """GPUs a node, one process each; 0 trains on the CPU with one process a node."""
     processes_per_node: int | None = Field(default=None, ge=1)
@@ -23,7 +27,37 @@ class ResourcesSpec(StrictModel):
     memory: Bytes = 32 * 2**30
     """Main memory a node."""
     walltime: Duration = 24 * 3600
-    """Time limit of one attempt; a run takes as many attempts as it needs."""
+    """Time limit of one attempt; a run takes as many attempts as it needs. A range such as `30m-24h` is for
+    `--soonest` to pick from, and else its longest."""
+    walltimes: Durations | None = None
+    """The range that `walltime` was given as."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ends_of_ranges(cls, data: Any) -> Any:
+        """Without a choice a range is its upper end; a shape that was chosen stands beside its range."""
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if is_duration_range(limit := data.get("walltime")):
+            data |= {"walltimes": limit, "walltime": str(limit).rpartition("-")[2]}
+        if data.get("gpus") is not None and "gpus_per_node" not in data:
+            data["gpus_per_node"] = _each_node(data["gpus"], data.get("nodes", 1))
+        return data
+
+    @model_validator(mode="after")
+    def _one_process_a_gpu(self) -> Self:
+        if self.gpus is not None and self.processes_per_node not in (None, self.gpus_per_node):
+            raise ValueError(
+                f"gpus: {format_counts(self.gpus)} means one process a GPU: leave out processes_per_node"
+            )
+        return self
+
+    @property
+    def picked_fields(self) -> tuple[str, ...]:
+        """Fields whose values are picked from the ranges."""
+        shape = ("nodes", "gpus_per_node") if self.gpus is not None else ()
+        return (*shape, *(("walltime",) if self.walltimes is not None else ()))
 
     @model_validator(mode="after")
     def _spares_can_be_used(self) -> Self:
@@ -47,3 +81,14 @@ class ResourcesSpec(StrictModel):
     def ranks(self) -> int:
         """Processes of the whole job."""
         return self.nodes * self.ranks_per_node
+
+
+def _each_node(gpus: object, nodes: object) -> int:
+    """GPUs a node where the most are taken. Raises: ValueError; what is wrong with the parts, their fields tell."""
+    try:
+        most = parse_counts(gpus)[1]
+    except ValueError:
+        return 1
+    if isinstance(nodes, int) and nodes > 0 and most % nodes:
+        raise ValueError(f"gpus: {most} cannot be shared equally by {nodes} nodes")
+    return most // nodes if isinstance(nodes, int) and nodes > 0 else 1

@@ -47,8 +47,14 @@ class TaskSpec(StrictModel):
         return tuple(dict.fromkeys(path.parent for path in self.paths().values()))
 
     def hash(self) -> str:
-        """Twelve hex digits that change with any field: the identity of what is asked for."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """Twelve hex digits that change with any field: the identity of what is asked for.
+
+        Of a range that is asked for it is the range, not the shape that was picked from it.
+        """
+        asked = self.model_dump(mode="json")
+        for field in self.resources.picked_fields:
+            del asked["resources"][field]
+        canonical = json.dumps(asked, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 

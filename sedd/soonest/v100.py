@@ -57,3 +57,10 @@ def estimated_rates(model: ModelSpec, residues: int, pair: float) -> tuple[float
     """Residues a second of a V100, by the slowest and by the fastest shares."""
     slow, fast = (sum(kind.seconds(which) for kind in kinds(model, residues, pair)) for which in (0, 1))
     return residues / slow, residues / fast
+
+
+def estimated_residue_s(model: ModelSpec, max_length: int, residues: int = 32_768) -> float:
+    """Seconds of a residue in training on one V100: between the slowest and the fastest estimate."""
+    crop = min(TOKENS_A_PAIR, key=lambda each: abs(each - max_length))
+    slow, fast = estimated_rates(model, residues, TOKENS_A_PAIR[crop])
+    return 2 / (slow + fast)

@@ -1,0 +1,187 @@
+"""Ask SLURM when a job of each shape would start, and pick the shape that ends first. Submits nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.cluster.command import SlurmUnreachableError
+from sedd.cluster.profile import Profile, SlurmProfile
+from sedd.errors import ClusterError, RunError, UsageError
+from sedd.model.size import parameter_count
+from sedd.soonest.earlier_runs import Earlier, find_earlier
+from sedd.soonest.forecast import (
+    PAUSE_IN_PLACE_S,
+    PAUSE_S,
+    START_S,
+    Forecast,
+    Work,
+    forecast,
+    refused,
+    soonest,
+    walltime_for,
+)
+from sedd.soonest.queue_wait import Room, query_room, query_wait
+from sedd.soonest.shapes import JobShape, Layout, in_shape, layouts, left_out, time_limits_s, why_not
+from sedd.soonest.speed import Speed, speed_of
+from sedd.soonest.v100 import estimated_residue_s
+from sedd.spec.experiment import Experiment
+from sedd.spec.task import TaskSpec
+
+MIN_S, MAX_S = 60.0, 3600.0
+"""Between two checkpoints, where the run decides how often it saves (`training/cadence.py`)."""
+_SAVE_S = 6.0
+"""Of a checkpoint, where no run has measured it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A shape, and what it was chosen from.
+
+    Attributes:
+        picked: the one that ends first.
+        forecasts: all that were looked at, by GPUs and time limit.
+        fixed: the one that is taken without a choice.
+        speed: by which training was foreseen.
+        left_out: numbers of GPUs that the training cannot have, with the reason.
+    """
+
+    picked: Forecast
+    forecasts: tuple[Forecast, ...]
+    fixed: Forecast
+    speed: Speed
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is to end soon.
+
+    Attributes:
+        steps: that are left.
+        checkpoints: time limits are also looked at that are just enough for so many checkpoints; None: not.
+    """
+
+    experiment: Experiment
+    steps: int
+    checkpoints: int | None = None
+
+
+def require_choice(experiment: TaskSpec, profile: Profile) -> tuple[Experiment, SlurmProfile]:
+    """What a shape may be chosen for. Raises: UsageError."""
+    if not isinstance(profile, SlurmProfile):
+        raise UsageError("--soonest asks SLURM, and this is a profile without it", hint="--cluster PROFILE")
+    if not isinstance(experiment, Experiment):
+        raise UsageError(f"--soonest foresees trainings; {experiment.name} has task: {experiment.task}")
+    asked = experiment.resources
+    if not asked.picked_fields:
+        raise UsageError(
+            f"--soonest has nothing to pick from: the spec of {experiment.name} has one shape",
+            hint="for example --set resources.gpus=1-8 --set resources.walltime=30m-24h",
+        )
+    return experiment, profile
+
+
+def choose(wish: Wish, profile: SlurmProfile, *, runs: Path) -> Choice:
+    """The shape in which the run ends first, by SLURM's answers and the speed of earlier runs below `runs`.
+
+    Raises:
+        RunError: SLURM takes none of the shapes. SlurmUnreachableError: it does not answer.
+    """
+    room = query_room(profile)
+    experiment = wish.experiment
+    earlier = find_earlier(experiment, profile, runs)
+    speed = _speed(experiment, earlier)
+    work = Work(
+        steps=wish.steps,
+        residues_per_step=experiment.training.residues_per_step,
+        start_s=earlier.restart_s or START_S,
+        pause_s=PAUSE_IN_PLACE_S if profile.requeue else PAUSE_S,
+        save_s=earlier.save_s,
+    )
+    own = JobShape(
+        layout=Layout(nodes=experiment.resources.nodes, gpus_per_node=experiment.resources.gpus_per_node),
+        walltime_s=_granted(experiment.resources.walltime, profile),
+    )
+    shapes = dict.fromkeys([*_shapes(wish, profile, work, speed, room), own])
+    asked = {shape: _foresee(shape, wish, work, speed, room, profile) for shape in shapes}
+    forecasts = sorted(asked.values(), key=lambda each: (each.shape.layout.gpus, each.shape.walltime_s))
+    picked = soonest(forecasts)
+    if picked is None:
+        reason = asked[own].refusal or forecasts[-1].refusal
+        raise RunError(f"SLURM takes none of {len(forecasts)} shapes; of {own} it says: {reason}")
+    return Choice(
+        picked=picked,
+        forecasts=tuple(forecasts),
+        fixed=asked[own],
+        speed=speed,
+        left_out=tuple(left_out(experiment, most_per_node=_most_per_node(wish, room))),
+    )
+
+
+def _foresee(
+    shape: JobShape, wish: Wish, work: Work, speed: Speed, room: Room, profile: SlurmProfile
+) -> Forecast:
+    try:
+        wait = query_wait(in_shape(wish.experiment, shape), profile, room)
+    except SlurmUnreachableError:
+        raise
+    except ClusterError as e:
+        return refused(shape, e.message.rpartition(": ")[2])
+    return forecast(shape, work, speed, wait_s=wait.first_s, waits_again_s=wait.again_s)
+
+
+def _shapes(wish: Wish, profile: SlurmProfile, work: Work, speed: Speed, room: Room) -> list[JobShape]:
+    asked = wish.experiment.resources
+    shortest, longest = asked.walltimes or (asked.walltime, asked.walltime)
+    bounds_s = (_granted(shortest, profile), _granted(longest, profile))
+    found = []
+    for layout in layouts(wish.experiment, most_per_node=_most_per_node(wish, room)):
+        step_s = speed.step_s(work.residues_per_step, layout)
+        saves_s = (
+            [wish.checkpoints * _between_saves_s(wish.experiment, work, step_s)] if wish.checkpoints else []
+        )
+        limits = time_limits_s(
+            bounds_s,
+            whole_s=walltime_for(work.steps * step_s, work),
+            checkpoints_s=[walltime_for(each, work) for each in saves_s],
+        )
+        found += [JobShape(layout=layout, walltime_s=limit) for limit in limits]
+    return found
+
+
+def _most_per_node(wish: Wish, room: Room) -> int:
+    return room.most_per_node or wish.experiment.resources.gpus_per_node
+
+
+def _granted(walltime_s: int, profile: SlurmProfile) -> int:
+    return min(walltime_s, profile.max_walltime or walltime_s)
+
+
+def _between_saves_s(experiment: Experiment, work: Work, step_s: float) -> float:
+    """Seconds from one periodic checkpoint to the next."""
+    wish = experiment.training.checkpoint
+    if wish.every_steps is not None:
+        return wish.every_steps * step_s
+    return min(max((work.save_s or _SAVE_S) / wish.overhead, MIN_S), MAX_S)
+
+
+def _speed(experiment: Experiment, earlier: Earlier) -> Speed:
+    parameters = parameter_count(experiment.model)
+    if earlier.measured:
+        others = f" and {len(earlier.runs) - 1} more" if len(earlier.runs) > 1 else ""
+        return speed_of(
+            earlier.measured, parameters=parameters, source=f"measured, run {earlier.runs[0]}{others}"
+        )
+    residue_s = estimated_residue_s(experiment.model, experiment.data.max_length)
+    return Speed(residue_s=residue_s, parameters=parameters, source="estimated for a V100, not measured")
+
+
+def in_picked_shape(experiments: Sequence[TaskSpec], shape: JobShape) -> tuple[TaskSpec, ...]:
+    """Each experiment with the shape that was picked for one of them. Raises: UsageError where one cannot have it."""
+    found = []
+    for experiment in experiments:
+        assert isinstance(experiment, Experiment), "a choice is made for trainings"
+        if reason := why_not(experiment, shape.layout):
+            raise UsageError(f"not every point of the sweep can have {shape}: {reason}")
+        found.append(in_shape(experiment, shape))
+    return tuple(found)

@@ -1,0 +1,102 @@
+"""What earlier runs in the runs folder measured of the same network on the same cards."""
+
+import datetime as dt
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sedd.cluster.profile import SlurmProfile
+from sedd.errors import SeddError
+from sedd.model.size import parameter_count
+from sedd.rundir.attempts import slowest_save_s
+from sedd.rundir.events import Event, read_events
+from sedd.rundir.find import list_runs
+from sedd.rundir.layout import RunDir, read_manifest
+from sedd.soonest.shapes import Layout
+from sedd.soonest.speed import Measured
+from sedd.spec.experiment import Experiment
+from sedd.spec.load import load_resolved
+
+MOST_RUNS = 5
+"""Runs whose speed counts, the newest ones."""
+_LOOKED_AT = 500
+_LEAST_S = 5.0
+"""Seconds between two checkpoints that tell a speed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """What is known from earlier runs; empty or None: nothing."""
+
+    runs: tuple[str, ...] = ()
+    measured: tuple[Measured, ...] = ()
+    restart_s: float | None = None
+    """From the start of an attempt to where its training goes on."""
+    save_s: float | None = None
+    """The longest that a checkpoint took."""
+
+
+def find_earlier(experiment: Experiment, profile: SlurmProfile, runs: Path) -> Earlier:
+    """The newest runs below `runs` with the same network, crop and type of card."""
+    parameters = parameter_count(experiment.model)
+    names, measured, restarts, saves = list[str](), list[Measured](), list[float](), list[float]()
+    for run in reversed(list_runs(runs)[-_LOOKED_AT:]):
+        if len(names) == MOST_RUNS:
+            break
+        try:
+            like = _same(run, experiment, profile, parameters)
+            events = read_events(run.events) if like is not None else []
+        except (SeddError, OSError):
+            continue
+        if like is None or not (found := list(measured_in(events, like.training.residues_per_step))):
+            continue
+        names.append(f"{run.name}/{run.id}")
+        measured += found
+        restarts += restarts_in(events)
+        if (save_s := slowest_save_s(events)) is not None:
+            saves.append(save_s)
+    return Earlier(
+        runs=tuple(names),
+        measured=tuple(measured),
+        restart_s=statistics.median(restarts) if restarts else None,
+        save_s=max(saves, default=None),
+    )
+
+
+def measured_in(events: Sequence[Event], residues_per_step: int) -> Iterator[Measured]:
+    """The speed of each attempt that saved twice, or resumed and saved, on GPUs: between the first and the last."""
+    for start in (e for e in events if e.event == "attempt_started" and int(e.get("gpus") or 0)):
+        own = [e for e in events if e.attempt == start.attempt and e.event in ("resumed", "checkpoint")]
+        points = [(e.t, int(e.get("step", 0))) for e in own]
+        if len(points) < 2:
+            continue
+        (first, begun), (last, reached) = points[0], points[-1]
+        seconds = (last - first) / dt.timedelta(seconds=1)
+        if seconds < _LEAST_S or reached <= begun:
+            continue
+        nodes = int(start.get("nodes") or 1)
+        yield Measured(
+            layout=Layout(nodes=nodes, gpus_per_node=int(start.get("gpus")) // nodes),
+            residues_per_s=(reached - begun) * residues_per_step / seconds,
+            residues_per_step=residues_per_step,
+        )
+
+
+def restarts_in(events: Sequence[Event]) -> Iterator[float]:
+    """Seconds from the start of each attempt to where it had resumed."""
+    started = {e.attempt: e.t for e in events if e.event == "attempt_started"}
+    for event in events:
+        if event.event == "resumed" and event.attempt in started:
+            yield (event.t - started[event.attempt]).total_seconds()
+
+
+def _same(run: RunDir, experiment: Experiment, profile: SlurmProfile, parameters: int) -> Experiment | None:
+    manifest = read_manifest(run)
+    card = (manifest.get("profile") or {}).get("gpu") or {}
+    if manifest.get("parameters") != parameters or card.get("type") != profile.gpu.type:
+        return None
+    like = load_resolved(run.spec)
+    if not isinstance(like, Experiment) or like.model != experiment.model:
+        return None
+    return like if like.data.max_length == experiment.data.max_length else None
