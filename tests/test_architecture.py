@@ -56,7 +56,7 @@ DOORS: dict[str, set[str]] = {
 """Room → rooms that it may import: the table of the design."""
 
 INSIDE_FUNCTIONS: dict[str, set[str]] = {
-    "job": {"training", "inference", "preflight", "data"},
+    "job": {"training", "inference", "preflight", "data", "amend", "soonest"},
     "": {"inference"},  # sedd.load
 }
 """Rooms that may be imported inside functions (or for types) only: the job's own steps, on the compute node."""

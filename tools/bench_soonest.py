@@ -30,6 +30,8 @@ from sedd.spec.load import dump_resolved
 
 START_S, SAVE_S, RATE = 3.0, 1.0, 131_072
 """Of the run that was measured: seconds to its first step and of a checkpoint, residues a second of one GPU."""
+CARDS, _LENGTH_S = 16, 200
+"""Of the dev cluster, and the mean length of the jobs of others."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--cluster", type=Path, required=True)
     parser.add_argument("--runs", type=int, default=6)
-    parser.add_argument("--gpu-seconds", type=int, default=480, help="work of a run")
-    parser.add_argument("--jobs", type=int, default=24, help="of others")
-    parser.add_argument("--over-s", type=int, default=300, help="in which all of them arrive")
+    parser.add_argument("--gpu-seconds", type=int, default=240, help="work of a run")
+    parser.add_argument("--load", type=float, default=0.65, help="share of the cards that others keep busy")
+    parser.add_argument("--over-s", type=int, default=420, help="in which all jobs arrive")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--ways", nargs="+", default=["fixed", "soonest"], choices=["fixed", "tight", "soonest"]
@@ -88,7 +90,7 @@ def replay(way: str, options: argparse.Namespace, profile: SlurmProfile, folder:
     experiment = asked(options)
     measure(experiment, profile, folder)
     draw = random.Random(options.seed)
-    loads = sorted((draw_load(draw, options.over_s) for _ in range(options.jobs)), key=lambda load: load.at_s)
+    loads = draw_loads(draw, options.load, options.over_s)
     every_s = options.over_s / options.runs
     runs = [Run(at_s=every_s * (k + 0.5), steps=experiment.steps) for k in range(options.runs)]
     began, left = time.monotonic(), list(loads)
@@ -174,11 +176,18 @@ def measure(experiment: Experiment, profile: SlurmProfile, folder: Path) -> None
         append_event(run.events, event, attempt=1, now=now + dt.timedelta(seconds=seconds), **fields)
 
 
-def draw_load(draw: random.Random, over_s: float) -> Load:
-    length_s = draw.randint(30, 150)
-    nodes, gpus = draw.choice([(1, 1), (1, 2), (1, 4), (1, 4), (2, 4)])
-    minutes = -(-length_s // 60)
-    return Load(draw.uniform(0, over_s), nodes, gpus, length_s, draw.randint(minutes, 2 * minutes + 1))
+def draw_loads(draw: random.Random, load: float, over_s: float) -> list[Load]:
+    """Jobs of others: half of them on one card, few on two nodes; enough at once to keep their share busy."""
+    found, busy = list[Load](), 0.0
+    while busy < CARDS * load * (over_s + _LENGTH_S):
+        length_s = draw.randint(_LENGTH_S // 2, 3 * _LENGTH_S // 2)
+        nodes, gpus = draw.choices([(1, 1), (1, 2), (1, 4), (2, 4)], weights=(5, 2, 2, 1))[0]
+        is_first = busy < CARDS * load * _LENGTH_S
+        at_s = draw.uniform(0, 5) if is_first else draw.uniform(0, over_s)
+        minutes = -(-length_s // 60)
+        found.append(Load(at_s, nodes, gpus, length_s, draw.randint(minutes, 2 * minutes)))
+        busy += nodes * gpus * length_s
+    return sorted(found, key=lambda each: each.at_s)
 
 
 def submit_load(load: Load, profile: SlurmProfile) -> None:

@@ -12,6 +12,7 @@ from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.squeue import parse_comments, query_comments
 from sedd.errors import ClusterError, SeddError
 from sedd.job.attempt import Task
+from sedd.job.picked_shape import next_shape
 from sedd.launch.dependencies import move_dependents
 from sedd.launch.liveness import identity_of, newest_submission
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
@@ -130,9 +131,10 @@ def _submit_continuation(
 ) -> str:
     """Submit the job that waits for the end of `own`. Raises: ClusterError, SpecError, RunError."""
     run, job_id = task.run, task.environment.job_id
+    profile = read_slurm_profile(run)
     parameters = slurm_parameters(
-        task.experiment,
-        read_slurm_profile(run),
+        next_shape(task, profile),
+        profile,
         code=run.code,
         submitit=run.submitit,
         save_s=slowest_save_s(events),

@@ -15,6 +15,7 @@ from sedd.job.begin_attempt import begin_attempt
 from sedd.job.environment import TaskEnvironment, read_task_environment
 from sedd.job.final_events import record_event
 from sedd.job.needs import await_needs
+from sedd.job.picked_shape import in_shape_of_job, record_shape
 from sedd.job.processes import SignalBox, accept_signals
 from sedd.job.stdout import survive_full_disk
 from sedd.job.supervisor import supervise
@@ -47,6 +48,8 @@ def main(path: str) -> int:
         require_frozen(run, package=imported_package())
         if not await_needs(task, box):
             return 0
+        if task.environment.is_first:
+            record_shape(task)
     except RunError as e:
         return refuse(task, e)
     try:
@@ -75,7 +78,7 @@ def make_task(run: RunDir, environment: TaskEnvironment) -> Task:
     Raises:
         RunError, SpecError: the run folder is damaged.
     """
-    experiment, profile = load_resolved(run.spec), read_manifest_profile(run)
+    experiment, profile = in_shape_of_job(load_resolved(run.spec), environment), read_manifest_profile(run)
     return Task(
         run=run,
         experiment=experiment,

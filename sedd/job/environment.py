@@ -31,6 +31,9 @@ class TaskEnvironment:
     """How often SLURM has requeued this job."""
     cpus: int | None = None
     """CPU cores of each process, where the scheduler gives a number."""
+    nodes: int | None = None
+    ranks_per_node: int | None = None
+    """Of the job, where the scheduler gives numbers."""
 
     lead_s: float = 0.0
     """How long before the time limit SLURM warns the job."""
@@ -72,7 +75,9 @@ def read_slurm_environment(environment: Mapping[str, str]) -> TaskEnvironment:
         restarts=int(environment.get("SLURM_RESTART_COUNT", 0)),
         lead_s=float(environment.get("SEDD_LEAD_S", 0)),
         step_exit=int(environment["SEDD_STEP_EXIT"]) if environment.get("SEDD_STEP_EXIT") else None,
-        cpus=int(environment["SLURM_CPUS_PER_TASK"]) if "SLURM_CPUS_PER_TASK" in environment else None,
+        cpus=_number(environment, "SLURM_CPUS_PER_TASK"),
+        nodes=_number(environment, "SLURM_JOB_NUM_NODES"),
+        ranks_per_node=_number(environment, "SLURM_NTASKS_PER_NODE"),
     )
 
 
@@ -83,3 +88,8 @@ def slurm_job_id(environment: Mapping[str, str]) -> str:
     """
     array = environment.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{environment['SLURM_ARRAY_TASK_ID']}" if array else environment["SLURM_JOB_ID"]
+
+
+def _number(environment: Mapping[str, str], name: str) -> int | None:
+    text = environment.get(name, "")
+    return int(text) if text.isdecimal() else None

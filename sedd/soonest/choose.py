@@ -1,5 +1,7 @@
 """Ask SLURM when a job of each shape would start, and pick the shape that ends first. Submits nothing."""
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +83,10 @@ def require_choice(experiment: TaskSpec, profile: Profile) -> tuple[Experiment, 
     return experiment, profile
 
 
-def choose(wish: Wish, profile: SlurmProfile, *, runs: Path) -> Choice:
+def choose(wish: Wish, profile: SlurmProfile, *, runs: Path, patience_s: float = math.inf) -> Choice:
     """The shape in which the run ends first, by SLURM's answers and the speed of earlier runs below `runs`.
+
+    After `patience_s` no further shape is looked at.
 
     Raises:
         RunError: SLURM takes none of the shapes. SlurmUnreachableError: it does not answer.
@@ -102,8 +106,11 @@ def choose(wish: Wish, profile: SlurmProfile, *, runs: Path) -> Choice:
         layout=Layout(nodes=experiment.resources.nodes, gpus_per_node=experiment.resources.gpus_per_node),
         walltime_s=_granted(experiment.resources.walltime, profile),
     )
-    shapes = dict.fromkeys([*_shapes(wish, profile, work, speed, room), own])
-    asked = {shape: _foresee(shape, wish, work, speed, room, profile) for shape in shapes}
+    until = time.monotonic() + patience_s
+    asked = {own: _foresee(own, wish, work, speed, room, profile)}
+    for shape in _shapes(wish, profile, work, speed, room):
+        if shape not in asked and time.monotonic() < until:
+            asked[shape] = _foresee(shape, wish, work, speed, room, profile)
     forecasts = sorted(asked.values(), key=lambda each: (each.shape.layout.gpus, each.shape.walltime_s))
     picked = soonest(forecasts)
     if picked is None:

@@ -31,6 +31,9 @@ class ResourcesSpec(StrictModel):
     `--soonest` to pick from, and else its longest."""
     walltimes: Durations | None = None
     """The range that `walltime` was given as."""
+    repick: bool = False
+    """Whether each further job of the run has the shape of the ranges in which it ends first, as `sedd requeue
+    --soonest` picks it; not for the points of a sweep, which keep their places in an array."""
 
     @model_validator(mode="before")
     @classmethod
@@ -46,11 +49,19 @@ class ResourcesSpec(StrictModel):
         return data
 
     @model_validator(mode="after")
-    def _one_process_a_gpu(self) -> Self:
+    def _goes_together(self) -> Self:
+        if self.spare_nodes and self.nodes == 1:
+            raise ValueError(
+                "spare_nodes needs 2 nodes or more: the first node of a job cannot be replaced in it"
+            )
+        if self.spare_nodes and self.gpus is not None:
+            raise ValueError("gpus and spare_nodes do not go together: write nodes and gpus_per_node")
         if self.gpus is not None and self.processes_per_node not in (None, self.gpus_per_node):
             raise ValueError(
                 f"gpus: {format_counts(self.gpus)} means one process a GPU: leave out processes_per_node"
             )
+        if self.repick and not self.picked_fields:
+            raise ValueError("repick: true needs a range to pick from: gpus: 1-8, or walltime: 30m-24h")
         return self
 
     @property
@@ -58,19 +69,6 @@ class ResourcesSpec(StrictModel):
         """Fields whose values are picked from the ranges."""
         shape = ("nodes", "gpus_per_node") if self.gpus is not None else ()
         return (*shape, *(("walltime",) if self.walltimes is not None else ()))
-
-    @model_validator(mode="after")
-    def _spares_can_be_used(self) -> Self:
-        if self.spare_nodes and self.nodes == 1:
-            raise ValueError(
-                "spare_nodes needs 2 nodes or more: the first node of a job cannot be replaced in it"
-            )
-        return self
-
-    @property
-    def all_nodes(self) -> int:
-        """Nodes of a job, spare ones included."""
-        return self.nodes + self.spare_nodes
 
     @property
     def ranks_per_node(self) -> int:

@@ -34,6 +34,7 @@ from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest
 from sedd.spec.experiment import Experiment
+from sedd.spec.load import load_resolved
 from tests.launch.conftest import (
     STAND_IN,
     logs_of,
@@ -43,7 +44,7 @@ from tests.launch.conftest import (
     wait_for_event,
     wait_for_steps,
 )
-from tests.slurm.conftest import DevCluster
+from tests.slurm.conftest import NODES, DevCluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
 
@@ -302,6 +303,32 @@ def test_a_run_that_may_have_a_new_job_makes_no_pause(
     assert (events[-1].t - leaves).total_seconds() < 15, "the next attempt, to its end"
     devcluster.wait(first, lambda job: job.state.is_final)
     assert slurm_state(run) is not JobState.PENDING
+
+
+def test_a_run_may_have_another_shape_in_its_next_job(devcluster: DevCluster, start: Start) -> None:
+    """Preempted on four cards, it goes on at once on the two that are free instead of waiting for hours."""
+    ranges = {"gpus": "2-4", "gpus_per_node": 4, "walltime": "10m-24h", "repick": True}
+    small = {"cpus_per_process": 1, "memory": "1GiB"}
+    (run,) = start(small_experiment(resources=ranges | small), plan="endless train", requeues=None)
+    wait_for_steps(run, 10)
+    job = query_job(job_of(run))
+    assert job is not None
+    others = [node for node in NODES if node != job.nodes]
+    for node, gpus in zip(others, (4, 4, 2), strict=True):
+        held = devcluster.submit(
+            "sleep 600", "--time=600", "--mem=1000", f"--nodelist={node}", f"--gpus-per-node={gpus}"
+        )
+        devcluster.wait(held, is_(JobState.RUNNING))
+    devcluster.submit(
+        "sleep 600", "--partition=urgent", "--time=600", "--exclusive", f"--nodelist={job.nodes}"
+    )
+    wait_for_word(run, "completed")
+    starts = [e for e in read_events(run.events) if e.event == "attempt_started"]
+    assert [(e.get("ranks"), e.get("gpus")) for e in starts] == [(4, 4), (2, 2)], logs_of(run)
+    assert story(run).count("reshaped") == 1, story(run)
+    assert load_resolved(run.spec).resources.gpus_per_node == 2
+    assert read_manifest(run)["ranks"] == 2
+    assert_nothing_was_repeated(run)
 
 
 def test_a_job_that_cannot_be_taken_out_of_the_queue_trains_before_the_one_that_was_to_replace_it(

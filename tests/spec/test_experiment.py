@@ -71,6 +71,7 @@ CHANGES: dict[str, Any] = {
     "resources.memory": "1GiB",
     "resources.walltime": "1h",
     "resources.walltimes": "1h-24h",
+    "resources.repick": True,
     "retry.crashes": 2,
     "retry.node_faults": 2,
     "retry.without_progress": 2,
@@ -88,6 +89,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "training.rewarm": {"warmup_steps": 1},
     "training.freeze": {"init": "/runs/parent"},
     "resources.spare_nodes": {"nodes": 2},
+    "resources.repick": {"gpus": "1-4"},
 }
 """Fields of the same section without which another one makes no sense."""
 
