@@ -71,6 +71,11 @@ class ResourcesSpec(StrictModel):
         return (*shape, *(("walltime",) if self.walltimes is not None else ()))
 
     @property
+    def all_nodes(self) -> int:
+        """Nodes of a job, spare ones included."""
+        return self.nodes + self.spare_nodes
+
+    @property
     def ranks_per_node(self) -> int:
         """Processes a node."""
         return self.processes_per_node or max(1, self.gpus_per_node)
