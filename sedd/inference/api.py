@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from sedd.complaints import clip, parse_problem
+from sedd.complaints import clip, parse_problem, shown
 from sedd.data.alphabet import encode
 from sedd.data.records import Record
 from sedd.design.given import Given, read_given
@@ -18,12 +17,12 @@ from sedd.design.parents import parse_parent
 from sedd.design.redesigns import Redesign
 from sedd.diffusion.conditional import cleanest_level, hidden_level
 from sedd.errors import DataError, UsageError
-from sedd.inference.batches import batches, pack
 from sedd.inference.conditionals import Query, read_conditionals
 from sedd.inference.embed import embed
 from sedd.inference.evaluation import Evaluation, evaluate, read_proteins
 from sedd.inference.generation import draw_samples
 from sedd.inference.load_network import Trained, find_trained, load_trained
+from sedd.inference.pack import batches, pack
 from sedd.inference.score import Scores, score_table
 from sedd.inference.variant_table import parse_variants
 from sedd.inference.variants import scan
@@ -54,6 +53,10 @@ class Network:
 
         Options as `GuidanceOptions`, for sampling and likelihoods: guidance, guide, guide_weight, guide_changes.
         """
+        if not isinstance(condition, Mapping):
+            raise UsageError(
+                f'condition is {shown(condition)}; it must be a mapping such as {{"ec": "3.2.1"}}'
+            )
         return Network(self.trained.under(condition, _options(GuidanceOptions, guidance)))
 
     def logits(
@@ -99,7 +102,7 @@ class Network:
     def score(
         self,
         wild_type: str,
-        mutants: Sequence[str] | None = None,
+        mutants: str | Sequence[str] | None = None,
         *,
         offset: int = 0,
         **options: Any,
@@ -109,11 +112,13 @@ class Network:
         Options as `ScoreOptions`: methods, draws, hidden, sigma_bar, seed. `offset` is what the numbers in names add
         to places in the wild type.
         """
-        record = Record("wild type", wild_type)
+        record = Record("wild type", _text(wild_type, "wild_type"))
+        if not isinstance(offset, int):
+            raise UsageError(f"offset is {shown(offset)}; it must be a whole number")
         table = (
             scan([record], offset=offset)
             if mutants is None
-            else parse_variants(record, mutants, offset=offset)
+            else parse_variants(record, _listed(mutants, "mutants"), offset=offset)
         )
         how = _options(ScoreOptions, options)
         return score_table(self.trained.under(how.condition), table, how)
@@ -149,7 +154,7 @@ class Network:
         far = {"noise": noise, "keep": keep, "max_mutations": max_mutations, "parent": "parent"}
         wanted = _options(SampleOptions, {"count": count, "redesign": far, **options})
         assert wanted.redesign is not None
-        given = Given(parents=(parse_parent(Record("parent", parent), wanted.redesign),))
+        given = Given(parents=(parse_parent(Record("parent", _text(parent, "parent")), wanted.redesign),))
         trained = self.trained.under(wanted.condition, wanted.guiding)
         samples = draw_samples(trained, wanted, given, lambda done, of: None, _warn)
         return [(one.sequence, one.redesign) for one in samples if one.redesign is not None]
@@ -162,6 +167,7 @@ class Network:
         return evaluate(self.trained.under(how.condition), proteins, how=how, progress=lambda done: None)
 
     def _queries(self, sequences: str | Sequence[str], sigma_bar: float | None) -> list[Query]:
+        sigma_bar = _options(EmbedOptions, {"sigma_bar": sigma_bar}).sigma_bar
         objective, queries = self.trained.objective, []
         for text in _listed(sequences):
             hidden = np.array([letter in HIDDEN for letter in text])
@@ -189,18 +195,31 @@ class Network:
 
 def open_network(network: str | os.PathLike[str], *, device: str | None = None) -> Network:
     """As `sedd.load`, which imports this when it is called."""
-    path = find_trained(os.fspath(network), runs_root(), notify=_warn)
-    return Network(load_trained(Path(path), torch.device(device) if device is not None else None))
+    path = find_trained(_text(network, "network"), runs_root(), notify=_warn)
+    return Network(load_trained(path, None if device is None else _usable(device)))
 
 
-def _listed(sequences: str | Sequence[str]) -> list[str]:
-    found = (
-        [sequences] if isinstance(sequences, str) or not isinstance(sequences, Iterable) else list(sequences)
-    )
+def _usable(device: str) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as e:
+        reason = str(e).splitlines()[0]
+        raise UsageError(f"device is {shown(device)}: {clip(reason)}", hint="cpu, cuda or cuda:0") from e
+
+
+def _text(given: object, name: str) -> str:
+    if not isinstance(given, str | os.PathLike) or not str(given):
+        raise UsageError(f"{name} is {shown(given)}; it must be text")
+    return os.fspath(given)
+
+
+def _listed(given: str | Sequence[str], what: str = "sequences") -> list[str]:
+    is_one = isinstance(given, str | Mapping) or not isinstance(given, Iterable)
+    found: list[Any] = [given] if is_one else list(given)
     if any(not isinstance(text, str) for text in found):
-        raise UsageError(f"sequences are text, one or a list of them, not {clip(repr(sequences))}")
+        raise UsageError(f"{what} are text, one or a list of them, not {clip(repr(given))}")
     if not found:
-        raise DataError("there is no sequence")
+        raise DataError(f"there are no {what}")
     return found
 
 

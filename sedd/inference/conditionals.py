@@ -13,7 +13,7 @@ from sedd.diffusion.draws import packed_positions
 from sedd.diffusion.graph import Graph
 from sedd.diffusion.noise import Noise
 from sedd.inference.batch_size import batch_residues
-from sedd.inference.batches import batches, pack
+from sedd.inference.pack import batches, pack
 
 Packed = Callable[[Tensor, int], LogScore]
 """(cu_seqlens, longest length) → log score of sequences packed so."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from sedd.diffusion.conditional import cleanest_level
 from sedd.errors import UsageError
-from sedd.inference.batches import batches, pack
 from sedd.inference.load_network import Trained
+from sedd.inference.pack import batches, pack
 from sedd.model.packing import sequence_index, sum_over_sequences
 from sedd.spec.inference import EmbedOptions
 

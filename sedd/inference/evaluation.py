@@ -16,9 +16,9 @@ from sedd.data.records import Record
 from sedd.diffusion.bound import RULED_OUT
 from sedd.diffusion.likelihood import Bound, join_bounds, likelihood_bound
 from sedd.errors import DataError
-from sedd.inference.batches import batches, pack
 from sedd.inference.keep import Arrays, Keep, at_once
 from sedd.inference.load_network import Trained
+from sedd.inference.pack import batches, pack
 from sedd.spec.inference import EvaluateOptions
 
 

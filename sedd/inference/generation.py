@@ -17,9 +17,9 @@ from sedd.design.templates import Frame
 from sedd.diffusion.infill import Start, Template
 from sedd.diffusion.sampler import Progress, sample
 from sedd.errors import UsageError
-from sedd.inference.batches import batches
 from sedd.inference.keep import Arrays, Keep, at_once
 from sedd.inference.load_network import Trained
+from sedd.inference.pack import batches
 from sedd.inference.redesign import NEW, Begin, redesign
 from sedd.model.cuda_graph import Replayed, is_worth_recording
 from sedd.spec.inference import SampleOptions

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from sedd.diffusion.likelihood import likelihood_bound
 from sedd.inference.batch_size import batch_residues
-from sedd.inference.batches import batches, pack
 from sedd.inference.conditionals import Denoiser
+from sedd.inference.pack import batches, pack
 from sedd.inference.variants import Variant, places_in_wild_type
 from sedd.spec.inference import ScoreOptions
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedd.errors import DataError
+from sedd.errors import DataError, UsageError
 from sedd.inference.conditionals import Denoiser
 from sedd.inference.correlation import Correlation, spearman
 from sedd.inference.load_network import Trained
@@ -34,7 +34,9 @@ class Scores:
     """Mutants of proteins longer than the network was trained on, scored within a stretch around what differs."""
 
     def score(self, method: str) -> NDArray[np.float64]:
-        """One number a mutant; high is good for it."""
+        """One number a mutant; high is good for it. Raises: UsageError: it was not scored by this method."""
+        if method not in self.values:
+            raise UsageError(f"there are no scores by '{method}': methods were {', '.join(self.values)}")
         mean: NDArray[np.float64] = self.values[method].mean(1)
         return mean
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sedd.complaints import clip
 from sedd.data.alphabet import AMINO_ACIDS, TOKENS
 from sedd.data.fasta import require_readable
 from sedd.data.records import Record
@@ -122,6 +123,8 @@ class _RowReader:
         protein, wild_type = self._wild_type(row, name, sequence, where)
         if sequence:
             mutant = residues_of(sequence, where)
+            for token in set(mutant.tolist()) - set(wild_type.tolist()):
+                _token(TOKENS[token], f"{where}: '{clip(sequence)}'")
             return Variant(
                 protein=protein,
                 name=name or substitutions(wild_type, mutant, self.offset),

@@ -52,15 +52,28 @@ def test_a_hidden_residue_is_the_one_that_a_masked_score_asks_for(tmp_path: Path
 
 
 def test_what_cannot_be_done_is_a_clear_error(tmp_path: Path):
-    net = sedd.load(export(tmp_path))
+    path = export(tmp_path)
+    net = sedd.load(path)
     for call, word in (
-        (lambda: net.logits([]), "no sequence"),
+        (lambda: net.logits([]), "no sequences"),
+        (lambda: net.logits({"a": "MK"}), "sequences are text"),
+        (lambda: net.logits("MK", sigma_bar=-1), "^sigma_bar is -1; it must be greater than 0"),
+        (lambda: net.score("MKT", ["foo"]), "mutant:1: 'foo': 'O' is none of the twenty"),
+        (lambda: net.score("MKT", "A1K"), "mutant:1: 'A1K' names A"),
+        (lambda: net.score("MKT", [5]), "mutants are text, one or a list of them"),
+        (lambda: net.score(5), "wild_type is 5; it must be text"),
+        (lambda: net.score("MKT", offset="x"), "offset is 'x'; it must be a whole number"),
+        (lambda: net.score("MK", ["M1A"]).score("maskd"), "no scores by 'maskd': methods were masked"),
+        (lambda: net.redesign(["MK"]), r"parent is \['MK'\]; it must be text"),
+        (lambda: net.under("ec"), "condition is 'ec'; it must be a mapping"),
+        (lambda: sedd.load(5), "network is 5; it must be text"),
+        (lambda: sedd.load(path, device="gpu"), "device is 'gpu': "),
         (lambda: net.logits("M" * 65), "at most 64"),
         (lambda: net.logits("M1"), "not an amino acid"),
         (lambda: net.logits("M K"), "spaces"),
         (lambda: net.embed("MK", layer=1), "layer"),
         (lambda: net.score("MK", ["A1K"]), "mutant:1: 'A1K' names A"),
-        (lambda: net.score("MK", []), "no mutant"),
+        (lambda: net.score("MK", []), "no mutants"),
         (lambda: net.sample(0), "^count is 0; it must be greater"),
         (lambda: net.sample(1, length=-3), "^invalid length '-3'"),
         (lambda: net.score("MK", methods=("mask",)), r"^methods\S* is 'mask'; it must be .*'masked'"),

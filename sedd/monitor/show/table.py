@@ -1,6 +1,8 @@
 """Render the table of runs: one line each, grouped by sweep or name, as wide as the terminal."""
 
+import dataclasses
 import datetime as dt
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ TROUBLED = 3
 RECENT_S = 86400.0
 """Runs that ended longer ago are shown only when asked for."""
 _NOTES = 5
+_LEAST_WHY = 24
+"""Columns in which the beginning of a reason can be understood."""
 _WITH_WHY = frozenset(State) - {State.RUNNING, State.CHECKPOINTING, State.PREFLIGHT, State.COMPLETED}
 
 
@@ -59,7 +63,8 @@ def status_table(snapshot: Snapshot, views: Sequence[RunView], *, width: int, fo
                 part.heading.append(f"  ({keys})", style="dim")
             part.heading.truncate(width, overflow="ellipsis")
             lines.append(part.heading)
-        lines += [run_line(row.view, row.label, columns, snapshot.taken) for row in part.rows]
+        for row in part.rows:
+            lines += _run_lines(row, columns, snapshot.taken, width)
     if len(parts) > 1:
         lines += [Text(""), *_wrapped(_counts(views), width)]
     lines += notes(snapshot, views)
@@ -73,14 +78,33 @@ def header_line(columns: Sequence[Column]) -> Text:
     return Text(_joined(columns, [put(c.title, c) for c in columns]), style="dim", no_wrap=True)
 
 
+def _run_lines(row: _Row, columns: Sequence[Column], now: dt.datetime, width: int) -> list[Text]:
+    """One run; its `why` below it where the terminal is so narrow that only its beginning would be seen."""
+    why = _why(row.view)
+    room = _spanned(columns) - 1
+    if cell_len(why) <= room or room >= _LEAST_WHY:
+        return [run_line(row.view, row.label, columns, now)]
+    line = run_line(dataclasses.replace(row.view, why=""), row.label, columns, now)
+    below = textwrap.wrap(why, max(width - 4, 20))
+    return [line, *(Text(f"    {text}", style="dim", no_wrap=True) for text in below)]
+
+
+def _why(view: RunView) -> str:
+    return (view.why or "") if view.state in _WITH_WHY else ""
+
+
+def _spanned(columns: Sequence[Column]) -> int:
+    """The width of all columns that have nothing to say where there is a `why`."""
+    return sum(c.width + c.gap for c in columns if c.spanned)
+
+
 def run_line(view: RunView, label: str, columns: Sequence[Column], now: dt.datetime) -> Text:
     """One run, under the name `label`; its `why` over the columns that have nothing to say."""
     cells = [
         put(_label_in(view, label, c) if c.title == "run" else c.cell(view, now, c.width), c) for c in columns
     ]
     line = Text(no_wrap=True, overflow="crop")
-    why = view.why if view.state in _WITH_WHY else ""
-    spanned = sum(c.width + c.gap for c in columns if c.spanned)
+    why, spanned = _why(view), _spanned(columns)
     for column, cell in zip(columns, cells, strict=True):
         if why and column.spanned:
             # One phrase over all the columns that have nothing to say, in place of the first of them.

@@ -40,7 +40,22 @@ def test_no_line_is_wider_than_the_terminal_and_no_run_is_split(zoo: Snapshot, w
     lines = render(zoo, width=width).splitlines()
     assert all(cell_len(line) <= width for line in lines)
     states = [str(view.state).split()[0] for view in sorted(zoo.runs, key=lambda v: v.id)]
-    assert [line.split()[1] for line in lines[1:12]] == states
+    runs = [line for line in lines[1:] if not line.startswith("    ")]  # a reason may stand below its run
+    assert [line.split()[1] for line in runs[:11]] == states
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_reason_is_readable_at_every_width(
+    farm: Any, snapshot_of: Callable[..., Snapshot], width: int
+) -> None:
+    error = "RuntimeError: CUDA out of memory"
+    run = (
+        farm.run("large").submitted(ago_s=50).started(ago_s=40).event("failed", cause="crashed", error=error)
+    )
+    run.event("gave_up", cause="crashed")
+    text = render(snapshot_of(run), width=width)
+    assert "CUDA out of" in text
+    assert width > 60 or error in " ".join(text.split())
 
 
 def test_eighty_columns_are_used_exactly(zoo: Snapshot) -> None:
