@@ -162,7 +162,6 @@ def test_the_login_nodes_half_never_imports_the_compute_nodes():
 
 ONE_MEANING = {
     "attention": "the kernels, and the check of them",
-    "batches": "packed batches, of a store and of a trained network's input",
     "dependencies": "SLURM's dependencies of jobs, and those of runs made of them",
     "environment": "environment variables of a job, and the check of them",
     "precision": "the number format, and the check of it",
