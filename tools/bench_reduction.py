@@ -29,6 +29,7 @@ from sedd.training.loader import to_device
 from sedd.training.network import build_network
 from sedd.training.precision import capability_of, choose_precision
 from sedd.training.reduction.ordered import buffers_needed
+from sedd.training.sharding.shards import find_shards
 from sedd.training.train_state import fresh_state
 from sedd.training.update import Update
 
@@ -117,7 +118,8 @@ def make_step(
     data, parts = experiment.data, arguments.micro_batches
     precision = choose_precision(experiment.training.precision, capability_of(device))
     network = build_network(experiment, ranks, precision, device)
-    state = fresh_state(network.model, experiment.training, precision, ranks=ranks.size)
+    shards = find_shards(network.model, experiment.training, ranks)
+    state = fresh_state(network.model, experiment.training, precision, shards=shards)
     update = Update(experiment, network, ranks)
     store = TokenStore.open(data.store)
     batches = Batches(store, max_length=data.max_length, residues=arguments.residues, seed=0)

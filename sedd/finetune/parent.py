@@ -23,6 +23,8 @@ from sedd.yaml import Document, parse_document, validate
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 """The files of an exported network."""
+PART = ".shard"
+"""Ends the names of what ranks have written of a checkpoint: they begin as its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +138,8 @@ def keep(parent: Path, folder: Path) -> None:
     aside.mkdir()
     names = (CONFIG, WEIGHTS) if parent.is_dir() else (parent.name, parent.with_suffix(".json").name)
     source = parent if parent.is_dir() else parent.parent
-    for name in names:
+    parts = [] if parent.is_dir() else [path.name for path in source.glob(f"{parent.stem}.*{PART}")]
+    for name in (*names, *parts):
         if (source / name).exists():  # a checkpoint that was copied by hand may have no seal
             _link(source / name, aside / name)
     with contextlib.suppress(FileExistsError):
@@ -147,7 +150,7 @@ def kept_in(folder: Path) -> Path | None:
     """The network that `keep` put there, if it did."""
     if _is_export(folder):
         return folder
-    return next((path for path in folder.glob("*") if path.suffix != ".json"), None)
+    return next((path for path in folder.glob("*") if path.suffix not in (".json", PART)), None)
 
 
 def _link(source: Path, target: Path) -> None:

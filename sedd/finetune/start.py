@@ -8,7 +8,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sedd.errors import CheckpointError, SpecError
 from sedd.finetune.fitting import CONDITIONS, freezing_problem, is_trained, rate_scale
@@ -40,11 +40,19 @@ def prepare(model: Transformer, experiment: Experiment) -> None:
 
 @torch.no_grad()
 def load_parent(
-    model: Transformer, parent: Parent, init: InitSpec, *, read: ReadCheckpoint
+    model: Transformer,
+    parent: Parent,
+    init: InitSpec,
+    *,
+    read: ReadCheckpoint,
+    copy: Callable[[nn.Parameter, Tensor], object] = nn.Parameter.copy_,
 ) -> Mapping[str, Any]:
     """Copy a parent's weights into a model, its adapters merged; returns what else its checkpoint holds.
 
-    `read` reads a checkpoint. Raises: CheckpointError: damaged, or not of this network.
+    `read` reads a checkpoint; `copy` gives a parameter its values, where the model has not all of it.
+
+    Raises:
+        CheckpointError: damaged, or not of this network.
     """
     saved: Mapping[str, Any] = {} if parent.is_export else read(parent.path)
     weights = _export_weights(parent) if parent.is_export else _checkpoint_weights(saved, parent, init)
@@ -60,7 +68,7 @@ def load_parent(
             )
         if not bool(weights[name].isfinite().all()):
             raise CheckpointError(f"{parent.path}: {name} has numbers that are not finite")
-        parameter.copy_(weights[name])
+        copy(parameter, weights[name])
     return saved
 
 

@@ -70,13 +70,18 @@ class Block(nn.Module):
         """The stream, the branch that still has to be added to it, and that one's gate: given and returned."""
         modulation = self.modulation(condition)
         shift_1, factor_1, gate_1, shift_2, factor_2, gate_2 = modulation_rows(
-            modulation, self.norm_1.weight, self.norm_2.weight, packing
+            modulation, _exact(self.norm_1.weight), _exact(self.norm_2.weight), packing
         )
         place, dtype = 2 * self.number, modulation.dtype
         x, entering = add_branch_and_norm(x, branch, gate, factor_1, shift_1, packing, place, dtype)
         mixed = self.out(rotated_attention(self.qkv(entering), turn, self.heads, packing))
         x, entering = add_branch_and_norm(x, mixed, gate_1, factor_2, shift_2, packing, place + 1, dtype)
         return x, gelu_mlp(entering, self.up, self.down, packing), gate_2
+
+
+def _exact(weight: Tensor) -> Tensor:
+    """Float32 at least: where ranks gather a block in half precision its norms are, too."""
+    return weight.to(torch.promote_types(weight.dtype, torch.float32))
 
 
 class Final(nn.Module):

@@ -1,6 +1,6 @@
 """Exponential moving average of the weights, used for validation, evaluation and sampling."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,10 +14,23 @@ class Ema:
     The decay warms up as min(decay, (1 + updates) / (10 + updates)), so that the random start is soon forgotten.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        decay: float,
+        *,
+        rows: Sequence[tuple[str, nn.Parameter]] | None = None,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`rows`: one rank's of each trained parameter, where it averages only those.
+
+        `on_change` is called when they were changed to averages, or back.
+        """
         self.decay = decay
         self.updates = 0
-        trained = [(name, each) for name, each in module.named_parameters() if each.requires_grad]
+        self._on_change = on_change
+        every = module.named_parameters() if rows is None else rows
+        trained = [(name, each) for name, each in every if each.requires_grad]
         self._names = [name for name, _ in trained]
         self._live = [parameter for _, parameter in trained]
         self._averages = [parameter.detach().clone() for parameter in self._live]
@@ -64,6 +77,7 @@ class Ema:
         own = [parameter.detach().clone() for parameter in self._live]
         torch._foreach_copy_([p.detach() for p in self._live], self._averages)
         torch._foreach_copy_(self._averages, own)
+        self._on_change()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain numbers only: loads with weights_only=True. Not to be taken inside `applied`."""

@@ -16,18 +16,23 @@ WAVES = 5
 
 def parameter_count(spec: ModelSpec) -> int:
     """Parameters of `Transformer(spec)`."""
-    hidden, cond, inner = spec.hidden, spec.cond, MLP_FACTOR * spec.hidden
+    hidden, cond = spec.hidden, spec.cond
     noise_level = SINUSOIDS * cond + cond + cond * cond + cond
-    attention = 4 * hidden * hidden
-    mlp = hidden * inner + inner + inner * hidden + hidden
-    modulation = cond * 6 * hidden + 6 * hidden
-    block = 2 * hidden + attention + mlp + modulation
     final = 2 * hidden + cond * hidden + hidden + hidden * VOCABULARY
     labels = sum(
         (field.values + 1 if isinstance(field, CategorySpec) else 3 + 2 * WAVES) * cond
         for field in (spec.conditions.fields.values() if spec.conditions else ())
     )
-    return VOCABULARY * hidden + noise_level + labels + spec.blocks * block + final
+    return VOCABULARY * hidden + noise_level + labels + spec.blocks * block_parameter_count(spec) + final
+
+
+def block_parameter_count(spec: ModelSpec) -> int:
+    """Of these the ones of one block."""
+    hidden, inner = spec.hidden, MLP_FACTOR * spec.hidden
+    attention = 4 * hidden * hidden
+    mlp = hidden * inner + inner + inner * hidden + hidden
+    modulation = spec.cond * 6 * hidden + 6 * hidden
+    return 2 * hidden + attention + mlp + modulation
 
 
 def matrix_parameter_count(spec: ModelSpec) -> int:

@@ -127,7 +127,10 @@ def sealed_steps(run: RunDir) -> list[int]:
     for path in run.checkpoints.glob("step-*.pt"):
         try:
             seal = json.loads(path.with_suffix(".json").read_bytes())
-            if path.stat().st_size == seal["bytes"]:
+            files = {path.name: seal["bytes"]} | {
+                part["name"]: part["bytes"] for part in seal.get("parts", ())
+            }
+            if all(path.with_name(name).stat().st_size == size for name, size in files.items()):
                 found.append(int(seal["step"]))
         except (OSError, ValueError, KeyError, TypeError):
             continue

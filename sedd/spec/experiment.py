@@ -51,6 +51,16 @@ class Experiment(TaskSpec):
         return self
 
     @model_validator(mode="after")
+    def _ranks_share_matrices(self) -> Self:
+        training, ranks = self.training, self.resources.ranks
+        if training.shard != "none" and training.optimizer == "muon" and self.model.hidden % ranks:
+            raise ValueError(
+                f"training.shard with muon gives each of {ranks} processes as many rows of a matrix: "
+                f"model.hidden {self.model.hidden} is no multiple"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ranks_share_the_batch(self) -> Self:
         if self.training.residues_per_gpu == "auto":
             return self

@@ -1,6 +1,6 @@
 """Spec of how the network is optimised, validated and saved."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -97,8 +97,10 @@ class TrainingSpec(StrictModel):
     without a curriculum and activation_checkpointing."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    shard_optimizer: bool = False
-    """Spread AdamW's moments over the ranks (ZeRO stage 1): of 8 bytes a parameter each of n GPUs holds 8/n."""
+    shard: Literal["none", "optimizer", "full"] = "none"
+    """What each of n GPUs holds an n-th of. optimizer: moments and averages (ZeRO stage 1), of 12 bytes a parameter
+    12/n. full: weights and gradients, too (FSDP2), 20/n bytes; weights travel in each pass. Checkpoints are then
+    written by all ranks at once."""
     reduction: Literal["all_reduce", "ordered"] = "all_reduce"
     """How gradients are summed over micro-batches and ranks. ordered: along one fixed tree of micro-batches, so that
     1, 2, 4, 8, … ranks train to the same bits; exchanged after the backward pass, not during it; takes more memory."""
@@ -111,12 +113,26 @@ class TrainingSpec(StrictModel):
     checkpoint: CheckpointSpec = CheckpointSpec()
     """Saving."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _says_shard(cls, fields: Any) -> Any:
+        """Read `shard_optimizer` of runs before there was `shard`."""
+        if not isinstance(fields, dict) or "shard_optimizer" not in fields:
+            return fields
+        spread = fields["shard_optimizer"]
+        rest = {name: value for name, value in fields.items() if name != "shard_optimizer"}
+        return {"shard": "optimizer" if spread else "none"} | rest
+
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if self.optimizer != "adamw" and self.shard_optimizer:
-            raise ValueError(
-                f"shard_optimizer spreads AdamW's moments, not {self.optimizer}'s: use one or the other"
-            )
+        if self.shard == "full" and self.reduction == "ordered":
+            raise ValueError("shard: full adds gradients up as it computes them: not with reduction: ordered")
+        if self.shard == "full" and self.compile is True:
+            raise ValueError("shard: full gathers weights block by block: not with compile: true")
+        if self.shard == "full" and self.lora is not None:
+            raise ValueError("lora adds to weights that shard: full has cut: use shard: optimizer with it")
+        if self.shard == "full" and self.cuda_graphs is True:
+            raise ValueError("shard: full gathers weights block by block: not with cuda_graphs: true")
         if self.kernels == "fused" and self.compile is True:
             raise ValueError("compile sees torch's operators alone: with it, kernels cannot be 'fused'")
         return self

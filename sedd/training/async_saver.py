@@ -18,6 +18,7 @@ from sedd.training.cadence import Cadence, LocalCadence, Tier
 from sedd.training.checkpoint_file import prune_checkpoints, write_checkpoint
 from sedd.training.host_copy import Snapshot, SnapshotMemory
 from sedd.training.local_copies import LocalCopies
+from sedd.training.sharding.writer import ShardWriter
 
 Notify = Callable[[str], None]
 
@@ -49,7 +50,11 @@ class Saver:
         notify: Notify,
         local: LocalCopies | None = None,
         hand_rows_over: Callable[[], list[int]] = list,
+        writer: ShardWriter | None = None,
+        is_first: bool = True,
     ) -> None:
+        """`writer` writes the parts of all ranks as one checkpoint; then each rank has a Saver, and rank 0 tells."""
+        self._writer, self._is_first = writer, is_first
         self._run = run
         self._make_rows_durable = make_rows_durable
         self._local, self._hand_rows_over = local, hand_rows_over
@@ -101,6 +106,8 @@ class Saver:
             self._pool.submit(self._memory.reserve, state).result()
         except OSError as e:
             self._notify(f"checkpoint put off, training continues: {e.strerror}")
+            if self._writer is not None:
+                self._writing = self._pool.submit(self._writer.give_up, str(e))
             return
         self._writing = self._pool.submit(self._write_copy, step, self._memory.take(state), started)
 
@@ -181,19 +188,21 @@ class Saver:
         self._write(step, copy.contents(), "periodic", started)
 
     def _write(self, step: int, state: dict[str, Any], reason: str, started: float) -> None:
-        seal = write_checkpoint(
+        seal = (self._writer or write_checkpoint)(
             self._run.checkpoints, step, state, before_publishing=self._require_newest_attempt
         )
         now, seconds = dt.datetime.now(dt.UTC), time.monotonic() - started
         self._cadence.took(seconds)
         self.newest = Saved(step=step, t=now.isoformat(timespec="milliseconds"))
+        if not self._is_first:
+            return
         note_event(
             self._run.events,
             "checkpoint",
             attempt=self._attempt,
             step=step,
             seconds=round(seconds, 3),
-            bytes=seal.bytes,
+            bytes=seal.total_bytes,
             reason=reason,
         )
         prune_checkpoints(

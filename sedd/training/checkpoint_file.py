@@ -1,5 +1,6 @@
 """Write and read checkpoint files: checksummed, renamed into place; the newest whole one is used."""
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -7,7 +8,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,25 @@ import torch
 
 from sedd.errors import CheckpointError
 from sedd.rundir.atomic import atomic_file, replace_text, replaced_file, write_text
+from sedd.training.sharding.part_files import with_parts
+from sedd.training.sharding.rows import whole
 
 FORMAT = 1
+_READERS = 8
+"""Files whose checksums are computed at a time."""
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 
 State = Mapping[str, Any]
 """Tensors, numbers, texts, and lists and dicts of them: what `torch.load(weights_only=True)` reads back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a file of a checkpoint is when it is whole."""
+
+    name: str
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +46,13 @@ class Seal:
     step: int
     bytes: int
     sha256: str
+    parts: tuple[Part, ...] = ()
+    """Of a checkpoint that all ranks have written (sharding/): the files of each."""
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all its files."""
+        return self.bytes + sum(part.bytes for part in self.parts)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -48,34 +70,54 @@ def write_checkpoint(
     step: int,
     state: State,
     *,
+    parts: Sequence[Part] = (),
     before_publishing: Callable[[], None] = lambda: None,
     is_durable: bool = True,
 ) -> Seal:
     """Write `step-00001000.pt` and its seal; a crash at any byte leaves older checkpoints as they were.
 
     `before_publishing` is called when all is written and nothing is visible yet; what it raises leaves no trace. One
-    that is not durable may be damaged by a power cut, which its seal shows.
+    that is not durable may be damaged by a power cut, which its seal shows. `parts` are its other files, already there.
 
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written.
     """
     path = checkpoint_path(folder, step)
+    own = write_state(path, state, before_publishing, is_durable=is_durable)
+    seal = Seal(step=step, bytes=own.bytes, sha256=own.sha256, parts=tuple(parts))
+    with _explained(path):
+        (write_text if is_durable else replace_text)(_seal_path(path), json.dumps(_plain(seal)) + "\n")
+    return seal
+
+
+def write_state(
+    path: Path, state: State, before_publishing: Callable[[], None], *, is_durable: bool = True
+) -> Part:
+    """Write a file of a checkpoint; else as `write_checkpoint`."""
+    with _explained(path), (atomic_file if is_durable else replaced_file)(path) as temporary:
+        torch.save(dict(state), temporary)
+        part = Part(name=path.name, bytes=temporary.stat().st_size, sha256=_sha256(temporary))
+        before_publishing()
+    return part
+
+
+def _plain(seal: Seal) -> dict[str, Any]:
+    fields = dataclasses.asdict(seal)
+    return fields if seal.parts else {key: value for key, value in fields.items() if key != "parts"}
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raises: CheckpointError, in place of what the system or torch raises."""
     try:
-        with (atomic_file if is_durable else replaced_file)(path) as temporary:
-            torch.save(dict(state), temporary)
-            seal = Seal(step=step, bytes=temporary.stat().st_size, sha256=_sha256(temporary))
-            before_publishing()
-        (write_text if is_durable else replace_text)(
-            _seal_path(path), json.dumps(dataclasses.asdict(seal)) + "\n"
-        )
+        yield
     except OSError as e:
         raise CheckpointError(
             f"cannot write {path}: {e.strerror}", hint="is the disk full, or the quota?"
         ) from e
     except RuntimeError as e:  # so torch's zip writer reports what the system says, without its number
-        cause = _cause_of(folder, str(e).splitlines()[0])
+        cause = _cause_of(path.parent, str(e).splitlines()[0])
         raise CheckpointError(f"cannot write {path}: {cause.strerror}") from cause
-    return seal
 
 
 def _cause_of(folder: Path, message: str) -> OSError:
@@ -105,24 +147,49 @@ def newest_whole(folder: Path, *, notify: Callable[[str], None] | None = None) -
     return newest
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a checkpoint has the length and the checksum of its seal."""
+def is_whole(path: Path, *, part: int | None = None) -> bool:
+    """Whether a checkpoint has the length and the checksum of its seal; of its parts all, or that one."""
     try:
-        seal = Seal(**json.loads(_seal_path(path).read_bytes()))
-        return path.stat().st_size == seal.bytes and _sha256(path) == seal.sha256
+        fields = json.loads(_seal_path(path).read_bytes())
+        parts = tuple(Part(**each) for each in fields.pop("parts", ()))
+        seal = Seal(**fields)
+        looked_at = parts if part is None else parts[part : part + 1]
+        with ThreadPoolExecutor(_READERS) as pool:
+            return all(
+                pool.map(
+                    lambda each: _is_as(path.with_name(each.name), each),
+                    (Part(path.name, seal.bytes, seal.sha256), *looked_at),
+                )
+            )
     except (OSError, ValueError, TypeError):
         return False
 
 
+def _is_as(path: Path, part: Part) -> bool:
+    return path.stat().st_size == part.bytes and _sha256(path) == part.sha256
+
+
 def read_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """A checkpoint's state; no code in it is run (`weights_only=True`).
+    """A checkpoint's state, whole also where ranks have written parts; no code in it is run (`weights_only=True`).
 
     Raises:
         CheckpointError: no such file, damaged, or not a checkpoint of ours.
     """
-    if _seal_path(path).exists() and not is_whole(path):
+    state: dict[str, Any] = whole(open_checkpoint(path, device=device))
+    return state
+
+
+def open_checkpoint(
+    path: Path, *, device: torch.device | str = "cpu", part: int | None = None
+) -> dict[str, Any]:
+    """A checkpoint's state with `Pieces` in place of what ranks have written, read when their rows are taken.
+
+    `part`: of the parts only that one's checksum is compared. Raises: CheckpointError as `read_checkpoint`.
+    """
+    if _seal_path(path).exists() and not is_whole(path, part=part):
         raise CheckpointError(f"{path} is damaged: its checksum is not the one it was written with")
-    return _loaded(path, str(path), device)
+    state = _loaded(path, str(path), device)
+    return with_parts(path, state, lambda each: _unpickled(each, str(each), device, is_mapped=True))
 
 
 def parse_checkpoint(content: bytes) -> dict[str, Any]:
@@ -131,17 +198,25 @@ def parse_checkpoint(content: bytes) -> dict[str, Any]:
 
 
 def _loaded(file: Path | io.BytesIO, name: str, device: torch.device | str) -> dict[str, Any]:
+    state = _unpickled(file, name, device)
+    if state.get("format") != FORMAT:
+        raise CheckpointError(f"{name} is not a checkpoint of format {FORMAT}: seen {state.get('format')!r}")
+    return state
+
+
+def _unpickled(
+    file: Path | io.BytesIO, name: str, device: torch.device | str, *, is_mapped: bool = False
+) -> dict[str, Any]:
     try:
-        state = torch.load(file, map_location=device, weights_only=True)
+        state = torch.load(file, map_location=device, weights_only=True, mmap=is_mapped)
     except FileNotFoundError as e:
         raise CheckpointError(f"{name}: no such file") from e
     except (
         Exception
     ) as e:  # of bytes that are no checkpoint the unpickler raises whatever comes, KeyError too
         raise CheckpointError(f"{name} is not a checkpoint, or is damaged") from e
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        seen = state.get("format") if isinstance(state, dict) else type(state).__name__
-        raise CheckpointError(f"{name} is not a checkpoint of format {FORMAT}: seen {seen!r}")
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{name} is not a checkpoint of format {FORMAT}: seen {type(state).__name__!r}")
     return state
 
 
@@ -153,6 +228,11 @@ def prune_checkpoints(folder: Path, *, keep: int, keep_every_steps: int | None) 
         kept = path in checkpoints[:keep] or (keep_every_steps and step_of(path) % keep_every_steps == 0)
         if not kept and step_of(path) <= newest:
             _seal_path(path).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+    kept_steps = {path.stem for path in list_checkpoints(folder)}
+    for path in folder.glob("step-*.shard"):
+        stem = path.name.partition(".")[0]
+        if stem not in kept_steps and step_of(path.with_name(f"{stem}.pt")) <= newest:
             path.unlink(missing_ok=True)
 
 

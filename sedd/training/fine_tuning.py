@@ -61,7 +61,8 @@ def begin_from_parent(
     parent = read_parent(path)
     require_fit(parent, experiment)
     _require_same_labels(parent, known_fields(experiment.model.conditions, stores))
-    saved = load_parent(state.model, parent, init, read=read_checkpoint)
+    copy = torch.nn.Parameter.copy_ if state.shards is None else state.shards.copy
+    saved = load_parent(state.model, parent, init, read=read_checkpoint, copy=copy)
     state.ema.restart()
     if init.optimizer:
         _take_over_moments(state, saved)

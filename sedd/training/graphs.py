@@ -34,6 +34,8 @@ def uses_graphs(experiment: Experiment, network: Network, ranks: Ranks, device: 
 def _why_not(experiment: Experiment, network: Network, ranks: Ranks, device: torch.device) -> str | None:
     if device.type != "cuda":
         return "there is no GPU"
+    if network.is_sharded:
+        return "shard: full gathers weights while gradients are computed"
     if ranks.size > 1 and experiment.training.reduction == "all_reduce":
         return "several ranks exchange gradients while they are computed"
     if network.is_compiled or network.model.kernels != "fused" or network.model.attention not in PAIRS:

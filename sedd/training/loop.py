@@ -33,6 +33,8 @@ from sedd.training.precision import capability_of, choose_precision
 from sedd.training.reporting import Reporter, metric_row, start_row, warm_up_steps
 from sedd.training.resume import describe, last_reached, resume
 from sedd.training.schedule import learning_rate
+from sedd.training.sharding.shards import find_shards
+from sedd.training.sharding.writer import ShardWriter
 from sedd.training.stop import StopFlag
 from sedd.training.stores import open_stores
 from sedd.training.tracking import start_tracker
@@ -139,6 +141,11 @@ class _Session:
     progress: ProgressWriter
     saver: Saver
 
+    @property
+    def saves(self) -> bool:
+        """Whether this rank writes checkpoints, or its part of them."""
+        return self.group.ranks.is_first or self.state.shards is not None
+
 
 def _open(
     run: RunDir,
@@ -159,9 +166,12 @@ def _open(
     spec, ranks = experiment.training, group.ranks
     precision = choose_precision(spec.precision, capability_of(device))
     network = build_network(experiment, ranks, precision, device)
-    state = fresh_state(network.model, spec, precision, ranks=ranks.size)
+    shards = find_shards(network.model, spec, ranks)
+    state = fresh_state(network.model, spec, precision, shards=shards)
     if ranks.is_first:
         remove_leftovers(run.checkpoints)
+    # A copy is of a whole state, which no rank has where it is spread.
+    place = None if shards else place
     local = open_local_copies(run, spec.checkpoint, place, is_first=ranks.is_first)
     resumed = resume(run, state, stores, group, attempt=attempt, reached=reached, local=local, notify=notify)
     progress.phase("starting")
@@ -181,6 +191,8 @@ def _open(
         notify=notify,
         local=local,
         hand_rows_over=logs.hand_over if logs else list,
+        writer=ShardWriter(ranks) if shards else None,
+        is_first=ranks.is_first,
     )
     stack.callback(saver.close)
     tracker = start_tracker(run, experiment, is_first=ranks.is_first, notify=notify)
@@ -216,7 +228,7 @@ def _open(
 def _loop(s: _Session, stop: StopFlag) -> Outcome:
     """Step, watch, save: until the last step, or until any rank was asked to stop."""
     spec = s.experiment.training
-    if s.update.network.is_averaged:
+    if s.update.network.regroups:
         _rehearse(s)
     if s.is_new:
         _save_start(s, stop)
@@ -243,7 +255,7 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
 def _due(s: _Session) -> Tier:
     """Which periodic save follows: rank 0 decides, and others need to know only what they take part in."""
     due = s.saver.due(s.state.step)
-    return Tier(s.group.first_says(due)) if s.state.is_sharded else due
+    return Tier(s.group.first_says(due)) if s.state.shards else due
 
 
 def _rehearse(s: _Session) -> None:
@@ -253,12 +265,12 @@ def _rehearse(s: _Session) -> None:
     as an uninterrupted one does, and rounds alike.
     """
     s.update.accumulate_gradient(s.state, s.validation.batches[:1], step=0)
-    s.state.optimizer.zero_grad(set_to_none=True)
+    s.state.drop_gradients()
 
 
 def _prepare_to_save(s: _Session) -> None:
-    """After the first step, when the moments exist too; spread ones are whole at a save only."""
-    if s.group.ranks.is_first and not s.state.is_sharded:
+    """After the first step, when the moments exist too."""
+    if s.saves:
         s.saver.prepare(s.description | s.state.state_dict())
 
 
@@ -332,10 +344,9 @@ def _log(s: _Session, norm: torch.Tensor, found: _Found | None, *, is_extra: boo
 
 
 def _save(s: _Session, tier: Tier) -> None:
-    """Rank 0 writes a checkpoint, or a copy to its node, while training goes on."""
+    """Write a checkpoint, rank 0 or each rank its part, or rank 0 a copy to its node, while training goes on."""
     began = time.monotonic()
-    s.state.gather()
-    if not s.group.ranks.is_first:
+    if not s.saves:
         return
     state = s.description | s.state.state_dict()
     with s.progress.within("checkpointing"):
@@ -346,10 +357,9 @@ def _save(s: _Session, tier: Tier) -> None:
 
 
 def _save_last(s: _Session, stop: StopFlag, *, reason: str) -> None:
-    """Rank 0 writes the first or the last checkpoint of the attempt; all ranks wait until it is whole."""
-    s.state.gather()
+    """Write the first or the last checkpoint of the attempt; all ranks wait until it is whole."""
     s.progress.phase("checkpointing")
-    if s.group.ranks.is_first:
+    if s.saves:
         s.saver.save_now(
             s.state.step,
             s.description | s.state.state_dict(),

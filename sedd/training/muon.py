@@ -5,7 +5,7 @@ Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon), with the step's 
 2502.16982), which is about AdamW's: one learning rate serves both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,11 @@ _POLYNOMIAL = (
     2.0315,
 )  # Jordan's: takes singular values from (0, 1] to about 1 in five rounds
 _ROUNDS = 5
+
+
+Orthogonalised = Callable[[Sequence[Tensor], Sequence[int], torch.dtype], list[tuple[list[Tensor], int]]]
+"""(directions of weights, matrices in each, format) → each weight's steps, one below the other, and a matrix's longer
+side."""
 
 
 class Muon(Optimizer):
@@ -43,23 +48,26 @@ class Muon(Optimizer):
         weight_decay: float,
         betas: tuple[float, float],
         rounding: torch.dtype = torch.float32,
+        orthogonalised: "Orthogonalised | None" = None,
     ) -> None:
-        self._adamw = AdamW(others, lr=lr, betas=betas, fused=True)
+        """`orthogonalised` makes steps of directions; by default of whole matrices, as they are here."""
+        self._orthogonalised = orthogonalised or together
+        self.adamw = AdamW(others, lr=lr, betas=betas, fused=True)
         own = {"params": [weight for weight, _ in matrices], "weight_decay": weight_decay}
         super().__init__([own], {"lr": lr})
         self._rounding = rounding
         self._parts = [parts for _, parts in matrices]
         for weight, _ in matrices:
             self.state[weight]["momentum"] = torch.zeros_like(weight)
-        self.param_groups += self._adamw.param_groups
+        self.param_groups += self.adamw.param_groups
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override] # no closure is ever given
         """Take a step with the gradients that are there."""
         found_inf: Tensor | None = getattr(self, "found_inf", None)
-        self._adamw.found_inf = found_inf  # type: ignore[attr-defined] # as GradScaler does
+        self.adamw.found_inf = found_inf  # type: ignore[attr-defined] # as GradScaler does
         self._move_matrices(found_inf)
-        self._adamw.step()
+        self.adamw.step()
 
     def _move_matrices(self, found_inf: Tensor | None) -> None:
         group = self.param_groups[0]
@@ -68,17 +76,15 @@ class Muon(Optimizer):
         is_good = (
             torch.ones((), device=device) if found_inf is None else 1 - found_inf.reshape(()).clamp_max(1)
         )
-        alike: dict[torch.Size, list[tuple[Tensor, Tensor, float]]] = {}
-        for weight, parts in zip(weights, self._parts, strict=True):
-            direction = self._direction(weight, is_good)
-            rate = group["lr"] * getattr(weight, "rate_scale", 1.0)
-            weight.mul_(1 - rate * group["weight_decay"] * is_good)
-            for part, its in zip(weight.chunk(parts), direction.chunk(parts), strict=True):
-                alike.setdefault(part.shape, []).append((part, its, rate))
-        for shape, found in alike.items():
-            steps = orthogonalise(torch.stack([direction for _, direction, _ in found]), self._rounding)
-            for (part, _, rate), step in zip(found, steps, strict=True):
-                part.addcmul_(step, is_good, value=-(rate * _RMS * max(shape) ** 0.5))
+        directions, rates = [], []
+        for weight in weights:
+            directions.append(self._direction(weight, is_good))
+            rates.append(group["lr"] * getattr(weight, "rate_scale", 1.0))
+            weight.mul_(1 - rates[-1] * group["weight_decay"] * is_good)
+        steps = self._orthogonalised(directions, self._parts, self._rounding)
+        for weight, rate, (parts, side) in zip(weights, rates, steps, strict=True):
+            for part, step in zip(weight.chunk(len(parts)), parts, strict=True):
+                part.addcmul_(step, is_good, value=-(rate * _RMS * side**0.5))
 
     def _direction(self, weight: Tensor, is_good: Tensor) -> Tensor:
         """Nesterov's momentum, of this step's gradient and those before."""
@@ -91,15 +97,27 @@ class Muon(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Plain tensors and numbers."""
         momenta = [self.state[weight]["momentum"] for weight in self.param_groups[0]["params"]]
-        return {"momentum": momenta, "adamw": self._adamw.state_dict()}
+        return {"momentum": momenta, "adamw": self.adamw.state_dict()}
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
         for weight, saved in zip(self.param_groups[0]["params"], state_dict["momentum"], strict=True):
             self.state[weight]["momentum"].copy_(saved)
-        self._adamw.load_state_dict(state_dict["adamw"])
-        self.param_groups[1:] = self._adamw.param_groups  # it has made new ones
+        self.adamw.load_state_dict(state_dict["adamw"])
+        self.param_groups[1:] = self.adamw.param_groups  # it has made new ones
+
+
+def together(
+    directions: Sequence[Tensor], parts: Sequence[int], dtype: torch.dtype
+) -> list[tuple[list[Tensor], int]]:
+    """Orthogonalise whole matrices, those of one shape together."""
+    alike: dict[torch.Size, list[Tensor]] = {}
+    cut = [list(direction.chunk(count)) for direction, count in zip(directions, parts, strict=True)]
+    for matrices in cut:
+        alike.setdefault(matrices[0].shape, []).extend(matrices)
+    made = {shape: iter(orthogonalise(torch.stack(found), dtype)) for shape, found in alike.items()}
+    return [([next(made[m.shape]) for m in matrices], max(matrices[0].shape)) for matrices in cut]
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:

@@ -26,6 +26,7 @@ from sedd.training.distributed import Ranks
 from sedd.training.loader import DeviceBatch
 from sedd.training.precision import Precision, capability_of
 from sedd.training.seeds import INIT, counter_seed
+from sedd.training.sharding.fsdp import is_sharded, shard_network
 
 _SEQUENCES = 32
 _HIDDEN = 1
@@ -116,7 +117,17 @@ class Network:
 
     @property
     def is_averaged(self) -> bool:
-        """Whether DDP averages gradients over the ranks during the backward pass."""
+        """Whether DDP or FSDP averages gradients over the ranks during the backward pass."""
+        return isinstance(self.forward, DistributedDataParallel) or self.is_sharded
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each pass, validation's too, takes all ranks, since none has all weights."""
+        return is_sharded(self.model)
+
+    @property
+    def regroups(self) -> bool:
+        """Whether DDP will group what ranks exchange anew after its first backward pass."""
         return isinstance(self.forward, DistributedDataParallel)
 
     def no_sync(self) -> contextlib.AbstractContextManager[Any]:
@@ -154,15 +165,19 @@ def build_network(
 ) -> Network:
     """The network of an experiment, initialised from its seed alike on every rank."""
     training = experiment.training
-    model = build_model(experiment, device)
+    is_cut = training.shard == "full" and ranks.size > 1
+    # What is cut over the ranks reaches the device a block at a time.
+    model = build_model(experiment, torch.device("cpu") if is_cut else device)
     model.attention = choose_attention(training.attention, device, precision.compute)
     model.kernels = choose_kernels(training.kernels, device, precision.compute, experiment.model.hidden)
     forward: nn.Module = model
-    is_compiled = compiles(training.compile, capability_of(device), model.kernels)
+    is_compiled = not is_cut and compiles(training.compile, capability_of(device), model.kernels)
     if is_compiled:
         model.kernels = "torch"
         forward = torch.compile(model)  # type: ignore[assignment] # it is a Module that calls the compiled code
-    if ranks.size > 1 and training.reduction == "all_reduce":
+    if is_cut:
+        shard_network(model, ranks, precision, device)
+    elif ranks.size > 1 and training.reduction == "all_reduce":
         forward = DistributedDataParallel(
             forward,
             device_ids=[device] if device.type == "cuda" else None,

@@ -1,48 +1,52 @@
 """The optimisers by name. All take `found_inf` on the device, so that no step waits for the GPU."""
 
-import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from sedd.model.transformer import Transformer
 from sedd.spec.training import TrainingSpec
 from sedd.training.muon import Muon, block_matrices
 from sedd.training.one_pass import OnePassAdamW, why_not_one_pass
+from sedd.training.sharding.matrices import ByTurns
+from sedd.training.sharding.shards import Shards
 
-Build = Callable[[Transformer, TrainingSpec, torch.dtype, int], Optimizer]
-"""(network, spec, number format of matrix products, ranks) → the optimiser of all parameters."""
+Build = Callable[[Transformer, TrainingSpec, torch.dtype, Shards | None], Optimizer]
+"""(network, spec, number format of matrix products, shards) → the optimiser of all parameters, or of these shards."""
 
 
-def adamw(model: Transformer, spec: TrainingSpec, compute: torch.dtype, ranks: int) -> Optimizer:
-    """Build AdamW, or this rank's share of it where `spec.shard_optimizer` spreads the moments."""
-    groups = decay_groups(list(model.parameters()), spec)
+def adamw(model: Transformer, spec: TrainingSpec, compute: torch.dtype, shards: Shards | None) -> Optimizer:
+    """Build AdamW."""
+    groups = decay_groups(_own(list(model.parameters()), shards), spec)
     how: dict[str, Any] = {"lr": spec.learning_rate, "betas": (spec.beta1, spec.beta2), "fused": True}
-    if spec.shard_optimizer and ranks > 1:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of torch to itself, at this import
-            from torch.distributed.optim import ZeroRedundancyOptimizer
-        return ZeroRedundancyOptimizer(groups, AdamW, **how)
     trained = [p for group in groups for p in group["params"]]
-    return (OnePassAdamW if why_not_one_pass(trained) is None else AdamW)(groups, **how)
+    is_one_pass = shards is None and why_not_one_pass(trained) is None
+    return (OnePassAdamW if is_one_pass else AdamW)(groups, **how)
 
 
-def muon(model: Transformer, spec: TrainingSpec, compute: torch.dtype, ranks: int) -> Optimizer:
+def muon(model: Transformer, spec: TrainingSpec, compute: torch.dtype, shards: Shards | None) -> Optimizer:
     """Build Muon for the matrices of the blocks, AdamW for the rest."""
     matrices = block_matrices(model)
     own = {id(weight) for weight, _ in matrices}
-    groups = decay_groups([p for p in model.parameters() if id(p) not in own], spec)
+    groups = decay_groups(_own([p for p in model.parameters() if id(p) not in own], shards), spec)
     return Muon(
-        matrices,
+        list(zip(_own([weight for weight, _ in matrices], shards), (n for _, n in matrices), strict=True)),
         groups,
         lr=spec.learning_rate,
         weight_decay=spec.weight_decay,
         betas=(spec.beta1, spec.beta2),
         rounding=compute,
+        orthogonalised=None if shards is None else ByTurns(shards.ranks),
     )
+
+
+def _own(parameters: Sequence[Tensor], shards: Shards | None) -> list[Any]:
+    """The parameters themselves, or this rank's rows of them."""
+    return list(parameters) if shards is None else [shards.own(parameter) for parameter in parameters]
 
 
 OPTIMIZERS: dict[str, Build] = {"adamw": adamw, "muon": muon}

@@ -19,8 +19,8 @@ from sedd.training.checkpoint_file import (
     FORMAT,
     checkpoint_path,
     newest_whole,
+    open_checkpoint,
     parse_checkpoint,
-    read_checkpoint,
     step_of,
 )
 from sedd.training.distributed import Group
@@ -91,7 +91,7 @@ def resume(
     Raises:
         DataError: the store is not the one that the run began with.
     """
-    found = _newest(run, group, local, notify)
+    found = _newest(run, group, local, notify, is_spread=state.shards is not None)
     step = found.step if found else _NOTHING
     repeats = max(0, reached - max(step, 0))
     if found is None:
@@ -126,9 +126,17 @@ class _Found:
 
 
 def _newest(
-    run: RunDir, group: Group, local: LocalCopies | None, notify: Callable[[str], None]
+    run: RunDir,
+    group: Group,
+    local: LocalCopies | None,
+    notify: Callable[[str], None],
+    *,
+    is_spread: bool,
 ) -> _Found | None:
-    """The newest of both tiers: rank 0 decides; it sends the others what only its node has."""
+    """The newest of both tiers: rank 0 decides; it sends the others what only its node has.
+
+    `is_spread`: each rank takes its rows alone, and looks at no more checksums than its own after rank 0 at all.
+    """
     newest = newest_whole(run.checkpoints, notify=notify) if group.ranks.is_first else None
     shared = step_of(newest) if newest else _NOTHING
     copy = local.newest(after=shared, notify=notify) if local else None
@@ -136,6 +144,7 @@ def _newest(
     if step == _NOTHING:
         return None
     if not group.first_says(int(copy is not None)):
-        return _Found(step, read_checkpoint(checkpoint_path(run.checkpoints, step)), False)
+        path = checkpoint_path(run.checkpoints, step)
+        return _Found(step, open_checkpoint(path, part=group.ranks.rank if is_spread else None), False)
     content = group.first_sends(copy.content if copy else None)
     return _Found(step, parse_checkpoint(content), True)

@@ -12,6 +12,16 @@ from sedd.model.transformer import Transformer
 from sedd.spec.training import TrainingSpec
 from sedd.training.optimizers import OPTIMIZERS
 from sedd.training.precision import Precision
+from sedd.training.sharding.rows import whole
+from sedd.training.sharding.scaler import ShardScaler
+from sedd.training.sharding.shards import Shards
+from sedd.training.sharding.state import (
+    load_weights,
+    own_averages,
+    own_moments,
+    own_part,
+    shard_averages,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,7 +31,7 @@ class TrainState:
     model: Transformer
     ema: Ema
     optimizer: Optimizer
-    """AdamW, or its share of it where the moments are spread over the ranks; or Muon."""
+    """Of all weights; of this rank's rows where they are spread over the ranks."""
     scaler: torch.amp.GradScaler
     """Disabled where the precision needs no loss scaling."""
     step: int
@@ -32,29 +42,21 @@ class TrainState:
     """How many losses that are."""
     bad_steps: torch.Tensor
     """Consecutive steps whose gradient was not finite, int64."""
+    shards: Shards | None = None
+    """Where the state is spread over the ranks: this rank's part."""
 
-    @property
-    def is_sharded(self) -> bool:
-        """Whether `gather` must be called, on every rank, before `state_dict`."""
-        return hasattr(self.optimizer, "consolidate_state_dict")
-
-    def gather(self) -> None:
-        """Bring the moments of all ranks to rank 0. Every rank calls it; nothing to do where they are whole."""
-        if self.is_sharded:
-            self.optimizer.consolidate_state_dict(to=0)  # type: ignore[attr-defined] # ZeroRedundancyOptimizer's
-
-    @property
-    def stepping(self) -> Optimizer:
-        """The optimiser that changes this rank's weights: it takes the flag of gradients that are not finite."""
-        return self.optimizer.optim if self.is_sharded else self.optimizer  # type: ignore[attr-defined]
+    def drop_gradients(self) -> None:
+        """After a step."""
+        if self.shards is not None:
+            self.shards.drop_gradients()
+        else:
+            self.optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain tensors and numbers, still on the device."""
+        """Plain tensors and numbers, still on the device; of this rank's part records of rows."""
         return {
             "step": self.step,
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **self._networks_part(),
             "scaler": self.scaler.state_dict(),
             "loss_sum": self.loss_sum,
             "loss_steps": self.loss_steps,
@@ -63,8 +65,13 @@ class TrainState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave, of this or another number of ranks."""
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
+        if self.shards is None:
+            state = {**state, **whole({key: state[key] for key in ("model", "ema", "optimizer")})}
+            self.model.load_state_dict(state["model"])
+            self.ema.load_state_dict(state["ema"])
+        else:
+            load_weights(self.shards, self.model, state["model"])
+            self.ema.load_state_dict(own_averages(self.shards, state["ema"]))
         self.load_optimizer(state)
         self.step = int(state["step"])
         self.loss_sum.copy_(state["loss_sum"])
@@ -73,28 +80,35 @@ class TrainState:
 
     def load_optimizer(self, state: Mapping[str, Any]) -> None:
         """Take over the moments and the loss scale alone."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.is_sharded:
-            self._bring_counters_back()
+        moments = state["optimizer"]
+        if self.shards is not None:
+            moments = own_moments(self.shards, self.optimizer, moments)
+        self.optimizer.load_state_dict(moments)
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
 
-    def _bring_counters_back(self) -> None:
-        # ZeroRedundancyOptimizer puts AdamW's step counters on the CPU, where its fused form refuses them.
-        for weight, moments in self.stepping.state.items():
-            moments["step"] = moments["step"].to(weight.device)
+    def _networks_part(self) -> dict[str, Any]:
+        if self.shards is not None:
+            return own_part(self.shards, self.model, self.ema, self.optimizer)
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
 
 def fresh_state(
-    model: Transformer, spec: TrainingSpec, precision: Precision, *, ranks: int = 1
+    model: Transformer, spec: TrainingSpec, precision: Precision, *, shards: Shards | None = None
 ) -> TrainState:
-    """The state before step 1; `model` is on its device and initialised."""
+    """The state before step 1; `model` is on its device and initialised, `shards` are this rank's part of it."""
     device = next(model.parameters()).device
+    scaler = torch.amp.GradScaler if shards is None else ShardScaler
     return TrainState(
         model=model,
-        ema=Ema(model, spec.ema_decay),
-        optimizer=OPTIMIZERS[spec.optimizer](model, spec, precision.compute, ranks),
-        scaler=torch.amp.GradScaler(device.type, enabled=precision.scales_loss),
+        shards=shards,
+        ema=Ema(model, spec.ema_decay) if shards is None else shard_averages(model, spec.ema_decay, shards),
+        optimizer=OPTIMIZERS[spec.optimizer](model, spec, precision.compute, shards),
+        scaler=scaler(device.type, enabled=precision.scales_loss),
         step=0,
         loss_sum=torch.zeros((), dtype=torch.float64, device=device),
         loss_steps=0,

@@ -15,6 +15,7 @@ from sedd.training.one_pass import OnePassAdamW
 from sedd.training.reduction.ordered import OrderedSum, pairing
 from sedd.training.schedule import learning_rate
 from sedd.training.seeds import DROPOUT, NOISE, TIMES, counter_seed, unit_interval
+from sedd.training.sharding.step import clip_and_step as sharded_clip_and_step
 from sedd.training.train_state import TrainState
 
 
@@ -117,12 +118,14 @@ class Update:
         optimizer, clip_norm = state.optimizer, self.experiment.training.clip_norm
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("rate_scale", 1.0)
-        if isinstance(optimizer, OnePassAdamW):
+        if state.shards is not None:
+            norm = sharded_clip_and_step(state, state.shards, clip_norm)
+        elif isinstance(optimizer, OnePassAdamW):
             norm = optimizer.clip_and_step(rate, state.scaler, state.ema, clip_norm)
         else:
             norm = self._clip_and_step(state, clip_norm)
         state.bad_steps.copy_(torch.where(torch.isfinite(norm), 0, state.bad_steps + 1))
-        optimizer.zero_grad(set_to_none=True)
+        state.drop_gradients()
         return norm
 
     def _clip_and_step(self, state: TrainState, clip_norm: float) -> torch.Tensor:
@@ -136,7 +139,7 @@ class Update:
             scaler.update()
         else:
             bad = ~torch.isfinite(norm)
-            state.stepping.found_inf = bad.float()  # type: ignore[attr-defined] # what GradScaler hands to fused optimisers
+            optimizer.found_inf = bad.float()  # type: ignore[attr-defined] # what GradScaler hands to fused optimisers
             optimizer.step()
         state.ema.update()
         return norm

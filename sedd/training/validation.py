@@ -85,6 +85,8 @@ class Validation:
                 for number in range(ranks.rank, len(self.batches), ranks.size):
                     sums[:, number] = self._sums(number)
                     on_batch()
+                if self.network.is_sharded and ranks.rank >= len(self.batches) % ranks.size > 0:
+                    self._sums(0)  # the ranks that have a batch more need this one's weights
         finally:
             state.model.train()
         # Every entry is non-zero on one rank only, so that this sum is exact and its order does not matter.

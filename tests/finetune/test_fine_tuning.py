@@ -184,7 +184,7 @@ def test_two_ranks_with_adapters_a_shared_optimiser_and_recomputed_blocks_resume
     family: Path, parent: RunDir, make_run: MakeRun
 ) -> None:
     spec = tuned(
-        family, parent.path, steps=6, shard_optimizer=True, activation_checkpointing=True, **WAYS["lora"]
+        family, parent.path, steps=6, shard="optimizer", activation_checkpointing=True, **WAYS["lora"]
     )
     whole, interrupted = make_run(spec), make_run(spec)
     assert train_process(whole, ranks=2) == 0

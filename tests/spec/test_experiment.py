@@ -52,7 +52,7 @@ CHANGES: dict[str, Any] = {
     "training.kernels": "torch",
     "training.compile": True,
     "training.activation_checkpointing": True,
-    "training.shard_optimizer": True,
+    "training.shard": "optimizer",
     "training.max_bad_steps": 1,
     "training.log_every_steps": 1,
     "training.validation.every_steps": 1,
@@ -148,7 +148,9 @@ def test_an_experiment_cannot_be_changed():
 @pytest.mark.parametrize(
     ("training", "told"),
     [
-        ({"optimizer": "muon", "shard_optimizer": True}, "shard_optimizer"),
+        ({"shard": "full", "reduction": "ordered"}, "ordered"),
+        ({"shard": "full", "compile": True}, "compile"),
+        ({"shard": "full", "cuda_graphs": True}, "cuda_graphs"),
         ({"kernels": "fused", "compile": True}, "compile"),
     ],
 )

@@ -121,7 +121,7 @@ def test_status_shows_the_cards_use_and_memory_while_it_trains(store: Path, tmp_
 def test_moments_spread_over_two_cards_in_fp16_go_on_after_a_stop(
     store: Path, make_run: MakeRun, ranks: int
 ) -> None:
-    run = make_run(tiny_spec(store, shard_optimizer=True, precision="fp16"))
+    run = make_run(tiny_spec(store, shard="optimizer", precision="fp16"))
     assert train_process(run, ranks=2, end="stop:8") == 75
     assert train_process(run, ranks=ranks, attempt=2) == 0
     path = newest_whole(run.checkpoints)

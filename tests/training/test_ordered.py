@@ -105,7 +105,7 @@ def test_a_run_whose_ranks_change_between_kills_is_an_undisturbed_one(
     alone: RunDir,
 ) -> None:
     """With spread moments, which load on another number of ranks; of one rank they are not spread."""
-    run = make_run(ordered(store, shard_optimizer=True))
+    run = make_run(ordered(store, shard="optimizer"))
     assert train_process(run, end="kill:6") == KILLED
     assert train_process(run, attempt=2, ranks=2, end="stop:9") == STOPPED
     assert train_process(run, attempt=3, ranks=4) == 0

@@ -166,7 +166,7 @@ def test_a_sharded_optimizer_is_the_same_to_the_bit_and_loads_on_any_number_of_r
     store: Path, make_run: MakeRun
 ) -> None:
     spec = tiny_spec(store)
-    sharded = spec.model_copy(update={"training": spec.training.model_copy(update={"shard_optimizer": True})})
+    sharded = spec.model_copy(update={"training": spec.training.model_copy(update={"shard": "optimizer"})})
     whole, spread = make_run(spec), make_run(sharded)
     assert train_process(whole, ranks=2) == 0
     assert train_process(spread, ranks=2, end="stop:8") == STOPPED

@@ -10,6 +10,7 @@ from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes, format_count
 
 _SURE = 1.15
+_SPREADS_MORE = {"none": "optimizer", "optimizer": "full"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,8 @@ class Facts:
     fitting: int | None
     """The largest residues_per_gpu that fits."""
     recomputes: bool
+    shard: str | None = None
+    """What spreads more of the state over the ranks, if there is any such choice."""
 
 
 def gather(context: CheckContext) -> Facts | None:
@@ -38,6 +41,7 @@ def gather(context: CheckContext) -> Facts | None:
         card_bytes=card_bytes,
         fitting=largest_fit(experiment, int(FITS * card_bytes)) if card_bytes else None,
         recomputes=training.activation_checkpointing,
+        shard=_SPREADS_MORE.get(training.shard) if experiment.resources.ranks > 1 else None,
     )
 
 
@@ -54,6 +58,7 @@ def judge(facts: Facts) -> Verdict:
         return ok(saw)
     advice = [f"training.residues_per_gpu: {facts.fitting}"] if facts.fitting else []
     advice += [] if facts.recomputes else ["training.activation_checkpointing: true"]
+    advice += [f"training.shard: {facts.shard}"] if facts.shard else []
     hint = " or ".join(advice) or "a smaller model, or a card with more memory"
     return fail(saw, hint) if needed > _SURE * facts.card_bytes else warn(f"{saw}: tight", hint)
 

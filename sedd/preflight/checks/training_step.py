@@ -9,6 +9,7 @@ from sedd.model.size import parameter_count
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.compare_networks import release_gpu_memory
 from sedd.preflight.read.device import training_attention, training_device, training_dtype, training_kernels
+from sedd.preflight.read.stand_in import missing_bytes, stand_in
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
 
@@ -26,7 +27,7 @@ class Facts:
     residues: int
     card_bytes: int
     peak_bytes: int | None
-    """Allocated at most, and EMA weights; None: it ran out of memory."""
+    """Allocated at most, EMA weights, and what a stand-in lacks; None: it ran out of memory."""
     gradient_norm: float
     seconds: float
     """Of the second step: the first one loads kernels."""
@@ -46,8 +47,9 @@ def gather(context: CheckContext) -> Facts | None:
         # The random numbers that training draws must not depend on whether preflight ran.
         with torch.random.fork_rng([device]):
             norm, seconds = _two_steps(context, device)
-        ema_bytes = _BYTES_OF_EMA * parameter_count(context.training_run.model)
-        peak_bytes = torch.cuda.max_memory_allocated(device) + ema_bytes
+        ema_bytes = _BYTES_OF_EMA * parameter_count(stand_in(context.training_run).model)
+        missing = missing_bytes(context.training_run)
+        peak_bytes = torch.cuda.max_memory_allocated(device) + ema_bytes + missing
     except torch.cuda.OutOfMemoryError:
         norm, seconds, peak_bytes = math.nan, math.nan, None
     release_gpu_memory(device)
@@ -80,7 +82,7 @@ def _two_steps(context: CheckContext, device: "torch.device") -> tuple[float, fl
 
     from sedd.model.transformer import Transformer
 
-    spec, dtype = context.training_run, training_dtype(context, device)
+    spec, dtype = stand_in(context.training_run), training_dtype(context, device)
     torch.manual_seed(0)
     model = Transformer(
         spec.model,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sedd.preflight.context import CheckContext
 from sedd.preflight.read.device import training_attention
+from sedd.preflight.read.stand_in import stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ def busy_network(context: CheckContext, device: "torch.device") -> "Transformer"
     from sedd.model.transformer import Transformer
 
     torch.manual_seed(0)
-    spec = context.training_run
+    spec = stand_in(context.training_run)
     without_dropout = spec.model.model_copy(update={"dropout": 0.0})
     model = Transformer(
         without_dropout,

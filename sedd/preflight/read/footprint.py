@@ -1,7 +1,7 @@
 """Estimate the memory and disk of an experiment by closed formulas over its spec."""
 
 from sedd.finetune.fitting import count, trained_shapes
-from sedd.model.size import matrix_parameter_count, parameter_count
+from sedd.model.size import block_parameter_count, matrix_parameter_count, parameter_count
 from sedd.spec.experiment import Experiment
 
 # fp32 weights, and the EMA of those that are trained; one moment of an optimiser: AdamW keeps two, Muon one of each
@@ -9,6 +9,9 @@ from sedd.spec.experiment import Experiment
 _WEIGHT_BYTES, _EMA_BYTES, _MOMENT_BYTES = 4, 4, 4
 # The gradient of what is trained, and autocast's half-precision copy of the weights.
 _GRADIENT_BYTES, _COPY_BYTES = 4, 2
+# Of a block that FSDP gathers (shard: full), bytes a parameter in half precision and fp32: this block's weights and the
+# next one's, each with the buffer that they arrived in; its gradient; what two blocks are adding up, in fp32.
+_GATHERED_BYTES = (4 * 2 + 2 + 2 * 4, 4 * 4 + 4 + 2 * 4)
 # Bytes kept for the backward pass a residue and hidden unit, fitted to measured peaks (README.md): of a block in half
 # precision or fp32, by the kernels between its matrix products; of a block's input; of embedding and output.
 _BLOCK = {"fused": (39.5, 70.5), "torch": (45.5, 81.0), "compiled": (52.0, 81.0)}
@@ -40,13 +43,18 @@ def kept_checkpoints(experiment: Experiment) -> int:
 
 def state_bytes(experiment: Experiment) -> int:
     """GPU memory that holds weights, gradients, moments and EMA: needed whatever the batch."""
-    weights = parameter_count(experiment.model) * (_WEIGHT_BYTES + _COPY_BYTES)
-    learning = _trained_count(experiment) * (_EMA_BYTES + _GRADIENT_BYTES)
-    moments = _moments_bytes(experiment)
-    if experiment.training.shard_optimizer:
-        moments //= experiment.resources.ranks
-    sums = _trained_count(experiment) * _sums_bytes(experiment)
-    return weights + learning + sums + moments + _CONTEXT_BYTES
+    shard, ranks = experiment.training.shard, experiment.resources.ranks
+    weights, trained = parameter_count(experiment.model), _trained_count(experiment)
+    averages_and_moments = trained * _EMA_BYTES + _moments_bytes(experiment)
+    if shard == "full" and ranks > 1:
+        own = weights * _WEIGHT_BYTES + trained * _GRADIENT_BYTES + averages_and_moments
+        format_ = int(experiment.training.precision == "fp32")
+        gathered = block_parameter_count(experiment.model) * _GATHERED_BYTES[format_]
+        return own // ranks + gathered + _CONTEXT_BYTES
+    if shard == "optimizer":
+        averages_and_moments //= ranks
+    sums = trained * (_GRADIENT_BYTES + _sums_bytes(experiment))
+    return weights * (_WEIGHT_BYTES + _COPY_BYTES) + sums + averages_and_moments + _CONTEXT_BYTES
 
 
 def _sums_bytes(experiment: Experiment) -> int:
@@ -61,10 +69,12 @@ def _sums_bytes(experiment: Experiment) -> int:
 
 def main_memory_bytes(experiment: Experiment) -> int:
     """Main memory of the node whose first process saves, when the network is trained on GPUs."""
-    copy = checkpoint_bytes(experiment)
-    if experiment.training.shard_optimizer and experiment.resources.ranks > 1:
-        copy += _moments_bytes(experiment)  # gathered from the ranks, then copied with the rest
-    return experiment.resources.ranks_per_node * _PROCESS_BYTES + _SHARED_BYTES + copy
+    resources, copy = experiment.resources, checkpoint_bytes(experiment)
+    if experiment.training.shard != "none" and resources.ranks > 1:
+        copy = copy * resources.ranks_per_node // resources.ranks  # of each process its part
+    # Before that, each process makes the network in main memory.
+    made = parameter_count(experiment.model) * _WEIGHT_BYTES * resources.ranks_per_node
+    return resources.ranks_per_node * _PROCESS_BYTES + _SHARED_BYTES + max(copy, made)
 
 
 def _trained_count(experiment: Experiment) -> int:
