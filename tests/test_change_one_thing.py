@@ -187,11 +187,11 @@ assert type(objective.graph).__name__ == "Another"
 model = build_model(spec, torch.device("cpu"))
 model.attention = spec.training.attention
 state = fresh_state(model, spec.training, PRECISIONS["fp32"])
-assert type(state.stepping) is torch.optim.Adam
-assert not state.is_sharded
+assert type(state.optimizer) is torch.optim.Adam
+assert state.shards is None
 borders = torch.tensor([0, 5], dtype=torch.int32)
 model(torch.arange(5), borders, torch.ones(1), max_length=5).sum().backward()
-state.stepping.step()
+state.optimizer.step()
 late = spec.training.warmup_steps + 1
 assert learning_rate(late, spec.training) == spec.training.learning_rate / late
 print("all used")

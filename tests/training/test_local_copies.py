@@ -34,7 +34,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_killed_ranks_continue_from_the_nodes_copy_to_the_same_bits_and_rows(
     store: Path, make_run: MakeRun, node: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = tiny_spec(store, checkpoint={"every_steps": 1000}, shard_optimizer=True)
+    spec = tiny_spec(store, checkpoint={"every_steps": 1000})
     whole, killed = make_run(spec), make_run(spec)
     assert train_process(killed, ranks=2, end="kill:13") == KILLED
     assert list_checkpoints(killed.checkpoints) == []
