@@ -12,16 +12,16 @@ from sedd.model.transformer import Transformer
 from sedd.spec.training import TrainingSpec
 from sedd.training.optimizers import OPTIMIZERS
 from sedd.training.precision import Precision
-from sedd.training.sharding.rows import whole
-from sedd.training.sharding.scaler import ShardScaler
-from sedd.training.sharding.shards import Shards
-from sedd.training.sharding.state import (
+from sedd.training.sharding.rank_part import (
     load_weights,
     own_averages,
     own_moments,
     own_part,
     shard_averages,
 )
+from sedd.training.sharding.rows import whole
+from sedd.training.sharding.scaler import ShardScaler
+from sedd.training.sharding.shards import Shards
 
 
 @dataclass(slots=True, kw_only=True)

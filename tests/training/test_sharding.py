@@ -32,9 +32,9 @@ from sedd.training.network import build_model, build_network
 from sedd.training.precision import PRECISIONS
 from sedd.training.sharding.matrices import ByTurns
 from sedd.training.sharding.part_files import OF_RANKS, RANKS, SHARDED, part_path
+from sedd.training.sharding.rank_part import own_averages, own_moments, own_part
 from sedd.training.sharding.rows import joined, leaves, rows_of_rank, take_rows, whole
 from sedd.training.sharding.shards import ReplicatedShards, find_shards
-from sedd.training.sharding.state import own_averages, own_moments, own_part
 from sedd.training.sharding.step import clip_and_step
 from sedd.training.sharding.writer import ShardWriter
 from sedd.training.train_state import TrainState, fresh_state
