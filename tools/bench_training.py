@@ -50,10 +50,10 @@ MODELS = {
     "67M": {"hidden": 768, "cond": 256, "blocks": 8, "heads": 12},
     "92M": {"hidden": 768, "cond": 128, "blocks": 12, "heads": 12},
 }
-OURS = ("efficient", "flash")
+OURS = ("efficient", "tiled", "flash")
 UNFUSED = "efficient unfused"
 ARMS = (*OURS, UNFUSED, "padded batch", "loop")
-"""The first two with the kernels that training takes; the others with an operator of torch's after the other."""
+"""The first three with the kernels that training takes; the others with an operator of torch's after the other."""
 FORBIDDEN = {
     "flash attention": r"flash_(fwd|bwd)|pytorch_flash|flash::",
     "cuDNN attention": r"cudnn.*(sdpa|fmha|attn|attention)",
@@ -230,7 +230,7 @@ def measure_arms(
             f"{'yes' if row['v100_legal'] else 'not asked' if row['v100_legal'] is None else 'no'}",
             flush=True,
         )
-        if capability_of(device) == (7, 0) and arm == "efficient":
+        if capability_of(device) == (7, 0) and arm in ("efficient", "tiled"):
             print_estimate(experiment, arguments.residues)
         yield row
 
@@ -503,7 +503,7 @@ def when_steps_were_logged(spec: Path, runs: Path) -> dict[int, float]:
 def picture(report: dict[str, Any]) -> str:
     """Bars of residues per second, one group a model and crop."""
     rows, top = report["steps"], max(row["residues_per_s"] for row in report["steps"])
-    colours = dict(zip(ARMS, ("#0b6e4f", "#7a9e9f", "#5fa777", "#c58b2c", "#b23a48"), strict=True))
+    colours = dict(zip(ARMS, ("#0b6e4f", "#2f9e6b", "#7a9e9f", "#5fa777", "#c58b2c", "#b23a48"), strict=True))
     parts, y = [], 60
     for (model, crop), group in itertools.groupby(rows, key=lambda row: (row["model"], row["crop"])):
         parts.append(f'<text x="16" y="{y}" font-weight="bold">{model} parameters, cut at {crop}</text>')

@@ -5,13 +5,14 @@ sequences' borders, from 0 to the number of tokens; `max_length` is at least the
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
+from sedd.model.fused.tiled_attention import HEAD_DIMS, tiled_backward, tiled_forward, why_not_tiled
 from sedd.model.packing import sequence_index
 
 Packed = Float[Tensor, "tokens heads head_dim"]
@@ -35,12 +36,15 @@ def attention(
 def fastest(device: torch.device, dtype: torch.dtype) -> str:
     """Name of the implementation to use on this device for this dtype.
 
-    flash: half precision on sm_80 and newer; efficient: half before sm_80 (V100), and float32; padded: the rest.
+    flash: half precision on sm_80 and newer; tiled: float16 before sm_80 (V100), or efficient where it cannot be
+    compiled; efficient: float32; padded: the rest.
     """
     if device.type != "cuda" or dtype == torch.float64:
         return "padded"
     half = dtype in (torch.float16, torch.bfloat16)
-    return "flash" if half and torch.cuda.get_device_capability(device) >= (8, 0) else "efficient"
+    if half and torch.cuda.get_device_capability(device) >= (8, 0):
+        return "flash"
+    return "tiled" if why_not_tiled(device, dtype) is None else "efficient"
 
 
 def is_legal(implementation: str, device: torch.device, dtype: torch.dtype) -> bool:
@@ -50,6 +54,8 @@ def is_legal(implementation: str, device: torch.device, dtype: torch.dtype) -> b
     half = dtype in (torch.float16, torch.bfloat16)
     if device.type != "cuda" or not (half or dtype == torch.float32):
         return False
+    if implementation == "tiled":
+        return why_not_tiled(device, dtype) is None
     is_new = torch.cuda.get_device_capability(device) >= (8, 0)
     return is_new or dtype != torch.bfloat16 if implementation == "efficient" else is_new and half
 
@@ -57,6 +63,29 @@ def is_legal(implementation: str, device: torch.device, dtype: torch.dtype) -> b
 def efficient_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
     """PyTorch's memory-efficient kernel in its variable-length form; what a V100 can run."""
     return _efficient_forward(q, k, v, cu_seqlens, max_length, keep=torch.is_grad_enabled())[0]
+
+
+def tiled_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
+    """Our own kernels, float16 in a V100's instructions; heads of another size than 32 or 64 by `efficient`."""
+    if q.shape[-1] not in HEAD_DIMS:
+        return efficient_attention(q, k, v, cu_seqlens, max_length)
+    mixed: Tensor = _TiledAttention.apply(q, k, v, cu_seqlens, max_length)  # type: ignore[no-untyped-call] # torch
+    return mixed
+
+
+class _TiledAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_length: int) -> Tensor:
+        output, kept = tiled_forward(q, k, v, cu_seqlens, max_length, keep=True)
+        ctx.save_for_backward(q, k, v, output, cu_seqlens, *kept)
+        ctx.max_length = max_length
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, output, cu_seqlens, *kept = ctx.saved_tensors
+        gradients = tiled_backward(d_output, q, k, v, output, cu_seqlens, ctx.max_length, kept)
+        return *gradients, None, None
 
 
 def flash_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
@@ -93,6 +122,7 @@ def explicit_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max
 
 IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, int], Tensor]] = {
     "efficient": efficient_attention,
+    "tiled": tiled_attention,
     "flash": flash_attention,
     "padded": padded_attention,
     "explicit": explicit_attention,
@@ -106,6 +136,8 @@ class Pair(NamedTuple):
     """(q, k, v, cu_seqlens, max_length, *, keep) → output, and what the backward pass wants besides."""
     backward: Callable[..., tuple[Tensor, ...]]
     """(d_output, q, k, v, output, cu_seqlens, max_length, kept) → gradients of q, k and v [tokens, heads, head_dim]."""
+    turns_back: bool = False
+    """Whether `backward` also takes `turn`, the cosine and sine by which q and k were turned, and undoes it."""
 
 
 def _efficient_forward(
@@ -191,5 +223,11 @@ def _flash_backward(
 
 PAIRS = {
     "efficient": Pair(_efficient_forward, _efficient_backward),
+    "tiled": Pair(tiled_forward, tiled_backward, turns_back=True),
     "flash": Pair(_flash_forward, _flash_backward),
 }
+
+
+def pair_for(implementation: str, head_dim: int) -> Pair:
+    """A kernel's passes for heads of a size; `tiled` leaves to `efficient` what it is not written for."""
+    return PAIRS["efficient" if implementation == "tiled" and head_dim not in HEAD_DIMS else implementation]

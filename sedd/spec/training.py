@@ -84,8 +84,9 @@ class TrainingSpec(StrictModel):
     """Learning rate of each block in units of the one above it; embedding and noise level are below the first."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """auto: bf16 from compute capability 8.0 on, fp16 with loss scaling below (V100), fp32 on a CPU."""
-    attention: Literal["auto", "efficient", "flash", "padded", "explicit"] = "auto"
-    """Attention kernel; auto: flash in half precision from capability 8.0 on, efficient below, padded on a CPU."""
+    attention: Literal["auto", "efficient", "tiled", "flash", "padded", "explicit"] = "auto"
+    """Attention kernel; auto: flash in half precision from capability 8.0 on, below tiled in fp16 and efficient in fp32
+    (or where tiled cannot be compiled), padded on a CPU."""
     kernels: Literal["auto", "fused", "torch"] = "auto"
     """What lies between matrix products: fused reads and writes each tensor once, on GPUs, compiled at the start; torch
     takes an operator after the other. auto: fused on a GPU, unless the network is compiled."""

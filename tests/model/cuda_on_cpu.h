@@ -62,6 +62,46 @@ inline float __shfl_xor_sync(unsigned, float value, int mask) {
     return other;
 }
 
+inline void __syncwarp() { warp_barriers[threadIdx.x / 32]->arrive_and_wait(); }
+
+// Matrices of 16 x 16: each lane holds the factors whole, and of sums eight entries: where, differs between real cards.
+
+template <bool TURNED> struct Left { float at[256]; };
+template <bool TURNED> struct Right { float at[256]; };
+struct Sums { float at[8]; };
+
+static int layout_of_sums = 0;
+extern "C" void choose_layout(int which) { layout_of_sums = which; }
+
+inline int place_in_sums(int i) {  // row times 16 plus column
+    int lane = threadIdx.x % 32;
+    if (layout_of_sums == 0)  // from Turing on
+        return (lane / 4 + (i & 2) * 4) * 16 + lane % 4 * 2 + (i & 4) * 2 + (i & 1);
+    if (layout_of_sums == 2) lane = lane >> 2 | (lane & 3) << 3;  // nobody's
+    return ((lane & 1) + (i & 2) + (lane >> 4) * 4 + (lane & 4) * 2) * 16 + (lane & 2) + (i & 4) + (lane & 8) + (i & 1);  // Volta
+}
+
+template <bool TURNED> void load_entries(float (&to)[256], const unsigned short* from, int stride) {
+    for (int row = 0; row < 16; ++row)
+        for (int column = 0; column < 16; ++column)
+            to[16 * row + column] = half_to_float(TURNED ? from[column * stride + row] : from[row * stride + column]);
+}
+
+template <bool TURNED> void load_matrix(Left<TURNED>& a, const unsigned short* from, int stride) { load_entries<TURNED>(a.at, from, stride); }
+template <bool TURNED> void load_matrix(Right<TURNED>& b, const unsigned short* from, int stride) { load_entries<TURNED>(b.at, from, stride); }
+
+inline void load_matrix(Sums& c, const float* from, int stride) {
+    for (int i = 0; i < 8; ++i) c.at[i] = from[place_in_sums(i) / 16 * stride + place_in_sums(i) % 16];
+}
+
+template <bool A, bool B> void multiply(Sums& c, const Left<A>& a, const Right<B>& b) {
+    for (int i = 0; i < 8; ++i)
+        for (int k = 0, place = place_in_sums(i); k < 16; ++k) c.at[i] += a.at[place / 16 * 16 + k] * b.at[16 * k + place % 16];
+}
+
+inline float power_of_2(float x) { return std::exp2(x); }
+inline float log_of_base_2(float x) { return std::log2(x); }
+
 template <typename... Arguments, size_t... I>
 void call(void (*kernel)(Arguments...), void** arguments, std::index_sequence<I...>) {
     kernel(*static_cast<Arguments*>(arguments[I])...);

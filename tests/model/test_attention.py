@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from sedd.model.attention import IMPLEMENTATIONS, attention, fastest
+from sedd.model.attention import IMPLEMENTATIONS, attention, fastest, is_legal
+from sedd.model.fused import tiled_attention
 
 CASES = {
     "odd lengths": [7, 33, 129, 1, 64, 3],
@@ -68,13 +69,24 @@ def test_attention_is_softmax_within_each_sequence_forward_and_gradient(implemen
         )
 
 
+@pytest.mark.parametrize(("reason", "chosen"), [(None, "tiled"), ("NVRTC for sm_70: no", "efficient")])
+def test_where_our_own_kernels_cannot_be_compiled_efficient_takes_their_place(monkeypatch, reason, chosen):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
+    monkeypatch.setattr(tiled_attention, "_why_not", lambda device, capability: reason)
+    cuda = torch.device("cuda")
+    assert fastest(cuda, torch.float16) == chosen
+    assert is_legal("tiled", cuda, torch.float16) == (reason is None)
+    assert not is_legal("tiled", cuda, torch.float32)
+
+
 def test_processor_and_double_precision_take_the_padded_form():
     for device, dtype in [("cpu", torch.float32), ("cpu", torch.float16), ("cuda", torch.float64)]:
         assert fastest(torch.device(device), dtype) == "padded"
 
 
 @pytest.mark.parametrize(("capability", "dtype", "expected"), [
-    ((7, 0), torch.float16, "efficient"),
+    ((7, 0), torch.float16, "tiled"),
+    ((7, 0), torch.bfloat16, "efficient"),
     ((7, 0), torch.float32, "efficient"),
     ((8, 0), torch.float32, "efficient"),
     ((8, 0), torch.bfloat16, "flash"),
@@ -82,5 +94,6 @@ def test_processor_and_double_precision_take_the_padded_form():
 ])  # fmt: skip
 def test_volta_never_gets_a_kernel_it_lacks(monkeypatch, capability, dtype, expected):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(tiled_attention, "_why_not", lambda device, capability: None)
     assert fastest(torch.device("cuda"), dtype) == expected
     assert expected in IMPLEMENTATIONS

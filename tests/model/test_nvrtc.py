@@ -9,13 +9,18 @@ import pytest
 import torch
 
 from sedd.model.fused import launch
+from sedd.model.fused.tiled_attention import HEAD_DIMS, attention_definitions
 from sedd.model.nvrtc import KernelError, compile_cubin
 
 ELF = b"\x7fELF"
 
 
 def told(which: str, hidden: int = 512, dtype: torch.dtype = torch.float16) -> launch.Definitions:
-    return {"block": launch.block_definitions(hidden, dtype, dtype), "optimizer": launch.OPTIMIZER}[which]
+    return {
+        "block": launch.block_definitions(hidden, dtype, dtype),
+        "optimizer": launch.OPTIMIZER,
+        "attention": attention_definitions(64),
+    }[which]
 
 
 @pytest.mark.parametrize("capability", [(7, 0), (7, 5), (8, 0), (9, 0)])
@@ -37,6 +42,12 @@ def test_they_compile_to_the_instructions_of_a_volta_for_newer_cards(which):
     )
     assert kernels
     assert set(re.findall(r"\.entry (\w+)\(", ptx)) == set(kernels)
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (7, 5), (8, 0), (9, 0)])
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+def test_attention_compiles_to_machine_code(capability, head_dim):
+    assert launch.compiled(capability, "attention", attention_definitions(head_dim)).startswith(ELF)
 
 
 def test_a_block_of_the_widest_rows_fits_a_volta():

@@ -6,6 +6,7 @@ import torch
 from sedd.diffusion.times import T_MIN, lattice
 from sedd.errors import SpecError
 from sedd.model import block_ops
+from sedd.model.fused import tiled_attention
 from sedd.training.loader import DeviceBatch
 from sedd.training.network import _times, choose_attention, choose_kernels, compiles
 
@@ -15,7 +16,8 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 @pytest.mark.parametrize(
     ("capability", "asked", "dtype", "chosen"),
     [
-        ((7, 0), "auto", torch.float16, "efficient"),
+        ((7, 0), "auto", torch.float16, "tiled"),
+        ((7, 0), "efficient", torch.float16, "efficient"),
         ((7, 0), "efficient", torch.float32, "efficient"),
         ((7, 0), "padded", torch.float16, "padded"),
         ((9, 0), "auto", torch.bfloat16, "flash"),
@@ -26,6 +28,7 @@ def test_what_the_spec_names_is_taken_and_auto_is_the_fastest_legal(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], asked: str, dtype: torch.dtype, chosen: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(tiled_attention, "_why_not", lambda device, capability: None)
     assert choose_attention(asked, GPU, dtype) == chosen
 
 
@@ -36,12 +39,14 @@ def test_what_the_spec_names_is_taken_and_auto_is_the_fastest_legal(
         ((7, 0), "efficient", torch.bfloat16),
         ((9, 0), "flash", torch.float32),
         ((9, 0), "efficient", torch.float64),
+        ((7, 0), "tiled", torch.float32),
     ],
 )
 def test_a_kernel_that_the_card_lacks_is_refused_with_what_auto_takes(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], asked: str, dtype: torch.dtype
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(tiled_attention, "_why_not", lambda device, capability: None)
     with pytest.raises(SpecError, match=rf"training.attention is {asked}") as error:
         choose_attention(asked, GPU, dtype)
     assert error.value.hint

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sedd.model.attention import PAIRS
+from sedd.model.attention import pair_for
 from sedd.model.fused.launch import at, block_module
 from sedd.model.packing import Packing
 
@@ -36,7 +36,7 @@ class _RotatedAttention(torch.autograd.Function):
     ) -> Tensor:
         rotate_(qkv, cosine, sine, heads)
         q, k, v = qkv.view(qkv.shape[0], 3, heads, -1).unbind(1)
-        output, kept = PAIRS[implementation].forward(
+        output, kept = pair_for(implementation, q.shape[-1]).forward(
             q, k, v, packing.cu_seqlens, packing.max_length, keep=any(ctx.needs_input_grad)
         )
         ctx.save_for_backward(qkv, output, packing.cu_seqlens, cosine, sine, *kept)
@@ -47,10 +47,13 @@ class _RotatedAttention(torch.autograd.Function):
     def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor | None, ...]:
         qkv, output, cu_seqlens, cosine, sine, *kept = ctx.saved_tensors
         q, k, v = qkv.view(qkv.shape[0], 3, ctx.heads, -1).unbind(1)
-        d_q, d_k, d_v = PAIRS[ctx.implementation].backward(
-            d_output.reshape(output.shape), q, k, v, output, cu_seqlens, ctx.max_length, kept
-        )
-        d_qkv = turned_back(d_q, d_k, d_v, (cosine, sine))
+        pair, turn = pair_for(ctx.implementation, q.shape[-1]), (cosine, sine)
+        given = d_output.reshape(output.shape), q, k, v, output, cu_seqlens, ctx.max_length, kept
+        if pair.turns_back:
+            d_qkv = side_by_side(pair.backward(*given, turn))
+        else:
+            d_q, d_k, d_v = pair.backward(*given)
+            d_qkv = turned_back(d_q, d_k, d_v, turn)
         return d_qkv, None, None, None, None, None
 
 
@@ -72,13 +75,20 @@ def turned_back(
     tokens, heads, head_dim = d_q.shape
     width = heads * head_dim
     if d_q.stride(0) == 3 * width:
-        joined = d_q.as_strided((tokens, 3 * width), (3 * width, 1))
+        joined = side_by_side((d_q, d_k, d_v))
         rotate_(joined, *turn, heads, back=True)
         return joined
     joined = d_q.new_empty(tokens, 3 * width)
     d_q, d_k, d_v = (each.contiguous() for each in (d_q, d_k, d_v))
     _rotate(d_q, d_k, d_v, turn, heads, -1.0, joined)
     return joined
+
+
+def side_by_side(gradients: tuple[Tensor, ...]) -> Float[Tensor, "tokens three_hidden"]:
+    """The tensor whose thirds three gradients are, which lie side by side for each token."""
+    tokens, heads, head_dim = gradients[0].shape
+    width = 3 * heads * head_dim
+    return gradients[0].as_strided((tokens, width), (width, 1))
 
 
 def _rotate(

@@ -7,6 +7,8 @@ from sedd.preflight.read.device import BF16_FROM, precision_name, weakest_capabi
 from sedd.spec.experiment import Experiment
 
 FLASH_FROM = (8, 0)
+TILED_FROM = (7, 0)
+"""The first with matrix units."""
 _HINT = "training.attention: auto"
 
 
@@ -49,6 +51,8 @@ def judge(facts: Facts) -> Verdict:
         return fail(f"flash on {where}: it needs 8.0", _HINT)
     if asked == "flash" and number == "fp32":
         return fail("flash in fp32: it computes in half precision only", _HINT)
+    if asked == "tiled" and (number != "fp16" or capability < TILED_FROM):
+        return fail(f"tiled in {number} on {where}: it computes in fp16, from 7.0 on", _HINT)
     if number == "bf16" and capability < BF16_FROM:
         return fail(f"{asked} in bf16 on {where}: it takes fp16 and fp32 there", "training.precision: auto")
     return ok(f"{asked} in {number} on {where}")

@@ -1,0 +1,140 @@
+"""Attention by our own kernels, in the instructions of a V100: tiled_forward.cu and tiled_backward.cu."""
+
+import ctypes
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+from sedd.model.fused import launch
+from sedd.model.fused.launch import at
+from sedd.model.nvrtc import KernelError, Module
+
+HEAD_DIMS = (32, 64)
+"""Sizes of a head that the kernels are written for."""
+_TILE = 64
+"""Queries or keys of a tile, as in tiled_forward.cu."""
+_THREADS = 128
+
+
+def why_not_tiled(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the kernels cannot be used for a dtype on a GPU; None if they can. The first call compiles them."""
+    if dtype != torch.float16:
+        return f"it does not compute in {dtype}"
+    return _why_not(device, torch.cuda.get_device_capability(device))
+
+
+@functools.cache
+def _why_not(device: torch.device, capability: tuple[int, int]) -> str | None:
+    if capability < (7, 0):
+        return "it needs matrix units, compute capability 7.0"
+    try:
+        module = attention_module(device, HEAD_DIMS[-1])
+        places = torch.full((32, 8), -1.0, device=device)
+        module.launch("layout", (1, 1), 32, at(places))
+    except KernelError as e:
+        return str(e)
+    if not _is_known(places.int().tolist()):
+        return "this card holds matrices in another way than the kernels expect"
+    return None
+
+
+def _is_known(places: list[list[int]]) -> bool:
+    """Whether entries of 16 x 16 sums lie in the lanes of a warp as matrix_units.cu wants it."""
+    rows = [[place // 16 for place in lane] for lane in places]
+    columns = [[place % 16 for place in lane] for lane in places]
+    entries = range(8)
+    are_regular = all(
+        row == [row[entry & 2] for entry in entries]
+        and column == [column[entry & 4] + (entry & 1) for entry in entries]
+        and column[0] % 2 == column[4] % 2 == 0
+        for row, column in zip(rows, columns, strict=True)
+    )
+    bits = [bit for bit in (1, 2, 4, 8, 16) if rows[bit] == rows[0]]
+    are_mates = all(rows[lane ^ bit] == rows[lane] for bit in bits for lane in range(32))
+    is_whole = sorted(place for lane in places for place in lane) == list(range(256))
+    return are_regular and len(bits) == 2 and are_mates and is_whole
+
+
+def tiled_forward(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_length: int, *, keep: bool
+) -> tuple[Tensor, list[Tensor]]:
+    """Output [tokens, heads, head_dim] and [the logarithm, to base 2, of each query's sum: [heads, tokens]]."""
+    (tokens, heads, head_dim), (q, k, v) = q.shape, _alike(q, k, v)
+    output = q.new_empty(tokens, heads, head_dim)
+    logsumexp = q.new_empty(heads, tokens, dtype=torch.float32)
+    sequences, tiles = cu_seqlens.numel() - 1, _up(min(max_length, tokens), _TILE)
+    if tokens:
+        attention_module(q.device, head_dim).launch(
+            "attend", (heads * tiles * sequences, 1), _THREADS,
+            at(q), at(k), at(v), ctypes.c_int(q.stride(0)), at(cu_seqlens), ctypes.c_int(tokens),
+            ctypes.c_int(heads), ctypes.c_int(tiles), ctypes.c_float(math.log2(math.e) * head_dim**-0.5),
+            at(output), at(logsumexp),
+        )  # fmt: skip
+    return output, [logsumexp]
+
+
+def tiled_backward(
+    d_output: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    output: Tensor,
+    cu_seqlens: Tensor,
+    max_length: int,
+    kept: list[Tensor],
+    turn: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, ...]:
+    """Gradients of q, k and v, side by side for each token; those of q and k turned back by `turn`, if given."""
+    (tokens, heads, head_dim), (q, k, v) = q.shape, _alike(q, k, v)
+    gradients = q.new_empty(tokens, 3, heads, head_dim)
+    d_q, d_k, d_v = gradients.unbind(1)
+    if not tokens:
+        return d_q, d_k, d_v
+    sequences, tiles = cu_seqlens.numel() - 1, _up(min(max_length, tokens), _TILE)
+    cosine, sine = turn or (None, None)
+    deltas = q.new_empty(heads, tokens, dtype=torch.float32)
+    module, number, blocks = (
+        attention_module(q.device, head_dim),
+        ctypes.c_int,
+        (heads * tiles * sequences, 1),
+    )
+    scales = ctypes.c_float(math.log2(math.e) * head_dim**-0.5), ctypes.c_float(head_dim**-0.5)
+    given = at(q), at(k), at(v), number(q.stride(0))
+    sizes = at(cu_seqlens), number(tokens), number(heads), number(tiles), *scales, at(cosine), at(sine)
+    d_output, d_stride = d_output.contiguous(), number(3 * heads * head_dim)
+    module.launch(
+        "attend_backward_q", blocks, _THREADS,
+        *given, at(output), at(d_output), at(kept[0]), *sizes, at(deltas), at(d_q), d_stride,
+    )  # fmt: skip
+    module.launch(
+        "attend_backward_kv", blocks, _THREADS,
+        *given, at(d_output), at(kept[0]), *sizes, at(deltas), at(d_k), at(d_v), d_stride,
+    )  # fmt: skip
+    return d_q, d_k, d_v
+
+
+def attention_module(device: torch.device, head_dim: int) -> Module:
+    """The kernels for heads of a size."""
+    return launch.module(device, "attention", attention_definitions(head_dim))
+
+
+@functools.cache
+def attention_definitions(head_dim: int) -> launch.Definitions:
+    """What the sources are told."""
+    return ("IN", 1), ("OUT", 1), ("HEAD_DIM", head_dim)
+
+
+def _alike(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Tensors [tokens, heads, head_dim] whose tokens lie equally far apart and whose heads lie side by side."""
+    head_dim = tensors[0].shape[-1]
+    strides = {tensor.stride() for tensor in tensors}
+    is_dense = len(strides) == 1 and next(iter(strides))[1:] == (head_dim, 1)
+    if is_dense and tensors[0].stride(0) % 8 == 0 and all(x.data_ptr() % 16 == 0 for x in tensors):
+        return tensors
+    return tuple(tensor.contiguous() for tensor in tensors)
+
+
+def _up(number: int, unit: int) -> int:
+    return -(-number // unit)
