@@ -229,6 +229,7 @@ def test_gradients_are_turned_back_into_one_tensor_wherever_they_lie(dtype, side
     [
         ("efficient", torch.float32),
         ("efficient", torch.float16),
+        ("tiled", torch.float16),
         ("flash", torch.float16),
         ("flash", torch.bfloat16),
     ],

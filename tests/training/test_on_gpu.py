@@ -61,7 +61,7 @@ def test_the_same_step_has_the_same_bits(store: Path, precision: str, estimator:
     assert differing == []
 
 
-@pytest.mark.parametrize("attention", ["efficient", "flash"])
+@pytest.mark.parametrize("attention", ["efficient", "tiled", "flash"])
 @pytest.mark.parametrize("optimizer_steps", [1, 4])
 def test_a_replayed_graph_gives_the_bits_of_single_launches(
     store: Path, attention: str, optimizer_steps: int
