@@ -26,17 +26,20 @@ class Kind:
 
 
 def kinds(model: ModelSpec, residues: int, pair: float) -> list[Kind]:
-    """The kernels of a step of fused kernels, `efficient` attention and AdamW, fp16, by kind.
+    """The kernels of a step of fused kernels, `tiled` attention and AdamW, fp16, by kind.
 
     Shares: one H200 (matmul rate 645 TFLOP/s, copies at 4.3 TB/s), 92 M parameters, 32,768 residues cut at 512. Those
-    of attention are a range: what a V100 runs is another variant, compiled for it.
+    of attention are a range, since shared memory sets its pace there (ncu: 47 million accesses of 128 bytes forward,
+    136 backward) and matrix units would on a V100. Fastest: an access a cycle of 80 multiprocessors at 1.45 GHz, and
+    then the products, 7/5 of the gradient's FLOPs, at the rate above. Slowest: twice the accesses for matrices, as a
+    V100's lanes hold each entry twice, and 0.8 of those rates.
     """
     h, layers = model.hidden, model.blocks
     streams = residues * h * layers
     passes = (
         ("norm, gate and dropout", 2 * 12, 0.84),
         ("their gradients", 2 * 18, 0.82),
-        ("rotation, twice", 2 * 8, 0.88),
+        ("rotation", 8, 0.88),
         ("GELU", 16, 0.96),
         ("its gradient", 24 + 2, 0.93),
     )
@@ -44,8 +47,8 @@ def kinds(model: ModelSpec, residues: int, pair: float) -> list[Kind]:
     attention = 4 * streams * pair
     return [
         Kind("matrix products", products, MATMUL, (0.9, 1.0)),
-        Kind("attention", attention, MATMUL, (0.16, 0.45)),
-        Kind("attention's gradient", 2.5 * attention, MATMUL, (0.15, 0.35)),
+        Kind("attention", attention, MATMUL, (0.28, 0.48)),
+        Kind("attention's gradient", 2.5 * attention, MATMUL, (0.22, 0.37)),
         *(Kind(name, width * streams, BANDWIDTH, (share, share)) for name, width, share in passes),
         Kind("logits, in fp32", 6 * VOCABULARY * h * residues, FLOAT32, (0.5, 0.5)),
         Kind("loss, in fp64", 40 * 16 * VOCABULARY * residues, BANDWIDTH, (0.5, 0.7)),

@@ -18,7 +18,13 @@ _WIDEST = 4096  # four columns a thread, and no more threads in a block
 
 SOURCES = {
     "block": ("formats.cu", "norm.cu", "rotate.cu", "mlp.cu", "modulation.cu"),
-    "attention": ("formats.cu", "matrix_units.cu", "tiled_forward.cu", "tiled_backward.cu"),
+    "attention": (
+        "formats.cu",
+        "matrix_units.cu",
+        "tiled_forward.cu",
+        "tiled_backward.cu",
+        "tiled_backward_keys.cu",
+    ),
     "optimizer": ("formats.cu", "adamw.cu"),
 }
 """What is compiled together."""
