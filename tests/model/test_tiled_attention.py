@@ -146,3 +146,10 @@ def test_rotated_attention_is_rotation_and_attention():
 def test_heads_of_other_sizes_are_left_to_efficient():
     assert pair_for("tiled", 128) is pair_for("efficient", 128)
     assert pair_for("tiled", 64).forward is tiled_forward
+
+
+@pytest.mark.parametrize("device", [CPU], indirect=True)
+def test_another_number_format_is_refused_not_misread():
+    q, k, v = torch.zeros(5, 3, 2, 64).unbind(1)
+    with pytest.raises(TypeError, match="float16, not in torch.float32"):
+        tiled_attention(q, k, v, borders_of([5]), 5)

@@ -60,7 +60,12 @@ def _is_known(places: list[list[int]]) -> bool:
 def tiled_forward(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_length: int, *, keep: bool
 ) -> tuple[Tensor, list[Tensor]]:
-    """Output [tokens, heads, head_dim] and [the logarithm, to base 2, of each query's sum: [heads, tokens]]."""
+    """Output [tokens, heads, head_dim] and [the logarithm, to base 2, of each query's sum: [heads, tokens]].
+
+    Raises: TypeError for anything but float16.
+    """
+    if q.dtype != torch.float16:
+        raise TypeError(f"tiled attention computes in float16, not in {q.dtype}")
     (tokens, heads, head_dim), (q, k, v) = q.shape, _alike(q, k, v)
     output = q.new_empty(tokens, heads, head_dim)
     logsumexp = q.new_empty(heads, tokens, dtype=torch.float32)
