@@ -151,5 +151,5 @@ def test_heads_of_other_sizes_are_left_to_efficient():
 @pytest.mark.parametrize("device", [CPU], indirect=True)
 def test_another_number_format_is_refused_not_misread():
     q, k, v = torch.zeros(5, 3, 2, 64).unbind(1)
-    with pytest.raises(TypeError, match="float16, not in torch.float32"):
+    with pytest.raises(TypeError, match=r"float16, not in torch\.float32"):
         tiled_attention(q, k, v, borders_of([5]), 5)

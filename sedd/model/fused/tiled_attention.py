@@ -1,4 +1,4 @@
-"""Attention by our own kernels, in the instructions of a V100: tiled_forward.cu, tiled_backward.cu and tiled_backward_keys.cu."""
+"""Attention by our own kernels, in the instructions of a V100: tiled_forward.cu and tiled_backward.cu."""
 
 import ctypes
 import functools
