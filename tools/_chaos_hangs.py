@@ -74,9 +74,10 @@ def slow_disk(scene: Scene) -> Harm | None:
 
 
 def _is_training(worker: Worker) -> bool:
-    """Whether its attempt takes steps: starting up has a limit of a quarter of an hour."""
+    """Whether its attempt has taken steps: before the first ones the limit is half an hour."""
     beat = read_heartbeat(RunDir(worker.run).heartbeat)
-    return beat is not None and (beat.attempt, beat.phase) == (worker.attempt, "training")
+    is_own = beat is not None and (beat.attempt, beat.phase) == (worker.attempt, "training")
+    return is_own and beat is not None and beat.loss is not None
 
 
 def _training(scene: Scene, watched: Watched) -> list[Worker]:

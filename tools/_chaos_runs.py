@@ -48,7 +48,7 @@ def spec_of(layout: str, store: Path, *, steps: int) -> dict[str, Any]:
         },
         "resources": {"gpus_per_node": 0, "cpus_per_process": 1, "memory": "1GiB", "walltime": "60m"},
         # Faults come much faster than in life: an attempt that saved nothing is no sign of a broken run.
-        "retry": {"without_progress": 1000, "hang_after": "20s"},
+        "retry": {"without_progress": 1000, "hang_after": "8s"},
         "tracking": {"wandb": "disabled"},
     }
     for key, change in LAYOUTS[layout].items():

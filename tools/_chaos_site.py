@@ -19,7 +19,7 @@ from sedd.launch.local_processes import wait_until
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "slurm" / "devcluster"
 NODES = ("v100-1", "v100-2", "v100-3", "v100-4")
-DISK_MIB = 256
+DISK_MIB = 1024
 OPTIONS = ("--kill-wait", "20", "--requeue-delay", "5", "--node-timeout", "10")
 """Of our own dev cluster: nothing waits longer than it must."""
 

@@ -105,7 +105,7 @@ class _Watch:
         if now > self.next_look:
             self.next_look = now + LOOK_S
             self._look(now)
-        if not self.is_hung and not any(map(is_stop, self.passed_on)) and self.hangs.is_hung(now):
+        if not self.is_hung and self.hangs.is_hung(now):  # also when asked to stop: it will not save
             self.is_hung = self.peers_told = True
             self.peers_grace = (now, now + _STACKS_S)
         self._mind_peers(now)

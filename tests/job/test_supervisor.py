@@ -207,6 +207,15 @@ def test_a_training_that_stands_still_is_ended_as_hung_with_its_stacks_and_start
         assert "in misbehave" in log.read_text(), "the stack says where it stood"
 
 
+def test_a_training_that_hangs_and_is_asked_to_stop_is_not_waited_for(local: LocalRuns) -> None:
+    run = local.start_one(small_experiment(retry={"hang_after": "2s"}), plan="halt@5 train")
+    wait_for_steps(run, 5)
+    assert ask_to_stop(run, Role.ENTRY)
+    wait_for_end(run, timeout_s=60)
+    assert story(run)[2:4] == ["failed:hung", "requeued:preempted"], "for what it was asked to stop"
+    assert story(run)[-1] == "completed"
+
+
 def test_hang_after_null_switches_the_watchdog_off(local: LocalRuns) -> None:
     run = local.start_one(small_experiment(retry={"hang_after": None}), plan="halt@5")
     wait_for_steps(run, 5)
