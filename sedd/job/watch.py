@@ -107,7 +107,8 @@ class _Watch:
             self._look(now)
         if not self.is_hung and self.hangs.is_hung(now):  # also when asked to stop: it will not save
             self.is_hung = self.peers_told = True
-            self.peers_grace = (now, now + _STACKS_S)
+            is_alone = self.task.experiment.resources.ranks == len(self.trainings.processes)
+            self.peers_grace = (now, now + (0.0 if is_alone else _STACKS_S))
         self._mind_peers(now)
         if self.task.environment.is_first and not self.stall_told and now > self.next_stall_look:
             self._mind_stall(now)

@@ -53,6 +53,8 @@ class Attempt:
     """Steps beyond `first_step` that attempts before it were seen to take, and did not keep."""
     has_begun: bool = True
     """Whether it came to train: it has resumed or saved. What one kept that was killed before is not known."""
+    next_in_job: bool = False
+    """Whether the next attempt starts in the same job."""
 
     @property
     def made_progress(self) -> bool:
@@ -158,6 +160,7 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
         error=failure.get("error") if failure else None,
         repeats=int(resumed.get("repeats", 0)) if resumed else 0,
         has_begun=resumed is not None or bool(saved),
+        next_in_job=bool(word and word.get("in_job")),
     )
 
 

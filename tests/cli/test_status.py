@@ -92,6 +92,7 @@ def test_json_of_one_run_tells_its_attempts(tmp_path: Path) -> None:
         "started",
         "host",
         "queued_s",
+        "in_job",
         "ran_s",
         "first_step",
         "last_step",

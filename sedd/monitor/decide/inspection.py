@@ -30,6 +30,7 @@ class AttemptRow:
 
     Attributes:
         queued_s: how long it waited before it started.
+        in_job: it started in the job of the attempt before.
         lasted_s: how long it ran: until now if it still runs, until its last heartbeat if nobody said when it ended.
         lost: steps that were taken and not kept, as far as is known.
         cause: what ended it; None while it runs.
@@ -39,6 +40,7 @@ class AttemptRow:
     started: dt.datetime
     host: str
     queued_s: float | None
+    in_job: bool
     lasted_s: float | None
     first_step: int
     last_step: int
@@ -113,7 +115,8 @@ def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[Attem
     waits, losses = queued_s(attempts, facts.history.submitted), lost_steps(attempts)
     nexts = [*attempts[1:], None][: len(attempts)]
     rows = []
-    for attempt, following, wait, lost in zip(attempts, nexts, waits, losses, strict=True):
+    in_job = [False, *(a.next_in_job for a in attempts)][: len(attempts)]
+    for attempt, following, wait, lost, here in zip(attempts, nexts, waits, losses, in_job, strict=True):
         is_newest = following is None
         end = attempt.ended or ((now if view.is_live else view.heartbeat_t) if is_newest else None)
         kept = max(attempt.last_step, view.checkpoint_step or 0)
@@ -125,6 +128,7 @@ def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[Attem
                 started=attempt.started,
                 host=attempt.host,
                 queued_s=wait,
+                in_job=here,
                 lasted_s=max(0.0, (end - attempt.started).total_seconds()) if end else None,
                 first_step=attempt.first_step,
                 last_step=max(attempt.last_step, following.first_step + lost if following else view.step),

@@ -121,8 +121,8 @@ def summarise(events: Sequence[Event]) -> History:
 
 
 def queued_s(attempts: Sequence[Attempt], submitted: dt.datetime | None) -> list[float | None]:
-    """Seconds each attempt waited before it started; None where the previous one's end is not known."""
-    ends = [submitted, *(a.ended for a in attempts[:-1])]
+    """Seconds each attempt waited before it started; None in the same job, or where the end before it is not known."""
+    ends = [submitted, *(None if a.next_in_job else a.ended for a in attempts[:-1])]
     return [
         (a.started - end).total_seconds() if end else None for a, end in zip(attempts, ends, strict=False)
     ]

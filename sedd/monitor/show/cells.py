@@ -71,6 +71,11 @@ def duration_cell(seconds: float | None) -> str:
     return f"{days}d {hours % 24}h" if days < 10 and hours % 24 else f"{days}d"
 
 
+def wait_cell(queued_s: float | None, *, in_job: bool) -> str:
+    """How long an attempt waited before it started; `in job` where it started in the job of the one before."""
+    return "in job" if in_job else duration_cell(queued_s)
+
+
 def age_cell(seconds: float | None) -> str:
     """At most four characters: `42s`, `12m`, `3h`, `2d`."""
     return duration_cell(seconds).partition(" ")[0]

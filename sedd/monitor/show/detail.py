@@ -19,6 +19,7 @@ from sedd.monitor.show.cells import (
     place_text,
     point_text,
     seconds_since,
+    wait_cell,
 )
 from sedd.monitor.show.columns import put_width
 from sedd.monitor.show.plot import plot
@@ -135,9 +136,10 @@ def _timeline(rows: Sequence[AttemptRow], width: int) -> list[Text]:
     lines = [Text(header, style="dim")]
     for s in rows:
         steps = f"{count_cell(s.first_step)} → {count_cell(s.last_step)}"
+        waited = wait_cell(s.queued_s, in_job=s.in_job)
         row = (
             f"{s.number:>3} {s.started.astimezone():%d %b %H:%M}  {put_width(s.host, room)} "
-            f"{duration_cell(s.queued_s):>6} {duration_cell(s.lasted_s):>6}  {steps:<13} {count_cell(s.lost):>5}  "
+            f"{waited:>6} {duration_cell(s.lasted_s):>6}  {steps:<13} {count_cell(s.lost):>5}  "
         )
         lines.append(Text.assemble(row, cause_words(s.cause) if s.cause else "–"))
     return lines
@@ -166,7 +168,8 @@ def _events(seen: Inspection) -> list[Text]:
 
 
 def _worth_showing(events: Sequence[Event]) -> list[Event]:
-    """The events, of checkpoints with nothing between them only the newest."""
+    """The events but `ready`, of checkpoints with nothing between them only the newest."""
+    events = [e for e in events if e.event != "ready"]
     following = [*(e.event for e in events[1:]), ""]
     return [e for e, after in zip(events, following, strict=False) if {e.event, after} != {"checkpoint"}]
 

@@ -19,7 +19,7 @@ _FIELDS = (
     "gpu_utilization attempts causes checkpoint at_risk ettr error unreadable damaged"
 ).split()
 """Of a run, in this order; those that `run_document` does not make are the view's own."""
-_ATTEMPT_FIELDS = "attempt started host queued_s ran_s first_step last_step lost_steps cause".split()
+_ATTEMPT_FIELDS = "attempt started host queued_s in_job ran_s first_step last_step lost_steps cause".split()
 
 
 def status_document(snapshot: Snapshot, views: Sequence[RunView]) -> dict[str, Any]:

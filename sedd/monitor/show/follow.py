@@ -24,7 +24,7 @@ from sedd.rundir.layout import RunDir
 POLL_S = 0.5
 _PAST = 5
 """Events from before the following began that are printed."""
-_QUIET = ("checkpoint",)
+_QUIET = ("checkpoint", "ready")
 _EVENT_STYLES = {
     "requeued": STYLES[State.REQUEUED],
     "gave_up": STYLES[State.GAVE_UP],

@@ -11,7 +11,14 @@ from sedd.charts import line_chart
 from sedd.monitor.decide.inspection import Inspection
 from sedd.monitor.decide.state import cause_words
 from sedd.monitor.read.curves import means
-from sedd.monitor.show.cells import count_cell, duration_cell, percent_cell, place_text, point_text
+from sedd.monitor.show.cells import (
+    count_cell,
+    duration_cell,
+    percent_cell,
+    place_text,
+    point_text,
+    wait_cell,
+)
 from sedd.monitor.show.sentences import sentence
 from sedd.page import page, section, table
 from sedd.rundir.layout import RunDir
@@ -142,7 +149,7 @@ def _timeline(seen: Inspection) -> str:
             str(s.number),
             f"{s.started:%Y-%m-%d %H:%M}",
             s.host,
-            duration_cell(s.queued_s),
+            wait_cell(s.queued_s, in_job=s.in_job),
             duration_cell(s.lasted_s),
             f"{s.first_step:,} → {s.last_step:,}",
             f"{s.lost:,}",
@@ -171,7 +178,7 @@ def _findings(seen: Inspection) -> str:
 
 
 def _events(seen: Inspection) -> str:
-    events = [e for e in seen.events if e.event != "checkpoint"][-_EVENTS:]
+    events = [e for e in seen.events if e.event not in ("checkpoint", "ready")][-_EVENTS:]
     return table(("time (UTC)", "what"), [(f"{e.t:%Y-%m-%d %H:%M:%S}", sentence(e)) for e in events])
 
 

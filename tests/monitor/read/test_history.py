@@ -40,6 +40,13 @@ def test_time_in_the_queue(farm: Any) -> None:
     assert queued_s(told.attempts, told.submitted) == [100, 190]
 
 
+def test_an_attempt_that_starts_in_the_job_of_the_one_before_has_not_queued(farm: Any) -> None:
+    run = farm.run().started(ago_s=100).event("requeued", ago_s=50, cause="killed", step=3, in_job=True)
+    told = history(run.event("ready", ago_s=45, task=1, node=0).started(ago_s=40))
+    assert queued_s(told.attempts, told.submitted)[1] is None
+    assert told.open_attempt is told.attempts[1]
+
+
 def test_steps_of_a_damaged_checkpoint_are_lost(farm: Any) -> None:
     run = interrupted(farm).event("requeued", ago_s=100, cause="preempted", step=300)
     run.started(ago_s=50).resumed(200, ago_s=40)
