@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sedd.errors import DiskFullError, RunError
 from sedd.job.final_events import record_event
 from sedd.launch.resources import read_manifest_profile
+from sedd.rundir.attempts import CARD_SPEED
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_resolved
 
@@ -45,9 +46,19 @@ def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, l
     for finding in remarkable:
         print(f"preflight {finding.status}: {finding.check}: {finding.saw}", flush=True)
     fails = has_failures(findings)
-    if rank == 0 or fails:
+    is_slow = any(finding.check == CARD_SPEED for finding in remarkable)
+    if rank == 0 or fails or is_slow:
         found = [dataclasses.asdict(finding) for finding in remarkable]
-        record_event(run, "preflight", attempt=attempt, side="node", ok=not fails, findings=found, rank=rank)
+        record_event(
+            run,
+            "preflight",
+            attempt=attempt,
+            side="node",
+            ok=not fails,
+            findings=found,
+            rank=rank,
+            host=os.environ.get("SEDD_HOST", ""),
+        )
     if fails:
         raise blame([finding for finding in findings if finding.status is Status.FAIL])
 

@@ -7,6 +7,7 @@ from sedd.rundir.attempts import Attempt, Cause
 from sedd.spec.retry import RetrySpec
 
 MAX_DELAY_S = 60.0
+MAX_SLOW_HOSTS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,15 @@ def retry_decision(history: Sequence[Attempt], policy: RetrySpec) -> Retry | Giv
     return Retry(
         detail=counted,
         delay_s=_delay_s(cause, idle),
-        avoid_hosts=tuple(dict.fromkeys(a.host for a in history if a.cause is Cause.NODE_FAULT and a.host)),
+        avoid_hosts=_hosts_to_avoid(history, policy),
     )
+
+
+def _hosts_to_avoid(history: Sequence[Attempt], policy: RetrySpec) -> tuple[str, ...]:
+    """Those at fault; and the newest of those that were slow, few enough that some are left."""
+    faulty = [a.host for a in history if a.cause is Cause.NODE_FAULT and a.host]
+    slow = [host for a in reversed(history) for host in a.slow_hosts] if policy.exclude_slow else []
+    return tuple(dict.fromkeys([*faulty, *list(dict.fromkeys(slow))[:MAX_SLOW_HOSTS]]))
 
 
 def _delay_s(cause: Cause, idle: int) -> float:

@@ -51,6 +51,8 @@ class Attempt:
     """Last line of the traceback, where there was one."""
     repeats: int = 0
     """Steps beyond `first_step` that attempts before it were seen to take, and did not keep."""
+    slow_hosts: tuple[str, ...] = ()
+    """Nodes on which a rank was slower than the others, or a card than it used to be."""
     has_begun: bool = True
     """Whether it came to train: it has resumed or saved. What one kept that was killed before is not known."""
     next_in_job: bool = False
@@ -110,6 +112,10 @@ def is_left_out(events: Sequence[Event]) -> bool:
     )
 
 
+STRAGGLERS, CARD_SPEED = "stragglers", "card_speed"
+"""Names of the findings in `preflight` events that call a node slow: of a training, and of the node preflight."""
+
+
 MOVED_BY = "sedd requeue"
 """`by` of the `stop_requested` event with which `sedd requeue` announces its signal."""
 
@@ -131,13 +137,15 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
     """One pass: a monitor does this for tens of thousands of attempts."""
     start = group[0]
     resumed = failure = word = None
-    saved, was_over = [], not is_last
+    saved, slow, was_over = [], [], not is_last
     for event in group:
         kind = event.event
         if kind == "checkpoint":
             saved.append(int(event.fields.get("step", 0)))
         elif kind == "resumed":
             resumed = resumed or event
+        elif kind == "preflight":
+            slow += _slow_hosts(event)
         elif kind == "failed":
             failure = event
         elif kind == "cancelled" and event.fields.get("over"):
@@ -161,7 +169,14 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
         repeats=int(resumed.get("repeats", 0)) if resumed else 0,
         has_begun=resumed is not None or bool(saved),
         next_in_job=bool(word and word.get("in_job")),
+        slow_hosts=tuple(dict.fromkeys(slow)),
     )
+
+
+def _slow_hosts(event: Event) -> list[str]:
+    found = [f for f in event.get("findings") or () if isinstance(f, dict) and f.get("status") == "WARN"]
+    named = [f.get("host") or event.get("host") for f in found if f.get("check") in (STRAGGLERS, CARD_SPEED)]
+    return [str(host) for host in named if host]
 
 
 def _cause(end: Event) -> Cause:

@@ -3,8 +3,10 @@
 import dataclasses
 import datetime as dt
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sedd.rundir.atomic import replace_text
 
@@ -50,6 +52,16 @@ class Heartbeat:
     """Peak memory allocated on rank 0's GPU in this attempt."""
     gpu_utilization: float | None = None
     """Share of the last sample's time in which rank 0's GPU had work, percent, as `nvidia-smi` shows it."""
+    local_step: int | None = None
+    """Step of the newest copy of the state on rank 0's node."""
+    local_t: str | None = None
+    """When it was written; UTC, ISO 8601."""
+    ranks: Sequence[Mapping[str, Any]] | None = None
+    """Of each rank `rank`, `host`, and its own seconds of a step, without waits for other ranks, as medians of the
+    last 25 steps: `step_s` in all; of it `data_s`, waiting for data, and computing: `host_s`, `device_s` of a GPU."""
+    slow: Sequence[Mapping[str, Any]] | None = None
+    """Ranks that were slower than the median by more than 15 % for the last 100 steps: `rank`, `host`, `over`: the
+    excess, 0.2 for 20 %; `since_step`."""
 
 
 _KNOWN = frozenset(field.name for field in dataclasses.fields(Heartbeat))

@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,8 @@ from sedd.errors import UsageError
 TIMEOUT = dt.timedelta(minutes=10)
 """Longest wait for another rank: longer than a slow file system takes to load data, shorter than a walltime."""
 
+
+_TEXT_BYTES = 256
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """With which torchrun, or our launcher, tells a process its place among the ranks."""
@@ -108,6 +110,20 @@ class Group:
         box = torch.tensor(value)
         dist.broadcast(box, src=0, group=self._control)
         return int(box)
+
+    def gather(self, numbers: Sequence[float]) -> list[list[float]]:
+        """All ranks' numbers, of each as many, on all ranks; in the order of ranks."""
+        if self._control is None:
+            return [[*numbers]]
+        own = torch.tensor(numbers, dtype=torch.float64)
+        boxes = [torch.empty_like(own) for _ in range(self.ranks.size)]
+        dist.all_gather(boxes, own, group=self._control)
+        return [box.tolist() for box in boxes]
+
+    def gather_text(self, text: str) -> list[str]:
+        """All ranks' texts, on all ranks; in the order of ranks."""
+        coded = text.encode()[:_TEXT_BYTES].ljust(_TEXT_BYTES)
+        return [bytes(map(int, codes)).decode(errors="replace").rstrip() for codes in self.gather([*coded])]
 
     def first_sends(self, content: bytes | None) -> bytes:
         """Rank 0's bytes, on all ranks; those of others do not count."""

@@ -1,6 +1,8 @@
 """Train one attempt: from resuming to the last step or the first stop signal."""
 
+import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -35,8 +37,10 @@ from sedd.training.resume import describe, last_reached, resume
 from sedd.training.schedule import learning_rate
 from sedd.training.sharding.shards import find_shards
 from sedd.training.sharding.writer import ShardWriter
+from sedd.training.step_clock import StepClock
 from sedd.training.stop import StopFlag
 from sedd.training.stores import open_stores
+from sedd.training.stragglers import SpeedReport
 from sedd.training.tracking import start_tracker
 from sedd.training.train_state import TrainState, fresh_state
 from sedd.training.update import Update
@@ -139,6 +143,8 @@ class _Session:
     """It has no checkpoint, and starts from another run's network."""
     reporter: Reporter
     progress: ProgressWriter
+    clock: StepClock
+    speed: SpeedReport
     saver: Saver
 
     @property
@@ -198,6 +204,7 @@ def _open(
     tracker = start_tracker(run, experiment, is_first=ranks.is_first, notify=notify)
     stack.callback(tracker.finish)
     fixed_set = validation_set(experiment, stores, device)
+    clock, host = StepClock(device), os.environ.get("SEDD_HOST") or socket.gethostname()
     return _Session(
         run=run,
         attempt=attempt,
@@ -206,7 +213,7 @@ def _open(
         description=describe(run, experiment, stores, parent),
         state=state,
         batches=stack.enter_context(closing(training_feed(experiment, stores, ranks, device, step + 1))),
-        update=Update(experiment, network, ranks),
+        update=Update(experiment, network, ranks, on_computed=clock.computed),
         validation=Validation(network, fixed_set, cut_into_blocks(fixed_set), experiment.seed, group),
         forgetting=parent_validation(network, parent, spec.init, device, group, notify=notify),
         is_new=is_new,
@@ -221,6 +228,8 @@ def _open(
             notify=notify,
         ),
         progress=progress,
+        clock=clock,
+        speed=SpeedReport(run, clock, group, beat, attempt=attempt, host=host),
         saver=saver,
     )
 
@@ -234,11 +243,13 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
         _save_start(s, stop)
     s.reporter.begin(s.state.step)
     first = s.state.step + 1
-    for batches in s.batches:
+    for batches in s.clock.feed(s.batches):
         if s.group.any(bool(stop)):
             return _stop(s, stop)
+        s.clock.begin()
         norm = s.update(s.state, batches)
         step, last = s.state.step, s.state.step == spec.steps
+        s.speed.step(step)
         s.reporter.step(step)
         if step == first and not last:
             _prepare_to_save(s)

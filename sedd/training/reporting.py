@@ -74,12 +74,14 @@ class Reporter:
 
     def step(self, step: int) -> None:
         """A step was taken."""
-        newest = self._saver.newest
+        newest, local = self._saver.newest, self._saver.newest_local
         self._heartbeat.update(
             phase="training",
             step=step,
             checkpoint_step=newest.step if newest else None,
             checkpoint_t=newest.t if newest else None,
+            local_step=local.step if local else None,
+            local_t=local.t if local else None,
         )
         phase = "training" if step >= self._warm_from else "warming up"
         self._progress.step(step, phase=phase, save_since=self._saver.writing_since)

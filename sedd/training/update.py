@@ -1,7 +1,7 @@
 """Take one optimiser step: forward, backward, clipping, optimiser, EMA, without a wait on the GPU."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -22,8 +22,17 @@ from sedd.training.train_state import TrainState
 class Update:
     """Makes steps of one experiment."""
 
-    def __init__(self, experiment: Experiment, network: Network, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        network: Network,
+        ranks: Ranks,
+        *,
+        on_computed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_computed` is called when this rank's gradient is computed, before it waits for other ranks'."""
         self.experiment, self.network, self.ranks = experiment, network, ranks
+        self._on_computed = on_computed
         self._graphs: GradientGraphs | None = None
         self._ordered: OrderedSum | None = None
 
@@ -51,12 +60,15 @@ class Update:
         if uses_graphs(self.experiment, self.network, self.ranks, device):
             for batch in batches:
                 total += self._replayed(state, batch, step, is_alone=len(batches) == 1)
+            self._on_computed()
             return total
         for place, batch in enumerate(batches):
             last = place == len(batches) - 1
             with contextlib.nullcontext() if last else self.network.no_sync():
                 inputs = self._inputs(batch, step)
                 total += self._gradient(state, inputs, max_length=batch.max_length, step=step)
+        if not self.network.is_averaged:
+            self._on_computed()
         return total
 
     def _accumulate_in_order(
@@ -79,7 +91,7 @@ class Update:
                 inputs = self._inputs(batch, step)
                 losses[number] = self._gradient(state, inputs, max_length=batch.max_length, step=step)
 
-        self._ordered(add_gradient)
+        self._ordered(add_gradient, self._on_computed)
         return losses
 
     def _replayed(self, state: TrainState, batch: DeviceBatch, step: int, *, is_alone: bool) -> torch.Tensor:
@@ -99,7 +111,10 @@ class Update:
         loss = loss / self.experiment.training.residues_per_step
         # DDP averages over the ranks; the loss is a sum over them.
         averaged = self.ranks.size if self.network.is_averaged else 1
-        state.scaler.scale(loss * averaged).backward()  # type: ignore[no-untyped-call]
+        scaled = state.scaler.scale(loss * averaged)
+        if self.network.is_averaged:
+            scaled.register_hook(lambda _: _call_after_backward(self._on_computed))  # type: ignore[no-untyped-call]
+        scaled.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def _inputs(self, batch: DeviceBatch, step: int) -> LossInputs:
@@ -148,3 +163,12 @@ class Update:
         if self.ranks.size > 1:
             dist.all_reduce(loss)
         return loss.sum()
+
+
+def _call_after_backward(function: Callable[[], None]) -> None:
+    """Have a function called when all gradients of the running backward pass are computed.
+
+    The engine calls such functions in the order in which they came: this one, of the pass's beginning, before that of
+    DDP, of its end, which waits for the other ranks.
+    """
+    torch.autograd.Variable._execution_engine.queue_callback(function)  # as FSDP does

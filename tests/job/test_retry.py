@@ -1,5 +1,6 @@
 """The table of DESIGN 5: what follows the end of an attempt."""
 
+import dataclasses
 import datetime as dt
 
 import pytest
@@ -100,3 +101,13 @@ def test_a_full_disk_is_waited_for_without_end() -> None:
     )
     assert isinstance(decision, Retry)
     assert decision.delay_s > 0, "without a queue, not in a busy loop"
+
+
+def test_slow_nodes_are_avoided_where_that_is_asked_for_but_never_many():
+    past = [dataclasses.replace(attempt(Cause.PREEMPTED), slow_hosts=(f"slow{k}", "slow9")) for k in range(6)]
+    asked = retry_decision(past, RetrySpec(exclude_slow=True))
+    assert isinstance(asked, Retry)
+    assert asked.avoid_hosts == ("slow5", "slow9", "slow4", "slow3"), "the newest"
+    unasked = retry_decision(past, RetrySpec())
+    assert isinstance(unasked, Retry)
+    assert unasked.avoid_hosts == ()

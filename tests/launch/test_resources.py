@@ -114,7 +114,15 @@ REACHES: dict[str, tuple[object, str]] = {
     "sbatch": ({"reservation": "week 47", "exclusive": True}, "#SBATCH --exclusive\n"),
 }
 """Each field of a profile that a batch script shows, a value for it, and what is then in the script."""
-READ_ELSEWHERE = {"setup_must_succeed", "gpu.memory", "container", "wandb", "requeue", "stage"}
+READ_ELSEWHERE = {
+    "setup_must_succeed",
+    "gpu.memory",
+    "container",
+    "wandb",
+    "requeue",
+    "stage",
+    "local_checkpoints",
+}
 
 READ_FROM_MANIFEST = {"co2_grams_per_kwh", "notify_from"}
 """Of a run that is there, by rooms that know no profile."""
@@ -125,7 +133,7 @@ def test_every_field_of_a_profile_is_read_by_something() -> None:
     anywhere = READ_FROM_MANIFEST | NOTIFY
     assert set(fields_of(SlurmProfile)) == REACHES.keys() | READ_ELSEWHERE | anywhere
     assert set(fields_of(LocalProfile)) == {
-        *("executor", "gpu.type", "gpu.memory", "wandb", "stage"),
+        *("executor", "gpu.type", "gpu.memory", "wandb", "stage", "local_checkpoints"),
         *anywhere,
     }
     package = "\n".join(path.read_text() for path in imported_package().rglob("*.py"))

@@ -84,6 +84,27 @@ def test_steps_tell_progress():
     assert (third.first_step, third.last_step, third.made_progress) == (20, 30, True)
 
 
+def test_what_an_attempt_continued_from_the_one_before_had_kept():
+    """Copies on the node have no events of their own."""
+    copied = ("resumed", {"step": 27, "checkpoint": "x", "tier": "node"})
+    first, second = parse_attempts(told(STARTED, saved(20), STARTED, copied))
+    assert (first.last_step, second.first_step, second.made_progress) == (27, 27, False)
+
+
+@pytest.mark.parametrize(
+    ("finding", "hosts"),
+    [
+        ({"check": "stragglers", "status": "WARN", "host": "n3"}, ("n3",)),
+        ({"check": "card_speed", "status": "WARN"}, ("n1",)),
+        ({"check": "card_speed", "status": "UNKNOWN"}, ()),
+        ({"check": "gpus", "status": "WARN"}, ()),
+    ],
+)
+def test_an_attempt_says_which_nodes_were_slow(finding: dict[str, str], hosts: tuple[str, ...]):
+    (attempt,) = parse_attempts(told(STARTED, ("preflight", {"host": "n1", "findings": [finding]})))
+    assert attempt.slow_hosts == hosts
+
+
 def test_an_attempt_says_where_it_ran_and_why_it_failed():
     (attempt,) = parse_attempts(told(SUBMITTED, STARTED, failed("crashed")))
     assert (attempt.number, attempt.job_id, attempt.host, attempt.pid) == (1, "7", "n1", 42)

@@ -1,12 +1,15 @@
 """Run as a script by the tests: train a run folder, and end at an exact step by SIGKILL or by a stop request.
 
-With an entry in the environment it copies its state to the folder LOCAL_COPIES whenever no copy is being written.
+With an entry in the environment it copies its state to the folder LOCAL_COPIES whenever no copy is being written. The
+rank SLOW_RANK takes 30 ms more for each micro-batch.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 from sedd.rundir.layout import RunDir
 from sedd.rundir.node_folder import ENTRY_VARIABLE
@@ -14,6 +17,7 @@ from sedd.training.cadence import LocalCadence
 from sedd.training.distributed import Ranks
 from sedd.training.local_copies import NodePlace
 from sedd.training.loop import Outcome, train
+from sedd.training.network import Network
 from sedd.training.stop import StopFlag
 
 
@@ -47,9 +51,21 @@ def place() -> NodePlace | None:
     return NodePlace(entry=os.environ[ENTRY_VARIABLE], folder=os.environ["LOCAL_COPIES"])
 
 
+def slow_down() -> None:
+    quick = Network.loss_of
+
+    def slowly(*arguments: Any, **named: Any) -> Any:
+        time.sleep(0.03)
+        return quick(*arguments, **named)
+
+    Network.loss_of = slowly
+
+
 if __name__ == "__main__":
     folder = RunDir(Path(sys.argv[1]))
     stop = EndsAtStep(sys.argv[3], newest_step(folder))
     ranks = Ranks.from_environment(os.environ)
+    if os.environ.get("SLOW_RANK") == str(ranks.rank):
+        slow_down()
     outcome = train(folder, attempt=int(sys.argv[2]), ranks=ranks, stop=stop, place=place())
     sys.exit(0 if outcome is Outcome.COMPLETED else 75)

@@ -34,6 +34,8 @@ class RunView:
         at_risk_steps, at_risk_s: what a kill now would lose.
         ettr: effective training time ratio.
         ended: when it reached its final state, if its own events say so.
+        local_step, local_t: of the newest copy of the state on the node.
+        ranks: each rank's own seconds of a step, as in the heartbeat; `slow`: those that keep the others waiting.
         unreadable: files that this user may not read.
         damaged: files with a damaged line, each with its number.
     """
@@ -69,6 +71,10 @@ class RunView:
     ettr: float | None
     error: str | None
     heartbeat_t: dt.datetime | None
+    local_step: int | None
+    local_t: dt.datetime | None
+    ranks: tuple[Mapping[str, Any], ...]
+    slow: tuple[Mapping[str, Any], ...]
     unreadable: tuple[str, ...]
     damaged: tuple[str, ...]
 
@@ -180,9 +186,17 @@ def view_run(facts: RunFacts, *, now: dt.datetime) -> RunView:
         ettr=ettr(facts, now=now, is_live=trains),
         error=history.error if verdict.state in (State.FAILED, State.GAVE_UP) else None,
         heartbeat_t=dt.datetime.fromisoformat(beat.t) if beat else None,
+        local_step=beat.local_step if beat and trains else None,
+        local_t=dt.datetime.fromisoformat(beat.local_t) if beat and beat.local_t and trains else None,
+        ranks=_rows(beat.ranks) if beat and trains else (),
+        slow=_rows(beat.slow) if beat and trains else (),
         unreadable=facts.unreadable,
         damaged=facts.damage,
     )
+
+
+def _rows(rows: object) -> tuple[Mapping[str, Any], ...]:
+    return tuple(row for row in rows if isinstance(row, Mapping)) if isinstance(rows, list | tuple) else ()
 
 
 def _nodes(facts: RunFacts, live: bool) -> str:

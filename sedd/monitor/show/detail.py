@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.text import Text
 
 from sedd.monitor.decide.inspection import AttemptRow, Inspection, lineage_text, next_commands
+from sedd.monitor.decide.snapshot import RunView
 from sedd.monitor.decide.state import cause_words
 from sedd.monitor.show.cells import (
     STYLES,
@@ -98,6 +99,7 @@ def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:
     used = f", {view.gpu_utilization:.0f}% busy" if view.gpu_utilization is not None else ""
     speed = f"{count_cell(view.residues_per_s)} residues/s, " if view.residues_per_s else ""
     yield "speed", f"{speed}{place_text(view)}{used}{memory}"
+    yield from _slow(view)
     yield "saved", _saved(seen, now)
     if view.ettr is not None:
         yield "trained", f"{percent_cell(view.ettr)} of the time since submission went into training (ETTR)"
@@ -123,7 +125,34 @@ def _saved(seen: Inspection, now: dt.datetime) -> str:
         return f"nothing yet; {risk}" if view.at_risk_s is not None else ""
     age = age_cell(seconds_since(view.checkpoint_t, now))
     saved = f"step {view.checkpoint_step}, {age} ago"
+    if view.local_step is not None and view.local_step > view.checkpoint_step:
+        saved += f"; on its node step {view.local_step}, {age_cell(seconds_since(view.local_t, now))} ago"
     return f"{saved}; {risk}" if view.at_risk_s is not None else saved
+
+
+def _slow(view: RunView) -> Iterator[tuple[str, str]]:
+    """Each slow rank, and its own time of a step beside the fastest rank's."""
+    times = {row.get("rank"): row for row in view.ranks}
+    least = min((float(row.get("step_s") or 0) for row in times.values()), default=0.0)
+    for each in view.slow:
+        place = f"rank {each.get('rank')} on {each.get('host')}"
+        yield (
+            "slow",
+            f"{place}: {each.get('over', 0):.0%} over the median since step {each.get('since_step')}",
+        )
+        if (own := times.get(each.get("rank"))) is not None:
+            parts = [
+                f"{name} {_milliseconds(own.get(key))}" for name, key in _PARTS if own.get(key) is not None
+            ]
+            step = f"{_milliseconds(own.get('step_s'))} a step ({', '.join(parts)})"
+            yield "", f"{step}, the fastest {_milliseconds(least)}"
+
+
+_PARTS = (("data", "data_s"), ("host", "host_s"), ("GPU", "device_s"))
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return f"{1000 * seconds:.1f} ms" if seconds is not None else "?"
 
 
 def _timeline(rows: Sequence[AttemptRow], width: int) -> list[Text]:

@@ -16,7 +16,7 @@ VERSION = 1
 _FIELDS = (
     "name id path state is_final is_success why executor job_id nodes sweep point made submitted ended heartbeat "
     "step steps unit loss validation_bound validation_perplexity residues_per_s eta_s gpus gpu gpu_memory_bytes "
-    "gpu_utilization attempts causes checkpoint at_risk ettr error unreadable damaged"
+    "gpu_utilization attempts causes checkpoint local_copy at_risk slow ranks ettr error unreadable damaged"
 ).split()
 """Of a run, in this order; those that `run_document` does not make are the view's own."""
 _ATTEMPT_FIELDS = "attempt started host queued_s in_job ran_s first_step last_step lost_steps cause".split()
@@ -39,6 +39,7 @@ def run_document(view: RunView) -> dict[str, Any]:
         "is_success": view.state.is_success,
         "heartbeat": view.heartbeat_t,
         "checkpoint": {"step": view.checkpoint_step, "t": view.checkpoint_t},
+        "local_copy": {"step": view.local_step, "t": view.local_t},
         "at_risk": {"steps": view.at_risk_steps, "seconds": view.at_risk_s},
     }
     return _document(view, made, _FIELDS)

@@ -41,9 +41,15 @@ class OrderedSum:
         self._length += -self._length % ranks.size
         self._free: list[Tensor] = []
 
-    def __call__(self, add_gradient: Callable[[int], None]) -> None:
-        """Leave the global sum in the parameters' `grad`; `add_gradient(n)` adds the n-th micro-batch's to it."""
+    def __call__(
+        self, add_gradient: Callable[[int], None], on_computed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Leave the global sum in the parameters' `grad`; `add_gradient(n)` adds the n-th micro-batch's to it.
+
+        `on_computed` is called before the exchange.
+        """
         total = self._node(self._ranks.rank, self._ranks.size, add_gradient)
+        on_computed()
         if self._ranks.size > 1:
             _add_over_ranks(total, self._ranks.size)
         for parameter, view in zip(self._parameters, self._views(total), strict=True):

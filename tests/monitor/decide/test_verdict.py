@@ -9,7 +9,7 @@ import pytest
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.states import JobState
 from sedd.monitor.decide.state import BY_CARE, State
-from sedd.monitor.decide.verdict import decide
+from sedd.monitor.decide.verdict import decide, slow_words
 from sedd.monitor.read.facts import JobEvidence, Plan, RunFacts
 from sedd.monitor.read.history import summarise
 from sedd.rundir.events import Event
@@ -576,3 +576,14 @@ def test_only_completion_is_success_and_success_is_final() -> None:
     assert [s for s in State if s.is_success] == [State.COMPLETED]
     assert State.COMPLETED.is_final
     assert not State.STALLED.is_final
+
+
+def test_the_rank_that_the_others_wait_for_is_named() -> None:
+    slow = (
+        {"rank": 3, "host": "v100-7", "over": 0.231, "since_step": 5},
+        {"rank": 1, "host": "v100-2", "over": 0.2},
+    )
+    words = slow_words(dataclasses.replace(beat(1), slow=slow))
+    assert words == "rank 3 on v100-7 is 23% slower than the median, and 1 more"
+    assert slow_words(dataclasses.replace(beat(1), slow="damaged")) == ""
+    assert slow_words(beat(1)) == ""

@@ -1,5 +1,6 @@
 """One run in full."""
 
+import dataclasses
 import datetime as dt
 import io
 import json
@@ -158,3 +159,16 @@ def test_a_run_whose_events_may_not_be_read_is_shown_by_its_heartbeat(
     text = render(inspect(facts, now=now), width=80)
     assert text.splitlines()[0].endswith("running")
     assert "cannot read events.jsonl: Permission denied" in text
+
+
+def test_a_slow_rank_is_shown_with_its_times(zoo: Snapshot) -> None:
+    seen = look(zoo, "uniref50_small")
+    rows = [
+        {"rank": 0, "host": "v100-1", "step_s": 0.1, "data_s": 0.0, "host_s": 0.1, "device_s": None},
+        {"rank": 1, "host": "v100-2", "step_s": 0.125, "data_s": 0.001, "host_s": 0.02, "device_s": 0.124},
+    ]
+    slow = {"rank": 1, "host": "v100-2", "over": 0.25, "since_step": 300}
+    view = dataclasses.replace(seen.view, ranks=tuple(rows), slow=(slow,))
+    text = render(dataclasses.replace(seen, view=view), width=80)
+    assert "slow      rank 1 on v100-2: 25% over the median since step 300\n" in text
+    assert "125.0 ms a step (data 1.0 ms, host 20.0 ms, GPU 124.0 ms), the fastest 100.0 ms" in text
