@@ -15,7 +15,7 @@ class RetrySpec(StrictModel):
     without_progress: int = Field(default=3, ge=1)
     """Attempts in a row, ended by whatever cause, that may end at the step where they began."""
     exclude_slow: bool = False
-    """Whether the next attempt avoids nodes where a rank was slower than the others, or a card than it used to be."""
+    """Whether the next job of the run avoids nodes where a rank was slower than the others, or a card than it was."""
     hang_after: Duration | None = 60
     """A training without progress for so long, and ten times its slowest step, is ended as hung and starts again;
     start-up, compilation, validation and saving have longer limits. null: never."""
