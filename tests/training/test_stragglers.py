@@ -66,7 +66,7 @@ def test_a_slow_rank_of_gloo_is_named_and_the_waiting_ones_are_not(
 ) -> None:
     spec = tiny_spec(
         store,
-        steps=STEPS + 1,
+        steps=17,
         reduction=reduction,
         validation={"every_steps": 1000, "residues": 256},
         checkpoint={"every_steps": 1000},
@@ -80,7 +80,7 @@ def test_a_slow_rank_of_gloo_is_named_and_the_waiting_ones_are_not(
     ((slow),) = beat.slow or ()
     assert (slow["rank"], slow["host"], slow["since_step"]) == (1, socket.gethostname(), 0)
     own = [row["step_s"] for row in beat.ranks or ()]
-    assert own[1] > 0.03 > own[0], "the waiting rank's time holds the wait"
+    assert own[1] > 0.2 > own[0], "the waiting rank's time holds the wait"
     (warning,) = [e for e in read_events(run.events) if e.event == "preflight"]
     assert warning.get("findings")[0]["check"] == "stragglers"
     started = Event(warning.t, "attempt_started", 1)
