@@ -14,6 +14,7 @@ from sedd.cli.options import Json, Preflight, Runs
 from sedd.cli.soonest import Backfill, Soonest, pick_for_run
 from sedd.errors import RunError, SeddError, UsageError
 from sedd.experiments.requeue_plan import requeue_plan
+from sedd.launch.liveness import RunStatus, query_run_status
 from sedd.launch.requeue import Requeued, requeue, submit_first
 from sedd.launch.unsubmitted import confirm_all
 from sedd.rundir.find import runs_root
@@ -81,9 +82,12 @@ def command(
 def _in_soonest_shape(
     run: RunDir, checkpoints: int | None, check: Check, now: dt.datetime, *, as_json: bool
 ) -> Requeued:
-    shape = pick_for_run(run, checkpoints=checkpoints, as_json=as_json)
+    is_running = query_run_status(run).status is RunStatus.RUNNING
+    shape = pick_for_run(run, checkpoints=checkpoints, is_running=is_running, as_json=as_json)
     if shape is not None:
         return reshape(run, shape, check=check, now=now)
+    if is_running:
+        return Requeued(run=run, changed=False, detail="runs in the shape that ends first; left alone")
     result = requeue([run], now=now)[0]
     return replace(result, detail=f"it has the soonest shape; {result.detail}")
 

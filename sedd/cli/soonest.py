@@ -55,12 +55,12 @@ class Picker:
         return choice
 
 
-def pick_for_run(run: RunDir, *, checkpoints: int | None, as_json: bool) -> Shape | None:
+def pick_for_run(run: RunDir, *, checkpoints: int | None, is_running: bool, as_json: bool) -> Shape | None:
     """The shape in which what is left of a run ends first; None: the one that it has. Raises: SeddError."""
     experiment, profile = require_choice(load_resolved(run.spec), read_manifest_profile(run))
     saved = sealed_steps(run)
     left = max(1, experiment.steps - (saved[0] if saved else 0))
-    wish = Wish(experiment=experiment, steps=left, checkpoints=checkpoints)
+    wish = Wish(experiment=experiment, steps=left, checkpoints=checkpoints, is_running=is_running)
     choice = choose(wish, profile, runs=run.path.parent.parent)
     if not as_json:
         show(choice)

@@ -37,7 +37,7 @@ def choice_lines(choice: Choice) -> list[str]:
         instead = (
             f"SLURM refuses it: {fixed.refusal}"
             if fixed.refusal is not None
-            else f"starts in {_short(fixed.wait_s)}, ends in {_short(fixed.ends_s)}{_jobs(fixed)}"
+            else f"starts {_when(fixed.wait_s)}, ends in {_short(fixed.ends_s)}{_jobs(fixed)}"
         )
         lines.append(f"Without a choice it would be {fixed.shape}: {instead}.")
     lines += [f"Left out: {each}." for each in choice.left_out]
@@ -79,6 +79,10 @@ def _document(each: Forecast) -> dict[str, Any]:
 
 def _jobs(each: Forecast) -> str:
     return f" after {each.attempts} jobs" if each.attempts > 1 else ""
+
+
+def _when(seconds: float) -> str:
+    return "now" if seconds < 1 else f"in {format_duration(seconds)}"
 
 
 def _short(seconds: float) -> str:

@@ -61,11 +61,13 @@ class Wish:
     Attributes:
         steps: that are left.
         checkpoints: time limits are also looked at that are just enough for so many checkpoints; None: not.
+        is_running: it trains now, in the shape of its spec: in that it need not wait.
     """
 
     experiment: Experiment
     steps: int
     checkpoints: int | None = None
+    is_running: bool = False
 
 
 def require_choice(experiment: TaskSpec, profile: Profile) -> tuple[Experiment, SlurmProfile]:
@@ -102,10 +104,7 @@ def choose(wish: Wish, profile: SlurmProfile, *, runs: Path, patience_s: float =
         pause_s=PAUSE_IN_PLACE_S if profile.requeue else PAUSE_S,
         save_s=earlier.save_s,
     )
-    own = JobShape(
-        layout=Layout(nodes=experiment.resources.nodes, gpus_per_node=experiment.resources.gpus_per_node),
-        walltime_s=_granted(experiment.resources.walltime, profile),
-    )
+    own = _own_shape(experiment, profile)
     until = time.monotonic() + patience_s
     asked = {own: _foresee(own, wish, work, speed, room, profile)}
     for shape in _shapes(wish, profile, work, speed, room):
@@ -134,7 +133,15 @@ def _foresee(
         raise
     except ClusterError as e:
         return refused(shape, e.message.rpartition(": ")[2])
-    return forecast(shape, work, speed, wait_s=wait.first_s, waits_again_s=wait.again_s)
+    has_nodes = wish.is_running and shape == _own_shape(wish.experiment, profile)
+    first_s = 0.0 if has_nodes else wait.first_s
+    return forecast(shape, work, speed, wait_s=first_s, waits_again_s=wait.again_s)
+
+
+def _own_shape(experiment: Experiment, profile: SlurmProfile) -> JobShape:
+    asked = experiment.resources
+    layout = Layout(nodes=asked.nodes, gpus_per_node=asked.gpus_per_node)
+    return JobShape(layout=layout, walltime_s=_granted(asked.walltime, profile))
 
 
 def _shapes(wish: Wish, profile: SlurmProfile, work: Work, speed: Speed, room: Room) -> list[JobShape]:

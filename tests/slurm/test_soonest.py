@@ -22,13 +22,15 @@ def runs(job: JobFact) -> bool:
     return job.state is JobState.RUNNING
 
 
-def picked(folder: Path) -> Choice:
-    """Of an hour on one card."""
+def picked(folder: Path, *, is_running: bool = False) -> Choice:
+    """Of an hour on one card; its own shape is 2 nodes x 4."""
     small = {"memory": "1GiB", "cpus_per_process": 1, "gpus": "1-8", "nodes": 2, "walltime": "10m-24h"}
     batch = {"steps": 10_000, "residues_per_step": 131_072, "residues_per_gpu": 16_384}
     asked = training().model_dump(mode="json") | {"resources": small, "training": batch}
     experiment = Experiment.model_validate(asked)
-    return choose(Wish(experiment=experiment, steps=experiment.steps), PROFILE, runs=folder)
+    return choose(
+        Wish(experiment=experiment, steps=experiment.steps, is_running=is_running), PROFILE, runs=folder
+    )
 
 
 def test_an_empty_cluster_takes_the_largest_shape_and_a_full_one_what_fits_into_its_gap(
@@ -55,3 +57,5 @@ def test_an_empty_cluster_takes_the_largest_shape_and_a_full_one_what_fits_into_
     assert in_the_gap.picked.wait_s == 0
     assert shape.walltime_s < 600 * 60
     assert in_the_gap.fixed.wait_s > 600 * 60 - 100
+    stays = picked(tmp_path, is_running=True)
+    assert stays.picked is stays.fixed, "a run that has its nodes need not wait for them"

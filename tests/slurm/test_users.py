@@ -147,7 +147,7 @@ def submitted(user: User) -> tuple[RunDir, str]:
     made = user.sedd("data", "build", PROTEINS, "-o", user.home / "proteins.store")
     assert made.returncode == 0, made.stderr
     (user.home / "tiny.yaml").write_text(SPEC.format(store=user.home / "proteins.store"))
-    (user.home / "site.yaml").write_text("executor: slurm\npartition: requeue\n")
+    (user.home / "site.yaml").write_text("executor: slurm\npartition: requeue\nrequeue: true\n")
     done = user.sedd("submit", "tiny.yaml", "--cluster", "site.yaml", "--json")
     assert done.returncode == 0, done.stderr
     (told,) = json.loads(done.stdout)["runs"]
