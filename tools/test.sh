@@ -27,14 +27,15 @@ if [ $slurm = yes ]; then
     export SEDD_TEST_SLURM=1
 fi
 
-# Tests on SLURM mostly wait: they run beside the others, unless somebody chose some of them.
+# Tests on SLURM mostly wait: they run beside the others, unless somebody chose some of them. The others wait, too, for
+# jobs and processes of theirs: two run at a time, those of one file after each other.
 slurm_tests() {
     local output status=0
     output=$(mktemp)
     python -m pytest tests/slurm >"$output" 2>&1 &
     # By SIGINT pytest takes the cluster down before it ends.
     trap "kill -INT $! 2>/dev/null || :; wait $! || :; rm -f '$output'" EXIT
-    python -m pytest --ignore tests/slurm || status=$?
+    python -m pytest --ignore tests/slurm -n 2 --dist loadfile || status=$?
     [ $status -ne 2 ] || return 2  # Ctrl-C
     say "Now what the tests on SLURM, which ran beside them, have to say:"
     wait $! || status=$?
