@@ -10,12 +10,12 @@ from sedd.cluster.users import user_name
 from sedd.errors import RunError, SeddError, SpecError
 from sedd.launch.freeze import code_hash
 from sedd.launch.liveness import RunSituation, RunStatus, count_submissions, query_run_status
-from sedd.launch.lock import one_action
 from sedd.launch.requeue import revive
 from sedd.launch.unsubmitted import confirm_all, has_no_job
 from sedd.rundir.attempts import is_completed
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir, read_manifest, sealed_steps
+from sedd.rundir.lock import one_action
 from sedd.spec.experiment import Experiment
 
 KNOWS_EXTENDED = 3
@@ -121,6 +121,12 @@ def _schedule_changes(experiment: Experiment, rewarm: int | None) -> Changes:
 
 def _require_ended(situation: RunSituation) -> None:
     run = situation.run
+    if situation.status in (RunStatus.PAUSED, RunStatus.STOPPED):
+        what = "waits at a rung" if situation.status is RunStatus.PAUSED else "was stopped by rule"
+        raise RunError(
+            f"run {run.id} {what}: in a halving sweep only what has completed can be extended",
+            hint="a spec with the same values and without halving trains it on",
+        )
     if situation.status in (RunStatus.RUNNING, RunStatus.WAITING):
         what = "runs" if situation.status is RunStatus.RUNNING else "waits in the queue"
         raise RunError(

@@ -22,13 +22,13 @@ from sedd.cluster.users import user_name
 from sedd.errors import ClusterError, RunError, SeddError, SpecError
 from sedd.launch.cancel import end_local
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
-from sedd.launch.lock import one_action
 from sedd.launch.requeue import Requeued, move_on, revive
 from sedd.launch.resources import local_parameters
 from sedd.launch.unsubmitted import confirm_all, has_no_job
 from sedd.rundir.attempts import MOVED_BY
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir, sealed_steps
+from sedd.rundir.lock import one_action
 from sedd.spec.experiment import Experiment
 from sedd.units import format_duration
 
@@ -160,6 +160,9 @@ def _require_begun(run: RunDir) -> RunSituation:
             f"run {run.id} is completed: there is nothing to go on with",
             hint="sedd extend RUN --steps N gives it more steps",
         )
+    if situation.status in (RunStatus.PAUSED, RunStatus.STOPPED):
+        what = "waits at a rung" if situation.status is RunStatus.PAUSED else "was stopped by rule"
+        raise RunError(f"run {run.id} {what}: it has no job that could have another shape")
     return situation
 
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from sedd.cli.console import note
 from sedd.cli.for_each_run import Outcome, Target, for_each
+from sedd.cli.halving import wake_and_tell
 from sedd.cli.options import Json, Runs
 from sedd.cluster.command import SlurmMissingError
 from sedd.errors import SeddError, UsageError
+from sedd.halving.fellows import read_halving
 from sedd.launch.cancel import cancel
 from sedd.launch.orphans import Orphan, cancel_orphans, find_owner
 from sedd.rundir.find import find_runs, runs_root
@@ -31,18 +33,28 @@ def command(
     """
     now = dt.datetime.now(dt.UTC)
     texts, orphans = _split(runs)
-    for_each(
-        texts,
-        lambda run: cancel([run], now=now)[0],
-        word="cancelled",
-        as_json=as_json,
-        others=[_target(orphan) for orphan in orphans],
-        together=lambda found: _at_once(found, now) if any(find_plan(t, runs_root()) for t in texts) else {},
-    )
+    touched: list[RunDir] = []
+
+    def together(found: Sequence[RunDir]) -> dict[RunDir, Outcome]:
+        touched.extend(found)
+        is_joined = any(find_plan(text, runs_root()) for text in texts) or any(map(read_halving, found))
+        return _at_once(found, now) if is_joined else {}
+
+    try:
+        for_each(
+            texts,
+            lambda run: cancel([run], now=now)[0],
+            word="cancelled",
+            as_json=as_json,
+            others=[_target(orphan) for orphan in orphans],
+            together=together,
+        )
+    finally:
+        wake_and_tell(touched)  # what is cancelled at a rung makes room for another
 
 
 def _at_once(runs: Sequence[RunDir], now: dt.datetime) -> dict[RunDir, Outcome]:
-    """All runs of a plan together: none of them starts because another has ended."""
+    """All runs of a plan or of a halving sweep together: none of them starts because another has ended."""
     try:
         return {each.run: each for each in cancel(runs, now=now)}
     except SeddError:

@@ -1,6 +1,7 @@
 """`sedd compare`: which of several runs is the best, and whether that can be told."""
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from sedd.experiments.ranking_document import ranking_csv, ranking_document
 from sedd.experiments.ranking_page import render_ranking
 from sedd.experiments.ranking_text import ranking_table
 from sedd.experiments.results import Result, read_result, with_evaluations
+from sedd.halving.savings import read_savings
 from sedd.rundir.atomic import require_output, write_output
 from sedd.rundir.find import find_run, find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
@@ -81,4 +83,5 @@ def _rank(texts: list[str], metric: str, against: str | None) -> Ranking:
         )
     results = with_evaluations([read_result(run) for run in chosen])
     named: Result | None = next((r for r in results if r.run == reference), None)
-    return rank(results, metric=metric, against=named)
+    ranking, savings = rank(results, metric=metric, against=named), read_savings(chosen)
+    return replace(ranking, remarks=(*ranking.remarks, str(savings))) if savings else ranking

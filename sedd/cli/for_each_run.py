@@ -11,7 +11,7 @@ from sedd.cli.console import out, print_json, tell
 from sedd.cluster.command import SlurmMissingError, SlurmUnreachableError
 from sedd.errors import SeddError, UsageError
 from sedd.launch.submit_slurm import in_threads
-from sedd.rundir.attempts import is_completed, is_left_out
+from sedd.rundir.attempts import is_completed, is_left_out, is_stopped
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir
@@ -126,7 +126,7 @@ def _named(text: str, also_completed: bool) -> list[RunDir]:
 
 
 def _is_done(events: Sequence[Event]) -> bool:
-    return is_completed(events) or is_left_out(events)
+    return is_completed(events) or is_left_out(events) or is_stopped(events)
 
 
 def _target(run: RunDir, act: Callable[[RunDir], Outcome]) -> Target:

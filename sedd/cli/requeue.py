@@ -10,6 +10,7 @@ import typer
 from sedd.amend.reshape import Check, Shape, reshape
 from sedd.cli.changed_run import check_of
 from sedd.cli.for_each_run import Outcome, Refused, for_each
+from sedd.cli.halving import wake_and_tell
 from sedd.cli.options import Json, Preflight, Runs
 from sedd.cli.soonest import Backfill, Soonest, pick_for_run
 from sedd.errors import RunError, SeddError, UsageError
@@ -75,7 +76,7 @@ def command(
         lambda run: requeue([run], now=now)[0],
         word="requeued",
         as_json=as_json,
-        together=lambda found: _plans(runs, now) or _submit_first(found),
+        together=lambda found: _plans(runs, now) or _first(found),
     )
 
 
@@ -101,6 +102,12 @@ def _plans(texts: Sequence[str], now: dt.datetime) -> dict[RunDir, Outcome]:
         done = requeue_plan(plan, now=now)
         results |= {run: Refused(o) if isinstance(o, SeddError) else o for run, o in done.items()}
     return results
+
+
+def _first(runs: Sequence[RunDir]) -> dict[RunDir, Outcome]:
+    """What concerns several runs: points that wait at a rung and may pass it, points that were never submitted."""
+    wake_and_tell(runs)
+    return _submit_first(runs)
 
 
 def _submit_first(runs: Sequence[RunDir]) -> dict[RunDir, Outcome]:

@@ -25,6 +25,7 @@ from sedd.rundir.plan_record import PlanRecord, find_plan, list_plans
 
 if TYPE_CHECKING:
     from sedd.experiments.rank import Ranking
+    from sedd.halving.savings import Savings
     from sedd.launch.orphans import Orphan
 
 
@@ -58,6 +59,7 @@ def command(
     queue = Queue()
     facts = Gatherer(queue=queue).gather(chosen, now=dt.datetime.now(dt.UTC))
     tell_trouble(facts)
+    _let_go_on(facts)
     orphans = [] if runs else _find_orphans(facts, queue)
     if as_json:
         one = bool(runs) and len(chosen) == 1
@@ -74,10 +76,20 @@ def command(
         folded = [] if every or runs else plans
         _print_table(facts, folded, shows_all=every or bool(runs), fold=not every)
         if runs:
+            _print_savings(facts)
             _print_best(facts)
     for orphan in orphans:
         text = f"{orphan.description}; sedd cancel {orphan.job.job_id} ends it"
         out().print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)
+
+
+def _let_go_on(facts: Facts) -> None:
+    """Where points wait at a rung: do what somebody may have been killed doing for them."""
+    paused = [r.run for r in facts.runs if r.history.last is not None and r.history.last.event == "paused"]
+    if paused:
+        from sedd.cli.halving import wake_and_tell
+
+        wake_and_tell(paused)
 
 
 def _find_orphans(facts: Facts, queue: Queue) -> "list[Orphan]":
@@ -115,6 +127,8 @@ def _print_document(
         from sedd.experiments.ranking_document import best_document
 
         document["best"] = best_document(best)
+    if shows_all and (savings := _savings(facts)) is not None:
+        document["halving"] = savings.document()
     if one and snapshot.runs:
         document["runs"][0] |= timeline_document(facts.runs[0], snapshot.runs[0], now=facts.taken)
         document["runs"][0]["usage"] = _usage(facts.runs[0].run)
@@ -175,6 +189,20 @@ def _best(facts: Facts) -> "Ranking | None":
         return rank([read_result(run.run, with_spec=False) for run in facts.runs])
     except SeddError:
         return None  # none is validated, or a folder cannot be read, which the table says
+
+
+def _savings(facts: Facts) -> "Savings | None":
+    from sedd.halving.savings import read_savings
+
+    try:
+        return read_savings([run.run for run in facts.runs if run.plan.sweep])
+    except RunError:
+        return None  # which the table says
+
+
+def _print_savings(facts: Facts) -> None:
+    if (savings := _savings(facts)) is not None:
+        out().print(str(savings), soft_wrap=True, markup=False)
 
 
 def _print_best(facts: Facts) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sedd.cli.console import out, print_json, tell
+from sedd.cli.halving import wake_and_tell
 from sedd.cli.options import Cluster, DryRun, Json, Overrides, Preflight
 from sedd.cli.soonest import Backfill, Picker, Soonest
 from sedd.cli.submit_checks import LoginChecks, print_ignored_variables
@@ -105,6 +106,9 @@ def command(
         orders = list(map(picker, orders)) if picker else orders
         scripts = [render(order, now=now) for order in orders]
         print_dry_run(scripts, as_json=as_json, choices=picker.documents if picker else None)
+        for order in orders:
+            if (halving := order.request.halving) and (steps := order.request.experiments[0].steps):
+                tell(halving.outlook(len(order.request.points), steps))
         return
     is_waiting, resubmit = follow or wait, resubmit or again
     left, known = _left_to_submit(orders, may_attach=is_waiting, resubmit=resubmit)
@@ -147,6 +151,7 @@ def _left_to_submit(
             require_not_submitted(experiments, order.runs)
         else:
             known += found.values()
+    wake_and_tell([each.run for each in known])
     if not left and not may_attach:
         for order in orders:
             require_not_submitted(order.request.experiments, order.runs)

@@ -25,7 +25,7 @@ from sedd.experiments.submit_plan import (
     submit_rest,
 )
 from sedd.launch.make_runs import Order
-from sedd.launch.submitted import describe_progress
+from sedd.launch.submitted import STOPPED, describe_progress
 from sedd.model.size import parameter_count
 from sedd.preflight.resolve_auto import resolve_auto
 from sedd.rundir.attempts import is_left_out
@@ -172,7 +172,7 @@ class _Rest:
 
 def _is_done(run: RunDir) -> bool:
     events = read_events(run.events)
-    return describe_progress(events) == "completed" or is_left_out(events)
+    return describe_progress(events) in ("completed", STOPPED) or is_left_out(events)
 
 
 def _finish(submission: PlanSubmission, succeeded: bool | None, how: How) -> None:

@@ -19,7 +19,7 @@ from sedd.rundir.attempts import Cause, is_completed, parse_attempts
 from sedd.rundir.energy_meter import energy_written, open_meter
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import find_run, runs_root
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.presence import exit_without_folder
 
 if TYPE_CHECKING:
@@ -186,6 +186,11 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
 def _begin(run: RunDir, ranks: int) -> int:
     """Count this start as an attempt; returns its number. Raises: RunError when the run is complete or under way."""
     events = read_events(run.events)
+    if read_manifest(run).get("halving"):
+        raise RunError(
+            f"{run.name}/{run.id} is a point of a halving sweep: its fellows decide at each rung",
+            hint=f"sedd requeue {run.id} lets it go on, where it may",
+        )
     if is_completed(events):
         raise RunError(
             f"{run.name}/{run.id} is completed",

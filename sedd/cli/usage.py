@@ -1,7 +1,7 @@
 """`sedd usage`: GPU-hours, energy and waiting, by name, sweep, plan or run."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ from sedd.cli.console import out, print_json, tell
 from sedd.errors import RunError, UsageError
 from sedd.experiments.ranking_document import usage_document
 from sedd.experiments.usage_text import parse_moment, summed, total_of, usage_table
+from sedd.halving.savings import Savings, read_savings
 from sedd.rundir.find import find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.read_usage import read_usage
@@ -52,17 +53,30 @@ def command(
         raise UsageError(f"--until {until or 'now'} is not after --since {since}")
     chosen = [run for text in runs or () for run in find_runs(text, root)] if runs else list_runs(root)
     rows = summed(_labelled(dict.fromkeys(chosen), by), since=start, until=end)
+    savings = (
+        _savings(chosen) if not (since or until) else None
+    )  # of whole sweeps, not of a part of their time
     if as_json:
         documents = [{"label": r.label, "runs": r.runs} | usage_document(r.usage) for r in rows]
         total = total_of(rows)
         whole: dict[str, Any] = {"runs": total.runs} | usage_document(total.usage)
         period = {"since": start.isoformat() if since else None, "until": end.isoformat()}
-        print_json({"version": 1, **period, "rows": documents, "total": whole})
+        halving = {"halving": savings.document()} if savings else {}
+        print_json({"version": 1, **period, "rows": documents, "total": whole, **halving})
     elif not rows:
         tell("Nothing was used in that time.")
     else:
         console = out()
         console.print(usage_table(rows, width=console.width))
+        if savings:
+            console.print(str(savings), style="dim", soft_wrap=True, markup=False)
+
+
+def _savings(runs: Iterable[RunDir]) -> Savings | None:
+    try:
+        return read_savings(dict.fromkeys(runs))
+    except RunError:
+        return None  # the folder that cannot be read is named already
 
 
 def _labelled(runs: "dict[RunDir, None]", by: By) -> Iterator[tuple[str, RunUse]]:

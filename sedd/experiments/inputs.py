@@ -12,6 +12,7 @@ from typing import Any
 from sedd.launch.freeze import code_hash, imported_package
 from sedd.launch.submitted import find_all_of
 from sedd.rundir.layout import RunDir, read_manifest
+from sedd.spec.load import Request
 from sedd.spec.task import TaskSpec
 
 _NETWORK = ("diffusion", "model", "conditions", "data", "training", "finetune")
@@ -51,16 +52,27 @@ class Inputs:
         return {"spec": self.spec, "code": self.code, "data": dict(self.data), "needs": dict(self.needs)}
 
 
-def inputs_of(experiment: TaskSpec, *, needs: Mapping[str, str], made: Collection[Path]) -> Inputs:
-    """The inputs of a run; `made` are files and folders that other stages make, which speak by their own keys."""
+def inputs_of(
+    experiment: TaskSpec, *, needs: Mapping[str, str], made: Collection[Path], fellows: Request | None = None
+) -> Inputs:
+    """The inputs of a run; `made` are files and folders that other stages make, which speak by their own keys.
+
+    `fellows`: all points of a halving sweep: how far one comes follows from the others.
+    """
     read = [path for key, path in experiment.paths().items() if key not in OUTPUTS]
     own = [path for path in read if not any(path.is_relative_to(product) for product in made)]
     return Inputs(
-        spec=experiment.hash(),
+        spec=experiment.hash() + (f"-{_sweep_key(fellows)}" if fellows else ""),
         code=code_that_matters(experiment.task, imported_package()),
         data={str(path): content_of(path) for path in own},
         needs=needs,
     )
+
+
+def _sweep_key(request: Request) -> str:
+    """Changes with any point of a halving sweep, and with its rule."""
+    rule = request.halving.model_dump(mode="json") if request.halving else None
+    return _digest([[experiment.hash() for experiment in request.experiments], rule])
 
 
 def joined_key(runs: Collection[RunDir]) -> str:

@@ -29,7 +29,15 @@ def foreseen_lines(graph: Graph, steps: Sequence[Step]) -> list[str]:
             f"  {_after(graph, step.stage)}".rstrip()
             for step in steps
         ),
+        *(f"  {step.stage.name}: {text}" for step in steps if (text := _halving(step))),
     ]
+
+
+def _halving(step: Step) -> str:
+    """What a halving sweep that is to be made will train."""
+    halving = step.missing.request.halving if step.missing else None
+    steps = step.made.experiments[0].steps
+    return halving.outlook(len(step.made.runs), steps) if halving and steps else ""
 
 
 def foreseen_document(graph: Graph, steps: Sequence[Step]) -> dict[str, Any]:

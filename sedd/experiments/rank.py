@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -81,8 +82,13 @@ class Group:
 
     @property
     def is_over(self) -> bool:
-        """Whether all its runs have completed."""
-        return all(result.ended == "completed" for result in self.results)
+        """Whether all its runs have completed, or were stopped by the rule of their halving sweep."""
+        return all(result.ended in ("completed", "stopped") for result in self.results)
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether a halving sweep has done without one of its runs: it stands behind those that went on."""
+        return any(result.ended == "stopped" for result in self.results)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +148,7 @@ def rank(results: Sequence[Result], *, metric: str = "validation", against: Resu
     joined = [_group(members, read) for members in _by_settings(results)]
     if not any(group.estimate for group in joined):
         raise UsageError(f"none of the {len(results)} runs has {_A[metric]} yet", hint=_HINTS.get(metric))
-    ordered = sorted(joined, key=lambda g: g.estimate.value if g.estimate else math.inf)
+    ordered = sorted(joined, key=_place)
     groups = [_numbered(group, number) for number, group in enumerate(ordered, 1)]
     reference = next((g for g in groups if against is not None and against in g.results), groups[0])
     if reference.estimate is None:
@@ -171,6 +177,15 @@ _A = {
     "kwh": "a measured energy",
 }
 _HINTS = {"evaluation": "task: evaluate leaves one in the run folder", "kwh": "a GPU's driver must tell it"}
+
+
+def _place(group: Group) -> tuple[int, float]:
+    """Sorts groups: those that a halving sweep has stopped come last, the earlier they were stopped the later."""
+    stopped_at = min((r.step for r in group.results if r.ended == "stopped"), default=0)
+    return (
+        -stopped_at if group.was_stopped else -sys.maxsize,
+        group.estimate.value if group.estimate else math.inf,
+    )
 
 
 def compare(one: Group, other: Group, metric: str) -> Difference:
@@ -277,7 +292,10 @@ def _remarks(groups: Sequence[Group], differences: Mapping[int, Difference], met
     open_ = [f"#{g.number}" for g in groups if not g.is_over]
     if open_:
         remarks.append(f"not completed: {', '.join(open_)}")
-    steps = {result.step for group in groups for result in group.results if result.curve}
+    if stopped := [f"#{g.number}" for g in groups if g.was_stopped]:
+        shown = ", ".join(stopped) if len(stopped) < 5 else f"{stopped[0]} to {stopped[-1]}"
+        remarks.append(f"stopped by rule, each at the rung where it was: {shown}")
+    steps = {r.step for group in groups for r in group.results if r.curve and r.ended != "stopped"}
     if metric == "validation" and len(steps) > 1:
         remarks.append(f"last validated at different steps, from {min(steps):,} to {max(steps):,}")
     if metric == "validation" and Method.UNPAIRED in methods:

@@ -7,12 +7,13 @@ from sedd.cluster.control import update_job
 from sedd.errors import SeddError
 from sedd.launch.dependencies import dependency_on, read_needs
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
-from sedd.launch.lock import one_action
 from sedd.launch.requeue import Requeued, requeue
 from sedd.launch.unsubmitted import confirm_all
-from sedd.rundir.attempts import is_completed, is_left_out, is_unsubmitted
+from sedd.launch.wake import wake_sweeps_of
+from sedd.rundir.attempts import is_completed, is_left_out, is_stopped, is_unsubmitted
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
+from sedd.rundir.lock import one_action
 from sedd.rundir.plan_record import PlanRecord
 
 _IN_VAIN = "DependencyNeverSatisfied"
@@ -27,6 +28,7 @@ def requeue_plan(record: PlanRecord, *, now: dt.datetime) -> dict[RunDir, Requeu
     """
     runs = [run for run in record.runs if run.manifest.exists() and not _is_done(record, run)]
     confirm_all(runs)
+    wake_sweeps_of(runs)
     outcomes: dict[RunDir, Requeued | SeddError] = {}
     for stage in record.stages:
         waiting = [run for run in stage.runs if run in runs and is_unsubmitted(read_events(run.events))]
@@ -73,5 +75,5 @@ def _is_done(record: PlanRecord, run: RunDir) -> bool:
     """Whether a run has completed; or is left out, and what it waited for cannot happen any more."""
     events = read_events(run.events)
     if not is_left_out(events):
-        return is_completed(events)
+        return is_completed(events) or is_stopped(events)
     return all(is_completed(read_events(need.events)) for need, _ in record.needs_of(run))

@@ -18,6 +18,9 @@ NO_SETTINGS = ("name", "tracking")
 """Sections of a spec that change no number of a run."""
 
 
+_WORDS = ("completed", "gave_up", "cancelled", "stopped", "extended")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
     """One validation.
@@ -80,7 +83,7 @@ def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
     point, gpus = manifest.get("point") or {}, int(manifest.get("gpus") or 0)
     rows = _metric_rows(run)
     kept = read_validation_rows(run.validations)
-    words = [e.event for e in events if e.event in ("completed", "gave_up", "cancelled", "extended")]
+    words = [e.event for e in events if e.event in _WORDS]
     return Result(
         run=run,
         point=point,

@@ -9,6 +9,7 @@ from typing import Any
 from sedd.experiments.inputs import Inputs, difference, find_known, inputs_of, joined_key
 from sedd.experiments.plan_graph import Graph, Stage
 from sedd.experiments.values import VALUES, StageRuns, best_link
+from sedd.halving.fellows import read_halving
 from sedd.launch.dependencies import Needs
 from sedd.rundir.attempts import is_completed
 from sedd.rundir.events import read_events
@@ -105,6 +106,7 @@ class Resolver:
                     "inputs": each.as_manifest() if each else None,
                     "best": best,
                     **needs[n].as_manifest(),
+                    **_halving(request, n, found),
                 }
                 for n in numbers
                 for each in (inputs[n],)
@@ -175,6 +177,7 @@ class Resolver:
             return None
         return inputs_of(
             request.experiments[number],
+            fellows=request if request.halving else None,
             needs={need: joined_key(runs) for need, runs in needs.items()},
             made=[*_products(done), self.folder],
         )
@@ -228,6 +231,15 @@ def _part(request: Request, numbers: Sequence[int]) -> Request:
         experiments=tuple(request.experiments[n] for n in numbers),
         points=tuple(request.points[n] for n in numbers),
     )
+
+
+def _halving(request: Request, number: int, found: Mapping[int, RunDir]) -> dict[str, Any]:
+    """What a point that is made now must know of its halving sweep: its number, and the name, where others are made."""
+    if request.halving is None:
+        return {}
+    known = next((halving for run in found.values() if (halving := read_halving(run))), None)
+    place = {"points": len(request.experiments), "index": number}
+    return {"halving": place | ({"group": known.group} if known else {})}
 
 
 def _links(stage: Stage, done: Mapping[str, StageRuns]) -> dict[str, list[str]]:

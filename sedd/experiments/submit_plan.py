@@ -14,8 +14,9 @@ from sedd.experiments.plan_graph import Graph
 from sedd.experiments.stages import Missing, Resolver, Step, record_of
 from sedd.launch.make_runs import Order, make_runs, remove_runs
 from sedd.launch.resources import require_no_secrets, require_plain_path
-from sedd.launch.submitted import describe_progress, one_submission
+from sedd.launch.submitted import STOPPED, describe_progress, one_submission
 from sedd.launch.unsubmitted import confirm_all, submit_unsubmitted
+from sedd.launch.wake import wake_sweeps_of
 from sedd.rundir.attempts import is_left_out, is_unsubmitted
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, run_id
@@ -163,6 +164,7 @@ def submit_rest(record: PlanRecord) -> PlanSubmission:
         SeddError: SLURM refuses or does not answer; what was submitted before that stays so.
     """
     confirm_all(record.runs)
+    wake_sweeps_of(record.runs)
     submitted: dict[str, Sequence[RunDir]] = {}
     why = None
     for stage in record.stages:
@@ -187,7 +189,7 @@ def _is_stuck(run: RunDir) -> bool:
 def _is_open(run: RunDir) -> bool:
     """Whether a run may still do something, or wait to."""
     events = read_events(run.events) if run.manifest.exists() else ()
-    return bool(events) and describe_progress(events) not in (None, "completed")
+    return bool(events) and describe_progress(events) not in (None, "completed", STOPPED)
 
 
 def _has_no_job(run: RunDir) -> bool:

@@ -16,6 +16,7 @@ from sedd.errors import DiskFullError, RunError, SeddError
 from sedd.job.attempt import Task
 from sedd.job.begin_attempt import begin_attempt, find_start, is_over
 from sedd.job.causes import Ending, in_newest_attempt
+from sedd.job.continuation import is_continued
 from sedd.job.deadline import StopFacts, seconds_to_secure
 from sedd.job.entry import make_task, refuse, remove_local_copies, require_setup_of
 from sedd.job.environment import read_slurm_environment
@@ -29,6 +30,7 @@ from sedd.job.supervisor import FOLDER_PATIENCE_S
 from sedd.job.watch import RunFolderGoneError
 from sedd.launch.local_processes import end_training, find_training, wait_until
 from sedd.launch.pickled_job import run_of_job
+from sedd.launch.wake import try_to_wake
 from sedd.notify.tell import tell_end
 from sedd.rundir.attempts import Cause, slowest_save_s
 from sedd.rundir.events import Event, read_events
@@ -49,8 +51,9 @@ def main(folder: str) -> int:
             task = make_task(_require_run(Path(folder), environment.job_id), environment)
             code = finish(task, output=Path(folder) / f"{environment.job_id}_0_log.out")
             remove_local_copies(task.run, entry=None)
-            tell_end(task.run, is_login=False)
             note_job_end(task.run, now=dt.datetime.now(dt.UTC))
+            try_to_wake(task.run)
+            tell_end(task.run, is_login=False)
             return code
         except SupersededError as e:
             print(e.message, flush=True)
@@ -101,6 +104,8 @@ def finish(task: Task, *, output: Path | None = None) -> int:
             require_setup_of(task.run)
         except RunError as e:
             return refuse(task, e)
+        if is_continued(events, task.environment.job_id):
+            return 0  # what it needs waits at a rung: another job looks again
         return _finish_unstarted(task, events, output)
     require_newest_in(events, attempt=start.attempt)
     final = next((e for e in reversed(in_newest_attempt(events)) if e.event in FINAL_EVENTS), None)

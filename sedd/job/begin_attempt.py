@@ -10,7 +10,7 @@ from sedd.job.environment import TaskEnvironment
 from sedd.job.final_events import has_ended, record_event_with_retry
 from sedd.job.processes import SignalBox
 from sedd.job.watch import LOOK_S
-from sedd.rundir.attempts import is_cancelled, is_completed
+from sedd.rundir.attempts import is_cancelled, is_completed, is_paused, is_stopped
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.fence import SupersededError, newest_attempt
 from sedd.rundir.read_usage import signs_of_use
@@ -22,8 +22,8 @@ NONE_LEFT_OUT: Mapping[str, int] = {}
 
 
 def is_over(events: Sequence[Event]) -> bool:
-    """Whether nothing is left to do: completed, perhaps by another job of the run, or cancelled."""
-    return is_cancelled(events) or is_completed(events)
+    """Whether nothing is left to do here: completed, perhaps by another job, cancelled, stopped, or at a rung."""
+    return is_cancelled(events) or is_completed(events) or is_stopped(events) or is_paused(events)
 
 
 def begin_attempt(
@@ -73,6 +73,8 @@ def _require_newest_start(events: Sequence[Event], environment: TaskEnvironment)
     continued = {
         e.get("job_id") for e in events if e.event == "submitted" and e.get("continues") == environment.job_id
     }
+    if any(e.event == "paused" and e.get("job_id") == environment.job_id for e in events):
+        raise SupersededError(f"job {environment.job_id} has brought the run to a rung: another continues it")
     for event in events:
         if event.event != "attempt_started":
             continue

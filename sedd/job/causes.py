@@ -10,7 +10,7 @@ from sedd.cluster.stopping import Stopping, stopping
 from sedd.launch.pickled_job import STOP_SIGNALS
 from sedd.rundir.attempts import MOVED_BY, Cause, is_cancelled
 from sedd.rundir.events import Event
-from sedd.rundir.exits import Exit
+from sedd.rundir.exits import ENDED_WELL, Exit
 
 EARLY_S = 70.0
 """SLURM sends the `--signal` signal up to 60 s early (sbatch(1)); the rest is our own delay."""
@@ -58,6 +58,8 @@ def cause_of(ending: Ending, events: Sequence[Event], slurm: SlurmFacts | None, 
     if is_cancelled(events):
         return Cause.CANCELLED
     failure, wish, code = first_failure(events), _wish(slurm), ending.exit_code
+    if code == Exit.PAUSED or _stands_at_rung(events):
+        return Cause.PAUSED
     was_asked = any(map(is_stop, ending.signals)) or wish is not Stopping.NO
     if code is None:
         is_hung = (
@@ -80,6 +82,12 @@ def cause_of(ending: Ending, events: Sequence[Event], slurm: SlurmFacts | None, 
 def is_finished(events: Sequence[Event]) -> bool:
     """Whether the newest attempt has saved its last step: whatever its processes do after that changes nothing."""
     return any(e.event == "checkpoint" and e.get("reason") == "last" for e in in_newest_attempt(events))
+
+
+def _stands_at_rung(events: Sequence[Event]) -> bool:
+    """Whether the newest attempt has saved at a rung that it may not pass yet: however it ended, its fellows decide."""
+    newest = [e for e in in_newest_attempt(events) if e.event in ("rung", "promoted")]
+    return bool(newest) and newest[-1].event == "rung"
 
 
 def is_stop(number: int) -> bool:
@@ -151,7 +159,7 @@ def time_left_s(job: JobFact, now: dt.datetime) -> float | None:
 
 def severity(code: int) -> int:
     """Order exits: the one that explains the others is the largest."""
-    if code in (Exit.COMPLETED, Exit.STOPPED):
+    if code in ENDED_WELL:
         return 0 if code == Exit.COMPLETED else 1
     if is_stop(-code) or code == Exit.PEER_LOST:
         return 2

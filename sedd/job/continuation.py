@@ -67,18 +67,32 @@ def skip_pause(task: Task, own: ProvenJob, events: Sequence[Event], avoid: Seque
         print(f"the run pauses before its next attempt: {e.message}", flush=True)
 
 
-def find_or_submit(task: Task, own: ProvenJob | None, events: Sequence[Event], avoid: Sequence[str]) -> str:
+def find_or_submit(
+    task: Task,
+    own: ProvenJob | None,
+    events: Sequence[Event],
+    avoid: Sequence[str],
+    *,
+    dependency: str | None = None,
+) -> str:
     """The job that starts in the same run folder when this one has ended, submitted unless there is one; its id.
 
-    `own` is None where SLURM does not know this one: nothing can wait for it.
+    `own` is None where SLURM does not know this one: nothing can wait for it. `dependency`: what else it waits for.
 
     Raises:
         SlurmUnreachableError, ClusterError, SpecError, RunError: there is none, or it cannot be known.
     """
-    successor = _find_continuation(task, events) or _submit_continuation(task, own, events, avoid)
+    successor = _find_continuation(task, events) or _submit_continuation(
+        task, own, events, avoid, dependency=dependency
+    )
     if own is not None:
         _move_dependents(own, successor)
     return successor
+
+
+def is_continued(events: Sequence[Event], job_id: str) -> bool:
+    """Whether another job was submitted that continues this one."""
+    return any(e.event == "submitted" and e.get("continues") == job_id for e in events)
 
 
 def excluded(task: Task, hosts: Sequence[str]) -> list[str]:
@@ -127,7 +141,12 @@ def _continues(mark: Mark, task: Task) -> bool:
 
 
 def _submit_continuation(
-    task: Task, own: ProvenJob | None, events: Sequence[Event], avoid: Sequence[str]
+    task: Task,
+    own: ProvenJob | None,
+    events: Sequence[Event],
+    avoid: Sequence[str],
+    *,
+    dependency: str | None,
 ) -> str:
     """Submit the job that waits for the end of `own`. Raises: ClusterError, SpecError, RunError."""
     run, job_id = task.run, task.environment.job_id
@@ -139,7 +158,8 @@ def _submit_continuation(
         submitit=run.submitit,
         save_s=slowest_save_s(events),
     )
-    extra = {"dependency": f"afterany:{own.job_id}"} if own is not None else {}
+    waits = [*([f"afterany:{own.job_id}"] if own is not None else []), *([dependency] if dependency else [])]
+    extra = {"dependency": ",".join(waits)} if waits else {}
     if avoid:
         extra["exclude"] = ",".join(excluded(task, avoid))
     (successor,) = submit_slurm([run], parameters | extra, folder=run.submitit, continues=job_id)

@@ -22,7 +22,7 @@ from sedd.job.causes import (
 from sedd.job.retry import GiveUp, Retry, retry_decision
 from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts
 from sedd.rundir.events import Event
-from sedd.rundir.exits import Exit
+from sedd.rundir.exits import ENDED_WELL, Exit
 from sedd.spec.retry import RetrySpec
 
 
@@ -93,6 +93,9 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
     if cause is Cause.CANCELLED:
         event = None if is_cancelled(events) else "cancelled"
         return Decision(cause=cause, failure=failure, event=event, fields={"by": "scancel"}, next=None)
+    if cause is Cause.PAUSED:
+        fields = {"step": step, "job_id": facts.job_id}
+        return Decision(cause=cause, failure=None, event="paused", fields=fields, next=None)
     following = retry_decision(history, policy)
     detail, alive = following.detail, {}
     if facts.ending.exit_code is None:
@@ -149,7 +152,7 @@ def unrecorded_failure(facts: EndingFacts) -> dict[str, Any] | None:
     """Fields of a `failed` event for a process that ended badly without recording one; else None."""
     ending = facts.ending
     code = ending.exit_code
-    if code is None or code in (Exit.COMPLETED, Exit.STOPPED) or is_stop(-code):
+    if code is None or code in ENDED_WELL or is_stop(-code):
         return None  # it ended well, or was asked to leave before it could listen
     newest = in_newest_attempt(facts.events)
     if any(e.event == "failed" and e.get("rank") == ending.rank for e in newest):

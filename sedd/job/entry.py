@@ -16,12 +16,13 @@ from sedd.job.environment import TaskEnvironment, read_task_environment
 from sedd.job.final_events import record_event
 from sedd.job.needs import await_needs
 from sedd.job.picked_shape import in_shape_of_job, record_shape
-from sedd.job.processes import SignalBox, accept_signals
+from sedd.job.processes import SignalBox, accept_signals, signals_held
 from sedd.job.stdout import survive_full_disk
 from sedd.job.supervisor import supervise
 from sedd.launch.freeze import imported_package, require_frozen
 from sedd.launch.resources import read_manifest_profile
 from sedd.launch.setup_lines import require_setup
+from sedd.launch.wake import try_to_wake
 from sedd.notify.tell import tell_end
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import read_events
@@ -122,6 +123,14 @@ def refuse(task: Task, error: SeddError) -> int:
     return 1
 
 
+def wake_fellows_of(path: str) -> None:
+    """Of a halving sweep: let those start that this run's end lets pass their rung."""
+    environment, run = read_task_environment(), RunDir(Path(path))
+    if environment.is_first and run.manifest.exists():
+        with signals_held() if environment.executor == "slurm" else contextlib.nullcontext():
+            try_to_wake(run)
+
+
 def tell_end_of(path: str) -> None:
     """Tell whom the user wants told, if the run has ended."""
     if read_task_environment().is_first and (run := RunDir(Path(path))).manifest.exists():
@@ -130,5 +139,6 @@ def tell_end_of(path: str) -> None:
 
 if __name__ == "__main__":
     code = main(sys.argv[1])
+    wake_fellows_of(sys.argv[1])
     tell_end_of(sys.argv[1])
     sys.exit(code)

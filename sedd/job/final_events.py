@@ -7,7 +7,7 @@ from typing import Any
 from sedd.rundir.events import Event, note_event
 from sedd.rundir.layout import RunDir
 
-FINAL_EVENTS = ("requeued", "gave_up", "completed", "cancelled")
+FINAL_EVENTS = ("requeued", "gave_up", "completed", "cancelled", "paused")
 """Events that say what follows an attempt."""
 PATIENCE_S = 30.0
 """For a full disk to have space again for a word that must not be lost."""

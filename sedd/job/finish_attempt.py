@@ -16,6 +16,9 @@ from sedd.rundir.attempts import Cause
 from sedd.rundir.events import Event
 from sedd.rundir.fence import newest_attempt, require_newest_in
 
+_SAVED = (Cause.COMPLETED, Cause.PAUSED)
+"""Ends after which nothing is left to train, for the moment or for good."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptResult:
@@ -33,7 +36,7 @@ class AttemptResult:
     @property
     def exit_code(self) -> int:
         """Of the job entry, and so of the job."""
-        return 0 if self.next or self.cause in (Cause.COMPLETED, Cause.CANCELLED) else 1
+        return 0 if self.next or self.cause in (*_SAVED, Cause.CANCELLED) else 1
 
 
 def finish_attempt(
@@ -124,11 +127,11 @@ def _act(task: Task, facts: EndingFacts, decision: Decision) -> AttemptResult:
 
 
 def _record_last(task: Task, facts: EndingFacts, decision: Decision) -> bool:
-    """Record that the run is over; False where a completed run's event could not be written.
+    """Record that the run is over, or pauses; False where the event of one that has saved could not be written.
 
     Its next attempt then finds nothing left to do, and records that.
     """
     if decision.event is None:
         return True
     is_recorded = record_event_with_retry(task.run, decision.event, attempt=facts.attempt, **decision.fields)
-    return is_recorded or decision.cause is not Cause.COMPLETED
+    return is_recorded or decision.cause not in _SAVED

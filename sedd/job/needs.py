@@ -8,12 +8,16 @@ import time
 from pathlib import Path
 
 from sedd.errors import ClusterError, RunError
+from sedd.halving.fellows import read_halving
 from sedd.job.attempt import Task
+from sedd.job.continuation import find_or_submit
 from sedd.job.final_events import record_event_with_retry
-from sedd.job.processes import SignalBox
-from sedd.launch.dependencies import Start, judge_needs, read_needs
+from sedd.job.own_job import own_job_of
+from sedd.job.processes import SignalBox, signals_held
+from sedd.launch.dependencies import Needs, Start, dependency_on, judge_needs, read_needs
 from sedd.launch.liveness import RunStatus, query_run_status
-from sedd.rundir.attempts import LEFT_OUT_BY, is_cancelled
+from sedd.launch.wake import try_to_wake
+from sedd.rundir.attempts import LEFT_OUT_BY, is_cancelled, is_paused
 from sedd.rundir.best import link_best
 from sedd.rundir.events import read_events
 from sedd.rundir.fence import newest_attempt
@@ -38,11 +42,11 @@ def await_needs(task: Task, box: SignalBox) -> bool:
         start, why = judge_needs(needs, has_ended=is_dead)
         if start is Start.NOW:
             break
-        if start is Start.NEVER:
-            _leave_out(task, why)
+        if start in (Start.NEVER, Start.STOPPED):
+            _leave_out(task, why, start)
             return False
         if task.environment.executor == "slurm":
-            raise RunError(why)
+            return _judge_again_later(task, needs, why)
         if box.received or presence.is_gone(time.monotonic()) or is_cancelled(read_events(task.run.events)):
             return False
         time.sleep(POLL_S)
@@ -51,15 +55,43 @@ def await_needs(task: Task, box: SignalBox) -> bool:
     return True
 
 
-def _leave_out(task: Task, why: str) -> None:
+def _leave_out(task: Task, why: str, start: Start) -> None:
     print(why, flush=True)
     if task.environment.is_first:
+        event, by = ("stopped", "halving") if start is Start.STOPPED else ("cancelled", LEFT_OUT_BY)
         attempt = newest_attempt(read_events(task.run.events))
-        record_event_with_retry(task.run, "cancelled", attempt=attempt, by=LEFT_OUT_BY, detail=why, over=True)
+        record_event_with_retry(task.run, event, attempt=attempt, detail=why, by=by, over=True)
+
+
+def _judge_again_later(task: Task, needs: Needs, why: str) -> bool:
+    """A point of a halving sweep has had a job that ended, at a rung, before the run did: look again later.
+
+    That is when those jobs have ended that its sweep has now.
+
+    Raises:
+        RunError: no such run is needed, or nobody is left that could decide.
+    """
+    points = [run for run in (*needs.completed, *needs.ended, *needs.failed) if read_halving(run)]
+    if not points:
+        raise RunError(why)
+    if not task.environment.is_first:
+        return False
+    with signals_held():
+        for run in [run for run in points if is_paused(read_events(run.events))]:
+            try_to_wake(run)
+        dependency = dependency_on(needs, executor="slurm")
+        if dependency is None:
+            raise RunError(f"{why}, and none of them has a job", hint="sedd requeue lets the sweep go on")
+        events = read_events(task.run.events)
+        job_id = find_or_submit(task, own_job_of(task, events), events, (), dependency=dependency)
+    print(f"{why}; job {job_id} looks again when the jobs of its sweep have ended", flush=True)
+    return False
 
 
 def _ended_by_slurm(run: RunDir) -> bool:
     """Whether nothing of a run lives any more; where SLURM does not say, its having started us says so."""
+    if is_paused(read_events(run.events)):
+        return False
     try:
         return query_run_status(run).status not in (RunStatus.RUNNING, RunStatus.WAITING)
     except (ClusterError, RunError):

@@ -9,7 +9,7 @@ from sedd.job.final_events import is_decided, record_event, record_event_with_re
 from sedd.job.processes import SignalBox
 from sedd.job.watch import LOOK_S, watch
 from sedd.rundir.events import read_events
-from sedd.rundir.exits import Exit
+from sedd.rundir.exits import ENDED_WELL, Exit
 from sedd.rundir.fence import newest_attempt
 from sedd.rundir.presence import Presence
 
@@ -58,7 +58,7 @@ def _follow_once(task: Task, meeting: Meeting, box: SignalBox) -> int | None:
         record_event(
             task.run, "failed", attempt=meeting.attempt, cause="killed", error=error, rank=ending.rank
         )
-    is_well = code in (Exit.COMPLETED, Exit.STOPPED)
+    is_well = code in ENDED_WELL
     patience_s = END_PATIENCE_S if is_well else DECISION_PATIENCE_S
 
     def is_enough() -> bool:

@@ -15,6 +15,8 @@ from sedd.launch.pickled_job import STOP_SIGNALS
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_STARTERS = frozenset({b"sedd.launch.wake", b"sedd.launch.submit_local", b"submitit.local._local"})
+"""Modules after `python -m` of processes that a job entry may start, and that outlive it."""
 
 
 class SignalBox:
@@ -100,7 +102,16 @@ def _children() -> set[int]:
     """The living children; ended ones are reaped on the way."""
     path = Path(f"/proc/self/task/{os.getpid()}/children")
     pids = {int(pid) for pid in path.read_text().split()} if path.exists() else set()
-    return {pid for pid in pids if not _is_reaped(pid)}
+    return {pid for pid in pids if not _is_reaped(pid) and not _starts_others(pid)}
+
+
+def _starts_others(pid: int) -> bool:
+    """Whether a child starts, or carries, other runs of this machine: fellows that may pass their rung."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return not _STARTERS.isdisjoint(arguments)
 
 
 def _is_reaped(pid: int) -> bool:

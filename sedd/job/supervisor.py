@@ -15,8 +15,8 @@ from sedd.job.own_job import query_kill_wait_s
 from sedd.job.processes import SignalBox, adopt_orphans, end_processes, signals_held
 from sedd.job.time_limit import with_time_limit
 from sedd.job.watch import RunFolderGoneError, folder_was_away, watch
-from sedd.launch import lock
 from sedd.launch.freeze import slots_folder
+from sedd.rundir import lock
 from sedd.rundir.attempts import is_cancelled
 from sedd.rundir.events import read_events
 from sedd.rundir.fence import SupersededError, newest_attempt

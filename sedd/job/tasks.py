@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sedd.halving.rungs import open_gate
 from sedd.job.final_events import record_event
 from sedd.job.node_preflight import require_fit_node
 from sedd.launch.resources import read_manifest_profile
@@ -51,9 +52,11 @@ def train(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
         wandb=site.wandb,
         stage=site.stage,
         place=place,
+        rungs=open_gate(run, attempt=attempt),
         progress=progress,
     )
-    return Exit.COMPLETED if outcome is Outcome.COMPLETED else Exit.STOPPED
+    exits = {Outcome.COMPLETED: Exit.COMPLETED, Outcome.PAUSED: Exit.PAUSED, Outcome.STOPPED: Exit.STOPPED}
+    return exits[outcome]
 
 
 def build_store(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:

@@ -14,10 +14,11 @@ from sedd.job.final_events import is_decided, starts_in_job
 from sedd.job.hang_watch import HangWatch, find_hang, write_hang_stacks
 from sedd.job.own_job import query_job_fact, query_kill_wait_s
 from sedd.job.processes import SignalBox
+from sedd.launch.wake import begin_to_wake
 from sedd.notify.stall import STALLED_S, begin_to_tell, is_stalled
 from sedd.rundir.attempts import is_cancelled, slowest_save_s
 from sedd.rundir.events import Event, read_events
-from sedd.rundir.exits import Exit
+from sedd.rundir.exits import ENDED_WELL, Exit
 from sedd.rundir.fence import newest_attempt
 from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.presence import Presence, describe_absence, is_gone
@@ -95,6 +96,8 @@ class _Watch:
     """By this entry: no process ended by itself."""
     next_stall_look: float = field(default_factory=lambda: time.monotonic() + STALLED_S)
     stall_told: bool = False
+    rungs_passed: int = 0
+    """How many rungs the training has passed in this attempt: each time, fellows that wait may have won, too."""
     finished_by: float | None = None
     """When a training whose last step is saved must have ended; None: it is not yet."""
 
@@ -127,7 +130,7 @@ class _Watch:
         if self.is_superseded:
             return Ending(exit_code=Exit.SUPERSEDED, signals=frozenset(), time_left_s=None, rank=0)
         ended = {rank: code for rank, code in self._codes().items() if code is not None}
-        is_bad = any(code not in (Exit.COMPLETED, Exit.STOPPED) for code in self.first_codes.values())
+        is_bad = any(code not in ENDED_WELL for code in self.first_codes.values())
         codes: dict[int, int | None] = {**(self.first_codes if is_bad else ended)}
         codes = codes or {self.task.environment.rank: None}
         rank, code = max(codes.items(), key=lambda item: -1 if item[1] is None else severity(item[1]))
@@ -189,6 +192,7 @@ class _Watch:
             events, self.events_at_stop or 0, self.meeting.attempt
         ):
             self.secure_by = min(self.secure_by, now + EXIT_S)
+        self._mind_fellows(events)
         if self.finished_by is None and is_finished(events):
             self.finished_by = now + FINISHED_PATIENCE_S
 
@@ -206,6 +210,13 @@ class _Watch:
             e.event == "failed" and e.attempt == attempt and e.get("rank") not in own for e in events
         )
         return PEER_GRACE_S if has_failed else 0.0
+
+    def _mind_fellows(self, events: Sequence[Event]) -> None:
+        """When the training has passed a rung, let those start that are known to pass it now."""
+        passed = sum(e.event == "promoted" and e.attempt == self.meeting.attempt for e in events)
+        if self.task.environment.is_first and passed > self.rungs_passed:
+            begin_to_wake(self.task.run)
+        self.rungs_passed = max(passed, self.rungs_passed)
 
     def require_folder(self, now: float) -> None:
         """Raises: RunFolderGoneError when the run folder has been away for a while; the training is killed."""
@@ -227,7 +238,7 @@ class _Watch:
         ended = {rank: code for rank, code in codes.items() if code is not None}
         if ended and len(ended) < len(codes) and self.peers_grace is None:
             self.first_codes = ended
-            is_well = all(code in (Exit.COMPLETED, Exit.STOPPED) for code in ended.values())
+            is_well = all(code in ENDED_WELL for code in ended.values())
             self.peers_grace = (now, now + (PATIENCE_S if is_well else PEER_GRACE_S))
         if self.peers_grace is None:
             return

@@ -12,10 +12,10 @@ from sedd.cluster.identity import ProvenJob
 from sedd.cluster.users import user_name
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all
-from sedd.launch.lock import one_action
 from sedd.launch.unsubmitted import cancel_unsubmitted, confirm_all
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir
+from sedd.rundir.lock import one_action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ _ALIVE = (RunStatus.RUNNING, RunStatus.WAITING)
 
 def _is_open(situation: RunSituation) -> bool:
     """Whether there is something to cancel: a life, or a death that a requeue would undo."""
-    if situation.status is RunStatus.COMPLETED or situation.cancelled:
+    if situation.status in (RunStatus.COMPLETED, RunStatus.STOPPED) or situation.cancelled:
         return False
     return situation.status in _ALIVE or situation.last != "gave_up"
 
@@ -113,6 +113,10 @@ def end_local(situation: RunSituation, *, by: str, now: dt.datetime) -> None:
 def _detail(situation: RunSituation, *, is_killed: bool, is_told: bool) -> str:
     if situation.status is RunStatus.COMPLETED:
         return "completed already; nothing to cancel"
+    if situation.status is RunStatus.STOPPED:
+        return "stopped by rule already; nothing to cancel"
+    if situation.status is RunStatus.PAUSED:
+        return "cancelled; it waited at a rung, without a job"
     if not _is_open(situation):
         word = "cancelled" if situation.cancelled else "given up"
         rest = "; its processes are ended" if situation.status in _ALIVE else ""

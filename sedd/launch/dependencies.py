@@ -6,7 +6,7 @@ neither for success nor for an end. A run that continues in another job (where r
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,9 +16,10 @@ from sedd.cluster.identity import JobIdentity, ProvenJob, is_same_job, query_clu
 from sedd.cluster.jobs import JobFact, array_of
 from sedd.cluster.scontrol import query_jobs
 from sedd.errors import RunError
+from sedd.halving.fellows import read_group, read_halving
 from sedd.launch.liveness import identity_of, newest_submission
 from sedd.launch.submitted import describe_progress
-from sedd.rundir.attempts import is_cancelled, is_unsubmitted
+from sedd.rundir.attempts import is_cancelled, is_completed, is_paused, is_stopped, is_unsubmitted
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
 
@@ -62,10 +63,13 @@ def dependency_on(needs: Needs, *, executor: str) -> str | None:
         RunError: one of them does not complete by itself any more, or nothing can wait for it.
         ClusterError: SLURM does not answer.
     """
-    completing = {r: _job_to_wait_for(r, executor) for r in needs.completed if not _is_completed(r)}
-    ending = {r: _job_to_wait_for(r, executor) for r in (*needs.ended, *needs.failed) if _standing_of(r)}
+    completing = {r: _job_to_wait_for(r, executor) for r in needs.completed if _is_awaited(r)}
+    ending = {r: _job_to_wait_for(r, executor) for r in (*needs.ended, *needs.failed) if _is_awaited(r)}
     if executor != "slurm":
         return None
+    paused = [run for run in (*completing, *ending) if is_paused(read_events(run.events))]
+    ending |= _jobs_that_decide(paused)
+    completing = {r: identity for r, identity in completing.items() if r not in paused and r not in ending}
     jobs = {**completing, **ending}
     arrays = {array_of(identity.job_id) for identity in jobs.values()}
     known = {fact.job_id: fact for array in sorted(arrays) for fact in query_jobs(array)}
@@ -81,6 +85,8 @@ class Start(StrEnum):
     LATER = "later"
     NEVER = "never"
     """What it waited for has happened otherwise: it is left out."""
+    STOPPED = "stopped"
+    """The training that it belongs to was stopped by the rule of its halving sweep: so is this one."""
 
 
 def judge_needs(needs: Needs, *, has_ended: Callable[[RunDir], bool] = lambda _: False) -> tuple[Start, str]:
@@ -90,12 +96,14 @@ def judge_needs(needs: Needs, *, has_ended: Callable[[RunDir], bool] = lambda _:
     the needed runs decide. `has_ended` says of a run without a last word whether nothing of it lives any more.
     """
     for run in needs.completed:
-        if not _is_completed(run):
+        if _is_awaited(run):
             standing = _standing(run) or "cancelled or given up"
             return Start.LATER, f"run {run.name}/{run.id} had to complete before this one, and is {standing}"
     for run in (*needs.ended, *needs.failed):
-        if (progress := _standing_of(run)) and not has_ended(run):
+        if _is_awaited(run) and (progress := _standing(run)) and not has_ended(run):
             return Start.LATER, f"run {run.name}/{run.id} had to end before this one, and is {progress}"
+    if loser := _only_stopped(needs.completed):
+        return Start.STOPPED, f"left out: run {loser.name}/{loser.id} was stopped by rule"
     if needs.failed and not any(_has_failed(run) for run in needs.failed):
         names = ", ".join(f"{run.name}/{run.id}" for run in needs.failed[:3])
         return Start.NEVER, f"left out: {names} did not fail"
@@ -115,15 +123,41 @@ def _is_completed(run: RunDir) -> bool:
     return _standing(run) == "completed"
 
 
-def _standing_of(run: RunDir) -> str | None:
-    """As `_standing`; None for a run that has completed, too."""
-    standing = _standing(run)
-    return None if standing == "completed" else standing
+def _is_awaited(run: RunDir) -> bool:
+    """Whether it has neither completed nor was stopped by the rule of its halving sweep."""
+    return not _is_completed(run) and not is_stopped(read_events(run.events))
 
 
 def _has_failed(run: RunDir) -> bool:
-    """Whether it ended without completing, and not because a user wanted that."""
-    return not _is_completed(run) and not is_cancelled(read_events(run.events))
+    """Whether it ended without completing, and neither a user nor a rule wanted that."""
+    events = read_events(run.events)
+    return not _is_completed(run) and not is_cancelled(events) and not is_stopped(events)
+
+
+def _only_stopped(runs: Sequence[RunDir]) -> RunDir | None:
+    """A run that was stopped by rule, where no other of its sweep or stage is there that has completed."""
+    groups: dict[tuple[str, ...], list[RunDir]] = {}
+    for run in runs:
+        manifest = read_manifest(run)
+        own = (
+            [manifest.get("plan"), manifest.get("stage")] if manifest.get("plan") else [manifest.get("sweep")]
+        )
+        groups.setdefault(tuple(str(name or run.path) for name in own), []).append(run)
+    return next((group[0] for group in groups.values() if not any(map(_is_completed, group))), None)
+
+
+def _jobs_that_decide(paused: Sequence[RunDir]) -> dict[RunDir, JobIdentity]:
+    """Of runs that wait at a rung: their fellows that have a job; when these have ended, it is time to look again."""
+    found: dict[RunDir, JobIdentity] = {}
+    for run in paused:
+        halving = read_halving(run)
+        fellows = read_group(run, halving).fellows.values() if halving is not None else ()
+        for fellow in fellows:
+            is_over = not describe_progress(fellow.events) or is_completed(fellow.events)
+            if is_over or any(is_so(fellow.events) for is_so in (is_unsubmitted, is_paused, is_stopped)):
+                continue
+            found[fellow.run] = identity_of(fellow.run, newest_submission(fellow.run, fellow.events))
+    return found
 
 
 def _standing(run: RunDir) -> str | None:
@@ -153,7 +187,7 @@ def _will_complete(run: RunDir, identity: JobIdentity, job: JobFact | None) -> b
     """Whether the run still has to be waited for. Raises: RunError when that is in vain."""
     if _is_under_way(identity, job):
         return True
-    if _is_completed(run):  # since we looked
+    if not _is_awaited(run) or is_paused(read_events(run.events)):  # since we looked
         return False
     raise _hopeless(run)
 

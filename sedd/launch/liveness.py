@@ -13,8 +13,8 @@ from sedd.cluster.site import query_config
 from sedd.errors import RunError
 from sedd.launch.local_processes import find_members
 from sedd.launch.unconfirmed import submitit_folders
-from sedd.rundir.attempts import is_cancelled, is_completed, parse_attempts
-from sedd.rundir.events import Event, read_events, require_undamaged
+from sedd.rundir.attempts import is_cancelled, is_completed, is_paused, is_stopped, parse_attempts
+from sedd.rundir.events import STAYS, Event, read_events, require_undamaged
 from sedd.rundir.layout import RunDir
 
 
@@ -26,6 +26,10 @@ class RunStatus(StrEnum):
     """SLURM has its job in the queue."""
     RUNNING = "running"
     """Processes of it are, or may be, alive."""
+    PAUSED = "paused"
+    """It waits at a rung of its halving sweep, without a job."""
+    STOPPED = "stopped"
+    """The rule of its halving sweep has ended it."""
     OVER = "over"
     """Nothing of it is alive, and it is not completed: cancelled, given up, or killed."""
 
@@ -60,17 +64,17 @@ def query_run_status(run: RunDir) -> RunSituation:
     events = read_events(run.events)
     submission = newest_submission(run, events)
     started = next((e for e in reversed(events) if e.event == "attempt_started"), submission)
-    moves = [e.event for e in events if e.event not in ("preflight", "checkpoint", "ready")]
-    executor, is_done = str(submission.get("executor")), is_completed(events)
+    moves = [e.event for e in events if e.event not in STAYS]
+    executor, known = str(submission.get("executor")), _known_status(events)
     job, note = None, None
-    if executor == "slurm" and not is_done:
+    if executor == "slurm" and known is None:
         try:
             job = _require_shown(run, prove_job(identity_of(run, submission)))
         except ForeignJobError as e:
             note = e.message
     return RunSituation(
         run=run,
-        status=_status(run, submission, started, job, is_completed=is_done),
+        status=known or _status(run, submission, started, job),
         job=job,
         executor=executor,
         job_id=str(submission.get("job_id")),
@@ -113,11 +117,13 @@ def _require_shown(run: RunDir, job: ProvenJob) -> ProvenJob:
     return job
 
 
-def _status(
-    run: RunDir, submission: Event, started: Event, job: ProvenJob | None, *, is_completed: bool
-) -> RunStatus:
-    if is_completed:
-        return RunStatus.COMPLETED
+def _known_status(events: Sequence[Event]) -> RunStatus | None:
+    """The state of a run that has no use for a job, whatever one may still be doing; None of others."""
+    known = {is_completed: RunStatus.COMPLETED, is_stopped: RunStatus.STOPPED, is_paused: RunStatus.PAUSED}
+    return next((status for is_so, status in known.items() if is_so(events)), None)
+
+
+def _status(run: RunDir, submission: Event, started: Event, job: ProvenJob | None) -> RunStatus:
     if "foreground" in (started.get("executor"), submission.get("executor")):
         _require_ended(run)
     if submission.get("executor") == "slurm":

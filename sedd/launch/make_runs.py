@@ -84,6 +84,7 @@ def make_runs(order: Order, *, now: dt.datetime, made: list[Path]) -> Batch:
         "executor": order.profile.executor,
         "profile": order.profile.model_dump(mode="json"),
         "sweep": shared.name if len(folders) > 1 else None,
+        "halving": shared.name if order.request.halving else None,
         "parallel": order.request.parallel,
         "after": [str(run.path) for run in order.after],
         "format": FORMAT,
@@ -146,12 +147,34 @@ def _describe(run: RunDir, order: Order, number: int, about: dict[str, Any], now
         "parameters": order.parameters[number],
         "parent": adopt(run, experiment),
         "first_batch": order.first_batches[number] if order.first_batches else None,
+        "halving": _halving(order, number, group=about["halving"]),
     }
-    write_manifest(run, about | own | dict(order.more[number] if order.more else {}))
+    more = {
+        name: value for name, value in (order.more[number] if order.more else {}).items() if name != "halving"
+    }
+    write_manifest(run, about | own | more)
     if order.findings is not None:
         append_event(
             run.events, "preflight", attempt=0, now=now, side="login", ok=True, findings=list(order.findings)
         )
+
+
+def _halving(order: Order, number: int, *, group: Any) -> dict[str, Any] | None:
+    """What the point must know of its halving sweep; `group` names it, or is what another point's manifest has."""
+    halving, experiment = order.request.halving, order.request.experiments[number]
+    if halving is None or experiment.steps is None:
+        return None
+    given = (
+        dict(order.more[number]["halving"])
+        if order.more
+        else {"points": len(order.request.points), "index": number}
+    )
+    name = group["group"] if isinstance(group, dict) else group
+    return {
+        "group": name,
+        "rungs": list(halving.decisive(experiment.steps)),
+        "keep": str(halving.share),
+    } | given
 
 
 def _git(package: Path) -> dict[str, str | None] | None:

@@ -13,7 +13,6 @@ from sedd.errors import ClusterError, RunError
 from sedd.launch.dependencies import dependency_on, move_dependents, read_needs
 from sedd.launch.liveness import RunSituation, RunStatus, count_submissions, query_run_status
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all, find_members
-from sedd.launch.lock import one_action
 from sedd.launch.protocol import names_of
 from sedd.launch.resources import Parameters, read_manifest_profile, slurm_parameters
 from sedd.launch.submit_local import submit_local
@@ -22,6 +21,7 @@ from sedd.launch.unsubmitted import confirm_all, submit_unsubmitted
 from sedd.rundir.attempts import MOVED_BY, slowest_save_s
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir
+from sedd.rundir.lock import one_action
 from sedd.spec.load import load_resolved
 from sedd.spec.task import TaskSpec
 
@@ -132,6 +132,13 @@ def _requeue_one(situation: RunSituation, now: dt.datetime) -> Requeued:
     run = situation.run
     if situation.status is RunStatus.WAITING:
         return _hurry(situation)
+    if situation.status is RunStatus.PAUSED:
+        return Requeued(run=run, changed=False, detail="waits at a rung for the other points of its sweep")
+    if situation.status is RunStatus.STOPPED:
+        raise RunError(
+            f"run {run.id} was stopped by rule: others of its halving sweep were better",
+            hint="a spec with the same values and without halving trains it to its end",
+        )
     if situation.last == "gave_up" and situation.executor == "local":
         # Its job entry has decided, and is about to exit.
         end_all(run, grace_s=_EXIT_GRACE_S)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import RunError
-from sedd.launch import lock
-from sedd.rundir.attempts import is_cancelled, is_unsubmitted, parse_attempts
-from sedd.rundir.events import Event, read_events, require_undamaged
+from sedd.rundir import lock
+from sedd.rundir.attempts import is_cancelled, is_paused, is_stopped, is_unsubmitted, parse_attempts
+from sedd.rundir.events import STAYS, Event, read_events, require_undamaged
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.task import TaskSpec
 
+STOPPED = "stopped by rule"
+"""What is said of a run that its halving sweep does without."""
 PATIENCE_S = 120.0
 """For somebody else's submission, the largest sweep's too."""
 
@@ -114,10 +116,14 @@ def one_submission(names: Iterable[str], runs: Path) -> Iterator[None]:
 
 def describe_progress(events: Sequence[Event]) -> str | None:
     """What a run's events say of it, in words; None when a user or the retry policy has ended it."""
-    moves = [e for e in events if e.event not in ("preflight", "checkpoint")]
+    moves = [e for e in events if e.event not in STAYS]
     last = moves[-1].event if moves else ""
     if last == "completed":
         return "completed"
+    if is_stopped(events):
+        return STOPPED
+    if is_paused(events):
+        return "waiting for the other points of its sweep"
     if is_cancelled(events) or last in ("gave_up", "extended", "reshaped") or not moves:
         return None
     attempts = parse_attempts(events)

@@ -15,7 +15,7 @@ from sedd.cluster.command import SlurmMissingError
 from sedd.cluster.jobs import array_of
 from sedd.cluster.sbatch import SubmissionRefusedError
 from sedd.errors import RunError
-from sedd.launch import lock
+from sedd.rundir import lock
 from sedd.rundir.atomic import write_text
 from sedd.rundir.layout import RunDir, read_manifest
 

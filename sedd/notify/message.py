@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sedd.rundir.attempts import is_cancelled
-from sedd.rundir.events import Event
+from sedd.rundir.events import STAYS, Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Message:
 
 def end_message(name: str, identity: str, events: Sequence[Event], *, used: str = "") -> Message | None:
     """How a run ended; None while it has not, or when its user cancelled it."""
-    last = next((e for e in reversed(events) if e.event not in ("preflight", "checkpoint")), None)
+    last = next((e for e in reversed(events) if e.event not in STAYS), None)
     if last is None or last.event not in ("completed", "gave_up") or is_cancelled(events):
         return None
     if last.get("cause") == "interrupted":

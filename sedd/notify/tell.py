@@ -8,11 +8,14 @@ from sedd.config.settings import NotifySettings
 from sedd.errors import RunError, SeddError
 from sedd.notify.deliver import deliver, settings_of
 from sedd.notify.message import end_message, loss_message, plan_message, stall_message
-from sedd.rundir.events import Event, read_events
+from sedd.rundir.events import STAYS, Event, read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.plan_record import find_plan
 from sedd.rundir.read_usage import read_usage
 from sedd.rundir.usage import usage_words
+
+_DONE = ("completed", "gave_up", "cancelled", "stopped")
+"""Words after which nothing happens to a run by itself."""
 
 
 def tell_end(run: RunDir, *, is_login: bool) -> None:
@@ -44,12 +47,12 @@ def tell_loss(run: RunDir, *, attempt: int, why: str, is_login: bool) -> None:
 
 def is_over(events: Sequence[Event]) -> bool:
     """Whether a run has had its last word, as far as its events say."""
-    return last_word(events) in ("completed", "gave_up", "cancelled")
+    return last_word(events) in _DONE
 
 
 def last_word(events: Sequence[Event]) -> str:
     """The newest event that moved a run on."""
-    return next((e.event for e in reversed(events) if e.event not in ("preflight", "checkpoint")), "")
+    return next((e.event for e in reversed(events) if e.event not in STAYS), "")
 
 
 def _tell_plan(run: RunDir, name: str, settings: NotifySettings | None, *, is_login: bool) -> None:
@@ -59,12 +62,11 @@ def _tell_plan(run: RunDir, name: str, settings: NotifySettings | None, *, is_lo
         return  # a newer version of the plan does without this run
     words = {each: last_word(read_events(each.events)) for each in plan.runs}
     failed = [each for each, word in words.items() if word in ("gave_up", "cancelled")]
-    done = ("completed", "gave_up", "cancelled")
-    if not all(word in done or plan.is_in_vain(each, failed) for each, word in words.items()):
+    if not all(word in _DONE or plan.is_in_vain(each, failed) for each, word in words.items()):
         return
     lines = [f"plan {name} is done."]
     for stage in plan.stages:
-        counts = Counter(words[each] if words[each] in done else "waits in vain" for each in stage.runs)
+        counts = Counter(words[each] if words[each] in _DONE else "waits in vain" for each in stage.runs)
         ends = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in counts.items())
         lines.append(f"{stage.name}: {ends}")
     message = plan_message(name, "\n".join([*lines, f"sedd status {name}"]))

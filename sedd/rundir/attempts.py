@@ -25,6 +25,8 @@ class Cause(StrEnum):
     """Its training made no progress for too long, and was ended for it."""
     DISK_FULL = "disk_full"
     """Nothing could be saved any more: it waits in the queue for space."""
+    PAUSED = "paused"
+    """It stands at a rung of its halving sweep, and its fellows decide whether it goes on."""
     CANCELLED = "cancelled"
     INTERRUPTED = "interrupted"
     """Its user stopped `sedd train` in the foreground: it saved, and continues when they start it again."""
@@ -116,6 +118,20 @@ STRAGGLERS, CARD_SPEED = "stragglers", "card_speed"
 """Names of the findings in `preflight` events that call a node slow: of a training, and of the node preflight."""
 
 
+def is_paused(events: Sequence[Event]) -> bool:
+    """Whether the run waits at a rung of its halving sweep, without a job."""
+    return _newest_of(events, "paused", "stopped", "submitted", "attempt_started", "cancelled") == "paused"
+
+
+def is_stopped(events: Sequence[Event]) -> bool:
+    """Whether the rule of its halving sweep has ended the run."""
+    return _newest_of(events, "stopped", "submitted", "attempt_started") == "stopped"
+
+
+def _newest_of(events: Sequence[Event], *names: str) -> str:
+    return next((e.event for e in reversed(events) if e.event in names), "")
+
+
 MOVED_BY = "sedd requeue"
 """`by` of the `stop_requested` event with which `sedd requeue` announces its signal."""
 
@@ -130,7 +146,7 @@ def save_times_s(events: Iterable[Event]) -> list[float]:
     return [float(e.get("seconds", 0)) for e in events if e.event == "checkpoint"]
 
 
-_LAST_WORDS = ("requeued", "gave_up", "completed", "cancelled")
+_LAST_WORDS = ("requeued", "gave_up", "completed", "cancelled", "paused")
 
 
 def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
@@ -180,7 +196,7 @@ def _slow_hosts(event: Event) -> list[str]:
 
 
 def _cause(end: Event) -> Cause:
-    named = end.event if end.event in ("completed", "cancelled") else end.get("cause")
+    named = end.event if end.event in ("completed", "cancelled", "paused") else end.get("cause")
     return _CAUSES.get(named, Cause.CRASHED) if isinstance(named, str) else Cause.CRASHED
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sedd.errors import RunError
+from sedd.rundir.attempts import is_stopped
+from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
 
 BOUND = "validation_bound"
@@ -29,7 +31,12 @@ def last_bound(run: RunDir) -> float | None:
 
 
 def best_of(runs: Sequence[RunDir]) -> RunDir:
-    """The run with the lowest bound; of equals the first. Raises: RunError when none was validated."""
+    """The run with the lowest bound; of equals the first. What a halving sweep has stopped is none of them.
+
+    Raises:
+        RunError: none was validated.
+    """
+    runs = [run for run in runs if not is_stopped(read_events(run.events))] or runs
     bounds = [(bound, number) for number, run in enumerate(runs) if (bound := last_bound(run)) is not None]
     if not bounds:
         names = ", ".join(f"{run.name}/{run.id}" for run in runs[:3])

@@ -27,8 +27,14 @@ EVENTS = (
     "cancelled",
     "extended",
     "reshaped",
+    "rung",
+    "promoted",
+    "paused",
+    "stopped",
 )
 """Every kind of event; README.md says who writes it and with which fields."""
+STAYS = ("preflight", "checkpoint", "ready", "rung", "promoted")
+"""Events that leave a run in the state in which it was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,5 +16,11 @@ class Exit(IntEnum):
     """This node cannot run the job: failed preflight, CUDA, NCCL or ECC error."""
     SUPERSEDED = 77
     """A newer attempt of the run has begun elsewhere; nothing was written since."""
+    PAUSED = 79
+    """It stands at a rung of its halving sweep, its checkpoint is on disk, and it was not let pass yet."""
     PEER_LOST = 78
     """Another rank is gone; what ended it is that rank's to say."""
+
+
+ENDED_WELL = (Exit.COMPLETED, Exit.STOPPED, Exit.PAUSED)
+"""Of a training that has saved what it came to."""

@@ -16,7 +16,7 @@ from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.usage import ALWAYS, AttemptUse, Energy, RunUse
 
-_LAST_WORDS = ("requeued", "gave_up", "completed", "cancelled")
+_LAST_WORDS = ("requeued", "gave_up", "completed", "cancelled", "paused")
 
 
 def read_usage(run: RunDir) -> RunUse:
@@ -98,7 +98,7 @@ def attempt_uses(
             gpus=gpus,
         )
         # A job that is cancelled or goes back to the queue is over for SLURM while its script still cleans up.
-        by_itself = any(e.event in ("completed", "gave_up") for e in group)
+        by_itself = any(e.event in ("completed", "gave_up", "paused") for e in group)
         end = max(use.end, (job_ends or {}).get(use.number, use.end)) if by_itself else use.end
         kept = end if use.kept_until == use.end else use.kept_until
         energy = (energies or {}).get(use.number)
@@ -156,7 +156,7 @@ def _use(
     resumed = next((e.t for e in group if e.event == "resumed"), start.t if is_fresh else end)
     kept = [e.t for e in saved if next_step is None or int(e.get("step", 0)) <= next_step]
     # Of an attempt that runs nobody knows yet what will be kept.
-    is_whole = word.event == "completed" if word else is_newest
+    is_whole = word.event in ("completed", "paused") if word else is_newest
     return AttemptUse(
         number=start.attempt,
         gpus=int(start.get("gpus", gpus)),
@@ -199,7 +199,9 @@ def _last_beat(
 def _cause(end: Event | None, *, is_newest: bool) -> str:
     if end is None:
         return "" if is_newest else "killed"
-    return end.event if end.event in ("completed", "cancelled") else str(end.get("cause", "crashed"))
+    return (
+        end.event if end.event in ("completed", "cancelled", "paused") else str(end.get("cause", "crashed"))
+    )
 
 
 def _ready(manifest: Mapping[str, Any]) -> dt.datetime:

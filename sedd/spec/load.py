@@ -13,6 +13,7 @@ from pydantic import Field, create_model
 
 from sedd.complaints import Key
 from sedd.errors import SpecError
+from sedd.spec.halving import HalvingSpec
 from sedd.spec.sweep import Point, SweepSpec
 from sedd.spec.task import TaskSpec, path_keys, places
 from sedd.spec.tasks import TASKS, task_of
@@ -42,6 +43,8 @@ class Request:
     """The overrides that made each experiment, dotted key to value; one empty mapping without a sweep."""
     parallel: int | None
     """Runs that may go on at the same time; None: no limit."""
+    halving: HalvingSpec | None = None
+    """How losers among the points are stopped; None: all go on to their end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,20 @@ def resolve_request(
     if asked.sweep is None:
         single = task.model_validate(asked.model_dump(exclude={"sweep"}, mode="json"))
         return Request(experiments=(single,), points=({},), parallel=None)
-    points = tuple(asked.sweep.points())
-    return Request(experiments=_at_points(given, points, base), points=points, parallel=asked.sweep.parallel)
+    points, halving = tuple(asked.sweep.points()), asked.sweep.halving
+    experiments = _at_points(given, points, base)
+    if halving:
+        _require_halvable(experiments, halving, given.where(("sweep", "halving")))
+    return Request(experiments=experiments, points=points, parallel=asked.sweep.parallel, halving=halving)
+
+
+def _require_halvable(experiments: Sequence[TaskSpec], halving: HalvingSpec, where: str) -> None:
+    """Raises: SpecError with what keeps points from being compared at the rungs."""
+    problems = {text: None for experiment in experiments for text in halving.complaints(experiment)}
+    if len({experiment.steps for experiment in experiments}) > 1:
+        problems["all points must have the same training.steps: rungs are a share of them"] = None
+    if problems:
+        raise SpecError("\n".join(f"{where}: sweep.halving: {text}" for text in problems))
 
 
 def load_resolved(path: Path) -> TaskSpec:
@@ -137,7 +152,7 @@ def _at_points(document: Document, points: Sequence[Point], base: Path) -> tuple
 
 def _at_point(document: Document, point: Point, base: Path) -> TaskSpec:
     data, origins = copy.deepcopy(document.data), dict(document.origins)
-    kind = next(kind for kind in data.pop("sweep") if kind != "parallel")
+    kind = next(kind for kind in data.pop("sweep") if kind not in ("parallel", "halving"))
     for dotted, value in point.items():
         key = tuple(dotted.split("."))
         origins[key] = document.where(("sweep", kind, *(["over"] if kind == "random" else []), dotted))

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from sedd.spec.halving import HalvingSpec
 from sedd.spec.random_search import RandomSearchSpec
 from sedd.yaml import StrictModel
 
@@ -27,6 +28,8 @@ class SweepSpec(StrictModel):
     """Points drawn from ranges: {points: 40, over: {training.learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}}}."""
     list: tuple[dict[str, Any], ...] | None = None
     """Points written out, one mapping each."""
+    halving: HalvingSpec | None = None
+    """Stop losers early: {rungs: [2000, 6000, 18000], keep: 1/3}. Any of the four above says which points there are."""
     parallel: int | None = Field(default=None, ge=1)
     """Points that may run at the same time; absent: as many as the cluster lets."""
 
@@ -73,6 +76,8 @@ class SweepSpec(StrictModel):
                 shown = ", ".join(f"{key}={value}" for key, value in point.items())
                 raise ValueError(f"two runs of the sweep are the same: {shown}")
             seen.add(same)
+        if self.halving and count < 2:
+            raise ValueError("halving needs two points at least")
         return self
 
     def points(self) -> Iterator[Point]:

@@ -31,6 +31,7 @@ from sedd.training.local_copies import NodePlace, open_local_copies
 from sedd.training.memory import keep_freed_memory
 from sedd.training.metrics import RunLogs
 from sedd.training.network import build_network
+from sedd.training.pause import Rungs
 from sedd.training.precision import capability_of, choose_precision
 from sedd.training.reporting import Reporter, metric_row, start_row, warm_up_steps
 from sedd.training.resume import describe, last_reached, resume
@@ -55,9 +56,11 @@ class Outcome(StrEnum):
     COMPLETED = "completed"
     STOPPED = "stopped"
     """A signal asked for it; the state is saved."""
+    PAUSED = "paused"
+    """It may not pass a rung yet; the state is saved."""
 
 
-_PATIENCE_S = {"first": 300.0, "last": 300.0, "stop": STOP_PATIENCE_S}
+_PATIENCE_S = {"first": 300.0, "last": 300.0, "rung": 300.0, "stop": STOP_PATIENCE_S}
 """With a full disk: the other ranks wait meanwhile."""
 
 
@@ -75,13 +78,14 @@ def train(
     stage: str | None = None,
     place: NodePlace | None = None,
     progress: ProgressWriter | None = None,
+    rungs: Rungs | None = None,
     notify: Notify = print,
 ) -> Outcome:
     """Train a run folder's spec from its newest whole checkpoint to its last step, or until `stop` is set.
 
     Every rank calls it; rank 0 writes. `wandb` and `stage` (the node's folder for copies of stores) are this
     site's, where it has its own. `place` is where copies of the state lie on the node, and `progress` where this rank
-    reports to its job entry, if it has one.
+    reports to its job entry, if it has one. At `rungs` it saves, and ends early where it may not pass.
 
     Raises:
         SeddError: the spec, the data or the folder cannot be used.
@@ -116,6 +120,7 @@ def train(
             place=place,
             beat=beat,
             progress=progress,
+            rungs=rungs,
             notify=notify,
             stack=stack,
         )
@@ -141,6 +146,7 @@ class _Session:
     """On the validation set of the network that the run started from."""
     is_new: bool
     """It has no checkpoint, and starts from another run's network."""
+    rungs: Rungs | None
     reporter: Reporter
     progress: ProgressWriter
     clock: StepClock
@@ -165,6 +171,7 @@ def _open(
     place: NodePlace | None,
     beat: HeartbeatWriter,
     progress: ProgressWriter,
+    rungs: Rungs | None,
     notify: Notify,
     stack: ExitStack,
 ) -> _Session:
@@ -217,6 +224,7 @@ def _open(
         validation=Validation(network, fixed_set, cut_into_blocks(fixed_set), experiment.seed, group),
         forgetting=parent_validation(network, parent, spec.init, device, group, notify=notify),
         is_new=is_new,
+        rungs=rungs,
         reporter=Reporter(
             spec,
             logs=logs,
@@ -241,6 +249,8 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
         _rehearse(s)
     if s.is_new:
         _save_start(s, stop)
+    if not _passes_rung(s, s.state.step):  # an attempt before came to it, and was ended there
+        return Outcome.PAUSED
     s.reporter.begin(s.state.step)
     first = s.state.step + 1
     for batches in s.clock.feed(s.batches):
@@ -257,10 +267,25 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
         found = _validate(s) if last or validates else None
         if last or validates or logs:
             _log(s, norm, found, is_extra=not (validates or logs))
-        if not last and (tier := _due(s)):
+        if not last and _is_rung(s, step):
+            _save_last(s, stop, reason="rung")
+            if not _passes_rung(s, step):
+                return Outcome.PAUSED
+        elif not last and (tier := _due(s)):
             _save(s, tier)
     _save_last(s, stop, reason="last")
     return Outcome.COMPLETED
+
+
+def _is_rung(s: _Session, step: int) -> bool:
+    return s.rungs is not None and step in s.rungs.steps
+
+
+def _passes_rung(s: _Session, step: int) -> bool:
+    """Whether training goes on after this step: rank 0 asks, and tells the others."""
+    if s.rungs is None or not _is_rung(s, step):
+        return True
+    return bool(s.group.first_says(int(s.group.ranks.is_first and s.rungs.lets_pass(step))))
 
 
 def _due(s: _Session) -> Tier:

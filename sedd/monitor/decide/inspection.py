@@ -168,6 +168,12 @@ _NEXT: Mapping[State, Sequence[str]] = {
     ),
     State.QUEUED: ("sedd status {id} --watch", "sedd logs {id} -f", "sedd cancel {id}"),
     State.REQUEUED: ("sedd status {id} --watch", "sedd logs {id}", "sedd cancel {id}"),
+    State.PAUSED: ("sedd status {id} --watch", "sedd logs {id}", "sedd cancel {id}"),
+    State.STOPPED: (
+        "sedd logs {id}",
+        "sedd evaluate {id} --fasta proteins.fasta",
+        "sedd report {id} -o report.html",
+    ),
     State.FAILED: _AFTER_TROUBLE,
     State.GAVE_UP: _AFTER_TROUBLE,
     State.LOST: _AFTER_TROUBLE,

@@ -23,6 +23,10 @@ class State(StrEnum):
     """No job, no process and no last word: killed."""
     GAVE_UP = "gave up"
     """The retry policy's last word."""
+    PAUSED = "paused"
+    """It waits at a rung of its halving sweep for the other points: no job."""
+    STOPPED = "stopped by rule"
+    """Its halving sweep does without it."""
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -38,7 +42,7 @@ class State(StrEnum):
 
     @property
     def is_success(self) -> bool:
-        return self is State.COMPLETED
+        return self in (State.COMPLETED, State.STOPPED)
 
     @property
     def is_trouble(self) -> bool:
@@ -57,15 +61,20 @@ BY_CARE = (
     State.PREFLIGHT,
     State.REQUEUED,
     State.QUEUED,
+    State.PAUSED,
     State.UNSUBMITTED,
     State.COMPLETED,
+    State.STOPPED,
     State.INTERRUPTED,
     State.CANCELLED,
 )
 """Every state, those first that a user should hear of first."""
 _TROUBLE = frozenset(BY_CARE[:4])
 _FINAL = frozenset(
-    {State.LOST, State.GAVE_UP, State.COMPLETED, State.FAILED, State.CANCELLED, State.INTERRUPTED}
+    {
+        *(State.LOST, State.GAVE_UP, State.COMPLETED, State.FAILED),
+        *(State.CANCELLED, State.INTERRUPTED, State.STOPPED),
+    }
 )
 
 
@@ -83,6 +92,7 @@ _NOUNS: dict[str, str] = {
     Cause.PREEMPTED: "a preemption",
     Cause.TIME_LIMIT: "the time limit",
     Cause.MOVED: "a move",
+    Cause.PAUSED: "a pause at a rung",
     Cause.NODE_FAULT: "a node fault",
     Cause.KILLED: "a kill",
     Cause.CRASHED: "a crash",

@@ -38,6 +38,10 @@ def decide(facts: RunFacts, *, now: dt.datetime) -> Verdict:
         return _by_beat_alone(facts.beat, facts.unread_events, now)
     if last is not None and last.event == "completed":
         return Verdict(State.COMPLETED)
+    if last is not None and last.event == "stopped":
+        return Verdict(State.STOPPED, str(last.get("detail") or ""))
+    if last is not None and last.event == "paused":
+        return Verdict(State.PAUSED, f"at step {last.get('step')}, for the other points of its sweep")
     if history.cancelled or (last is not None and last.event == "cancelled"):
         by = last.get("by") if last is not None and last.event == "cancelled" else None
         return Verdict(State.CANCELLED, f"by {by}" if by else "")

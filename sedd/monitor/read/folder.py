@@ -15,7 +15,7 @@ from sedd.rundir.job_output import find_job_output, telling_line
 from sedd.rundir.layout import RunDir, read_manifest
 
 _LAST_ROWS_BYTES = 2000
-_ENDED = frozenset({"completed", "gave_up", "cancelled"})
+_ENDED = frozenset({"completed", "gave_up", "cancelled", "stopped"})
 
 
 class Folder:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sedd.cluster.identity import JobIdentity, read_identity
 from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts
-from sedd.rundir.events import Event, damaged_lines, parse_events
+from sedd.rundir.events import STAYS, Event, damaged_lines, parse_events
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class History:
         submitted: first submission.
         identity: what tells the run's newest SLURM job from others; None where there is none, or no event tells of it.
         causes: how many attempts ended by each cause; completion is not counted.
-        last: newest event that moved the run on (`preflight` and `checkpoint` do not).
+        last: newest event that moved the run on (those of `STAYS` do not).
         productive_s: seconds of training whose result was kept, the open attempt up to its newest checkpoint.
         training_since: when the newest attempt began to train, as far as events say.
         damaged: numbers of the lines of events.jsonl that are no events.
@@ -71,7 +71,6 @@ class History:
 _CHECKPOINT = b'"event": "checkpoint"'
 _AFTER_TIME = len('{"t": "2026-11-22T08:00:00.000+00:00", ')
 """Where `append_event` begins the event's name. A line of another make is parsed, which only takes longer."""
-_STAYS = ("preflight", "checkpoint", "ready")
 
 
 def parse_history(content: bytes) -> History:
@@ -110,7 +109,7 @@ def summarise(events: Sequence[Event]) -> History:
         host=str(placed.get("host", "")) if placed else "",
         attempts=attempts,
         causes=_causes(attempts),
-        last=next((e for e in reversed(events) if e.event not in _STAYS), None),
+        last=next((e for e in reversed(events) if e.event not in STAYS), None),
         cancelled="cancelled" in place and is_cancelled(events),
         saved=_saved(events, newest("checkpoint"), newest("checkpoint", "resumed")),
         productive_s=_productive_s(events) if attempts else 0.0,

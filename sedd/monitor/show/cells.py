@@ -21,6 +21,8 @@ STYLES = {
     State.STALLED: "bold red",
     State.LOST: "bold red",
     State.GAVE_UP: "bold red",
+    State.PAUSED: "yellow",
+    State.STOPPED: "dim",
     State.COMPLETED: "bright_blue",
     State.FAILED: "bold red",
     State.CANCELLED: "dim",

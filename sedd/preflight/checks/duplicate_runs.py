@@ -9,7 +9,7 @@ from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir, read_manifest
 
-_ENDED = ("completed", "gave_up", "cancelled")
+_ENDED = ("completed", "gave_up", "cancelled", "stopped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,10 @@ ACTION_PATIENCE_S = 150.0
 """For another cancel or requeue of the same run: it may be ending processes, or waiting for a slow SLURM."""
 
 
+class BusyError(RunError):
+    """Somebody else holds a lock for longer than we wait."""
+
+
 @contextlib.contextmanager
 def held(path: Path, *, patience_s: float) -> Iterator[int]:
     """Hold the lock of a run folder; yields a descriptor that children keep open to hold it too.
@@ -52,7 +56,9 @@ def alone(path: Path, *, patience_s: float) -> Iterator[int]:
         raise RunError(f"cannot write {path}: {e.strerror}", hint="set SEDD_RUNS to a folder of yours") from e
     try:
         if not _lock_within(handle, patience_s):
-            raise RunError(f"another sedd command still holds {path}", hint="is it waiting for a slow SLURM?")
+            raise BusyError(
+                f"another sedd command still holds {path}", hint="is it waiting for a slow SLURM?"
+            )
         yield handle
     finally:
         os.close(handle)
