@@ -58,9 +58,10 @@ def label_text(view: RunView, now: dt.datetime, width: int) -> str:
 
 
 def state_text(view: RunView, now: dt.datetime, width: int) -> str:
-    """`running ×3`: in its third attempt."""
-    times = f"{view.state} ×{view.attempts}"
-    return times if view.attempts > 1 and len(times) <= width else str(view.state)
+    """`running ×3`: in its third attempt; `stopped` for `stopped by rule`, where that is too long."""
+    word = str(view.state) if len(view.state) <= width else view.state.partition(" by ")[0]
+    times = f"{word} ×{view.attempts}"
+    return times if view.attempts > 1 and len(times) <= width else word
 
 
 def _progress(view: RunView, now: dt.datetime, width: int) -> str:

@@ -13,6 +13,8 @@ KINDS = {
     State.STALLED: TROUBLE,
     State.LOST: LOST,
     State.GAVE_UP: LOST,
+    State.PAUSED: LIVE,
+    State.STOPPED: ENDED,
     State.COMPLETED: ENDED,
     State.FAILED: LOST,
     State.CANCELLED: ENDED,

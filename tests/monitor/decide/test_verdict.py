@@ -444,6 +444,22 @@ TABLE = {
         State.INTERRUPTED,
         "by Ctrl-C",
     ),
+    "at a rung": (
+        "slurm",
+        [STARTED, event("rung", 300, step=7), event("paused", 300, step=7), event("promoted", 200, step=7)],
+        beat(300, "stopping"),
+        JobEvidence(),
+        State.PAUSED,
+        "at step 7, for the other points of its sweep",
+    ),
+    "stopped at a rung": (
+        "slurm",
+        [STARTED, event("paused", 300, step=7), event("stopped", 200, step=7, detail="5th of 6 at step 7")],
+        beat(300, "stopping"),
+        JobEvidence(),
+        State.STOPPED,
+        "5th of 6 at step 7",
+    ),
     "interrupted, and goes on": (
         "local",
         [STARTED, event("gave_up", 300, cause="interrupted", step=7), event("attempt_started", 200, 2)],
@@ -572,9 +588,9 @@ def test_each_state_has_its_place_in_the_order_of_care() -> None:
     assert [s for s in BY_CARE if s.is_trouble] == list(BY_CARE[:4])
 
 
-def test_only_completion_is_success_and_success_is_final() -> None:
-    assert [s for s in State if s.is_success] == [State.COMPLETED]
-    assert State.COMPLETED.is_final
+def test_only_completion_and_a_stop_by_rule_are_success_and_success_is_final() -> None:
+    assert {s for s in State if s.is_success} == {State.COMPLETED, State.STOPPED}
+    assert all(s.is_final for s in State if s.is_success)
     assert not State.STALLED.is_final
 
 
