@@ -127,5 +127,6 @@ def _bound_at(run: RunDir, step: int) -> float:
 
 
 def _ordinal(number: int) -> str:
-    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    last = number % 10 if number % 100 not in (11, 12, 13) else 0
+    ending = ("th", "st", "n" + "d", "rd")[last] if last < 4 else "th"
     return f"{number}{ending}"
