@@ -64,7 +64,8 @@ def dependency_on(needs: Needs, *, executor: str) -> str | None:
         ClusterError: SLURM does not answer.
     """
     completing = {r: _job_to_wait_for(r, executor) for r in needs.completed if _is_awaited(r)}
-    ending = {r: _job_to_wait_for(r, executor) for r in (*needs.ended, *needs.failed) if _is_awaited(r)}
+    open_ones = [r for r in (*needs.ended, *needs.failed) if _is_awaited(r) and _standing(r)]
+    ending = {r: _job_to_wait_for(r, executor) for r in open_ones}
     if executor != "slurm":
         return None
     paused = [run for run in (*completing, *ending) if is_paused(read_events(run.events))]
