@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sedd.data.alphabet import AMINO_ACIDS, SIZE, encode
 from sedd.data.records import read_records
-from sedd.diffusion.bound import evidence_bound
+from sedd.diffusion.bound import bound_terms
 from sedd.diffusion.draws import counter_noise, packed_positions
 from sedd.diffusion.graph import GRAPHS, Graph
 from sedd.diffusion.likelihood import likelihood_bound
@@ -111,7 +111,7 @@ def single(proteins: Proteins, graph: str, noise: str, seed: int, place: str) ->
     noise_source = counter_noise(
         seed, 0, torch.arange(count), proteins.cu_seqlens, tokens=len(proteins.tokens)
     )
-    terms = evidence_bound(
+    terms = bound_terms(
         proteins.log_score(GRAPHS[graph]()),
         proteins.tokens,
         proteins.cu_seqlens,
@@ -120,7 +120,7 @@ def single(proteins: Proteins, graph: str, noise: str, seed: int, place: str) ->
         noise=default_noise(noise),
         randomness=noise_source,
     )
-    return terms.mean().item()
+    return terms.nats.mean().item()
 
 
 def whole(proteins: Proteins, graph: str, noise: str, seed: int, draws: int) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from sedd.cluster_init.site_facts import SiteFacts
 from sedd.units import exact_duration, format_duration
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Line:
     """One line of a profile.
 
@@ -44,8 +44,8 @@ def propose(facts: SiteFacts) -> tuple[Line, ...]:
     cards = cards_of(partition, facts.nodes)
     choice = _choice_for(partition, facts.choices or ())
     return (
-        Line(yaml="executor: slurm", reason=f"SLURM {facts.config.version}, {_how_many(facts)}."),
-        Line(yaml=f"partition: {partition.name}", reason=_about_partition(partition, cards, facts)),
+        Line("executor: slurm", f"SLURM {facts.config.version}, {_how_many(facts)}."),
+        Line(f"partition: {partition.name}", _about_partition(partition, cards, facts)),
         *_account(facts, choice),
         *_qos(choice),
         *_gpu(cards),
@@ -55,10 +55,10 @@ def propose(facts: SiteFacts) -> tuple[Line, ...]:
         *_python(facts),
         *_node_folder(facts),
         Line(
-            yaml="wandb: offline",
-            reason="Compute nodes rarely reach the internet: `wandb sync` later. Where they do: online.",
+            "wandb: offline",
+            "Compute nodes rarely reach the internet: `wandb sync` later. Where they do: online.",
         ),
-        Line(yaml="mail: {user: you@example.org, type: [END, FAIL]}", reason="", is_active=False),
+        Line("mail: {user: you@example.org, type: [END, FAIL]}", "", is_active=False),
     )
 
 
@@ -94,17 +94,17 @@ def _choice_for(partition: Partition, choices: Sequence[QosChoice]) -> QosChoice
 
 def _account(facts: SiteFacts, choice: QosChoice | None) -> Iterator[Line]:
     if facts.choices is None:
-        yield Line(yaml="account: my-project", reason="SLURM did not show your accounts.", is_active=False)
+        yield Line("account: my-project", "SLURM did not show your accounts.", is_active=False)
         return
     accounts = list(dict.fromkeys(each.account for each in facts.choices))
     if choice is None:
-        yield Line(yaml="account: my-project", reason="You have none for this partition.", is_active=False)
+        yield Line("account: my-project", "You have none for this partition.", is_active=False)
         return
     others = [name for name in accounts if name != choice.account]
     reason = f"Your other accounts: {', '.join(others)}." if others else "Your only account."
     if "associations" not in facts.config.enforced and "limits" not in facts.config.enforced:
         reason += " This site does not enforce it."
-    yield Line(yaml=f"account: {choice.account}", reason=reason)
+    yield Line(f"account: {choice.account}", reason)
 
 
 def _qos(choice: QosChoice | None) -> Iterator[Line]:
@@ -112,7 +112,7 @@ def _qos(choice: QosChoice | None) -> Iterator[Line]:
         return
     default = choice.default or ("normal" if "normal" in choice.allowed else choice.allowed[0])
     reason = f"You may name {', '.join(choice.allowed)}; without a name a job gets {default}."
-    yield Line(yaml=f"qos: {default}", reason=reason, is_active=False)
+    yield Line(f"qos: {default}", reason, is_active=False)
 
 
 def _gpu(cards: Cards) -> Iterator[Line]:
@@ -129,26 +129,22 @@ def _gpu(cards: Cards) -> Iterator[Line]:
             shown = ", ".join(f"{n} nodes of {m} GiB" for m, n in sorted(cards.memories.items()))
             why = f"Cards differ in memory ({shown}): choose by a constraint, and say it here."
     if not fields:
-        yield Line(yaml="gpu: {memory: 32GiB}", reason=why, is_active=False)
+        yield Line("gpu: {memory: 32GiB}", why, is_active=False)
         return
-    yield Line(yaml=f"gpu: {{{', '.join(fields)}}}", reason=why)
+    yield Line(f"gpu: {{{', '.join(fields)}}}", why)
     if len(cards.memories) != 1:
         full = ", ".join([*fields, f"memory: {memory or 32}GiB"])
-        yield Line(yaml=f"gpu: {{{full}}}", reason="", is_active=False)
+        yield Line(f"gpu: {{{full}}}", "", is_active=False)
     if len(cards.memories) > 1 and memory is not None:
-        yield Line(
-            yaml=f"constraint: {_feature_of(memory, cards)}",
-            reason="The larger cards alone:",
-            is_active=False,
-        )
+        yield Line(f"constraint: {_feature_of(memory, cards)}", "The larger cards alone:", is_active=False)
 
 
 def _constraint_by_kind(cards: Cards) -> Iterator[Line]:
     """Where cards have no type, a feature of their nodes must tell them apart."""
     if not cards.kind:
         yield Line(
-            yaml="constraint: v100",
-            reason=f"Other cards are in the same partition: {', '.join(cards.others)}.",
+            "constraint: v100",
+            f"Other cards are in the same partition: {', '.join(cards.others)}.",
             is_active=False,
         )
 
@@ -166,38 +162,31 @@ def _cpu(facts: SiteFacts) -> Iterator[Line]:
     without = [p for p in without if nodes_of(p, facts.nodes)]
     if not without:
         yield Line(
-            yaml="cpu: {partition: cpu}",
-            reason="No partition without GPUs is open to you: `task: data` goes where the others go.",
+            "cpu: {partition: cpu}",
+            "No partition without GPUs is open to you: `task: data` goes where the others go.",
             is_active=False,
         )
         return
     best = max(without, key=lambda p: (p.is_default, len(nodes_of(p, facts.nodes))))
     count = len(nodes_of(best, facts.nodes))
     yield Line(
-        yaml=f"cpu: {{partition: {best.name}}}",
-        reason=f"Jobs without GPUs, such as `task: data`: {count} nodes without GPUs.",
+        f"cpu: {{partition: {best.name}}}",
+        f"Jobs without GPUs, such as `task: data`: {count} nodes without GPUs.",
     )
 
 
 def _walltime(partition: Partition, choice: QosChoice | None, facts: SiteFacts) -> Iterator[Line]:
     qos = choice.default if choice else ""
-    limits = {
-        f"partition {partition.name}": partition.max_time_s,
-        f"QOS {qos}": facts.qos_walltimes.get(qos),
-    }
+    limits = {f"partition {partition.name}": partition.max_time_s, f"QOS {qos}": facts.qos_walltimes.get(qos)}
     known = {name: seconds for name, seconds in limits.items() if seconds is not None}
     default = partition.default_time_s
     without = f" Without one a job gets {format_duration(default)}." if default is not None else ""
     why = "A spec's longer walltime is cut to this; the run requeues itself and continues."
     if not known:
-        yield Line(
-            yaml="max_walltime: 24h", reason=f"This partition sets no limit.{without} {why}", is_active=False
-        )
+        yield Line("max_walltime: 24h", f"This partition sets no limit.{without} {why}", is_active=False)
         return
     holder = min(known, key=lambda name: known[name])
-    yield Line(
-        yaml=f"max_walltime: {exact_duration(known[holder])}", reason=f"Limit of {holder}.{without} {why}"
-    )
+    yield Line(f"max_walltime: {exact_duration(known[holder])}", f"Limit of {holder}.{without} {why}")
 
 
 def _preemption(partition: Partition, facts: SiteFacts) -> Iterator[Line]:
@@ -219,7 +208,7 @@ def _preemption(partition: Partition, facts: SiteFacts) -> Iterator[Line]:
     reason += (
         " A new job continues a run that must leave; true: its own job does, after a pause of two minutes."
     )
-    yield Line(yaml="requeue: true", reason=reason, is_active=False)
+    yield Line("requeue: true", reason, is_active=False)
 
 
 def _python(facts: SiteFacts) -> Iterator[Line]:
@@ -227,7 +216,7 @@ def _python(facts: SiteFacts) -> Iterator[Line]:
     lines = ", ".join(f"module load {name}" for name in facts.modules) or "module load cuda"
     if facts.modules:
         reason += " You have these modules loaded; jobs inherit the environment, so this is rarely needed."
-    yield Line(yaml=f"setup: [{lines}]", reason=reason, is_active=False)
+    yield Line(f"setup: [{lines}]", reason, is_active=False)
 
 
 def _node_folder(facts: SiteFacts) -> Iterator[Line]:
@@ -236,4 +225,4 @@ def _node_folder(facts: SiteFacts) -> Iterator[Line]:
     reason = "A fast folder of the node itself becomes TMPDIR."
     if len(found) > 1:
         reason += f" It may also be {', '.join(found[1:])}."
-    yield Line(yaml=f"scratch: {folder}", reason=reason, is_active=False)
+    yield Line(f"scratch: {folder}", reason, is_active=False)

@@ -19,8 +19,9 @@ class LabelColumn:
 
     name: str
     kind: str
+    """`category` or `number`."""
     values: tuple[str, ...] = ()
-    """Of a category: the text of each number."""
+    """Of a category: number k in the column stands for values[k]. Of a number: none."""
 
     @property
     def file(self) -> str:
@@ -32,14 +33,9 @@ class LabelColumn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelField:
+class LabelField(LabelColumn):
     """One field of labels in a manifest."""
 
-    name: str
-    kind: str
-    """`category` or `number`."""
-    values: tuple[str, ...]
-    """Of a category: number k in the column stands for values[k]. Of a number: none."""
     counts: dict[str, tuple[int, ...]]
     """By split: how many sequences have each value; empty for numbers."""
     missing: dict[str, int]
@@ -50,14 +46,6 @@ class LabelField:
     """Of a number, over the labelled training sequences: mean, std, min, max; empty for categories."""
     checksums: dict[str, str]
     """By split: of the column's file, as of the other files."""
-
-    @property
-    def file(self) -> str:
-        return label_file(self.name)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(DTYPES[self.kind])
 
     @property
     def column(self) -> LabelColumn:

@@ -47,13 +47,7 @@ class Absorbing(Graph):
         # The bound is taken along paths that end all masked (bound.py): nothing is left to pay.
         return torch.zeros_like(sigma_bar)
 
-    def score_entropy(
-        self,
-        log_score: Rows,
-        x_t: Tokens,
-        x_0: Tokens,
-        sigma_bar: Levels,
-    ) -> Level:
+    def score_entropy(self, log_score: Rows, x_t: Tokens, x_0: Tokens, sigma_bar: Levels) -> Level:
         masked = (x_t == self.mask) & (x_0 != self.mask)
         # Without noise nothing is masked; nor may the gradient there be 0 times infinity.
         sigma_bar = torch.where(masked, sigma_bar, 1.0)
@@ -80,13 +74,7 @@ class Absorbing(Graph):
         rates = log_score.exp().masked_fill(self._mask_column(log_score), 0.0)
         return torch.where((x == self.mask).unsqueeze(-1), rates, 0.0)
 
-    def posterior(
-        self,
-        log_score: Rows,
-        x: Tokens,
-        sigma_bar: Levels,
-        step: Levels,
-    ) -> Rows:
+    def posterior(self, log_score: Rows, x: Tokens, sigma_bar: Levels, step: Levels) -> Rows:
         moves = self.reverse_rates(log_score + log_expm1(step.expand(x.shape)).unsqueeze(-1), x)
         # A score that is not exact can promise more than certainty.
         stay = (1 - moves.sum(-1, keepdim=True)).clamp_min(0.0)

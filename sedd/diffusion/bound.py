@@ -1,7 +1,7 @@
 """Draw the evidence lower bound per token by Monte Carlo.
 
 Its mean is never below the negative log-likelihood of the process that the samplers follow: from the prior at
-sigma_bar(1) back to sigma_bar(t_min), then one draw of the clean tokens. Where a score that is not exact gives a true
+sigma_bar(1) back to sigma_bar(T_MIN), then one draw of the clean tokens. Where a score that is not exact gives a true
 token no chance in that last draw, the bound is infinite; such a token is charged `-ln(RULED_OUT)` instead, and counted,
 so that a reader knows whether the number is a bound.
 
@@ -10,14 +10,23 @@ are drawn at once: what two of them tell about each other is in the bound and no
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool
 from torch import Tensor
 
-from sedd.diffusion.draws import CounterNoise, Randomness, packed_positions, uniform
+from sedd.diffusion.draws import (
+    Borders,
+    CounterNoise,
+    Packed,
+    PerSequence,
+    PerToken,
+    Randomness,
+    packed_positions,
+    uniform,
+)
 from sedd.diffusion.graph import Absorbing, Graph
 from sedd.diffusion.noise import Noise
 from sedd.diffusion.score_entropy import score_entropy
@@ -34,47 +43,30 @@ LogScore = Callable[[Tensor, Tensor], Tensor]
 class BoundTerms:
     """One draw of the bound's terms; each field has one entry a token."""
 
-    nats: Float[Tensor, "tokens"]
+    nats: PerToken
     """A sequence's sum, averaged over u in [0, 1), is the bound."""
     ruled_out: Bool[Tensor, "tokens"]
     """Where the true token had less than `RULED_OUT` in the last draw: there the true term is larger, or infinite."""
 
 
-def evidence_bound(
-    log_score: LogScore,
-    x_0: Int[Tensor, "tokens"],
-    cu_seqlens: Int[Tensor, "sequences_plus_1"],
-    u: Float[Tensor, "sequences"],
-    *,
-    graph: Graph,
-    noise: Noise,
-    randomness: Randomness,
-    t_min: float = T_MIN,
-) -> Float[Tensor, "tokens"]:
-    """One draw of the bound's terms in nats: a sequence's sum, averaged over u in [0, 1), is the bound."""
-    return bound_terms(
-        log_score, x_0, cu_seqlens, u, graph=graph, noise=noise, randomness=randomness, t_min=t_min
-    ).nats
-
-
 def bound_terms(
     log_score: LogScore,
-    x_0: Int[Tensor, "tokens"],
-    cu_seqlens: Int[Tensor, "sequences_plus_1"],
-    u: Float[Tensor, "sequences"],
+    x_0: Packed,
+    cu_seqlens: Borders,
+    u: PerSequence,
     *,
     graph: Graph,
     noise: Noise,
     randomness: Randomness,
-    t_min: float = T_MIN,
 ) -> BoundTerms:
-    """As `evidence_bound`, and which tokens the score rules out."""
+    """One draw of the bound's terms, and which tokens the score rules out."""
+    # The noise levels between which the samplers walk.
+    ends = noise.total(torch.tensor([T_MIN, 1.0], dtype=torch.float64)).tolist()
     if isinstance(graph, Absorbing):
-        nats = _order_bound(log_score, x_0, cu_seqlens, u, graph, noise, randomness, t_min)
-        return BoundTerms(
-            nats, torch.zeros_like(nats, dtype=torch.bool)
-        )  # each score is a probability above 0
-    return _path_bound(log_score, x_0, cu_seqlens, u, graph, noise, randomness, t_min)
+        nats = _order_bound(log_score, x_0, cu_seqlens, u, graph, ends, randomness)
+        # Each score is a probability above 0.
+        return BoundTerms(nats, torch.zeros_like(nats, dtype=torch.bool))
+    return _path_bound(log_score, x_0, cu_seqlens, u, graph, noise, ends, randomness)
 
 
 def _order_bound(
@@ -83,9 +75,8 @@ def _order_bound(
     cu_seqlens: Tensor,
     u: Tensor,
     graph: Absorbing,
-    noise: Noise,
+    ends: Sequence[float],
     randomness: Randomness,
-    t_min: float,
 ) -> Tensor:
     """The mean over the number k = 1 ... L of masked tokens: (L / k) times the masked tokens' costs.
 
@@ -104,8 +95,7 @@ def _order_bound(
     rank = torch.empty_like(order).scatter(0, order, torch.arange(x_0.numel(), device=x_0.device))
     masked = rank - starts[index] < k[index]
     share = v[order[(starts + k - 1).clamp_max(x_0.numel() - 1)]]
-    ends = noise.total(torch.tensor([t_min, 1.0], dtype=torch.float64)).tolist()
-    # Below t_min the network is asked at t_min: the residues that are there say the same about the others.
+    # Below T_MIN the network is asked at T_MIN: the residues that are there say the same about the others.
     sigma_bar = (-torch.log1p(share * math.expm1(-ends[1]))).clamp_min(ends[0]).to(u.dtype)
     x_t = torch.where(masked, graph.mask, x_0)
     per_token = sigma_bar[index]
@@ -120,18 +110,16 @@ def _path_bound(
     u: Tensor,
     graph: Graph,
     noise: Noise,
+    ends: Sequence[float],
     randomness: Randomness,
-    t_min: float,
 ) -> BoundTerms:
-    """Score entropy over [t_min, 1], plus the clean tokens' cost given x at t_min, plus the prior term."""
+    """Score entropy over [T_MIN, 1], plus the clean tokens' cost given x at T_MIN, plus the prior term."""
     index, _ = packed_positions(cu_seqlens, x_0.numel())
-    ends = noise.total(torch.tensor([t_min, 1.0], dtype=torch.float64)).tolist()
     sigma_bar, weight = (x.to(u.dtype) for x in path_levels(u, *ends))
     x_t = graph.sample_transition(x_0, sigma_bar[index], _stream(randomness, 1))
-    path = score_entropy(log_score(x_t, sigma_bar), x_t, x_0, sigma_bar[index], graph)
-    path = path * weight[index]
+    path = score_entropy(log_score(x_t, sigma_bar), x_t, x_0, sigma_bar[index], graph) * weight[index]
 
-    first = noise.total(torch.full_like(u, t_min))
+    first = noise.total(torch.full_like(u, T_MIN))
     x_first = graph.sample_transition(x_0, first[index], _stream(randomness, 2))
     clean = graph.posterior(log_score(x_first, first), x_first, first[index], first[index])
     likelihood = clean.gather(-1, x_0.long().unsqueeze(-1)).squeeze(-1)
@@ -139,9 +127,7 @@ def _path_bound(
     return BoundTerms(path - likelihood.clamp_min(RULED_OUT).log() + prior[index], likelihood < RULED_OUT)
 
 
-def path_levels(
-    u: Float[Tensor, "sequences"], first: float, last: float
-) -> tuple[Float[Tensor, "sequences"], Float[Tensor, "sequences"]]:
+def path_levels(u: PerSequence, first: float, last: float) -> tuple[PerSequence, PerSequence]:
     """Noise levels sigma_bar in [first, last] for u in [0, 1], and d sigma_bar / du; float64.
 
     The integral over sigma_bar is the same for every schedule, so levels are drawn where its integrand varies most. A

@@ -21,11 +21,8 @@ def hiding_tokens(graph: Graph, occurs: Bool[Tensor, "n"]) -> tuple[int, ...]:
     Raises:
         ValueError: every token occurs.
     """
-    never = (
-        ~(graph.clean_tokens(occurs.device) & occurs)
-        if not graph.settles
-        else ~graph.clean_tokens(occurs.device)
-    )
+    clean = graph.clean_tokens(occurs.device)
+    never = ~clean if graph.settles else ~(clean & occurs)
     hiding = tuple(int(token) for token in never.nonzero().flatten())
     if not hiding:
         raise ValueError("every token occurs in the data: nothing can hide a position")

@@ -23,22 +23,10 @@ class Curriculum(ABC):
         """Uniforms in [0, 1] bent towards 0; unchanged once the preschool is over."""
 
 
-def _exponential(p: float) -> float:
-    return math.expm1(-5 * p) / math.expm1(-5)
-
-
-def _cosine(p: float) -> float:
-    return (1 - math.cos(math.pi * p)) / 2
-
-
-def _linear(p: float) -> float:
-    return p
-
-
 GROWTHS: dict[str, Callable[[float], float]] = {
-    "exponential": _exponential,
-    "cosine": _cosine,
-    "linear": _linear,
+    "exponential": lambda p: math.expm1(-5 * p) / math.expm1(-5),
+    "cosine": lambda p: (1 - math.cos(math.pi * p)) / 2,
+    "linear": lambda p: p,
 }
 """f of p = step / preschool_steps; each goes from f(0) = 0 to f(1) = 1."""
 

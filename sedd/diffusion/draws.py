@@ -8,6 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+Packed = Int[Tensor, "tokens"]
+"""Sequences end to end."""
+Borders = Int[Tensor, "sequences_plus_1"]
+"""Where each of them begins, and where the last one ends."""
+PerToken = Float[Tensor, "tokens"]
+PerSequence = Float[Tensor, "sequences"]
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CounterNoise:
@@ -35,7 +42,7 @@ def counter_noise(
     seed: int,
     step: int,
     samples: Int[Tensor, "sequences"],
-    cu_seqlens: Int[Tensor, "sequences_plus_1"],
+    cu_seqlens: Borders,
     tokens: int,
     places: Int[Tensor, "{tokens}"] | None = None,
 ) -> CounterNoise:
@@ -55,7 +62,7 @@ def sequence_noise(seed: int, step: int, samples: Int[Tensor, "sequences"]) -> C
 
 
 def packed_positions(
-    cu_seqlens: Int[Tensor, "sequences_plus_1"], tokens: int
+    cu_seqlens: Borders, tokens: int
 ) -> tuple[Int[Tensor, "{tokens}"], Int[Tensor, "{tokens}"]]:
     """For each packed token its sequence and its position therein; sequences may be empty."""
     place = torch.arange(tokens, device=cu_seqlens.device, dtype=cu_seqlens.dtype)

@@ -13,10 +13,11 @@ distribution that could be written as p(x) p(c | x)^w, except for a single token
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from sedd.diffusion.bound import LogScore
+from sedd.diffusion.draws import Borders, Packed, PerSequence
 
 LogChanges = Callable[[Tensor, Tensor], Tensor]
 """(x [tokens], sigma_bar [sequences]) -> ln p(c | x with y at the token) - ln p(c | x), [tokens, n]."""
@@ -64,11 +65,7 @@ Rows are one-hot; differentiable in them, for `first_order`.
 
 
 def exact_changes(
-    classifier: Classifier,
-    x: Int[Tensor, "tokens"],
-    cu_seqlens: Int[Tensor, "sequences_plus_1"],
-    sigma_bar: Float[Tensor, "sequences"],
-    n: int,
+    classifier: Classifier, x: Packed, cu_seqlens: Borders, sigma_bar: PerSequence, n: int
 ) -> Float[Tensor, "tokens n"]:
     """ln p(c | x with y at i) - ln p(c | x) for every token i and every y, by asking for each of them.
 
@@ -90,11 +87,7 @@ def exact_changes(
 
 
 def first_order_changes(
-    classifier: Classifier,
-    x: Int[Tensor, "tokens"],
-    cu_seqlens: Int[Tensor, "sequences_plus_1"],
-    sigma_bar: Float[Tensor, "sequences"],
-    n: int,
+    classifier: Classifier, x: Packed, cu_seqlens: Borders, sigma_bar: PerSequence, n: int
 ) -> Float[Tensor, "tokens n"]:
     """The same to first order, by one gradient: d/d rows at y less that at the current token.
 

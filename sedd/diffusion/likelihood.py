@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sedd.diffusion.bound import LogScore, bound_terms
-from sedd.diffusion.draws import counter_noise, packed_positions, uniform
+from sedd.diffusion.draws import Borders, Packed, counter_noise, packed_positions, uniform
 from sedd.diffusion.noise import Noise
 from sedd.diffusion.process import Graph
 
@@ -72,20 +72,21 @@ class Bound:
         return self.copies if self.copies is not None else torch.ones_like(self.residues)
 
 
-def join_bounds(bounds: Sequence[Bound]) -> Bound:
-    """The bound of all sequences of several batches, each counted once."""
+def join_bounds(bounds: Sequence[Bound], copies: Int[Tensor, "sequences"] | None = None) -> Bound:
+    """The bound of all sequences of several batches, each counted once, or as often as `copies` say."""
     return Bound(
         estimates=torch.cat([b.estimates for b in bounds], dim=1),
         residues=torch.cat([b.residues for b in bounds]),
         ruled_out=torch.cat([b.ruled_out for b in bounds]),
+        copies=copies,
     )
 
 
 @torch.no_grad()
 def likelihood_bound(
     log_score: LogScore,
-    tokens: Int[Tensor, "tokens"],
-    cu_seqlens: Int[Tensor, "sequences_plus_1"],
+    tokens: Packed,
+    cu_seqlens: Borders,
     *,
     graph: Graph,
     noise: Noise,

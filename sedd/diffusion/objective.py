@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Literal, assert_never
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
-from sedd.diffusion.bound import LogScore, evidence_bound
+from sedd.diffusion.bound import LogScore, bound_terms
 from sedd.diffusion.curriculum import Curriculum
-from sedd.diffusion.draws import Randomness, packed_positions
+from sedd.diffusion.draws import Borders, Packed, PerSequence, PerToken, Randomness, packed_positions
 from sedd.diffusion.graph import Absorbing, Graph
 from sedd.diffusion.noise import Noise
 from sedd.diffusion.parameterization import PARAMETERIZATIONS
@@ -41,7 +40,7 @@ class Objective:
                 "the estimator 'counts' is the absorbing graph's, and has no times for a curriculum"
             )
 
-    def log_score(self, network: Network, cu_seqlens: Int[Tensor, "sequences_plus_1"]) -> LogScore:
+    def log_score(self, network: Network, cu_seqlens: Borders) -> LogScore:
         """The network's log score for sequences packed as `cu_seqlens`."""
         read = PARAMETERIZATIONS[self.parameterization]
 
@@ -51,9 +50,7 @@ class Objective:
 
         return log_score
 
-    def log_score_as_if_hidden(
-        self, network: Network, cu_seqlens: Int[Tensor, "sequences_plus_1"]
-    ) -> LogScore:
+    def log_score_as_if_hidden(self, network: Network, cu_seqlens: Borders) -> LogScore:
         """The log score in which each token's own is read as if that token were hidden, though the network sees it.
 
         On the absorbing graph the output at a residue that is seen is trained by nothing: this takes it for what it
@@ -72,13 +69,13 @@ class Objective:
     def per_residue(
         self,
         network: Network,
-        tokens: Int[Tensor, "tokens"],
-        cu_seqlens: Int[Tensor, "sequences_plus_1"],
-        t: Float[Tensor, "sequences"],
+        tokens: Packed,
+        cu_seqlens: Borders,
+        t: PerSequence,
         *,
         generator: Randomness,
         step: int = 0,
-    ) -> Float[Tensor, "tokens"]:
+    ) -> PerToken:
         """Training loss of each residue in nats: d sigma_bar / dt times score entropy at its sequence's time.
 
         With the estimator `counts` the same in expectation, with less variance: one of 1 ... L tokens is drawn to be
@@ -107,20 +104,15 @@ class Objective:
         return rate[index] * score_entropy(log_score, x_t, tokens, sigma_bar[index], self.graph)
 
     def bound(
-        self,
-        network: Network,
-        tokens: Int[Tensor, "tokens"],
-        cu_seqlens: Int[Tensor, "sequences_plus_1"],
-        t: Float[Tensor, "sequences"],
-        *,
-        generator: Randomness,
-    ) -> Float[Tensor, "tokens"]:
+        self, network: Network, tokens: Packed, cu_seqlens: Borders, t: PerSequence, *, generator: Randomness
+    ) -> PerToken:
         """One draw of the likelihood bound's terms per token in nats, for validation; no curriculum enters.
 
-        Shapes: `t` in [t_min, 1], spread evenly over the sequences, as for `per_residue`.
+        Shapes: `t` in [T_MIN, 1], spread evenly over the sequences, as for `per_residue`.
         """
         u = ((t - T_MIN) / (1 - T_MIN)).clamp(0.0, 1.0)
         log_score = self.log_score(network, cu_seqlens)
-        return evidence_bound(
+        terms = bound_terms(
             log_score, tokens, cu_seqlens, u, graph=self.graph, noise=self.noise, randomness=generator
         )
+        return terms.nats

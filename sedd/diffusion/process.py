@@ -57,13 +57,7 @@ class Graph(ABC):
         """KL(P(x_0, .) || prior) per token in nats: the price of starting at a finite sigma_bar."""
 
     @abstractmethod
-    def score_entropy(
-        self,
-        log_score: Rows,
-        x_t: Tokens,
-        x_0: Tokens,
-        sigma_bar: Levels,
-    ) -> Level:
+    def score_entropy(self, log_score: Rows, x_t: Tokens, x_0: Tokens, sigma_bar: Levels) -> Level:
         """Sum over y != x_t of Q(y, x_t) [s_y - r_y ln s_y + r_y (ln r_y - 1)].
 
         r_y = P(x_0, y) / P(x_0, x_t) is the ratio whose mean over x_0 is the true score.
@@ -82,13 +76,7 @@ class Graph(ABC):
         """Rates Q(y, x) s_y of x -> y back in time, per unit of sigma_bar; zero at y = x."""
 
     @abstractmethod
-    def posterior(
-        self,
-        log_score: Rows,
-        x: Tokens,
-        sigma_bar: Levels,
-        step: Levels,
-    ) -> Rows:
+    def posterior(self, log_score: Rows, x: Tokens, sigma_bar: Levels, step: Levels) -> Rows:
         """p(x_s | x_t = x), sigma_bar_s = sigma_bar - step: Tweedie's formula, exact for one token's exact score.
 
         A score that is not exact can give negative numbers: they count as 0, and each row sums to 1.

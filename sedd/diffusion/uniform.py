@@ -52,13 +52,7 @@ class Uniform(Graph):
         others = torch.where(moved > 0, moved * log_moved(sigma_bar), 0.0)
         return ((1 + (n - 1) * a) * torch.log1p((n - 1) * a) + (n - 1) * others) / n
 
-    def score_entropy(
-        self,
-        log_score: Rows,
-        x_t: Tokens,
-        x_0: Tokens,
-        sigma_bar: Levels,
-    ) -> Level:
+    def score_entropy(self, log_score: Rows, x_t: Tokens, x_0: Tokens, sigma_bar: Levels) -> Level:
         # P(x_0, x_0) / P(x_0, y) = 1 + n / (exp(sigma_bar) - 1) for each y != x_0; the other ratios are 1.
         log_odds = torch.log1p(self.n / torch.expm1(sigma_bar.expand(x_t.shape))).unsqueeze(-1)
         # Infinite without noise, where each term is its limit, the score itself: reached to all digits at e^300.
@@ -80,13 +74,7 @@ class Uniform(Graph):
     def reverse_rates(self, log_score: Rows, x: Tokens) -> Rows:
         return (log_score.exp() / self.n).scatter(-1, x.long().unsqueeze(-1), 0.0)
 
-    def posterior(
-        self,
-        log_score: Rows,
-        x: Tokens,
-        sigma_bar: Levels,
-        step: Levels,
-    ) -> Rows:
+    def posterior(self, log_score: Rows, x: Tokens, sigma_bar: Levels, step: Levels) -> Rows:
         score = log_score.scatter(-1, x.long().unsqueeze(-1), 0.0).exp()
         moved = -torch.expm1(-step.expand(x.shape)).unsqueeze(-1) / self.n
         # expm(-step Q) s, without its factor exp(step): no more than 1 and free of overflow.

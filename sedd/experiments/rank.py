@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -149,7 +149,7 @@ def rank(results: Sequence[Result], *, metric: str = "validation", against: Resu
     if not any(group.estimate for group in joined):
         raise UsageError(f"none of the {len(results)} runs has {_A[metric]} yet", hint=_HINTS.get(metric))
     ordered = sorted(joined, key=_place)
-    groups = [_numbered(group, number) for number, group in enumerate(ordered, 1)]
+    groups = [replace(group, number=number) for number, group in enumerate(ordered, 1)]
     reference = next((g for g in groups if against is not None and against in g.results), groups[0])
     if reference.estimate is None:
         raise UsageError(f"the run to compare with, {reference.results[0].run.id}, has {_A[metric]} not yet")
@@ -216,12 +216,8 @@ def mean_curve(group: Group) -> tuple[CurvePoint, ...]:
     def mean(step: int, name: str) -> float:
         return math.fsum(getattr(curve[step], name) for curve in curves) / len(curves)
 
-    return tuple(
-        CurvePoint(
-            step=step, residues=mean(step, "residues"), hours=mean(step, "hours"), bound=mean(step, "bound")
-        )
-        for step in shared
-    )
+    means = ("residues", "hours", "bound")
+    return tuple(CurvePoint(step=step, **{name: mean(step, name) for name in means}) for step in shared)
 
 
 def _exact(value: float | None) -> Estimate | None:
@@ -253,10 +249,6 @@ def _group(members: Sequence[Result], read: Callable[[Result], Estimate | None])
         numbers = [value.value for value in known]
         estimate, sd = mean_of(numbers), standard_deviation(numbers)
     return Group(number=0, results=tuple(members), estimate=estimate, sd=sd)
-
-
-def _numbered(group: Group, number: int) -> Group:
-    return Group(number=number, results=group.results, estimate=group.estimate, sd=group.sd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Two networks on the same proteins and the same noise, and all that `sedd evaluate` reports."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -127,9 +128,4 @@ def _row(rate: float, cost: Bound) -> dict[str, Any]:
 
 
 def _numbers(found: Difference) -> dict[str, float | None]:
-    over = found.standard_error_over_proteins
-    return {
-        "nats_per_residue": found.nats_per_residue,
-        "standard_error": found.standard_error,
-        "standard_error_over_proteins": over if over == over else None,
-    }
+    return {name: None if math.isnan(number) else number for name, number in asdict(found).items()}

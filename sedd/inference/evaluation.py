@@ -1,6 +1,5 @@
 """The likelihood bound of given proteins under a trained network."""
 
-import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterable
@@ -162,10 +161,8 @@ def evaluate(
         progress(int(proteins.copies[:stop].sum()))
         return arrays_of(bound)
 
-    joined = join_bounds([bound_of(arrays) for arrays in keep(name, len(parts), compute)])
-    return Evaluation(
-        proteins=proteins, bound=dataclasses.replace(joined, copies=torch.from_numpy(proteins.copies))
-    )
+    bounds = [bound_of(arrays) for arrays in keep(name, len(parts), compute)]
+    return Evaluation(proteins=proteins, bound=join_bounds(bounds, torch.from_numpy(proteins.copies)))
 
 
 def arrays_of(bound: Bound) -> Arrays:

@@ -94,13 +94,7 @@ def _config(saved: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
     }
 
 
-_SPECIAL = {
-    "cls_token": "<cls>",
-    "pad_token": "<pad>",
-    "eos_token": "<eos>",
-    "unk_token": "<unk>",
-    "mask_token": "<mask>",
-}
+_SPECIAL = {f"{name}_token": f"<{name}>" for name in ("cls", "pad", "eos", "unk", "mask")}
 _TOKENIZER: dict[str, dict[str, Any]] = {
     "tokenizer_config.json": {"tokenizer_class": "EsmTokenizer", "model_max_length": 1_000_000, **_SPECIAL},
     "special_tokens_map.json": dict(_SPECIAL),

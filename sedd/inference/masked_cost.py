@@ -52,7 +52,9 @@ def masked_costs(
 
     parts = list(keep(name, len(starts), compute))
     return {
-        rate: _counted(join_bounds([bound_of(_of_rate(part, place)) for part in parts]), proteins)
+        rate: join_bounds(
+            [bound_of(_of_rate(part, place)) for part in parts], torch.from_numpy(proteins.copies)
+        )
         for place, rate in enumerate(how.mask_rates)
     }
 
@@ -95,12 +97,3 @@ def _orders(how: EvaluateOptions, key: torch.Tensor, length: int) -> NDArray[np.
     drawn = noise.uniform(1, torch.float64).view(how.draws, length)
     order: NDArray[np.int64] = drawn.argsort(dim=1, stable=True).numpy()
     return order
-
-
-def _counted(bound: Bound, proteins: Proteins) -> Bound:
-    return Bound(
-        estimates=bound.estimates,
-        residues=bound.residues,
-        ruled_out=bound.ruled_out,
-        copies=torch.from_numpy(proteins.copies),
-    )

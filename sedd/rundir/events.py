@@ -13,24 +13,9 @@ from typing import Any
 from sedd.errors import RunError
 
 EVENTS = (
-    "submitted",
-    "preflight",
-    "attempt_started",
-    "ready",
-    "resumed",
-    "checkpoint",
-    "stop_requested",
-    "requeued",
-    "gave_up",
-    "completed",
-    "failed",
-    "cancelled",
-    "extended",
-    "reshaped",
-    "rung",
-    "promoted",
-    "paused",
-    "stopped",
+    *("submitted", "preflight", "attempt_started", "ready", "resumed", "checkpoint", "stop_requested"),
+    *("requeued", "gave_up", "completed", "failed", "cancelled", "extended", "reshaped"),
+    *("rung", "promoted", "paused", "stopped"),
 )
 """Every kind of event; README.md says who writes it and with which fields."""
 STAYS = ("preflight", "checkpoint", "ready", "rung", "promoted")

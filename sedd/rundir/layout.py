@@ -12,11 +12,51 @@ from sedd.errors import RunError
 from sedd.rundir.atomic import write_first, write_text
 
 
+class _Within:
+    """A file or folder of a run folder, by its name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: "RunDir", _: type) -> Path:
+        return run.path / self._name
+
+
 @dataclass(frozen=True, slots=True)
 class RunDir:
     """A run folder, `runs/<name>/<id>`; every path in it is spelt here."""
 
     path: Path
+
+    spec = _Within("spec.yaml")
+    """The resolved spec, complete with defaults."""
+    manifest = _Within("manifest.json")
+    """What the run was made from; written last: a folder without it was never submitted."""
+    code = _Within("code")
+    """Folder that holds the frozen package: `code/sedd`."""
+    events = _Within("events.jsonl")
+    heartbeat = _Within("heartbeat.json")
+    metrics = _Within("metrics.jsonl")
+    validations = _Within("validations.jsonl")
+    """The bound of each validation by blocks of the fixed set."""
+    job_ends = _Within("job_ends.jsonl")
+    """When the batch script of each attempt's job came to its last line."""
+    energy = _Within("energy")
+    """What each rank's GPU has taken: a file a rank."""
+    checkpoints = _Within("checkpoints")
+    initial = _Within("initial")
+    """Of a fine-tuning: links to the network that it starts from, until it has a checkpoint of its own."""
+    lineage = _Within("lineage.json")
+    """Of a fine-tuning: the network that it started from; manifest.json has it as of the submission."""
+    logs = _Within("logs")
+    submitit = _Within("submitit")
+    wandb = _Within("wandb")
+    tensorboard = _Within("tensorboard")
+    evaluation = _Within("evaluation.json")
+    """Of `task: evaluate`: what was found, in a few numbers."""
+    samples = _Within("samples")
+    parts = _Within("parts")
+    """Of `task: score` and `task: embed`: what is finished, so that a stopped attempt is continued."""
 
     @property
     def name(self) -> str:
@@ -26,95 +66,9 @@ class RunDir:
     def id(self) -> str:
         return self.path.name
 
-    @property
-    def spec(self) -> Path:
-        """The resolved spec, complete with defaults."""
-        return self.path / "spec.yaml"
-
     def earlier_spec(self, number: int) -> Path:
         """The spec as it was before its `number`-th change, counted from 1 (`sedd extend`, `sedd requeue --gpus`)."""
         return self.path / f"spec-{number}.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        """What the run was made from; written last: a folder without it was never submitted."""
-        return self.path / "manifest.json"
-
-    @property
-    def code(self) -> Path:
-        """Folder that holds the frozen package: `code/sedd`."""
-        return self.path / "code"
-
-    @property
-    def events(self) -> Path:
-        return self.path / "events.jsonl"
-
-    @property
-    def heartbeat(self) -> Path:
-        return self.path / "heartbeat.json"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def validations(self) -> Path:
-        """The bound of each validation by blocks of the fixed set."""
-        return self.path / "validations.jsonl"
-
-    @property
-    def job_ends(self) -> Path:
-        """When the batch script of each attempt's job came to its last line."""
-        return self.path / "job_ends.jsonl"
-
-    @property
-    def energy(self) -> Path:
-        """What each rank's GPU has taken: a file a rank."""
-        return self.path / "energy"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def initial(self) -> Path:
-        """Of a fine-tuning: links to the network that it starts from, until it has a checkpoint of its own."""
-        return self.path / "initial"
-
-    @property
-    def lineage(self) -> Path:
-        """Of a fine-tuning: the network that it started from; manifest.json has it as of the submission."""
-        return self.path / "lineage.json"
-
-    @property
-    def logs(self) -> Path:
-        return self.path / "logs"
-
-    @property
-    def submitit(self) -> Path:
-        return self.path / "submitit"
-
-    @property
-    def wandb(self) -> Path:
-        return self.path / "wandb"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "tensorboard"
-
-    @property
-    def evaluation(self) -> Path:
-        """Of `task: evaluate`: what was found, in a few numbers."""
-        return self.path / "evaluation.json"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples"
-
-    @property
-    def parts(self) -> Path:
-        """Of `task: score` and `task: embed`: what is finished, so that a stopped attempt is continued."""
-        return self.path / "parts"
 
     def table(self, name: str, suffix: str) -> Path:
         """A table of results, `scores.csv` for example."""

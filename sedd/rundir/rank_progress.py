@@ -9,6 +9,7 @@ Times are those of `time.monotonic`: processes of one node share that clock, and
 """
 
 import contextlib
+import dataclasses
 import os
 import struct
 import time
@@ -20,15 +21,8 @@ VARIABLE = "SEDD_PROGRESS_FD"
 """Number of the inherited descriptor, in the environment of a training process."""
 
 PHASES = (
-    "starting",
-    "staging",
-    "warming up",
-    "training",
-    "validating",
-    "checkpointing",
-    "waiting",
-    "stopping",
-    "done",
+    *("starting", "staging", "warming up", "training", "validating"),
+    *("checkpointing", "waiting", "stopping", "done"),
 )
 """starting: until the first step, reported again when all ranks have met, and when resumed; staging: copying stores to
 the node; warming up: the first steps, in which kernels are compiled, and on a GPU two windows of `log_every_steps` (the
@@ -69,17 +63,7 @@ class ProgressWriter:
 
     def phase(self, name: str) -> None:
         """The loop does something else for a while, or has moved on within it (a validation batch)."""
-        last = self.last
-        self._write(
-            RankProgress(
-                t=time.monotonic(),
-                step=last.step,
-                phase=name,
-                step_s=last.step_s,
-                slowest_s=last.slowest_s,
-                save_since=last.save_since,
-            )
-        )
+        self._write(dataclasses.replace(self.last, t=time.monotonic(), phase=name))
 
     @contextlib.contextmanager
     def within(self, name: str) -> Iterator[None]:
@@ -145,15 +129,6 @@ def parse_progress(content: bytes) -> RankProgress | None:
 
 
 def _encode(progress: RankProgress) -> bytes:
-    phase = PHASES.index(progress.phase)
-    body = _RECORD.pack(
-        0,
-        progress.t,
-        progress.step,
-        progress.step_s,
-        progress.slowest_s,
-        progress.save_since,
-        b"",
-        phase,
-    )[4:]
+    p, phase = progress, PHASES.index(progress.phase)
+    body = _RECORD.pack(0, p.t, p.step, p.step_s, p.slowest_s, p.save_since, b"", phase)[4:]
     return struct.pack("<I", zlib.crc32(body)) + body

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from sedd.diffusion.bound import RULED_OUT, bound_terms, evidence_bound, path_levels
+from sedd.diffusion.bound import RULED_OUT, bound_terms, path_levels
 from sedd.diffusion.draws import counter_noise, packed_positions
 from sedd.diffusion.graph import GRAPHS
 from sedd.diffusion.likelihood import _spread, join_bounds, likelihood_bound
@@ -24,8 +24,8 @@ def mean_bound(world, noise, log_score, x_0, copies=4000):
     cu = torch.arange(copies + 1, dtype=torch.int32) * world.length
     u = (torch.arange(copies, dtype=F64) + 0.5) / copies
     noise_source = counter_noise(1, 2, torch.arange(copies), cu, len(tokens))
-    terms = evidence_bound(log_score, tokens, cu, u, graph=world.graph, noise=noise, randomness=noise_source)
-    each = terms.view(copies, -1).sum(1)
+    terms = bound_terms(log_score, tokens, cu, u, graph=world.graph, noise=noise, randomness=noise_source)
+    each = terms.nats.view(copies, -1).sum(1)
     return each.mean().item(), (each.std() / copies**0.5).item()
 
 
@@ -251,7 +251,7 @@ def test_tokens_behind_the_last_sequence_and_no_tokens_at_all_change_nothing(gra
 
     def terms(tokens):
         noise_source = counter_noise(1, 2, torch.arange(2), cu, len(tokens))
-        return evidence_bound(of_pairs, tokens, cu, u, **options, randomness=noise_source)
+        return bound_terms(of_pairs, tokens, cu, u, **options, randomness=noise_source).nats
 
     torch.testing.assert_close(terms(filled)[:4], terms(x_0), rtol=1e-12, atol=0)
     nothing, borders = torch.zeros(0, dtype=torch.int64), torch.zeros(2, dtype=torch.int32)
