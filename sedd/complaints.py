@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from sedd.errors import SpecError
+from sedd.errors import SpecError, did_you_mean
 
 Key = tuple[str | int, ...]
 
@@ -123,8 +123,7 @@ def shown(value: object) -> str:
 
 
 def not_a_choice(where: str, dotted: str, seen: object, expected: str) -> Problem:
-    near = difflib.get_close_matches(clip(str(seen)), re.findall(r"'([^']*)'", expected), n=1)
-    hint = f"did you mean '{near[0]}'?" if near else None
+    hint = did_you_mean(clip(str(seen)), re.findall(r"'([^']*)'", expected))
     return Problem(where, f"{dotted} is {shown(seen)}; it must be {expected}", hint)
 
 

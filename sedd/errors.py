@@ -1,9 +1,10 @@
 """Errors that the user can mend: one line with what, where and what was seen, and a hint."""
 
 import contextlib
+import difflib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -50,6 +51,12 @@ class CheckpointError(SeddError):
 
 class DiskFullError(SeddError):
     """Nothing can be written: the disk or the quota is full. It may have space again later."""
+
+
+def did_you_mean(wrong: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """A hint that names the most similar of the known words; None where none is similar."""
+    near = difflib.get_close_matches(wrong, list(known), n=1, cutoff=cutoff)
+    return f"did you mean '{near[0]}'?" if near else None
 
 
 _UNFIT = {

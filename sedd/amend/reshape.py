@@ -25,7 +25,7 @@ from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
 from sedd.launch.requeue import Requeued, move_on, revive
 from sedd.launch.resources import local_parameters
 from sedd.launch.unsubmitted import confirm_all, has_no_job
-from sedd.rundir.attempts import MOVED_BY
+from sedd.rundir.attempts import LAST_WORDS, MOVED_BY
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir, sealed_steps
 from sedd.rundir.lock import one_action
@@ -41,7 +41,6 @@ QUEUE_PATIENCE_S = 180.0
 _LOOK_S, _ASK_S = 1.0, 3.0
 
 Check = Callable[[SpecChange], None]
-_ENDS = ("requeued", "gave_up", "completed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +199,7 @@ def _back_to_queue(situation: RunSituation, now: dt.datetime) -> None:
     known = len(read_events(situation.run.events))
     move_on(situation, now)
     began, new = time.monotonic(), read_events(situation.run.events)[known:]
-    while not any(e.event in _ENDS for e in new):
+    while not any(e.event in LAST_WORDS for e in new):
         has_heard = any(e.event == "stop_requested" and e.get("by") != MOVED_BY for e in new)
         if time.monotonic() - began > (SAVE_PATIENCE_S if has_heard else HEAR_PATIENCE_S):
             return

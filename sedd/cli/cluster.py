@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sedd.cli.console import out, print_json, tell
+from sedd.cli.console import out, print_json, show, tell
 from sedd.cli.options import Force, Json
 from sedd.cluster.profile import Profile, SlurmProfile, load_profile, read_profile
 from sedd.rundir.atomic import require_output, write_output
@@ -98,7 +98,7 @@ def check(
         if not as_json:
             if found:
                 out().print(findings_table(found))
-            out().print(f"test job: {outcome}   sedd logs {run.id}", markup=False, soft_wrap=True)
+            show(f"test job: {outcome}   sedd logs {run.id}")
     if as_json:
         print_json(
             {

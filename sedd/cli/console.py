@@ -17,8 +17,13 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def show(text: str, *, style: str | None = None) -> None:
+    """A line on stdout as it is: paths may be longer than the terminal is wide, and hold brackets."""
+    out().print(text, style=style, markup=False, soft_wrap=True)
+
+
 def tell(text: str, *, style: str | None = None) -> None:
-    """A line on stderr as it is: paths may be longer than the terminal is wide, and hold brackets."""
+    """A line on stderr as it is, as `show`."""
     err().print(text, style=style, markup=False, soft_wrap=True)
 
 

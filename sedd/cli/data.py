@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sedd.cli.console import out, print_json, tell
+from sedd.cli.console import out, print_json, show, tell
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Json
 from sedd.cli.progress import reading
@@ -57,7 +57,7 @@ def build(
         print_json({"store": str(output), "reused": result.reused, **asdict(result.manifest)})
         return
     state = "already built from the same input and options" if result.reused else "built"
-    _print(f"{output}: {state}")
+    show(f"{output}: {state}")
     _describe(result.manifest)
 
 
@@ -84,7 +84,7 @@ def info(store: Store, as_json: Json = False) -> None:
     if as_json:
         print_json({"store": str(store), **asdict(opened.manifest)})
         return
-    _print(f"{store}: {', '.join(file.name for file in opened.manifest.inputs)}")
+    show(f"{store}: {', '.join(file.name for file in opened.manifest.inputs)}")
     _describe(opened.manifest)
 
 
@@ -103,7 +103,7 @@ def verify(store: Store, as_json: Json = False) -> None:
     if as_json:
         print_json({"store": str(store), "ok": not problems, "problems": problems})
     else:
-        _print("\n".join(problems) if problems else f"{store}: every file is as it was built")
+        show("\n".join(problems) if problems else f"{store}: every file is as it was built")
     raise typer.Exit(1 if problems else 0)
 
 
@@ -115,11 +115,6 @@ def _require_there(*paths: Path, hint: str | None = None) -> None:
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path} does not exist", hint=hint)
-
-
-def _print(text: str) -> None:
-    """As it is: paths may be longer than a line, and hold brackets."""
-    out().print(text, markup=False, soft_wrap=True)
 
 
 def _describe(manifest: "Manifest") -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import typer
 
-from sedd.cli.console import out, print_json, tell
+from sedd.cli.console import print_json, show, tell
 from sedd.cluster.command import SlurmMissingError, SlurmUnreachableError
 from sedd.errors import SeddError, UsageError
 from sedd.launch.submit_slurm import in_threads
@@ -145,7 +145,7 @@ def _attempted(target: Target) -> Outcome:
 
 def _print_outcome(target: Target, outcome: Outcome) -> None:
     if not isinstance(outcome, Refused):
-        out().print(f"{target.label}: {outcome.detail}", markup=False, soft_wrap=True)
+        show(f"{target.label}: {outcome.detail}")
         return
     named = "" if target.document.get("id", target.label) in outcome.detail else f"{target.label}: "
     tell(f"error: {named}{outcome.detail}")

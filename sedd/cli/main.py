@@ -38,6 +38,7 @@ COMMANDS = {
 """Name to one line of help. `sedd/cli/<name>.py` holds `command`, a function, or `app`, a group of them."""
 
 INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from sedd.cli.console import err
+from sedd.cli.console import tell
 from sedd.errors import SeddError
 from sedd.notify.marker import marker
 from sedd.rundir.find import runs_root
@@ -29,7 +29,7 @@ def tell_ends(called: str | None) -> None:
     except SeddError as e:
         problems = [e.message]
     for problem in problems:
-        err().print(f"notify: {problem}", style="yellow", markup=False, soft_wrap=True)
+        tell(f"notify: {problem}", style="yellow")
 
 
 def tell_trouble(facts: "Facts") -> None:
@@ -40,12 +40,12 @@ def tell_trouble(facts: "Facts") -> None:
     from sedd.monitor.decide.state import State
     from sedd.notify.tell import tell_loss, tell_stall
 
-    tell = {State.STALLED: tell_stall, State.LOST: tell_loss}
+    words = {State.STALLED: tell_stall, State.LOST: tell_loss}
     for view in take_snapshot(facts).runs:
         try:
-            if view.state in tell and os.stat(view.run.path).st_uid == os.geteuid():
-                tell[view.state](view.run, attempt=view.attempts, why=view.why, is_login=True)
+            if view.state in words and os.stat(view.run.path).st_uid == os.geteuid():
+                words[view.state](view.run, attempt=view.attempts, why=view.why, is_login=True)
         except OSError:
             continue  # its folder has vanished
         except SeddError as e:
-            err().print(f"notify: {e.message}", style="yellow", markup=False, soft_wrap=True)
+            tell(f"notify: {e.message}", style="yellow")

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from sedd.cli.console import out, print_json, tell
+from sedd.cli.console import print_json, tell
 from sedd.cli.halving import wake_and_tell
+from sedd.cli.main import INTERRUPTED
 from sedd.cli.options import Cluster, DryRun, Json, Overrides, Preflight
 from sedd.cli.soonest import Backfill, Picker, Soonest
-from sedd.cli.submit_checks import LoginChecks, print_ignored_variables
+from sedd.cli.submit_checks import LoginChecks, parameters_of, print_ignored_variables
 from sedd.cli.submit_output import LISTED, REST_HINT, print_dry_run, print_submitted, submission_document
 from sedd.cluster.profile import load_profile
 from sedd.errors import RunError, UsageError
@@ -25,16 +26,11 @@ from sedd.launch.submitted import (
     one_submission,
     require_not_submitted,
 )
-from sedd.model.size import parameter_count
 from sedd.preflight.resolve_auto import resolve_auto
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir
-from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_request
 from sedd.spec.plan import is_plan
-from sedd.spec.task import TaskSpec
-
-INTERRUPTED = 130
 
 
 def command(
@@ -223,10 +219,6 @@ def _order(spec: Path, cluster: Path | None, overrides: Sequence[str]) -> Order:
     )
 
 
-def parameters_of(experiment: TaskSpec) -> int | None:
-    return parameter_count(experiment.model) if isinstance(experiment, Experiment) else None
-
-
 def _describe_known(known: Known) -> str:
     what = f"This spec was submitted before: run {known.run.name}/{known.run.id}, {known.standing}."
     return f"{what} --resubmit submits another."
@@ -237,21 +229,11 @@ def _watch(runs: Sequence[RunDir], orders: Sequence[Order], *, follow: bool) -> 
 
     Ctrl-C leaves them running: exit code 130.
     """
-    from sedd.cli.submit_rest import Rest
+    from sedd.cli.submit_rest import Rest, wait_for_runs
     from sedd.monitor.decide.failure import failure_line
-    from sedd.monitor.show.follow import follow as follow_runs
-    from sedd.monitor.show.follow import wait as wait_for
 
-    rest = Rest(orders, notify=tell)
-    try:
-        if follow:
-            views = follow_runs(runs, console=out(), meanwhile=rest)
-        else:
-            views = wait_for(runs, notify=tell, meanwhile=rest)
-    except KeyboardInterrupt:
-        if not follow:
-            tell("\nNo longer waiting; the runs continue. sedd status shows them.")
-        raise typer.Exit(INTERRUPTED) from None
+    left = "the runs continue. sedd status shows them."
+    views = wait_for_runs(runs, Rest(orders, notify=tell), follow=follow, left=left)
     failed = [view for view in views if not view.state.is_success]
     for view in failed[:LISTED]:
         tell(failure_line(view))

@@ -10,7 +10,10 @@ import typer
 from sedd.cli.console import out, print_json, tell
 from sedd.cluster.profile import Profile
 from sedd.launch.make_runs import Order
+from sedd.model.size import parameter_count
 from sedd.preflight.finding import Finding, Status, has_failures
+from sedd.spec.experiment import Experiment
+from sedd.spec.task import TaskSpec
 
 
 class LoginChecks:
@@ -40,6 +43,11 @@ class LoginChecks:
         self._shown |= set(remarkable)
         batches = [known_first_batch(experiment, self._answers) for experiment in order.request.experiments]
         return replace(order, findings=[asdict(finding) for finding in remarkable], first_batches=batches)
+
+
+def parameters_of(experiment: TaskSpec) -> int | None:
+    """Parameters of a training's network; None for other tasks."""
+    return parameter_count(experiment.model) if isinstance(experiment, Experiment) else None
 
 
 def print_ignored_variables(profile: Profile) -> None:

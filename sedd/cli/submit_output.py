@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sedd.cli.console import out, print_json, tell
+from sedd.cli.console import print_json, show, tell
 from sedd.cluster.profile import Profile
 from sedd.launch.make_runs import Order
 from sedd.launch.submit import Submission
@@ -22,42 +22,37 @@ def print_dry_run(
         print_json({"scripts": list(scripts)} | ({} if choices is None else {"soonest": list(choices)}))
         return
     for script in scripts:
-        out().print(script, markup=False, soft_wrap=True)
+        show(script)
     tell("Nothing was submitted, or checked: sedd preflight says whether it can run.")
 
 
 def print_submitted(submission: Submission, order: Order) -> None:
     """What was submitted, where, and how to go on."""
-    console, runs = out(), submission.runs
-    name, total = order.request.experiments[0].name, len(runs)
+    runs, name = submission.runs, order.request.experiments[0].name
+    total = len(runs)
     started = [run for run in runs if run not in submission.waiting]
     what = f"run {runs[0].id}" if total == 1 else f"{total} runs"
     if submission.waiting or submission.count < total:
-        console.print(f"{name}: {submission}", markup=False, soft_wrap=True)
+        show(f"{name}: {submission}")
     else:
-        where = _where(order.profile, runs[0])
-        console.print(f"Submitted {name}: {what}, {where}", markup=False, soft_wrap=True)
+        show(f"Submitted {name}: {what}, {_where(order.profile, runs[0])}")
     for run in started[:LISTED] if total > 1 else ():
         point = read_manifest(run).get("point") or {}
         values = ", ".join(f"{key}={value}" for key, value in point.items())
-        console.print(f"  {run.id}  {values}", markup=False, soft_wrap=True)
+        show(f"  {run.id}  {values}")
     if len(started) > LISTED:
-        console.print(f"  … and {len(started) - LISTED} more")
+        show(f"  … and {len(started) - LISTED} more")
     if submission.waiting:
-        console.print(f"  rest    {REST_HINT}", markup=False, soft_wrap=True)
-    console.print(
-        f"  folder  {runs[0].path if total == 1 else runs[0].path.parent}", markup=False, soft_wrap=True
-    )
+        show(f"  rest    {REST_HINT}")
+    show(f"  folder  {runs[0].path if total == 1 else runs[0].path.parent}")
     for change in _changes(started[0]) if started else ():
-        console.print(f"  changed by the site: {change}", style="yellow", markup=False, soft_wrap=True)
+        show(f"  changed by the site: {change}", style="yellow")
     if order.after:
-        console.print(
-            f"  after   {', '.join(f'{run.name}/{run.id}' for run in order.after[:LISTED])}", soft_wrap=True
-        )
+        show(f"  after   {', '.join(f'{run.name}/{run.id}' for run in order.after[:LISTED])}")
     together = runs[0].id if total == 1 else str(read_manifest(runs[0]).get("sweep"))
-    console.print(f"  follow  sedd status {together if total == 1 else ''}".rstrip(), soft_wrap=True)
-    console.print(f"  log     sedd logs {runs[0].id} -f", soft_wrap=True)
-    console.print(f"  end     sedd cancel {together}", soft_wrap=True)
+    show(f"  follow  sedd status {together if total == 1 else ''}".rstrip())
+    show(f"  log     sedd logs {runs[0].id} -f")
+    show(f"  end     sedd cancel {together}")
 
 
 def _where(profile: Profile, run: RunDir) -> str:

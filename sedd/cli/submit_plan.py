@@ -1,5 +1,6 @@
 """`sedd submit plan.yaml`: what it prints, and how it waits for a plan."""
 
+import contextlib
 import datetime as dt
 import time
 from dataclasses import dataclass
@@ -8,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from sedd.cli.console import out, print_json, tell
-from sedd.cli.submit_checks import LoginChecks
+from sedd.cli.console import print_json, show, tell
+from sedd.cli.submit_checks import LoginChecks, parameters_of
 from sedd.cli.submit_output import REST_HINT
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import load_profile
@@ -26,21 +27,17 @@ from sedd.experiments.submit_plan import (
 )
 from sedd.launch.make_runs import Order
 from sedd.launch.submitted import STOPPED, describe_progress
-from sedd.model.size import parameter_count
 from sedd.preflight.resolve_auto import resolve_auto
 from sedd.rundir.attempts import is_left_out
 from sedd.rundir.events import read_events
 from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir
 from sedd.rundir.plan_record import PlanRecord, find_plan
-from sedd.spec.experiment import Experiment
 from sedd.spec.plan import load_plan
-from sedd.spec.task import TaskSpec
 
 if TYPE_CHECKING:
     from sedd.monitor.decide.snapshot import Snapshot
 
-INTERRUPTED = 130
 REST_S = 30.0
 """Between two tries to submit what has no place yet."""
 OF_INPUTS = frozenset(
@@ -78,7 +75,7 @@ def submit(path: Path, cluster: Path | None, how: How, *, dry_run: bool) -> None
     )
     if not how.as_json:
         for line in submitted_lines(submission):
-            out().print(line, markup=False, soft_wrap=True)
+            show(line)
     succeeded = _watch(submission.record, follow=how.follow) if how.wait or how.follow else None
     _finish(submission, succeeded, how)
 
@@ -94,13 +91,9 @@ def _site(path: Path, cluster: Path | None, how: How) -> Site:
         profile=profile,
         runs=runs_root(),
         settle=lambda request: resolve_auto(request, profile),
-        count=_parameters,
+        count=parameters_of,
         check=check if how.preflight else lambda order, _: order,
     )
-
-
-def _parameters(experiment: TaskSpec) -> int | None:
-    return parameter_count(experiment.model) if isinstance(experiment, Experiment) else None
 
 
 def _print_foreseen(graph: Graph, site: Site, how: How) -> None:
@@ -110,7 +103,7 @@ def _print_foreseen(graph: Graph, site: Site, how: How) -> None:
         print_json(foreseen_document(graph, steps))
         return
     for line in foreseen_lines(graph, steps):
-        out().print(line, markup=False, soft_wrap=True)
+        show(line)
     tell("Nothing was submitted, or checked.")
 
 
@@ -123,8 +116,7 @@ def _watch(record: PlanRecord, *, follow: bool) -> bool:
 
     Ctrl-C leaves it running: exit code 130.
     """
-    from sedd.monitor.show.follow import follow as follow_runs
-    from sedd.monitor.show.follow import wait as wait_for
+    from sedd.cli.submit_rest import wait_for_runs
 
     rest = _Rest(record)
 
@@ -136,17 +128,9 @@ def _watch(record: PlanRecord, *, follow: bool) -> bool:
         if failed and all(record.is_in_vain(run, failed) for run in is_open):
             raise _EndedError
 
-    try:
-        if follow:
-            follow_runs(record.runs, console=out(), meanwhile=look)
-        else:
-            wait_for(record.runs, notify=tell, meanwhile=look)
-    except _EndedError:
-        pass
-    except KeyboardInterrupt:
-        if not follow:
-            tell("\nNo longer waiting; the plan continues. sedd status shows it.")
-        raise typer.Exit(INTERRUPTED) from None
+    with contextlib.suppress(_EndedError):
+        left = "the plan continues. sedd status shows it."
+        wait_for_runs(record.runs, look, follow=follow, left=left)
     return all(_is_done(run) for run in record.runs)
 
 

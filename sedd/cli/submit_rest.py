@@ -4,17 +4,41 @@ import datetime as dt
 import time
 from collections.abc import Callable, Sequence
 
+import typer
+
+from sedd.cli.console import out, tell
+from sedd.cli.main import INTERRUPTED
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.launch.make_runs import Order
 from sedd.launch.submit import resume
 from sedd.launch.submitted import find_unfinished, one_submission
-from sedd.monitor.decide.snapshot import Snapshot
+from sedd.monitor.decide.snapshot import RunView, Snapshot
 from sedd.monitor.decide.state import State
+from sedd.monitor.show.follow import follow as follow_runs
+from sedd.monitor.show.follow import wait as wait_for
+from sedd.rundir.layout import RunDir
 
 SOON_S = 10.0
 """At least so long between two tries: sites ask for no more."""
 LATER_S = 120.0
 """Places also come free by others' jobs, which nobody tells us of."""
+
+
+def wait_for_runs(
+    runs: Sequence[RunDir], meanwhile: Callable[[Snapshot], None], *, follow: bool, left: str
+) -> Sequence[RunView]:
+    """The runs once all have ended, with live progress if they are followed.
+
+    Ctrl-C leaves them running, which `left` says of runs that are waited for: exit code 130.
+    """
+    try:
+        if follow:
+            return follow_runs(runs, console=out(), meanwhile=meanwhile)
+        return wait_for(runs, notify=tell, meanwhile=meanwhile)
+    except KeyboardInterrupt:
+        if not follow:
+            tell(f"\nNo longer waiting; {left}")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 class Rest:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sedd.cli.console import note, tell
+from sedd.cli.main import INTERRUPTED
 from sedd.cli.options import Overrides
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
 from sedd.rundir.attempts import Cause, is_completed, parse_attempts
@@ -25,9 +26,6 @@ from sedd.rundir.presence import exit_without_folder
 if TYPE_CHECKING:
     from sedd.training.distributed import Ranks
     from sedd.training.stop import StopFlag
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
 
 
 def command(

@@ -1,12 +1,11 @@
 """Errors that typer finds in a command line, worded as all others: one line and a hint."""
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import Any
 
 from sedd.complaints import clip, not_a_choice, what_is_expected
-from sedd.errors import UsageError
+from sedd.errors import UsageError, did_you_mean
 
 _PLAINER = {
     r"got unexpected extra argument(?:s|\(s\))? \((.*)\)": r"unexpected argument \1",
@@ -66,8 +65,7 @@ def _other(error: Any) -> tuple[str, str | None]:
 
 
 def _meant(wrong: str, possible: Iterable[str] | None) -> str | None:
-    near = difflib.get_close_matches(clip(wrong), possible or (), n=1, cutoff=0.5)
-    return f"did you mean '{near[0]}'?" if near else None
+    return did_you_mean(clip(wrong), possible or (), cutoff=0.5)
 
 
 def _name_of(error: Any) -> str:

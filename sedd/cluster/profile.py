@@ -1,6 +1,5 @@
 """A profile says where jobs run: a SLURM site, or this machine. Users edit it as YAML (`slurm/*.yaml`)."""
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from sedd.cluster.sbatch_options import problem_with
 from sedd.config.settings import NotifySettings
 from sedd.config.user_config import config_path, read_user_config
-from sedd.errors import SpecError
+from sedd.errors import SpecError, did_you_mean
 from sedd.yaml import Bytes, Document, Duration, StrictModel, load_document, validate
 
 WandbMode = Literal["online", "offline", "disabled"]
@@ -211,10 +210,7 @@ def read_profile(document: Document, *, context: object = None) -> Profile:
     """The profile in a YAML document; with context `STORED` in a manifest. Raises: SpecError with all its problems."""
     executor = document.data.get("executor")
     if executor not in EXECUTORS:
-        near = difflib.get_close_matches(str(executor), EXECUTORS, n=1)
         problem = "'executor' is missing" if executor is None else f"executor is {executor!r}"
-        hint = f"did you mean '{near[0]}'?" if near else None
-        raise SpecError(
-            f"{document.where(('executor',))}: {problem}; it must be one of 'slurm', 'local'", hint=hint
-        )
+        problem = f"{document.where(('executor',))}: {problem}; it must be one of 'slurm', 'local'"
+        raise SpecError(problem, hint=did_you_mean(str(executor), EXECUTORS))
     return validate(EXECUTORS[executor], document, context=context)

@@ -4,7 +4,7 @@ A run is more than its first job: it is requeued, continued by other jobs that `
 folder, found again by its job's name and comment. An option that only the first job could keep is refused.
 """
 
-import difflib
+from sedd.errors import did_you_mean
 
 # sbatch(1) of 20.11, 21.08, 22.05, 23.11, 24.11 and 25.05 together: SLURM itself refuses what is not its own.
 _FLAGS = frozenset(
@@ -94,8 +94,8 @@ def problem_with(option: str, value: str | int | bool) -> str | None:
     if option in REFUSED:
         return f"'{option}' cannot be set here: {REFUSED[option]}"
     if option not in VALID:
-        near = difflib.get_close_matches(option.lstrip("-").replace("_", "-"), VALID | REFUSED.keys(), n=1)
-        suggestion = f"did you mean '{near[0]}'? " if near else ""
+        near = did_you_mean(option.lstrip("-").replace("_", "-"), VALID | REFUSED.keys())
+        suggestion = f"{near} " if near else ""
         return f"'{option}' is not a long option of sbatch: {suggestion}valid are {', '.join(sorted(VALID))}"
     return _problem_with_value(option, value)
 

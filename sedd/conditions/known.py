@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sedd.conditions.label_fields import LabelField, is_missing
 from sedd.data.batches import ReadLabels
 from sedd.data.store import Split, TokenStore
-from sedd.errors import CheckpointError, DataError, UsageError
+from sedd.errors import CheckpointError, DataError, UsageError, did_you_mean
 from sedd.spec.conditions import CategorySpec, ConditionsSpec, LabelSpec
 
 Rows = NDArray[np.float32]
@@ -85,10 +85,9 @@ def _known(name: str, wanted: LabelSpec, store: TokenStore) -> KnownField:
 def _field_of(store: TokenStore, name: str) -> LabelField:
     here = {field.name: field for field in store.manifest.labels}
     if name not in here:
-        near = difflib.get_close_matches(name, here, n=1)
         raise DataError(
             f"model.conditions.fields names '{name}'; the labels of {store.path} are {', '.join(here)}",
-            hint=f"did you mean '{near[0]}'?" if near else None,
+            hint=did_you_mean(name, here),
         )
     return here[name]
 
@@ -125,12 +124,9 @@ def condition_row(fields: Sequence[KnownField], condition: Mapping[str, str | in
     names = [field.name for field in fields]
     for name in condition:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
             what = f"it has {', '.join(names)}" if names else "it was trained without conditions"
-            raise UsageError(
-                f"the network has no condition '{name}': {what}",
-                hint=f"did you mean '{near[0]}'?" if near else None,
-            )
+            problem = f"the network has no condition '{name}': {what}"
+            raise UsageError(problem, hint=did_you_mean(name, names))
     absent = np.float32(np.nan)
     return np.array(
         [_number(f, condition[f.name]) if f.name in condition else absent for f in fields], np.float32

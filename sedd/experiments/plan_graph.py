@@ -1,12 +1,11 @@
 """The stages of a plan in the order in which they can run, each checked against the others: pure."""
 
-import difflib
 import graphlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sedd.complaints import Problem, raise_problems
-from sedd.errors import SpecError
+from sedd.errors import SpecError, did_you_mean
 from sedd.experiments.values import VALUES
 from sedd.spec.load import Request
 from sedd.spec.plan import PlanSource, Reference, StageSource, Wait
@@ -114,7 +113,9 @@ def _wrong_needs(plan: PlanSource) -> Iterator[Problem]:
                 field = "each" if need == source.each else "needs"
                 where = _where_needed(plan, name, need)
                 yield Problem(
-                    where, f"stages.{name}.{field}: there is no stage '{need}'", _near(need, plan.stages)
+                    where,
+                    f"stages.{name}.{field}: there is no stage '{need}'",
+                    did_you_mean(need, plan.stages),
                 )
 
 
@@ -170,7 +171,7 @@ def _wrong_value(
     shown = f"${{{asked.stage}.{asked.what}}}"
     if asked.stage not in plan.stages:
         return Problem(
-            asked.where, f"{shown}: there is no stage '{asked.stage}'", _near(asked.stage, plan.stages)
+            asked.where, f"{shown}: there is no stage '{asked.stage}'", did_you_mean(asked.stage, plan.stages)
         )
     if asked.stage not in source.waits:
         return Problem(
@@ -179,15 +180,10 @@ def _wrong_value(
     given = [name for name, value in VALUES.items() if tasks[asked.stage] in value.tasks]
     if asked.what not in given:
         what = f"{shown}: a stage with task {tasks[asked.stage]} has {', '.join(given)}"
-        return Problem(asked.where, what, _near(asked.what, given))
+        return Problem(asked.where, what, did_you_mean(asked.what, given))
     axis = axes.get(asked.stage)
     if axis is not None and axis != axes.get(source.name) and not VALUES[asked.what].of_many:
         of_many = [f"${{{asked.stage}.{name}}}" for name in given if VALUES[name].of_many]
         hint = " or ".join([f"write `each: {asked.stage}`", *of_many])
         return Problem(asked.where, f"{shown} is ambiguous: stage '{asked.stage}' has several runs", hint)
     return None
-
-
-def _near(name: str, known: Mapping[str, object] | Sequence[str]) -> str | None:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean '{near[0]}'?" if near else None

@@ -72,18 +72,24 @@ def parse_attempts(events: Iterable[Event]) -> tuple[Attempt, ...]:
     its run was cancelled. Events of an attempt after a newer one has begun (its node was lost, and is back) do
     not count.
     """
-    groups: list[list[Event]] = []
-    for event in events:
-        if event.event == "attempt_started":
-            groups.append([event])
-        elif groups and event.attempt == groups[-1][0].attempt:
-            groups[-1].append(event)
+    groups = events_by_attempt(events)
     last = len(groups) - 1
     found = [_attempt(group, is_last=k == last) for k, group in enumerate(groups)]
     for k in range(last):  # what an attempt continued from, the one before it had kept
         if found[k + 1].first_step > found[k].last_step:
             found[k] = dataclasses.replace(found[k], last_step=found[k + 1].first_step)
     return tuple(found)
+
+
+def events_by_attempt(events: Iterable[Event]) -> list[list[Event]]:
+    """The events of each attempt, from its start on; those before the first, and latecomers, are left out."""
+    groups: list[list[Event]] = []
+    for event in events:
+        if event.event == "attempt_started":
+            groups.append([event])
+        elif groups and event.attempt == groups[-1][0].attempt:
+            groups[-1].append(event)
+    return groups
 
 
 def is_cancelled(events: Sequence[Event]) -> bool:
@@ -146,7 +152,8 @@ def save_times_s(events: Iterable[Event]) -> list[float]:
     return [float(e.get("seconds", 0)) for e in events if e.event == "checkpoint"]
 
 
-_LAST_WORDS = ("requeued", "gave_up", "completed", "cancelled", "paused")
+LAST_WORDS = ("requeued", "gave_up", "completed", "cancelled", "paused")
+"""Events that end an attempt."""
 
 
 def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
@@ -166,7 +173,7 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
             failure = event
         elif kind == "cancelled" and event.fields.get("over"):
             was_over = True
-        elif kind in _LAST_WORDS:
+        elif kind in LAST_WORDS:
             word = word or event
     first = int(resumed.get("step", 0)) if resumed else 0
     end = word or failure

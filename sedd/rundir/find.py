@@ -1,12 +1,11 @@
 """Find the run folders that a user's text names."""
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sedd.config.user_config import config_path, read_user_config
-from sedd.errors import UsageError
+from sedd.errors import UsageError, did_you_mean
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.plan_record import find_plan
@@ -111,7 +110,5 @@ def _is_task_of(run: RunDir, array: str) -> bool:
 
 
 def _hint(text: str, runs: list[RunDir]) -> str:
-    near = difflib.get_close_matches(text, {run.name for run in runs}, n=1)
-    if near:
-        return f"did you mean '{near[0]}'?"
-    return "runs are looked for in $SEDD_RUNS, else ./runs; `sedd status --all` lists them"
+    elsewhere = "runs are looked for in $SEDD_RUNS, else ./runs; `sedd status --all` lists them"
+    return did_you_mean(text, {run.name for run in runs}) or elsewhere

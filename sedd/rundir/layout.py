@@ -6,20 +6,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sedd.errors import RunError
 from sedd.rundir.atomic import write_first, write_text
 
 
-class _Within:
-    """A file or folder of a run folder, by its name."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, run: "RunDir", _: type) -> Path:
-        return run.path / self._name
+def _within(name: str) -> Path:
+    """A file or folder of a run folder, by its name: a property, whose type is what it gives."""
+    return cast(Path, property(lambda run: run.path / name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,34 +23,34 @@ class RunDir:
 
     path: Path
 
-    spec = _Within("spec.yaml")
+    spec = _within("spec.yaml")
     """The resolved spec, complete with defaults."""
-    manifest = _Within("manifest.json")
+    manifest = _within("manifest.json")
     """What the run was made from; written last: a folder without it was never submitted."""
-    code = _Within("code")
+    code = _within("code")
     """Folder that holds the frozen package: `code/sedd`."""
-    events = _Within("events.jsonl")
-    heartbeat = _Within("heartbeat.json")
-    metrics = _Within("metrics.jsonl")
-    validations = _Within("validations.jsonl")
+    events = _within("events.jsonl")
+    heartbeat = _within("heartbeat.json")
+    metrics = _within("metrics.jsonl")
+    validations = _within("validations.jsonl")
     """The bound of each validation by blocks of the fixed set."""
-    job_ends = _Within("job_ends.jsonl")
+    job_ends = _within("job_ends.jsonl")
     """When the batch script of each attempt's job came to its last line."""
-    energy = _Within("energy")
+    energy = _within("energy")
     """What each rank's GPU has taken: a file a rank."""
-    checkpoints = _Within("checkpoints")
-    initial = _Within("initial")
+    checkpoints = _within("checkpoints")
+    initial = _within("initial")
     """Of a fine-tuning: links to the network that it starts from, until it has a checkpoint of its own."""
-    lineage = _Within("lineage.json")
+    lineage = _within("lineage.json")
     """Of a fine-tuning: the network that it started from; manifest.json has it as of the submission."""
-    logs = _Within("logs")
-    submitit = _Within("submitit")
-    wandb = _Within("wandb")
-    tensorboard = _Within("tensorboard")
-    evaluation = _Within("evaluation.json")
+    logs = _within("logs")
+    submitit = _within("submitit")
+    wandb = _within("wandb")
+    tensorboard = _within("tensorboard")
+    evaluation = _within("evaluation.json")
     """Of `task: evaluate`: what was found, in a few numbers."""
-    samples = _Within("samples")
-    parts = _Within("parts")
+    samples = _within("samples")
+    parts = _within("parts")
     """Of `task: score` and `task: embed`: what is finished, so that a stopped attempt is continued."""
 
     @property

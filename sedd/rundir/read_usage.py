@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from sedd.errors import RunError
+from sedd.rundir.attempts import LAST_WORDS, events_by_attempt
 from sedd.rundir.energy_meter import read_rank
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.fence import newest_attempt
 from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.usage import ALWAYS, AttemptUse, Energy, RunUse
-
-_LAST_WORDS = ("requeued", "gave_up", "completed", "cancelled", "paused")
 
 
 def read_usage(run: RunDir) -> RunUse:
@@ -80,13 +79,7 @@ def attempt_uses(
     job_ends: Mapping[int, dt.datetime] | None = None,
 ) -> tuple[AttemptUse, ...]:
     """The attempts. `gpus`: of those that do not say; `sign`: an attempt, and when its heartbeat was written."""
-    groups: list[list[Event]] = []
-    for event in events:
-        if event.event == "attempt_started":
-            groups.append([event])
-        elif groups and event.attempt == groups[-1][0].attempt:
-            groups[-1].append(event)
-    uses = []
+    groups, uses = events_by_attempt(events), []
     for number, group in enumerate(groups):
         later = groups[number + 1 :]
         use = _use(
@@ -119,7 +112,7 @@ def waits_of(
             if since is not None and start > max(since, ready):
                 waits.append((max(since, ready), start))
             since = None
-        elif event.event in _LAST_WORDS:
+        elif event.event in LAST_WORDS:
             since = None
     return tuple(waits)
 
@@ -149,7 +142,7 @@ def _use(
     gpus: int,
 ) -> AttemptUse:
     """`is_fresh`: nothing was saved before it; `next_step`: where the next attempt that trained began."""
-    start, word = group[0], next((e for e in reversed(group) if e.event in _LAST_WORDS), None)
+    start, word = group[0], next((e for e in reversed(group) if e.event in LAST_WORDS), None)
     word = word or next((e for e in reversed(group) if e.event == "failed"), None)
     saved = [e for e in group if e.event == "checkpoint"]
     end = max(start.t, word.t if word else max(group[-1].t, sign))  # clocks of two nodes differ

@@ -1,8 +1,6 @@
 """The kinds of spec, by the `task:` that selects them."""
 
-import difflib
-
-from sedd.errors import SpecError
+from sedd.errors import SpecError, did_you_mean
 from sedd.spec.build import DataTask
 from sedd.spec.command import CommandTask
 from sedd.spec.experiment import Experiment
@@ -26,8 +24,7 @@ def task_of(document: Document) -> type[TaskSpec]:
     asked = document.data.get("task", "train")
     if isinstance(asked, str) and asked in TASKS:
         return TASKS[asked]
-    near = difflib.get_close_matches(str(asked), TASKS, n=1)
     raise SpecError(
         f"{document.where(('task',))}: task is {asked!r}; it must be one of {', '.join(map(repr, TASKS))}",
-        hint=f"did you mean '{near[0]}'?" if near else None,
+        hint=did_you_mean(str(asked), TASKS),
     )
