@@ -80,15 +80,8 @@ def _extend(situation: RunSituation, change: SpecChange, now: dt.datetime) -> Ex
     run, steps = situation.run, change.experiment.steps
     saved, earlier = sealed_steps(run), _completed_step(run) or require_training(run).steps
     write_change(change)
-    append_event(
-        run.events,
-        "extended",
-        attempt=situation.attempt,
-        now=now,
-        earlier_steps=earlier,
-        steps=steps,
-        by=user_name(os.geteuid()),
-    )
+    fields = {"earlier_steps": earlier, "steps": steps, "by": user_name(os.geteuid())}
+    append_event(run.events, "extended", attempt=situation.attempt, now=now, **fields)
     try:
         revive(situation)
     except SeddError as e:

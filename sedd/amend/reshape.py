@@ -57,14 +57,9 @@ class Shape:
 
     def __str__(self) -> str:
         """The options, as they were typed."""
-        given = {
-            "gpus": self.gpus,
-            "nodes": self.nodes,
-            "processes": self.processes,
-            "walltime": self.walltime,
-            "partition": self.partition,
-        }
-        return " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
+        names = ("gpus", "nodes", "processes", "walltime", "partition")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return " ".join(f"--{name} {value}" for name, value in given.items())
 
     @property
     def is_given(self) -> bool:
@@ -229,15 +224,9 @@ def _note(change: SpecChange, *, is_back: bool = False) -> None:
     """Record the change of shape, or that it came to nothing."""
     shapes = describe(change.earlier, change.earlier_profile), describe(change.experiment, change.profile)
     earlier, shape = reversed(shapes) if is_back else shapes
-    append_event(
-        change.run.events,
-        "reshaped",
-        attempt=max(e.attempt for e in read_events(change.run.events)),
-        now=dt.datetime.now(dt.UTC),
-        earlier=earlier,
-        shape=shape,
-        by=user_name(os.geteuid()),
-    )
+    fields = {"earlier": earlier, "shape": shape, "by": user_name(os.geteuid())}
+    events, attempt = change.run.events, max(e.attempt for e in read_events(change.run.events))
+    append_event(events, "reshaped", attempt=attempt, now=dt.datetime.now(dt.UTC), **fields)
 
 
 def _go_on_as_before(

@@ -9,7 +9,6 @@ from sedd.cli.console import note, out, print_json
 from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Fasta, Force, Json, Network
-from sedd.rundir.atomic import require_output
 from sedd.spec.inference import EvaluateOptions
 
 CURVE = (0.05, 0.15, 0.25, 0.5, 0.75, 0.95)
@@ -36,11 +35,9 @@ def command(
     Example: sedd evaluate quickstart --fasta proteins.fasta.gz --per-sequence bounds.parquet
     """
     from sedd.data.records import read_records
-    from sedd.inference.tables import require_writer, write_table
+    from sedd.inference.tables import require_table, write_table
 
-    require_output(per_sequence, force=force)
-    if per_sequence is not None:
-        require_writer(per_sequence)
+    require_table(per_sequence, force=force)
     require_network(run)
     if against is not None:
         require_network(against)

@@ -53,31 +53,20 @@ def command(
     """
     now = dt.datetime.now(dt.UTC)
     shape = Shape(nodes=nodes, gpus=gpus, processes=processes, walltime=walltime, partition=partition)
-    if soonest:
+    if soonest and shape.is_given:
+        raise UsageError(f"{shape} says what --soonest is to pick", hint="give one of them")
+
+    def act(run: RunDir) -> Requeued:
+        if soonest:
+            return _in_soonest_shape(run, backfill, check_of(preflight), now, as_json=as_json)
         if shape.is_given:
-            raise UsageError(f"{shape} says what --soonest is to pick", hint="give one of them")
-        for_each(
-            runs,
-            lambda run: _in_soonest_shape(run, backfill, check_of(preflight), now, as_json=as_json),
-            word="requeued",
-            as_json=as_json,
-        )
-        return
-    if shape.is_given:
-        for_each(
-            runs,
-            lambda run: reshape(run, shape, check=check_of(preflight), now=now),
-            word="requeued",
-            as_json=as_json,
-        )
-        return
-    for_each(
-        runs,
-        lambda run: requeue([run], now=now)[0],
-        word="requeued",
-        as_json=as_json,
-        together=lambda found: _plans(runs, now) or _first(found),
-    )
+            return reshape(run, shape, check=check_of(preflight), now=now)
+        return requeue([run], now=now)[0]
+
+    def together(found: Sequence[RunDir]) -> dict[RunDir, Outcome]:
+        return {} if soonest or shape.is_given else _plans(runs, now) or _first(found)
+
+    for_each(runs, act, word="requeued", as_json=as_json, together=together)
 
 
 def _in_soonest_shape(

@@ -100,12 +100,11 @@ def _require_table(table: Path | None, how: SampleOptions, *, force: bool) -> No
     """Refuse a table that could not be written, before the work. Raises: UsageError."""
     if table is None:
         return
-    from sedd.inference.tables import require_writer
+    from sedd.inference.tables import require_table
 
     if how.redesign is None:
         raise UsageError("--table is of redesigns, and there is no --parent")
-    require_output(table, force=force)
-    require_writer(table)
+    require_table(table, force=force)
 
 
 def _require_report(report: Path | None, *, force: bool) -> None:

@@ -87,11 +87,9 @@ def command(
 def _require_places(output: Path | None, page: Path | None, *, force: bool) -> None:
     """Refuse outputs that could not be written, before the work. Raises: UsageError."""
     from sedd.inference.score_page import require_page
-    from sedd.inference.tables import require_writer
+    from sedd.inference.tables import require_table
 
-    require_output(output, force=force)
+    require_table(output, force=force)
     require_output(page, force=force)
-    if output is not None:
-        require_writer(output)
     if page is not None:
         require_page(page)

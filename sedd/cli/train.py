@@ -8,7 +8,7 @@ import socket
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -70,19 +70,11 @@ def command(
     if not ranks.is_first:
         return
     if outcome is Outcome.COMPLETED:
-        append_event(run.events, "completed", attempt=attempt, now=_now(), step=_last_step(run))
+        _record(run, "completed", attempt, step=_last_step(run))
         tell(f"completed: {run.path}")
         return
     by, step = _interruption(stop.signal), _last_step(run)
-    append_event(
-        run.events,
-        "gave_up",
-        attempt=attempt,
-        now=_now(),
-        cause=Cause.INTERRUPTED,
-        step=step,
-        detail=f"by {by}",
-    )
+    _record(run, "gave_up", attempt, cause=Cause.INTERRUPTED, step=step, detail=f"by {by}")
     message = (
         f"interrupted by {by}, saved at step {step}; resume with: sedd train {shlex.quote(str(run.path))}"
     )
@@ -162,22 +154,10 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
         )
     for store in experiment.data.stores:
         read_manifest(store)  # a folder of a run that cannot begin would be left behind
-    order = Order(
-        request=request,
-        profile=profile,
-        runs=runs_root(),
-        parameters=[parameter_count(experiment.model)],
-    )
+    parameters = [parameter_count(experiment.model)]
+    order = Order(request=request, profile=profile, runs=runs_root(), parameters=parameters)
     run = make_runs(order, now=_now(), made=[]).runs[0]
-    append_event(
-        run.events,
-        "submitted",
-        attempt=0,
-        now=_now(),
-        job_id="",
-        executor="foreground",
-        host=socket.gethostname(),
-    )
+    _record(run, "submitted", 0, job_id="", executor="foreground", host=socket.gethostname())
     return run
 
 
@@ -197,18 +177,8 @@ def _begin(run: RunDir, ranks: int) -> int:
     attempts = parse_attempts(events)
     _require_idle(run, is_open=bool(attempts) and attempts[-1].cause is None)
     attempt = 1 + len(attempts)
-    append_event(
-        run.events,
-        "attempt_started",
-        attempt=attempt,
-        now=_now(),
-        job_id="",
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        nodes=1,
-        ranks=ranks,
-        executor="foreground",
-    )
+    process = {"job_id": "", "host": socket.gethostname(), "pid": os.getpid()}
+    _record(run, "attempt_started", attempt, **process, nodes=1, ranks=ranks, executor="foreground")
     return attempt
 
 
@@ -239,12 +209,16 @@ def _require_idle(run: RunDir, *, is_open: bool) -> None:
 def _record_failed(run: RunDir, attempt: int, error: Exception) -> None:
     line = traceback.format_exception_only(error)[-1].strip()
     line = error.message if isinstance(error, SeddError) else line
-    append_event(run.events, "failed", attempt=attempt, now=_now(), cause="crashed", error=line, rank=0)
-    append_event(run.events, "gave_up", attempt=attempt, now=_now(), cause="crashed", detail=line)
+    _record(run, "failed", attempt, cause="crashed", error=line, rank=0)
+    _record(run, "gave_up", attempt, cause="crashed", detail=line)
 
 
 def _last_step(run: RunDir) -> int:
     return max((int(e.get("step", 0)) for e in read_events(run.events) if e.event == "checkpoint"), default=0)
+
+
+def _record(run: RunDir, event: str, attempt: int, **fields: Any) -> None:
+    append_event(run.events, event, attempt=attempt, now=_now(), **fields)
 
 
 def _now() -> dt.datetime:

@@ -155,8 +155,9 @@ def effective_limits(
     per_user = _first(ranked, "max_submit_per_user")
     per_account = _first(ranked, "max_submit_per_account")
     together = _first(ranked, "grp_submit")
+    names = [f"user {submitter.user}", f"user {submitter.uid}"]
     queued = [
-        _qos_limit("MaxSubmitJobsPerUser", per_user, state, "each user", _names_of(submitter)),
+        _qos_limit("MaxSubmitJobsPerUser", per_user, state, "each user", names),
         _qos_limit(
             "MaxSubmitJobsPerAccount", per_account, state, f"account {account}", [f"account {account}"]
         ),
@@ -168,15 +169,9 @@ def effective_limits(
     if together is None:
         queued.append(_record_limit(own, "GrpSubmitJobs", holder))
         queued += [_record_limit(r, "GrpSubmitJobs", f"account {r['Account']}") for r in chain]
-    at_once = _first(ranked, "max_jobs_per_user")
-    running = [
-        _qos_limit("MaxJobsPerUser", at_once, state, "each user", [])
-        if at_once
-        else _record_limit(own, "MaxJobs", holder)
-    ]
-    return Limits(
-        queued=tuple(limit for limit in queued if limit), running=tuple(limit for limit in running if limit)
-    )
+    at_once = _qos_limit("MaxJobsPerUser", _first(ranked, "max_jobs_per_user"), state, "each user", [])
+    running = at_once or _record_limit(own, "MaxJobs", holder)
+    return Limits(queued=tuple(filter(None, queued)), running=(running,) if running else ())
 
 
 def _own_record(submitter: Submitter, account: str, records: Sequence[Record]) -> Record | None:
@@ -234,10 +229,6 @@ def _qos_limit(
 def _record_limit(record: Record | None, name: str, holder: str) -> Limit | None:
     count = parse_count(record.get(name, "")) if record else None
     return Limit(name=name, holder=holder, allowed=count[0], used=count[1]) if count else None
-
-
-def _names_of(submitter: Submitter) -> list[str]:
-    return [f"user {submitter.user}", f"user {submitter.uid}"]
 
 
 def _is_user(text: str, submitter: Submitter) -> bool:

@@ -108,11 +108,11 @@ def _statistics(column: NDArray[Any]) -> dict[str, float]:
         return {}
     mean = sum(float(piece.sum()) for piece in known) / count
     variance = sum(float(((piece - mean) ** 2).sum()) for piece in known) / count
-    lowest, highest = (
-        min(float(p.min()) for p in known if len(p)),
-        max(float(p.max()) for p in known if len(p)),
-    )
-    return {"mean": mean, "std": math.sqrt(variance), "min": lowest, "max": highest}
+    ends = {
+        "min": min(float(p.min()) for p in known if len(p)),
+        "max": max(float(p.max()) for p in known if len(p)),
+    }
+    return {"mean": mean, "std": math.sqrt(variance), **ends}
 
 
 def label_files(
@@ -135,12 +135,8 @@ def label_notes(fields: tuple[LabelField, ...]) -> list[str]:
 def describe(field: LabelField) -> str:
     """What a field holds, in a few words."""
     if field.kind == "number":
-        known = field.statistics
-        return (
-            f"{known['mean']:.4g} ± {known['std']:.3g}, {known['min']:.4g} to {known['max']:.4g}"
-            if known
-            else "none"
-        )
+        words = "{mean:.4g} ± {std:.3g}, {min:.4g} to {max:.4g}"
+        return words.format(**field.statistics) if field.statistics else "none"
     counts = field.counts["train"]
     if not counts:
         return "none"

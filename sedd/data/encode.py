@@ -19,11 +19,8 @@ _NUCLEOTIDES = [TOKENS.index(letter) for letter in "ACGTUN"]
 _NUCLEOTIDE_SHARE = 0.95
 _ENOUGH_RESIDUES = 40  # of a shorter peptide its letters may be these by chance
 _CHECKED_BYTES = 1 << 16
-_OF_WORDS = (
-    2,
-    3,
-    4,
-)  # letters; databanks print sequences in groups of 10, some programs each residue on its own
+_OF_WORDS = (2, 3, 4)
+"""Letters; databanks print sequences in groups of 10, some programs each residue on its own."""
 _PIR = re.compile(rb">(?:P1|F1|D[LC]|R[LC]|N[13]|XX);")
 _TO_X = bytes(X if code in (STOP, UNKNOWN_LETTER) else code for code in range(256))
 

@@ -47,9 +47,8 @@ def require_same(
     inputs_there = [(file.size_bytes, file.fingerprint) for file in manifest.inputs[len(before) :]]
     sizes = [path.stat().st_size for path in inputs]
     # A different size spares reading everything.
-    if [size for size, _ in inputs_there] != sizes or inputs_there != [
-        _fingerprint(path, progress) for path in inputs
-    ]:
+    is_as_large = [size for size, _ in inputs_there] == sizes
+    if not is_as_large or inputs_there != [_fingerprint(path, progress) for path in inputs]:
         raise MissingDataError(f"{there} from other input", hint=hint)
     return manifest
 

@@ -37,9 +37,8 @@ def with_remasking(law: Rows, x: Tokens, mask: int, sigma: Tensor, step: Tensor)
     more = 1 + sigma / torch.expm1(step).clamp_min(torch.finfo(law.dtype).tiny)
     column = torch.arange(law.shape[-1], device=law.device) == mask
     moves = law.masked_fill(column, 0.0) * more
-    moves = moves / moves.sum(-1, keepdim=True).clamp_min(
-        1.0
-    )  # a first-order predictor can promise more than 1
+    # A first-order predictor can promise more than 1.
+    moves = moves / moves.sum(-1, keepdim=True).clamp_min(1.0)
     masked = torch.where(column, (1 - moves.sum(-1, keepdim=True)).clamp_min(0.0), moves)
     visible = law * (1 - sigma) + column * sigma
     return torch.where((x == mask).unsqueeze(-1), masked, visible)

@@ -1,19 +1,22 @@
 """A ranking in words and as a table for the terminal."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Group as Lines
 from rich.text import Text
 
+from sedd.experiments.column_line import column_line
 from sedd.experiments.intervals import CONFIDENCE, Estimate, simultaneous
 from sedd.experiments.rank import METRICS, SEED, Difference, Group, Method, Ranking
 
 ALIKE = "not distinguishable"
 _WIDE = 104
 """Columns from which on a difference is shown beside the words that it is none."""
+_RIGHT = (0, 3, 5)
+"""Columns of numbers."""
 RULE = (
     f"{CONFIDENCE:.0%} intervals; {ALIKE}: the interval of the difference holds 0 (of several seeds Welch's, "
     "else paired over the blocks of the validation set)"
@@ -30,9 +33,9 @@ def ranking_table(ranking: Ranking, *, width: int) -> Lines:
     room = width - sum(others[k] + 2 for k in used if k != 1)
     longest = max(cell_len(row[1]) for row in [titles, *rows])
     widths = {k: others[k] if k != 1 else max(8, min(room, longest)) for k in used}
-    lines = [Text(_line(titles, widths), style="dim")]
+    lines = [Text(column_line(titles, widths, right=_RIGHT), style="dim")]
     lines += [
-        Text(_line(row, widths), style="bold" if g.number == ranking.reference else "")
+        Text(column_line(row, widths, right=_RIGHT), style="bold" if g.number == ranking.reference else "")
         for row, g in zip(rows, ranking.groups, strict=True)
     ]
     lines += [Text(""), *(Text(line, overflow="fold") for line in field_lines(ranking, most=12))]
@@ -55,17 +58,6 @@ def _row(ranking: Ranking, group: Group, *, is_wide: bool) -> list[str]:
         difference_text(ranking.differences.get(group.number), is_wide=is_wide),
         f"{hours:.1f}" if any(r.gpus for g in ranking.groups for r in g.results) else "",
     ]
-
-
-def _line(row: Sequence[str], widths: Mapping[int, int]) -> str:
-    cells = []
-    for k, width in widths.items():
-        text = row[k]
-        if cell_len(text) > width:
-            text = f"{set_cell_size(text, width - 1).rstrip()}…"
-        padding = " " * (width - cell_len(text))
-        cells.append(padding + text if k in (0, 3, 5) else text + padding)
-    return "  ".join(cells).rstrip()
 
 
 def label_of(ranking: Ranking, group: Group) -> str:
@@ -142,11 +134,8 @@ def _plain(value: Any) -> str:
 def legend(ranking: Ranking) -> str:
     """What the numbers of the table mean."""
     over = "n seeds: mean ± standard deviation; " if any(g.n > 1 for g in ranking.groups) else ""
-    single = (
-        "± standard error; "
-        if any(g.n == 1 and g.estimate and g.estimate.error for g in ranking.groups)
-        else ""
-    )
+    has_error = any(g.n == 1 and g.estimate and g.estimate.error for g in ranking.groups)
+    single = "± standard error; " if has_error else ""
     return f"{over}{single}{RULE}"
 
 
@@ -164,8 +153,9 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
     if not confused:
         intervals = [d.estimate.interval(simultaneous(count)) for d in ranking.differences.values()]
         least = min(interval[0] for interval in intervals if interval is not None)
+        others = "the other" if count == 1 else f"all {count} others"
         lines.append(
-            f"sure: better than {_all(count)} by at least {least:.4f} {unit} "
+            f"sure: better than {others} by at least {least:.4f} {unit} "
             f"({CONFIDENCE:.0%}{' for all of them together' if count > 1 else ''})"
         )
     elif all(ranking.differences[g.number].interval is None for g in confused):
@@ -173,7 +163,8 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
     else:
         names = ", ".join(label_of(ranking, g) for g in confused[:3])
         more = f" and {len(confused) - 3} more" if len(confused) > 3 else ""
-        lines.append(f"{ALIKE} from {len(confused)} of {_others(count)} ({CONFIDENCE:.0%}): {names}{more}")
+        others = "one other" if count == 1 else f"{count} others"
+        lines.append(f"{ALIKE} from {len(confused)} of {others} ({CONFIDENCE:.0%}): {names}{more}")
     if any(d.method is Method.PAIRED for d in ranking.differences.values()):
         lines.append("this speaks of these networks; whether another seed changes it, only seeds tell")
     return lines
@@ -181,11 +172,3 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
 
 def _reason(ranking: Ranking) -> str:
     return next((r for r in ranking.remarks if r.startswith("no interval")), "no interval")
-
-
-def _all(count: int) -> str:
-    return "the other" if count == 1 else f"all {count} others"
-
-
-def _others(count: int) -> str:
-    return "one other" if count == 1 else f"{count} others"

@@ -1,7 +1,7 @@
 """What runs have used: summed by name, sweep or day, in words and as a table."""
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -9,6 +9,7 @@ from rich.console import Group as Lines
 from rich.text import Text
 
 from sedd.errors import UsageError
+from sedd.experiments.column_line import column_line
 from sedd.rundir.usage import RunUse, Usage, source_words
 from sedd.units import parse_duration_s
 
@@ -60,10 +61,10 @@ def usage_table(rows: Sequence[Row], *, width: int) -> Lines:
     used = [k for k in range(len(titles)) if k < 2 or any(line[k] not in ("", "0") for line in cells)]
     widths = {k: max(cell_len(line[k]) for line in [titles, *cells]) for k in used}
     room = width - sum(widths[k] + 2 for k in used if k)
-    widths[0] = max(8, min(widths[0], room))
-    lines = [Text(_line(titles, widths), style="dim")]
+    widths[0], right = max(8, min(widths[0], room)), range(1, len(titles))
+    lines = [Text(column_line(titles, widths, right=right), style="dim")]
     lines += [
-        Text(_line(line, widths), style="bold" if row.label == "total" else "")
+        Text(column_line(line, widths, right=right), style="bold" if row.label == "total" else "")
         for line, row in zip(cells, shown, strict=True)
     ]
     return Lines(*lines, *(Text(line, style="dim", overflow="fold") for line in _notes(whole.usage)))
@@ -83,15 +84,6 @@ def _hours(seconds: float) -> str:
     if hours >= 0.1 or not seconds:
         return f"{hours:.1f}" if seconds else "0"
     return f"{hours:.2g}" if hours >= 0.001 else "<0.001"
-
-
-def _line(cells: Sequence[str], widths: Mapping[int, int]) -> str:
-    parts = []
-    for k, width in widths.items():
-        text = cells[k] if cell_len(cells[k]) <= width else f"{cells[k][: width - 1]}…"
-        padding = " " * (width - cell_len(text))
-        parts.append(text + padding if k == 0 else padding + text)
-    return "  ".join(parts).rstrip()
 
 
 def _notes(usage: Usage) -> list[str]:

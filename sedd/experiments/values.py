@@ -1,7 +1,7 @@
 """What a stage gives to those that need it: `${train.run}` in their specs. Every value is a path."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class StageRuns:
     """The plan's, where links are made."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Value:
     """One thing that a stage gives.
 
@@ -39,29 +39,19 @@ class Value:
     of_many: bool = False
 
 
-def _run(stage: StageRuns, number: int) -> Path:
-    return stage.runs[number].path
-
-
-def _best(stage: StageRuns, number: int) -> Path:
-    return best_link(stage) or stage.runs[0].path
-
-
 def _store(stage: StageRuns, number: int) -> Path:
     task = stage.experiments[number]
     assert isinstance(task, DataTask)
     return task.build.store
 
 
-def _samples(stage: StageRuns, number: int) -> Path:
-    return stage.runs[number].samples / "samples.fasta"
-
-
 VALUES: dict[str, Value] = {
-    "run": Value(tasks=frozenset(TASKS), of=_run),
-    "best": Value(tasks=frozenset({"train"}), of=_best, of_many=True),
-    "store": Value(tasks=frozenset({"data"}), of=_store),
-    "samples": Value(tasks=frozenset({"sample"}), of=_samples),
+    "run": Value(frozenset(TASKS), lambda stage, n: stage.runs[n].path),
+    "best": Value(
+        frozenset({"train"}), lambda stage, _: best_link(stage) or stage.runs[0].path, of_many=True
+    ),
+    "store": Value(frozenset({"data"}), _store),
+    "samples": Value(frozenset({"sample"}), lambda stage, n: stage.runs[n].samples / "samples.fasta"),
 }
 """By what stands behind the dot."""
 
@@ -73,9 +63,5 @@ def best_link(stage: StageRuns) -> Path | None:
     """
     if len(stage.runs) == 1:
         return None
-    digest = hashlib.sha256("\0".join(_names(stage.runs)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256("\0".join(str(run.path) for run in stage.runs).encode()).hexdigest()[:12]
     return stage.folder / "best" / f"{stage.name}-{digest}"
-
-
-def _names(runs: Sequence[RunDir]) -> list[str]:
-    return [str(run.path) for run in runs]

@@ -170,7 +170,7 @@ def _from_checkpoint(path: Path) -> Parent:
         path=path,
         run=str(facts["run"]),
         step=int(facts["step"]),
-        sha256=_sealed_hash(path) or _sha256(path),
+        sha256=_sealed_hash(path) or sha256_of(path),
         data_hash=str(facts["data_hash"]),
         tokens=len(facts["composition"]),
         experiment=validate(Experiment, parse_document(facts["spec"], name=str(path))),
@@ -204,6 +204,7 @@ def _sealed_hash(path: Path) -> str | None:
         return None
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of a file's content. Raises: OSError."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """Make a network ready to be fine-tuned: adapters, what is frozen, the parent's weights."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from sedd.errors import CheckpointError, SpecError
 from sedd.finetune.fitting import CONDITIONS, freezing_problem, is_trained, rate_scale
 from sedd.finetune.lora import add_adapters, plain_weights, trained_weights
-from sedd.finetune.parent import WEIGHTS, Parent
+from sedd.finetune.parent import WEIGHTS, Parent, sha256_of
 from sedd.model.transformer import Transformer
 from sedd.spec.experiment import Experiment
 from sedd.spec.finetune import InitSpec
@@ -79,9 +78,7 @@ def _checkpoint_weights(saved: Mapping[str, Any], parent: Parent, init: InitSpec
 def _export_weights(parent: Parent) -> dict[str, Tensor]:
     path = parent.path / WEIGHTS
     try:
-        with open(path, "rb") as file:
-            seen = hashlib.file_digest(file, "sha256").hexdigest()
-        if seen != parent.sha256:
+        if sha256_of(path) != parent.sha256:
             raise CheckpointError(f"{path} is damaged: its checksum is not that of config.json")
         return safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as e:

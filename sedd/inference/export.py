@@ -15,7 +15,7 @@ from torch import Tensor
 from sedd.data.alphabet import TOKENS
 from sedd.errors import CheckpointError, SpecError, UsageError
 from sedd.finetune.lora import plain_weights, trained_weights
-from sedd.finetune.parent import lineage_in
+from sedd.finetune.parent import lineage_in, sha256_of
 from sedd.inference.find_network import CONFIG, WEIGHTS, is_export
 from sedd.inference.model_card import facts_of
 from sedd.inference.weights import require_finite
@@ -160,7 +160,7 @@ def read_export(folder: Path) -> tuple[ExportConfig, dict[str, Tensor]]:
         if seen != FORMAT:
             raise CheckpointError(f"{folder / CONFIG} is not of format {FORMAT}: seen {seen!r}")
         config = validate(ExportConfig, Document(name=str(folder / CONFIG), data=document, lines={}))
-        if _sha256(folder / WEIGHTS) != config.sha256:
+        if sha256_of(folder / WEIGHTS) != config.sha256:
             raise CheckpointError(f"{folder / WEIGHTS} is damaged: its checksum is not that of {CONFIG}")
         if config.tokens != TOKENS:
             raise CheckpointError(f"{folder / CONFIG}: its network has another alphabet")
@@ -172,8 +172,3 @@ def read_export(folder: Path) -> tuple[ExportConfig, dict[str, Tensor]]:
         raise CheckpointError(
             f"{folder} is not an exported network, or is damaged ({type(e).__name__})"
         ) from e
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,20 +18,14 @@ MISSING = "not known"
 
 def facts_of(saved: Mapping[str, Any], experiment: Experiment, run: RunDir | None, *, raw: bool) -> str:
     """A Markdown table; what is not at hand is said to be not known. No path is in it."""
-    model, training = experiment.model, experiment.training
+    model, training, process = experiment.model, experiment.training, experiment.diffusion
     manifest = _manifest(run)
     git = manifest.get("git") or {}
     rows = {
         "run": f"{saved['run']}, step {saved['step']:,} of {training.steps:,}",
         "weights": "as trained" if raw else "averaged over training (EMA)",
         "network": f"{model.blocks} blocks, hidden {model.hidden}, {model.heads} heads",
-        "graph, noise, output": ", ".join(
-            (
-                experiment.diffusion.graph,
-                experiment.diffusion.noise.kind,
-                experiment.diffusion.parameterization,
-            )
-        ),
+        "graph, noise, output": f"{process.graph}, {process.noise.kind}, {process.parameterization}",
         **_parent(saved, experiment),
         **({"labels": ", ".join(model.conditions.fields)} if model.conditions else {}),
         "training data (hash)": str(saved["data_hash"]),
@@ -83,9 +77,8 @@ def _bound(run: RunDir | None) -> str:
     if run.evaluation.is_file():
         found = json.loads(run.evaluation.read_bytes())
         return f"{found['nats_per_residue']:.4f} ± {found['standard_error']:.4f} nats a residue"
-    rows = (
-        [json.loads(line) for line in run.metrics.read_text().splitlines()] if run.metrics.is_file() else []
-    )
+    lines = run.metrics.read_text().splitlines() if run.metrics.is_file() else []
+    rows = map(json.loads, lines)
     bounds = [row["validation_bound"] for row in rows if row.get("validation_bound") is not None]
     return f"{bounds[-1]:.4f} nats a residue of the validation set, last of training" if bounds else MISSING
 

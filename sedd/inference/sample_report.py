@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sedd.data.alphabet import encode
 from sedd.data.store import TokenStore
@@ -44,17 +45,10 @@ def write_report(path: Path, trained: Trained, how: SampleOptions, found: Assess
         document = {"run": trained.run, "step": trained.step, "sampling": how.model_dump(mode="json")}
         write_output(path, json.dumps(document | found.document(), indent=1) + "\n")
         return
-    length = {"length": how.length} if how.length is not None else {}
-    revised = {"remask": how.remask} if how.remask else {}
-    ordered = {"order": how.order} if how.order != "random" else {}
-    settings = {
-        "temperature": how.temperature,
-        "top-p": how.top_p,
-        "seed": how.seed,
-        **length,
-        **revised,
-        **ordered,
-    }
+    settings: dict[str, Any] = {"temperature": how.temperature, "top-p": how.top_p, "seed": how.seed}
+    settings |= {"length": how.length} if how.length is not None else {}
+    settings |= {"remask": how.remask} if how.remask else {}
+    settings |= {"order": how.order} if how.order != "random" else {}
     options = ", ".join(f"{name} {value}" for name, value in settings.items())
     title = f"{trained.run} at step {trained.step}: {how.steps} {how.predictor} steps, {options}"
     write_output(path, sample_page(title, found))

@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from sedd.errors import UsageError
-from sedd.rundir.atomic import output_file, write_output
+from sedd.rundir.atomic import output_file, require_output, write_output
 
 PARQUET = ".parquet"
+
+
+def require_table(path: Path | None, *, force: bool) -> None:
+    """Refuse, before the work, a table that a user named and that could not be written. Raises: UsageError."""
+    require_output(path, force=force)
+    if path is not None:
+        require_writer(path)
 
 
 def require_writer(path: Path) -> None:

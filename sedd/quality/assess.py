@@ -79,15 +79,14 @@ def assess(
 ) -> Assessment:
     """Measure samples, and beside them held-out proteins if the store is at hand."""
     neighbours = None if store is None else Neighbours(store.split("train"))
-    real = (
-        None if store is None else of_the_same_lengths(store.split("validation"), [len(s) for s in samples])
-    )
+    lengths = [len(sample) for sample in samples]
+    real = None if store is None else of_the_same_lengths(store.split("validation"), lengths)
     return Assessment(
         samples=_measure(samples, training_composition, neighbours),
         held_out=_measure(real, training_composition, neighbours) if real else None,
         training_composition=tuple(int(count) for count in training_composition),
         divergence_by_chance=divergence_by_chance(sum(map(len, samples)), training_composition),
-        sample_lengths=tuple(len(sample) for sample in samples),
+        sample_lengths=tuple(lengths),
         training_lengths=tuple(int(length) for length in training_lengths),
         searched=0 if neighbours is None else len(neighbours.numbers),
     )

@@ -102,9 +102,8 @@ def create_run(runs: Path, name: str, identity: str, spec_yaml: str) -> RunDir:
         run = RunDir(_new_folder((runs / name).resolve(), identity))
         for folder in (run.checkpoints, run.logs, run.submitit):
             folder.mkdir()
-        write_first(
-            run.spec, spec_yaml
-        )  # the manifest, written last and renamed into place, makes the folder durable
+        # The manifest, written last and renamed into place, makes the folder durable.
+        write_first(run.spec, spec_yaml)
     except OSError as e:
         raise RunError(
             f"cannot write {runs / name}: {(e.strerror or str(e)).lower()}",
