@@ -39,7 +39,10 @@ def tiny_spec(store: Path, **training: Any) -> Experiment:
 
 
 def train_process(run: RunDir, *, attempt: int = 1, end: str = "never", ranks: int = 1) -> int:
-    """Train in processes of their own; `end` is `never`, `kill:N` (SIGKILL before step N+1) or `stop:N`."""
+    """Train in processes of their own; `end` is `never`, `stop:N`, or `kill:N` (SIGKILL before step N+1).
+
+    `kill-saved:N` waits there for the first checkpoint, whose writer is a thread beside the steps.
+    """
     command = [
         sys.executable,
         str(Path(__file__).parent / "training/train_process.py"),

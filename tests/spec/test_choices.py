@@ -29,6 +29,7 @@ from sedd.training.optimizers import OPTIMIZERS
 from sedd.training.precision import PRECISIONS
 from sedd.training.reduction.ordered import REDUCTIONS
 from sedd.training.schedule import SCHEDULES
+from sedd.training.sharding.shards import SHARDS
 from tests.spec.test_experiment import all_models
 
 REGISTRIES: dict[str, Mapping[str, Any] | Set[str]] = {
@@ -43,6 +44,7 @@ REGISTRIES: dict[str, Mapping[str, Any] | Set[str]] = {
     "TrainingSpec.optimizer": OPTIMIZERS,
     "TrainingSpec.reduction": REDUCTIONS,
     "TrainingSpec.schedule": SCHEDULES,
+    "TrainingSpec.shard": SHARDS.keys() | {"none"},
     "TrainingSpec.precision": PRECISIONS.keys() | {"auto"},
     "InitSpec.weights": set(
         get_args(ExportConfig.model_fields["weights"].annotation)

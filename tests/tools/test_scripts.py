@@ -197,7 +197,8 @@ def test_tests_on_slurm_run_beside_the_others_and_fail_all_the_same(project: Pat
     (project.parent / "fakes" / "fails").write_text(failing)
     done = call(project, f'bash "{project}/tools/test.sh" --slurm')
     assert done.returncode == 5
-    assert set(asked(project)[-2:]) == {"ran -m pytest tests/slurm", "ran -m pytest --ignore tests/slurm"}
+    others = "ran -m pytest --ignore tests/slurm -n 2 --dist loadfile"
+    assert set(asked(project)[-2:]) == {"ran -m pytest tests/slurm", others}
     assert "nobody asked" not in done.stderr
 
 

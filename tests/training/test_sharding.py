@@ -276,7 +276,7 @@ def test_a_cut_network_that_was_killed_ends_as_an_undisturbed_one_and_goes_on_el
     store: Path, make_run: MakeRun, undisturbed: RunDir, tmp_path: Path
 ) -> None:
     run = make_run(cut(store))
-    assert train_process(run, ranks=2, end="kill:6") == KILLED
+    assert train_process(run, ranks=2, end="kill-saved:6") == KILLED
     assert sealed_steps(run) == [5]
     alone, four = (RunDir(shutil.copytree(run.path, tmp_path / name)) for name in ("alone", "four"))
     assert train_process(run, ranks=2, attempt=2) == 0

@@ -25,8 +25,9 @@ from sedd.training.stop import StopFlag
 class EndsAtStep(StopFlag):
     """Asked once before every step, it counts, and does what it was told when its step has come."""
 
-    def __init__(self, end: str, first_step: int) -> None:
+    def __init__(self, end: str, folder: RunDir) -> None:
         super().__init__()
+        self._folder, first_step = folder, newest_step(folder)
         self._how, _, step = end.partition(":")
         self._step = int(step or -1)
         self._seen = first_step
@@ -34,7 +35,9 @@ class EndsAtStep(StopFlag):
     def __bool__(self) -> bool:
         due = self._how != "never" and self._seen >= self._step
         self._seen += 1
-        if due and self._how == "kill":
+        while due and self._how == "kill-saved" and newest_step(self._folder) == 0:
+            time.sleep(0.05)
+        if due and self._how.startswith("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
         if due:
             self.signal = signal.SIGTERM
@@ -64,7 +67,7 @@ def slow_down() -> None:
 
 if __name__ == "__main__":
     folder = RunDir(Path(sys.argv[1]))
-    stop = EndsAtStep(sys.argv[3], newest_step(folder))
+    stop = EndsAtStep(sys.argv[3], folder)
     ranks = Ranks.from_environment(os.environ)
     if (slow := os.environ.get("SLOW_RANK")) is not None:
         step_clock.WINDOW, stragglers.STEPS = 4, 16
