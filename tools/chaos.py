@@ -34,7 +34,7 @@ from sedd.cluster.control import update_job
 from sedd.cluster.identity import own_job
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.stopping import is_held_after_launch
-from sedd.errors import ClusterError, RunError, SeddError
+from sedd.errors import ClusterError, SeddError
 from sedd.launch.requeue import requeue
 
 TICK_S = 0.2
@@ -264,16 +264,15 @@ class Campaign:
     def _revive(self, watched: Watched, what: str) -> None:
         """Do what a user does about a job that SLURM has dropped; a run that has given up itself is lost."""
         LOG.print(f"  ended: {watched.run.path}, {what}\n{self.site.controller_says(watched.job_id)}")
+        if watched.said()[-1].event == "gave_up":
+            LOG.print(f"  lost: {watched.run.path}: it has given up")
+            watched.ended = time.monotonic()
+            return
         try:
-            if watched.said()[-1].event == "gave_up":
-                raise RunError("it has given up")
             requeue([watched.run], now=dt.datetime.now(dt.UTC))
             self.by_hand["ended"] += 1
-        except ClusterError as e:
+        except SeddError as e:  # also for a full disk, or a folder that is away at the moment
             LOG.print(f"  (not yet: {e.message})")
-        except SeddError as e:
-            LOG.print(f"  lost: {watched.run.path}: {e.message}")
-            watched.ended = time.monotonic()
 
     def _under_way(self) -> list[Watched]:
         return [watched for watched in self.runs if watched.ended is None]

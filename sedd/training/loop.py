@@ -1,53 +1,33 @@
 """Train one attempt: from resuming to the last step or the first stop signal."""
 
-import os
 import shutil
-import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import ExitStack
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from sedd.data.store import TokenStore
 from sedd.errors import RunError
 from sedd.rundir.events import note_event
-from sedd.rundir.heartbeat_writer import HeartbeatWriter
 from sedd.rundir.layout import RunDir
 from sedd.rundir.rank_progress import ProgressWriter
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_resolved_as
-from sedd.training.async_saver import STOP_PATIENCE_S, Saver
+from sedd.training.async_saver import STOP_PATIENCE_S
 from sedd.training.cadence import Tier
-from sedd.training.checkpoint_file import remove_leftovers
-from sedd.training.distributed import Group, Ranks, connected
-from sedd.training.fine_tuning import begin_from_parent, parent_validation
+from sedd.training.distributed import Ranks, connected
 from sedd.training.gpu_use import write_gpu_heartbeats
-from sedd.training.loader import DeviceBatch, training_feed, validation_set
-from sedd.training.local_copies import NodePlace, open_local_copies
+from sedd.training.local_copies import NodePlace
 from sedd.training.memory import keep_freed_memory
-from sedd.training.metrics import RunLogs
-from sedd.training.network import build_network
 from sedd.training.pause import Rungs
-from sedd.training.precision import capability_of, choose_precision
-from sedd.training.reporting import Reporter, metric_row, start_row, warm_up_steps
-from sedd.training.resume import describe, last_reached, resume
+from sedd.training.reporting import metric_row, start_row
+from sedd.training.resume import last_reached
 from sedd.training.schedule import learning_rate
-from sedd.training.sharding.shards import find_shards
-from sedd.training.sharding.writer import ShardWriter
-from sedd.training.step_clock import StepClock
+from sedd.training.session import Notify, Session, open_session
 from sedd.training.stop import StopFlag
 from sedd.training.stores import open_stores
-from sedd.training.stragglers import SpeedReport
-from sedd.training.tracking import start_tracker
-from sedd.training.train_state import TrainState, fresh_state
-from sedd.training.update import Update
-from sedd.training.validation import Validated, Validation, cut_into_blocks
-
-Notify = Callable[[str], None]
+from sedd.training.validation import Validated
 
 
 class Outcome(StrEnum):
@@ -109,7 +89,7 @@ def train(
         notify = notify if ranks.is_first else _ignore
         with progress.within("staging" if stage else "starting"):
             stores = open_stores(experiment.data, stage, run=run, attempt=attempt, ranks=ranks)
-        session = _open(
+        session = open_session(
             run,
             experiment,
             stores,
@@ -129,120 +109,7 @@ def train(
     return outcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Session:
-    """All that the loop works with."""
-
-    run: RunDir
-    attempt: int
-    experiment: Experiment
-    group: Group
-    description: dict[str, Any]
-    state: TrainState
-    batches: Iterator[list[DeviceBatch]]
-    update: Update
-    validation: Validation
-    forgetting: Validation | None
-    """On the validation set of the network that the run started from."""
-    is_new: bool
-    """It has no checkpoint, and starts from another run's network."""
-    rungs: Rungs | None
-    reporter: Reporter
-    progress: ProgressWriter
-    clock: StepClock
-    speed: SpeedReport
-    saver: Saver
-
-    @property
-    def saves(self) -> bool:
-        """Whether this rank writes checkpoints, or its part of them."""
-        return self.group.ranks.is_first or self.state.shards is not None
-
-
-def _open(
-    run: RunDir,
-    experiment: Experiment,
-    stores: list[TokenStore],
-    group: Group,
-    device: torch.device,
-    *,
-    attempt: int,
-    reached: int,
-    place: NodePlace | None,
-    beat: HeartbeatWriter,
-    progress: ProgressWriter,
-    rungs: Rungs | None,
-    notify: Notify,
-    stack: ExitStack,
-) -> _Session:
-    """Build everything, resume, and be ready for the next step."""
-    spec, ranks = experiment.training, group.ranks
-    precision = choose_precision(spec.precision, capability_of(device))
-    network = build_network(experiment, ranks, precision, device)
-    shards = find_shards(network.model, spec, ranks)
-    state = fresh_state(network.model, spec, precision, shards=shards)
-    if ranks.is_first:
-        remove_leftovers(run.checkpoints)
-    # A copy is of a whole state, which no rank has where it is spread.
-    place = None if shards else place
-    local = open_local_copies(run, spec.checkpoint, place, is_first=ranks.is_first)
-    resumed = resume(run, state, stores, group, attempt=attempt, reached=reached, local=local, notify=notify)
-    progress.phase("starting")
-    step, parent = (resumed.step, resumed.parent) if resumed else (0, None)
-    if is_new := resumed is None and spec.init is not None:
-        parent = begin_from_parent(run, experiment, state, stores, group, notify=notify)
-    how = f"{precision.name} on {device}, {ranks.size} rank(s), {network.means()}, {spec.optimizer}"
-    where = " from the copy on this node" if resumed and resumed.is_local else ""
-    notify(f"{how}; {'resumed at' if step else 'starting at'} step {step}{where}")
-    logs = RunLogs(run, resumed_step=step if resumed else -1) if ranks.is_first else None
-    stack.callback(logs.close if logs else _do_nothing)
-    saver = Saver(
-        run,
-        spec.checkpoint,
-        attempt=attempt,
-        make_rows_durable=logs.make_durable if logs else _do_nothing,
-        notify=notify,
-        local=local,
-        hand_rows_over=logs.hand_over if logs else list,
-        writer=ShardWriter(ranks) if shards else None,
-        is_first=ranks.is_first,
-    )
-    stack.callback(saver.close)
-    tracker = start_tracker(run, experiment, is_first=ranks.is_first, notify=notify)
-    stack.callback(tracker.finish)
-    fixed_set = validation_set(experiment, stores, device)
-    clock, host = StepClock(device), os.environ.get("SEDD_HOST") or socket.gethostname()
-    return _Session(
-        run=run,
-        attempt=attempt,
-        experiment=experiment,
-        group=group,
-        description=describe(run, experiment, stores, parent),
-        state=state,
-        batches=stack.enter_context(closing(training_feed(experiment, stores, ranks, device, step + 1))),
-        update=Update(experiment, network, ranks, on_computed=clock.computed),
-        validation=Validation(network, fixed_set, cut_into_blocks(fixed_set), experiment.seed, group),
-        forgetting=parent_validation(network, parent, spec.init, device, group, notify=notify),
-        is_new=is_new,
-        rungs=rungs,
-        reporter=Reporter(
-            spec,
-            logs=logs,
-            tracker=tracker,
-            heartbeat=beat,
-            saver=saver,
-            progress=progress,
-            warm_up=warm_up_steps(spec, is_on_gpu=device.type == "cuda"),
-            notify=notify,
-        ),
-        progress=progress,
-        clock=clock,
-        speed=SpeedReport(run, clock, group, beat, attempt=attempt, host=host),
-        saver=saver,
-    )
-
-
-def _loop(s: _Session, stop: StopFlag) -> Outcome:
+def _loop(s: Session, stop: StopFlag) -> Outcome:
     """Step, watch, save: until the last step, or until any rank was asked to stop."""
     spec = s.experiment.training
     if s.update.network.regroups:
@@ -277,24 +144,24 @@ def _loop(s: _Session, stop: StopFlag) -> Outcome:
     return Outcome.COMPLETED
 
 
-def _is_rung(s: _Session, step: int) -> bool:
+def _is_rung(s: Session, step: int) -> bool:
     return s.rungs is not None and step in s.rungs.steps
 
 
-def _passes_rung(s: _Session, step: int) -> bool:
+def _passes_rung(s: Session, step: int) -> bool:
     """Whether training goes on after this step: rank 0 asks, and tells the others."""
     if s.rungs is None or not _is_rung(s, step):
         return True
     return bool(s.group.first_says(int(s.group.ranks.is_first and s.rungs.lets_pass(step))))
 
 
-def _due(s: _Session) -> Tier:
+def _due(s: Session) -> Tier:
     """Which periodic save follows: rank 0 decides, and others need to know only what they take part in."""
     due = s.saver.due(s.state.step)
     return Tier(s.group.first_says(due)) if s.state.shards else due
 
 
-def _rehearse(s: _Session) -> None:
+def _rehearse(s: Session) -> None:
     """One gradient that is thrown away.
 
     DDP regroups what it exchanges after its first backward pass; done here, a resumed run groups its first real step
@@ -304,13 +171,13 @@ def _rehearse(s: _Session) -> None:
     s.state.drop_gradients()
 
 
-def _prepare_to_save(s: _Session) -> None:
+def _prepare_to_save(s: Session) -> None:
     """After the first step, when the moments exist too."""
     if s.saves:
         s.saver.prepare(s.description | s.state.state_dict())
 
 
-def _stop(s: _Session, stop: StopFlag) -> Outcome:
+def _stop(s: Session, stop: StopFlag) -> Outcome:
     """Save where we are: the next attempt loses nothing."""
     s.reporter.phase("checkpointing")
     if s.group.ranks.is_first:
@@ -320,7 +187,7 @@ def _stop(s: _Session, stop: StopFlag) -> Outcome:
     return Outcome.STOPPED
 
 
-def _save_start(s: _Session, stop: StopFlag) -> None:
+def _save_start(s: Session, stop: StopFlag) -> None:
     """Validate and save before the first step: the network that was started from may then be deleted."""
     found = _validate(s)
     if s.group.ranks.is_first:
@@ -339,7 +206,7 @@ class _Found(NamedTuple):
     parents: float | None
 
 
-def _validate(s: _Session) -> _Found:
+def _validate(s: Session) -> _Found:
     def on_batch() -> None:
         s.reporter.phase("validating")
 
@@ -349,7 +216,7 @@ def _validate(s: _Session) -> _Found:
         return _Found(own, s.forgetting(s.state, on_batch).nats_per_residue if s.forgetting else None)
 
 
-def _log(s: _Session, norm: torch.Tensor, found: _Found | None, *, is_extra: bool) -> None:
+def _log(s: Session, norm: torch.Tensor, found: _Found | None, *, is_extra: bool) -> None:
     """Make a row of the losses since the last one; the only wait on the GPU between two of them.
 
     `is_extra`: a run of more steps would have no row here. The next row, should the run be extended, is that of one.
@@ -379,7 +246,7 @@ def _log(s: _Session, norm: torch.Tensor, found: _Found | None, *, is_extra: boo
         )
 
 
-def _save(s: _Session, tier: Tier) -> None:
+def _save(s: Session, tier: Tier) -> None:
     """Write a checkpoint, rank 0 or each rank its part, or rank 0 a copy to its node, while training goes on."""
     began = time.monotonic()
     if not s.saves:
@@ -392,7 +259,7 @@ def _save(s: _Session, tier: Tier) -> None:
             s.saver.copy_to_node(s.state.step, state, began=began)
 
 
-def _save_last(s: _Session, stop: StopFlag, *, reason: str) -> None:
+def _save_last(s: Session, stop: StopFlag, *, reason: str) -> None:
     """Write the first or the last checkpoint of the attempt; all ranks wait until it is whole."""
     s.progress.phase("checkpointing")
     if s.saves:
@@ -414,8 +281,4 @@ def _at_this_site(experiment: Experiment, wandb: str | None) -> Experiment:
 
 
 def _ignore(text: str) -> None:
-    pass
-
-
-def _do_nothing() -> None:
     pass
