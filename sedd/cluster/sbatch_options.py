@@ -1,10 +1,15 @@
 """The long options of sbatch in a profile: each is supported to the end of a run, or refused with the reason.
 
 A run is more than its first job: it is requeued, continued by other jobs that `sedd requeue` may submit from another
-folder, found again by its job's name and comment. An option that only the first job could keep is refused.
+folder, found again by its job's name and comment. An option that only the first job could keep is refused. One that this table lacks,
+of a newer SLURM or of a site's plugin, is taken where the sbatch at hand shows it in its --help.
 """
 
-from sedd.errors import did_you_mean
+import re
+from functools import cache
+
+from sedd.cluster.command import run
+from sedd.errors import ClusterError, did_you_mean
 
 # sbatch(1) of 20.11, 21.08, 22.05, 23.11, 24.11 and 25.05 together: SLURM itself refuses what is not its own.
 _FLAGS = frozenset(
@@ -93,8 +98,10 @@ def problem_with(option: str, value: str | int | bool) -> str | None:
     """What is wrong with a raw option, in one sentence, or None."""
     if option in REFUSED:
         return f"'{option}' cannot be set here: {REFUSED[option]}"
-    if option not in VALID:
-        near = did_you_mean(option.lstrip("-").replace("_", "-"), VALID | REFUSED.keys())
+    if option not in VALID and option not in shown_by_sbatch():
+        near = did_you_mean(
+            option.lstrip("-").replace("_", "-"), VALID | REFUSED.keys() | shown_by_sbatch().keys()
+        )
         suggestion = f"{near} " if near else ""
         return f"'{option}' is not a long option of sbatch: {suggestion}valid are {', '.join(sorted(VALID))}"
     return _problem_with_value(option, value)
@@ -103,9 +110,10 @@ def problem_with(option: str, value: str | int | bool) -> str | None:
 def _problem_with_value(option: str, value: str | int | bool) -> str | None:
     if value is False:
         return f"'{option}: false' says nothing: leave the line out"
-    if option in _FLAGS and value is not True:
+    usage = shown_by_sbatch().get(option) if option not in VALID else None
+    if (option in _FLAGS or usage == "") and value is not True:
         return f"'{option}' takes no value: write true"
-    if option in _VALUES and value is True:
+    if (option in _VALUES or (usage or "").startswith("=")) and value is True:
         return f"'{option}' needs a value"
     text = str(value)
     if not text.strip() or not text.isprintable():
@@ -113,3 +121,13 @@ def _problem_with_value(option: str, value: str | int | bool) -> str | None:
     if option in _FILES and not text.startswith("/"):
         return f"'{option}' is {text}: write the path from / on, since sedd requeue may be typed in another folder"
     return None
+
+
+@cache
+def shown_by_sbatch() -> dict[str, str]:
+    """Long options of the sbatch at hand, and what follows each: `=VALUE`, `[=VALUE]` or nothing; {} without one."""
+    try:
+        text = run(["sbatch", "--help"], timeout_s=2)
+    except ClusterError:
+        return {}
+    return dict(re.findall(r"^ +(?:-\w, +)?--([a-z][\w-]*)(\[?=[^\s]+)?", text, re.MULTILINE))

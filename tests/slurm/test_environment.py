@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sedd.cluster import sbatch_options
 from sedd.cluster.command import run as run_command
-from sedd.cluster.sbatch_options import REFUSED, VALID
+from sedd.cluster.sbatch_options import REFUSED, VALID, problem_with
 from sedd.cluster.scontrol import query_job
 from sedd.rundir.events import read_events
 from tests.launch.conftest import small_experiment, story, wait_for_steps
@@ -113,3 +114,17 @@ def test_every_option_that_sbatch_shows_was_thought_of(devcluster: DevCluster) -
     options = set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", run_command(["sbatch", "--help"])))
     assert len(options) > 50
     assert options - {"help", "usage", "version"} <= VALID | REFUSED.keys()
+
+
+def test_an_option_that_only_the_sbatch_at_hand_knows_is_taken(
+    devcluster: DevCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a plugin's would be: the table has forgotten one with a value, one without, and one where it may stand."""
+    monkeypatch.setattr(sbatch_options, "VALID", VALID - {"reservation", "spread-job", "nice"})
+    sbatch_options.shown_by_sbatch.cache_clear()
+    assert problem_with("reservation", "proteins") is problem_with("spread-job", True) is None
+    assert problem_with("nice", True) is problem_with("nice", 5) is None
+    assert "needs a value" in str(problem_with("reservation", True))
+    assert "takes no value" in str(problem_with("spread-job", "all"))
+    assert "did you mean" in str(problem_with("reservatoin", "proteins"))
+    sbatch_options.shown_by_sbatch.cache_clear()
