@@ -1,8 +1,8 @@
 """The long options of sbatch in a profile: each is supported to the end of a run, or refused with the reason.
 
 A run is more than its first job: it is requeued, continued by other jobs that `sedd requeue` may submit from another
-folder, found again by its job's name and comment. An option that only the first job could keep is refused. One that this table lacks,
-of a newer SLURM or of a site's plugin, is taken where the sbatch at hand shows it in its --help.
+folder, found again by its job's name and comment. An option that only the first job could keep is refused. One that
+this table does not know, of a newer SLURM or of a site's plugin, is taken where the sbatch at hand shows it.
 """
 
 import re
