@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer
 
+from sedd.complaints import shown
 from sedd.units import exact_duration, parse_duration_s
 
 _DURATIONS = re.compile(r"\s*([\d.]+\s*[a-z][^-:]*)-(\s*[\d.]+\s*[a-z][^-:]*)")
@@ -15,11 +16,11 @@ def parse_counts(value: object) -> tuple[int, int]:
     """(1, 8) of `1-8`, (4, 4) of `4`. Raises: ValueError."""
     parts = [part.strip() for part in str(value).split("-")] if isinstance(value, int | str) else []
     if isinstance(value, bool) or len(parts) not in (1, 2) or not all(part.isdecimal() for part in parts):
-        raise ValueError(f"{value!r} is no number of GPUs: write 4, or a range like 1-8")
+        raise ValueError(f"{shown(value)} is no number of GPUs: write 4, or a range like 1-8")
     least, most = int(parts[0]), int(parts[-1])
     if not 1 <= least <= most:
         raise ValueError(
-            f"{value!r} is no range of GPUs: the first number must be 1 or more, and the smaller"
+            f"{shown(value)} is no range of GPUs: the first number must be 1 or more, and the smaller"
         )
     return least, most
 
@@ -39,10 +40,10 @@ def parse_durations_s(value: object) -> tuple[int, int]:
     """(1800, 86400) of `30m-24h`. Raises: ValueError."""
     match = _DURATIONS.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(f"{value!r} is no range of durations: write it like 30m-24h")
+        raise ValueError(f"{shown(value)} is no range of durations: write it like 30m-24h")
     least, most = parse_duration_s(match[1]), parse_duration_s(match[2])
     if least > most:
-        raise ValueError(f"{value!r} is no range of durations: the first one must be the shorter")
+        raise ValueError(f"{shown(value)} is no range of durations: the first one must be the shorter")
     return least, most
 
 

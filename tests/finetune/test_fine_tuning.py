@@ -23,7 +23,7 @@ from sedd.training.loop import Outcome, train
 from sedd.training.metrics import read_metrics
 from tests.tiny import MAX_LENGTH, PROTEINS, tiny_spec, train_process
 from tests.training.test_resume import assert_same_bits, assert_same_end
-from tests.training.train_process import EndsAtStep, newest_step
+from tests.training.train_process import EndsAtStep
 
 KILLED, STOPPED = -signal.SIGKILL, 75
 WAYS: dict[str, dict[str, Any]] = {
@@ -70,7 +70,7 @@ def tuned(family: Path, parent: Path, **training: Any) -> Experiment:
 
 def train_here(run: RunDir, *, attempt: int = 1, end: str = "never") -> Outcome:
     """Train in this process, which knows torch already."""
-    return train(run, attempt=attempt, ranks=Ranks(), stop=EndsAtStep(end, newest_step(run)))
+    return train(run, attempt=attempt, ranks=Ranks(), stop=EndsAtStep(end, run))
 
 
 def weights_of(saved: dict[str, Any]) -> dict[str, torch.Tensor]:

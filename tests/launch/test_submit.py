@@ -300,6 +300,7 @@ def test_manifests_are_json_that_other_tools_can_read(tmp_path: Path) -> None:
             "parent",
             "profile",
             "parameters",
+            "halving",
             "versions",
             "git",
             "code_hash",

@@ -1,28 +1,18 @@
 """The estimate for a V100, with an H200's rates in the place of a V100's, is what that H200 measured."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from sedd.soonest import v100
 from sedd.spec.model import ModelSpec
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
-@pytest.fixture
-def v100(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
-    specification = importlib.util.spec_from_file_location("_v100", TOOLS / "_v100.py")
-    module = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, "_v100", module)
-    specification.loader.exec_module(module)
-    return module
-
-
-def test_with_the_rates_of_an_h200_it_gives_what_one_measured(v100, monkeypatch):
+def test_with_the_rates_of_an_h200_it_gives_what_one_measured(monkeypatch):
     monkeypatch.setattr(v100, "MATMUL", 645e12)
     monkeypatch.setattr(v100, "BANDWIDTH", 4.3e12)
     monkeypatch.setattr(v100, "FLOAT32", 60e12)
