@@ -26,8 +26,10 @@ class Terminal:
     def __init__(self, runs: Path, *, path: str = "/nowhere") -> None:
         self.pid, self.handle = pty.fork()
         if self.pid == 0:
-            # Not execv: pytest's readline has set LINES and COLUMNS behind the back of os.environ.
-            environment = os.environ | {"SEDD_RUNS": str(runs), "TERM": "xterm", "PATH": path}
+            # Not execv: pytest's readline has set LINES and COLUMNS behind the back of os.environ, from which the
+            # processes of pytest-xdist have them.
+            free = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
+            environment = free | {"SEDD_RUNS": str(runs), "TERM": "xterm", "PATH": path}
             os.execve(sys.executable, [sys.executable, "-m", "sedd", "status", "--watch"], environment)
         self.resize(24, 80)
         self._drawn = ""

@@ -119,15 +119,18 @@ def _forgetting(seen: Inspection) -> str:
 
 
 def _saved(seen: Inspection, now: dt.datetime) -> str:
-    view = seen.view
-    risk = f"a kill now would lose {view.at_risk_steps} {view.unit}, {duration_cell(view.at_risk_s)}"
-    if view.checkpoint_step is None:
-        return f"nothing yet; {risk}" if view.at_risk_s is not None else ""
-    age = age_cell(seconds_since(view.checkpoint_t, now))
-    saved = f"step {view.checkpoint_step}, {age} ago"
-    if view.local_step is not None and view.local_step > view.checkpoint_step:
+    view, saved = seen.view, "nothing yet"
+    if view.checkpoint_step is not None:
+        saved = f"step {view.checkpoint_step}, {age_cell(seconds_since(view.checkpoint_t, now))} ago"
+    danger = "a kill now"
+    if view.local_step is not None and view.local_step > (view.checkpoint_step or 0):
         saved += f"; on its node step {view.local_step}, {age_cell(seconds_since(view.local_t, now))} ago"
-    return f"{saved}; {risk}" if view.at_risk_s is not None else saved
+        danger = "the loss of its node"
+    if view.at_risk_s is not None:
+        return (
+            f"{saved}; {danger} would lose {view.at_risk_steps} {view.unit}, {duration_cell(view.at_risk_s)}"
+        )
+    return saved if view.checkpoint_step is not None else ""
 
 
 def _slow(view: RunView) -> Iterator[tuple[str, str]]:

@@ -68,7 +68,9 @@ def _failed(e: Event) -> str:
 
 
 def _requeued(e: Event) -> str:
-    return _ended("starts again in the same job" if e.get("in_job") else "requeued")(e)
+    if e.get("in_job"):  # its step is the shared checkpoint's, and a copy on the node may be newer
+        return f"starts again in the same job {after_words(e.get('cause'))}"
+    return _ended("requeued")(e)
 
 
 def _gave_up(e: Event) -> str:
