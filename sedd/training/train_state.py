@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from sedd.model.ema import Ema
@@ -44,6 +45,18 @@ class TrainState:
     """Consecutive steps whose gradient was not finite, int64."""
     shards: Shards | None = None
     """Where the state is spread over the ranks: this rank's part."""
+
+    def step_and_average(self, norm: Tensor) -> None:
+        """Move the weights by gradients of this norm, and average them; the optimiser skips what is not finite."""
+        optimizer, scaler = self.optimizer, self.scaler
+        if scaler.is_enabled():
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            bad = ~torch.isfinite(norm)
+            optimizer.found_inf = bad.float()  # type: ignore[attr-defined] # what GradScaler hands to fused optimisers
+            optimizer.step()
+        self.ema.update()
 
     def drop_gradients(self) -> None:
         """After a step."""

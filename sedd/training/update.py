@@ -149,14 +149,7 @@ class Update:
         scaler.unscale_(optimizer)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm, foreach=True)
-        if scaler.is_enabled():
-            scaler.step(optimizer)
-            scaler.update()
-        else:
-            bad = ~torch.isfinite(norm)
-            optimizer.found_inf = bad.float()  # type: ignore[attr-defined] # what GradScaler hands to fused optimisers
-            optimizer.step()
-        state.ema.update()
+        state.step_and_average(norm)
         return norm
 
     def _over_ranks(self, loss: torch.Tensor) -> torch.Tensor:

@@ -23,13 +23,6 @@ def clip_and_step(state: TrainState, shards: Shards, clip_norm: float) -> Tensor
         assert scale is not None, "there was a backward pass"
         norm = norm / scale
     torch.nn.utils.clip_grads_with_norm_(owns, clip_norm, norm, foreach=True)
-    if scaler.is_enabled():
-        scaler.step(optimizer)
-        scaler.update()
-    else:
-        bad = ~torch.isfinite(norm)
-        optimizer.found_inf = bad.float()  # type: ignore[attr-defined] # what GradScaler hands to fused optimisers
-        optimizer.step()
-    state.ema.update()
+    state.step_and_average(norm)
     shards.spread_weights()
     return norm
