@@ -38,7 +38,7 @@ def test_each_phase_has_its_limit_and_none_is_shorter_than_asked_for(phase: str)
     limit = limit_s(progress, hang_after_s=60.0, slowest_save_s=0.0)
     never = {"waiting", "stopping", "done"}
     assert (limit is None) == (phase in never)
-    assert limit is None or limit == 60.0 or (phase != "training" and limit >= 600.0)
+    assert limit is None or (limit == 60.0 if phase == "training" else limit >= 600.0)
     if limit is not None:
         assert limit_s(progress, hang_after_s=7200.0, slowest_save_s=0.0) == 7200.0
     hung = verdict(watch(progress, 2.1 * 3600, every_s=1.0))

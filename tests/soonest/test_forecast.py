@@ -33,9 +33,10 @@ def test_a_limit_in_which_nothing_can_train_is_refused() -> None:
 
 
 @pytest.mark.parametrize("training_s", [10, 300, 3600, 1e5])
-def test_the_limit_for_so_much_training_is_enough_for_it(training_s: float) -> None:
+def test_the_limit_for_so_much_training_has_a_tenth_to_spare_and_no_more(training_s: float) -> None:
     for work in (WORK, Work(steps=1, residues_per_step=1)):
         assert usable(int(walltime_for(training_s, work)) + 1, work) >= training_s
+        assert usable(int(walltime_for(training_s, work)), work) == pytest.approx(1.1 * training_s, abs=3)
 
 
 def test_the_first_to_end_is_picked_and_of_equals_the_cheapest_and_shortest() -> None:

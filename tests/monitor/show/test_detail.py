@@ -172,3 +172,15 @@ def test_a_slow_rank_is_shown_with_its_times(zoo: Snapshot) -> None:
     text = render(dataclasses.replace(seen, view=view), width=80)
     assert "slow      rank 1 on v100-2: 25% over the median since step 300\n" in text
     assert "125.0 ms a step (data 1.0 ms, host 20.0 ms, GPU 124.0 ms), the fastest 100.0 ms" in text
+
+
+@pytest.mark.parametrize(("saved", "words"), [(None, "nothing yet"), (40000, "step 40000, 4m ago")])
+def test_a_copy_on_the_node_leaves_only_the_loss_of_the_node_to_fear(
+    zoo: Snapshot, saved: int | None, words: str
+) -> None:
+    seen = look(zoo, "uniref50_small")
+    copied = zoo.taken - dt.timedelta(seconds=4)
+    view = dataclasses.replace(seen.view, checkpoint_step=saved, local_step=40590, local_t=copied)
+    text = render(dataclasses.replace(seen, view=view), width=160)
+    (line,) = [line for line in text.splitlines() if line.startswith("saved")]
+    assert f"{words}; on its node step 40590, 4s ago; the loss of its node would lose" in line
