@@ -1,7 +1,6 @@
 """Read YAML strictly: every problem of a file is reported at once, with its line and a suggestion."""
 
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +19,10 @@ from pydantic import (
 from sedd.complaints import Key, Problem, clip, merge_choices, parse_problem, raise_problems, shown
 from sedd.errors import SpecError
 from sedd.units import exact_bytes, exact_duration, parse_bytes, parse_duration_s
+from sedd.yaml_tree import FLOAT_WITHOUT_DOT, TreeReader, Unreadable, trap
 
 _MOST_BYTES = 1 << 20
 """Of a file that somebody wrote; PyYAML reads a megabyte in some seconds."""
-_MOST_VALUES = 50_000
-"""Of a document, with those that its aliases repeat."""
-_LONGEST_NUMBER = 100
-"""Characters; Python itself refuses to print larger numbers than it reads."""
 _NUMBERS = (int, float, int | None, float | None)
 
 
@@ -119,7 +115,7 @@ def parse_document(text: str, *, name: str) -> Document:
         raise SpecError(
             f"{name}: {'empty' if root is None else 'expected a section'}: write 'key: value' lines"
         )
-    reader = _Reader(name)
+    reader = TreeReader(name)
     data = reader.read(root, ())
     return Document(name=name, data=data, lines=reader.lines, problems=tuple(reader.problems))
 
@@ -141,11 +137,11 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
         raise SpecError(
             f"--set {clip(text)}: expected key=value", hint="for example --set training.steps=1000"
         )
-    if _FLOAT_WITHOUT_DOT.fullmatch(value.strip()):
+    if FLOAT_WITHOUT_DOT.fullmatch(value.strip()):
         return parts, float(value)
     name = f"--set {clip(text)}"
     root = _compose(value, name)
-    reader = _Reader(name)
+    reader = TreeReader(name)
     built = None if root is None else reader.read(root, ())
     if reader.problems:
         raise SpecError("\n".join(f"{name}: {problem.what}" for problem in reader.problems))
@@ -176,7 +172,7 @@ def _is_told_elsewhere(error: Any) -> bool:
     value = error.get("input")
     if error["type"] == "too_short":
         return isinstance(value, list) and len(value) >= error["ctx"]["min_length"]
-    return isinstance(value, _Unreadable)
+    return isinstance(value, Unreadable)
 
 
 def _compose(text: str, name: str) -> yaml.Node | None:
@@ -198,135 +194,14 @@ def _line_at(text: str, position: object) -> int | None:
     return text.count("\n", 0, position) + 1 if isinstance(position, int) else None
 
 
-_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
-_FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
-_OCTAL = re.compile(r"[-+]?0[0-9_]+")
-_NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-_WORD_BOOLEANS = {"yes", "no", "on", "off", "y", "n"}
-
-
-def _trap(text: str) -> str | None:
-    """What is wrong with a plain scalar that YAML 1.1 reads as something else than it looks, or None."""
-    if len(text) > _LONGEST_NUMBER:
-        return None
-    if _SEXAGESIMAL.fullmatch(text):
-        return f"{text} is a base-60 number in YAML: write a duration like 24h, or quote it: '{text}'"
-    if _FLOAT_WITHOUT_DOT.fullmatch(text) and not isinstance(yaml.safe_load(text), float):
-        mantissa, exponent = re.split("[eE]", text)
-        mantissa += "" if "." in mantissa else ".0"
-        exponent = exponent if exponent[0] in "+-" else f"+{exponent}"
-        return f"{text} is a string in YAML 1.1: write {mantissa}e{exponent}"
-    if _OCTAL.fullmatch(text):
-        decimal = re.sub(r"^([-+]?)0+(?=\d)", r"\1", text.replace("_", ""))
-        return f"{text} is octal in YAML 1.1 and decimal in 1.2: write {decimal}, or quote it"
-    if text.lower() in _WORD_BOOLEANS:
-        return f"{text} is a boolean in YAML 1.1 and a word in 1.2: write true or false, or quote it"
-    return None
-
-
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc] # libyaml's, six times as fast
     def represent_str(self, text: str) -> yaml.ScalarNode:
-        node = self.represent_scalar("tag:yaml.org,2002:str", text, style="'" if _trap(text) else None)
+        node = self.represent_scalar("tag:yaml.org,2002:str", text, style="'" if trap(text) else None)
         assert isinstance(node, yaml.ScalarNode)
         return node
 
 
 _Dumper.add_representer(str, _Dumper.represent_str)
-
-
-class _Unreadable:
-    """Stands for a value that is a problem already."""
-
-
-class _Reader:
-    """Builds a YAML tree's value; notes the line of every key, and every trap and repeated key as a problem."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.lines: dict[Key, int] = {}
-        self.problems: list[Problem] = []
-        self._values = 0
-        self._open: list[yaml.Node] = []
-
-    def read(self, node: yaml.Node, key: Key) -> Any:
-        if node in self._open:
-            self._complain(node, f"{_dotted(key)}an anchor that holds itself")
-            return _Unreadable()
-        self._open.append(node)
-        try:
-            return self._read(node, key)
-        finally:
-            self._open.pop()
-
-    def _read(self, node: yaml.Node, key: Key) -> Any:
-        self._values += 1
-        if self._values > _MOST_VALUES:
-            raise SpecError(
-                f"{self.name}: more than {_MOST_VALUES:,} values: do aliases (*name) repeat each other?"
-            )
-        if isinstance(node, yaml.MappingNode):
-            self._complain_of_repeats(node)
-            return {label: self._at(child, (*key, label), line) for label, child, line in self._pairs(node)}
-        if isinstance(node, yaml.SequenceNode):
-            return [self._at(child, (*key, i), _line(child)) for i, child in enumerate(node.value)]
-        if isinstance(node, yaml.ScalarNode) and node.style is None and (trap := _trap(node.value)):
-            self._complain(node, f"{_dotted(key)}{trap}")
-            return _Unreadable()
-        if node.tag in _NUMBER_TAGS and len(node.value) > _LONGEST_NUMBER:
-            self._complain(
-                node, f"{_dotted(key)}{clip(node.value)} is a number of {len(node.value):,} characters"
-            )
-            return _Unreadable()
-        try:
-            return yaml.SafeLoader("").construct_object(node)
-        except (yaml.YAMLError, ValueError) as e:
-            self._complain(
-                node,
-                f"{_dotted(key)}cannot read {clip(repr(node.value))}: {getattr(e, 'problem', None) or e}",
-            )
-            return _Unreadable()
-
-    def _at(self, node: yaml.Node, key: Key, line: int) -> Any:
-        self.lines[key] = line
-        return self.read(node, key)
-
-    def _pairs(self, node: yaml.MappingNode) -> list[tuple[str, yaml.Node, int]]:
-        """Key, value and line; those that `<<: *anchor` brings come first, so that the mapping's own win."""
-        own: list[tuple[str, yaml.Node, int]] = []
-        merged: list[tuple[str, yaml.Node, int]] = []
-        for label, child in node.value:
-            if label.tag != "tag:yaml.org,2002:merge":
-                own.append((str(label.value), child, _line(label)))
-                continue
-            for source in child.value if isinstance(child, yaml.SequenceNode) else [child]:
-                if not isinstance(source, yaml.MappingNode) or source in self._open:
-                    self._complain(label, "<<: expected an *anchor of another section")
-                    continue
-                self._open.append(source)
-                merged = self._pairs(source) + merged
-                self._open.pop()
-        return merged + own
-
-    def _complain_of_repeats(self, node: yaml.MappingNode) -> None:
-        seen = set()
-        for label, _ in node.value:
-            if not isinstance(label, yaml.ScalarNode):
-                self._complain(label, "a key must be a word, not a list or section")
-            elif label.value in seen:
-                self._complain(label, f"'{clip(label.value)}' is given twice")
-            else:
-                seen.add(label.value)
-
-    def _complain(self, node: yaml.Node, what: str) -> None:
-        self.problems.append(Problem(f"{self.name}:{_line(node)}", what))
-
-
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
-
-
-def _dotted(key: Key) -> str:
-    return clip(".".join(map(str, key))) + ": " if key else ""
 
 
 def _names_beside(path: Path) -> list[str]:

@@ -15,13 +15,14 @@ import sedd
 
 PACKAGE = Path(sedd.__path__[0])
 
-BASE = {"errors", "units", "yaml", "complaints"}
+BASE = {"errors", "units", "yaml", "yaml_tree", "complaints"}
 PURE = {"diffusion"}
 DOORS: dict[str, set[str]] = {
     "errors": set(),
     "units": set(),
     "complaints": {"errors"},
-    "yaml": {"errors", "units", "complaints"},
+    "yaml": {"errors", "units", "complaints", "yaml_tree"},
+    "yaml_tree": {"errors", "complaints"},
     "spec": BASE,
     "config": BASE,
     "rundir": {"errors", "config"},
