@@ -9,6 +9,7 @@ from sedd.cluster.command import run as run_command
 from sedd.cluster.scontrol import query_job
 from sedd.launch.cancel import cancel
 from sedd.launch.local_processes import wait_until
+from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
 from sedd.rundir.read_usage import read_usage
 from tests.launch.conftest import story
@@ -24,8 +25,9 @@ SECOND_S = 1.0
 
 
 def sacct_gpu_s(run: RunDir) -> list[int]:
-    """Elapsed × GPUs of every start of the run's job."""
-    command = ["sacct", "--allocations", "--duplicates", "--noheader", "--parsable2", f"--jobs={job_of(run)}"]
+    """Elapsed × GPUs of every start of the run's jobs: a second one goes on where a requeue would pause."""
+    jobs = ",".join(str(e.get("job_id")) for e in read_events(run.events) if e.event == "submitted")
+    command = ["sacct", "--allocations", "--duplicates", "--noheader", "--parsable2", f"--jobs={jobs}"]
     lines = run_command([*command, "--format=ElapsedRaw"]).split()
     return [int(line) * GPUS for line in lines if int(line)]
 
