@@ -43,6 +43,8 @@ class EndingFacts:
     """Nodes that the job was given beyond those that train."""
     host: str = ""
     """Node of rank 0's entry, which no spare node can replace."""
+    copied_step: int = 0
+    """Newest step that the attempt has copied to rank 0's node, as far as its heartbeat tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,8 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
     if cause is Cause.PAUSED:
         fields = {"step": step, "job_id": facts.job_id}
         return Decision(cause=cause, failure=None, event="paused", fields=fields, next=None)
-    following = retry_decision(history, policy)
+    here = starts_in_job(facts, cause)
+    following = retry_decision(history, policy, copied_step=facts.copied_step if here else 0)
     detail, alive = following.detail, {}
     if facts.ending.exit_code is None:
         detail += "; the training did not end in time, and was killed"
@@ -104,7 +107,6 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
     fields = {"cause": cause, "step": step, "detail": detail, **alive}
     if isinstance(following, GiveUp):
         return Decision(cause=cause, failure=failure, event="gave_up", fields=fields, next=None)
-    here = starts_in_job(facts, cause)
     return Decision(
         cause=cause,
         failure=failure,

@@ -15,6 +15,7 @@ from sedd.job.retry import MAX_DELAY_S, Retry
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import Event
 from sedd.rundir.fence import newest_attempt, require_newest_in
+from sedd.rundir.heartbeat import read_heartbeat
 
 _SAVED = (Cause.COMPLETED, Cause.PAUSED)
 """Ends after which nothing is left to train, for the moment or for good."""
@@ -61,6 +62,7 @@ def finish_attempt(
         has_entries=has_entries,
         spare_nodes=task.experiment.resources.spare_nodes,
         host=task.environment.host,
+        copied_step=_copied_step(task, attempt),
     )
     return _act(task, facts, decide(facts, task.experiment.retry))
 
@@ -95,6 +97,11 @@ def query_slurm_facts(task: Task, events: Sequence[Event]) -> SlurmFacts | None:
         return None
     node = task.environment
     return SlurmFacts(job=query_job_fact(task, events), restarts=node.restarts, lead_s=node.lead_s)
+
+
+def _copied_step(task: Task, attempt: int) -> int:
+    beat = read_heartbeat(task.run.heartbeat)
+    return (beat.local_step or 0) if beat is not None and beat.attempt == attempt else 0
 
 
 def _act(task: Task, facts: EndingFacts, decision: Decision) -> AttemptResult:

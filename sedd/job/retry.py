@@ -28,10 +28,11 @@ class GiveUp:
     detail: str
 
 
-def retry_decision(history: Sequence[Attempt], policy: RetrySpec) -> Retry | GiveUp:
+def retry_decision(history: Sequence[Attempt], policy: RetrySpec, *, copied_step: int = 0) -> Retry | GiveUp:
     """What follows the last attempt of `history`, which holds those of one submission, oldest first.
 
-    An attempt without a final event counts as killed.
+    An attempt without a final event counts as killed. `copied_step` is the newest step that the last attempt has
+    copied to its node, where the next one will look for it.
     """
     cause = history[-1].cause or Cause.KILLED
     if cause in (Cause.COMPLETED, Cause.CANCELLED):
@@ -40,11 +41,10 @@ def retry_decision(history: Sequence[Attempt], policy: RetrySpec) -> Retry | Giv
     spent = sum(attempt.cause is cause for attempt in history)
     if budget is not None and spent > budget:
         return GiveUp(detail=f"{_words(cause)} {spent} times; retry allows {budget}")
-    idle = _without_progress(history)
+    idle = _without_progress(history, copied_step)
     if idle > policy.without_progress:
-        return GiveUp(
-            detail=f"{idle} attempts in a row saved no step; retry.without_progress allows {policy.without_progress}"
-        )
+        allowed = f"retry.without_progress allows {policy.without_progress}"
+        return GiveUp(detail=f"{idle} attempts in a row saved no new step; {allowed}")
     counted = _words(cause) if budget is None else f"{_words(cause)}, restart {spent} of {budget}"
     return Retry(
         detail=counted,
@@ -66,16 +66,26 @@ def _delay_s(cause: Cause, idle: int) -> float:
     return min(MAX_DELAY_S, 2.0**idle) if idle else 0.0
 
 
-def _without_progress(history: Sequence[Attempt]) -> int:
-    """How many attempts in a row, up to the last, saved nothing new.
+def _without_progress(history: Sequence[Attempt], copied_step: int) -> int:
+    """How many attempts in a row, up to the last, brought the run no further.
 
+    One brings it further that leaves a later checkpoint than all before it, or from whose copy on the node the next
+    attempt starts at a later step than any known before. Both are records, so there are no more such attempts than
+    twice the steps, and no loop is endless: neither one over steps whose copies get lost with their job again and
+    again, nor one in which some attempts end before they resume. Copies do not raise the record of checkpoints: what
+    saves less than a lost copy held has made progress.
+
+    What the last attempt copied shows only when the next one starts from it: until then that one is not counted.
     Those that a user moved on do not count, nor those without space on the disk: that is waited for.
     """
     idle = 0
-    for attempt in reversed(history):
-        if attempt.made_progress:
-            break
-        idle += attempt.cause not in (Cause.MOVED, Cause.DISK_FULL)
+    kept = in_checkpoint = history[0].first_step
+    for number, attempt in enumerate(history, 1):
+        is_further = attempt.last_step > kept or attempt.checkpoint_step > in_checkpoint
+        is_open = number == len(history) and copied_step > kept
+        is_free = is_open or attempt.cause in (Cause.MOVED, Cause.DISK_FULL)
+        idle = 0 if is_further else idle + (not is_free)
+        kept, in_checkpoint = max(kept, attempt.last_step), max(in_checkpoint, attempt.checkpoint_step)
     return idle
 
 

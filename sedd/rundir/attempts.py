@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -45,7 +46,7 @@ class Attempt:
     first_step: int
     """Step it resumed from; 0 for a fresh start."""
     last_step: int
-    """Newest step known to be saved."""
+    """Newest step known to be kept: in a checkpoint, or in a copy on a node that the next attempt started from."""
     ended: dt.datetime | None
     cause: Cause | None
     """None: no final event yet. It runs, or was killed; only its process can show which."""
@@ -59,10 +60,10 @@ class Attempt:
     """Whether it came to train: it has resumed or saved. What one kept that was killed before is not known."""
     next_in_job: bool = False
     """Whether the next attempt starts in the same job."""
-
-    @property
-    def made_progress(self) -> bool:
-        return self.last_step > self.first_step
+    from_copy: bool = False
+    """Whether it resumed from a copy on its node, which a later job may not find."""
+    checkpoint_step: int = 0
+    """Newest step known to be in a checkpoint, which every later attempt finds."""
 
 
 def parse_attempts(events: Iterable[Event]) -> tuple[Attempt, ...]:
@@ -75,10 +76,20 @@ def parse_attempts(events: Iterable[Event]) -> tuple[Attempt, ...]:
     groups = events_by_attempt(events)
     last = len(groups) - 1
     found = [_attempt(group, is_last=k == last) for k, group in enumerate(groups)]
-    for k in range(last):  # what an attempt continued from, the one before it had kept
-        if found[k + 1].first_step > found[k].last_step:
-            found[k] = dataclasses.replace(found[k], last_step=found[k + 1].first_step)
-    return tuple(found)
+    return tuple(_before(*pair) for pair in itertools.pairwise(found)) + tuple(found[last:])
+
+
+def _before(attempt: Attempt, following: Attempt) -> Attempt:
+    """An attempt with what the one after it shows: it had kept what that one continued from."""
+    step = following.first_step
+    shared = 0 if following.from_copy else step
+    if step <= attempt.last_step and shared <= attempt.checkpoint_step:
+        return attempt
+    return dataclasses.replace(
+        attempt,
+        last_step=max(attempt.last_step, step),
+        checkpoint_step=max(attempt.checkpoint_step, shared),
+    )
 
 
 def events_by_attempt(events: Iterable[Event]) -> list[list[Event]]:
@@ -176,6 +187,7 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
         elif kind in LAST_WORDS:
             word = word or event
     first = int(resumed.get("step", 0)) if resumed else 0
+    from_copy = resumed is not None and resumed.get("tier") == "node"
     end = word or failure
     killed = Cause.KILLED if was_over else None
     return Attempt(
@@ -192,6 +204,8 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
         repeats=int(resumed.get("repeats", 0)) if resumed else 0,
         has_begun=resumed is not None or bool(saved),
         next_in_job=bool(word and word.get("in_job")),
+        from_copy=from_copy,
+        checkpoint_step=max(saved, default=0 if from_copy else first),
         slow_hosts=tuple(dict.fromkeys(slow)),
     )
 

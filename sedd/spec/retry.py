@@ -13,7 +13,8 @@ class RetrySpec(StrictModel):
     node_faults: int = Field(default=3, ge=0)
     """Restarts away from a node that failed its preflight or its GPU."""
     without_progress: int = Field(default=3, ge=1)
-    """Attempts in a row, ended by whatever cause, that may end at the step where they began."""
+    """Attempts in a row, ended by whatever cause, that may leave no later checkpoint, nor a copy on their node from
+    which the next one starts at a later step, than those before them."""
     exclude_slow: bool = False
     """Whether the next job of the run avoids nodes where a rank was slower than the others, or a card than it was."""
     hang_after: Duration | None = 60

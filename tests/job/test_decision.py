@@ -33,6 +33,8 @@ def decided(
     executor: str = "slurm",
     has_entries: bool = True,
     spare_nodes: int = 0,
+    copied_step: int = 0,
+    policy: RetrySpec | None = None,
 ) -> Decision:
     slurm = SlurmFacts(job=job, restarts=0, lead_s=30) if executor == "slurm" else None
     ending = Ending(exit_code=exit_code, signals=frozenset(signals), time_left_s=None, rank=0, error=error)
@@ -46,8 +48,9 @@ def decided(
         has_entries=has_entries,
         spare_nodes=spare_nodes,
         host="a",
+        copied_step=copied_step,
     )
-    return decide(facts, RetrySpec())
+    return decide(facts, policy or RetrySpec())
 
 
 def test_a_training_that_hangs_after_its_save_goes_on_in_another_attempt() -> None:
@@ -78,7 +81,7 @@ def test_a_step_longer_than_the_walltime_reaches_the_stop_for_lack_of_progress()
         if decision.next is None:
             break
     assert [e.event for e in events if e.event != "attempt_started"] == 3 * ["requeued"] + ["gave_up"]
-    assert "saved no step" in events[-1].get("detail")
+    assert "saved no new step" in events[-1].get("detail")
     assert not has_ended(events, 1), "the next attempt gives its processes time to end"
 
 
@@ -208,3 +211,15 @@ def test_a_faulty_node_is_left_out_where_a_spare_one_can_take_its_place() -> Non
 def test_a_node_that_was_left_out_stays_so_in_its_job() -> None:
     again = Event(NOW, "attempt_started", 1, {"job_id": "7", "host": "a", "left_out": {"b": 1}})
     assert decided(-signal.SIGKILL, again, job=RUNNING, spare_nodes=1).left_out == {"b"}
+
+
+def test_a_copy_on_the_node_counts_only_where_the_next_attempt_can_find_it() -> None:
+    again = Event(NOW, "attempt_started", 2, {"job_id": "7", "host": "a", "pid": 1})
+    policy = RetrySpec(without_progress=1)
+    killed = decided(-signal.SIGKILL, again, job=RUNNING, copied_step=5, policy=policy)
+    assert killed.starts_in_job
+    preempted = decided(
+        -signal.SIGKILL, again, job=PREEMPTED, signals={signal.SIGTERM}, copied_step=5, policy=policy
+    )
+    assert preempted.event == "gave_up"
+    assert decided(-signal.SIGKILL, again, job=RUNNING, policy=policy).event == "gave_up"

@@ -74,21 +74,29 @@ def test_an_attempt_that_was_over_when_its_run_was_cancelled_ended_as_it_ended()
     assert crashed.cause is Cause.CRASHED
 
 
-def test_steps_tell_progress():
+def test_an_attempt_says_where_it_began_and_what_it_has_saved():
     resumed = ("resumed", {"step": 20, "checkpoint": "x"})
     first, second, third = parse_attempts(
         told(STARTED, saved(10), saved(20), STARTED, resumed, STARTED, resumed, saved(30))
     )
-    assert (first.first_step, first.last_step, first.made_progress) == (0, 20, True)
-    assert (second.first_step, second.last_step, second.made_progress) == (20, 20, False)
-    assert (third.first_step, third.last_step, third.made_progress) == (20, 30, True)
+    assert (first.first_step, first.last_step) == (0, 20)
+    assert (second.first_step, second.last_step) == (20, 20)
+    assert (third.first_step, third.last_step) == (20, 30)
 
 
 def test_what_an_attempt_continued_from_the_one_before_had_kept():
     """Copies on the node have no events of their own."""
     copied = ("resumed", {"step": 27, "checkpoint": "x", "tier": "node"})
     first, second = parse_attempts(told(STARTED, saved(20), STARTED, copied))
-    assert (first.last_step, second.first_step, second.made_progress) == (27, 27, False)
+    assert (first.last_step, second.first_step) == (27, 27)
+    assert (first.checkpoint_step, second.checkpoint_step) == (20, 0), "a copy is no checkpoint"
+    assert (first.from_copy, second.from_copy) == (False, True)
+
+
+def test_a_checkpoint_whose_event_was_lost_shows_by_the_next_start():
+    resumed = ("resumed", {"step": 27, "checkpoint": "x"})
+    first, second = parse_attempts(told(STARTED, saved(20), STARTED, resumed))
+    assert (first.last_step, first.checkpoint_step, second.checkpoint_step) == (27, 27, 27)
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_a_step_that_is_longer_than_the_time_limit_reaches_the_no_progress_stop(
         "attempt_started",
         "gave_up:time_limit",
     ], logs_of(run)
-    assert "saved no step" in read_events(run.events)[-1].get("detail")
+    assert "saved no new step" in read_events(run.events)[-1].get("detail")
 
 
 def test_a_preemption_that_follows_the_death_of_the_entry_does_not_lose_the_run(
