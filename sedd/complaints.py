@@ -71,6 +71,8 @@ def parse_problem(error: Any, model: type[BaseModel], data: object, where: Calla
     if kind == "value_error":
         what = error["msg"].removeprefix("Value error, ")
         return Problem(where(key), f"{dotted}: {what}" if dotted else what)
+    if error["loc"][-1:] == ("[key]",):
+        return Problem(where(key), f"{dotted}: this name {what_is_expected(error)}")
     return Problem(where(key), f"{dotted} is {shown(seen)}; it {what_is_expected(error)}")
 
 

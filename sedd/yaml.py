@@ -1,6 +1,7 @@
 """Read YAML strictly: every problem of a file is reported at once, with its line and a suggestion."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError, core_schema
 
 from sedd.complaints import Key, Problem, clip, merge_choices, parse_problem, raise_problems, shown
 from sedd.errors import SpecError
@@ -58,6 +60,30 @@ Duration = Annotated[
 """Seconds; written as `90s`, `24h`, `1d12h`."""
 Bytes = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=str), PlainSerializer(exact_bytes)]
 """Bytes; written as `32GiB`, `500MB`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """What a text may look like, for `Annotated[str, Spelling(...)]`: a field whose errors name no pattern."""
+
+    pattern: str
+    """A regular expression for the whole text; the JSON Schema has it."""
+    allowed: str
+    """The same in words, after "it must be"."""
+
+    def fits(self, text: str) -> bool:
+        return re.fullmatch(self.pattern, text) is not None
+
+    def _require(self, text: str) -> str:
+        if not self.fits(text):
+            raise PydanticCustomError("spelling", f"String should be {self.allowed}")
+        return text
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._require, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {**handler(schema), "pattern": f"^{self.pattern}$"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ MMseqs2 makes of it.
 """
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -206,10 +205,10 @@ def _header(line: bytes, source: Path, numbers: Sequence[str]) -> list[str]:
     if not names:
         raise DataError(f"{source}:1: only one column: {line[:40]!r}", hint=_HINT)
     for name in names:
-        if not re.fullmatch(FIELD_NAME, name):
+        if not FIELD_NAME.fits(name):
             raise DataError(
                 f"{source}:1: a field is called {name[:40]!r}",
-                hint="a letter, then letters, digits and _; the first line is the header",
+                hint=f"it must be {FIELD_NAME.allowed}; the first line is the header",
             )
     if len(set(names)) < len(names):
         raise DataError(f"{source}:1: two columns of one name: {', '.join(names)}")

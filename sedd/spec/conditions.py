@@ -2,13 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from sedd.yaml import StrictModel
+from sedd.yaml import Spelling, StrictModel
 
-FIELD_NAME = r"[A-Za-z][A-Za-z0-9_]{0,31}"
+FIELD_NAME = Spelling(
+    r"[A-Za-z][A-Za-z0-9_]{0,31}", "1 to 32 ASCII letters, digits and '_', beginning with a letter"
+)
 """What a field may be called: it names a file of the store and a key of the spec."""
-FieldName = Annotated[str, StringConstraints(pattern=f"^{FIELD_NAME}$")]
+FieldName = Annotated[str, FIELD_NAME]
 Dropped = Annotated[float, Field(ge=0, le=1)]
 
 

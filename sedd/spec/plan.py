@@ -7,15 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from sedd.complaints import Key
 from sedd.errors import SpecError
 from sedd.spec.load import Change, Request, resolve_request
 from sedd.spec.task import Name
-from sedd.yaml import Document, StrictModel, load_document, validate
+from sedd.yaml import Document, Spelling, StrictModel, load_document, validate
 
-StageName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+StageName = Annotated[
+    str,
+    Spelling(
+        r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}",
+        "1 to 64 ASCII letters, digits, '_' and '-', beginning with a letter or digit",
+    ),
+]
 Wait = Literal["afterok", "afterany", "on_failure"]
 """When a needed stage lets another start: it completed; it ended, however; it ended without completing."""
 VALUE = re.compile(r"\$\{([A-Za-z0-9][A-Za-z0-9_-]*)\.([A-Za-z0-9_]+)\}")

@@ -7,14 +7,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel
 
 from sedd.complaints import Key
 from sedd.spec.resources import ResourcesSpec
 from sedd.spec.retry import RetrySpec
-from sedd.yaml import StrictModel
+from sedd.yaml import Spelling, StrictModel
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Name = Annotated[
+    str,
+    Spelling(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+        "1 to 64 ASCII letters, digits, '.', '_' and '-', beginning with a letter or digit",
+    ),
+]
 EVERY = "*"
 """In a pattern of `path_keys`: every element of a list."""
 
