@@ -8,16 +8,18 @@ import typer
 from sedd.cli.console import out, print_json
 from sedd.cli.options import Cluster, Json, Overrides
 from sedd.cluster.profile import load_profile
+from sedd.errors import UsageError
 from sedd.preflight.finding import has_failures
 from sedd.preflight.resolve_auto import resolve_auto
 from sedd.preflight.run_checks import check_login, check_node
 from sedd.preflight.show.render import conclusion, findings_table
 from sedd.rundir.find import runs_root
 from sedd.spec.load import load_request
+from sedd.spec.plan import is_plan
 
 
 def command(
-    spec: Annotated[Path, typer.Argument(help="Experiment spec, such as jobs/quickstart.yaml.")],
+    spec: Annotated[Path, typer.Argument(help="Experiment spec, or a plan (jobs/*.yaml).")],
     cluster: Cluster = None,
     node: Annotated[
         bool, typer.Option("--node/--login", help="Check this machine as a compute node, with torch.")
@@ -28,10 +30,21 @@ def command(
 ) -> None:
     """Run the readiness checks alone; exit code 1 when the job would not run to its end.
 
-    Of a sweep every kind of run is checked. --node looks at the first point.
+    Of a sweep every kind of run is checked; --node looks at the first point. Of a plan every stage that is still to be
+    made: what looks at files of an earlier stage is LATER.
 
     Example: sedd preflight jobs/uniref50_small.yaml --cluster slurm/v100.yaml
     """
+    if is_plan(spec):
+        if node or set_:
+            raise UsageError(
+                f"{spec} is a plan: it is checked by itself, without --set and --node",
+                hint="write `set:` into its stages; --node takes the spec of one stage",
+            )
+        from sedd.cli.preflight_plan import preflight_plan
+
+        preflight_plan(spec, cluster, strict=strict, as_json=json)
+        return
     profile = load_profile(cluster, spec=spec)
     request = resolve_auto(load_request(spec, set_ or ()), profile)
     if node:

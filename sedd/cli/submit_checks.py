@@ -1,8 +1,9 @@
 """What `sedd submit` checks before it submits, and what it prints of that."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -24,19 +25,20 @@ class LoginChecks:
 
         self._answers, self._shown, self._as_json = Answers(), set[Finding](), as_json
 
-    def __call__(self, order: Order, *, passing_over: Collection[str] = ()) -> Order:
+    def __call__(self, order: Order, *, awaited: Mapping[Path, str] | None = None) -> Order:
         """The order with what preflight found. Ends the command with exit code 1 when it could not run.
 
-        The checks that are passed over look at what is not made yet.
+        `awaited`: files and folders that other stages of a plan make, and the stage that makes each.
         """
         from sedd.preflight.read.batch_hash import known_first_batch
         from sedd.preflight.run_checks import check_login
 
-        asked = check_login(order.request, order.profile, runs=order.runs, answers=self._answers)
-        findings = [finding for finding in asked if finding.check not in passing_over]
+        findings = check_login(
+            order.request, order.profile, runs=order.runs, answers=self._answers, awaited=awaited
+        )
         if has_failures(findings):
             _refuse(order, findings, as_json=self._as_json)
-        remarkable = [finding for finding in findings if finding.status is not Status.OK]
+        remarkable = [finding for finding in findings if finding.status not in (Status.OK, Status.LATER)]
         for finding in remarkable:
             if finding not in self._shown:  # of several specs most of it is about the site
                 tell(f"preflight {finding.status}: {finding.check}: {finding.saw}")

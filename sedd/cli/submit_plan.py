@@ -3,7 +3,8 @@
 import contextlib
 import datetime as dt
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from sedd.cli.console import print_json, show, tell
 from sedd.cli.submit_checks import LoginChecks, parameters_of
 from sedd.cli.submit_output import REST_HINT
 from sedd.cluster.command import SlurmUnreachableError
-from sedd.cluster.profile import load_profile
+from sedd.cluster.profile import Profile, load_profile
 from sedd.errors import RunError
 from sedd.experiments.plan_graph import Graph, build_graph
 from sedd.experiments.plan_text import foreseen_document, foreseen_lines, submitted_lines
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
 
 REST_S = 30.0
 """Between two tries to submit what has no place yet."""
-OF_INPUTS = frozenset(
-    {"data_store", "first_batch", "labels", "trained_network", "initial_network", "build_inputs"}
-)
-"""Checks of what another stage may still have to make; the stage's own node makes them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,15 +81,20 @@ def _site(path: Path, cluster: Path | None, how: How) -> Site:
     profile = load_profile(cluster, spec=path)
     checks = LoginChecks(as_json=how.as_json)
 
-    def check(order: Order, waits_for_inputs: bool) -> Order:
-        return checks(order, passing_over=OF_INPUTS if waits_for_inputs else ())
+    def check(order: Order, awaited: Mapping[Path, str]) -> Order:
+        return checks(order, awaited=awaited)
 
+    site = site_of(profile)
+    return replace(site, check=check) if how.preflight else site
+
+
+def site_of(profile: Profile) -> Site:
+    """Where the plan runs; nothing is checked there."""
     return Site(
         profile=profile,
         runs=runs_root(),
         settle=lambda request: resolve_auto(request, profile),
         count=parameters_of,
-        check=check if how.preflight else lambda order, _: order,
     )
 
 

@@ -42,14 +42,14 @@ class Step:
     Attributes:
         missing: what is to be made of it; None where all its runs are there.
         why: why it is made: `new`, `spec changed`.
-        waits_for_inputs: something that it reads is not made yet.
+        awaited: files and folders that are not there yet, and the stage, of those that it needs, that makes each.
     """
 
     stage: Stage
     made: StageRuns
     missing: Missing | None
     why: str
-    waits_for_inputs: bool
+    awaited: Mapping[Path, str]
 
 
 Make = Callable[[Missing], Sequence[RunDir]]
@@ -86,10 +86,11 @@ class Resolver:
         """
         steps: dict[str, Step] = {}
         for name, stage in self.graph.stages.items():
-            steps[name] = self._step(stage, {n: step.made for n, step in steps.items()}, make)
+            steps[name] = self._step(stage, steps, make)
         return list(steps.values())
 
-    def _step(self, stage: Stage, done: Mapping[str, StageRuns], make: Make) -> Step:
+    def _step(self, stage: Stage, before: Mapping[str, Step], make: Make) -> Step:
+        done = {name: step.made for name, step in before.items()}
         request = self.settle(self._request(stage, done))
         count = len(request.experiments)
         needs = [self._needs(stage, done, number) for number in range(count)]
@@ -127,11 +128,7 @@ class Resolver:
             made=made,
             missing=missing,
             why=self._why(stage, inputs[numbers[0]], numbers[0]) if numbers else "",
-            waits_for_inputs=any(
-                not _is_completed(run)
-                for each in needs
-                for run in (*each.completed, *each.ended, *each.failed)
-            ),
+            awaited=_awaited([before[need] for need in stage.waits]),
         )
 
     def _request(self, stage: Stage, done: Mapping[str, StageRuns]) -> Request:
@@ -253,6 +250,21 @@ def _products(done: Mapping[str, StageRuns]) -> list[Path]:
     """Files and folders that stages make."""
     stores = [t.build.store for made in done.values() for t in made.experiments if isinstance(t, DataTask)]
     return [*stores, *(run.path for made in done.values() for run in made.runs)]
+
+
+def _awaited(needs: Sequence[Step]) -> dict[Path, str]:
+    """What these stages, and those before them, are still to make."""
+    found: dict[Path, str] = {}
+    for step in needs:
+        made, name = step.made, step.stage.name
+        found |= step.awaited
+        for run, task in zip(made.runs, made.experiments, strict=True):
+            if not _is_completed(run):
+                found[run.path] = name
+                found |= {task.build.store: name} if isinstance(task, DataTask) else {}
+        if (link := best_link(made)) and not link.exists():  # the first job that needs it makes it
+            found[link] = name
+    return found
 
 
 def _is_completed(run: RunDir) -> bool:

@@ -32,15 +32,15 @@ class Site:
     Attributes:
         settle: completes a request: what is `auto` becomes a number.
         count: the network parameters of a spec; None where it has no network of its own.
-        check: looks whether an order can run, and notes what it found. The second argument: what it reads is not made
-            yet. It raises when it cannot.
+        check: looks whether an order can run, and notes what it found. The second argument: files and folders that
+            other stages are still to make, and which stage makes each. It raises when the order cannot run.
     """
 
     profile: Profile
     runs: Path
     settle: Callable[[Request], Request]
     count: Callable[[TaskSpec], int | None]
-    check: Callable[[Order, bool], Order] = lambda order, _: order
+    check: Callable[[Order, Mapping[Path, str]], Order] = lambda order, _: order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def submit_plan(
         before = find_plan(graph.name, site.runs)
         resolver = resolver_for(graph, site, before=before, any_code=any_code, anew=anew)
         checked = {
-            step.stage.name: site.check(_order(step.missing, site), step.waits_for_inputs)
+            step.stage.name: site.check(_order(step.missing, site), step.awaited)
             for step in foresee(resolver)
             if step.missing is not None
         }

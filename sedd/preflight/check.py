@@ -6,6 +6,7 @@ import pkgutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from sedd.preflight import checks as folder
@@ -27,6 +28,8 @@ class Check(Generic[Facts]):
         catches: what goes wrong without it, for the README's table.
         takes: its usual time, measured, for the same table.
         of_request: one answer holds for all points of a sweep: asked at the first of them.
+        reads: keys of the spec below which stand the files and folders that it opens. Where an earlier stage of a plan
+            is still to make one of them, the check is not made: it is LATER.
         limit_s: seconds after which it is UNKNOWN on a node, where the usual limit is too short.
         of_node: a FAIL is this node's fault: the job goes to another one. Otherwise it would fail there too.
         passing, failing: fact sheets with which it is OK and not OK: proved by the tests, shown in the README.
@@ -40,7 +43,18 @@ class Check(Generic[Facts]):
     failing: Facts
     of_node: bool = False
     of_request: bool = False
+    reads: tuple[tuple[str, ...], ...] = ()
     limit_s: float | None = None
+
+    def paths(self, context: CheckContext) -> list[Path]:
+        """What the specs name of what the check opens."""
+        runs = context.runs_together if self.of_request else (context.experiment,)
+        return [
+            path
+            for run in runs
+            for key, path in run.paths().items()
+            if any(key[: len(section)] == section for section in self.reads)
+        ]
 
     def gather(self, context: CheckContext) -> Facts | None:
         """Look at the world; None where the question does not arise.

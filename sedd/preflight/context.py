@@ -120,6 +120,8 @@ class CheckContext:
     """Runs of the request that may go on at the same time."""
     point: str = ""
     """Which of a sweep's runs this is, in words."""
+    awaited: Mapping[Path, str] = field(default_factory=dict)
+    """Files and folders that are not there yet, and the earlier stage of the plan that makes each."""
 
     @property
     def training_run(self) -> Experiment:
@@ -151,6 +153,10 @@ class CheckContext:
     def runs_here(self) -> bool:
         """Whether this machine is the one that trains: the node side, or a run without a scheduler."""
         return self.side is Side.NODE or self.site is None
+
+    def maker_of(self, path: Path) -> str | None:
+        """The stage of the plan that is still to make this file or folder; None: it must be there already."""
+        return next((stage for made, stage in self.awaited.items() if path.is_relative_to(made)), None)
 
     def query_own_partitions(self) -> list[Partition]:
         """The partitions that the profile names, else the site's default; those SLURM does not know are left out."""

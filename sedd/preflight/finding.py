@@ -15,6 +15,8 @@ class Status(StrEnum):
     """The job would not run to its end."""
     UNKNOWN = "UNKNOWN"
     """It could not be looked at: nothing is known either way."""
+    LATER = "LATER"
+    """What it looks at does not exist yet, because an earlier stage of the plan makes it: the stage's node looks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +58,12 @@ def unknown(saw: str, hint: str | None = None) -> Verdict:
     return Verdict(Status.UNKNOWN, saw, hint)
 
 
+def later(saw: str) -> Verdict:
+    return Verdict(Status.LATER, saw)
+
+
 def worst(verdicts: Iterable[Verdict]) -> Status:
-    """The gravest status: FAIL before WARN before UNKNOWN before OK."""
+    """The gravest status: FAIL before WARN before UNKNOWN before LATER before OK."""
     return max((v.status for v in verdicts), key=_GRAVITY.index, default=Status.OK)
 
 
@@ -76,4 +82,4 @@ def has_failures(findings: Iterable[Finding], *, strict: bool = False) -> bool:
     return any(finding.status in bad for finding in findings)
 
 
-_GRAVITY = (Status.OK, Status.UNKNOWN, Status.WARN, Status.FAIL)
+_GRAVITY = (Status.OK, Status.LATER, Status.UNKNOWN, Status.WARN, Status.FAIL)

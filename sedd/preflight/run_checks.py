@@ -12,7 +12,7 @@ from sedd.cluster.profile import Profile
 from sedd.errors import SeddError
 from sedd.preflight.check import Check, checks_of
 from sedd.preflight.context import Answers, CheckContext, Side, real_slurm
-from sedd.preflight.finding import Finding, Status, Verdict, unknown
+from sedd.preflight.finding import Finding, Status, Verdict, fail, later, unknown
 from sedd.preflight.show.merge_findings import Answer, merge
 from sedd.preflight.sweep_groups import sweep_groups
 from sedd.rundir.find import runs_root
@@ -33,11 +33,13 @@ def check_login(
     runs: Path,
     answers: Answers | None = None,
     only: Collection[str] | None = None,
+    awaited: Mapping[Path, str] | None = None,
 ) -> tuple[Finding, ...]:
     """Will these runs come to their end there? Asked where they are submitted, without torch, within 5 s.
 
     One finding a check, whatever the number of runs; `only` names the checks that are wanted. `answers` is shared by
-    the requests of one command: what one has asked of SLURM or measured holds for the next.
+    the requests of one command: what one has asked of SLURM or measured holds for the next. `awaited` are files and
+    folders that other stages of a plan make, and the stage that makes each: what looks at them is LATER.
     """
     answers = answers or Answers()
     contexts = [
@@ -52,6 +54,7 @@ def check_login(
             request=request.experiments,
             parallel=request.parallel,
             point=group.point,
+            awaited=awaited or {},
         )
         for group in sweep_groups(request)
     ]
@@ -145,6 +148,8 @@ def _start(name: str, check: Check[Any], contexts: Sequence[CheckContext]) -> _I
 def _verdict(check: Check[Any], context: CheckContext) -> Verdict | None:
     """The check's verdict; whatever it raises means that it could not look."""
     try:
+        if verdict := _awaited_verdict(check, context):
+            return verdict
         facts = check.gather(context)
         return None if facts is None else check.judge(facts)
     except SeddError as e:
@@ -152,6 +157,19 @@ def _verdict(check: Check[Any], context: CheckContext) -> Verdict | None:
     except Exception as e:  # a check that breaks must not stop the others, nor hide what they found
         lines = str(e).strip().splitlines()
         return unknown(f"could not look: {type(e).__name__}: {lines[0] if lines else ''}".rstrip(": "))
+
+
+def _awaited_verdict(check: Check[Any], context: CheckContext) -> Verdict | None:
+    """What is known of a check some of whose files another stage makes; None: all must be there, the check looks."""
+    paths = check.paths(context) if context.awaited else []
+    makers = dict.fromkeys(stage for path in paths if (stage := context.maker_of(path)))
+    if not makers:
+        return None
+    absent = [path for path in paths if context.maker_of(path) is None and not path.exists()]
+    if absent:
+        return fail(f"{absent[0]} does not exist", "no stage of the plan makes it")
+    word = "stage" if len(makers) == 1 else "stages"
+    return later(f"made by {word} {', '.join(makers)}; looked at when this stage starts")
 
 
 def _findings(found: Iterable[Finding | None]) -> tuple[Finding, ...]:

@@ -71,7 +71,7 @@ def load_request(path: Path, overrides: Iterable[str] = ()) -> Request:
     if "stages" in document.data:
         raise SpecError(
             f"{document.where(('stages',))}: this is a plan, not the spec of one job",
-            hint="sedd submit takes it",
+            hint="sedd submit and sedd preflight take it",
         )
     return resolve_request(document, changes, base=path.resolve().parent, changes_base=Path.cwd())
 

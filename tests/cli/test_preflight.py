@@ -62,7 +62,7 @@ def test_several_specs_are_told_once_what_is_the_same_for_all(monkeypatch, capsy
 
     shared = []
 
-    def check_login(request, profile, *, runs, answers):
+    def check_login(request, profile, *, runs, answers, awaited):
         shared.append(answers)
         return (OK, WARN)
 

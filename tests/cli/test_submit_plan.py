@@ -83,6 +83,56 @@ def test_what_nobody_makes_is_refused_before_anything_is_made(plan: Path) -> Non
     assert find_plan("tiny-plan", plan.parent / "runs") is None
 
 
+def test_preflight_says_what_another_stage_makes_and_fails_for_nothing_else(plan: Path) -> None:
+    done = sedd("preflight", str(plan), "--json")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert (document["ready"], document["plan"]) == (True, "tiny-plan")
+    later = {
+        stage["name"]: {f["check"]: f["saw"] for f in stage["findings"] if f["status"] == "LATER"}
+        for stage in document["stages"]
+    }
+    assert {name: set(found) for name, found in later.items()} == {
+        "data": set(),
+        "train": {"data_store", "first_batch", "labels"},
+        "evaluate": {"trained_network"},
+        "sample": {"trained_network"},
+        "rescue": {"trained_network"},
+    }
+    assert "made by stage train" in later["sample"]["trained_network"]
+    assert not (plan.parent / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stage"),
+    [
+        ("inputs: [p.fasta]", "inputs: [q.fasta]", "data"),
+        ('{train.run}", fasta: [p.fasta]', '{train.run}", fasta: [q.fasta]', "evaluate"),
+        ('store: "${data.store}"', "store: q.fasta", "train"),
+    ],
+)
+def test_preflight_misses_what_no_stage_makes(plan: Path, old: str, new: str, stage: str) -> None:
+    """Also of a stage that waits for something else."""
+    assert PLAN.count(old) == 1
+    plan.write_text(PLAN.replace(old, new))
+    done = sedd("preflight", str(plan))
+    assert done.exit_code == 1
+    assert "q.fastadoesnotexist" in "".join(done.stdout.split())  # wrapped anywhere
+    assert done.stdout.splitlines()[-1].startswith("NOT READY")
+    assert done.stdout.splitlines()[-1].endswith(f": {stage}")
+
+
+def test_preflight_of_a_plan_that_is_made_checks_nothing_again(plan: Path) -> None:
+    sedd("submit", str(plan), "--no-preflight")
+    stages = json.loads(sedd("preflight", str(plan), "--json").stdout)["stages"]
+    assert [(stage["missing"], stage["findings"]) for stage in stages] == [(0, [])] * 5
+
+
+@pytest.mark.parametrize("option", ["--set=seed=1", "--node"])
+def test_preflight_of_a_plan_takes_no_options_of_one_job(plan: Path, option: str) -> None:
+    assert "is a plan" in str(sedd("preflight", str(plan), option).exception)
+
+
 @pytest.mark.parametrize("option", ["--set=seed=1", "--after=other"])
 def test_options_of_one_job_are_refused(plan: Path, option: str) -> None:
     done = sedd("submit", str(plan), option)

@@ -87,6 +87,7 @@ _GOOD = Facts(
 
 CHECK = Check(
     tasks=(DataTask,),
+    reads=(("build", "inputs"), ("build", "clusters"), ("build", "labels"), ("build", "onto")),
     sides=(Side.LOGIN, Side.NODE),
     catches="FASTA files that are not there, a disk too small for the store",
     takes="0.1 s",

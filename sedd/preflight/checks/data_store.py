@@ -150,6 +150,7 @@ def _build_command(store: Path) -> str:
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
+    reads=(("data",),),
     of_node=True,  # the login node saw it: this one may lack the file system
     catches="no store, one cut short, swapped or of another alphabet; fewer residues than a batch",
     takes="0.2 s + 1 s a GiB",

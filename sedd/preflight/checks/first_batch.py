@@ -48,6 +48,7 @@ def _asked(context: CheckContext) -> tuple[Experiment, ...]:
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
+    reads=(("data",),),
     of_node=True,  # the login node read it: this one has other data
     of_request=True,
     catches="a node that reads other data than the login node did; data swapped after the submission",

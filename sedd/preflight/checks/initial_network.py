@@ -87,6 +87,7 @@ def _missing_store(parent: Parent, given: Path | None) -> Path | None:
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
+    reads=(("training", "init", "network"),),
     of_request=True,
     catches="a network to fine-tune that is not there, or of another shape, alphabet, graph or noise; "
     "patterns that freeze nothing",

@@ -54,6 +54,7 @@ def judge(facts: Facts) -> Verdict:
 
 CHECK = Check(
     tasks=(Experiment,),
+    reads=(("data",),),
     sides=(Side.LOGIN, Side.NODE),
     catches="conditions that the store has no labels for, of another kind, or with more values than rows",
     takes="0.2 s",

@@ -68,6 +68,7 @@ def _problem(paths: tuple[Path, ...]) -> str | None:
 
 CHECK = Check(
     tasks=(TrainedTask,),
+    reads=((),),  # all that the spec names
     sides=(Side.LOGIN, Side.NODE),
     catches="a network or FASTA file that is not there, a run without a checkpoint (evaluate, sample, score)",
     takes="< 0.1 s",

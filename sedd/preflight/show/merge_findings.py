@@ -46,4 +46,4 @@ def _where(points: Sequence[str], *, alone: bool) -> str:
     return f" (at {points[0]}{more})"
 
 
-_GRAVEST_FIRST = (Status.FAIL, Status.WARN, Status.UNKNOWN)
+_GRAVEST_FIRST = (Status.FAIL, Status.WARN, Status.UNKNOWN, Status.LATER)

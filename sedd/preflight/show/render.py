@@ -7,7 +7,13 @@ from rich.text import Text
 
 from sedd.preflight.finding import Finding, Status, has_failures
 
-_STYLES = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red", Status.UNKNOWN: "magenta"}
+_STYLES = {
+    Status.OK: "green",
+    Status.WARN: "yellow",
+    Status.FAIL: "bold red",
+    Status.UNKNOWN: "magenta",
+    Status.LATER: "blue",
+}
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
@@ -28,8 +34,12 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 def conclusion(findings: Sequence[Finding], *, strict: bool = False) -> Text:
     """The last line: READY TO TRAIN or NOT READY, and the count of what is not OK."""
-    counts = {status: sum(f.status is status for f in findings) for status in Status}
-    counted = ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
     if has_failures(findings, strict=strict):
-        return Text(f"NOT READY ({counted})", style="bold red")
-    return Text(f"READY TO TRAIN ({counted})", style="bold green")
+        return Text(f"NOT READY ({counted(findings)})", style="bold red")
+    return Text(f"READY TO TRAIN ({counted(findings)})", style="bold green")
+
+
+def counted(findings: Sequence[Finding]) -> str:
+    """`11 OK, 1 FAIL`."""
+    counts = {status: sum(f.status is status for f in findings) for status in Status}
+    return ", ".join(f"{count} {status.value}" for status, count in counts.items() if count)
