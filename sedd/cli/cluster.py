@@ -63,7 +63,9 @@ def init(
 def check(
     profile: Annotated[
         Path | None,
-        typer.Argument(help="Cluster profile; default $SEDD_CLUSTER, else slurm/local.yaml."),
+        typer.Argument(
+            metavar="PROFILE", help="Cluster profile; default $SEDD_CLUSTER, else slurm/local.yaml."
+        ),
     ] = None,
     test_job: Annotated[
         bool,

@@ -24,7 +24,7 @@ from sedd.rundir.plan_record import find_plan
 
 def command(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Run folders, ids, job ids or names; sweeps; plans.")
+        list[str], typer.Argument(metavar="RUN", help="Run folders, ids, job ids or names; sweeps; plans.")
     ],
     sort: Annotated[str, typer.Option(help=f"Lowest first: {', '.join(METRICS)}.")] = "validation",
     against: Annotated[

@@ -37,7 +37,8 @@ class CompletedCommand:
 
 def command(
     shell: Annotated[
-        str | None, typer.Argument(metavar="[bash|zsh|fish]", help="Default: the shell of your account.")
+        str | None,
+        typer.Argument(metavar="SHELL", help="bash, zsh or fish; default: the shell of your account."),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the script; install nothing.")] = False,
 ) -> None:

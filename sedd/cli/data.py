@@ -28,7 +28,10 @@ Store = Annotated[Path, typer.Argument(readable=False, help="Folder of a token s
 def build(
     *,
     fasta: Annotated[
-        list[Path], typer.Argument(readable=False, help="FASTA files, plain or gzip; or older .pt files.")
+        list[Path],
+        typer.Argument(
+            metavar="FASTA", readable=False, help="FASTA files, plain or gzip; or older .pt files."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store to make.")],
     given: dict[str, Any],

@@ -88,6 +88,8 @@ def build_app(arguments: list[str]) -> "typer.Typer":
     """The command line with the called command imported and the others as names: `--help` stays quick."""
     import typer
 
+    from sedd.cli.options import Command
+
     app = typer.Typer(
         help="Train SEDD protein diffusion on V100 SLURM clusters: preflighted, preemption-proof, monitored.",
         epilog="Example: sedd submit jobs/quickstart.yaml --follow",
@@ -114,9 +116,11 @@ def build_app(arguments: list[str]) -> "typer.Typer":
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"sedd.cli.{name}") if name == called else None
         if module is not None and hasattr(module, "app"):
+            for inner in module.app.registered_commands:
+                inner.cls = Command
             app.add_typer(module.app, name=name, help=summary)
         else:
-            app.command(name, short_help=summary)(module.command if module else _not_called)
+            app.command(name, cls=Command, short_help=summary)(module.command if module else _not_called)
     return app
 
 

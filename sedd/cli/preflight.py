@@ -19,7 +19,7 @@ from sedd.spec.plan import is_plan
 
 
 def command(
-    spec: Annotated[Path, typer.Argument(help="Experiment spec, or a plan (jobs/*.yaml).")],
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="Experiment spec, or a plan (jobs/*.yaml).")],
     cluster: Cluster = None,
     node: Annotated[
         bool, typer.Option("--node/--login", help="Check this machine as a compute node, with torch.")

@@ -15,7 +15,9 @@ class Kind(StrEnum):
 
 
 def command(
-    kind: Annotated[Kind, typer.Argument(help="Specs or plans (jobs/), or profiles (slurm/).")] = Kind.SPEC,
+    kind: Annotated[
+        Kind, typer.Argument(metavar="KIND", help="Specs or plans (jobs/), or profiles (slurm/).")
+    ] = Kind.SPEC,
 ) -> None:
     """Print the JSON Schema of specs, of plans, or of cluster profiles.
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def command(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Run folders, ids, job ids or names; none: all of them."),
+        typer.Argument(metavar="RUN", help="Run folders, ids, job ids or names; none: all of them."),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Live; keys open, filter, cancel, requeue.")

@@ -35,7 +35,7 @@ from sedd.spec.plan import is_plan
 
 def command(
     specs: Annotated[
-        list[Path], typer.Argument(metavar="SPEC...", help="Experiment specs, or one plan (jobs/*.yaml).")
+        list[Path], typer.Argument(metavar="SPEC", help="Experiment specs, or one plan (jobs/*.yaml).")
     ],
     cluster: Cluster = None,
     set_: Overrides = None,

@@ -29,7 +29,7 @@ class By(StrEnum):
 
 def command(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="Runs or sweeps; none: all of them.")
+        list[str] | None, typer.Argument(metavar="RUN", help="Runs or sweeps; none: all of them.")
     ] = None,
     since: Annotated[
         str | None, typer.Option(help="Only what was used since: 30d ago, or a date (UTC).")

@@ -74,7 +74,7 @@ def _name_of(error: Any) -> str:
         return ""
     if parameter.param_type_name == "option":
         return str(parameter.opts[0])
-    return str(parameter.metavar or parameter.name.upper()).strip("[].")
+    return str(parameter.metavar)
 
 
 def _plain(text: str) -> str:

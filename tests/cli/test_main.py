@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -142,6 +143,36 @@ def test_every_command_has_help_with_an_example(command: tuple[str, ...]):
     result = CliRunner().invoke(cli.build_app(list(command)), [*command, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     assert f"Example: sedd {' '.join(command)}" in result.output
+
+
+def usage(*command: str) -> str:
+    """The line of the help that shows how to call a command."""
+    result = CliRunner().invoke(cli.build_app(list(command)), [*command, "--help"], env={"COLUMNS": "200"})
+    (line,) = (text.strip() for text in result.output.splitlines() if "Usage:" in text)
+    return line
+
+
+@pytest.mark.parametrize("command", words(), ids=" ".join)
+def test_a_usage_line_names_each_argument_in_capitals(command: tuple[str, ...]):
+    called, _, arguments = usage(*command).partition(" [OPTIONS]")
+    assert called.endswith(f" {' '.join(command)}")
+    for argument in arguments.split():
+        assert re.fullmatch(r"([A-Z|]+|\[[A-Z|]+\])(\.\.\.)?", argument)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("cluster init", ""),
+        ("preflight", " SPEC"),
+        ("submit", " SPEC..."),
+        ("schema", " [KIND]"),
+        ("status", " [RUN]..."),
+        ("data build", " FASTA..."),
+    ],
+)
+def test_a_usage_line_says_what_may_be_left_out_or_repeated(command: str, arguments: str):
+    assert usage(*command.split()).endswith(f" {command} [OPTIONS]{arguments}")
 
 
 @pytest.mark.parametrize(
