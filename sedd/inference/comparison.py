@@ -34,9 +34,9 @@ def difference(one: Bound, other: Bound) -> Difference:
     total = (weight * residues).sum()
     mean = (weight * nats).sum() / total
     variance = each.var(0) / len(each)
-    scatter = (weight * (nats - mean * residues) ** 2).sum()
-    count = weight.sum()
-    # The error of a ratio of two sums over proteins, to first order.
+    # The error of a ratio of two sums over proteins, to first order; copies are one protein, drawn together.
+    scatter = ((weight * (nats - mean * residues)) ** 2).sum()
+    count = len(weight)
     over_proteins = (scatter * count / (count - 1)).sqrt() / total if count > 1 else torch.tensor(torch.nan)
     return Difference(float(mean), float((weight**2 * variance).sum().sqrt() / total), float(over_proteins))
 
@@ -69,8 +69,8 @@ class Report:
                 f"{row['rate']:.0%} hidden": row["difference"] for row in against["masked"]
             }
             lines += [
-                f"  {name}: {found['nats_per_residue']:+.4f} ± {found['standard_error']:.4f} nats "
-                f"(over proteins ± {found['standard_error_over_proteins']:.4f})"
+                f"  {name}: {found['nats_per_residue']:+.4f} ± {found['standard_error']:.4f} nats"
+                + _over_proteins(found["standard_error_over_proteins"])
                 for name, found in named.items()
             ]
         return lines
@@ -115,6 +115,11 @@ def report(
             ],
         }
     return Report(bounds[0], own, document)
+
+
+def _over_proteins(error: float | None) -> str:
+    """In words; nothing of a single protein, whose differences have no scatter."""
+    return "" if error is None else f" (over proteins ± {error:.4f})"
 
 
 def _row(rate: float, cost: Bound) -> dict[str, Any]:

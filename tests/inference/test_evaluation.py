@@ -119,6 +119,26 @@ def test_the_error_over_proteins_is_what_other_proteins_would_give():
     assert np.mean([one.nats_per_residue for one in found]) == pytest.approx(0.1, abs=4 * spread / 200**0.5)
 
 
+def test_copies_are_one_protein_in_the_error_over_proteins(tmp_path: Path):
+    """A file twice says no more about other proteins than once."""
+    first, second = (small_network(tmp_path, parameterization="subs", seed=seed) for seed in (0, 1))
+    once, twice = (
+        report(first, proteins_of(texts), EvaluateOptions(draws=2), against=second).document["against"][
+            "bound"
+        ]
+        for texts in (TEXTS, [*TEXTS, *TEXTS])
+    )
+    assert twice == pytest.approx(once)
+
+
+def test_the_difference_of_one_protein_has_no_error_over_proteins(tmp_path: Path):
+    network, how = small_network(tmp_path), EvaluateOptions(draws=2)
+    for texts in (TEXTS[:1], TEXTS[:1] * 2):
+        found = report(network, proteins_of(texts), how, against=network)
+        assert found.document["against"]["bound"]["standard_error_over_proteins"] is None
+        assert found.lines()[-1] == "  bound: +0.0000 ± 0.0000 nats"
+
+
 def test_the_command_reports_a_curve_and_a_difference(tmp_path: Path):
     write_small_checkpoint(tmp_path / "a.pt", parameterization="subs")
     write_small_checkpoint(tmp_path / "b.pt", parameterization="subs", seed=1)
