@@ -79,9 +79,9 @@ def command(
     if is_plan(specs[0]):
         from sedd.cli import submit_plan
 
-        if len(specs) > 1 or set_ or after or soonest:
+        if len(specs) > 1 or set_ or after:
             raise UsageError(
-                f"{specs[0]} is a plan: it is submitted by itself, without --set, --after and --soonest",
+                f"{specs[0]} is a plan: it is submitted by itself, without --set and --after",
                 hint="write `set:` and `needs:` into its stages",
             )
         how = submit_plan.How(
@@ -91,6 +91,7 @@ def command(
             anew=resubmit or again,
             any_code=any_code,
             as_json=as_json,
+            picker=Picker(checkpoints=backfill, as_json=as_json) if soonest else None,
         )
         submit_plan.submit(specs[0], cluster, how, dry_run=dry_run)
         return

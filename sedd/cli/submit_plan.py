@@ -6,22 +6,25 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from sedd.cli.console import print_json, show, tell
+from sedd.cli.soonest import Picker
 from sedd.cli.submit_checks import LoginChecks, parameters_of
 from sedd.cli.submit_output import REST_HINT
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import Profile, load_profile
-from sedd.errors import RunError
+from sedd.errors import RunError, UsageError
 from sedd.experiments.plan_graph import Graph, build_graph
 from sedd.experiments.plan_text import foreseen_document, foreseen_lines, submitted_lines
+from sedd.experiments.stages import Step
 from sedd.experiments.submit_plan import (
     PlanSubmission,
     Site,
     foresee,
+    order_of,
     resolver_for,
     submit_plan,
     submit_rest,
@@ -34,7 +37,10 @@ from sedd.rundir.events import read_events
 from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir
 from sedd.rundir.plan_record import PlanRecord, find_plan
+from sedd.soonest.choose import require_choice
+from sedd.spec.experiment import Experiment
 from sedd.spec.plan import load_plan
+from sedd.spec.task import TaskSpec
 
 if TYPE_CHECKING:
     from sedd.monitor.decide.snapshot import Snapshot
@@ -53,12 +59,16 @@ class How:
     anew: bool
     any_code: bool
     as_json: bool
+    picker: Picker | None = None
+    """Of `--soonest`; None: a range is its upper end."""
 
 
 def submit(path: Path, cluster: Path | None, how: How, *, dry_run: bool) -> None:
     """Submit a plan, or show what would be done. Ends the command with its exit code."""
     graph = build_graph(load_plan(path))
     site = _site(path, cluster, how)
+    if how.picker:
+        _require_choice(graph, site)
     if dry_run:
         _print_foreseen(graph, site, how)
         return
@@ -85,6 +95,8 @@ def _site(path: Path, cluster: Path | None, how: How) -> Site:
         return checks(order, awaited=awaited)
 
     site = site_of(profile)
+    if how.picker:
+        site = replace(site, pick=_Pick(how.picker))
     return replace(site, check=check) if how.preflight else site
 
 
@@ -98,15 +110,54 @@ def site_of(profile: Profile) -> Site:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Pick:
+    """Picks the shape of a training stage that has ranges; all its runs have the same."""
+
+    picker: Picker
+
+    def __call__(self, order: Order, step: Step) -> Order:
+        if not _has_ranges(order.request.experiments[0]):
+            return order
+        name, needs = step.stage.name, ", ".join(step.stage.waits)
+        later = f" waits for {needs}; its shape is picked by the queue as it is now" if step.awaited else ""
+        tell(f"stage {name}{later}")
+        return self.picker(order)
+
+
+def _has_ranges(experiment: TaskSpec) -> bool:
+    return isinstance(experiment, Experiment) and bool(experiment.resources.picked_fields)
+
+
+def _require_choice(graph: Graph, site: Site) -> None:
+    """Raises: UsageError where there is nobody to ask, or nothing to pick from."""
+    first = [step.made.experiments[0] for step in foresee(resolver_for(graph, site, before=None))]
+    ranged = [experiment for experiment in first if _has_ranges(experiment)]
+    if not ranged:
+        raise UsageError(
+            f"--soonest has nothing to pick from: no training of plan {graph.name} has a range",
+            hint="for example `set: {resources.gpus: 1-8, resources.walltime: 30m-24h}` in its stage",
+        )
+    require_choice(ranged[0], site.profile)
+
+
 def _print_foreseen(graph: Graph, site: Site, how: How) -> None:
     before = find_plan(graph.name, site.runs)
     steps = foresee(resolver_for(graph, site, before=before, any_code=how.any_code, anew=how.anew))
+    for step in steps:
+        if step.missing is not None:
+            site.pick(order_of(step.missing, site), step)
     if how.as_json:
-        print_json(foreseen_document(graph, steps))
+        print_json(foreseen_document(graph, steps) | _choices(how))
         return
     for line in foreseen_lines(graph, steps):
         show(line)
     tell("Nothing was submitted, or checked.")
+
+
+def _choices(how: How) -> dict[str, Any]:
+    """For `--json`: what `--soonest` picked."""
+    return {"soonest": how.picker.documents} if how.picker else {}
 
 
 class _EndedError(Exception):
@@ -180,6 +231,7 @@ def _finish(submission: PlanSubmission, succeeded: bool | None, how: How) -> Non
                     for stage in record.stages
                 ],
             }
+            | _choices(how)
         )
     if succeeded is None and submission.waiting and not submission.submitted:
         raise RunError(f"{len(submission.waiting)} runs wait: {submission.why}", hint=REST_HINT)

@@ -31,6 +31,7 @@ class Site:
 
     Attributes:
         settle: completes a request: what is `auto` becomes a number.
+        pick: gives the runs of a stage that are to be made the shape that is picked from their ranges.
         count: the network parameters of a spec; None where it has no network of its own.
         check: looks whether an order can run, and notes what it found. The second argument: files and folders that
             other stages are still to make, and which stage makes each. It raises when the order cannot run.
@@ -40,6 +41,7 @@ class Site:
     runs: Path
     settle: Callable[[Request], Request]
     count: Callable[[TaskSpec], int | None]
+    pick: Callable[[Order, Step], Order] = lambda order, _: order
     check: Callable[[Order, Mapping[Path, str]], Order] = lambda order, _: order
 
 
@@ -95,7 +97,7 @@ def submit_plan(
         before = find_plan(graph.name, site.runs)
         resolver = resolver_for(graph, site, before=before, any_code=any_code, anew=anew)
         checked = {
-            step.stage.name: site.check(_order(step.missing, site), step.awaited)
+            step.stage.name: site.check(site.pick(order_of(step.missing, site), step), step.awaited)
             for step in foresee(resolver)
             if step.missing is not None
         }
@@ -121,9 +123,14 @@ def _make(resolver: Resolver, site: Site, checked: Mapping[str, Order], now: dt.
     made: list[Path] = []
 
     def make(missing: Missing) -> Sequence[RunDir]:
-        order, known = _order(missing, site), checked.get(missing.stage)
+        order, known = order_of(missing, site), checked.get(missing.stage)
         if known is not None and len(known.request.experiments) == len(order.request.experiments):
-            order = replace(order, findings=known.findings, first_batches=known.first_batches)
+            order = replace(
+                order,
+                request=_in_shape_of(known.request, order.request),
+                findings=known.findings,
+                first_batches=known.first_batches,
+            )
         return make_runs(order, now=now, made=made).runs
 
     try:
@@ -133,7 +140,15 @@ def _make(resolver: Resolver, site: Site, checked: Mapping[str, Order], now: dt.
         raise
 
 
-def _order(missing: Missing, site: Site) -> Order:
+def _in_shape_of(picked: Request, request: Request) -> Request:
+    """The request with the resources of the one for which shapes were picked."""
+    pairs = zip(request.experiments, picked.experiments, strict=True)
+    shaped = tuple(own.model_copy(update={"resources": other.resources}) for own, other in pairs)
+    return replace(request, experiments=shaped)
+
+
+def order_of(missing: Missing, site: Site) -> Order:
+    """What is to be made of a stage, as an order of its own."""
     return Order(
         request=missing.request,
         profile=site.profile,

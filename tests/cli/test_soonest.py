@@ -20,7 +20,7 @@ SMALL = JOBS / "uniref50_small.yaml"
         ((SMALL, *SITE, "--soonest"), "nothing to pick from"),
         ((SMALL, *SITE, "--backfill", 3), "--soonest"),
         ((JOBS / "quickstart_sample.yaml", *SITE, "--soonest"), "task: sample"),
-        ((JOBS / "uniref50_plan.yaml", *SITE, "--soonest"), "is a plan"),
+        ((JOBS / "uniref50_plan.yaml", *SITE, "--soonest"), "no training of plan uniref50-plan has a range"),
         ((SMALL, *SITE, "--set", "resources.gpus=8-1"), "'8-1'"),
         ((SMALL, *SITE, "--set", "resources.walltime=24h-1h"), "the first one must be the shorter"),
         ((SMALL, *SITE, "--set", "resources.repick=true"), "needs a range"),

@@ -9,6 +9,11 @@ from typer.testing import CliRunner, Result
 from sedd.cli.main import build_app
 from sedd.experiments import submit_plan
 from sedd.rundir.plan_record import find_plan
+from sedd.soonest.choose import Choice, Wish
+from sedd.soonest.forecast import Forecast
+from sedd.soonest.shapes import JobShape, Layout
+from sedd.soonest.speed import Speed
+from sedd.spec.load import load_resolved
 from tests.experiments.tiny_plan import PLAN, write_plan_file
 
 
@@ -120,6 +125,59 @@ def test_preflight_misses_what_no_stage_makes(plan: Path, old: str, new: str, st
     assert "q.fastadoesnotexist" in "".join(done.stdout.split())  # wrapped anywhere
     assert done.stdout.splitlines()[-1].startswith("NOT READY")
     assert done.stdout.splitlines()[-1].endswith(f": {stage}")
+
+
+def test_soonest_picks_a_shape_for_the_stages_that_have_ranges(
+    plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shape is in the specs of the runs; asked again, and without the option, they are the same runs."""
+    ranged = "resources: {gpus: 1-4, cpus_per_process: 1, walltime: 10m-1h}"
+    head, _, tail = PLAN.partition("checkpoint: {every_steps: 2}\n")
+    own = tail.replace(
+        "resources: {gpus_per_node: 0, cpus_per_process: 1, memory: 1GiB, walltime: 10m}", ranged, 1
+    )
+    text = f"{head}checkpoint: {{every_steps: 2}}\n{own}".replace(
+        "residues_per_gpu: 256", "residues_per_gpu: 64"
+    )
+    plan.write_text(text)
+    site = plan.parent / "site.yaml"
+    site.write_text("executor: slurm\npartition: gpu\n")
+    picked = Forecast(shape=JobShape(layout=Layout(nodes=1, gpus_per_node=2), walltime_s=1800))
+    choice = Choice(
+        picked=picked,
+        forecasts=(picked,),
+        fixed=picked,
+        speed=Speed(residue_s=1e-6, parameters=1000, source="measured"),
+    )
+    asked: list[str] = []
+
+    def choose(wish: Wish, *_: object, **__: object) -> Choice:
+        asked.append(wish.experiment.name)
+        return choice
+
+    monkeypatch.setattr("sedd.cli.soonest.choose", choose)
+    submit = ("submit", str(plan), "--cluster", str(site), "--no-preflight", "--json")
+    foreseen = json.loads(sedd(*submit, "--soonest", "--dry-run").stdout)
+    assert [each["name"] for each in foreseen["soonest"]] == ["tiny-plan-train"]
+    asked.clear()
+    done = sedd(*submit, "--soonest")
+    assert asked == ["tiny-plan-train"]
+    assert "stage train waits for data" in done.stderr
+    record = find_plan("tiny-plan", plan.parent / "runs")
+    assert record is not None
+    shapes = {
+        stage.name: [
+            (asked.resources.gpus_per_node, asked.resources.walltime)
+            for asked in map(load_resolved, (run.spec for run in stage.runs))
+        ]
+        for stage in record.stages
+    }
+    assert shapes["train"] == [(2, 1800)] * 2
+    assert shapes["evaluate"] == [(0, 600)] * 2
+    for options in (("--soonest",), ()):
+        sedd(*submit, *options)
+        assert find_plan("tiny-plan", plan.parent / "runs") == record
+    assert asked == ["tiny-plan-train"]
 
 
 def test_preflight_of_a_plan_that_is_made_checks_nothing_again(plan: Path) -> None:
