@@ -11,7 +11,6 @@ import argparse
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from _ranks import start_ranks
 
 from sedd.data.batches import Batches, longest_first
 from sedd.data.build import BuildOptions, build_store
@@ -56,20 +56,7 @@ def main() -> None:
         store = Path(folder) / "store"
         build_store([PROTEINS], store, BuildOptions())
         for ranks in arguments.ranks:
-            start_ranks(ranks, store)
-
-
-def start_ranks(ranks: int, store: Path) -> None:
-    """This script once for each rank."""
-    port = str(20000 + os.getpid() % 20000 + ranks)
-    shared = os.environ | {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, *sys.argv, "--store", str(store)]
-    processes = [
-        subprocess.Popen(command, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(ranks)
-    ]
-    if any(process.wait() for process in processes):
-        sys.exit(1)
+            start_ranks(ranks, "--store", str(store))
 
 
 def measure(arguments: argparse.Namespace) -> None:

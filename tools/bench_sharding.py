@@ -13,7 +13,6 @@ import gc
 import itertools
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from _ranks import start_ranks
 
 from sedd.data.batches import Batches, longest_first
 from sedd.data.build import build_store
@@ -74,20 +74,7 @@ def main() -> None:
         cut = [arm for arm in arguments.arms if arm != "none"]
         groups = [(1, ["none"])] * ("none" in arguments.arms) + [(arguments.ranks, cut)] * bool(cut)
         for ranks, arms in groups:
-            start_ranks(ranks, arms, store)
-
-
-def start_ranks(ranks: int, arms: list[str], store: Path) -> None:
-    """This script once for each rank."""
-    port = str(20000 + os.getpid() % 20000 + ranks)
-    shared = os.environ | {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, *sys.argv, "--store", str(store), "--worker", ",".join(arms)]
-    processes = [
-        subprocess.Popen(command, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(ranks)
-    ]
-    if any(process.wait() for process in processes):
-        sys.exit(1)
+            start_ranks(ranks, "--store", str(store), "--worker", ",".join(arms))
 
 
 def work(arguments: argparse.Namespace) -> None:
