@@ -82,3 +82,8 @@ def format_count(count: float) -> str:
         if abs(count) >= limit:
             return f"{count / limit:.3g}{suffix}"
     return f"{count:.3g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 protein`, `4,996 proteins`: a number before a noun whose plural ends in s."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sedd.units import (
+    counted,
     exact_bytes,
     exact_duration,
     format_bytes,
@@ -100,6 +101,9 @@ def test_what_is_no_amount_of_memory_is_refused(text: str):
         (format_count(23_930_880), "23.9 M"),
         (format_count(17_400), "17.4 k"),
         (format_count(612), "612"),
+        (counted(1, "protein"), "1 protein"),
+        (counted(0, "protein"), "0 proteins"),
+        (counted(4996, "mutant"), "4,996 mutants"),
     ],
 )
 def test_shown(shown: str, expected: str):

@@ -12,6 +12,7 @@ from sedd.cli.options import Force, Json, Network
 from sedd.errors import UsageError
 from sedd.rundir.atomic import require_output
 from sedd.spec.inference import ScoreOptions, ScoreSpec
+from sedd.units import counted
 
 
 @with_options_of(ScoreOptions)
@@ -71,11 +72,16 @@ def command(
     with progress("scoring", len(table.variants)) as step:
         scores = score_table(trained, table, how, progress=step)
     if scores.windows:
-        tell(f"{scores.windows} mutants of longer proteins: {trained.longest} residues around each")
+        # The protein is longer than the network was trained on.
+        tell(
+            f"note: {counted(scores.windows, 'mutant')} scored by the {trained.longest} residues around the mutation"
+        )
     if page is not None:
         write_score_page(page, trained, how, scores, measured=measured)
+        tell(f"page in {page}")
     if output is not None:
         write_table(output, scores.columns())
+        tell(f"{counted(len(table.variants), 'mutant')} in {output}")
     if as_json:
         print_json(summary(trained, how, scores, measured))
     elif output is None:

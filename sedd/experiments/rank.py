@@ -291,7 +291,11 @@ def _remarks(groups: Sequence[Group], differences: Mapping[int, Difference], met
     if metric == "validation" and len(steps) > 1:
         remarks.append(f"last validated at different steps, from {min(steps):,} to {max(steps):,}")
     if metric == "validation" and Method.UNPAIRED in methods:
-        remarks.append("validation sets differ: such runs cannot be paired, their intervals are wider")
+        remarks.append(
+            "validation sets differ: such runs cannot be paired, their intervals are wider, and of sets from different "
+            "data a part of the difference is the data's. On the same proteins: "
+            "sedd evaluate RUN --fasta FILE --against OTHER"
+        )
     if Method.NONE in methods and metric in ("validation", "best", "evaluation", "loss"):
         remarks.append(_NO_INTERVAL[metric])
     if Method.PAIRED in methods:

@@ -13,6 +13,7 @@ from sedd.inference.keep import Keep, at_once
 from sedd.inference.load_network import Trained
 from sedd.inference.masked_cost import masked_costs
 from sedd.spec.inference import EvaluateOptions
+from sedd.units import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Report:
         """The same for a reader."""
         bound, document = self.result.bound, self.document
         lines = [
-            f"{document['sequences']} proteins, {document['residues']} residues",
+            f"{counted(document['sequences'], 'protein')}, {counted(document['residues'], 'residue')}",
             f"at most {bound.nats_per_residue:.4f} ± {bound.standard_error:.4f} nats a residue "
             f"({bound.bits_per_residue:.4f} bits), perplexity {bound.perplexity:.2f}",
         ]

@@ -19,6 +19,7 @@ from sedd.inference.keep import Arrays, Keep, at_once
 from sedd.inference.load_network import Trained
 from sedd.inference.pack import batches, pack
 from sedd.spec.inference import EvaluateOptions
+from sedd.units import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +47,19 @@ class Proteins:
         """What was altered or left out; `longest` is the network's, in residues."""
         remarks = []
         if self.cut:
-            remarks.append(f"{self.cut} proteins were cut to their first {longest} residues")
+            remarks.append(
+                f"{counted(self.cut, 'protein')} cut to the first {longest} residues: training saw no more"
+            )
         if self.gaps or self.letters_to_x:
             remarks.append(
-                f"{self.gaps} gaps were removed, {self.letters_to_x} letters outside the alphabet read as X"
+                f"{counted(self.gaps, 'gap')} removed, "
+                f"{counted(self.letters_to_x, 'letter')} outside the alphabet read as X"
             )
         if self.empty:
-            remarks.append(f"{self.empty} records without residues were left out")
+            remarks.append(f"{counted(self.empty, 'record')} without residues left out")
         if self.words:
             remarks.append(
-                f"{len(self.words)} lines of words were read as residues, the first: {self.words[0][:40]!r}"
+                f"{counted(len(self.words), 'line')} of words read as residues, the first: {self.words[0][:40]!r}"
             )
         return remarks
 

@@ -486,7 +486,7 @@ def test_gaps_of_an_alignment_are_no_residues_and_other_letters_are_told(
     assert bounds[0]["nats_per_residue"] == bounds[1]["nats_per_residue"]
     assert [bound["gaps"] for bound in bounds] == [0, 3]
     assert "note" not in plain.stderr
-    assert "note: 3 gaps were removed, 1 letters outside the alphabet read as X" in aligned.stderr
+    assert "note: 3 gaps removed, 1 letter outside the alphabet read as X" in aligned.stderr
 
 
 def test_records_without_residues_are_left_out_and_counted_as_by_a_build(
@@ -501,7 +501,7 @@ def test_records_without_residues_are_left_out_and_counted_as_by_a_build(
     bounds = [json.loads(done.stdout) for done in (plain, more)]
     assert [bound.pop("empty") for bound in bounds] == [0, 4]
     assert bounds[0] == bounds[1]
-    assert "note: 4 records without residues were left out" in more.stderr
+    assert "note: 4 records without residues left out" in more.stderr
     (tmp_path / "more.fasta").write_text(">empty\n>gaps\n--\n")
     none = sedd("evaluate", trained.path, "--fasta", tmp_path / "more.fasta", runs=tmp_path)
     assert none.returncode == 1
