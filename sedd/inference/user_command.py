@@ -1,6 +1,7 @@
 """A program of the user's on sampled proteins, a folding tool for example, and what its table says."""
 
 import csv
+import math
 import os
 import signal
 import subprocess
@@ -101,25 +102,46 @@ def _end(program: "subprocess.Popen[bytes]") -> None:
 
 
 def read_column(path: Path, wanted: CommandSpec, proteins: Sequence[Record]) -> Found:
-    """The column's number of each protein. Raises: DataError for a column that is not there, or no number at all."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    seen = list(rows[0]) if rows else []
+    """The column's number of each protein; NaN and infinity are none.
+
+    Raises:
+        DataError: not a CSV, a column that is not there, or no number at all.
+    """
+    seen, rows = _read_rows(path)
     for name in (wanted.name_column, wanted.column):
         if name not in seen:
             raise DataError(f"{path} has no column '{name}': seen {', '.join(seen) or 'nothing'}")
     numbers: dict[str, float] = {}
     for row in rows:
-        try:
-            numbers[row[wanted.name_column].split()[0]] = float(row[wanted.column])
-        except (ValueError, IndexError, AttributeError):
-            continue
+        words, number = row[wanted.name_column].split(), _number(row[wanted.column])
+        if words and number is not None:
+            numbers[words[0]] = number
     values = {one.name: numbers[one.name] for one in proteins if one.name in numbers}
     if not values:
         raise DataError(
             f"{path}: no row of column '{wanted.column}' has a number for a protein of the FASTA file"
         )
     return Found(wanted.column, values, tuple(one.name for one in proteins if one.name not in values))
+
+
+def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The header and the rows; what a short row lacks is empty. Raises: DataError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            rows = list(reader)
+            return list(reader.fieldnames or ()), rows
+    except (csv.Error, UnicodeDecodeError) as e:
+        raise DataError(f"{path} is not a CSV table: {e}") from e
+
+
+def _number(cell: str) -> float | None:
+    """The finite number in a cell; None where there is none."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def render_found(found: Found, proteins: Sequence[Record]) -> str:

@@ -1,5 +1,6 @@
 """`task: command`: a user's program on proteins, what is made of its table, and that it ends when it has to."""
 
+import json
 import os
 import sys
 import time
@@ -52,10 +53,13 @@ def test_the_column_of_a_program_joins_the_report(tmp_path: Path, spec: CommandS
 
 
 def test_proteins_without_a_number_are_counted(tmp_path: Path, spec: CommandSpec):
-    (tmp_path / "t.csv").write_text("name,pLDDT\na one,50\nb,\nz,1\n")
-    found = read_column(tmp_path / "t.csv", spec, [Record("a", "MK"), Record("b", "MK"), Record("c", "MK")])
-    assert (found.values, found.missing) == ({"a": 50.0}, ("b", "c"))
-    assert "<td>a</td>" in render_found(found, [Record("a", "MK")])
+    """Neither an empty cell nor a row cut short is one, nor what tools write of a failed fold."""
+    (tmp_path / "t.csv").write_text("name,pLDDT\na one,50\nb,\nz,1\nd,nan\ne,inf\nf\n,3\n")
+    proteins = [Record(name, "MK") for name in "abcdef"]
+    found = read_column(tmp_path / "t.csv", spec, proteins)
+    assert (found.values, found.missing) == ({"a": 50.0}, ("b", "c", "d", "e", "f"))
+    assert "<td>a</td>" in render_found(found, proteins)
+    json.dumps(found.document(), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +68,9 @@ def test_proteins_without_a_number_are_counted(tmp_path: Path, spec: CommandSpec
         ("name,x\na,1\n", "no column 'pLDDT': seen name, x"),
         ("name,pLDDT\nz,1\n", "no row"),
         ("", "seen nothing"),
+        ("name,pLDDT\na,nan\n", "no row"),
+        ("name,pLDDT\n", "no row"),
+        (f"name,pLDDT\na,{'1' * 200_000}\n", "is not a CSV table: field larger"),
     ],
 )
 def test_a_table_that_does_not_fit_is_named(tmp_path: Path, spec: CommandSpec, text: str, message: str):
