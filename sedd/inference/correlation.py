@@ -1,5 +1,6 @@
 """Spearman's rank correlation with its bootstrap error."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,13 @@ class Correlation:
     rho: float
     """NaN where one side does not vary."""
     standard_error: float
-    """Spread over bootstrap resamples of the pairs."""
+    """Spread over those bootstrap resamples of the pairs in which both sides vary; NaN where that is hardly one."""
     pairs: int
+
+    def document(self) -> dict[str, float | int | None]:
+        """For JSON, which has no NaN: null instead."""
+        known = [None if math.isnan(number) else number for number in (self.rho, self.standard_error)]
+        return {"rho": known[0], "standard_error": known[1], "pairs": self.pairs}
 
 
 def spearman(x: NDArray[np.float64], y: NDArray[np.float64], *, seed: int = 0) -> Correlation:
@@ -27,8 +33,10 @@ def spearman(x: NDArray[np.float64], y: NDArray[np.float64], *, seed: int = 0) -
         return Correlation(float("nan"), float("nan"), len(x))
     source = np.random.default_rng(seed)
     resampled = [source.integers(len(x), size=len(x)) for _ in range(RESAMPLES)]
-    spread = np.std([_rho(x[chosen], y[chosen]) for chosen in resampled], ddof=1)
-    return Correlation(_rho(x, y), float(spread), len(x))
+    # Of a column such as 0 and 1 with few ones some resamples hold none of these.
+    found = [rho for chosen in resampled if not math.isnan(rho := _rho(x[chosen], y[chosen]))]
+    spread = float(np.std(found, ddof=1)) if len(found) > 1 else math.nan
+    return Correlation(_rho(x, y), spread, len(x))
 
 
 def _rho(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

@@ -1,7 +1,7 @@
 """Scores of mutants by one or several methods, part by part, with their standard errors."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -147,7 +147,7 @@ def summary(trained: Trained, how: ScoreOptions, scores: Scores, measured: str |
             method: {
                 "mean": float(scores.score(method).mean()),
                 "median_standard_error": float(np.median(scores.standard_error(method))),
-                **({"spearman": asdict(compared[method])} if method in compared else {}),
+                **({"spearman": compared[method].document()} if method in compared else {}),
             }
             for method in scores.values
         },

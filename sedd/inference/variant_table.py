@@ -38,7 +38,7 @@ def read_variants(path: Path, wild_types: Sequence[Record], *, offset: int = 0) 
         DataError: a row that does not fit its wild type, named by its line; or a table without such columns.
     """
     header, rows = _read_rows(path)
-    reader = _RowReader(path, _columns_of(header, path), {r.name: r for r in wild_types}, offset)
+    reader = _RowReader(path, _columns_of(header, path), _by_name(wild_types), offset)
     try:
         variants = tuple(reader.read(line, dict(zip(header, row, strict=True))) for line, row in rows)
     except _MisfitError as e:
@@ -68,6 +68,18 @@ def parse_variants(wild_type: Record, mutants: Sequence[str], *, offset: int = 0
     return VariantTable(tuple(variants), {"mutant": [one.name for one in variants]}, offset)
 
 
+def _by_name(wild_types: Sequence[Record]) -> dict[str, Record]:
+    """Raises: DataError where two different ones have one name: rows could not tell them apart."""
+    found: dict[str, Record] = {}
+    for record in wild_types:
+        if found.setdefault(record.name, record).text != record.text:
+            raise DataError(
+                f"two different wild types are called '{record.name}'",
+                hint="the first word of a header is a protein's name",
+            )
+    return found
+
+
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header, and each row with its line number."""
     require_readable(path)
@@ -76,8 +88,12 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is not a text file (UTF-8)", hint="write the table as CSV or TSV") from e
     first = text.partition("\n")[0]
-    lines = csv.reader(text.splitlines(), delimiter="\t" if "\t" in first else ",")
-    table = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(row)]
+    # Strict: else a quote that is never closed takes the rows behind it into its cell.
+    lines = csv.reader(text.splitlines(), delimiter="\t" if "\t" in first else ",", strict=True)
+    try:
+        table = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(row)]
+    except csv.Error as e:
+        raise DataError(f"{path}:{lines.line_num}: not a CSV or TSV table: {e}") from e
     if not table:
         raise DataError(f"{path} is empty")
     header = table[0][1]

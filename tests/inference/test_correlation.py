@@ -29,6 +29,15 @@ def test_the_error_is_what_other_samples_differ_by():
     assert 0.6 * spread < spearman(*pairs(100, 99)).standard_error < 1.6 * spread
 
 
+def test_a_rare_class_has_an_error_too():
+    """A resample may hold none of four ones among a hundred; the error is that of those which do."""
+    x, y = np.random.default_rng(2).normal(size=100), np.zeros(100)
+    y[np.argsort(x)[-20::5]] = 1
+    found = spearman(x, y)
+    assert found.rho > 0.25
+    assert 0 < found.standard_error < 0.2
+
+
 def test_scrambled_positions_correlate_with_nothing():
     x, y = pairs(2000, 1)
     found = spearman(np.random.default_rng(3).permutation(x), y)
@@ -37,4 +46,6 @@ def test_scrambled_positions_correlate_with_nothing():
 
 def test_too_little_is_not_a_number():
     assert np.isnan(spearman(np.array([1.0, 2.0]), np.array([1.0, 2.0])).rho)
-    assert np.isnan(spearman(np.ones(9), np.arange(9.0)).rho)
+    constant = spearman(np.ones(9), np.arange(9.0))
+    assert np.isnan(constant.rho)
+    assert constant.document() == {"rho": None, "standard_error": None, "pairs": 9}

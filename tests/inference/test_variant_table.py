@@ -72,6 +72,8 @@ def test_several_wild_types_are_told_apart_by_a_column(tmp_path: Path):
         ("mutant\nK2*\n", "'K2*' is not a substitution", "mutated_sequence"),
         ("mutant\nK2J\n", "'J' is none of the twenty", ""),
         ("mutant,x\nK2A\n", "mutants.csv:2: 1 cells, the header has 2", ""),
+        ('mutant,x\nK2A,"a note\nT3A,2\n', "mutants.csv:3: not a CSV or TSV table: unexpected end", ""),
+        pytest.param(f"mutant\n{'A' * 200_000}\n", "mutants.csv:2: not a CSV or TSV table", "", id="large"),
         ("name\nK2A\n", "no column of mutants: seen name", "name it mutant"),
         ("mutant\n", "no row below its header", ""),
         ("mutated_sequence\nMK-AY\n", "mutants.csv:2: a gap", ""),
@@ -94,6 +96,12 @@ def test_a_mutant_without_any_wild_type_asks_for_one(tmp_path: Path):
 def test_a_protein_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(DataError, match="no wild type 'u'; the FASTA file has w, v"):
         read(tmp_path, "protein,mutant\nu,W1A\n", WILD_TYPE, Record("v", "WWW"))
+
+
+def test_wild_types_that_rows_could_not_tell_apart_are_refused(tmp_path: Path):
+    with pytest.raises(DataError, match="two different wild types are called 'w'"):
+        read(tmp_path, "protein,mutant\nw,K2A\n", WILD_TYPE, Record("w", "MKTAYW"))
+    assert mutants(read(tmp_path, "protein,mutant\nw,K2A\n", WILD_TYPE, WILD_TYPE)) == ["MATAY"]
 
 
 @pytest.mark.parametrize("shares", [1, 3, 7])
