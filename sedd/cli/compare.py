@@ -10,7 +10,8 @@ import typer
 from sedd.cli.console import out, print_json, print_text, tell
 from sedd.cli.options import Force
 from sedd.errors import UsageError
-from sedd.experiments.rank import METRICS, Ranking, rank
+from sedd.experiments.groups import METRICS
+from sedd.experiments.rank import Ranking, rank
 from sedd.experiments.ranking_document import ranking_csv, ranking_document
 from sedd.experiments.ranking_page import render_ranking
 from sedd.experiments.ranking_text import ranking_table

@@ -1,111 +1,16 @@
 """Rank runs by a metric and say which of them can be told apart: pure."""
 
-import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 from sedd.errors import UsageError
-from sedd.experiments.intervals import (
-    CONFIDENCE,
-    Estimate,
-    difference_of,
-    mean_of,
-    ratio_of,
-    simultaneous,
-    standard_deviation,
-)
-from sedd.experiments.results import CurvePoint, Result
-
-SEED = "seed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """What runs are ranked by; the lowest is the best."""
-
-    title: str
-    unit: str
-    read: Callable[[Result], Estimate | None]
-
-
-def _best_validation(result: Result) -> Estimate | None:
-    bounds = [point.bound for point in result.curve if math.isfinite(point.bound)]
-    return Estimate(value=min(bounds)) if bounds else None
-
-
-METRICS: dict[str, Metric] = {
-    "validation": Metric(title="validation", unit="nats", read=lambda r: r.validation),
-    "best": Metric(title="best validation", unit="nats", read=_best_validation),
-    "evaluation": Metric(title="evaluation", unit="nats", read=lambda r: r.evaluation),
-    "loss": Metric(title="loss", unit="nats", read=lambda r: _exact(r.loss)),
-    "gpu-hours": Metric(title="GPU-hours", unit="h", read=lambda r: _exact(r.usage.gpu_hours)),
-    "kwh": Metric(title="energy", unit="kWh", read=lambda r: _exact(r.usage.kwh)),
-}
-"""By their names on the command line."""
-
-
-class Method(StrEnum):
-    """How the error of a difference was found."""
-
-    SEEDS = "seeds"
-    """Welch's interval over seeds: it speaks of the settings."""
-    PAIRED = "paired"
-    """Over the blocks of one validation set: it speaks of these networks."""
-    UNPAIRED = "unpaired"
-    """From both bounds' own errors: other proteins, or an evaluation of each."""
-    NONE = "none"
-    """Nothing tells the error."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """Runs that differ in their seed alone.
-
-    Attributes:
-        number: its place in the ranking, from 1.
-        estimate: of one run with its own error, of several the mean over seeds with that of the mean.
-        sd: standard deviation over seeds; None of a single run.
-    """
-
-    number: int
-    results: tuple[Result, ...]
-    estimate: Estimate | None
-    sd: float | None
-
-    @property
-    def n(self) -> int:
-        return len(self.results)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether all its runs have completed, or were stopped by the rule of their halving sweep."""
-        return all(result.ended in ("completed", "stopped") for result in self.results)
-
-    @property
-    def was_stopped(self) -> bool:
-        """Whether a halving sweep has done without one of its runs: it stands behind those that went on."""
-        return any(result.ended == "stopped" for result in self.results)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """A group less the reference: above 0 it is worse."""
-
-    estimate: Estimate
-    method: Method
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        return self.estimate.interval()
-
-    @property
-    def is_distinguishable(self) -> bool | None:
-        """By the 95 % interval of this difference alone; None where there is no interval."""
-        return self.estimate.is_distinguishable()
+from sedd.experiments.differences import Difference, Method, compare
+from sedd.experiments.groups import SEED, Group, join_seeds
+from sedd.experiments.intervals import CONFIDENCE, simultaneous
+from sedd.experiments.results import Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +49,7 @@ def rank(results: Sequence[Result], *, metric: str = "validation", against: Resu
     Raises:
         UsageError: none of the runs has the metric.
     """
-    read = METRICS[metric].read
-    joined = [_group(members, read) for members in _by_settings(results)]
+    joined = join_seeds(results, metric)
     if not any(group.estimate for group in joined):
         raise UsageError(f"none of the {len(results)} runs has {_A[metric]} yet", hint=_HINTS.get(metric))
     ordered = sorted(joined, key=_place)
@@ -186,87 +90,6 @@ def _place(group: Group) -> tuple[int, float]:
         -stopped_at if group.was_stopped else -sys.maxsize,
         group.estimate.value if group.estimate else math.inf,
     )
-
-
-def compare(one: Group, other: Group, metric: str) -> Difference:
-    """One group less another, with the narrowest interval that there is ground for."""
-    if one.estimate is None or other.estimate is None:
-        raise ValueError("both groups need the metric")
-    if one.n > 1 and other.n > 1:
-        return Difference(estimate=difference_of(one.estimate, other.estimate), method=Method.SEEDS)
-    plain = Estimate(value=one.estimate.value - other.estimate.value)
-    if metric == "validation":
-        first, second = _blocks(one), _blocks(other)
-        if first is not None and second is not None:
-            if first.proteins == second.proteins:
-                nats = [a - b for a, b in zip(first.nats, second.nats, strict=True)]
-                return Difference(estimate=ratio_of(nats, first.residues), method=Method.PAIRED)
-            bounds = [ratio_of(blocks.nats, blocks.residues) for blocks in (first, second)]
-            return Difference(estimate=difference_of(*bounds), method=Method.UNPAIRED)
-    if one.n == other.n == 1 and one.estimate.error is not None and other.estimate.error is not None:
-        return Difference(estimate=difference_of(one.estimate, other.estimate), method=Method.UNPAIRED)
-    return Difference(estimate=plain, method=Method.NONE)
-
-
-def mean_curve(group: Group) -> tuple[CurvePoint, ...]:
-    """The mean of the runs' curves at the steps at which all of them were validated."""
-    curves = [{point.step: point for point in result.curve} for result in group.results]
-    shared = sorted(set.intersection(*(set(curve) for curve in curves)))
-
-    def mean(step: int, name: str) -> float:
-        return math.fsum(getattr(curve[step], name) for curve in curves) / len(curves)
-
-    means = ("residues", "hours", "bound")
-    return tuple(CurvePoint(step=step, **{name: mean(step, name) for name in means}) for step in shared)
-
-
-def _exact(value: float | None) -> Estimate | None:
-    return None if value is None else Estimate(value=value)
-
-
-def _by_settings(results: Sequence[Result]) -> list[list[Result]]:
-    groups: dict[str, list[Result]] = {}
-    for result in results:
-        same = {key: value for key, value in result.settings.items() if key != SEED}
-        groups.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(result)
-    return [split for members in groups.values() for split in _with_different_seeds(members)]
-
-
-def _with_different_seeds(members: Sequence[Result]) -> list[list[Result]]:
-    """Runs of one seed and the same settings are the same run twice: each stands for itself."""
-    seeds = [result.settings.get(SEED) for result in members]
-    return [list(members)] if len(set(seeds)) == len(seeds) else [[result] for result in members]
-
-
-def _group(members: Sequence[Result], read: Callable[[Result], Estimate | None]) -> Group:
-    values = [read(result) for result in members]
-    known = [value for value in values if value is not None and math.isfinite(value.value)]
-    if len(known) < len(values) or not known:
-        estimate, sd = None, None
-    elif len(known) == 1:
-        estimate, sd = known[0], None
-    else:
-        numbers = [value.value for value in known]
-        estimate, sd = mean_of(numbers), standard_deviation(numbers)
-    return Group(number=0, results=tuple(members), estimate=estimate, sd=sd)
-
-
-@dataclass(frozen=True, slots=True)
-class _Blocks:
-    """A validation by blocks; of several seeds the mean of their nats."""
-
-    proteins: str
-    nats: tuple[float, ...]
-    residues: tuple[int, ...]
-
-
-def _blocks(group: Group) -> _Blocks | None:
-    """The last validation by blocks; None where a run has none, or another set than the others."""
-    rows = [r.last for r in group.results if r.last is not None and r.last.step == r.step]
-    if len(rows) < group.n or len({row.proteins for row in rows}) != 1:
-        return None
-    nats = [math.fsum(values) / len(rows) for values in zip(*(row.nats for row in rows), strict=True)]
-    return _Blocks(rows[0].proteins, tuple(nats), rows[0].residues)
 
 
 def _fields(groups: Sequence[Group]) -> dict[str, tuple[Any, ...]]:

@@ -6,8 +6,9 @@ import json
 import math
 from typing import Any
 
+from sedd.experiments.groups import METRICS, Group
 from sedd.experiments.intervals import CONFIDENCE, Estimate, simultaneous
-from sedd.experiments.rank import METRICS, Group, Ranking
+from sedd.experiments.rank import Ranking
 from sedd.experiments.results import Result
 from sedd.rundir.usage import Usage
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from html import escape
 
 from sedd.charts import line_chart
-from sedd.experiments.rank import METRICS, Ranking, mean_curve
+from sedd.experiments.groups import METRICS, mean_curve
+from sedd.experiments.rank import Ranking
 from sedd.experiments.ranking_text import (
     best_lines,
     difference_text,

@@ -9,8 +9,10 @@ from rich.console import Group as Lines
 from rich.text import Text
 
 from sedd.experiments.column_line import column_line
+from sedd.experiments.differences import Difference, Method
+from sedd.experiments.groups import METRICS, SEED, Group
 from sedd.experiments.intervals import CONFIDENCE, Estimate, simultaneous
-from sedd.experiments.rank import METRICS, SEED, Difference, Group, Method, Ranking
+from sedd.experiments.rank import Ranking
 
 ALIKE = "not distinguishable"
 _WIDE = 104

@@ -14,8 +14,10 @@ import pytest
 from rich.console import Console
 
 from sedd.errors import UsageError
+from sedd.experiments.differences import Method
+from sedd.experiments.groups import METRICS
 from sedd.experiments.intervals import Estimate
-from sedd.experiments.rank import METRICS, Method, Ranking, rank
+from sedd.experiments.rank import Ranking, rank
 from sedd.experiments.ranking_document import best_document, ranking_csv, ranking_document
 from sedd.experiments.ranking_page import render_ranking
 from sedd.experiments.ranking_text import ALIKE, best_lines, ranking_table
