@@ -135,6 +135,10 @@ def _parse_shard(entry: dict[str, Any]) -> Shard:
 
 
 def _not_a_store(folder: Path) -> MissingDataError:
+    if folder.is_file():  # the FASTA itself, most likely
+        store = folder.with_name(f"{folder.name.split('.')[0]}.store")
+        hint = f"if it is FASTA, make a store of it: sedd data build '{folder}' -o '{store}'"
+        return MissingDataError(f"{folder} is a file, not a token store", hint=hint)
     what = "is not a token store" if folder.exists() else "does not exist"
     return MissingDataError(
         f"{folder} {what}", hint=f"make it with: sedd data build proteins.fasta -o '{folder}'"

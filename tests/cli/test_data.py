@@ -94,6 +94,18 @@ def test_a_missing_store_is_named_with_a_hint(command: tuple[str, str], tmp_path
     )
 
 
+def test_a_fasta_in_place_of_a_store_is_told_how_it_becomes_one(tmp_path: Path):
+    (tmp_path / "p.fasta.gz").touch()
+    done = _sedd("info", "p.fasta.gz", cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        [
+            "error: p.fasta.gz is a file, not a token store",
+            "hint: if it is FASTA, make a store of it: sedd data build 'p.fasta.gz' -o 'p.store'",
+        ],
+    )
+
+
 def test_lengths_that_exclude_everything_are_a_slip(tmp_path: Path):
     done = _sedd(
         "build", str(QUICKSTART), "-o", "store", "--min-length", "9", "--max-length", "8", cwd=tmp_path

@@ -133,18 +133,34 @@ def _compare(store: "TokenStore", limit_bytes: int) -> tuple[tuple[str, ...], in
 
 
 def _build_command(store: Path) -> str:
-    """How to make a store that is not there: of the FASTA file of its name beside it, or of the only one there."""
+    """How to make a store that is not there. Only a FASTA of its name is taken for its source; another is mentioned."""
     patterns = ("*.fasta", "*.fasta.gz", "*.fa", "*.fa.gz")
     beside = [path for pattern in patterns for path in store.parent.glob(pattern)]
-    named = [path for path in beside if path.name.split(".")[0] == store.name.split(".")[0]]
-    if not named and "uniref" in store.name.lower():  # of whatever else lies there it would be something else
+    named = [path for path in beside if _stem(path) == _stem(store)]
+    if named:
+        clusters = f" --clusters '{found}'" if (found := _clusters_of(named[0])) else ""
+        return f"make it with: sedd data build '{named[0]}'{clusters} -o '{store}'"
+    if "uniref" in store.name.lower():
         source = store.parent / "uniref50.fasta.gz"
         return (
             f"download it with: python3 tools/fetch_uniref50.py -o '{source}', "
             f"then submit the spec that builds it: task: data, such as jobs/uniref50_data.yaml"
         )
-    fasta = f"'{(named or beside)[0]}'" if named or len(beside) == 1 else "proteins.fasta"
-    return f"make it with: sedd data build {fasta} -o '{store}'"
+    make = f"make it with: sedd data build proteins.fasta -o '{store}'"
+    if len(beside) != 1:
+        return make
+    clusters = f", and {found.name} for --clusters" if (found := _clusters_of(beside[0])) else ""
+    return f"{make}; in that folder is {beside[0].name}{clusters}"
+
+
+def _clusters_of(fasta: Path) -> Path | None:
+    """The table of clusters beside a FASTA file, by its name."""
+    table = fasta.parent / f"{_stem(fasta)}_clusters.tsv"
+    return table if table.is_file() else None
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0]
 
 
 CHECK = Check(

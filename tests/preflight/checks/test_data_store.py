@@ -42,11 +42,6 @@ def test_missing_store_says_how_to_make_it(make_context, tmp_path):
     assert "sedd data build" in verdict.hint
 
 
-def test_missing_store_beside_a_fasta_names_that_fasta(make_context, built_store):
-    verdict = look(make_context({"data.store": str(built_store.parent / "other.store")}))
-    assert f"'{built_store.parent / 'p.fasta'}'" in verdict.hint
-
-
 def test_truncated_file_is_seen_by_its_size(make_context, own_store):
     (shard,) = (own_store / "train").glob("tokens*.npy")
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -100,3 +95,22 @@ def test_of_several_fasta_files_the_one_of_the_stores_name_is_named(make_context
         (tmp_path / name).touch()
     verdict = look(make_context({"data.store": str(tmp_path / "uniref50.store")}))
     assert verdict.hint.startswith(f"make it with: sedd data build '{tmp_path / 'uniref50.fasta.gz'}'")
+
+
+def test_the_clusters_of_a_fasta_belong_to_the_command_that_builds_it(make_context, tmp_path):
+    """Without them relatives would stand on both sides of the split."""
+    for name in ("mine.fasta", "mine_clusters.tsv"):
+        (tmp_path / name).touch()
+    store, fasta, table = (tmp_path / name for name in ("mine.store", "mine.fasta", "mine_clusters.tsv"))
+    verdict = look(make_context({"data.store": str(store)}))
+    assert verdict.hint.endswith(f"build '{fasta}' --clusters '{table}' -o '{store}'")
+
+
+def test_a_fasta_of_another_name_is_mentioned_but_not_taken_for_the_source(make_context, tmp_path):
+    for name in ("uniprot2k.fasta.gz", "uniprot2k_clusters.tsv"):
+        (tmp_path / name).touch()
+    verdict = look(make_context({"data.store": str(tmp_path / "family.store")}))
+    assert verdict.hint == (
+        f"make it with: sedd data build proteins.fasta -o '{tmp_path / 'family.store'}'; "
+        "in that folder is uniprot2k.fasta.gz, and uniprot2k_clusters.tsv for --clusters"
+    )
