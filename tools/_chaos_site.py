@@ -16,6 +16,7 @@ from sedd.cluster.jobs import JobFact
 from sedd.cluster.squeue import parse_squeue, query_squeue
 from sedd.errors import ClusterError, UsageError
 from sedd.launch.local_processes import wait_until
+from sedd.rundir.process_name import find_place
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "slurm" / "devcluster"
 NODES = ("v100-1", "v100-2", "v100-3", "v100-4")
@@ -137,9 +138,8 @@ def workers(below: Path) -> list[Worker]:
     found = []
     for pid, arguments in _processes():
         if "sedd.job.worker" in arguments and arguments[-1].startswith(f"{below}/"):
-            with contextlib.suppress(OSError, KeyError):
-                said = _environment(pid)
-                found.append(Worker(pid, Path(arguments[-1]), int(said["RANK"]), int(said["SEDD_ATTEMPT"])))
+            if place := find_place(pid):
+                found.append(Worker(pid, Path(arguments[-1]), place.rank, place.attempt))
     return found
 
 
@@ -158,11 +158,6 @@ def _processes() -> Iterator[tuple[int, list[str]]]:
             with contextlib.suppress(OSError):
                 content = Path(entry.path, "cmdline").read_bytes().decode(errors="replace")
                 yield int(entry.name), content.rstrip("\0").split("\0")
-
-
-def _environment(pid: int) -> dict[str, str]:
-    content = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
-    return dict(pair.split("=", 1) for pair in content.split("\0") if "=" in pair)
 
 
 def _script(name: str, *arguments: str) -> None:

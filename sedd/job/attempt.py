@@ -5,15 +5,15 @@ import datetime as dt
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from sedd.cluster.inherited import Reader, environment_for
 from sedd.cluster.users import user_name
 from sedd.job.environment import TaskEnvironment
 from sedd.job.processes import end_children, start
+from sedd.job.standby import Standbys
 from sedd.rundir.layout import RunDir
 from sedd.rundir.node_folder import ENTRY_VARIABLE, entry_name
 from sedd.rundir.rank_progress import VARIABLE, open_progress
@@ -30,6 +30,8 @@ class Trainings:
     processes: Running
     progress: Mapping[int, int]
     """Descriptor of each rank's progress (`sedd/rundir/rank_progress.py`)."""
+    stand_by: Callable[[], None]
+    """Let as many processes stand by for the next attempt in this job, if they do not yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,27 +67,59 @@ def find_meeting(*, attempt: int, left_out: Mapping[str, int]) -> Meeting:
 
 
 @contextlib.contextmanager
-def training_processes(task: Task, meeting: Meeting, *, keep_open: Sequence[int] = ()) -> Iterator[Trainings]:
-    """This entry's training processes, by rank; what is left of them at the end is ended, children too."""
+def training_processes(
+    task: Task, meeting: Meeting, standbys: Standbys, *, keep_open: Sequence[int] = ()
+) -> Iterator[Trainings]:
+    """This entry's training processes, by rank; what is left of them at the end is ended, children too.
+
+    Processes that stand by (`standbys`) take the ranks first.
+    """
     with contextlib.ExitStack() as stack:
-        ranks = own_ranks(task, meeting)
-        progress = {rank: open_progress() for rank in ranks}
-        for descriptor in progress.values():
-            stack.callback(os.close, descriptor)
-        processes = {
-            rank: start(
-                task.command,
-                environment=rank_environment(os.environ, task, meeting, rank=rank, local_rank=local_rank)
-                | {VARIABLE: str(progress[rank])},
-                log=_open_log(stack, task, meeting, rank),
-                keep_open=(*keep_open, progress[rank]),
+        processes: Running = {}
+        progress: dict[int, int] = {}
+        environment: dict[str, str] = {}
+        for rank, local_rank in own_ranks(task, meeting).items():
+            environment = rank_environment(os.environ, task, meeting, rank=rank, local_rank=local_rank)
+            log = _begin_log(task, meeting, rank)
+            processes[rank], progress[rank] = _hand_over(standbys, environment, log) or _start(
+                task, environment, log, keep_open
             )
-            for rank, local_rank in ranks.items()
-        }
+            stack.callback(os.close, progress[rank])
+
+        def stand_by() -> None:
+            if processes and task.experiment.task == "train" and task.experiment.retry.standby:
+                standbys.prepare(task.command, environment, count=len(processes), keep_open=keep_open)
+
         try:
-            yield Trainings(processes=processes, progress=progress)
+            yield Trainings(processes=processes, progress=progress, stand_by=stand_by)
         finally:
-            end_children(grace_s=1.0)
+            end_children(grace_s=1.0, but=standbys.pids())
+
+
+def _hand_over(
+    standbys: Standbys, environment: Mapping[str, str], log: Path | None
+) -> tuple["subprocess.Popen[bytes]", int] | None:
+    """A process that stood by and trains now, and the descriptor of its progress; None if none is left."""
+    while standby := standbys.take():
+        if standby.hand_over(environment, log):
+            return standby.process, standby.progress
+        os.close(standby.progress)
+    return None
+
+
+def _start(
+    task: Task, environment: Mapping[str, str], log: Path | None, keep_open: Sequence[int]
+) -> tuple["subprocess.Popen[bytes]", int]:
+    """A new training process, and the descriptor of its progress."""
+    progress = open_progress()
+    with log.open("ab", buffering=0) if log else contextlib.nullcontext() as output:
+        process = start(
+            task.command,
+            environment={**environment, VARIABLE: str(progress)},
+            log=output,
+            keep_open=(*keep_open, progress),
+        )
+    return process, progress
 
 
 def rank_environment(
@@ -134,15 +168,15 @@ def log_of(task: Task, rank: int) -> Path:
     return task.run.logs / f"{task.environment.log_name}_{rank}.out"
 
 
-def _open_log(stack: contextlib.ExitStack, task: Task, meeting: Meeting, rank: int) -> IO[bytes] | None:
-    """The rank's log, appended to; None (the entry's own output) where it cannot be opened."""
+def _begin_log(task: Task, meeting: Meeting, rank: int) -> Path | None:
+    """The rank's log, with the attempt's headline; None (the entry's own output) where it cannot be written."""
     path = log_of(task, rank)
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     header = f"=== attempt {meeting.attempt} · job {task.environment.job_id} · {task.environment.host} · {now} ===\n"
     try:
         with path.open("ab", buffering=0) as log:
             log.write(header.encode())
-        return stack.enter_context(path.open("ab", buffering=0))
     except OSError as e:
         print(f"cannot write {path}: {e.strerror}", flush=True)
         return None
+    return path

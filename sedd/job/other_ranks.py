@@ -7,6 +7,7 @@ from sedd.job.begin_attempt import POLL_S, find_start, is_over, let_lost_attempt
 from sedd.job.causes import is_stop
 from sedd.job.final_events import is_decided, record_event, record_event_with_retry, starts_in_job
 from sedd.job.processes import SignalBox
+from sedd.job.standby import Standbys
 from sedd.job.watch import LOOK_S, watch
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import ENDED_WELL, Exit
@@ -21,7 +22,7 @@ END_PATIENCE_S = 900.0
 """The same where this rank ended well, and rank 0 has still to save, or to say farewell to a tracker."""
 
 
-def follow(task: Task, box: SignalBox) -> int:
+def follow(task: Task, box: SignalBox, standbys: Standbys) -> int:
     """Run one rank of a SLURM job whose rank 0 decides; returns the exit code of the job entry."""
     before = 0
     while True:
@@ -31,7 +32,7 @@ def follow(task: Task, box: SignalBox) -> int:
                 return 0
             print(f"rank 0 did not start within {MEETING_PATIENCE_S:.0f} s", flush=True)
             return Exit.CRASHED
-        code = _follow_once(task, meeting, box)
+        code = _follow_once(task, meeting, box, standbys)
         if code is not None:
             return code
         before = meeting.attempt
@@ -41,14 +42,14 @@ def follow(task: Task, box: SignalBox) -> int:
         )
 
 
-def _follow_once(task: Task, meeting: Meeting, box: SignalBox) -> int | None:
+def _follow_once(task: Task, meeting: Meeting, box: SignalBox, standbys: Standbys) -> int | None:
     """Train in one attempt; the entry's exit code, or None where the next attempt starts in this job."""
     if is_decided(read_events(task.run.events), meeting.attempt):  # it ended before we were up
         return None if _starts_in_job(task, meeting.attempt) else 0
     if not own_ranks(task, meeting):
         return _stand_by(task, meeting, box)
     let_lost_attempt_end(task, meeting, box)
-    with training_processes(task, meeting) as trainings:
+    with training_processes(task, meeting, standbys) as trainings:
         ending = watch(task, meeting, trainings, box)
     code = ending.exit_code if ending.exit_code is not None else Exit.PEER_LOST
     if code == Exit.SUPERSEDED:

@@ -58,13 +58,18 @@ def adopt_orphans() -> None:
 
 
 def start(
-    command: Sequence[str], *, environment: Mapping[str, str], log: IO[bytes] | None, keep_open: Sequence[int]
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    log: IO[bytes] | None,
+    keep_open: Sequence[int],
+    stdin: int = subprocess.DEVNULL,
 ) -> "subprocess.Popen[bytes]":
     """Start a training process that gets SIGTERM when this process dies, however it dies."""
     return subprocess.Popen(
         list(command),
         env=dict(environment),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=log,
         stderr=subprocess.STDOUT if log else None,
         pass_fds=tuple(keep_open),
@@ -72,11 +77,11 @@ def start(
     )
 
 
-def end_children(*, grace_s: float) -> None:
-    """SIGTERM all children of this process, adopted ones too; SIGKILL those that are left after `grace_s`."""
+def end_children(*, grace_s: float, but: frozenset[int] = frozenset()) -> None:
+    """SIGTERM all children of this process `but` some, adopted ones too; SIGKILL what is left after `grace_s`."""
     deadline = time.monotonic() + grace_s
     signalled: set[int] = set()
-    while living := _children():
+    while living := _children(but):
         number = signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL
         for pid in living - signalled if number is signal.SIGTERM else living:
             _send(pid, number)
@@ -98,11 +103,11 @@ def end_processes(
         process.wait()
 
 
-def _children() -> set[int]:
-    """The living children; ended ones are reaped on the way."""
+def _children(but: frozenset[int]) -> set[int]:
+    """The living children `but` some; ended ones are reaped on the way."""
     path = Path(f"/proc/self/task/{os.getpid()}/children")
     pids = {int(pid) for pid in path.read_text().split()} if path.exists() else set()
-    return {pid for pid in pids if not _is_reaped(pid) and not _starts_others(pid)}
+    return {pid for pid in pids - but if not _is_reaped(pid) and not _starts_others(pid)}
 
 
 def _starts_others(pid: int) -> bool:

@@ -13,6 +13,7 @@ from sedd.job.finish_attempt import AttemptResult, finish_attempt, finish_unreco
 from sedd.job.other_ranks import follow
 from sedd.job.own_job import query_kill_wait_s
 from sedd.job.processes import SignalBox, adopt_orphans, end_processes, signals_held
+from sedd.job.standby import Standbys
 from sedd.job.time_limit import with_time_limit
 from sedd.job.watch import RunFolderGoneError, folder_was_away, watch
 from sedd.launch.freeze import slots_folder
@@ -46,18 +47,19 @@ def supervise(task: Task, box: SignalBox) -> int:
 
 
 def _supervise(task: Task, box: SignalBox) -> int:
-    if not task.environment.is_first:
-        return follow(task, box)
-    if task.environment.executor == "slurm":
-        return _lead(task, box, ())
-    with _turn(task) as has_turn:
-        if not has_turn:
-            return 0
-        with lock.held(task.run.path, patience_s=LOCK_PATIENCE_S) as handle:
-            return _lead(task, box, (handle,))
+    with contextlib.closing(Standbys()) as standbys:
+        if not task.environment.is_first:
+            return follow(task, box, standbys)
+        if task.environment.executor == "slurm":
+            return _lead(task, box, standbys, ())
+        with _turn(task) as has_turn:
+            if not has_turn:
+                return 0
+            with lock.held(task.run.path, patience_s=LOCK_PATIENCE_S) as handle:
+                return _lead(task, box, standbys, (handle,))
 
 
-def _lead(task: Task, box: SignalBox, keep_open: Sequence[int]) -> int:
+def _lead(task: Task, box: SignalBox, standbys: Standbys, keep_open: Sequence[int]) -> int:
     """Attempt after attempt in this job, as long as each is followed by one here."""
     is_slurms = task.environment.executor == "slurm"
     left_out: dict[str, int] = {}
@@ -65,7 +67,7 @@ def _lead(task: Task, box: SignalBox, keep_open: Sequence[int]) -> int:
         if is_over(read_events(task.run.events)):
             return 0
         timed = with_time_limit(task, now=dt.datetime.now(dt.UTC)) if is_slurms else task
-        result = _lead_once(timed, box, keep_open, left_out)
+        result = _lead_once(timed, box, standbys, keep_open, left_out)
         if result.next is None or not result.starts_in_job:
             return result.exit_code
         if not is_slurms:
@@ -109,7 +111,7 @@ def _is_asked_to_leave(box: SignalBox) -> bool:
 
 
 def _lead_once(
-    task: Task, box: SignalBox, keep_open: Sequence[int], left_out: Mapping[str, int]
+    task: Task, box: SignalBox, standbys: Standbys, keep_open: Sequence[int], left_out: Mapping[str, int]
 ) -> AttemptResult:
     try:
         meeting = begin_attempt(task, is_unwanted=lambda: bool(box.received), left_out=left_out)
@@ -118,7 +120,7 @@ def _lead_once(
         with signals_held():
             return finish_unrecorded(task, read_events(task.run.events))
     let_lost_attempt_end(task, meeting, box)
-    with training_processes(task, meeting, keep_open=keep_open) as trainings:
+    with training_processes(task, meeting, standbys, keep_open=keep_open) as trainings:
         try:
             ending = watch(task, meeting, trainings, box)
         except RunFolderGoneError as e:

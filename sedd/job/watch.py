@@ -14,6 +14,7 @@ from sedd.job.final_events import is_decided, starts_in_job
 from sedd.job.hang_watch import HangWatch, find_hang, write_hang_stacks
 from sedd.job.own_job import query_job_fact, query_kill_wait_s
 from sedd.job.processes import SignalBox
+from sedd.job.standby import PREPARE_AFTER_S
 from sedd.launch.wake import begin_to_wake
 from sedd.notify.stall import STALLED_S, begin_to_tell, is_stalled
 from sedd.rundir.attempts import is_cancelled, slowest_save_s
@@ -192,6 +193,8 @@ class _Watch:
             events, self.events_at_stop or 0, self.meeting.attempt
         ):
             self.secure_by = min(self.secure_by, now + EXIT_S)
+        if now > self.began + PREPARE_AFTER_S and self.secure_by is None and not self.passed_on:
+            self.trainings.stand_by()
         self._mind_fellows(events)
         if self.finished_by is None and is_finished(events):
             self.finished_by = now + FINISHED_PATIENCE_S

@@ -13,6 +13,7 @@ from sedd.errors import SeddError
 from sedd.job.causes import by_exit
 from sedd.job.final_events import record_event
 from sedd.job.stacks import offer_stacks
+from sedd.job.standby import STAND_BY, await_attempt
 from sedd.job.stdout import survive_full_disk
 from sedd.job.tasks import WORK
 from sedd.launch.freeze import imported_package, require_frozen
@@ -20,6 +21,7 @@ from sedd.launch.pickled_job import STOP_SIGNALS
 from sedd.rundir.energy_meter import energy_written, open_meter
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
+from sedd.rundir.process_name import Place, name_process
 from sedd.spec.load import load_resolved
 
 
@@ -31,6 +33,7 @@ def main(path: str) -> Exit:
     stop.install()  # before torch is imported: that takes seconds in which a signal would kill
     run, attempt = RunDir(Path(path)), int(os.environ["SEDD_ATTEMPT"])
     rank = int(os.environ.get("RANK", 0))
+    name_process(str(Place(attempt, rank)))
     try:
         require_frozen(run, package=imported_package())
         with energy_written(run.energy, rank=rank, attempt=attempt, meter=open_meter(os.environ)):
@@ -84,6 +87,8 @@ def _deafen() -> None:
 if __name__ == "__main__":
     survive_full_disk()
     offer_stacks()
-    code = main(sys.argv[1])
+    if STAND_BY in sys.argv:
+        await_attempt()
+    code = main(sys.argv[-1])
     _deafen()
     sys.exit(code)

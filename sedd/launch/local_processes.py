@@ -11,6 +11,7 @@ from pathlib import Path
 from sedd.cluster.local import LocalJob, find_local, signal_local
 from sedd.launch.protocol import JOB_ENTRY, NAMES
 from sedd.rundir.layout import RunDir
+from sedd.rundir.process_name import find_place
 
 GRACE_S = 60.0
 """For local training to write its checkpoint; then SIGKILL. Under SLURM the site's KillWait does the same."""
@@ -85,9 +86,8 @@ def end_training(run: RunDir, *, attempt: int, grace_s: float) -> None:
 
 def find_training(run: RunDir, *, attempt: int) -> list[Member]:
     """The processes on this machine that train for this attempt."""
-    mark = f"SEDD_ATTEMPT={attempt}"
-    training = (member for member in find_members(run) if member.role is Role.TRAINING)
-    return [member for member in training if mark in _environment(member.process.pid)]
+    places = ((m, find_place(m.process.pid)) for m in find_members(run) if m.role is Role.TRAINING)
+    return [member for member, place in places if place is not None and place.attempt == attempt]
 
 
 def wait_until(is_so: Callable[[], bool], *, timeout_s: float) -> bool:
@@ -98,13 +98,6 @@ def wait_until(is_so: Callable[[], bool], *, timeout_s: float) -> bool:
             return False
         time.sleep(POLL_S)
     return True
-
-
-def _environment(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return []
 
 
 def _command_lines() -> Iterator[tuple[int, list[str]]]:

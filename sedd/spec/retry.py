@@ -17,6 +17,8 @@ class RetrySpec(StrictModel):
     which the next one starts at a later step, than those before them."""
     exclude_slow: bool = False
     """Whether the next job of the run avoids nodes where a rank was slower than the others, or a card than it was."""
+    standby: bool = True
+    """Whether a process beside each training, with all imports done, waits for the next attempt in the job."""
     hang_after: Duration | None = 60
     """A training without progress for so long, and ten times its slowest step, is ended as hung and starts again;
     start-up, compilation, validation and saving have longer limits. null: never."""

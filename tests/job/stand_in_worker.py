@@ -18,8 +18,10 @@ from pathlib import Path
 from sedd.job.causes import STOP_SIGNALS
 from sedd.job.final_events import record_event
 from sedd.job.stacks import offer_stacks
+from sedd.job.standby import STAND_BY, await_attempt
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
+from sedd.rundir.process_name import Place, name_process
 from sedd.rundir.rank_progress import ProgressWriter, progress_writer
 
 STEPS = 40
@@ -29,6 +31,7 @@ FACTORS = {"long": 10, "endless": 1000, "stuck": 1000}
 
 def main(path: str) -> int:
     run, attempt, rank = RunDir(Path(path)), int(os.environ["SEDD_ATTEMPT"]), int(os.environ["RANK"])
+    name_process(str(Place(attempt, rank)))
     stopped: list[int] = []
     for number in STOP_SIGNALS:
         if number != signal.SIGCONT:
@@ -100,4 +103,6 @@ def misbehave(word: str, run: RunDir, attempt: int, rank: int) -> int:
 
 if __name__ == "__main__":
     offer_stacks()
-    sys.exit(main(sys.argv[1]))
+    if STAND_BY in sys.argv:
+        await_attempt()
+    sys.exit(main(sys.argv[-1]))

@@ -33,6 +33,7 @@ from sedd.launch.submit_slurm import submit_slurm
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest
+from sedd.rundir.process_name import find_place
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_resolved
 from tests.launch.conftest import (
@@ -132,7 +133,7 @@ def training_pid(run: RunDir, rank: int) -> int:
             arguments = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
             if b"sedd.job.worker" not in arguments or str(run.path).encode() not in arguments:
                 continue
-            if f"RANK={rank}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+            if (place := find_place(int(entry.name))) and place.rank == rank:
                 return int(entry.name)
         except OSError:
             continue

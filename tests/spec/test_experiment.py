@@ -76,6 +76,7 @@ CHANGES: dict[str, Any] = {
     "retry.node_faults": 2,
     "retry.without_progress": 2,
     "retry.hang_after": None,
+    "retry.standby": False,
     "retry.exclude_slow": True,
     "tracking.wandb": "online",
     "tracking.files": ["tensorboard"],
