@@ -137,9 +137,9 @@ def workers(below: Path) -> list[Worker]:
     """The living training processes of runs in a folder."""
     found = []
     for pid, arguments in _processes():
-        if "sedd.job.worker" in arguments and arguments[-1].startswith(f"{below}/"):
-            if place := find_place(pid):
-                found.append(Worker(pid, Path(arguments[-1]), place.rank, place.attempt))
+        is_training = "sedd.job.worker" in arguments and arguments[-1].startswith(f"{below}/")
+        if is_training and (place := find_place(pid)):
+            found.append(Worker(pid, Path(arguments[-1]), place.rank, place.attempt))
     return found
 
 
