@@ -16,7 +16,9 @@ from sedd.cluster_init.gpu_partitions import (
     nodes_of,
 )
 from sedd.cluster_init.site_facts import SiteFacts
+from sedd.errors import SpecError
 from sedd.units import exact_duration, format_duration
+from sedd.yaml import StrictModel, parse_document, validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,21 @@ class Line:
     is_active: bool = True
 
 
+class _Name(StrictModel):
+    """What a line of a profile holds, as a profile's reader takes it."""
+
+    name: str
+
+
+def quoted(name: str) -> str:
+    """A site's name as it must be written to be read back: `gpu`, and in quotes `'3090'`, `'012345'`, `'no'`."""
+    try:
+        is_plain = validate(_Name, parse_document(f"{{name: {name}}}", name="")).name == name
+    except SpecError:
+        is_plain = False
+    return name if is_plain else "'" + name.replace("'", "''") + "'"
+
+
 def propose(facts: SiteFacts) -> tuple[Line, ...]:
     """The lines of a profile for this site and user.
 
@@ -45,7 +62,7 @@ def propose(facts: SiteFacts) -> tuple[Line, ...]:
     choice = _choice_for(partition, facts.choices or ())
     return (
         Line("executor: slurm", f"SLURM {facts.config.version}, {_how_many(facts)}."),
-        Line(f"partition: {partition.name}", _about_partition(partition, cards, facts)),
+        Line(f"partition: {quoted(partition.name)}", _about_partition(partition, cards, facts)),
         *_account(facts, choice),
         *_qos(choice),
         *_gpu(cards),
@@ -104,7 +121,7 @@ def _account(facts: SiteFacts, choice: QosChoice | None) -> Iterator[Line]:
     reason = f"Your other accounts: {', '.join(others)}." if others else "Your only account."
     if "associations" not in facts.config.enforced and "limits" not in facts.config.enforced:
         reason += " This site does not enforce it."
-    yield Line(f"account: {choice.account}", reason)
+    yield Line(f"account: {quoted(choice.account)}", reason)
 
 
 def _qos(choice: QosChoice | None) -> Iterator[Line]:
@@ -112,13 +129,13 @@ def _qos(choice: QosChoice | None) -> Iterator[Line]:
         return
     default = choice.default or ("normal" if "normal" in choice.allowed else choice.allowed[0])
     reason = f"You may name {', '.join(choice.allowed)}; without a name a job gets {default}."
-    yield Line(f"qos: {default}", reason, is_active=False)
+    yield Line(f"qos: {quoted(default)}", reason, is_active=False)
 
 
 def _gpu(cards: Cards) -> Iterator[Line]:
     if cards.others:
         yield from _constraint_by_kind(cards)
-    fields = [f"type: {cards.kind}"] if cards.kind else []
+    fields = [f"type: {quoted(cards.kind)}"] if cards.kind else []
     memory = max(cards.memories, default=None)
     if len(cards.memories) == 1 and memory is not None:
         fields.append(f"memory: {memory}GiB")
@@ -136,7 +153,9 @@ def _gpu(cards: Cards) -> Iterator[Line]:
         full = ", ".join([*fields, f"memory: {memory or 32}GiB"])
         yield Line(f"gpu: {{{full}}}", "", is_active=False)
     if len(cards.memories) > 1 and memory is not None:
-        yield Line(f"constraint: {_feature_of(memory, cards)}", "The larger cards alone:", is_active=False)
+        yield Line(
+            f"constraint: {quoted(_feature_of(memory, cards))}", "The larger cards alone:", is_active=False
+        )
 
 
 def _constraint_by_kind(cards: Cards) -> Iterator[Line]:
@@ -170,7 +189,7 @@ def _cpu(facts: SiteFacts) -> Iterator[Line]:
     best = max(without, key=lambda p: (p.is_default, len(nodes_of(p, facts.nodes))))
     count = len(nodes_of(best, facts.nodes))
     yield Line(
-        f"cpu: {{partition: {best.name}}}",
+        f"cpu: {{partition: {quoted(best.name)}}}",
         f"Jobs without GPUs, such as `task: data`: {count} nodes without GPUs.",
     )
 
@@ -213,7 +232,7 @@ def _preemption(partition: Partition, facts: SiteFacts) -> Iterator[Line]:
 
 def _python(facts: SiteFacts) -> Iterator[Line]:
     reason = f"Jobs run the Python that submits, {facts.python}: the nodes must see it."
-    lines = ", ".join(f"module load {name}" for name in facts.modules) or "module load cuda"
+    lines = ", ".join(quoted(f"module load {name}") for name in facts.modules) or "module load cuda"
     if facts.modules:
         reason += " You have these modules loaded; jobs inherit the environment, so this is rarely needed."
     yield Line(f"setup: [{lines}]", reason, is_active=False)
@@ -225,4 +244,4 @@ def _node_folder(facts: SiteFacts) -> Iterator[Line]:
     reason = "A fast folder of the node itself becomes TMPDIR."
     if len(found) > 1:
         reason += f" It may also be {', '.join(found[1:])}."
-    yield Line(f"scratch: {folder}", reason, is_active=False)
+    yield Line(f"scratch: {quoted(folder)}", reason, is_active=False)

@@ -90,6 +90,45 @@ def test_a_profile_comes_of_every_slurm(version: str) -> None:
     assert any(profile.gpu.type in n.gpus if profile.gpu.type else n.gpus for n in chosen)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "3090",
+        "012345",
+        "1e3",
+        "no",
+        "null",
+        "true",
+        "1_0",
+        "24:00",
+        "~",
+        "a, b",
+        "a: b",
+        "#1",
+        "o'brien",
+        "é",
+    ],
+)
+def test_names_that_yaml_takes_for_something_else_are_quoted(name: str) -> None:
+    """Of a partition, a type of cards, an account: the profile asks for what the site calls so."""
+    facts = site(
+        partitions=[partition(name), partition(f"{name}0")],
+        nodes=[node("n1", name, gpus={name: 4}), node("n2", f"{name}0")],
+        choices=(QosChoice(account=name, allowed=(name,), default=name, partition=""),),
+    )
+    profile = profile_of(facts)
+    assert (profile.partition, profile.account, profile.gpu.type) == (name, name, name)
+    assert profile.cpu is not None
+    assert profile.cpu.partition == f"{name}0"
+
+
+def test_plain_names_stay_plain() -> None:
+    facts = site(
+        partitions=[partition("gpu_v100-32g.q")], nodes=[node("n1", "gpu_v100-32g.q", gpus={"v100": 4})]
+    )
+    assert "partition: gpu_v100-32g.q" in [line.yaml for line in propose(facts)]
+
+
 def test_v100s_come_before_newer_cards_and_before_the_default_partition() -> None:
     facts = site(
         partitions=[partition("a100", is_default=True), partition("old"), partition("few")],
