@@ -38,10 +38,17 @@ class Difference:
         return self.estimate.is_distinguishable()
 
 
-def compare(one: Group, other: Group, metric: str) -> Difference:
-    """One group less another, with the narrowest interval that there is ground for."""
+def compare(one: Group, other: Group, metric: str) -> Difference | None:
+    """One group less another, with the narrowest interval that there is ground for.
+
+    What a halving sweep has stopped is compared at its rung, with the other's validation there. None where one of the
+    groups has no such metric.
+    """
+    stops = [step for step in (one.stopped_at, other.stopped_at) if step is not None]
+    if stops:
+        one, other = (group.until(min(stops), metric) for group in (one, other))
     if one.estimate is None or other.estimate is None:
-        raise ValueError("both groups need the metric")
+        return None
     if one.n > 1 and other.n > 1:
         return Difference(estimate=difference_of(one.estimate, other.estimate), method=Method.SEEDS)
     plain = Estimate(value=one.estimate.value - other.estimate.value)

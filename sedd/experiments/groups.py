@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sedd.experiments.intervals import Estimate, mean_of, standard_deviation
 from sedd.experiments.results import CurvePoint, Result
@@ -46,7 +46,8 @@ class Group:
 
     Attributes:
         number: its place in the ranking, from 1.
-        estimate: of one run with its own error, of several the mean over seeds with that of the mean.
+        estimate: of one run with its own error, of several the mean over seeds with that of the mean; where a halving
+            sweep has stopped one of them, that at the step of its rung.
         sd: standard deviation over seeds; None of a single run.
     """
 
@@ -65,14 +66,33 @@ class Group:
         return all(result.ended in ("completed", "stopped") for result in self.results)
 
     @property
+    def stopped_at(self) -> int | None:
+        """The step of the rung at which a halving sweep has stopped one of its runs, the first; None: none of them."""
+        return min((result.step for result in self.results if result.ended == "stopped"), default=None)
+
+    @property
     def was_stopped(self) -> bool:
         """Whether a halving sweep has done without one of its runs: it stands behind those that went on."""
-        return any(result.ended == "stopped" for result in self.results)
+        return self.stopped_at is not None
+
+    def until(self, step: int, metric: str) -> "Group":
+        """The group with the validations up to a step alone, and its estimate of a metric by these."""
+        results = [result.until(step) for result in self.results]
+        return replace(_group(results, METRICS[metric].read), number=self.number)
 
 
 def join_seeds(results: Sequence[Result], metric: str) -> list[Group]:
     """The groups of runs, in no order, with their estimates of a metric."""
-    return [_group(members, METRICS[metric].read) for members in _by_settings(results)]
+    groups = [_group(members, METRICS[metric].read) for members in _by_settings(results)]
+    return [_at_one_step(group, metric) for group in groups]
+
+
+def _at_one_step(group: Group, metric: str) -> Group:
+    """The estimate at the rung where one of its runs was stopped: of those that went on an earlier validation."""
+    if group.stopped_at is None:
+        return group
+    there = group.until(group.stopped_at, metric)
+    return replace(group, estimate=there.estimate, sd=there.sd)
 
 
 def _by_settings(results: Sequence[Result]) -> list[list[Result]]:

@@ -42,6 +42,13 @@ class Ranking:
         }
         return tuple(g for g in self.groups if g.number in self.differences and g.number not in unlike)
 
+    @property
+    def is_sure(self) -> bool:
+        """Whether all others are worse than the reference, by intervals that hold together."""
+        confidence = simultaneous(len(self.differences), CONFIDENCE)
+        intervals = [difference.estimate.interval(confidence) for difference in self.differences.values()]
+        return bool(intervals) and all(each is not None and each[0] > 0 for each in intervals)
+
 
 def rank(results: Sequence[Result], *, metric: str = "validation", against: Result | None = None) -> Ranking:
     """Join seeds, sort by the metric, and compare all with the best, or with the group of `against`.
@@ -56,12 +63,12 @@ def rank(results: Sequence[Result], *, metric: str = "validation", against: Resu
     groups = [replace(group, number=number) for number, group in enumerate(ordered, 1)]
     reference = next((g for g in groups if against is not None and against in g.results), groups[0])
     if reference.estimate is None:
-        raise UsageError(f"the run to compare with, {reference.results[0].run.id}, has {_A[metric]} not yet")
-    differences = {
-        g.number: compare(g, reference, metric)
-        for g in groups
-        if g.number != reference.number and g.estimate is not None
-    }
+        raise UsageError(
+            f"the run to compare with, {reference.results[0].run.id}, does not have {_A[metric]} yet",
+            hint="--against names another one",
+        )
+    others = [group for group in groups if group.number != reference.number]
+    differences = {g.number: found for g in others if (found := compare(g, reference, metric)) is not None}
     return Ranking(
         metric=metric,
         groups=tuple(groups),
@@ -77,7 +84,7 @@ _A = {
     "best": "a validation",
     "evaluation": "an evaluation",
     "loss": "a logged step",
-    "gpu-hours": "started",
+    "gpu-hours": "GPU-hours",
     "kwh": "a measured energy",
 }
 _HINTS = {"evaluation": "task: evaluate leaves one in the run folder", "kwh": "a GPU's driver must tell it"}
@@ -109,7 +116,8 @@ def _remarks(groups: Sequence[Group], differences: Mapping[int, Difference], met
         remarks.append(f"not completed: {', '.join(open_)}")
     if stopped := [f"#{g.number}" for g in groups if g.was_stopped]:
         shown = ", ".join(stopped) if len(stopped) < 5 else f"{stopped[0]} to {stopped[-1]}"
-        remarks.append(f"stopped by rule, each at the rung where it was: {shown}")
+        there = "; differences from these are those at that rung" if metric in ("validation", "best") else ""
+        remarks.append(f"stopped by rule, each at the rung where it was: {shown}{there}")
     steps = {r.step for group in groups for r in group.results if r.curve and r.ended != "stopped"}
     if metric == "validation" and len(steps) > 1:
         remarks.append(f"last validated at different steps, from {min(steps):,} to {max(steps):,}")

@@ -152,7 +152,7 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
         return lines
     confused = [g for g in ranking.confused if math.isfinite(ranking.differences[g.number].estimate.value)]
     count = len(ranking.differences)
-    if not confused:
+    if ranking.is_sure:
         intervals = [d.estimate.interval(simultaneous(count)) for d in ranking.differences.values()]
         least = min(interval[0] for interval in intervals if interval is not None)
         others = "the other" if count == 1 else f"all {count} others"
@@ -160,6 +160,8 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
             f"sure: better than {others} by at least {least:.4f} {unit} "
             f"({CONFIDENCE:.0%}{' for all of them together' if count > 1 else ''})"
         )
+    elif not confused:  # one of several seeds was stopped, another was very good
+        lines.append("not sure: one that was stopped was better at its rung")
     elif all(ranking.differences[g.number].interval is None for g in confused):
         lines.append(f"how sure that is cannot be told: {_reason(ranking)}")
     else:

@@ -42,7 +42,7 @@ class Result:
 
     Attributes:
         settings: the spec's fields by dotted key, without what changes no number.
-        last: the last validation in blocks; None of a run that kept none.
+        rows: validations in blocks; () of a run that kept none.
         evaluation: the bound of `sedd evaluate` as a job, where there is one.
         ended: the run's last word; "" while there is none.
     """
@@ -53,11 +53,16 @@ class Result:
     gpus: int
     steps: int | None
     curve: tuple[CurvePoint, ...]
-    last: ValidationRow | None
+    rows: tuple[ValidationRow, ...]
     loss: float | None
     evaluation: Estimate | None
     usage: Usage
     ended: str
+
+    @property
+    def last(self) -> ValidationRow | None:
+        """The last validation in blocks."""
+        return self.rows[-1] if self.rows else None
 
     @property
     def validation(self) -> Estimate | None:
@@ -72,6 +77,14 @@ class Result:
     def step(self) -> int:
         return self.curve[-1].step if self.curve else 0
 
+    def until(self, step: int) -> "Result":
+        """The run with its validations up to a step alone."""
+        return replace(
+            self,
+            curve=tuple(point for point in self.curve if point.step <= step),
+            rows=tuple(row for row in self.rows if row.step <= step),
+        )
+
 
 def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
     """What there is of a run so far. Without its spec the sweep's point stands for its settings: quick.
@@ -82,7 +95,6 @@ def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
     manifest, events, use = read_manifest(run), read_events(run.events), read_usage(run)
     point, gpus = manifest.get("point") or {}, int(manifest.get("gpus") or 0)
     rows = _metric_rows(run)
-    kept = read_validation_rows(run.validations)
     words = [e.event for e in events if e.event in _WORDS]
     return Result(
         run=run,
@@ -91,7 +103,7 @@ def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
         gpus=gpus,
         steps=manifest.get("steps"),
         curve=_curve(rows, _spent(events, use.attempts)),
-        last=kept[-1] if kept else None,
+        rows=read_validation_rows(run.validations),
         loss=rows[-1].get("loss") if rows else None,
         evaluation=_evaluation(run),
         usage=use.within(),

@@ -145,6 +145,43 @@ def test_json_and_csv_tell_the_same(tmp_path: Path) -> None:
     assert document["groups"][0]["runs"][0]["usage"]["gpu_hours"] == 16.0
 
 
+def test_what_was_stopped_is_compared_at_its_rung(tmp_path: Path) -> None:
+    """Not with what the best has learnt since then, which is fifty times as much."""
+    best, other = results(tmp_path, {}, {"learning_rate": 3e-4, "excess": 0.01})
+    stopped = replace(other.until(400), ended="stopped")
+    found = rank([best, stopped])
+    assert found.differences[2].method is Method.PAIRED
+    assert found.differences[2].estimate.value == pytest.approx(0.01, abs=0.002)
+    assert found.groups[1].estimate is not None
+    assert found.groups[1].estimate.value - best.curve[-1].bound > 0.1
+    assert "differences from these are those at that rung" in " ".join(printed(found).split())
+    assert rank([best, stopped], metric="best").differences[2].estimate.value == pytest.approx(
+        0.01, abs=0.002
+    )
+    assert found.is_sure
+
+
+def test_seeds_of_which_one_was_stopped_are_averaged_at_its_rung(tmp_path: Path) -> None:
+    settings = [{"seed": 0}, {"seed": 1}, {"learning_rate": 3e-4}, {"learning_rate": 3e-4, "seed": 1}]
+    first, second, *others = results(tmp_path, *settings)
+    found = rank([first, replace(second.until(400), ended="stopped"), *others])
+    assert found.groups[1].estimate is not None
+    at_400 = [r.until(400).curve[-1].bound for r in (first, second)]
+    assert found.groups[1].estimate.value == pytest.approx(sum(at_400) / 2)
+    assert abs(found.differences[2].estimate.value) < 0.01
+    assert found.differences[2].method is Method.SEEDS
+
+
+def test_nothing_is_sure_where_a_stopped_one_was_better_at_its_rung(tmp_path: Path) -> None:
+    """As with a second seed that was bad; and nothing is better 'by at least -0.01'."""
+    best, other = results(tmp_path, {"excess": 0.01}, {"learning_rate": 3e-4})
+    found = rank([best, replace(other.until(400), ended="stopped")])
+    assert found.differences[2].estimate.value < 0
+    assert not found.is_sure
+    assert best_document(found)["is_sure"] is False
+    assert "not sure" in best_lines(found, is_over=True)[1]
+
+
 def test_the_page_draws_both_curves_and_needs_no_network(tmp_path: Path) -> None:
     found = rank(results(tmp_path, *seeded([0.0, 0.1, 0.2], n=2, spread=0.004)))
     page = render_ranking(found, now=dt.datetime(2026, 11, 2, tzinfo=dt.UTC))
