@@ -1,6 +1,7 @@
 """Read YAML strictly: every problem of a file is reported at once, with its line and a suggestion."""
 
 import difflib
+import glob
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -121,10 +122,8 @@ def load_document(path: Path) -> Document:
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES + 1).decode("utf-8-sig")
     except FileNotFoundError as e:
-        near = difflib.get_close_matches(path.name, _names_beside(path), n=1)
-        raise SpecError(
-            f"{path}: no such file", hint=f"did you mean '{path.parent / near[0]}'?" if near else None
-        ) from e
+        near = _near(path)
+        raise SpecError(f"{path}: no such file", hint=f"did you mean '{near}'?" if near else None) from e
     except OSError as e:
         raise SpecError(f"{path}: cannot be read: {e.strerror or e}") from e
     except UnicodeDecodeError as e:
@@ -228,6 +227,14 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
 
 
 _Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def _near(missing: Path) -> Path | None:
+    """The file that was meant, perhaps: of nearly this name, or of this name one folder below."""
+    if near := difflib.get_close_matches(missing.name, _names_beside(missing), n=1):
+        return missing.parent / near[0]
+    below = sorted(missing.parent.glob(f"*/{glob.escape(missing.stem)}.yaml"))
+    return below[0] if len(below) == 1 else None
 
 
 def _names_beside(path: Path) -> list[str]:

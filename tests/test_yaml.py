@@ -281,6 +281,15 @@ def test_a_missing_file_suggests_its_neighbour(tmp_path: Path):
     assert caught.value.hint == f"did you mean '{tmp_path / 'quickstart.yaml'}'?"
 
 
+@pytest.mark.parametrize("written", ["quickstart", "quickstart.yaml"])
+def test_a_file_without_its_folder_is_found_below(tmp_path: Path, written: str):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "quickstart.yaml").write_text("name: a\n")
+    with pytest.raises(SpecError, match="no such file") as caught:
+        load_document(tmp_path / written)
+    assert caught.value.hint == f"did you mean '{tmp_path / 'jobs' / 'quickstart.yaml'}'?"
+
+
 def test_a_folder_or_unreadable_path_gives_one_line_and_no_foolish_hint(tmp_path: Path):
     (tmp_path / "file").write_text("x")
     for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "file" / "x", "Not a directory")):

@@ -67,7 +67,10 @@ def plan_extension(situation: RunSituation, steps: int, *, rewarm: int | None) -
     earlier = experiment.steps if reached is None else reached
     if steps <= earlier:
         again = f"; sedd requeue {run.id} continues it" if reached is None and steps == earlier else ""
-        raise RunError(f"run {run.id} has {earlier} steps already: --steps {steps} adds none{again}")
+        raise RunError(
+            f"run {run.id} has {earlier} steps already: --steps {steps} adds none{again}",
+            hint=f"--steps is the new total: {earlier + steps} adds {steps}",
+        )
     _require_checkpoint(run)
     changes: Changes = {("training", "steps"): steps}
     if experiment.steps != steps:  # else the same command was killed when it had written the spec

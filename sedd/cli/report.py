@@ -30,8 +30,8 @@ def command(
 
     Example: sedd report quickstart --samples samples.fasta -o report.html
     """
-    require_output(output, force=force)
     found = find_one(run)
+    require_output(output, force=force)
     facts = Gatherer().gather([found], now=dt.datetime.now(dt.UTC))
     documents = read_documents(found)
     if samples is not None:

@@ -12,6 +12,9 @@ from sedd.errors import ClusterError
 
 DEFAULT_TIMEOUT_S = 20.0
 
+_NO_CLUSTER = "could not establish a configuration source"
+"""SLURM's commands are here, but no slurm.conf and no server that would give one: sbatch has sent nothing."""
+_HERE = "run this on a login node of the cluster, or use --cluster slurm/local.yaml"
 _UNREACHABLE = (
     "unable to contact slurm controller",
     "socket timed out",
@@ -19,7 +22,7 @@ _UNREACHABLE = (
     "connection refused",
     "slurm_persist_conn_open",
     "unable to connect to database",
-    "could not establish a configuration source",
+    _NO_CLUSTER,
     "slurm backup controller in standby mode",
 )
 _PREFIX = re.compile(r"^\w+: ((error|fatal): )?")
@@ -78,8 +81,7 @@ def call(
             check=False,
         )
     except FileNotFoundError as e:
-        hint = "run this where SLURM is installed, or use --cluster slurm/local.yaml"
-        raise SlurmMissingError(f"{command[0]}: command not found", hint=hint) from e
+        raise SlurmMissingError(f"{command[0]}: command not found", hint=_HERE) from e
     except OSError as e:
         raise SlurmUnreachableError(f"{command[0]}: cannot start: {e.strerror or e}") from e
     except subprocess.TimeoutExpired as e:
@@ -94,7 +96,9 @@ def failure(command: Sequence[str], exit_code: int, said: str) -> ClusterError:
     lines = _own_lines(command[0], said)
     for line in lines:
         if any(sign in line.lower() for sign in _UNREACHABLE):
-            return SlurmUnreachableError(f"{command[0]}: {line}")
+            return SlurmUnreachableError(
+                f"{command[0]}: {line}", hint=_HERE if _NO_CLUSTER in line.lower() else None
+            )
     first = lines[0] if lines else f"exit code {exit_code}, no message"
     return ClusterError(f"{shlex.join(command[:4])}: {first}")
 

@@ -87,7 +87,11 @@ def _hours(seconds: float) -> str:
 
 
 def _notes(usage: Usage) -> list[str]:
-    notes = ["queued: waits of attempts that have started; restarts, repeats: what interruptions cost, hours"]
+    notes = ["hours: run time of jobs; queued: hours that started attempts had waited"]
+    if usage.restart_s or usage.repeat_s:
+        notes.append(
+            "restarts, repeats: hours that interruptions cost, to start again and for steps done twice"
+        )
     if usage.lost_gpu_s:
         notes.append(f"{usage.lost_gpu_s / 3600:.1f} GPU-hours of restarts and repeats{lost_words(usage)}")
     if usage.sources:

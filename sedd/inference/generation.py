@@ -190,7 +190,10 @@ def _sample(
 ) -> Iterable[str]:
     longest = trained.longest
     if max(lengths) > longest:
-        raise UsageError(f"the network was trained on at most {longest} residues; asked for {max(lengths)}")
+        raise UsageError(
+            f"the network was trained on at most {longest} residues; asked for {max(lengths)}",
+            hint="longer proteins take a training with a larger data.max_length",
+        )
     device = trained.device
     edges = np.concatenate([[0], np.cumsum(lengths)])
     cu_seqlens = torch.tensor(edges, dtype=torch.int32, device=device)

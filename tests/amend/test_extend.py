@@ -150,8 +150,9 @@ def test_what_cannot_be_extended_is_one_line_and_stays_as_it_was(local: LocalRun
         more(run, 90)
     save(run, 3)
     for steps in (39, 40):
-        with pytest.raises(RunError, match=f"has 40 steps already: --steps {steps} adds none"):
+        with pytest.raises(RunError, match=f"has 40 steps already: --steps {steps} adds none") as caught:
             more(run, steps)
+        assert caught.value.hint == f"--steps is the new total: {40 + steps} adds {steps}"
     with pytest.raises(SpecError, match="the schedule constant needs none"):
         more(run, 90, rewarm=5)
     assert (run.spec.read_bytes(), run.events.read_bytes()) == (spec, events)

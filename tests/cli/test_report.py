@@ -31,4 +31,8 @@ def test_a_page_is_written_where_asked(tmp_path: Path) -> None:
     assert "MKVLAAGGT" in (tmp_path / "with.html").read_text()
     missing = report(tmp_path, "quick", "--samples", "none.fasta")
     assert (missing.returncode, "none.fasta: No such file" in missing.stderr) == (2, True)
-    assert report(tmp_path, "slow").returncode == 2
+    (tmp_path / "report.html").touch()
+    unknown = report(tmp_path, "slow")
+    assert (unknown.returncode, "no run 'slow'" in unknown.stderr) == (2, True), (
+        "not of report.html, which is there"
+    )

@@ -45,6 +45,12 @@ def test_a_controller_that_is_down_is_unreachable_wherever_the_line_stands() -> 
         run(python(f"import sys; print('{said}', file=sys.stderr); sys.exit(1)"))
 
 
+def test_a_machine_of_no_cluster_is_told_where_to_go() -> None:
+    error = failure(["sbatch", "job.sh"], 1, "sbatch: fatal: Could not establish a configuration source")
+    assert isinstance(error, SlurmUnreachableError)
+    assert "login node" in (error.hint or "")
+
+
 def test_a_greeting_is_not_taken_for_the_reason() -> None:
     said = r"*** Welcome: connection refused is no error ***\nsbatch: error: Batch job submission failed: Invalid qos"
     error = failure(["sbatch", "job.sh"], 1, said.replace(r"\n", "\n"))
