@@ -100,20 +100,11 @@ def command(
     picker = Picker(checkpoints=backfill, as_json=as_json) if soonest else None
     now = dt.datetime.now(dt.UTC)
     if dry_run:
-        orders = list(map(picker, orders)) if picker else orders
-        scripts = [render(order, now=now) for order in orders]
-        print_dry_run(scripts, as_json=as_json, choices=picker.documents if picker else None)
-        for order in orders:
-            if (halving := order.request.halving) and (steps := order.request.experiments[0].steps):
-                tell(halving.outlook(len(order.request.points), steps))
+        _dry_run(orders, picker, now=now, as_json=as_json)
         return
     is_waiting, resubmit = follow or wait, resubmit or again
     left, known = _left_to_submit(orders, may_attach=is_waiting, resubmit=resubmit)
-    left = list(map(picker, left)) if picker else left
-    if left and preflight:
-        left = list(map(LoginChecks(as_json=as_json), left))
-    elif left:
-        print_ignored_variables(left[0].profile)
+    left = _checked(left, picker, preflight=preflight, as_json=as_json)
     submissions: list[Submission] = []
     if left:
         known += _submit_alone(
@@ -126,6 +117,26 @@ def command(
     if is_waiting and not any(isinstance(each.stopped_by, KeyboardInterrupt) for each in submissions):
         succeeded = _watch(runs, left, follow=follow)
     _finish(runs, submissions, succeeded, as_json=as_json, choices=picker.documents if picker else None)
+
+
+def _dry_run(orders: list[Order], picker: Picker | None, *, now: dt.datetime, as_json: bool) -> None:
+    """Print what would be submitted, and how a halving sweep would go."""
+    orders = list(map(picker, orders)) if picker else orders
+    scripts = [render(order, now=now) for order in orders]
+    print_dry_run(scripts, as_json=as_json, choices=picker.documents if picker else None)
+    for order in orders:
+        if (halving := order.request.halving) and (steps := order.request.experiments[0].steps):
+            tell(halving.outlook(len(order.request.points), steps))
+
+
+def _checked(orders: list[Order], picker: Picker | None, *, preflight: bool, as_json: bool) -> list[Order]:
+    """The orders, in the shapes that end soonest if `picker` picks them, after the checks of the login node."""
+    orders = list(map(picker, orders)) if picker else orders
+    if orders and preflight:
+        return list(map(LoginChecks(as_json=as_json), orders))
+    if orders:
+        print_ignored_variables(orders[0].profile)
+    return orders
 
 
 def _left_to_submit(

@@ -16,10 +16,10 @@ from sedd.rundir.rank_progress import ProgressWriter
 from sedd.spec.experiment import Experiment
 from sedd.training.async_saver import Saver
 from sedd.training.checkpoint_file import remove_leftovers
-from sedd.training.distributed import Group
+from sedd.training.distributed import Group, Ranks
 from sedd.training.fine_tuning import begin_from_parent, parent_validation
 from sedd.training.loader import DeviceBatch, training_feed, validation_set
-from sedd.training.local_copies import NodePlace, open_local_copies
+from sedd.training.local_copies import LocalCopies, NodePlace, open_local_copies
 from sedd.training.metrics import RunLogs
 from sedd.training.network import build_network
 from sedd.training.pause import Rungs
@@ -103,22 +103,11 @@ def open_session(
     how = f"{precision.name} on {device}, {ranks.size} rank(s), {network.means()}, {spec.optimizer}"
     where = " from the copy on this node" if resumed and resumed.is_local else ""
     notify(f"{how}; {'resumed at' if step else 'starting at'} step {step}{where}")
-    logs = RunLogs(run, resumed_step=step if resumed else -1) if ranks.is_first else None
-    stack.callback(logs.close if logs else _do_nothing)
-    saver = Saver(
-        run,
-        spec.checkpoint,
-        attempt=attempt,
-        make_rows_durable=logs.make_durable if logs else _do_nothing,
-        notify=notify,
-        local=local,
-        hand_rows_over=logs.hand_over if logs else list,
-        writer=ShardWriter(ranks) if shards else None,
-        is_first=ranks.is_first,
-    )
-    stack.callback(saver.close)
-    tracker = start_tracker(run, experiment, is_first=ranks.is_first, notify=notify)
-    stack.callback(tracker.finish)
+    saver, reporter = _open_writers(
+        run, experiment, ranks, device,
+        attempt=attempt, resumed_step=step if resumed else -1, local=local, is_sharded=shards is not None,
+        beat=beat, progress=progress, notify=notify, stack=stack,
+    )  # fmt: skip
     fixed_set = validation_set(experiment, stores, device)
     clock, host = StepClock(device), os.environ.get("SEDD_HOST") or socket.gethostname()
     return Session(
@@ -134,21 +123,58 @@ def open_session(
         forgetting=parent_validation(network, parent, spec.init, device, group, notify=notify),
         is_new=is_new,
         rungs=rungs,
-        reporter=Reporter(
-            spec,
-            logs=logs,
-            tracker=tracker,
-            heartbeat=beat,
-            saver=saver,
-            progress=progress,
-            warm_up=warm_up_steps(spec, is_on_gpu=device.type == "cuda"),
-            notify=notify,
-        ),
+        reporter=reporter,
         progress=progress,
         clock=clock,
         speed=SpeedReport(run, clock, group, beat, attempt=attempt, host=host),
         saver=saver,
     )
+
+
+def _open_writers(
+    run: RunDir,
+    experiment: Experiment,
+    ranks: Ranks,
+    device: torch.device,
+    *,
+    attempt: int,
+    resumed_step: int,
+    local: LocalCopies | None,
+    is_sharded: bool,
+    beat: HeartbeatWriter,
+    progress: ProgressWriter,
+    notify: Notify,
+    stack: ExitStack,
+) -> tuple[Saver, Reporter]:
+    """What writes checkpoints, and what writes all else that is known of the run; `stack` closes them."""
+    spec = experiment.training
+    logs = RunLogs(run, resumed_step=resumed_step) if ranks.is_first else None
+    stack.callback(logs.close if logs else _do_nothing)
+    saver = Saver(
+        run,
+        spec.checkpoint,
+        attempt=attempt,
+        make_rows_durable=logs.make_durable if logs else _do_nothing,
+        notify=notify,
+        local=local,
+        hand_rows_over=logs.hand_over if logs else list,
+        writer=ShardWriter(ranks) if is_sharded else None,
+        is_first=ranks.is_first,
+    )
+    stack.callback(saver.close)
+    tracker = start_tracker(run, experiment, is_first=ranks.is_first, notify=notify)
+    stack.callback(tracker.finish)
+    reporter = Reporter(
+        spec,
+        logs=logs,
+        tracker=tracker,
+        heartbeat=beat,
+        saver=saver,
+        progress=progress,
+        warm_up=warm_up_steps(spec, is_on_gpu=device.type == "cuda"),
+        notify=notify,
+    )
+    return saver, reporter
 
 
 def _do_nothing() -> None:
