@@ -145,20 +145,19 @@ def drain_node(scene: Scene) -> Harm | None:
 
 def restart_controller(scene: Scene) -> Harm | None:
     """slurmctld is away for a while: nobody answers."""
-    if scene.is_hurt("slurmctld"):
-        return None
-    scene.site.daemon("stop", "slurmctld")
-    seconds = scene.rng.uniform(0, 8)
-    scene.later(seconds, lambda: scene.site.daemon("start", "slurmctld"), "slurmctld")
-    return Harm(list(scene.runs), f"for {seconds:.0f} s")
+    return _end_controller(scene, "stop", (0, 8))
 
 
 def lose_controller(scene: Scene) -> Harm | None:
     """slurmctld is killed, with all that it has not saved yet, and comes back after a while."""
+    return _end_controller(scene, "kill", (5, 25))
+
+
+def _end_controller(scene: Scene, how: str, away_s: tuple[float, float]) -> Harm | None:
     if scene.is_hurt("slurmctld"):
         return None
-    scene.site.daemon("kill", "slurmctld")
-    seconds = scene.rng.uniform(5, 25)
+    scene.site.daemon(how, "slurmctld")
+    seconds = scene.rng.uniform(*away_s)
     scene.later(seconds, lambda: scene.site.daemon("start", "slurmctld"), "slurmctld")
     return Harm(list(scene.runs), f"for {seconds:.0f} s")
 

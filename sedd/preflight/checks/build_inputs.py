@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
-from sedd.preflight.read.filesystem import existing, query_space
-from sedd.spec.build import BuildSpec, DataTask
+from sedd.preflight.read.filesystem import existing, query_space, unreadable
+from sedd.spec.build import DataTask
 from sedd.units import format_bytes
 
 # Of UniRef50: bytes of store (and its parts, for a while both) for a byte of FASTA, and FASTA for a byte of gzip.
@@ -36,7 +36,7 @@ def gather(context: CheckContext) -> Facts | None:
     return Facts(
         inputs=len(build.inputs),
         input_bytes=sum(sizes.values()),
-        problem=_problem(build),
+        problem=unreadable((*build.inputs, *filter(None, (build.clusters,)))),
         place=place,
         may_write=os.access(place, os.W_OK),
         free_bytes=query_space(place).free_bytes,
@@ -60,15 +60,6 @@ def judge(facts: Facts) -> Verdict:
         )
     files = f"{facts.inputs} input{'s' if facts.inputs > 1 else ''}"
     return ok(f"{files} of {format_bytes(facts.input_bytes)}; {saw}")
-
-
-def _problem(build: BuildSpec) -> str | None:
-    for path in (*build.inputs, *filter(None, (build.clusters,))):
-        if not path.is_file():
-            return f"{path} {'is not a file' if path.exists() else 'does not exist'}"
-        if not os.access(path, os.R_OK):
-            return f"{path} may not be read by you"
-    return None
 
 
 def _store_bytes(path: Path, size: int) -> int:

@@ -1,11 +1,11 @@
 """What evaluation and sampling start from: a network that is there, and FASTA files that can be read."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import UsageError
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.read.filesystem import unreadable
 from sedd.rundir.find import find_run
 from sedd.spec.inference import TrainedTask
 
@@ -27,7 +27,7 @@ def gather(context: CheckContext) -> Facts:
     task = context.experiment
     assert isinstance(task, TrainedTask)
     kind, checkpoints = _kind(task.network)
-    return Facts(network=task.network, kind=kind, checkpoints=checkpoints, problem=_problem(task.inputs))
+    return Facts(network=task.network, kind=kind, checkpoints=checkpoints, problem=unreadable(task.inputs))
 
 
 def judge(facts: Facts) -> Verdict:
@@ -55,15 +55,6 @@ def _kind(path: Path) -> tuple[str | None, int]:
     except UsageError:
         return None, 0
     return "run", sum(p.with_suffix(".json").exists() for p in run.checkpoints.glob("step-*.pt"))
-
-
-def _problem(paths: tuple[Path, ...]) -> str | None:
-    for path in paths:
-        if not path.is_file():
-            return f"{path} {'is not a file' if path.exists() else 'does not exist'}"
-        if not os.access(path, os.R_OK):
-            return f"{path} may not be read by you"
-    return None
 
 
 CHECK = Check(

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,16 @@ class Writing:
 def existing(path: Path) -> Path:
     """The path, or its nearest parent that exists."""
     return next(p for p in (path, *path.parents) if p.exists())
+
+
+def unreadable(paths: Iterable[Path]) -> str | None:
+    """What is wrong with the first path that is not a file, or that this user may not read; None if all are well."""
+    for path in paths:
+        if not path.is_file():
+            return f"{path} {'is not a file' if path.exists() else 'does not exist'}"
+        if not os.access(path, os.R_OK):
+            return f"{path} may not be read by you"
+    return None
 
 
 def parse_mounts(text: str) -> list[Mount]:
