@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sedd.errors import DiskFullError
 from sedd.job.attempt import Meeting, Task, find_meeting
+from sedd.job.causes import is_stop
 from sedd.job.environment import TaskEnvironment
 from sedd.job.final_events import has_ended, record_event_with_retry
 from sedd.job.processes import SignalBox
@@ -39,7 +40,7 @@ def begin_attempt(
         DiskFullError: the attempt could not be recorded, though we waited; it must not train.
     """
     events = read_events(task.run.events)
-    _require_newest_start(events, task.environment)
+    require_newest_start(events, task.environment)
     meeting = find_meeting(attempt=1 + max((event.attempt for event in events), default=0), left_out=left_out)
     environment, resources = task.environment, task.experiment.resources
     signs = signs_of_use(task.run, os.environ, executor=environment.executor)
@@ -68,7 +69,7 @@ def begin_attempt(
     return meeting
 
 
-def _require_newest_start(events: Sequence[Event], environment: TaskEnvironment) -> None:
+def require_newest_start(events: Sequence[Event], environment: TaskEnvironment) -> None:
     """Raises: SupersededError if SLURM has started this job again since, or the job that continues it."""
     continued = {
         e.get("job_id") for e in events if e.event == "submitted" and e.get("continues") == environment.job_id
@@ -104,7 +105,7 @@ def let_lost_attempt_end(task: Task, meeting: Meeting, box: SignalBox) -> None:
     before = newest_attempt([e for e in events if e.attempt < meeting.attempt])
     if before and not has_ended(events, before):
         print(f"attempt {before} is not known to have ended: giving its processes time to end", flush=True)
-        wait_for(LOST_PATIENCE_S, lambda: bool(box.received))
+        wait_for(LOST_PATIENCE_S, lambda: any(map(is_stop, box.received)))
 
 
 def wait_for(seconds: float, is_enough: Callable[[], bool]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile
 from sedd.errors import RunError, SeddError
 from sedd.job.attempt import Task
-from sedd.job.begin_attempt import begin_attempt
+from sedd.job.begin_attempt import begin_attempt, require_newest_start
 from sedd.job.environment import TaskEnvironment, read_task_environment
 from sedd.job.final_events import record_event
 from sedd.job.needs import await_needs
@@ -26,7 +26,7 @@ from sedd.launch.wake import try_to_wake
 from sedd.notify.tell import tell_end
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import read_events
-from sedd.rundir.fence import newest_attempt
+from sedd.rundir.fence import SupersededError, newest_attempt
 from sedd.rundir.layout import RunDir
 from sedd.rundir.node_folder import entry_name, remove_folders
 from sedd.spec.load import load_resolved
@@ -50,7 +50,11 @@ def main(path: str) -> int:
         if not await_needs(task, box):
             return 0
         if task.environment.is_first:
+            require_newest_start(read_events(run.events), task.environment)
             record_shape(task)
+    except SupersededError as e:
+        print(e.message, flush=True)
+        return 0
     except RunError as e:
         return refuse(task, e)
     try:

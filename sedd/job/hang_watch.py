@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from sedd.errors import RunError
 from sedd.job.attempt import Meeting, Task, Trainings, log_of
 from sedd.job.final_events import record_event
 from sedd.job.hangs import Stillness, why_hung
@@ -34,7 +35,10 @@ class HangWatch:
         if max(self.stillness.still_s, self.stillness.saving_s) <= after_s or now < self.next_judgement:
             return False
         self.next_judgement = now + JUDGE_S
-        save_s = slowest_save_s(read_events(self.task.run.events)) or 0.0
+        try:
+            save_s = slowest_save_s(read_events(self.task.run.events)) or 0.0
+        except RunError:
+            return False  # a file server that fails for a moment, as in `watch`
         why = why_hung(self.stillness, hang_after_s=after_s, slowest_save_s=save_s)
         if why is None:
             return False

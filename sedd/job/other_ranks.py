@@ -51,6 +51,7 @@ def _follow_once(task: Task, meeting: Meeting, box: SignalBox, standbys: Standby
     let_lost_attempt_end(task, meeting, box)
     with training_processes(task, meeting, standbys) as trainings:
         ending = watch(task, meeting, trainings, box)
+    is_gone = all(process.poll() is not None for process in trainings.processes.values())
     code = ending.exit_code if ending.exit_code is not None else Exit.PEER_LOST
     if code == Exit.SUPERSEDED:
         return 0
@@ -69,7 +70,7 @@ def _follow_once(task: Task, meeting: Meeting, box: SignalBox, standbys: Standby
 
     wait_for(patience_s, is_enough)
     if _starts_in_job(task, meeting.attempt):
-        return None
+        return None if is_gone else 0  # with a training that waits for a dead disk no other begins here
     if is_well or is_decided(read_events(task.run.events), meeting.attempt):
         return 0  # a bad exit would make srun kill rank 0's entry, which may be asking SLURM for the next attempt
     return code if code > 0 else 128 - code

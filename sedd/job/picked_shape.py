@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.users import user_name
-from sedd.errors import SeddError, SpecError
+from sedd.errors import SpecError
 from sedd.job.attempt import Task
 from sedd.job.environment import TaskEnvironment
 from sedd.rundir.events import append_event, read_events
@@ -60,7 +60,7 @@ def record_shape(task: Task) -> None:
     append_event(
         task.run.events,
         "reshaped",
-        attempt=max(event.attempt for event in read_events(task.run.events)),
+        attempt=max((event.attempt for event in read_events(task.run.events)), default=0),
         now=dt.datetime.now(dt.UTC),
         earlier=describe(change.earlier, change.profile),
         shape=describe(change.experiment, change.profile),
@@ -83,8 +83,8 @@ def next_shape(task: Task, profile: SlurmProfile) -> TaskSpec:
     wish = Wish(experiment=experiment, steps=max(1, experiment.steps - (saved[0] if saved else 0)))
     try:
         choice = choose(wish, profile, runs=task.run.path.parent.parent, patience_s=PATIENCE_S)
-    except SeddError as e:
-        print(f"the next job keeps this shape: {e.message}", flush=True)
+    except Exception as e:  # what other runs' files may do to it must not cost this run its next job
+        print(f"the next job keeps this shape: {getattr(e, 'message', repr(e))}", flush=True)
         return experiment
     print(f"the next job: {choice.picked.shape}", flush=True)
     return in_shape(experiment, choice.picked.shape)

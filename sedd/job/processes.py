@@ -15,6 +15,8 @@ from sedd.launch.pickled_job import STOP_SIGNALS
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
+DIE_S = 30.0
+"""For a process to be gone after SIGKILL."""
 _STARTERS = frozenset({b"sedd.launch.wake", b"sedd.launch.submit_local", b"submitit.local._local"})
 """Modules after `python -m` of processes that a job entry may start, and that outlive it."""
 
@@ -78,10 +80,13 @@ def start(
 
 
 def end_children(*, grace_s: float, but: frozenset[int] = frozenset()) -> None:
-    """SIGTERM all children of this process `but` some, adopted ones too; SIGKILL what is left after `grace_s`."""
+    """SIGTERM all children of this process `but` some, adopted ones too; SIGKILL what is left after `grace_s`.
+
+    One that not even that ends, since it waits for a dead disk, is waited for `DIE_S`: it runs no line more.
+    """
     deadline = time.monotonic() + grace_s
     signalled: set[int] = set()
-    while living := _children(but):
+    while (living := _children(but)) and time.monotonic() < deadline + DIE_S:
         number = signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL
         for pid in living - signalled if number is signal.SIGTERM else living:
             _send(pid, number)
@@ -92,7 +97,10 @@ def end_children(*, grace_s: float, but: frozenset[int] = frozenset()) -> None:
 def end_processes(
     running: Mapping[int, "subprocess.Popen[bytes]"], *, grace_s: float, is_unwanted: Callable[[], bool]
 ) -> None:
-    """Let processes that were asked to stop finish within `grace_s`, or until it `is_unwanted`; SIGKILL the rest."""
+    """Let processes that were asked to stop finish within `grace_s`, or until it `is_unwanted`; SIGKILL the rest.
+
+    As `end_children` for those that wait for a dead disk: a job that continues this one's run waits for its end.
+    """
     deadline = time.monotonic() + grace_s
     while any(process.poll() is None for process in running.values()) and time.monotonic() < deadline:
         if is_unwanted():
@@ -100,7 +108,9 @@ def end_processes(
         time.sleep(0.2)
     for process in running.values():
         process.kill()
-        process.wait()
+    deadline = time.monotonic() + DIE_S
+    while any(process.poll() is None for process in running.values()) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _children(but: frozenset[int]) -> set[int]:

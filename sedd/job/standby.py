@@ -8,6 +8,7 @@ What is handed over, as one line of JSON on its standard input, is the environme
 then is a training like any other.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -17,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sedd.job.processes import start
+from sedd.job.processes import DIE_S, start
 from sedd.rundir.process_name import STANDING_BY, name_process
-from sedd.rundir.rank_progress import VARIABLE, open_progress
+from sedd.rundir.rank_progress import VARIABLE, open_progress, progress_writer
 
 STAND_BY = "--stand-by"
 """The worker's option that makes it wait."""
@@ -103,7 +104,8 @@ class Standbys:
         """End them."""
         for standby in self.ready:
             standby.process.kill()
-            standby.process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for a dead disk
+                standby.process.wait(DIE_S)
             os.close(standby.progress)
         self.ready.clear()
 
@@ -111,6 +113,8 @@ class Standbys:
 def await_attempt() -> None:
     """Import what a training needs, then become the training that is handed over; end this process if none is."""
     name_process(STANDING_BY)
+    # Whoever is handed an attempt while its imports hang, as on a dead file server, is watched like all others.
+    progress_writer(os.environ).phase("starting")
     for module in _IMPORTS:
         importlib.import_module(module)
     line = sys.stdin.buffer.readline()

@@ -146,7 +146,8 @@ class _Watch:
     def _pass_on(self, now: float) -> None:
         """Signals to the training; the entry's own where it keeps the time limit itself."""
         limit_s = self.task.limit_s
-        if limit_s is not None and now - self.began > limit_s and not self.passed_on:
+        is_asked = any(map(is_stop, self.passed_on))  # SIGCONT, as after a suspension, asks for nothing
+        if limit_s is not None and now - self.began > limit_s and not is_asked:
             self._tell(signal.SIGUSR2, now)
         for number in sorted(self.box.received - self.passed_on):
             self._tell(number, now)

@@ -22,6 +22,7 @@ from sedd.rundir.energy_meter import energy_written, open_meter
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
 from sedd.rundir.process_name import Place, name_process
+from sedd.rundir.rank_progress import progress_writer
 from sedd.spec.load import load_resolved
 
 
@@ -36,8 +37,11 @@ def main(path: str) -> Exit:
     name_process(str(Place(attempt, rank)))
     try:
         require_frozen(run, package=imported_package())
+        task = load_resolved(run.spec).task
+        if task == "train":  # whose progress is watched: the driver, or the disk under torch, may hang, too
+            progress_writer(os.environ).phase("starting")
         with energy_written(run.energy, rank=rank, attempt=attempt, meter=open_meter(os.environ)):
-            return WORK[load_resolved(run.spec).task](run, attempt, stop)
+            return WORK[task](run, attempt, stop)
     except Exception as error:  # the last chance to say why: the job entry reads only the exit code
         _print_error(error)
         return _say_failed(run, attempt, error)

@@ -16,6 +16,8 @@ SAMPLE_S = 5.0
 """Between samples of the power."""
 WRITE_EVERY = 6
 """Samples: a kill loses half a minute of the account."""
+LAST_S = 5.0
+"""For a sample that is being taken, at the end; a driver that answers no more must not keep the process."""
 
 
 class Meter(Protocol):
@@ -121,8 +123,9 @@ def energy_written(
         yield
     finally:
         done.set()
-        thread.join()
-        record.sample(writes=True)
+        thread.join(LAST_S)
+        if not thread.is_alive():
+            record.sample(writes=True)
 
 
 class _Record:

@@ -88,14 +88,15 @@ def require_choice(experiment: TaskSpec, profile: Profile) -> tuple[Experiment, 
 def choose(wish: Wish, profile: SlurmProfile, *, runs: Path, patience_s: float = math.inf) -> Choice:
     """The shape in which the run ends first, by SLURM's answers and the speed of earlier runs below `runs`.
 
-    After `patience_s` no further shape is looked at.
+    After `patience_s` no further earlier run, and no further shape, is looked at.
 
     Raises:
         RunError: SLURM takes none of the shapes. SlurmUnreachableError: it does not answer.
     """
+    until = time.monotonic() + patience_s
     room = query_room(profile)
     experiment = wish.experiment
-    earlier = find_earlier(experiment, profile, runs)
+    earlier = find_earlier(experiment, profile, runs, patience_s=until - time.monotonic())
     speed = _speed(experiment, earlier)
     work = Work(
         steps=wish.steps,
@@ -105,7 +106,6 @@ def choose(wish: Wish, profile: SlurmProfile, *, runs: Path, patience_s: float =
         save_s=earlier.save_s,
     )
     own = _own_shape(experiment, profile)
-    until = time.monotonic() + patience_s
     asked = {own: _foresee(own, wish, work, speed, room, profile)}
     for shape in _shapes(wish, profile, work, speed, room):
         if shape not in asked and time.monotonic() < until:

@@ -1,7 +1,9 @@
 """What earlier runs in the runs folder measured of the same network on the same cards."""
 
 import datetime as dt
+import math
 import statistics
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +39,15 @@ class Earlier:
     """The longest that a checkpoint took."""
 
 
-def find_earlier(experiment: Experiment, profile: SlurmProfile, runs: Path) -> Earlier:
-    """The newest runs below `runs` with the same network, crop and type of card."""
+def find_earlier(
+    experiment: Experiment, profile: SlurmProfile, runs: Path, *, patience_s: float = math.inf
+) -> Earlier:
+    """The newest runs below `runs` with the same network, crop and type of card, as far as found in `patience_s`."""
+    until = time.monotonic() + patience_s
     parameters = parameter_count(experiment.model)
     names, measured, restarts, saves = list[str](), list[Measured](), list[float](), list[float]()
     for run in reversed(list_runs(runs)[-_LOOKED_AT:]):
-        if len(names) == MOST_RUNS:
+        if len(names) == MOST_RUNS or time.monotonic() > until:
             break
         try:
             like = _same(run, experiment, profile, parameters)

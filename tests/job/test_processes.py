@@ -4,6 +4,9 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
+from sedd.job import processes
 from sedd.job.processes import end_processes, signals_held
 
 
@@ -39,3 +42,20 @@ def test_a_training_that_another_attempt_has_replaced_gets_no_time_to_finish() -
     asleep = subprocess.Popen(["sleep", "600"])
     end_processes({0: asleep}, grace_s=600, is_unwanted=lambda: True)
     assert asleep.returncode == -signal.SIGKILL
+
+
+def test_a_training_that_not_even_sigkill_ends_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The job that continues the run waits for the end of this one."""
+
+    class WaitsForDisk(subprocess.Popen[bytes]):
+        def kill(self) -> None:
+            """As SIGKILL to a process that waits for a dead disk."""
+
+    monkeypatch.setattr(processes, "DIE_S", 0.1)
+    stuck = WaitsForDisk(["sleep", "20"])
+    end_processes({0: stuck}, grace_s=0, is_unwanted=lambda: False)
+    assert stuck.poll() is None
+    stuck.terminate()
+    stuck.wait()

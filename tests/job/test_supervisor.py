@@ -116,6 +116,16 @@ def test_a_run_past_its_walltime_saves_and_starts_again(local: LocalRuns) -> Non
     assert story(run)[-1] == "completed"
 
 
+def test_a_run_that_was_suspended_for_a_while_keeps_its_walltime(local: LocalRuns) -> None:
+    """SIGCONT asks for nothing; the limit still counts."""
+    experiment = small_experiment(resources={"gpus_per_node": 0, "walltime": "3s", "memory": "1GiB"})
+    run = local.start_one(experiment, plan="endless train")
+    wait_for_steps(run, 1)
+    hurt(run, Role.ENTRY, signal.SIGCONT)
+    wait_for_event(run, "requeued", timeout_s=20)
+    assert "requeued:time_limit" in story(run)
+
+
 def test_a_cancellation_is_seen_in_the_run_folder_alone(local: LocalRuns) -> None:
     """A cancel on another machine of the shared file system can send no signal."""
     run = local.start_one(plan="long")

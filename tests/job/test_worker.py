@@ -3,29 +3,39 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from sedd.errors import DiskFullError, RunError
 from sedd.job.node_preflight import blame
+from sedd.job.standby import STAND_BY
 from sedd.launch.make_runs import make_runs
 from sedd.preflight.finding import Finding, Status
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
+from sedd.rundir.rank_progress import VARIABLE, open_progress, parse_progress
 from sedd.training.faults import NodeFaultError, is_node_fault
 from tests.launch.conftest import order_for, small_experiment
 from tests.launch.test_submit import NOW
 
 
-def work(run: RunDir, **more: str) -> subprocess.CompletedProcess[str]:
+def work(
+    run: RunDir, *options: str, keep_open: Sequence[int] = (), **more: str
+) -> subprocess.CompletedProcess[str]:
     environment = (
         os.environ | {"SEDD_ATTEMPT": "1", "SEDD_HOST": "v100-2", "PYTHONPATH": str(run.code)} | more
     )
-    command = [sys.executable, "-m", "sedd.job.worker", str(run.path)]
+    command = [sys.executable, "-m", "sedd.job.worker", *options, str(run.path)]
     return subprocess.run(
-        command, env=environment | {"PYTHONSAFEPATH": "1"}, capture_output=True, text=True, check=False
+        command,
+        env=environment | {"PYTHONSAFEPATH": "1"},
+        pass_fds=tuple(keep_open),
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -40,6 +50,34 @@ def test_a_node_without_the_data_is_a_node_fault_that_names_the_node(tmp_path: P
     assert failed.get("error").startswith("node preflight failed: "), "no Python names"
     assert "Traceback" not in done.stderr, "a traceback is for our own mistakes"
     assert done.stderr.splitlines()[-1] == f"error: {failed.get('error')}"
+
+
+@pytest.mark.parametrize(("module", "options"), [("pynvml", ()), ("torch", ()), ("torch", (STAND_BY,))])
+def test_a_driver_or_an_import_that_hangs_is_watched(
+    tmp_path: Path, module: str, options: tuple[str, ...]
+) -> None:
+    """The entry judges what has reported a phase: the training has, before it asks the driver or imports torch."""
+    run = make_runs(order_for(small_experiment(), runs=tmp_path / "my runs"), now=NOW, made=[]).runs[0]
+    folder, seen = tmp_path / "stand-in", tmp_path / "seen"
+    folder.mkdir()
+    (folder / f"{module}.py").write_text(
+        f"import os\nwith open({str(seen)!r}, 'wb') as file:\n"
+        f"    file.write(os.pread(int(os.environ[{VARIABLE!r}]), 100, 0))\n"
+        "os._exit(9)\n"
+    )
+    descriptor = open_progress()
+    work(
+        run,
+        *options,
+        keep_open=[descriptor],
+        PYTHONPATH=f"{folder}{os.pathsep}{run.code}",
+        CUDA_VISIBLE_DEVICES="0" if module == "pynvml" else "",
+        **{VARIABLE: str(descriptor)},
+    )
+    os.close(descriptor)
+    progress = parse_progress(seen.read_bytes())
+    assert progress is not None
+    assert progress.phase == "starting"
 
 
 def test_changed_code_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

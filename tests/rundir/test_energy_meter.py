@@ -1,11 +1,13 @@
 """Energy of a GPU: by its counter, else by its power; written down as long as the block runs."""
 
 import itertools
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from sedd.rundir import energy_meter
 from sedd.rundir.energy_meter import (
     CounterMeter,
     PowerMeter,
@@ -100,3 +102,30 @@ def test_a_driver_that_fails_costs_only_the_number(tmp_path: Path) -> None:
     with energy_written(tmp_path, rank=0, attempt=1, meter=CounterMeter(lambda: next(answers))):
         pass
     assert read_rank(tmp_path / "rank-0.json") == {}
+
+
+def test_a_driver_that_answers_no_more_does_not_hold_the_training_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a card has fallen off the bus: the fault must be told, not waited on."""
+    monkeypatch.setattr(energy_meter, "LAST_S", 0.1)
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    class Stuck:
+        source = "counter"
+
+        def joules(self) -> float:
+            is_asked.set()
+            may_answer.wait()
+            return 0.0
+
+    def training() -> None:
+        with energy_written(tmp_path, rank=0, attempt=1, meter=Stuck(), sample_s=0.01):
+            is_asked.wait()
+
+    thread = threading.Thread(target=training, daemon=True)
+    thread.start()
+    thread.join(10)
+    is_held = thread.is_alive()
+    may_answer.set()
+    assert not is_held

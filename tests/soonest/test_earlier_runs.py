@@ -57,3 +57,8 @@ def test_other_cards_other_networks_and_runs_that_never_saved_twice_tell_nothing
     (tmp_path / "small" / "damaged" / "manifest.json").write_text("{")
     assert find_earlier(training(), V100, tmp_path).measured == ()
     assert find_earlier(training(), V100, tmp_path / "nowhere").measured == ()
+
+
+def test_a_job_that_is_being_ended_looks_no_longer_than_it_has_time(tmp_path: Path) -> None:
+    make(tmp_path, training())
+    assert find_earlier(training(), V100, tmp_path, patience_s=-1).measured == ()
