@@ -50,7 +50,7 @@ def command(
     start = parse_moment(since, now=now) if since else dt.datetime.min.replace(tzinfo=dt.UTC)
     end = parse_moment(until, now=now) if until else now
     if end <= start:
-        raise UsageError(f"--until {until or 'now'} is not after --since {since}")
+        raise UsageError(f"--until {until or 'now'} is not after --since {since or 'the beginning'}")
     chosen = [run for text in runs or () for run in find_runs(text, root)] if runs else list_runs(root)
     rows = summed(_labelled(dict.fromkeys(chosen), by), since=start, until=end)
     savings = (

@@ -27,6 +27,8 @@ def parse_moment(text: str, *, now: dt.datetime) -> dt.datetime:
     """`30d` before now, or a date such as 2026-11-01 (UTC). Raises: UsageError."""
     try:
         return now - dt.timedelta(seconds=parse_duration_s(text))
+    except OverflowError:  # before all times
+        return dt.datetime.min.replace(tzinfo=dt.UTC)
     except ValueError:
         pass
     try:

@@ -1,12 +1,20 @@
 """The table of `sedd usage`."""
 
+import datetime as dt
 import io
 
 import pytest
 from rich.console import Console
 
-from sedd.experiments.usage_text import Row, usage_table
+from sedd.experiments.usage_text import Row, parse_moment, usage_table
 from sedd.rundir.usage import Usage
+
+
+def test_a_duration_longer_than_the_calendar_is_before_all_runs() -> None:
+    now = dt.datetime(2026, 11, 29, tzinfo=dt.UTC)
+    assert parse_moment("30d", now=now) == dt.datetime(2026, 10, 30, tzinfo=dt.UTC)
+    for text in ("999999d", "99999999999999d"):
+        assert parse_moment(text, now=now) == dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 def shown(*rows: Row, width: int = 80) -> list[str]:

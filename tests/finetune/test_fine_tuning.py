@@ -1,5 +1,6 @@
 """Fine-tuning starts at its parent's bits, ends at the same ones however often interrupted, and tells from where."""
 
+import errno
 import json
 import shutil
 import signal
@@ -141,6 +142,26 @@ def test_what_was_kept_at_the_submission_counts_whatever_becomes_of_the_parent(
     assert (lineage["run"], lineage["step"], lineage["sha256"]) == ("parent/one", 12, seal["sha256"])
     assert kept_in(run.initial) is None
     assert read_parent(newest_whole(run.checkpoints)).lineage == lineage
+
+
+def test_of_two_that_keep_a_network_the_first_counts_and_none_leaves_a_copy_behind(
+    parent: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of two attempts that overlap; and a full disk leaves nothing either."""
+    found = find_parent(parent.path)
+    assert found is not None
+    keep(found, tmp_path / "initial")
+    keep(found, tmp_path / "initial")
+    assert [path.name for path in tmp_path.iterdir()] == ["initial"]
+    assert kept_in(tmp_path / "initial") == tmp_path / "initial" / found.name
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sedd.finetune.parent._link", full)
+    with pytest.raises(OSError, match="No space"):
+        keep(found, tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["initial"]
 
 
 def test_a_parents_store_that_is_gone_is_a_warning(
