@@ -42,6 +42,8 @@ def print_submitted(submission: Submission, order: Order) -> None:
         show(f"  {run.id}  {values}")
     if len(started) > LISTED:
         show(f"  … and {len(started) - LISTED} more")
+    if (halving := order.request.halving) and (steps := order.request.experiments[0].steps):
+        show(f"  {halving.outlook(len(order.request.points), steps)}")
     if submission.waiting:
         show(f"  rest    {REST_HINT}")
     show(f"  folder  {runs[0].path if total == 1 else runs[0].path.parent}")

@@ -169,6 +169,8 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
         more = f" and {len(confused) - 3} more" if len(confused) > 3 else ""
         others = "one other" if count == 1 else f"{count} others"
         lines.append(f"{ALIKE} from {len(confused)} of {others} ({CONFIDENCE:.0%}): {names}{more}")
+    if any(group.was_stopped for group in ranking.groups):
+        lines.append("points stopped by rule are compared as they were at their rung")
     if any(d.method is Method.PAIRED for d in ranking.differences.values()):
         lines.append("this speaks of these networks; whether another seed changes it, only seeds tell")
     return lines

@@ -8,6 +8,7 @@ from sedd.rundir.attempts import is_stopped
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.read_usage import read_usage
+from sedd.units import format_duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,14 +30,18 @@ class Savings:
     has_gpus: bool = False
 
     def __str__(self) -> str:
-        """`halving: 7,200 of the full grid's 48,600 steps trained (15 %); about 12.3 GPU-hours saved, 24 stopped`."""
-        share = f"{100 * self.trained / self.full:.0f} %" if self.full else "0 %"
-        hours, unit = self.saved_s / 3600, "GPU-hours" if self.has_gpus else "hours"
-        spared = f"{hours:.1f}" if hours >= 10 else f"{hours:.2g}"
+        """`halving: 24 of 27 points stopped, 15% of 48,600 steps trained; 12.3 GPU-hours saved`."""
+        share = self.trained / self.full if self.full else 0.0
         return (
-            f"halving: {self.trained:,} of the full grid's {self.full:,} steps trained ({share}); "
-            f"about {spared} {unit} saved by {self.stopped} of {self.points} points stopped"
+            f"halving: {self.stopped} of {self.points} points stopped, {share:.0%} of {self.full:,} steps trained"
+            f"{self._spared()}"
         )
+
+    def _spared(self) -> str:
+        hours, unit = self.saved_s / 3600, "GPU-hours" if self.has_gpus else "hours"
+        if hours < 0.1:
+            return f"; {format_duration(self.saved_s)} saved" if self.saved_s >= 1 else ""
+        return f"; {hours:.1f} {unit} saved"
 
     def document(self) -> dict[str, Any]:
         """For machines."""

@@ -52,15 +52,16 @@ class HalvingSpec(StrictModel):
         return tuple(rung for rung in self.rungs if rung < steps)
 
     def outlook(self, points: int, steps: int) -> str:
-        """`halving: of 27 points 9 go on from step 2,000, 3 from 6,000; 26 % of the full grid's steps`."""
+        """`halving: of 27 points 9 go on from step 2,000, 3 from 6,000; 26% of all steps`."""
         decisive, counts = self.decisive(steps), self.places(points)
         share = sum(
             count * (end - start)
             for count, start, end in zip(counts, (0, *decisive), (*decisive, steps), strict=False)
         ) / (points * steps)
         ways = [f"{count} from {rung:,}" for count, rung in zip(counts[1:], decisive, strict=False)]
-        ways[0] = ways[0].replace(" from", " go on from step", 1)
-        return f"halving: of {points} points {', '.join(ways)}; {share:.0%} of the full grid's steps"
+        go = "goes" if counts[1] == 1 else "go"
+        ways[0] = ways[0].replace(" from", f" {go} on from step", 1)
+        return f"halving: of {points} points {', '.join(ways)}; {share:.0%} of all steps"
 
     def complaints(self, experiment: TaskSpec) -> Iterator[str]:
         """Why this point of the sweep cannot be halved; nothing where it can."""

@@ -170,5 +170,5 @@ def test_savings_count_the_steps_that_stopped_points_were_spared(local: LocalRun
     savings = read_savings(runs)
     assert savings is not None
     assert (savings.points, savings.stopped, savings.full, savings.saved) == (3, 2, 120, 60)
-    assert "of the full grid's 120 steps" in str(savings)
+    assert "2 of 3 points stopped, 50% of 120 steps trained" in str(savings)
     assert read_savings([RunDir(Path(run.path)) for run in local.make(small_experiment(seed=9))]) is None

@@ -32,7 +32,7 @@ def test_a_rung_at_the_last_step_decides_nothing(tmp_path: Path) -> None:
     assert halving is not None
     assert halving.decisive(18000) == (2000, 6000)
     assert halving.outlook(27, 18000) == (
-        "halving: of 27 points 9 go on from step 2,000, 3 from 6,000; 26% of the full grid's steps"
+        "halving: of 27 points 9 go on from step 2,000, 3 from 6,000; 26% of all steps"
     )
 
 

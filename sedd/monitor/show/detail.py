@@ -59,7 +59,8 @@ def _title(seen: Inspection, width: int) -> Text:
     view = seen.view
     title = Text.assemble((view.name, "bold"), f"  {view.id}  ", (str(view.state), STYLES[view.state]))
     if view.why and not view.state.is_trouble:
-        title.append(f": {view.why}")
+        fits = title.cell_len + 2 + len(view.why) <= width
+        title.append(f": {view.why}" if fits else f"\n{view.why}")
     if view.point:
         title.append(f"\n{point_text(view.point)}", style="dim")
     return title

@@ -79,6 +79,12 @@ def _gave_up(e: Event) -> str:
     return _ended("gave up")(e)
 
 
+def _rung(e: Event) -> str:
+    bound = e.get("validation_bound")
+    shown = f"{bound:.4f}" if isinstance(bound, float) else "not finite"
+    return f"came to the rung at step {e.get('step')}, validation {shown}"
+
+
 _SENTENCES: dict[str, Callable[[Event], str]] = {
     "submitted": _submitted,
     "preflight": _preflight,
@@ -95,7 +101,7 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     ),
     "gave_up": _gave_up,
     "completed": lambda e: f"completed at step {e.get('step')}",
-    "rung": lambda e: f"came to the rung at step {e.get('step')}, validation {e.get('validation_bound')}",
+    "rung": _rung,
     "promoted": lambda e: f"may go on: {e.get('detail')}",
     "paused": lambda e: f"paused at step {e.get('step')}, without a job",
     "stopped": lambda e: f"stopped by rule: {e.get('detail')}",

@@ -90,6 +90,8 @@ def _run_lines(row: _Row, columns: Sequence[Column], now: dt.datetime, width: in
 
 
 def _why(view: RunView) -> str:
+    if view.state is State.STOPPED:  # its place at the rung; how many went on, all its fellows say
+        return (view.why or "").partition(",")[0]
     return (view.why or "") if view.state in _WITH_WHY else ""
 
 
