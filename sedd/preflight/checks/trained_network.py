@@ -1,9 +1,12 @@
-"""What evaluation and sampling start from: a network that is there, and FASTA files that can be read."""
+"""What evaluation and sampling start from: a network that is there and knows the condition, and FASTA files."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import UsageError
+from sedd.finetune.checkpoint_facts import read_facts
+from sedd.finetune.parent import find_parent
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.filesystem import unreadable
 from sedd.rundir.find import find_run
@@ -21,13 +24,24 @@ class Facts:
     """Of a run: sealed ones."""
     problem: str | None = None
     """Why a FASTA file cannot be read."""
+    condition_problem: str | None = None
+    """Why the network cannot be asked under the condition."""
+    condition_hint: str | None = None
 
 
 def gather(context: CheckContext) -> Facts:
     task = context.experiment
     assert isinstance(task, TrainedTask)
     kind, checkpoints = _kind(task.network)
-    return Facts(network=task.network, kind=kind, checkpoints=checkpoints, problem=unreadable(task.inputs))
+    unknown = _unknown_condition(task) if kind == "export" or checkpoints else None
+    return Facts(
+        network=task.network,
+        kind=kind,
+        checkpoints=checkpoints,
+        problem=unreadable(task.inputs),
+        condition_problem=unknown.message if unknown else None,
+        condition_hint=unknown.hint if unknown else None,
+    )
 
 
 def judge(facts: Facts) -> Verdict:
@@ -40,6 +54,10 @@ def judge(facts: Facts) -> Verdict:
         )
     if facts.kind == "run" and not facts.checkpoints:
         return warn(f"{facts.network} has no checkpoint yet", "submit when its training has saved one")
+    if facts.condition_problem:
+        return fail(
+            facts.condition_problem, facts.condition_hint or "the spec's `condition` names what it was told"
+        )
     return ok(f"{facts.network}: {facts.kind}")
 
 
@@ -57,11 +75,28 @@ def _kind(path: Path) -> tuple[str | None, int]:
     return "run", sum(p.with_suffix(".json").exists() for p in run.checkpoints.glob("step-*.pt"))
 
 
+def _unknown_condition(task: TrainedTask) -> UsageError | None:
+    """What is wrong with the condition under which the network is asked. Raises: CheckpointError."""
+    condition = getattr(task, task.task).condition
+    path = find_parent(task.network) if condition else None
+    if path is None:
+        return None
+    from sedd.conditions.known import condition_row, parse_known  # numpy: a tenth of a second
+
+    facts = json.loads((path / EXPORTED[0]).read_bytes()) if path.is_dir() else read_facts(path)
+    try:
+        condition_row(parse_known(facts.get("conditions") or (), str(path)), condition)
+    except UsageError as e:
+        return e
+    return None
+
+
 CHECK = Check(
     tasks=(TrainedTask,),
     reads=((),),  # all that the spec names
     sides=(Side.LOGIN, Side.NODE),
-    catches="a network or FASTA file that is not there, a run without a checkpoint (evaluate, sample, score)",
+    catches="a network or FASTA file that is not there, a run without a checkpoint, a condition that the network "
+    "does not know (evaluate, sample, score, embed)",
     takes="< 0.1 s",
     passing=Facts(network=Path("/runs/small"), kind="run", checkpoints=3),
     failing=Facts(network=Path("/runs/smal"), kind=None),

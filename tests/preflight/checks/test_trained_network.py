@@ -1,5 +1,6 @@
 """What counts as a trained network, as it lies on the disk."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,9 @@ from sedd.spec.inference import EvaluateTask
 def look(tmp_path: Path):
     (tmp_path / "a.fasta").write_text(">a\nMK\n")
 
-    def look(network: Path, fasta: str = "a.fasta"):
-        task = EvaluateTask.model_validate(
-            {"name": "e", "task": "evaluate", "evaluate": {"network": network, "fasta": [tmp_path / fasta]}}
-        )
+    def look(network: Path, fasta: str = "a.fasta", **more: object):
+        asked = {"network": network, "fasta": [tmp_path / fasta], **more}
+        task = EvaluateTask.model_validate({"name": "e", "task": "evaluate", "evaluate": asked})
         context = CheckContext(
             side=Side.LOGIN,
             experiment=task,
@@ -60,3 +60,23 @@ def test_what_is_not_there_fails(look, tmp_path: Path):
     (tmp_path / "my.pt").touch()
     found = look(tmp_path / "my.pt", fasta="missing.fasta")
     assert (found.status, "missing.fasta does not exist" in found.saw) == (Status.FAIL, True)
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ({"ec": "1.1.1.1"}, None),
+        ({"ecc": "1.1.1.1"}, "the network has no condition 'ecc': it has ec"),
+        ({"ec": "9.9.9.9"}, "which is none of the 1 values that the network has seen"),
+    ],
+)
+def test_a_condition_that_the_network_does_not_know_fails(
+    look, tmp_path: Path, condition: dict[str, str], told: str | None
+):
+    known = {"name": "ec", "kind": "category", "values": ["1.1.1.1"], "mean": 0.0, "std": 1.0}
+    for conditions, expected in (([known], told), (None, "it was trained without conditions")):
+        for name in EXPORTED:
+            (tmp_path / name).write_text(json.dumps({"conditions": conditions}))
+        found = look(tmp_path, condition=condition)
+        assert found.status is (Status.FAIL if expected else Status.OK)
+        assert (expected or "export") in found.saw
