@@ -7,7 +7,7 @@ from sedd.rundir.plan_record import find_plan
 
 
 def find_one(text: str) -> RunDir:
-    """The run that is named; of a sweep or plan that which moved last, and stderr says so.
+    """The run that is named; of a sweep or plan the one with the newest progress, and stderr says so.
 
     Raises:
         UsageError, RunError: as `find_runs`.
@@ -21,7 +21,7 @@ def find_one(text: str) -> RunDir:
         what = "plan" if find_plan(text, runs_root()) else "sweep"
         which = f"{found.name}/{found.id}" if what == "plan" else found.id
         shown = f"{which} ({point})" if point else which
-        note(f"{text} is a {what} of {len(runs)} runs; this is the one that moved last, {shown}")
+        note(f"{text} is a {what} of {len(runs)} runs; this is the one with the newest progress, {shown}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a command on the login node does for halving sweeps: the rest of what somebody was killed doing."""
+"""Start points of halving sweeps from the login node, where the process that should have started them was killed."""
 
 import os
 from collections.abc import Iterable
@@ -7,6 +7,7 @@ from sedd.cli.console import note, tell
 from sedd.errors import SeddError
 from sedd.launch.wake import wake_sweeps_of
 from sedd.rundir.layout import RunDir
+from sedd.units import counted
 
 
 def wake_and_tell(runs: Iterable[RunDir]) -> None:
@@ -14,8 +15,8 @@ def wake_and_tell(runs: Iterable[RunDir]) -> None:
     try:
         woken = wake_sweeps_of(run for run in runs if os.access(run.path, os.W_OK))
     except SeddError as e:
-        note(f"a halving sweep waits: {e.message}")
+        note(f"cannot start waiting points of a halving sweep: {e.message}")
         return
     if woken:
         names = ", ".join(run.id for run in woken[:3]) + (", …" if len(woken) > 3 else "")
-        tell(f"{len(woken)} that waited at a rung may go on, and are submitted: {names}")
+        tell(f"submitted {counted(len(woken), 'run')} that had waited at a rung of a halving sweep: {names}")

@@ -53,7 +53,7 @@ def parameters_of(experiment: TaskSpec) -> int | None:
 
 
 def print_ignored_variables(profile: Profile) -> None:
-    """Without a preflight, too, nobody shall count on variables that do not reach the job."""
+    """Warn of environment variables that do not reach the job; preflight, where it runs, does so itself."""
     from sedd.preflight.checks import environment
 
     verdict = environment.judge(environment.facts_of(os.environ, environment.reader_of(profile)))

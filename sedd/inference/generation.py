@@ -223,7 +223,7 @@ def _sample(
 
 
 def _records(trained: Trained) -> bool:
-    """Whether steps are recorded as CUDA graphs: where the card is fast, unless whoever trained it would have none."""
+    """Whether steps are recorded as CUDA graphs: where the card is fast, unless the spec of its training forbids it."""
     training = trained.experiment.training
     return (
         is_worth_recording(trained.device)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def marker(root: Path) -> Path:
-    """Of this user in a folder of runs: it is there when runs were submitted whose ends somebody wants to be told.
+    """This user's marker file in a folder of runs; it exists once somebody wants to be told how runs there end.
 
     When it was last touched is when runs were last looked at.
     """

@@ -44,7 +44,7 @@ def _most(experiment: Experiment, profile: Profile) -> int:
     card_bytes = memory_of_a_card(profile, os.environ, is_here=is_here)
     if card_bytes is None:
         raise SpecError(
-            "training.residues_per_gpu is auto, but nobody knows the card's memory",
+            "training.residues_per_gpu is auto, but the memory of the card is not known",
             hint="write gpu: {memory: 32GiB} in the cluster profile, or a number in the spec",
         )
     most = largest_fit(experiment, int(FITS * card_bytes))

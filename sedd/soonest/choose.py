@@ -71,7 +71,7 @@ class Wish:
 
 
 def require_choice(experiment: TaskSpec, profile: Profile) -> tuple[Experiment, SlurmProfile]:
-    """What a shape may be chosen for. Raises: UsageError."""
+    """The training and the SLURM site, where a shape can be chosen for them. Raises: UsageError."""
     if not isinstance(profile, SlurmProfile):
         raise UsageError("--soonest asks SLURM, and this is a profile without it", hint="--cluster PROFILE")
     if not isinstance(experiment, Experiment):

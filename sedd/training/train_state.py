@@ -59,7 +59,7 @@ class TrainState:
         self.ema.update()
 
     def drop_gradients(self) -> None:
-        """After a step."""
+        """Free the gradients of the step before."""
         if self.shards is not None:
             self.shards.drop_gradients()
         else:

@@ -49,7 +49,7 @@ class Update:
     def accumulate_gradient(
         self, state: TrainState, batches: Sequence[DeviceBatch], step: int
     ) -> torch.Tensor:
-        """Leave the gradient of the global batch's mean loss a residue.
+        """Accumulate, in `grad` of the weights, the gradient of the global batch's mean loss per residue.
 
         Returns this rank's share of that loss; with an ordered sum one entry a micro-batch, zero for other ranks'.
         """

@@ -54,7 +54,7 @@ def test_of_a_sweep_the_point_that_moved_last_is_shown_and_named(run: RunDir) ->
     (run.logs / "1_0_log.out").write_text("step 1\n")
     out, said = start(run).communicate(timeout=20)
     assert out == "step 1\n"
-    assert f"quick is a sweep of 2 runs; this is the one that moved last, {run.id} (seed=0)" in said
+    assert f"quick is a sweep of 2 runs; this is the one with the newest progress, {run.id} (seed=0)" in said
 
 
 def test_of_a_training_in_the_foreground_there_is_no_log_and_it_says_why(run: RunDir) -> None:

@@ -60,7 +60,7 @@ def test_a_cpu_takes_a_share_of_the_batch() -> None:
     assert settled(asked(gpus=0), LocalProfile(executor="local")) == 16_384
 
 
-@pytest.mark.parametrize(("memory", "problem"), [(None, "nobody knows"), ("1GiB", "fits into 1")])
+@pytest.mark.parametrize(("memory", "problem"), [(None, "not known"), ("1GiB", "fits into 1")])
 def test_where_it_cannot_be_known_the_spec_is_refused_with_what_to_do(memory: str, problem: str) -> None:
     with pytest.raises(SpecError, match=problem) as error:
         settled(asked(), site(memory))
