@@ -93,10 +93,31 @@ def t_quantile(probability: float, freedom: float) -> float:
 
 def _mass(angle: float, freedom: float) -> float:
     """The probability between 0 and the t of that angle, by Simpson's rule."""
+    if freedom < 2:
+        return 0.5 - _tail(angle, freedom)
     # Beyond twelve standard deviations there is nothing left to add.
     angle = min(angle, math.atan(12 / math.sqrt(freedom))) if freedom > 100 else angle
     step = angle / _PIECES
-    heights = [math.cos(k * step) ** (freedom - 1) for k in range(_PIECES + 1)]
-    simpson = heights[0] + heights[-1] + 4 * sum(heights[1::2]) + 2 * sum(heights[2:-1:2])
-    constant = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
-    return float(constant * simpson * step / 3)
+    return _constant(freedom) * _simpson(
+        [math.cos(k * step) ** (freedom - 1) for k in range(_PIECES + 1)], step
+    )
+
+
+def _tail(angle: float, freedom: float) -> float:
+    """The probability beyond the t of that angle. Below 2 degrees of freedom the density falls steeply at its end.
+
+    With x = pi/2 - angle it is sin(x) ** (freedom - 1); over y = x ** freedom what is left of that is nearly constant.
+    """
+    step = (math.pi / 2 - angle) ** freedom / _PIECES
+    x = [(k * step) ** (1 / freedom) for k in range(1, _PIECES + 1)]
+    heights = [1.0, *((math.sin(each) / each) ** (freedom - 1) for each in x)]
+    return _constant(freedom) * _simpson(heights, step) / freedom
+
+
+def _simpson(heights: Sequence[float], step: float) -> float:
+    """The integral over an even number of pieces."""
+    return (heights[0] + heights[-1] + 4 * sum(heights[1::2]) + 2 * sum(heights[2:-1:2])) * step / 3
+
+
+def _constant(freedom: float) -> float:
+    return math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
