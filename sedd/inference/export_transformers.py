@@ -58,6 +58,7 @@ def write_transformers_export(
         license=license_name,
         facts=facts,
         longest=experiment.data.max_length,
+        pipeline="pipeline_tag: fill-mask\n" if _fills_masks(experiment) else "",
     )
     write_text(folder / "README.md", card)
     write_text(folder / CONFIG, json.dumps(_config(saved, experiment), indent=1) + "\n")
@@ -77,7 +78,7 @@ def _config(saved: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
     return {
         "model_type": "sedd",
         "architectures": ["SeddModel"],
-        "auto_map": {"AutoConfig": "modeling_sedd.SeddConfig", "AutoModel": "modeling_sedd.SeddModel"},
+        "auto_map": _auto_map(experiment),
         "hidden_size": model.hidden,
         "cond_size": model.cond,
         "num_hidden_layers": model.blocks,
@@ -92,6 +93,18 @@ def _config(saved: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
         **{name: saved[name] for name in ("run", "step", "data_hash")},
         **({"fine_tuned_from": parent} if (parent := lineage_in(saved)) else {}),
     }
+
+
+def _auto_map(experiment: Experiment) -> dict[str, str]:
+    classes = {"AutoConfig": "SeddConfig", "AutoModel": "SeddModel"}
+    if _fills_masks(experiment):
+        classes["AutoModelForMaskedLM"] = "SeddForMaskedLM"
+    return {auto: f"modeling_sedd.{own}" for auto, own in classes.items()}
+
+
+def _fills_masks(experiment: Experiment) -> bool:
+    """Whether the network was trained on `<mask>`."""
+    return experiment.diffusion.graph == "absorbing"
 
 
 _SPECIAL = {f"{name}_token": f"<{name}>" for name in ("cls", "pad", "eos", "unk", "mask")}

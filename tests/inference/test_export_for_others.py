@@ -104,6 +104,15 @@ with torch.no_grad():
     bare = [tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"] for text in texts]
     alone = [model(ids).logits[0] for ids in bare]
 packed = [row[1 : 1 + len(one)] for row, one in zip(together, alone)]
+if model.config.graph == "absorbing":
+    from transformers import AutoModelForMaskedLM, pipeline
+    filler = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True).eval()
+    rows = pipeline("fill-mask", model=filler, tokenizer=tokenizer, top_k=33)(texts[0])
+    hidden = model(**tokenizer(texts[0], return_tensors="pt")).logits[0, 1 + texts[0].index("<")]
+    expected = torch.softmax(hidden[:32], -1)
+    for row in rows:
+        share = expected[row["token"]].item() if row["token"] < 32 else 0.0
+        assert abs(row["score"] - share) < 1e-5, (row, share)
 print(json.dumps({"alone": [one.tolist() for one in alone], "packed": [one.tolist() for one in packed]}))
 """
 
