@@ -155,11 +155,9 @@ def tick_labels(values: Sequence[float], *, longest: int = 7) -> list[str]:
 
     Values that differ only in later digits are shown as the first one and what is added to it: `3e-4`, `+1e-8`.
     """
-    for digits in range(4, longest):
+    for digits in (*range(4, longest), 3):  # three, where only the exponent makes them long: 3.33e-4
         labels = [_shortest(value, digits) for value in values]
-        if max(map(len, labels)) > longest:
-            break
-        if len(set(labels)) == len(set(values)):
+        if max(map(len, labels)) <= longest and len(set(labels)) == len(set(values)):
             return labels
     base = next(label for digits in (4, 3, 2, 1) if len(label := _shortest(values[0], digits)) <= longest)
     more = [_shortest(value - values[0], 2) for value in values[1:]]
