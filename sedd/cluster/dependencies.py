@@ -40,6 +40,16 @@ def move_dependents(
     return list(changes)
 
 
+def is_awaited_whole(array: str, *, user: str, timeout_s: float = DEFAULT_TIMEOUT_S) -> bool:
+    """Whether a job of `user` waits for the success of a whole array, which none has whose task is cancelled.
+
+    Raises:
+        SlurmUnreachableError, ClusterError: as `command.run`.
+    """
+    waiting = parse_waiting(query_waiting(user, timeout_s=timeout_s))
+    return any(wants_whole(job.wish, array) for job in waiting)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """A job in the queue that waits for others; the waiting tasks of an array are one job, named by the array."""
@@ -69,6 +79,11 @@ def parse_waiting(text: str) -> list[Waiting]:
             is_ours = mark is not None and mark.continues is None
             found.append(Waiting(job_id=job_id.partition("_[")[0], wish=wish, is_ours=is_ours))
     return found
+
+
+def wants_whole(wish: str, array: str) -> bool:
+    """Whether a dependency, as SLURM shows it, asks for the success of all tasks of an array, together or by pairs."""
+    return re.search(rf"(afterok|aftercorr):{re.escape(array)}(?![0-9])(?!_[0-9])", wish) is not None
 
 
 def moved_on(wish: str, old: str, new: str, *, ends: bool = False) -> str | None:

@@ -7,7 +7,9 @@ from typing import TypeVar
 
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.control import cancel_requeued, scancel
+from sedd.cluster.dependencies import is_awaited_whole
 from sedd.cluster.identity import Mark, ProvenJob, parse_mark, prove_job
+from sedd.cluster.jobs import array_of
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.squeue import parse_comments, query_comments
 from sedd.errors import ClusterError, SeddError
@@ -52,9 +54,9 @@ def skip_pause(task: Task, own: ProvenJob, events: Sequence[Event], avoid: Seque
     The new job waits for the end of ours, so one of them trains at a time. Only when it is in the queue for certain
     ours is taken out of it: whoever is killed before that leaves both there, and the run pauses.
     """
-    if "_" in own.job_id:
-        return  # a point of a sweep keeps its place in its array, and the array's limit of points at a time
     try:
+        if _is_bound_to_array(task, own):
+            return
         successor = find_or_submit(task, own, events, avoid)
         now = read_events(task.run.events)
         job = prove_job(identity_of(task.run, newest_submission(task.run, now)))
@@ -65,6 +67,21 @@ def skip_pause(task: Task, own: ProvenJob, events: Sequence[Event], avoid: Seque
             print(f"job {successor} continues {task.run.id} without a pause", flush=True)
     except SeddError as e:
         print(f"the run pauses before its next attempt: {e.message}", flush=True)
+
+
+def _is_bound_to_array(task: Task, own: ProvenJob) -> bool:
+    """Whether a job is a point of a sweep that must not leave its array for a job of its own.
+
+    Where the array lets so many points train at a time, another would start in its place; and a job that waits for
+    the success of the whole array would wait for ever for the point that was cancelled in it.
+
+    Raises:
+        RunError, ClusterError: it cannot be known.
+    """
+    if "_" not in own.job_id:
+        return False
+    has_limit = read_manifest(task.run).get("parallel", 1) is not None
+    return has_limit or is_awaited_whole(array_of(own.job_id), user=str(os.getuid()))
 
 
 def find_or_submit(

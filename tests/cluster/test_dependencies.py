@@ -2,7 +2,7 @@
 
 import pytest
 
-from sedd.cluster.dependencies import Waiting, after, moved_on, parse_waiting
+from sedd.cluster.dependencies import Waiting, after, moved_on, parse_waiting, wants_whole
 
 # squeue --format='%i|%E|%k' of 22.05.8; a finished condition is left out there, a failed one says so.
 SEEN = """8|afterok:7(unfulfilled)|(null)
@@ -70,3 +70,18 @@ def test_several_jobs_are_one_condition() -> None:
 def test_lines_of_a_greeting_wait_for_nothing() -> None:
     seen = parse_waiting("Welcome|afterok:5\n7|afterok:5(unfulfilled)|(null)\n")
     assert seen == [Waiting(job_id="7", wish="afterok:5(unfulfilled)", is_ours=False)]
+
+
+@pytest.mark.parametrize(
+    ("wish", "is_whole"),
+    [
+        ("afterok:12_*(unfulfilled)", True),
+        ("afterok:9(failed),aftercorr:12_*(unfulfilled)", True),
+        ("afterok:12", True),
+        ("afterok:12_1(unfulfilled)", False),
+        ("afterok:123_*(unfulfilled)", False),
+        ("afterany:12_*(unfulfilled)", False),
+    ],
+)
+def test_who_waits_for_the_success_of_a_whole_array(wish: str, is_whole: bool) -> None:
+    assert wants_whole(wish, "12") is is_whole

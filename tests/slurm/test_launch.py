@@ -303,6 +303,34 @@ def test_a_run_that_may_have_a_new_job_makes_no_pause(
     assert slurm_state(run) is not JobState.PENDING
 
 
+@pytest.mark.parametrize("point", [0, 2])
+def test_a_point_of_a_sweep_without_a_limit_goes_on_without_a_pause_and_leaves_its_siblings_alone(
+    devcluster: DevCluster, start: Start, point: int
+) -> None:
+    """Also the point whose own number in SLURM is that of its array."""
+    runs = start(
+        *(small_experiment(seed=n, resources=WHOLE_NODE) for n in range(3)),
+        plan="endless train",
+        requeues=None,
+    )
+    for run in runs:
+        wait_for_steps(run, 10)
+    array = job_of(runs[0]).partition("_")[0]
+    preempt(devcluster, runs[point])
+    wait_for_word(runs[point], "completed")
+    assert_nothing_was_repeated(runs[point])
+    jobs = [e.get("job_id") for e in read_events(runs[point].events) if e.event == "attempt_started"]
+    assert jobs == [f"{array}_{point}", job_of(runs[point])]
+    assert "_" not in jobs[1]
+    others = [run for run in runs if run is not runs[point]]
+    assert [story(run).count("attempt_started") for run in others] == [1, 1]
+    assert all(slurm_state(run) is JobState.RUNNING for run in others)
+    (cancelled,) = cancel(others[:1], now=NOW)
+    assert "cancelled" in cancelled.detail
+    assert wait_until(lambda: slurm_state(others[0]) is not JobState.RUNNING, timeout_s=60)
+    assert slurm_state(others[1]) is JobState.RUNNING
+
+
 def test_a_run_may_have_another_shape_in_its_next_job(devcluster: DevCluster, start: Start) -> None:
     """Preempted on four cards, it goes on at once on the two that are free instead of waiting for hours."""
     ranges = {"gpus": "2-4", "gpus_per_node": 4, "walltime": "10m-24h", "repick": True}
