@@ -2,21 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 from torch import Tensor
 
 from sedd.errors import CheckpointError, UsageError
+from sedd.finetune.base_network import CONFIG, WEIGHTS, find_base, read_config
 from sedd.finetune.fitting import CONDITIONS
-from sedd.finetune.lora import scale_of, trained_weights
+from sedd.finetune.lora import plain_weights, scale_of, trained_weights
 from sedd.finetune.parent import lineage_in
 from sedd.rundir.atomic import atomic_file, write_text
 from sedd.spec.experiment import Experiment
+from sedd.yaml import Document, validate
 
-WEIGHTS, CONFIG = "adapters.safetensors", "adapters.json"
+KEPT = ("data_hash", "length_quantiles", "composition")
+"""What of a checkpoint's description goes into adapters.json as it is."""
 
 
 def write_adapters(
@@ -55,10 +59,38 @@ def write_adapters(
         "alpha": lora.alpha,
         "base_sha256": weights_hash(weights),
         "parent": lineage_in(saved),
+        **{name: saved[name] for name in KEPT},
+        "conditions": saved.get("conditions"),
+        "spec": without_paths(experiment).model_dump(mode="json"),
     }
     write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
     write_text(folder / "README.md", _README.format(run=saved["run"], scale=scale_of(lora)))
     return (folder / WEIGHTS).stat().st_size
+
+
+def read_adapters(
+    folder: Path, weights_of: Callable[[Path, bool], Mapping[str, Tensor]]
+) -> tuple[dict[str, Any], Experiment, dict[str, Tensor]]:
+    """adapters.json, the experiment, and the weights of the base with the adapters merged into them.
+
+    `weights_of` reads the plain weights of a checkpoint or an export, with True those of a checkpoint as trained.
+
+    Raises:
+        CheckpointError: the base is not found or is another network, or the adapters cannot be read.
+    """
+    config, base = read_config(folder), find_base(folder)
+    experiment = validate(Experiment, Document(name=str(folder / CONFIG), data=config["spec"], lines={}))
+    try:
+        adapters = safetensors.torch.load_file(folder / WEIGHTS)
+    except (OSError, safetensors.SafetensorError) as e:
+        raise CheckpointError(f"{folder / WEIGHTS} cannot be read, or is damaged") from e
+    weights = dict(weights_of(base, config["parent"].get("weights") == "raw")) | adapters
+    if weights_hash(weights) != config.get("base_sha256"):
+        raise CheckpointError(
+            f"{base} is not the network that the adapters in {folder} were trained on",
+            hint=f"that is {config['parent']['run']}, step {config['parent']['step']}",
+        )
+    return config, experiment, plain_weights(weights, experiment.training.lora)
 
 
 def weights_hash(weights: Mapping[str, Tensor]) -> str:
@@ -69,6 +101,19 @@ def weights_hash(weights: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {list(weight.shape)} {weight.dtype}\0".encode())
         digest.update(weight.numpy().tobytes())
     return digest.hexdigest()
+
+
+def without_paths(experiment: Experiment) -> Experiment:
+    """The experiment as another machine may know it: where stores lay is nobody's business."""
+    data = experiment.data
+    mixture = data.mixture and data.mixture.model_copy(
+        update={"stores": tuple(Path(store.name) for store in data.mixture.stores)}
+    )
+    bare = data.model_copy(update={"store": Path(data.store.name), "mixture": mixture, "stage": None})
+    init = experiment.training.init
+    bare_init = init and init.model_copy(update={"network": Path(init.network.name), "validation": None})
+    training = experiment.training.model_copy(update={"init": bare_init})
+    return experiment.model_copy(update={"data": bare, "training": training})
 
 
 _README = """# Adapters of {run}
@@ -87,5 +132,6 @@ weights |= {{name: each for name, each in adapters.items() if ".lora_" not in na
 ```
 
 `model.safetensors` is what `sedd export` writes of the parent. `sedd export RUN` of the fine-tuned run itself writes
-the merged network.
+the merged network. `sedd` itself takes this folder as any network, where it finds the base: as `base` in this folder
+(a link to its checkpoint or export), else as the run of that name in the folder of runs.
 """

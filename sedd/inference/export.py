@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sedd.data.alphabet import TOKENS
 from sedd.errors import CheckpointError, SpecError, UsageError
+from sedd.finetune.adapters_file import without_paths
 from sedd.finetune.lora import plain_weights, trained_weights
 from sedd.finetune.parent import lineage_in, sha256_of
 from sedd.inference.find_network import CONFIG, WEIGHTS, is_export
@@ -87,7 +88,7 @@ def write_export(
         "sha256": checksum,
         **{name: saved[name] for name in KEPT},
         **({"conditions": saved["conditions"]} if saved.get("conditions") else {}),
-        "spec": _without_paths(experiment).model_dump(mode="json"),
+        "spec": without_paths(experiment).model_dump(mode="json"),
         "tokens": TOKENS,
         "parent": lineage_in(saved),
     }
@@ -133,19 +134,6 @@ def require_new_export(folder: Path, *, force: bool) -> None:
         )
     if not force:
         raise UsageError(f"cannot write {folder}: it already exists", hint="--force replaces it")
-
-
-def _without_paths(experiment: Experiment) -> Experiment:
-    """The experiment as another machine may know it: where stores lay is nobody's business."""
-    data = experiment.data
-    mixture = data.mixture and data.mixture.model_copy(
-        update={"stores": tuple(Path(store.name) for store in data.mixture.stores)}
-    )
-    bare = data.model_copy(update={"store": Path(data.store.name), "mixture": mixture, "stage": None})
-    init = experiment.training.init
-    bare_init = init and init.model_copy(update={"network": Path(init.network.name), "validation": None})
-    training = experiment.training.model_copy(update={"init": bare_init})
-    return experiment.model_copy(update={"data": bare, "training": training})
 
 
 def read_export(folder: Path) -> tuple[ExportConfig, dict[str, Tensor]]:

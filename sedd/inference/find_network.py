@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sedd.errors import CheckpointError, UsageError
+from sedd.finetune.base_network import find_base, is_adapters
 from sedd.rundir.find import find_run
 from sedd.rundir.layout import RunDir
 
@@ -23,6 +24,9 @@ def find_network(text: str, runs: Path) -> Path | RunDir:
     """
     path = Path(text).expanduser()
     if path.is_file() or is_export(path):
+        return path
+    if is_adapters(path):
+        find_base(path)  # which it is nothing without
         return path
     if path.suffix == ".pt":
         raise UsageError(f"{path}: no such checkpoint")

@@ -16,6 +16,8 @@ from sedd.diffusion.conditional import hiding_tokens
 from sedd.diffusion.guidance import guided
 from sedd.diffusion.objective import Network, Objective
 from sedd.errors import CheckpointError
+from sedd.finetune.adapters_file import read_adapters
+from sedd.finetune.base_network import is_adapters
 from sedd.finetune.lora import plain_weights, trained_weights
 from sedd.inference.batch_size import batch_residues
 from sedd.inference.conditionals import Denoiser
@@ -171,6 +173,8 @@ def load_trained(path: Path, device: torch.device | None = None) -> Trained:
 
 def _read(path: Path) -> tuple[dict[str, Any], Experiment, dict[str, Tensor]]:
     """What an export or a checkpoint says of its network, the experiment, and the weights to use."""
+    if is_adapters(path):
+        return read_adapters(path, _plain_weights)
     if path.is_dir():
         config, weights = read_export(path)
         return config.model_dump(), config.spec, weights
@@ -182,3 +186,12 @@ def _read(path: Path) -> tuple[dict[str, Any], Experiment, dict[str, Tensor]]:
         return kept, experiment, weights
     except (KeyError, TypeError) as e:
         raise CheckpointError(f"{path} is not the checkpoint of a training: {e}") from e
+
+
+def _plain_weights(path: Path, raw: bool) -> Mapping[str, Tensor]:
+    """The weights of a checkpoint or an export that adapters were trained on. Raises: CheckpointError."""
+    if path.is_dir():
+        return read_export(path)[1]
+    saved = read_checkpoint(path)
+    experiment = validate(Experiment, parse_document(saved["spec"], name=str(path)))
+    return plain_weights(trained_weights(saved, raw=raw), experiment.training.lora)

@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
 from sedd.cli.main import build_app
 from sedd.cluster.profile import LocalProfile
+from sedd.errors import CheckpointError
+from sedd.inference.load_network import find_trained, load_trained
 from sedd.launch.make_runs import Order, make_runs
 from sedd.monitor.decide.inspection import inspect
 from sedd.monitor.read.gather import Gatherer
@@ -119,3 +122,39 @@ def test_exports_name_their_ancestors_and_adapters_go_alone(
         assert str(base.path.parent) not in card + (tmp_path / folder / "config.json").read_text()
     alone = json.loads((tmp_path / "alone" / "adapters.json").read_text())
     assert (alone["rank"], alone["parent"]["run"]) == (2, "base/one")
+
+
+def test_adapters_alone_load_as_the_network_that_they_were_exported_from_where_their_base_is_found(
+    runs: tuple[RunDir, RunDir, RunDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its run's name, or as `base` beside them; another network is refused by its hash, none in one line."""
+    base, child, grandchild = runs
+    alone, plain = tmp_path / "alone", tmp_path / "plain"
+    for arguments in ((str(child.path), "-o", str(alone), "--adapters"), (str(base.path), "-o", str(plain))):
+        done = CliRunner().invoke(build_app(["export"]), ["export", *arguments])
+        assert done.exit_code == 0, done.output
+    assert str(base.path.parent) not in (alone / "adapters.json").read_text()
+    newest = newest_whole(child.checkpoints)
+    assert newest is not None
+    cpu = torch.device("cpu")
+    wanted = load_trained(newest, cpu).model.state_dict()
+
+    def require_same() -> None:
+        found = find_trained(str(alone), tmp_path, notify=print)
+        loaded = load_trained(found, cpu)
+        assert (loaded.run, loaded.step) == (f"tiny/{child.id}", 4)
+        assert all(torch.equal(loaded.model.state_dict()[name], each) for name, each in wanted.items())
+
+    monkeypatch.setenv("SEDD_RUNS", str(base.path.parent.parent))
+    require_same()
+    monkeypatch.setenv("SEDD_RUNS", str(tmp_path / "nowhere"))
+    with pytest.raises(CheckpointError, match="their base is not there: base/one, step 3"):
+        find_trained(str(alone), tmp_path, notify=print)
+    for network in (plain, newest_whole(base.checkpoints)):
+        (alone / "base").unlink(missing_ok=True)
+        (alone / "base").symlink_to(str(network))
+        require_same()
+    (alone / "base").unlink()
+    (alone / "base").symlink_to(str(newest_whole(grandchild.checkpoints)))
+    with pytest.raises(CheckpointError, match="is not the network that the adapters"):
+        load_trained(alone, cpu)

@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sedd.errors import UsageError
+from sedd.errors import SeddError, UsageError
+from sedd.finetune.base_network import BASE, CONFIG, find_base, is_adapters
 from sedd.finetune.checkpoint_facts import read_facts
 from sedd.finetune.parent import find_parent
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
@@ -19,11 +20,13 @@ EXPORTED = ("config.json", "model.safetensors")
 class Facts:
     network: Path
     kind: str | None
-    """checkpoint, export or run; None where there is nothing of the kind."""
+    """checkpoint, export, adapters or run; None where there is nothing of the kind."""
     checkpoints: int = 0
     """Of a run: sealed ones."""
     problem: str | None = None
     """Why a FASTA file cannot be read."""
+    base_problem: str | None = None
+    """Of adapters: why the network that they were trained on is not found."""
     condition_problem: str | None = None
     """Why the network cannot be asked under the condition."""
     condition_hint: str | None = None
@@ -33,12 +36,13 @@ def gather(context: CheckContext) -> Facts:
     task = context.experiment
     assert isinstance(task, TrainedTask)
     kind, checkpoints = _kind(task.network)
-    unknown = _unknown_condition(task) if kind == "export" or checkpoints else None
+    unknown = _unknown_condition(task) if kind in ("export", "adapters") or checkpoints else None
     return Facts(
         network=task.network,
         kind=kind,
         checkpoints=checkpoints,
         problem=unreadable(task.inputs),
+        base_problem=_missing_base(task.network) if kind == "adapters" else None,
         condition_problem=unknown.message if unknown else None,
         condition_hint=unknown.hint if unknown else None,
     )
@@ -54,6 +58,8 @@ def judge(facts: Facts) -> Verdict:
         )
     if facts.kind == "run" and not facts.checkpoints:
         return warn(f"{facts.network} has no checkpoint yet", "submit when its training has saved one")
+    if facts.base_problem:
+        return fail(facts.base_problem, f"link its checkpoint or export as {facts.network / BASE}")
     if facts.condition_problem:
         return fail(
             facts.condition_problem, facts.condition_hint or "the spec's `condition` names what it was told"
@@ -66,6 +72,8 @@ def _kind(path: Path) -> tuple[str | None, int]:
         return "checkpoint", 1
     if all((path / name).is_file() for name in EXPORTED):
         return "export", 0
+    if is_adapters(path):
+        return "adapters", 0
     if not path.is_dir():
         return None, 0
     try:
@@ -75,15 +83,26 @@ def _kind(path: Path) -> tuple[str | None, int]:
     return "run", sum(p.with_suffix(".json").exists() for p in run.checkpoints.glob("step-*.pt"))
 
 
+def _missing_base(adapters: Path) -> str | None:
+    try:
+        find_base(adapters)
+    except SeddError as e:
+        return e.message
+    return None
+
+
 def _unknown_condition(task: TrainedTask) -> UsageError | None:
     """What is wrong with the condition under which the network is asked. Raises: CheckpointError."""
     condition = getattr(task, task.task).condition
-    path = find_parent(task.network) if condition else None
+    if not condition:
+        return None
+    path = task.network if is_adapters(task.network) else find_parent(task.network)
     if path is None:
         return None
     from sedd.conditions.known import condition_row, parse_known  # numpy: a tenth of a second
 
-    facts = json.loads((path / EXPORTED[0]).read_bytes()) if path.is_dir() else read_facts(path)
+    config = path / (CONFIG if is_adapters(path) else EXPORTED[0])
+    facts = json.loads(config.read_bytes()) if path.is_dir() else read_facts(path)
     try:
         condition_row(parse_known(facts.get("conditions") or (), str(path)), condition)
     except UsageError as e:
