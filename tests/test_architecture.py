@@ -15,21 +15,22 @@ import sedd
 
 PACKAGE = Path(sedd.__path__[0])
 
-BASE = {"errors", "units", "yaml", "yaml_tree", "complaints"}
+BASE = {"errors", "units", "yaml", "yaml_tree", "complaints", "home"}
 PURE = {"diffusion"}
 DOORS: dict[str, set[str]] = {
     "errors": set(),
     "units": set(),
     "complaints": {"errors"},
+    "home": {"errors"},
     "yaml": {"errors", "units", "complaints", "yaml_tree"},
     "yaml_tree": {"errors", "complaints"},
     "spec": BASE,
     "config": BASE,
-    "rundir": {"errors", "config"},
+    "rundir": {"errors", "home", "config"},
     "notify": {"rundir", "config", *BASE},
     "diffusion": set(),
     "model": {"spec"},
-    "data": {"spec", "errors", "units", "charts"},
+    "data": {"spec", "errors", "home", "units", "charts"},
     "conditions": {"data", "diffusion", "spec", *BASE},
     "charts": {"units"},
     "page": set(),
@@ -230,6 +231,17 @@ def test_only_the_cluster_room_names_slurms_commands():
         if isinstance(node.elts[0], ast.Constant) and node.elts[0].value in commands
     }
     assert users == set()
+
+
+def test_only_one_file_looks_up_home_folders():
+    """`Path.expanduser` raises a RuntimeError, and `os.path.expanduser` leaves a `~` that nobody knows as it is."""
+    users = {
+        m
+        for m in modules()
+        for node in ast.walk(source(m))
+        if isinstance(node, ast.Attribute) and node.attr in ("expanduser", "home")
+    }
+    assert users == {"sedd.home"}
 
 
 PROBE = """

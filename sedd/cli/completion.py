@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from sedd.cli.console import print_text, tell
 from sedd.errors import UsageError, writing
+from sedd.home import expand_home
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +56,9 @@ def command(
     if show:
         print_text(script)
         return
-    with writing(Path.home() / PLACES[name]):
-        for line in install(name, script, Path.home()):
+    home = expand_home("~")
+    with writing(home / PLACES[name]):
+        for line in install(name, script, home):
             tell(line)
     tell("start a new shell, and press Tab after: sedd ")
 

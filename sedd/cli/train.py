@@ -16,6 +16,7 @@ from sedd.cli.console import note, tell
 from sedd.cli.main import INTERRUPTED
 from sedd.cli.options import Overrides
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
+from sedd.home import expand_home
 from sedd.rundir.attempts import Cause, is_completed, parse_attempts
 from sedd.rundir.energy_meter import energy_written, open_meter
 from sedd.rundir.events import append_event, read_events
@@ -120,10 +121,11 @@ def _run_folder(spec: Path, overrides: Sequence[str], ranks: "Ranks", stop: "Sto
 
 def _given_run(spec: Path) -> RunDir | None:
     """The run to go on with; None for a spec, or a path that is none. Raises: UsageError for an unknown name."""
-    run = RunDir(spec.expanduser().absolute())
+    path = expand_home(spec)
+    run = RunDir(path.absolute())
     if run.manifest.exists():
         return run
-    if spec.expanduser().exists() or len(spec.parts) > 1 or spec.suffix:
+    if path.exists() or len(spec.parts) > 1 or spec.suffix:
         return None
     try:
         return find_run(str(spec), runs_root())

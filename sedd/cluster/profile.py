@@ -11,6 +11,7 @@ from sedd.cluster.sbatch_options import problem_with
 from sedd.config.settings import NotifySettings
 from sedd.config.user_config import config_path, read_user_config
 from sedd.errors import SpecError, did_you_mean
+from sedd.home import expand_home
 from sedd.yaml import Bytes, Document, Duration, StrictModel, load_document, validate
 
 WandbMode = Literal["online", "offline", "disabled"]
@@ -199,7 +200,7 @@ def find_profile(given: str | Path | None, *, spec: Path | None, environ: Mappin
     `slurm/local.yaml` is looked for beside the spec and one folder up (`jobs/x.yaml` → `slurm/`), then here.
     """
     if chosen := given or environ.get("SEDD_CLUSTER"):
-        return Path(chosen).expanduser()
+        return expand_home(chosen)
     if (config := read_user_config(environ)) is not None and config.cluster is not None:
         return config_path(config.cluster, environ)
     folders = [*list(spec.resolve().parents)[:2], Path.cwd()] if spec else [Path.cwd()]

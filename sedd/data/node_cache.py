@@ -14,7 +14,8 @@ from sedd.conditions.label_fields import label_files
 from sedd.data.files import HEADER_BYTES
 from sedd.data.manifest import MANIFEST, Manifest
 from sedd.data.store import TokenStore
-from sedd.errors import DataError
+from sedd.errors import DataError, UsageError
+from sedd.home import expand_home
 
 _PIECE_BYTES = 1 << 22
 _SPARE_BYTES = 1 << 28  # for whatever else the job writes there
@@ -40,10 +41,13 @@ def stage_store(path: Path, folder: str) -> Staged:
         DataError: the shared store is damaged.
     """
     shared = TokenStore.open(path)
-    place = os.path.expanduser(os.path.expandvars(folder))
+    place = os.path.expandvars(folder)
     if "$" in place or not place:
         return Staged(store=shared, problem=f"{folder}: this node's environment does not have the variable")
-    copy = Path(place) / f"sedd-{shared.content_hash[:16]}.store"
+    try:
+        copy = expand_home(place) / f"sedd-{shared.content_hash[:16]}.store"
+    except UsageError as e:
+        return Staged(store=shared, problem=e.message)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with _locked(copy.with_suffix(".lock")):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sedd.errors import CheckpointError, UsageError
 from sedd.finetune.base_network import find_base, is_adapters
+from sedd.home import expand_home
 from sedd.rundir.find import find_run
 from sedd.rundir.layout import RunDir
 
@@ -22,7 +23,7 @@ def find_network(text: str, runs: Path) -> Path | RunDir:
     Raises:
         UsageError: no such run or file. CheckpointError: the run has no checkpoint yet.
     """
-    path = Path(text).expanduser()
+    path = expand_home(text)
     if path.is_file() or is_export(path):
         return path
     if is_adapters(path):

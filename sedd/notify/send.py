@@ -3,10 +3,10 @@
 import logging
 import os
 import subprocess
-from pathlib import Path
 
 from sedd.config.settings import NotifySettings
-from sedd.errors import SeddError
+from sedd.errors import SeddError, UsageError
+from sedd.home import expand_home
 from sedd.notify.message import Message
 
 TIMEOUT_S = 30.0
@@ -26,7 +26,7 @@ def send(message: Message, settings: NotifySettings, *, run: str) -> None:
     if settings.command is not None:
         problems += _run_command(settings.command, message, run)
     if settings.apprise is not None:
-        problems += _notify_by_apprise(Path(settings.apprise).expanduser(), message)
+        problems += _notify_by_apprise(settings.apprise, message)
     if problems:
         raise NotSentError(f"could not tell that {message.title}: {'; '.join(problems)}")
 
@@ -37,7 +37,10 @@ def has_means(settings: NotifySettings) -> bool:
 
 
 def _run_command(command: tuple[str, ...], message: Message, run: str) -> list[str]:
-    program = os.path.expanduser(command[0])
+    try:
+        program = str(expand_home(command[0]))
+    except UsageError as e:
+        return [f"notify.command: {e.message}"]
     environment = os.environ | {
         "SEDD_EVENT": message.occasion,
         "SEDD_RUN": run,
@@ -60,13 +63,17 @@ def _run_command(command: tuple[str, ...], message: Message, run: str) -> list[s
     return [f"notify.command ended with exit code {done.returncode}"] if done.returncode else []
 
 
-def _notify_by_apprise(addresses: Path, message: Message) -> list[str]:
+def _notify_by_apprise(file: str, message: Message) -> list[str]:
     try:
         import apprise
     except ImportError:
         return ["notify.apprise needs apprise: pip install 'protein-sedd[notify]'"]
     logging.getLogger("apprise").disabled = True  # it names addresses
     config = apprise.AppriseConfig()
+    try:
+        addresses = expand_home(file)
+    except UsageError as e:
+        return [f"notify.apprise: {e.message}"]
     if not addresses.is_file() or not config.add(str(addresses)):
         return ["notify.apprise: its file cannot be read"]
     targets = apprise.Apprise()

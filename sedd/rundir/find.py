@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sedd.config.user_config import config_path, read_user_config
 from sedd.errors import UsageError, did_you_mean
+from sedd.home import expand_home
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.plan_record import find_plan
@@ -14,7 +15,7 @@ from sedd.rundir.plan_record import find_plan
 def runs_root(environment: Mapping[str, str] = os.environ) -> Path:
     """Where runs live: `$SEDD_RUNS`, else the user's own `runs:`, else `./runs`. Raises: SpecError of the latter."""
     if chosen := environment.get("SEDD_RUNS"):
-        return Path(chosen).expanduser().absolute()
+        return expand_home(chosen).absolute()
     config = read_user_config(environment)
     return config_path(config.runs, environment) if config and config.runs else Path("runs").absolute()
 
@@ -37,7 +38,7 @@ def find_run(text: str, root: Path) -> RunDir:
     Raises:
         UsageError: nothing, or more than one thing, answers to `text`.
     """
-    folder = RunDir(Path(text).expanduser().absolute())
+    folder = RunDir(expand_home(text).absolute())
     if folder.manifest.exists():
         return RunDir(folder.path.resolve())
     if inside := list_runs_of_name(folder.path):
@@ -67,7 +68,7 @@ def find_runs(text: str, root: Path) -> list[RunDir]:
     """
     if plan := find_plan(text, root):
         return [run for run in plan.runs if run.manifest.exists()]
-    path = Path(text).expanduser().absolute()
+    path = expand_home(text).absolute()
     if path.name.startswith("sweep-"):
         folder = path if path.is_dir() else next(root.glob(f"*/{path.name}"), None)
         if folder is not None and (points := _points(folder.parent, path.name)):

@@ -15,6 +15,9 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from sedd.errors import UsageError
+from sedd.home import expand_home
+
 ENTRY_VARIABLE = "SEDD_ENTRY"
 """With which a job entry tells its training processes who leads them, as `entry_name` says it."""
 SPARE_BYTES = 1 << 28
@@ -144,11 +147,14 @@ def _changed(folder: Path) -> float:
 
 
 def _expanded(folder: str, environ: Mapping[str, str]) -> Path | None:
-    """The folder with `$VARIABLES` replaced; None where one is not set."""
+    """The folder with `~` and `$VARIABLES` replaced; None where one is not known."""
     names = re.findall(r"\$\{?(\w+)\}?", folder)
     if any(name not in environ for name in names):
         return None
-    return Path(re.sub(r"\$\{?(\w+)\}?", lambda found: environ[found[1]], folder)).expanduser()
+    try:
+        return expand_home(re.sub(r"\$\{?(\w+)\}?", lambda found: environ[found[1]], folder))
+    except UsageError:
+        return None
 
 
 def _is_nodes(place: Path) -> bool:

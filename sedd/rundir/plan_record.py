@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sedd.errors import RunError
+from sedd.home import expand_home
 from sedd.rundir.atomic import write_text
 from sedd.rundir.layout import RunDir
 
@@ -106,7 +107,7 @@ def read_plan(folder: Path) -> PlanRecord:
 
 def find_plan(text: str, root: Path) -> PlanRecord | None:
     """The plan that a name, an id or a folder names; of a name the newest. None: it names no plan."""
-    path = Path(text).expanduser().absolute()
+    path = expand_home(text).absolute()
     if path.name.startswith(PREFIX):
         folder = path if path.is_dir() else next(root.glob(f"*/{path.name}"), None)
         return read_plan(folder) if folder is not None and (folder / _FILE).exists() else None

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from pydantic import Field, create_model
 
 from sedd.complaints import Key
-from sedd.errors import SpecError
+from sedd.errors import SpecError, UsageError
+from sedd.home import expand_home
 from sedd.spec.halving import HalvingSpec
 from sedd.spec.sweep import Point, SweepSpec
 from sedd.spec.task import TaskSpec, path_keys, places
@@ -182,11 +183,14 @@ def _make_paths_absolute(document: Document, task: type[TaskSpec], base: Path) -
                 holder[last] = str(base / _expand(holder[last], document.where(key), key))
 
 
-def _expand(text: str, where: str, key: Key) -> str:
-    expanded = os.path.expanduser(os.path.expandvars(text))
+def _expand(text: str, where: str, key: Key) -> Path:
+    expanded = os.path.expandvars(text)
     if missing := re.search(r"\$\{?(\w+)\}?", expanded):
         raise SpecError(
             f"{where}: {'.'.join(map(str, key))} is {text!r}: the environment has no variable {missing[1]}",
             hint=f"export {missing[1]}=…",
         )
-    return expanded
+    try:
+        return expand_home(expanded)
+    except UsageError as e:
+        raise SpecError(f"{where}: {'.'.join(map(str, key))}: {e.message}", hint=e.hint) from e

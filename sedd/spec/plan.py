@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from sedd.complaints import Key
-from sedd.errors import SpecError
+from sedd.errors import SpecError, UsageError
+from sedd.home import expand_home
 from sedd.spec.load import Change, Request, resolve_request
 from sedd.spec.task import Name
 from sedd.yaml import Document, Spelling, StrictModel, load_document, validate
@@ -132,10 +133,13 @@ def load_plan(path: Path) -> PlanSource:
 def _source(plan: PlanSpec, name: str, document: Document, folder: Path) -> StageSource:
     stage = plan.stages[name]
     if isinstance(stage.spec, str):
-        path = folder / Path(stage.spec).expanduser()
+        where = f"{document.where(('stages', name, 'spec'))}: stages.{name}.spec"
+        try:
+            path = folder / expand_home(stage.spec)
+        except UsageError as e:
+            raise SpecError(f"{where}: {e.message}", hint=e.hint) from e
         if not path.exists():
-            where = document.where(("stages", name, "spec"))
-            raise SpecError(f"{where}: stages.{name}.spec: {path}: no such file")
+            raise SpecError(f"{where}: {path}: no such file")
         own, base = load_document(path), path.resolve().parent
     else:
         own, base = _inline(document, ("stages", name, "spec"), default_name=f"{plan.name}-{name}"), folder

@@ -4,8 +4,9 @@ import importlib.util
 import netrc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from sedd.errors import UsageError
+from sedd.home import expand_home
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
 from sedd.spec.experiment import Experiment
 
@@ -57,10 +58,10 @@ def find_login(environ: Mapping[str, str]) -> str | None:
     if environ.get("WANDB_API_KEY"):
         return "$WANDB_API_KEY"
     host = environ.get("WANDB_BASE_URL", f"https://{_HOST}").split("//")[-1].strip("/")
-    path = Path(environ.get("NETRC") or Path(environ.get("HOME", "~")).expanduser() / ".netrc")
     try:
+        path = expand_home(environ.get("NETRC") or f"{environ.get('HOME', '~')}/.netrc")
         found = netrc.netrc(str(path)).authenticators(host)
-    except (OSError, netrc.NetrcParseError):
+    except (OSError, UsageError, netrc.NetrcParseError):
         return None
     return str(path) if found and found[2] else None
 
