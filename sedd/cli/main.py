@@ -45,6 +45,7 @@ def main() -> None:
     """Run the command line: errors become one line and an exit code; a traceback only with --debug."""
     prepare_streams()
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    said = ""
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("SEDD_DEBUG"))
     try:
         try:
@@ -55,13 +56,17 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as e:
+        said = e.message if isinstance(e, SeddError) else ""
         if debug:
             traceback.print_exc()
         else:
             _print_error(e)
         sys.exit(e.exit_code if isinstance(e, SeddError) else 1)
     finally:
-        tell_ends(next((a for a in arguments if not a.startswith("-")), None))
+        try:
+            tell_ends(next((a for a in arguments if not a.startswith("-")), None), said=said)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
 
 def _call(arguments: list[str]) -> int:

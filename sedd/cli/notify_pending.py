@@ -15,8 +15,11 @@ COMMANDS = frozenset({"submit", "status", "logs", "report", "compare", "usage", 
 """After which it is looked: those of a login node."""
 
 
-def tell_ends(called: str | None) -> None:
-    """Of runs in $SEDD_RUNS, where somebody asked for it at all."""
+def tell_ends(called: str | None, *, said: str = "") -> None:
+    """Of runs in $SEDD_RUNS, where somebody asked for it at all. Never raises: the command has had its result.
+
+    `said` is the error that the command ended with: a mistake in the configuration is not told again.
+    """
     if called not in COMMANDS:
         return
     try:
@@ -28,8 +31,11 @@ def tell_ends(called: str | None) -> None:
         problems = list(tell_pending(root))
     except SeddError as e:
         problems = [e.message]
-    for problem in problems:
-        tell(f"notify: {problem}", style="yellow")
+    except Exception as e:  # also a bug of ours must not change the command's exit code
+        problems = [f"{type(e).__name__}: {e}"]
+    for problem in dict.fromkeys(problems):
+        if problem != said:
+            tell(f"notify: {problem}", style="yellow")
 
 
 def tell_trouble(facts: "Facts") -> None:

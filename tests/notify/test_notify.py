@@ -10,10 +10,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sedd.cli import main as cli
 from sedd.config.settings import NotifySettings
 from sedd.config.user_config import config_file
 from sedd.notify.deliver import UNDELIVERED, deliver
@@ -139,6 +141,81 @@ def test_runs_that_ended_before_anybody_asked_are_not_told(
     assert marker(root).exists()
     assert list(tell_pending(root)) == []
     assert not told.exists()
+
+
+def test_the_first_look_tells_no_run_that_ended_minutes_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, told = program(tmp_path)
+    configure(monkeypatch, tmp_path, command)
+    root = tmp_path / "runs"
+    earlier = make_run(root, 0)
+    os.utime(earlier.events, (time.time() - 60, time.time() - 60))
+    watch_ends(root)
+    assert list(tell_pending(root)) == []
+    assert not told.exists()
+    make_run(root, 1)
+    assert list(tell_pending(root)) == []
+    assert told.read_text().count("[completed]") == 1
+
+
+@pytest.mark.parametrize("is_made_then", [False, True])
+def test_a_clock_that_was_ahead_hides_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_made_then: bool
+) -> None:
+    command, told = program(tmp_path)
+    configure(monkeypatch, tmp_path, command)
+    root, ahead = tmp_path / "runs", time.time() + 86400
+    watch_ends(root)
+    if is_made_then:
+        marker(root).write_text(str(ahead))
+    os.utime(marker(root), (ahead, ahead))
+    make_run(root, 0)
+    assert list(tell_pending(root)) == []
+    assert told.read_text().count("[completed]") == 1
+    assert marker(root).stat().st_mtime < ahead
+
+
+def test_a_marker_that_cannot_be_touched_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch_ends(tmp_path)
+    monkeypatch.setattr("sedd.notify.pending.os.utime", raises(PermissionError(1, "not permitted")))
+    assert list(tell_pending(tmp_path)) == []
+
+
+def raises(error: BaseException) -> Callable[..., None]:
+    def act(*arguments: object) -> None:
+        raise error
+
+    return act
+
+
+@pytest.mark.parametrize(("error", "code"), [(RuntimeError("a bug"), 0), (KeyboardInterrupt(), 130)])
+def test_what_is_told_after_a_command_does_not_break_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    error: BaseException, code: int,
+) -> None:  # fmt: skip
+    watch_ends(tmp_path)
+    monkeypatch.setenv("SEDD_RUNS", str(tmp_path))
+    monkeypatch.setattr("sedd.notify.pending.tell_pending", raises(error))
+    monkeypatch.setattr(sys, "argv", ["sedd", "status", "--json"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == code
+    assert capsys.readouterr().err == ("" if code else "notify: RuntimeError: a bug\n")
+
+
+def test_a_mistake_in_the_configuration_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two runs that ended, and after a command that ends with the same error."""
+    root = tmp_path / "runs"
+    watch_ends(root)
+    for number in range(2):
+        make_run(root, number)
+    configure(monkeypatch, tmp_path, tmp_path / "program")
+    config_file().write_text("notify:\n  programs: [x]\n")
+    assert sedd("status", runs=root).stderr.count("programs") == 1
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SEDD_RUNS", raising=False)
+    assert sedd("status").stderr.count("programs") == 1
 
 
 def _deliver(folder: str, command: str, barrier: "multiprocessing.synchronize.Barrier") -> None:
