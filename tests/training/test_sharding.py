@@ -12,9 +12,11 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from sedd.errors import CheckpointError
+from sedd.finetune.lora import add_adapters
 from sedd.inference.load_network import load_trained
 from sedd.rundir.layout import RunDir, create_run, sealed_steps
 from sedd.spec.experiment import Experiment
+from sedd.spec.finetune import LoraSpec
 from sedd.spec.load import dump_resolved
 from sedd.training.checkpoint_file import (
     FORMAT,
@@ -193,6 +195,7 @@ def test_what_two_ranks_agree_on(tmp_path: Path, store: Path) -> None:
 def all_claims_of_two(ranks: Ranks, folder: Path, store: Path) -> None:
     a_gradient_that_is_not_finite_on_one_rank_holds_both_back(ranks, store)
     two_ranks_orthogonalise_the_matrices_of_one(ranks)
+    a_matrix_of_one_row_comes_from_the_first_rank(ranks, store)
     a_part_that_cannot_be_written_fails_the_save_on_both(ranks, folder)
 
 
@@ -231,6 +234,22 @@ def two_ranks_orthogonalise_the_matrices_of_one(ranks: Ranks) -> None:
         torch.testing.assert_close(step, torch.cat(steps).chunk(2)[ranks.rank], rtol=1e-4, atol=1e-5)
         assert side == their_side
     assert orthogonalise(directions[1][None], torch.float32).shape == (1, 8, 8)
+
+
+def a_matrix_of_one_row_comes_from_the_first_rank(ranks: Ranks, store: Path) -> None:
+    """As adapters of rank 1 have it: all of it is the first rank's, and nothing the second's."""
+    model = build_model(tiny_spec(store), CPU)
+    add_adapters(model, LoraSpec(rank=1))
+    shards = ReplicatedShards(model, ranks)
+    for shard in shards.trained:
+        if shard.parameter.ndim > 1:
+            shard.own.data.fill_(ranks.rank)
+    shards.spread_weights()
+    for shard in shards.trained:
+        if shard.parameter.ndim > 1:
+            rows = torch.arange(shard.rows) >= rows_of_rank(shard.rows, 1, 2)[0]
+            assert torch.equal(shard.parameter[:, 0], rows.float()), shard.name
+    assert {shard.rows for shard in shards.trained if shard.name.endswith("lora_a")} == {1}
 
 
 def a_part_that_cannot_be_written_fails_the_save_on_both(ranks: Ranks, folder: Path) -> None:

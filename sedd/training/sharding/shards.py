@@ -36,11 +36,8 @@ class Shard:
     start: int
     rows: int
     """Of the whole parameter."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every rank has all rows, and changes them alike."""
-        return self.own.shape[0] == self.rows
+    is_whole: bool
+    """Whether every rank has all rows, and changes them alike. Not by `own`: of a single row the first rank has all."""
 
 
 class Shards(ABC):
@@ -78,10 +75,17 @@ class Shards(ABC):
         own = nn.Parameter(self._rows(parameter, start, stop), requires_grad=parameter.requires_grad)
         if (scale := getattr(parameter, "rate_scale", None)) is not None:
             own.rate_scale = scale  # type: ignore[attr-defined] # ours, for optimisers
-        return Shard(name, parameter, own, start, rows)
+        return Shard(name, parameter, own, start, rows, self._is_whole(parameter))
+
+    def _is_whole(self, parameter: nn.Parameter) -> bool:
+        """Whether this parameter is not cut."""
+        return False
 
     def _bounds(self, parameter: nn.Parameter) -> tuple[int, int]:
-        return rows_of_rank(parameter.shape[0], self.ranks.rank, self.ranks.size)
+        rows = parameter.shape[0]
+        return (
+            (0, rows) if self._is_whole(parameter) else rows_of_rank(rows, self.ranks.rank, self.ranks.size)
+        )
 
     @abstractmethod
     def _rows(self, whole: Tensor, start: int, stop: int) -> Tensor:
@@ -109,9 +113,9 @@ class Shards(ABC):
 class ReplicatedShards(Shards):
     """Shards of weights and gradients that each rank has whole."""
 
-    def _bounds(self, parameter: nn.Parameter) -> tuple[int, int]:
+    def _is_whole(self, parameter: nn.Parameter) -> bool:
         # Vectors are small, and a part of one may round otherwise: fused AdamW on a CPU takes numbers by the eight.
-        return (0, parameter.shape[0]) if parameter.ndim < 2 else super()._bounds(parameter)
+        return parameter.ndim < 2
 
     def _rows(self, whole: Tensor, start: int, stop: int) -> Tensor:
         return whole.detach()[start:stop]
