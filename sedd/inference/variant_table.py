@@ -39,6 +39,9 @@ def read_variants(path: Path, wild_types: Sequence[Record], *, offset: int = 0) 
     """
     header, rows = _read_rows(path)
     reader = _RowReader(path, _columns_of(header, path), _by_name(wild_types), offset)
+    if reader.columns.protein and not reader.columns.wild_type and len(reader.wild_types) == 1:
+        place = header.index(reader.columns.protein)
+        _require_one_protein(path, next(iter(reader.wild_types)), [(line, row[place]) for line, row in rows])
     try:
         variants = tuple(reader.read(line, dict(zip(header, row, strict=True))) for line, row in rows)
     except _MisfitError as e:
@@ -101,6 +104,30 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         if len(row) != len(header):
             raise DataError(f"{path}:{line}: {len(row)} cells, the header has {len(header)}")
     return header, table[1:]
+
+
+def _require_one_protein(path: Path, wild_type: str, cells: Sequence[tuple[int, str]]) -> None:
+    """Raises: DataError where rows, by line and protein, are of several proteins: one wild type is not that of all.
+
+    One protein may have any name. Cells of one letter, or a number, are none: a residue, or a target of regression.
+    """
+    named = [(line, text) for line, text in cells if len(text) > 1 and not _is_number(text)]
+    names = {text.casefold() for _, text in named}
+    if len(names) > 1:
+        own = wild_type.casefold() if wild_type.casefold() in names else named[0][1].casefold()
+        line, other = next((line, text) for line, text in named if text.casefold() != own)
+        raise DataError(
+            f"{path}:{line}: no wild type '{clip(other)}'; the FASTA file has {wild_type}",
+            hint="give the wild types of all proteins, or one table for each protein",
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,27 @@ def test_a_protein_that_is_not_there_is_named(tmp_path: Path):
         read(tmp_path, "protein,mutant\nu,W1A\n", WILD_TYPE, Record("v", "WWW"))
 
 
+@pytest.mark.parametrize("column", ["protein", "wild_type", "target"])
+def test_one_wild_type_is_not_taken_for_the_several_of_a_column(tmp_path: Path, column: str):
+    with pytest.raises(DataError, match=r"m.*:3: no wild type 'p63'; the FASTA file has p53") as caught:
+        read(tmp_path, f"{column},mutant\nP53,K2A\np63,K2A\n", Record("p53", "MKTAY"))
+    assert "one table for each protein" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("names", [("P53_HUMAN", "P53_HUMAN"), ("p53", ""), ("", "")])
+def test_one_wild_type_is_taken_whatever_a_column_calls_it(tmp_path: Path, names: tuple[str, str]):
+    """A FASTA file's own name for the only protein need not be that of the table."""
+    first, second = names
+    table = read(tmp_path, f"protein,mutant\n{first},K2A\n{second},K2A\n")
+    assert [one.protein for one in table.variants] == ["w", "w"]
+
+
+@pytest.mark.parametrize("column", ["wild_type", "target"])
+def test_residues_and_measured_numbers_are_no_proteins(tmp_path: Path, column: str):
+    cells = {"wild_type": ("K", "T"), "target": ("0.25", "nan")}[column]
+    assert len(read(tmp_path, f"{column},mutant\n{cells[0]},K2A\n{cells[1]},T3A\n").variants) == 2
+
+
 def test_wild_types_that_rows_could_not_tell_apart_are_refused(tmp_path: Path):
     with pytest.raises(DataError, match="two different wild types are called 'w'"):
         read(tmp_path, "protein,mutant\nw,K2A\n", WILD_TYPE, Record("w", "MKTAYW"))
