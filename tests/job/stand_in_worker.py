@@ -19,6 +19,7 @@ from sedd.job.causes import STOP_SIGNALS
 from sedd.job.final_events import record_event
 from sedd.job.stacks import offer_stacks
 from sedd.job.standby import STAND_BY, await_attempt
+from sedd.rundir.atomic import replace_text
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
 from sedd.rundir.process_name import Place, name_process
@@ -46,13 +47,13 @@ def main(path: str) -> int:
         record_event(run, "resumed", attempt=attempt, step=first)
     end = first + 1000 if word == "halt" else STEPS * FACTORS.get(word, 1)
     for count in range(first, end + 1):
-        progress.write_text(str(count))
+        replace_text(progress, str(count))
         reported.step(count)
         if stopped and word != "deaf":
-            record_event(
-                run, "stop_requested", attempt=attempt, step=count, signal=signal.Signals(stopped[0]).name
-            )
-            record_event(run, "checkpoint", attempt=attempt, step=count, reason="stop", seconds=0.5)
+            if rank == 0:  # the others do not agree with it on a step, as ranks of a training do
+                asked = signal.Signals(stopped[0]).name
+                record_event(run, "stop_requested", attempt=attempt, step=count, signal=asked)
+                record_event(run, "checkpoint", attempt=attempt, step=count, reason="stop", seconds=0.5)
             while word == "stuck":
                 time.sleep(1)
             return Exit.STOPPED

@@ -138,7 +138,7 @@ def test_a_running_build_that_is_cancelled_leaves_nothing(
     assert not {"requeued", "failed", "gave_up"} & {event.event for event in read_events(run.events)}
 
 
-@pytest.mark.parametrize("partition", ["requeue", "nograce", "cancel"])
+@pytest.mark.parametrize("partition", ["requeue", "nograce"])
 def test_a_preempted_build_starts_again_and_completes(
     devcluster: DevCluster, start: Start, tmp_path: Path, partition: str
 ) -> None:

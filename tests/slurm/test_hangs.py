@@ -29,6 +29,8 @@ from tests.slurm.test_launch import (
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(420)]
 __all__ = ["start"]  # the fixture
 
+WITHOUT_REQUEUE = ("cancel", "nograce")
+"""Partitions in which preempted jobs are not requeued by SLURM itself, or get no time to save."""
 ONE_MINUTE = WHOLE_NODE | {"walltime": "1m"}
 
 
@@ -43,60 +45,61 @@ def batch_end_waits(run: RunDir) -> bool:
     return any(b"sedd.job.batch_end" in line and str(run.submitit).encode() in line for line in lines)
 
 
-@pytest.mark.parametrize("partition", ["cancel", "nograce"])
 def test_a_training_that_hangs_after_its_save_goes_on_after_a_preemption(
-    devcluster: DevCluster, start: Start, partition: str
+    devcluster: DevCluster, start: Start
 ) -> None:
-    (run,) = start(plan="stuck train", partition=partition)
-    wait_for_steps(run, 10)
-    preempt(devcluster, run)
-    wait_for_word(run, "completed")
-    assert "requeued:preempted" in story(run)
-    assert_nothing_was_repeated(run)
+    runs = [start(plan="stuck train", partition=partition)[0] for partition in WITHOUT_REQUEUE]
+    for run in runs:
+        wait_for_steps(run, 10)
+        preempt(devcluster, run)
+    for run in runs:
+        wait_for_word(run, "completed")
+        assert "requeued:preempted" in story(run)
+        assert_nothing_was_repeated(run)
 
 
-@pytest.mark.parametrize("partition", ["cancel", "nograce"])
-def test_it_goes_on_in_a_new_job_where_slurm_requeues_nothing(
-    devcluster: DevCluster, start: Start, partition: str
-) -> None:
+def test_it_goes_on_in_a_new_job_where_slurm_requeues_nothing(devcluster: DevCluster, start: Start) -> None:
     devcluster.switch("requeue", "off")
     try:
-        (run,) = start(plan="stuck train", partition=partition, requeues=False)
-        wait_for_steps(run, 10)
-        command.run(["scontrol", "update", f"JobId={job_of(run)}", "Requeue=0"])
-        preempt(devcluster, run)
-        wait_for_word(run, "completed")
+        runs = [
+            start(plan="stuck train", partition=partition, requeues=False)[0] for partition in WITHOUT_REQUEUE
+        ]
+        for run in runs:
+            wait_for_steps(run, 10)
+            command.run(["scontrol", "update", f"JobId={job_of(run)}", "Requeue=0"])
+            preempt(devcluster, run)
+        for run in runs:
+            wait_for_word(run, "completed")
     finally:
         devcluster.switch("requeue", "on")
-    assert "requeued:preempted" in story(run)
-    assert_nothing_was_repeated(run)
-    first, second = jobs_of(run)
-    assert first != second
+    for run in runs:
+        assert "requeued:preempted" in story(run)
+        assert_nothing_was_repeated(run)
+        first, second = jobs_of(run)
+        assert first != second
 
 
-def test_a_training_that_hangs_after_its_save_goes_on_after_a_time_limit(
+def test_a_time_limit_is_another_pause_whether_a_training_ends_hangs_or_makes_no_step(
     devcluster: DevCluster, start: Start
 ) -> None:
-    (run,) = start(small_experiment(resources=ONE_MINUTE), plan="stuck train")
-    wait_for_word(run, "completed")
-    assert "requeued:time_limit" in story(run)
-    assert_nothing_was_repeated(run)
-
-
-def test_a_step_that_is_longer_than_the_time_limit_reaches_the_no_progress_stop(
-    devcluster: DevCluster, start: Start
-) -> None:
+    """All three at once: SLURM's shortest limit is a minute, and looked at only now and then."""
     policy = {"without_progress": 1}
-    (run,) = start(small_experiment(resources=ONE_MINUTE, retry=policy), plan="frozen")
-    wait_for_word(run, "gave_up", timeout_s=360)
-    assert story(run) == [
+    (ends,) = start(small_experiment(resources=WHOLE_NODE | {"walltime": "2m"}), plan="endless train")
+    (hangs,) = start(small_experiment(resources=ONE_MINUTE), plan="stuck train")
+    (frozen,) = start(small_experiment(resources=ONE_MINUTE, retry=policy), plan="frozen")
+    for run in (ends, hangs):
+        wait_for_word(run, "completed", timeout_s=360)
+        assert "requeued:time_limit" in story(run)
+        assert_nothing_was_repeated(run)
+    wait_for_word(frozen, "gave_up", timeout_s=360)
+    assert story(frozen) == [
         "submitted",
         "attempt_started",
         "requeued:time_limit",
         "attempt_started",
         "gave_up:time_limit",
-    ], logs_of(run)
-    assert "saved no new step" in read_events(run.events)[-1].get("detail")
+    ], logs_of(frozen)
+    assert "saved no step" in read_events(frozen.events)[-1].get("detail")
 
 
 def test_a_preemption_that_follows_the_death_of_the_entry_does_not_lose_the_run(

@@ -193,13 +193,6 @@ def test_a_preemption_that_sends_the_users_signal_is_survived(devcluster: DevClu
         devcluster.switch("user-signal", "off")
 
 
-def test_the_time_limit_is_just_another_pause(devcluster: DevCluster, start: Start) -> None:
-    (run,) = start(small_experiment(resources=WHOLE_NODE | {"walltime": "2m"}), plan="endless train")
-    wait_for_word(run, "completed", timeout_s=240)
-    assert "requeued:time_limit" in story(run)
-    assert_nothing_was_repeated(run)
-
-
 def test_a_run_cancelled_by_scancel_is_not_revived(devcluster: DevCluster, start: Start) -> None:
     (run,) = start(plan="endless")
     wait_for_steps(run, 10)
