@@ -78,10 +78,13 @@ def _rank(texts: list[str], metric: str, against: str | None) -> Ranking:
     if reference is not None and reference not in chosen:
         chosen.append(reference)
     if len(chosen) < 2:
-        raise UsageError(
-            f"{texts[0]} is a single run: there is nothing to compare it with",
-            hint="name two runs, or a sweep",
+        is_plan = find_plan(texts[0], root) is not None
+        what = (
+            f"plan {texts[0]} has {'one training' if chosen else 'no training'}"
+            if is_plan
+            else f"{texts[0]} is a single run"
         )
+        raise UsageError(f"{what}: there is nothing to compare", hint="name two runs, or a sweep")
     results = with_evaluations([read_result(run) for run in chosen])
     named: Result | None = next((r for r in results if r.run == reference), None)
     ranking, savings = rank(results, metric=metric, against=named), read_savings(chosen)

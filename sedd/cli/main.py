@@ -93,7 +93,7 @@ def build_app(arguments: list[str]) -> "typer.Typer":
     """The command line with the called command imported and the others as names: `--help` stays quick."""
     import typer
 
-    from sedd.cli.options import Command
+    from sedd.cli.options import Command, Group
 
     app = typer.Typer(
         help="Train SEDD protein diffusion on V100 SLURM clusters: preflighted, preemption-proof, monitored.",
@@ -101,6 +101,7 @@ def build_app(arguments: list[str]) -> "typer.Typer":
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         add_completion=False,
+        cls=Group,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     version = typer.Option(
@@ -123,7 +124,7 @@ def build_app(arguments: list[str]) -> "typer.Typer":
         if module is not None and hasattr(module, "app"):
             for inner in module.app.registered_commands:
                 inner.cls = Command
-            app.add_typer(module.app, name=name, help=summary)
+            app.add_typer(module.app, name=name, help=summary, cls=Group)
         else:
             app.command(name, cls=Command, short_help=summary)(module.command if module else _not_called)
     return app

@@ -1,10 +1,10 @@
 """What several commands have: arguments, options, and the form of their usage lines."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 Network = Annotated[
     str, typer.Argument(metavar="RUN|CKPT", help="A run, a checkpoint file or an exported folder.")
@@ -33,15 +33,47 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist already.")]
 
 
+_VALUES = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
+
+
 class Command(TyperCommand):
-    """A command whose usage line is `sedd status [OPTIONS] [RUN]...`; typer's braces and its dots differ by version."""
+    """A command whose help reads the same with every typer: usage as `sedd status [OPTIONS] [RUN]...`, `--draws N`."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """After the command's name: `[OPTIONS]` and every argument."""
         arguments = [each for each in self.params if each.param_type_name == "argument"]
         return ["[OPTIONS]", *map(_usage_piece, arguments)]
 
+    def get_params(self, ctx: Any) -> Any:
+        """Arguments and options, with a user's word for what each takes."""
+        return _in_plain_words(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """A group of commands whose options read as those of a `Command`."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Options, with a user's word for what each takes."""
+        return _in_plain_words(super().get_params(ctx))
+
 
 def _usage_piece(argument: Any) -> str:
     name = argument.metavar if argument.required else f"[{argument.metavar}]"
     return name if argument.nargs == 1 else f"{name}..."
+
+
+def _in_plain_words(parameters: list[Any]) -> list[Any]:
+    """The parameters, with N or PATH for what they take; typer may say `<bool>`, `<list[str]>` or `<int range>`."""
+    for each in parameters:
+        if each.param_type_name == "argument":
+            each.display_type_rich = _nothing  # its name says it: RUN, FASTA
+        elif each.is_flag:
+            each.metavar = ""
+        elif each.metavar is None and hasattr(each, "type_descriptor"):
+            kind = each.type_descriptor.annotation
+            each.metavar = _VALUES.get((get_args(kind) or (kind,))[0])  # list[str]: str; else what typer says
+    return parameters
+
+
+def _nothing(ctx: Any) -> None:
+    return None

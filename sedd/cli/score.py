@@ -25,11 +25,18 @@ def command(
         Path | None, typer.Option(help="CSV or TSV with a column mutant (A24G:L30P) or mutated_sequence.")
     ] = None,
     offset: Annotated[
-        int, typer.Option(help="What numbers in names add to places in the wild type (from 1).")
+        int,
+        typer.Option(
+            help="Where the table counts otherwise: 23 if it calls the first residue of the wild type number 24."
+        ),
     ] = 0,
     given: dict[str, Any],
     measured: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Spearman's correlation with this column.")
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of the table to compare scores with, by Spearman's correlation.",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Table: .csv or .parquet; default: CSV on stdout.")

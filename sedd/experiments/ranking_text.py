@@ -19,10 +19,12 @@ _WIDE = 104
 """Columns from which on a difference is shown beside the words that it is none."""
 _RIGHT = (0, 3, 5)
 """Columns of numbers."""
-RULE = (
-    f"{CONFIDENCE:.0%} intervals; {ALIKE}: the interval of the difference holds 0 (of several seeds Welch's, "
-    "else paired over the blocks of the validation set)"
-)
+_INTERVALS = {
+    Method.SEEDS: "Welch's, of several seeds",
+    Method.PAIRED: "paired over the blocks of the validation set",
+    Method.UNPAIRED: "from the errors of both bounds",
+}
+"""How the interval of a difference was found."""
 
 
 def ranking_table(ranking: Ranking, *, width: int) -> Lines:
@@ -138,7 +140,17 @@ def legend(ranking: Ranking) -> str:
     over = "n seeds: mean ± standard deviation; " if any(g.n > 1 for g in ranking.groups) else ""
     has_error = any(g.n == 1 and g.estimate and g.estimate.error for g in ranking.groups)
     single = "± standard error; " if has_error else ""
-    return f"{over}{single}{RULE}"
+    return f"{over}{single}{_intervals_line(ranking)}".removesuffix("; ")
+
+
+def _intervals_line(ranking: Ranking) -> str:
+    """What the intervals of the differences are, and what is said of one that holds 0; only what the table has."""
+    shown = [d for d in ranking.differences.values() if d.interval is not None]
+    if not shown:
+        return ""
+    methods = [text for method, text in _INTERVALS.items() if any(d.method is method for d in shown)]
+    alike = f"; {ALIKE}: the interval holds 0" if any(not d.is_distinguishable for d in shown) else ""
+    return f"differences with {CONFIDENCE:.0%} intervals, {', else '.join(methods)}{alike}"
 
 
 def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:

@@ -55,7 +55,7 @@ def write_score_page(
                 "above 0 the network prefers the mutant.</p>",
                 _table(scores, compared, measured),
                 *(f"<figure>{drawn}</figure>" for drawn in maps),
-                _note(how),
+                _note(how, scores),
             ],
         ),
     )
@@ -97,7 +97,8 @@ def _table(scores: Scores, compared: dict[str, Correlation], measured: str | Non
     heads = ["", "mean score", "median standard error", *([f"Spearman with {measured}"] if measured else [])]
     rows = []
     for method in scores.values:
-        cells = [f"{scores.score(method).mean():.3f}", f"{np.median(scores.standard_error(method)):.3f}"]
+        error = f"{np.median(scores.standard_error(method)):.3f}" if _is_drawn(scores, method) else "–"
+        cells = [f"{scores.score(method).mean():.3f}", error]
         if method in compared:
             c = compared[method]
             cells.append(f"{c.rho:.3f} ± {c.standard_error:.3f} ({c.pairs:,} pairs)")
@@ -105,6 +106,17 @@ def _table(scores: Scores, compared: dict[str, Correlation], measured: str | Non
     return table(heads, rows, kind="numbers")
 
 
-def _note(how: ScoreOptions) -> str:
-    level = "" if how.sigma_bar is None else f", noise level {how.sigma_bar:g}"
-    return f'<p class="note">{how.draws} draws, seed {how.seed}, up to {how.hidden:.0%} of the rest hidden{level}.</p>'
+def _is_drawn(scores: Scores, method: str) -> bool:
+    """Whether a method has an error: one without asks the network once."""
+    return scores.values[method].shape[1] > 1
+
+
+def _note(how: ScoreOptions, scores: Scores) -> str:
+    """What was asked of the methods on the page; nothing where that is no choice."""
+    drawn = [method for method in scores.values if method in ("orders", "bound")]
+    parts = [f"{' and '.join(drawn)}: {how.draws} draws, seed {how.seed}"] if drawn else []
+    if "orders" in drawn:
+        parts.append(f"orders: up to {how.hidden:.0%} of the other residues hidden, too")
+    if how.sigma_bar is not None:
+        parts.append(f"noise level {how.sigma_bar:g}")
+    return f'<p class="note">{"; ".join(parts)}.</p>' if parts else ""

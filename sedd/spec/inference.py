@@ -32,7 +32,7 @@ class SampleOptions(GuidanceOptions):
     """Which proteins are drawn, and how."""
 
     count: int = Field(default=10, ge=1)
-    """Proteins, or draws of each template."""
+    """Proteins; or as many of each template or parent."""
     length: int | tuple[int, int] | None = None
     """Residues, or the shortest and the longest; absent: drawn as in the training data."""
     infill: Path | None = None
@@ -50,9 +50,9 @@ class SampleOptions(GuidanceOptions):
     order: Literal["random", "confidence", "margin"] = "random"
     """Which residues appear first: any, or where the network is most certain (absorbing graph)."""
     temperature: float = Field(default=1.0, ge=0.01)
-    """Below 1: likelier residues."""
+    """Below 1, likely residues are drawn more often; above 1, less often."""
     top_p: float = Field(default=1.0, ge=0.01, le=1)
-    """Draw among the likeliest of this mass."""
+    """Draw only among the likeliest residues, which together have this probability."""
     omit: str = "XBUZO"
     """Letters that are never drawn, as "XBUZOC" for no cysteine either; "": none."""
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -100,13 +100,14 @@ class ScoreOptions(StrictModel):
     methods: tuple[Literal["masked", "wild_type", "orders", "bound"], ...] = Field(
         default=("masked",), min_length=1
     )
-    """Marginals with the sites hidden or seen, an ensemble of random orders, the difference of bounds."""
+    """What is asked: the mutated sites' distribution with them hidden (masked) or seen (wild_type); the same site after
+    site in random orders (orders); the likelihood bound of both sequences (bound)."""
     draws: int = Field(default=16, ge=2)
-    """Orders, or noise levels of each bound: more make the error smaller."""
+    """For orders and bound: how many orders or noise levels are averaged; more make the error smaller."""
     hidden: float = Field(default=0.05, ge=0, le=1)
-    """Of `orders`: the largest share of the rest that is hidden, too; drawn from 0 to this."""
+    """For orders: beside the mutated sites, a share of the other residues is hidden, drawn from 0 to this."""
     sigma_bar: float | None = Field(default=None, gt=0)
-    """Noise level at which marginals are asked for; absent: that of so many hidden residues."""
+    """For all but bound: the noise level that the network is told; absent: that of what is hidden."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Another seed draws other orders and noise."""
     condition: Condition = Field(default={})
@@ -154,7 +155,7 @@ class ScoreSpec(ScoreOptions):
     mutants: Path | None = None
     """CSV or TSV with a column of mutants or of mutated sequences; absent: all single mutants."""
     offset: int = 0
-    """What the numbers in the names of mutants add to places in the wild type, counted from 1."""
+    """Where the table counts otherwise: 23 if it calls the first residue of the wild type number 24."""
     measured: str | None = None
     """Column of the table to compare scores with, by Spearman's correlation."""
     format: Literal["csv", "parquet"] = "csv"

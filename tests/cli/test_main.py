@@ -143,6 +143,9 @@ def test_every_command_has_help_with_an_example(command: tuple[str, ...]):
     result = CliRunner().invoke(cli.build_app(list(command)), [*command, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     assert f"Example: sedd {' '.join(command)}" in result.output
+    assert not re.search(r"<(bool|int|float|str|list|path|file)\b", result.output), (
+        "a type of Python's, not of a user's"
+    )
 
 
 def usage(*command: str) -> str:

@@ -56,6 +56,7 @@ def test_runs_of_one_validation_set_are_compared_in_pairs(tmp_path: Path) -> Non
     assert best.estimate.error is not None
     assert best.estimate.error > 5 * abs(difference.estimate.value)
     assert difference.estimate.value == pytest.approx(0.01, abs=0.002)
+    assert ALIKE not in printed(found), "explained, and nowhere in the table"
 
 
 def test_a_small_difference_is_not_distinguishable(tmp_path: Path) -> None:

@@ -120,6 +120,21 @@ def test_a_page_has_a_cell_for_every_score_and_nothing_from_elsewhere(tmp_path: 
     assert not re.search(r"(src|href)=|url\(|@import", page)
 
 
+@pytest.mark.parametrize(
+    ("method", "told"), [("masked", False), ("wild_type", False), ("orders", True), ("bound", True)]
+)
+def test_a_page_speaks_of_draws_and_their_error_where_something_is_drawn(
+    tmp_path: Path, method: str, told: bool
+):
+    network, how = small_network(tmp_path), ScoreOptions(methods=(method,), draws=3)
+    scores = score_table(network, table_of(tmp_path, "mutant\nM1A\n"), how)
+    write_score_page(tmp_path / "p.html", network, how, scores, measured=None)
+    page = (tmp_path / "p.html").read_text()
+    assert ("3 draws" in page) is told
+    assert ("0.000" not in page) or told
+    assert ("of the other residues hidden" in page) is (method == "orders")
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
     write_small_checkpoint(tmp_path / "n.pt")
