@@ -11,12 +11,13 @@ from sedd.conditions.label_fields import label_notes
 from sedd.conditions.label_table import LabelTable, TableFiles, table_use, write_label_table
 from sedd.data.append import require_appendable, stored_part
 from sedd.data.assemble import Selection, assemble, content_hash, join_labels
-from sedd.data.atomic_folder import atomic_folder
+from sedd.data.atomic_folder import AppearedError, atomic_folder, restore_replaced
 from sedd.data.clusters import ClusterTable, table_notes, table_problem, write_cluster_table
 from sedd.data.encode import TALLY, Filters
 from sedd.data.fasta import ends_open, require_readable
 from sedd.data.files import file_checksum
 from sedd.data.manifest import (
+    MANIFEST,
     VERSION,
     VERSION_WITH_LABELS,
     InputFile,
@@ -74,6 +75,9 @@ def build_store(
         SeddError: the output cannot be written, as `cannot_write` words it.
     """
     options = options or BuildOptions()
+    for store in filter(None, (output, options.onto)):
+        if store.parent.is_dir():
+            restore_replaced(store, owner=owner)
     for path in (*inputs, *filter(None, (options.clusters, options.labels))):
         require_readable(path)
     recorded = _recorded(options)
@@ -84,9 +88,26 @@ def build_store(
             if not force:
                 manifest = require_same(output, inputs, before, recorded, progress)
                 return BuildResult(path=output, manifest=manifest, reused=True)
-        with atomic_folder(output, owner=owner) as folder:
-            manifest = _build(inputs, folder, options, progress, workers or usable_cores())
+        try:
+            with atomic_folder(output, owner=owner, replace=force) as folder:
+                manifest = _build(inputs, folder, options, progress, workers or usable_cores())
+        except AppearedError:
+            if not _is_same_store(output, manifest):
+                raise
+            return BuildResult(path=output, manifest=read_manifest(output), reused=True)
     return BuildResult(path=output, manifest=manifest, reused=False)
+
+
+def _is_same_store(output: Path, manifest: Manifest) -> bool:
+    """Whether a store is as one that was built from the same input with the same options."""
+    if not (output / MANIFEST).is_file():
+        return False
+    there = read_manifest(output)
+    return (there.content_hash, there.options, there.inputs) == (
+        manifest.content_hash,
+        manifest.options,
+        manifest.inputs,
+    )
 
 
 def _before(options: BuildOptions, recorded: dict[str, Any]) -> tuple[InputFile, ...]:

@@ -1,11 +1,14 @@
 import os
+import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from sedd.data.atomic_folder import atomic_folder
+from sedd.data.atomic_folder import AppearedError, atomic_folder, restore_replaced
 
 
 class KilledError(Exception):
@@ -61,8 +64,41 @@ def test_a_file_that_grows_deep_inside_keeps_a_folder(tmp_path: Path):
 
 def test_a_block_that_fails_leaves_nothing_and_the_old_folder(tmp_path: Path):
     _build(tmp_path / "store")
-    with suppress(KilledError), atomic_folder(tmp_path / "store") as folder:
+    with suppress(KilledError), atomic_folder(tmp_path / "store", replace=True) as folder:
         (folder / "half").touch()
         raise KilledError
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["content"]
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_what_appears_meanwhile_stays_unless_it_may_be_replaced(replace: bool, tmp_path: Path):
+    with suppress(AppearedError), atomic_folder(tmp_path / "store", replace=replace) as folder:
+        (folder / "ours").touch()
+        (tmp_path / "store").mkdir()
+        (tmp_path / "store" / "content").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["ours" if replace else "content"]
+
+
+def test_a_writer_killed_between_both_renames_costs_nothing(tmp_path: Path):
+    """The old folder has made room, and the new one has not taken its place."""
+    output = tmp_path / "store"
+    _build(output)
+    rename = (
+        "import os, signal, sys, pathlib; from sedd.data import atomic_folder as a\n"
+        "real = os.rename\n"
+        "def rename(*paths):\n"
+        "    real(*paths)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.rename = rename\n"
+        "with a.atomic_folder(pathlib.Path(sys.argv[1]), replace=True): pass\n"
+    )
+    assert subprocess.run([sys.executable, "-c", rename, output]).returncode == -signal.SIGKILL
+    assert not output.exists()
+    restore_replaced(output)
+    assert (output / "content").exists()
+    _build(tmp_path / "other")
+    with atomic_folder(output, replace=True):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "store"]

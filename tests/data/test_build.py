@@ -13,11 +13,13 @@ from proteins import made_up_proteins, write_fasta
 
 from sedd.data import assemble, build, sources
 from sedd.data.alphabet import decode
-from sedd.data.build import build_store
+from sedd.data.build import BuildResult, build_store
+from sedd.data.manifest import read_manifest
 from sedd.data.store import TokenStore
 from sedd.errors import DataError, DiskFullError
 from sedd.spec.build import BuildOptions
 
+OPTIONS = BuildOptions(validation_fraction=0.2)
 QUICKSTART = Path(__file__).parents[2] / "jobs" / "data"
 
 
@@ -394,6 +396,28 @@ def test_a_running_build_is_left_alone_by_another(tmp_path: Path):
     process.wait(20)
     assert [name.startswith(".store.building-") for name in beside] == [True, False, False]
     assert beside[1:] == ["a.fasta", "store"]
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_of_two_builds_at_once_the_first_counts(tmp_path: Path, is_same: bool):
+    fasta = write_fasta(tmp_path / "a.fasta", made_up_proteins(50))
+    first = build_store([fasta], tmp_path / "first", OPTIONS if is_same else None, workers=1)
+
+    def progress(count: int) -> None:
+        """Another's has taken the name meanwhile."""
+        if first.path.exists():
+            first.path.rename(tmp_path / "store")
+
+    def second() -> BuildResult:
+        return build_store([fasta], tmp_path / "store", OPTIONS, workers=1, progress=progress)
+
+    if is_same:
+        assert second().reused
+    else:
+        with pytest.raises(DataError, match="appeared while it was being built"):
+            second()
+    assert read_manifest(tmp_path / "store") == first.manifest
+    assert _left_in(tmp_path) == ["a.fasta", "store"]
 
 
 class StoppedError(Exception):
