@@ -57,7 +57,7 @@ class Verdict:
     overlaps: int
     in_system_s: float
     ettr: float
-    """Time that the uninterrupted run was in the system, over this run's."""
+    """Effective training time ratio: time of the steps that counted, over the time from the first start to the end."""
 
     @property
     def is_good(self) -> bool:
@@ -74,7 +74,6 @@ def judge(
     path = str(watched.run.path)
     own = [injury for injury in injuries if path in injury.victims]
     said, attempts = watched.said(), watched.attempts
-    in_system_s = _in_system_s(said)
     return Verdict(
         run=path,
         layout=watched.layout,
@@ -87,8 +86,8 @@ def judge(
         steps_repeated=sum(int(e.get("repeats", 0)) for e in said if e.event == "resumed"),
         steps_lost_gracefully=sum(lost_gracefully(said, attempts, own)),
         overlaps=sum(overlap.run == path for overlap in overlaps),
-        in_system_s=round(in_system_s, 1),
-        ettr=round(_in_system_s(reference.said()) / in_system_s, 3) if in_system_s else 0.0,
+        in_system_s=round(_in_system_s(said), 1),
+        ettr=round(effective_time_ratio(said), 3),
     )
 
 
@@ -145,6 +144,29 @@ def _since_trained(before: Sequence[Attempt], said: Sequence[Event]) -> Sequence
     trained = {e.attempt for e in said if e.event in ("resumed", "checkpoint")}
     first = max((n for n, attempt in enumerate(before) if attempt.number in trained), default=0)
     return before[first:]
+
+
+def effective_time_ratio(said: Sequence[Event]) -> float:
+    """Time of the steps that counted, over the time from the first attempt's start to the end; 0.0 without an end.
+
+    Steps are timed between two checkpoints of an attempt, or from its `resumed` to its first. Those that a later
+    attempt repeated did not count. So the pace of the machine, which other processes slow down, cancels out.
+    """
+    started = next((e.t for e in said if e.event == "attempt_started"), None)
+    completed = next((e.t for e in said if e.event == "completed"), None)
+    if started is None or completed is None:
+        return 0.0
+    counted: list[tuple[int, int, float]] = []
+    """Attempt, first step, seconds."""
+    before: dict[int, tuple[int, dt.datetime]] = {}
+    for event in (e for e in said if e.event in ("resumed", "checkpoint")):
+        step = int(event.get("step"))
+        since = before.get(event.attempt)
+        if since is not None and step > since[0]:
+            counted = [c for c in counted if c[0] == event.attempt or c[1] < since[0]]
+            counted.append((event.attempt, since[0], (event.t - since[1]).total_seconds()))
+        before[event.attempt] = (step, event.t)
+    return sum(seconds for _, _, seconds in counted) / (completed - started).total_seconds()
 
 
 def _in_system_s(said: Sequence[Event]) -> float:

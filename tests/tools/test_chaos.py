@@ -93,6 +93,23 @@ def test_a_repeated_step_is_laid_to_the_attempt_that_took_it(
     assert sum(verdict.lost_gracefully(said, parse_attempts(said), injuries)) == lost
 
 
+def test_time_of_steps_that_are_repeated_and_of_pauses_is_not_effective(verdict: ModuleType) -> None:
+    """Eight minutes, two of which took steps that no later attempt took again."""
+    said = told(
+        ("attempt_started", 1, {}),
+        ("checkpoint", 1, {"step": 0}),
+        ("checkpoint", 1, {"step": 10}),
+        ("checkpoint", 1, {"step": 20}),
+        ("requeued", 1, {"cause": "killed"}),
+        ("attempt_started", 2, {}),
+        ("resumed", 2, {"step": 10, "repeats": 10}),
+        ("checkpoint", 2, {"step": 20}),
+        ("completed", 2, {}),
+    )
+    assert verdict.effective_time_ratio(said) == 2 / 8
+    assert verdict.effective_time_ratio(said[:-1]) == 0.0
+
+
 def run_of(layout: str, **changes: Any) -> dict[str, Any]:
     good = {
         "layout": layout,
