@@ -1,6 +1,16 @@
-"""`python -m sedd`: the console command, for machines where its script is not on the PATH."""
+"""What the console command calls, and `python -m sedd`, for machines where its script is not on the PATH."""
 
-from sedd.cli.main import main
+import sys
+
+
+def main() -> None:
+    """Run the command line. Ctrl-C while it is still being imported, from a slow file server, is no traceback."""
+    try:
+        from sedd.cli.main import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -1,9 +1,13 @@
 """The `sedd` command: every subcommand is a file of this folder, imported only when it is called."""
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from sedd.cli.notify_pending import tell_ends
@@ -44,6 +48,11 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line: errors become one line and an exit code; a traceback only with --debug."""
     prepare_streams()
+    with noted_interrupts() as interrupts:
+        _run(interrupts)
+
+
+def _run(interrupts: Sequence[int]) -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     said = ""
     debug = len(arguments) < len(sys.argv) - 1 or bool(os.environ.get("SEDD_DEBUG"))
@@ -56,6 +65,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as e:
+        if interrupts and not isinstance(e, SeddError) and not debug:
+            sys.exit(INTERRUPTED)  # a package's import, say, swallowed the interrupt and left half of itself
         said = e.message if isinstance(e, SeddError) else ""
         if debug:
             traceback.print_exc()
@@ -67,6 +78,25 @@ def main() -> None:
             tell_ends(next((a for a in arguments if not a.startswith("-")), None), said=said)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def noted_interrupts() -> Iterator[list[int]]:
+    """Inside, Ctrl-C also appends to this list; not where it is ignored, or handled otherwise."""
+    interrupts: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield interrupts
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _call(arguments: list[str]) -> int:

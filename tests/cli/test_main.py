@@ -1,5 +1,6 @@
 """The command line's frame: lazy commands, one-line errors, exit codes."""
 
+import contextlib
 import importlib
 import importlib.metadata
 import json
@@ -7,6 +8,7 @@ import os
 import platform
 import re
 import resource
+import signal
 import subprocess
 import sys
 import types
@@ -97,6 +99,32 @@ def test_control_c_is_130_and_no_traceback(sedd):
     code, _, said = sedd(raises(KeyboardInterrupt()))
     assert code == 130
     assert "Traceback" not in said
+
+
+def test_control_c_that_a_package_swallows_is_no_bug_of_ours(sedd):
+    """As those whose import a C++ extension asks for: they are then there by half."""
+
+    def act() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise AttributeError("module 'numpy' has no attribute 'multiply'")
+
+    assert sedd(act) == (130, "", "")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_control_c_while_the_command_line_is_imported_is_no_traceback():
+    code = (
+        "import sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'sedd.cli.main': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from sedd.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 @pytest.fixture
