@@ -47,6 +47,18 @@ def merge_choices(problems: Iterable[Problem]) -> list[Problem]:
 _WANTED = "; it must be "
 
 
+def of_the_type_that_was_written(errors: Iterable[Any], data: object) -> list[Any]:
+    """Of a field that takes a list or a section, the errors inside what was written, not that it is not the other."""
+    errors = list(errors)
+    inside = {error["loc"][:depth] for error in errors for depth in range(1, len(error["loc"]))}
+
+    def is_kind(loc: Key) -> bool:
+        return _key_in(data, loc, missing=False) == _key_in(data, loc[:-1], missing=False)
+
+    entered = {loc[:-1] for loc in inside if is_kind(loc)}
+    return [e for e in errors if not (e["loc"][:-1] in entered and is_kind(e["loc"]))]
+
+
 def parse_problem(error: Any, model: type[BaseModel], data: object, where: Callable[[Key], str]) -> Problem:
     """One of pydantic's errors on `data` as a Problem; `where` says in which line a key stands."""
     kind, seen = error["type"], error.get("input")

@@ -19,7 +19,16 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
-from sedd.complaints import Key, Problem, clip, merge_choices, parse_problem, raise_problems, shown
+from sedd.complaints import (
+    Key,
+    Problem,
+    clip,
+    merge_choices,
+    of_the_type_that_was_written,
+    parse_problem,
+    raise_problems,
+    shown,
+)
 from sedd.errors import SpecError
 from sedd.units import exact_bytes, exact_duration, parse_bytes, parse_duration_s
 from sedd.yaml_tree import FLOAT_WITHOUT_DOT, TreeReader, Unreadable, trap
@@ -185,6 +194,7 @@ def validate(model: type[Model], document: Document, *, context: object = None) 
         built = model.model_validate(document.data, context=context)
     except ValidationError as e:
         own = [error for error in e.errors() if not _is_told_elsewhere(error)]
+        own = of_the_type_that_was_written(own, document.data)
         problems = [parse_problem(error, model, document.data, document.where) for error in own]
         raise_problems([*document.problems, *merge_choices(problems)])
         raise AssertionError("a ValidationError without errors") from e

@@ -87,6 +87,8 @@ def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
         first = e.errors()[0]
         if first["type"] == "value_error":  # a validator of ours, whose text begins with the field
             what = _as_option(first["msg"].removeprefix("Value error, "), mains)
+            for name, main in mains.items():
+                what = re.sub(rf"\b{name}\b", _dashed(main), what)
             fields = {name: _dashed(name) for name in model.model_fields}
             raise UsageError(re.sub(r"[a-z]+(_[a-z]+)+", lambda m: fields.get(m[0], m[0]), what)) from e
         problem = parse_problem(first, model, data, lambda key: "")

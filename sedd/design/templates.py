@@ -18,7 +18,10 @@ FREE = "_?"
 GIVEN = decode(np.array(sorted(RESIDUES)))
 """Letters of a template that stay, in either case."""
 LONGEST_GAP = 100_000
+_ONLY = "template"
+"""Name of the only one that is written out."""
 _GAP = re.compile(r"\{([0-9]{1,9})(?:-([0-9]{1,9}))?\}[_?]")
+_GAP_WITHOUT_LETTER = re.compile(r"\{[0-9]+(-[0-9]+)?\}(?![_?])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def _records(path: Path | None, inline: Sequence[str]) -> Iterator[Record]:
     if path is not None:
         yield from read_records(path)
     for number, text in enumerate(inline, start=1):
-        yield Record("template" if len(inline) == 1 else f"template_{number}", "".join(text.split()))
+        yield Record(_ONLY if len(inline) == 1 else f"template_{number}", "".join(text.split()))
 
 
 def parse_template(record: Record) -> Template:
@@ -70,7 +73,7 @@ def parse_template(record: Record) -> Template:
             why = (
                 f"more than {LONGEST_GAP} positions" if low <= high else "the first number is the larger one"
             )
-            raise DataError(f"template '{record.name}' holds the gap {found[0]}: {why}")
+            raise DataError(f"{_called(record.name)} holds the gap {found[0]}: {why}")
         pieces.append(record.text[behind : found.start()])
         gaps.append((low, high))
         behind = found.end()
@@ -80,16 +83,22 @@ def parse_template(record: Record) -> Template:
 
 
 def _require_possible(name: str, text: str, *, is_gapped: bool) -> None:
+    if gap := _GAP_WITHOUT_LETTER.search(text):
+        raise DataError(f"{_called(name)} holds {gap[0]} without _ behind it", hint=f"write {gap[0]}_")
     if "{" in text or "}" in text:
         raise DataError(
-            f"template '{name}' holds a brace that is no gap",
+            f"{_called(name)} holds a brace that is no gap",
             hint="5 to 20 free positions are {5-20}_, ten {10}_",
         )
     kept = FREE + GIVEN + GIVEN.lower()
     if not is_gapped and not any(letter in FREE for letter in text):
-        raise DataError(f"template '{name}' has no free position", hint="mark them with _ or ?")
+        raise DataError(f"{_called(name)} has no free position", hint="mark them with _ or ?")
     if strange := dict.fromkeys(letter for letter in text if letter not in kept):
         raise DataError(
-            f"template '{name}' holds {', '.join(strange)}: no amino acid that could be kept",
+            f"{_called(name)} holds {', '.join(strange)}: no amino acid that could be kept",
             hint="mark the position free with _ or ?, or take it out",
         )
+
+
+def _called(name: str) -> str:
+    return "the template" if name == _ONLY else f"template '{name}'"

@@ -20,7 +20,7 @@ _WIDE = 104
 _RIGHT = (0, 3, 5)
 """Columns of numbers."""
 _INTERVALS = {
-    Method.SEEDS: "Welch's, of several seeds",
+    Method.SEEDS: "over the seeds (Welch)",
     Method.PAIRED: "paired over the blocks of the validation set",
     Method.UNPAIRED: "from the errors of both bounds",
 }
@@ -150,7 +150,7 @@ def _intervals_line(ranking: Ranking) -> str:
         return ""
     methods = [text for method, text in _INTERVALS.items() if any(d.method is method for d in shown)]
     alike = f"; {ALIKE}: the interval holds 0" if any(not d.is_distinguishable for d in shown) else ""
-    return f"differences with {CONFIDENCE:.0%} intervals, {', else '.join(methods)}{alike}"
+    return f"differences ± half their {CONFIDENCE:.0%} interval, {', else '.join(methods)}{alike}"
 
 
 def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:

@@ -108,7 +108,7 @@ def _table(scores: Scores, compared: dict[str, Correlation], measured: str | Non
 
 def _is_drawn(scores: Scores, method: str) -> bool:
     """Whether a method has an error: one without asks the network once."""
-    return scores.values[method].shape[1] > 1
+    return bool(scores.values[method].shape[1] > 1)
 
 
 def _note(how: ScoreOptions, scores: Scores) -> str:

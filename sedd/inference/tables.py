@@ -10,12 +10,15 @@ from sedd.errors import UsageError
 from sedd.rundir.atomic import output_file, require_output, write_output
 
 PARQUET = ".parquet"
+SUFFIXES = (".csv", ".tsv", PARQUET)
 
 
 def require_table(path: Path | None, *, force: bool) -> None:
     """Refuse, before the work, a table that a user named and that could not be written. Raises: UsageError."""
     require_output(path, force=force)
     if path is not None:
+        if path.suffix not in (*SUFFIXES, ".txt", ""):
+            raise UsageError(f"{path} is none of {', '.join(SUFFIXES)}")
         require_writer(path)
 
 

@@ -89,7 +89,8 @@ def submit(order: Order, *, now: dt.datetime, may_wait: bool = False) -> Submiss
     if not find_notes(batch.folder / "submitit"):
         remove_runs(made)
     elif isinstance(error, SeddError):
-        error.hint = error.hint or "repeat the command: it finds out whether there is a job now"
+        stays = "the same command submits what was made; sedd cancel, then rm -r of its folder, removes it"
+        error.hint = f"{error.hint}; {stays}" if error.hint else stays
     raise error
 
 

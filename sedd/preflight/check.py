@@ -30,6 +30,7 @@ class Check(Generic[Facts]):
         of_request: one answer holds for all points of a sweep: asked at the first of them.
         reads: keys of the spec below which stand the files and folders that it opens. Where an earlier stage of a plan
             is still to make one of them, the check is not made: it is LATER.
+        only_with: a section of the spec without which the question does not arise, though `reads` names files.
         limit_s: seconds after which it is UNKNOWN on a node, where the usual limit is too short.
         of_node: a FAIL is this node's fault: the job goes to another one. Otherwise it would fail there too.
         passing, failing: fact sheets with which it is OK and not OK: proved by the tests, shown in the README.
@@ -44,6 +45,7 @@ class Check(Generic[Facts]):
     of_node: bool = False
     of_request: bool = False
     reads: tuple[tuple[str, ...], ...] = ()
+    only_with: tuple[str, ...] = ()
     limit_s: float | None = None
 
     def paths(self, context: CheckContext) -> list[Path]:
@@ -52,6 +54,7 @@ class Check(Generic[Facts]):
         return [
             path
             for run in runs
+            if _has(run, self.only_with)
             for key, path in run.paths().items()
             if any(key[: len(section)] == section for section in self.reads)
         ]
@@ -73,6 +76,13 @@ class Check(Generic[Facts]):
     def _file(self) -> Any:
         """The module of the check: the one that defines its facts."""
         return sys.modules[type(self.passing).__module__]
+
+
+def _has(spec: TaskSpec, section: tuple[str, ...]) -> bool:
+    found: Any = spec
+    for name in section:
+        found = getattr(found, name)
+    return found is not None
 
 
 @functools.cache

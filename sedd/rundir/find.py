@@ -31,7 +31,7 @@ def list_runs_of_name(folder: Path) -> list[RunDir]:
 
 
 def find_run(text: str, root: Path) -> RunDir:
-    """A run folder, run id (or its unique beginning), job id or run name (its newest run).
+    """A run folder, run id (or its unique beginning), `name/id`, job id or run name (its newest run).
 
     `runs/<name>`, as a shell completes it, is the newest run in that folder.
 
@@ -43,6 +43,8 @@ def find_run(text: str, root: Path) -> RunDir:
         return RunDir(folder.path.resolve())
     if inside := list_runs_of_name(folder.path):
         return inside[-1]
+    if (below := RunDir(root / text)).manifest.exists():  # name/id, as messages have it
+        return below
     runs = list_runs(root)
     if named := [run for run in runs if run.name == text]:
         return named[-1]
@@ -57,6 +59,8 @@ def find_run(text: str, root: Path) -> RunDir:
     is_job = text.replace("_", "").isdigit() or ":" in text  # SLURM's 12_3, or host:pid:start of a local one
     if is_job and (found := [run for run in runs if text in _job_ids(run)]):
         return found[-1]
+    if os.sep in text:
+        raise _no_run_at(folder.path)
     raise UsageError(f"no run '{text}' in {root}", hint=_hint(text, runs))
 
 
@@ -108,6 +112,17 @@ def _job_ids(run: RunDir) -> set[str]:
 
 def _is_task_of(run: RunDir, array: str) -> bool:
     return any(job.startswith(f"{array}_") for job in _job_ids(run))
+
+
+def _no_run_at(path: Path) -> UsageError:
+    beside = did_you_mean(path.name, [folder.name for folder in _folders(path.parent)])
+    if path.exists():
+        return UsageError(
+            f"{path} holds no run", hint="a run's folder is runs/NAME/ID; runs/NAME is the newest there"
+        )
+    return UsageError(
+        f"{path} does not exist", hint=beside or "it may be a run's folder, or runs/NAME for the newest there"
+    )
 
 
 def _hint(text: str, runs: list[RunDir]) -> str:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from sedd.spec.inference import OneProcessSpec
-from sedd.spec.task import TaskSpec
+from sedd.spec.task import EVERY, TaskSpec
 from sedd.yaml import StrictModel
 
 
@@ -14,7 +14,10 @@ class CommandSpec(StrictModel):
     """Proteins in, a table out, by any program."""
 
     run: tuple[str, ...] = Field(min_length=1)
-    """The program and its arguments, a list; `{fasta}` stands for the proteins, `{out}` for the table to write."""
+    """The program and its arguments, a list; `{fasta}` stands for the proteins, `{out}` for the table to write.
+
+    It runs in the run's own folder; a word that names a file in the spec's folder becomes that file's whole path.
+    """
     fasta: Path
     """FASTA file, or the folder of a run with `task: sample`; relative to the spec's own folder."""
     column: str
@@ -32,6 +35,8 @@ class CommandSpec(StrictModel):
 
 class CommandTask(TaskSpec):
     """A program on proteins; the run's folder holds command.csv, command.json and command.html."""
+
+    FILE_WORDS = (("command", "run", EVERY),)
 
     task: Literal["command"]
     """Selects a program of your own."""

@@ -74,9 +74,9 @@ class SampleOptions(GuidanceOptions):
         given = [name for name in ("infill", "template", "redesign") if getattr(self, name)]
         if given and self.length is not None:
             whose = "parents" if given == ["redesign"] else "templates"
-            raise ValueError(f"{given[0]} takes the length of its {whose}, so length has no meaning")
+            raise ValueError(f"{given[0]} takes the length of its {whose}: leave length out")
         if self.redesign is not None and len(given) > 1:
-            raise ValueError(f"{given[0]} names templates and redesign parents: give one of them")
+            raise ValueError(f"{given[0]} and redesign are both given: give one of them")
         shortest, longest = self.length_range or (1, 1)
         if not 1 <= shortest <= longest:
             seen = "-".join(map(str, dict.fromkeys((shortest, longest))))

@@ -181,6 +181,10 @@ def _make_paths_absolute(document: Document, task: type[TaskSpec], base: Path) -
         for holder, last, key in places(document.data, pattern):
             if isinstance(holder[last], str):
                 holder[last] = str(base / _expand(holder[last], document.where(key), key))
+    for pattern in task.FILE_WORDS:
+        for holder, last, _ in places(document.data, pattern):
+            if isinstance(holder[last], str) and os.path.isfile(base / holder[last]):
+                holder[last] = str(base / holder[last])
 
 
 def _expand(text: str, where: str, key: Key) -> Path:

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, ClassVar, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -41,6 +41,9 @@ class TaskSpec(StrictModel):
     def steps(self) -> int | None:
         """Steps of the whole run; None: it counts something else, and its heartbeat says how much there is."""
         return None
+
+    FILE_WORDS: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Patterns of words that name a file of the spec's folder, where there is one of that name."""
 
     def paths(self) -> dict[Key, Path]:
         """Every path that is named, by its key."""

@@ -596,6 +596,12 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "--parent", "{fasta}", "--noise", "0"], 2, "--noise is 0.0; it must be greater"),
         (["sample", "{run}", "--noise", "0.5"], 2, "--parent is missing"),
         (["sample", "{run}", "--table", "new.csv"], 2, "there is no --parent"),
+        (["sample", "{run}", "--parent", "{fasta}", "--table", "new.xlsx"], 2, "new.xlsx is none of .csv"),
+        (
+            ["sample", "{run}", "--parent", "{fasta}", "--template", "M_"],
+            2,
+            "--template and --parent are both given",
+        ),
         (
             ["sample", "{run}", "--parent", "{fasta}", "--length", "9"],
             2,

@@ -99,7 +99,7 @@ def test_preflight_says_what_another_stage_makes_and_fails_for_nothing_else(plan
     }
     assert {name: set(found) for name, found in later.items()} == {
         "data": set(),
-        "train": {"data_store", "first_batch", "labels"},
+        "train": {"data_store", "first_batch"},  # labels: of trainings with conditions
         "evaluate": {"trained_network"},
         "sample": {"trained_network"},
         "rescue": {"trained_network"},

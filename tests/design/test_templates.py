@@ -58,7 +58,8 @@ def test_gaps_may_run_over_lines_of_a_file_and_stand_inline(tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("MK{5-20}GH", "a brace that is no gap"),
+        ("MK{5-20}GH", r"holds \{5-20\} without _ behind it"),
+        ("MK{5-20GH", "a brace that is no gap"),
         ("MK{5-}_GH", "a brace that is no gap"),
         ("MK{20-5}_GH", "the first number is the larger"),
         ("MK{1-999999}_GH", "more than 100000"),

@@ -83,6 +83,19 @@ def test_what_is_not_found_is_told_with_a_hint(root: Path, typed: str, hint: str
     assert hint in str(caught.value.hint)
 
 
+def test_a_run_is_found_as_messages_name_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_run(f"protein/{OLD}", root).id == OLD
+
+
+def test_a_path_that_is_no_run_is_told_as_a_path(root: Path):
+    with pytest.raises(UsageError, match="protien does not exist") as caught:
+        find_run(str(root / "protien"), root / "protien")
+    assert caught.value.hint == "did you mean 'protein'?"
+    with pytest.raises(UsageError, match=f"{root.parent} holds no run"):
+        find_run(f"{root.parent}/", root)
+
+
 def test_a_folder_that_was_never_submitted_is_no_run(root: Path):
     with pytest.raises(UsageError):
         find_run("20261124-000000-cccc3333", root)

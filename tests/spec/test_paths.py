@@ -10,6 +10,8 @@ from sedd.complaints import inner_models
 from sedd.experiments.inputs import OUTPUTS
 from sedd.preflight.check import checks_of
 from sedd.preflight.context import Side
+from sedd.spec.command import CommandTask
+from sedd.spec.load import load_request
 from sedd.spec.task import EVERY, path_keys
 from sedd.spec.tasks import TASKS
 
@@ -68,6 +70,17 @@ def test_a_field_of_free_text_names_no_file() -> None:
 def test_paths_stand_alone_or_in_tuples_where_they_are_found() -> None:
     within = {kind for _, field in every_field() for kinds in holders(field, Path) for kind in kinds}
     assert {kind for kind in within if kind.__name__ not in ("Union", "UnionType")} == {tuple}
+
+
+def test_a_word_of_a_command_that_names_a_file_beside_the_spec_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "fold.py").touch()
+    (tmp_path / "spec.yaml").write_text(
+        "name: fold\ntask: command\n"
+        'command: {run: [python, fold.py, other.py, "{fasta}", "{out}"], fasta: p.fasta, column: x}\n'
+    )
+    (task,) = load_request(tmp_path / "spec.yaml", ()).experiments
+    assert isinstance(task, CommandTask)
+    assert task.command.run == ("python", str(tmp_path / "fold.py"), "other.py", "{fasta}", "{out}")
 
 
 def test_every_path_is_an_input_that_a_check_of_the_login_node_reads_or_an_output() -> None:

@@ -85,7 +85,7 @@ def test_tasks_of_a_trained_network_have_absolute_paths_and_one_process(tmp_path
     [
         (("infill: t.fasta", "length: [80, 20]"), "first number must not be larger"),
         (("infill: t.fasta", "length: 0"), "invalid length '0'"),
-        (("infill: t.fasta", "infill: t.fasta, length: 9"), "length has no meaning"),
+        (("infill: t.fasta", "infill: t.fasta, length: 9"), "leave length out"),
         (("infill: t.fasta", "predictor: analytik"), "analytic"),
     ],
 )

@@ -110,8 +110,30 @@ def test_a_name_that_does_not_fit_is_told_what_fits() -> None:
         "or digit",
         f"p.yaml:1: stages.x.y: this name {of_stage}",
     ]
-    assert f"p.yaml:1: stages.ok.needs.0 is ''; it {of_stage}" in lines
-    assert f"p.yaml:1: stages.ok.each is '-q'; it {of_stage}" in lines
+    assert lines[2:] == [
+        f"p.yaml:1: stages.ok.needs.0 is ''; it {of_stage}",  # and not that a list is no section
+        f"p.yaml:1: stages.ok.each is '-q'; it {of_stage}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("needs", "told"),
+    [
+        (["a", "-b"], ["needs.1 is '-b'; it must be 1 to 64 ASCII"]),
+        ({"a": "later"}, ["needs.a is 'later'; it must be 'afterok', 'afterany' or 'on_failure'"]),
+        (5, ["needs is 5; it must be a list: [a, b] or a section: 'key: value' lines"]),
+    ],
+)
+def test_of_a_list_or_a_section_the_one_that_was_written_is_spoken_of(needs: object, told: list[str]) -> None:
+    stage = {"spec": "a.yaml"}
+    plan = {"name": "p", "stages": {"a": stage, "b": {**stage, "needs": needs, "each": "-q"}}}
+    with pytest.raises(SpecError) as caught:
+        validate(PlanSpec, parse_document(json.dumps(plan), name="p.yaml"))
+    *lines, other = caught.value.message.splitlines()
+    assert "stages.b.each" in other
+    assert len(lines) == len(told)
+    for line, words in zip(lines, told, strict=True):
+        assert line.startswith(f"p.yaml:1: stages.b.{words}")
 
 
 @pytest.mark.parametrize("text", ["a", "Z", "0", "a" * 64, "a.b_c-d"])

@@ -76,7 +76,7 @@ def _limits_ahead(facts: RunFacts, left_s: float, *, now: dt.datetime, is_live: 
 
 def _usual_wait_s(facts: RunFacts) -> float:
     """Mean of what the attempts so far have waited before they started."""
-    waits = [w for w in queued_s(facts.history.attempts, facts.history.submitted) if w is not None]
+    waits = [w for w in queued_s(facts.history) if w is not None]
     return max(0.0, sum(waits) / len(waits)) if waits else 0.0
 
 

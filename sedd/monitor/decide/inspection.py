@@ -112,7 +112,7 @@ def _readable(read: Callable[[], T], default: T) -> T:
 def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[AttemptRow, ...]:
     """The attempts, each with its waiting and its losses: pure."""
     attempts = facts.history.attempts
-    waits, losses = queued_s(attempts, facts.history.submitted), lost_steps(attempts)
+    waits, losses = queued_s(facts.history), lost_steps(attempts)
     nexts = [*attempts[1:], None][: len(attempts)]
     rows = []
     in_job = [False, *(a.next_in_job for a in attempts)][: len(attempts)]
@@ -156,7 +156,7 @@ _WHILE_LIVE: Sequence[str] = ("sedd logs {id} -f", "sedd requeue {id}", "sedd ca
 _AFTER_TROUBLE: Sequence[str] = ("sedd logs {id}", "sedd requeue {id}", "sedd report {id} -o report.html")
 _DONE: Mapping[str, Sequence[str]] = {
     "bytes": ("sedd logs {id}", "sedd data info STORE", "sedd data verify STORE"),
-    "proteins": ("sedd logs {id}", "cat {folder}/evaluation.json", "ls {folder}"),
+    "proteins": ("sedd logs {id}", "ls {folder}", "sedd report {id} -o report.html"),
     "sampling steps": ("sedd logs {id}", "less {folder}/samples/samples.fasta", "ls {folder}/samples"),
 }
 """After other tasks than training, by what they count."""
@@ -166,6 +166,7 @@ _NEXT: Mapping[State, Sequence[str]] = {
         "sedd evaluate {id} --fasta proteins.fasta",
         "sedd report {id} -o report.html",
     ),
+    State.UNSUBMITTED: ("sedd requeue {id}", "sedd cancel {id}", "rm -r {folder}"),  # a run is its folder
     State.QUEUED: ("sedd status {id} --watch", "sedd logs {id} -f", "sedd cancel {id}"),
     State.REQUEUED: ("sedd status {id} --watch", "sedd logs {id}", "sedd cancel {id}"),
     State.PAUSED: ("sedd status {id} --watch", "sedd logs {id}", "sedd cancel {id}"),

@@ -2,14 +2,15 @@
 
 import dataclasses
 import datetime as dt
+import itertools
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sedd.cluster.identity import JobIdentity, read_identity
-from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts
+from sedd.rundir.attempts import LAST_WORDS, Attempt, Cause, is_cancelled, parse_attempts
 from sedd.rundir.events import STAYS, Event, damaged_lines, parse_events
 
 
@@ -28,6 +29,7 @@ class History:
 
     Attributes:
         submitted: first submission.
+        revived: submissions by a user after that, of what had ended: more steps, or `sedd requeue`.
         identity: what tells the run's newest SLURM job from others; None where there is none, or no event tells of it.
         causes: how many attempts ended by each cause; completion is not counted.
         last: newest event that moved the run on (those of `STAYS` do not).
@@ -38,6 +40,7 @@ class History:
     """
 
     submitted: dt.datetime | None = None
+    revived: tuple[dt.datetime, ...] = ()
     job_id: str = ""
     identity: JobIdentity | None = None
     host: str = ""
@@ -104,6 +107,7 @@ def summarise(events: Sequence[Event]) -> History:
     placed, training = newest("submitted", "attempt_started"), newest("attempt_started", "resumed")
     return History(
         submitted=next((e.t for e in events if e.event == "submitted"), None),
+        revived=tuple(_revived(events)) if attempts else (),
         job_id=str(placed.get("job_id", "")) if placed else "",
         identity=_identity(newest("submitted"), placed),
         host=str(placed.get("host", "")) if placed else "",
@@ -119,12 +123,23 @@ def summarise(events: Sequence[Event]) -> History:
     )
 
 
-def queued_s(attempts: Sequence[Attempt], submitted: dt.datetime | None) -> list[float | None]:
+def queued_s(history: History) -> list[float | None]:
     """Seconds each attempt waited before it started; None in the same job, or where the end before it is not known."""
-    ends = [submitted, *(None if a.next_in_job else a.ended for a in attempts[:-1])]
-    return [
-        (a.started - end).total_seconds() if end else None for a, end in zip(attempts, ends, strict=False)
-    ]
+    attempts = history.attempts
+    since = [history.submitted, *(None if a.next_in_job else a.ended for a in attempts[:-1])]
+    for number, (before, after) in enumerate(itertools.pairwise(attempts), start=1):
+        again = [t for t in history.revived if before.started < t <= after.started]
+        since[number] = again[0] if again else since[number]  # until then nobody had asked for it
+    return [(a.started - t).total_seconds() if t else None for a, t in zip(attempts, since, strict=False)]
+
+
+def _revived(events: Iterable[Event]) -> Iterator[dt.datetime]:
+    """Submissions of a run that had started and that no job was to continue."""
+    may_be = False
+    for event in events:
+        if event.event == "submitted" and may_be:
+            yield event.t
+        may_be = event.event != "requeued" if event.event in ("attempt_started", *LAST_WORDS) else may_be
 
 
 def lost_steps(attempts: Sequence[Attempt]) -> list[int]:

@@ -99,7 +99,7 @@ def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:
     memory = f", {format_bytes(view.gpu_memory_bytes)} used at most" if view.gpu_memory_bytes else ""
     used = f", {view.gpu_utilization:.0f}% busy" if view.gpu_utilization is not None else ""
     speed = f"{count_cell(view.residues_per_s)} residues/s, " if view.residues_per_s else ""
-    yield "speed", f"{speed}{place_text(view)}{used}{memory}"
+    yield "speed" if speed else "place", f"{speed}{place_text(view)}{used}{memory}"
     yield from _slow(view)
     yield "saved", _saved(seen, now)
     if view.ettr is not None:

@@ -31,13 +31,14 @@ def gather(context: CheckContext) -> Facts | None:
 
 def judge(facts: Facts) -> Verdict:
     if facts.at_submit is None:
-        return ok(f"the first batch is {facts.here}")
+        return ok(f"read; its checksum is {facts.here}")
     if facts.at_submit != facts.here:
         return fail(
-            f"the first batch is {facts.here} here, was {facts.at_submit} at the login node: {facts.store} differs",
+            f"{facts.store} is not what the login node read: checksum of the first batch {facts.here}, "
+            f"there {facts.at_submit}",
             "the data changed since, or this node sees other data: look with sedd data info on both, submit again",
         )
-    return ok(f"the first batch is {facts.here}, as at the login node")
+    return ok(f"the same as on the login node; its checksum is {facts.here}")
 
 
 def _asked(context: CheckContext) -> tuple[Experiment, ...]:

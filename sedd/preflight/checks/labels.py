@@ -55,6 +55,7 @@ def judge(facts: Facts) -> Verdict:
 CHECK = Check(
     tasks=(Experiment,),
     reads=(("data",),),
+    only_with=("model", "conditions"),
     sides=(Side.LOGIN, Side.NODE),
     catches="conditions that the store has no labels for, of another kind, or with more values than rows",
     takes="0.2 s",

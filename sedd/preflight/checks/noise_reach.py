@@ -25,13 +25,13 @@ def gather(context: CheckContext) -> Facts:
 
 def judge(facts: Facts) -> Verdict:
     share = math.exp(-facts.sigma_bar)
-    saw = (
-        f"{facts.kind}: {share:.2g} of the residues are untouched at t = 1 (sigma_bar {facts.sigma_bar:.3g})"
-    )
+    saw = f"{facts.kind} noise ends with {share:.2g} of the residues unchanged (sigma_bar {facts.sigma_bar:.3g})"
     if facts.sigma_bar >= ENOUGH:
         return ok(saw)
     field = "epsilon below 0.006" if facts.kind == "loglinear" else "sigma_max above 5"
-    return warn(saw, f"sampling starts outside the trained range: diffusion.noise with {field}")
+    return warn(
+        saw, f"sampling starts from pure noise, which is never trained on: diffusion.noise with {field}"
+    )
 
 
 CHECK = Check(

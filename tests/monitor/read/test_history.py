@@ -37,13 +37,19 @@ def test_productive_time_is_what_was_kept(farm: Any) -> None:
 
 def test_time_in_the_queue(farm: Any) -> None:
     told = history(interrupted(farm))
-    assert queued_s(told.attempts, told.submitted) == [100, 190]
+    assert queued_s(told) == [100, 190]
+
+
+def test_a_run_that_had_ended_queues_from_its_new_submission_on(farm: Any) -> None:
+    run = farm.run().event("submitted", ago_s=910).started(ago_s=900).event("completed", ago_s=800, step=10)
+    told = history(run.event("submitted", ago_s=100).started(ago_s=70))
+    assert queued_s(told) == [10, 30]
 
 
 def test_an_attempt_that_starts_in_the_job_of_the_one_before_has_not_queued(farm: Any) -> None:
     run = farm.run().started(ago_s=100).event("requeued", ago_s=50, cause="killed", step=3, in_job=True)
     told = history(run.event("ready", ago_s=45, task=1, node=0).started(ago_s=40))
-    assert queued_s(told.attempts, told.submitted)[1] is None
+    assert queued_s(told)[1] is None
     assert told.open_attempt is told.attempts[1]
 
 

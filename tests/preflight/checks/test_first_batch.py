@@ -36,7 +36,7 @@ def test_login_and_node_read_the_same_first_batch(make_context, run_of):
     told = known_first_batch(login.experiment, login.answers)
     verdict = look(make_context(side=Side.NODE, run=run_of(told)))
     assert verdict.status is Status.OK
-    assert verdict.saw == f"the first batch is {told}, as at the login node"
+    assert verdict.saw == f"the same as on the login node; its checksum is {told}"
 
 
 def test_other_data_at_the_same_place_fails(make_context, run_of, built_store, tmp_path):
