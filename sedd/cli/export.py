@@ -1,6 +1,8 @@
 """`sedd export`: a trained network for other programs."""
 
-from collections.abc import Mapping
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +57,7 @@ def command(
     if path.is_dir():
         raise UsageError(f"{path} is exported already")
     saved, of_run = read_checkpoint(path), run_of(path)
-    with writing(output):
+    with writing(output), _nothing_left_of_half(output):
         if adapters:
             _write_adapters(saved, output, raw=raw, force=force)
         elif format == "hf":
@@ -63,6 +65,18 @@ def command(
         else:
             write_export(saved, output, raw=raw, force=force, run=of_run)
     tell(f"{output}: {'trained' if raw else 'averaged'} {'adapters' if adapters else 'weights'} of {path}")
+
+
+@contextlib.contextmanager
+def _nothing_left_of_half(folder: Path) -> Iterator[None]:
+    """Remove a new folder when writing it fails: half of it would be in the way of the next try."""
+    is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _write_adapters(saved: Mapping[str, Any], output: Path, *, raw: bool, force: bool) -> None:

@@ -17,7 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from sedd.errors import SeddError
+from sedd.errors import DiskFullError, SeddError
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir
@@ -794,6 +794,27 @@ def test_a_full_disk_is_one_line_with_cause_and_file(
     assert file in line
     assert "no space left on device" in line.lower()
     assert "bug" not in done.stderr
+
+
+@pytest.mark.parametrize(("format", "module"), [("plain", "export"), ("hf", "export_transformers")])
+def test_half_an_export_is_not_in_the_way_of_the_next(
+    trained: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, module: str
+) -> None:
+    """The disk is full when the weights are written, and has space again later."""
+    monkeypatch.setenv("SEDD_RUNS", str(runs_of(trained)))
+    export = ("export", trained.path, "--format", format, "-o", tmp_path / "network")
+
+    def no_space(path: Path, text: str) -> None:
+        assert (tmp_path / "network" / "model.safetensors").exists()
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as full:
+        full.setattr(f"sedd.inference.{module}.write_text", no_space)
+        with pytest.raises(DiskFullError):
+            call(*export)
+    assert not (tmp_path / "network").exists()
+    call(*export)
+    assert (tmp_path / "network" / "config.json").exists()
 
 
 def test_a_damaged_checkpoint_is_named(trained: RunDir, tmp_path: Path) -> None:
