@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sedd.data.files import file_checksum
 from sedd.data.records import read_records
 from sedd.design.given import read_given
 from sedd.inference.comparison import report
@@ -79,9 +80,13 @@ class Job:
         batch = self.parts(trained)("batch", 1, lambda number: {"residues": np.array(trained.batch_residues)})
         return replace(trained, fixed_batch=int(next(iter(batch))["residues"]))
 
-    def parts(self, *networks: Trained) -> KeptParts:
-        """The parts of work with these networks: a newer checkpoint's are others."""
+    def parts(self, *networks: Trained, read: Sequence[Path | None] = ()) -> KeptParts:
+        """The parts of work with these networks on the files that were read.
+
+        Those of a newer checkpoint are others, and those of a file that was changed between two attempts.
+        """
         named = " ".join(f"{network.run} {network.step}" for network in networks)
+        named += "".join(f" {file_checksum(path)}" for path in read if path is not None)
         prefix = hashlib.blake2b(named.encode(), digest_size=4).hexdigest()
         return KeptParts(
             run=self.run, prefix=prefix, rank=self.ranks.rank, size=self.ranks.size, ask=self.ask
@@ -115,9 +120,10 @@ def do_evaluate(job: Job) -> str:
     records = [record for path in wanted.fasta for record in read_records(path, allow_empty=True)]
     trained = job.load(wanted.network).under(how.condition)
     against = job.load(wanted.against, 1) if wanted.against is not None else None
-    longest = min(network.longest for network in (trained, against) if network is not None)
+    networks = [network for network in (trained, against) if network is not None]
+    longest = min(network.longest for network in networks)
     proteins = read_proteins(records, longest=longest)
-    keep = job.parts(*(network for network in (trained, against) if network is not None))
+    keep = job.parts(*networks, read=wanted.fasta)
     found = report(trained, proteins, how, against=against, progress=job.progress, keep=keep)
     if not job.ranks.is_first:
         return ""
@@ -136,9 +142,8 @@ def do_sample(job: Job) -> str:
     run, wanted, how = job.run, job.task.sample, options_of(SampleOptions, job.task.sample)
     given = read_given(how)
     trained = job.load(wanted.network).under(how.condition, how.guiding)
-    samples = draw_samples(
-        trained, how, given, job.progress, lambda text: job.notify(f"note: {text}"), job.parts(trained)
-    )
+    keep = job.parts(trained, read=(how.infill, how.redesign.parent if how.redesign else None))
+    samples = draw_samples(trained, how, given, job.progress, lambda text: job.notify(f"note: {text}"), keep)
     if not job.ranks.is_first:
         return ""
     run.samples.mkdir(exist_ok=True)
@@ -169,7 +174,8 @@ def do_score(job: Job) -> str:
         some = table.variants[slices[number]]
         return score_part(denoiser, some, how, longest=trained.longest, progress=tell)
 
-    found = list(job.parts(trained)("scores", len(slices), compute))
+    keep = job.parts(trained, read=(*wanted.wild_types, wanted.mutants))
+    found = list(keep("scores", len(slices), compute))
     if not job.ranks.is_first:
         return ""
     job.progress(len(table.variants), len(table.variants))
@@ -204,7 +210,7 @@ def do_embed(job: Job) -> str:
 
         return {**embed(trained, [tokens for _, tokens in some(number)], how, progress=tell)}
 
-    kept = job.parts(trained)("embeddings", len(starts), compute)
+    kept = job.parts(trained, read=wanted.fasta)("embeddings", len(starts), compute)
     if not job.ranks.is_first:
         return ""
     job.progress(total, total)

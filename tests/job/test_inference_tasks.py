@@ -192,6 +192,24 @@ def test_an_interrupted_task_leaves_the_same_files_as_one_that_was_not(
     assert results(run) == results(undisturbed)
 
 
+def test_parts_of_a_file_that_was_changed_between_two_attempts_are_not_taken(
+    make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Names of the new proteins beside hidden states of the old ones would be wrong, and nobody would see it."""
+    constant, times, wanted = PARTED["embed"]
+    monkeypatch.setattr(*constant)
+    run, fresh = (make("embed", **wanted(tmp_path)) for _ in range(2))
+    for each in (run, fresh):
+        shutil.rmtree(each.code)  # this process runs the code of the tests
+    assert WORK["embed"](run, 1, After(times)) is Exit.STOPPED
+    kept = len(list(run.parts.glob("part-*-embeddings-*")))
+    (tmp_path / "two.fasta").write_text(PROTEINS.replace("MKTAY", "MKTAW"))
+    assert WORK["embed"](run, 2, StopFlag()) is Exit.COMPLETED
+    assert kept > 0
+    assert WORK["embed"](fresh, 1, StopFlag()) is Exit.COMPLETED
+    assert results(run) == results(fresh)
+
+
 def results(run: RunDir) -> dict[str, bytes]:
     """What the task is done for, by file."""
     named = ("scores.", "embeddings.", "evaluation.", "per_sequence.")
