@@ -94,7 +94,7 @@ def _notes(usage: Usage) -> list[str]:
         notes.append(
             "restarts, repeats: hours that interruptions cost, to start again and for steps done twice"
         )
-    if usage.lost_gpu_s:
+    if usage.lost_gpu_s >= 180:  # 0.1 hours
         notes.append(f"{usage.lost_gpu_s / 3600:.1f} GPU-hours of restarts and repeats{lost_words(usage)}")
     if usage.sources:
         notes.append(f"energy {source_words(usage)}")

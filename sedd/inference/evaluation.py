@@ -83,6 +83,14 @@ class Evaluation:
     bound: Bound
     """Of `proteins.distinct`, each counted as often as it occurs."""
 
+    def __repr__(self) -> str:  # as a notebook shows it: without the tensors
+        bound = self.bound
+        proteins = counted(len(self.proteins.names), "protein")
+        return (
+            f"<Evaluation of {proteins}: {bound.nats_per_residue:.4f} ± {bound.standard_error:.4f} nats a residue, "
+            f"perplexity {bound.perplexity:.2f}>"
+        )
+
     def remarks(self, *, longest: int) -> list[str]:
         """What was altered or left out on the way to the bound; `longest` is the network's, in residues."""
         remarks = self.proteins.remarks(longest=longest)

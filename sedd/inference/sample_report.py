@@ -45,10 +45,19 @@ def write_report(path: Path, trained: Trained, how: SampleOptions, found: Assess
         document = {"run": trained.run, "step": trained.step, "sampling": how.model_dump(mode="json")}
         write_output(path, json.dumps(document | found.document(), indent=1) + "\n")
         return
+    write_output(path, sample_page(f"{trained.run} at step {trained.step}: {settings_text(how)}", found))
+
+
+def settings_text(how: SampleOptions) -> str:
+    """What was asked of the sampler, where it is not what everybody gets."""
     settings: dict[str, Any] = {"temperature": how.temperature, "top-p": how.top_p, "seed": how.seed}
     settings |= {"length": how.length} if how.length is not None else {}
     settings |= {"remask": how.remask} if how.remask else {}
     settings |= {"order": how.order} if how.order != "random" else {}
+    if how.condition:
+        settings |= {"condition": " ".join(f"{name}={value}" for name, value in how.condition.items())}
+        settings |= {"guidance": how.guidance}
+    if how.redesign is not None:
+        settings |= {"redesigns of": how.redesign.parent.name, "noise": how.redesign.noise}
     options = ", ".join(f"{name} {value}" for name, value in settings.items())
-    title = f"{trained.run} at step {trained.step}: {how.steps} {how.predictor} steps, {options}"
-    write_output(path, sample_page(title, found))
+    return f"{how.steps} {how.predictor} steps, {options}"

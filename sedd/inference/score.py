@@ -15,6 +15,7 @@ from sedd.inference.marginals import MARGINALS, Values, marginal_scores
 from sedd.inference.paired_bound import bound_difference
 from sedd.inference.variants import Variant, VariantTable, windowed
 from sedd.spec.inference import ScoreOptions
+from sedd.units import counted
 
 PART_VARIANTS = 1000
 """Mutants that are scored together: what an interrupted job loses at most, and many full batches."""
@@ -32,6 +33,10 @@ class Scores:
     values: Parts
     windows: int
     """Mutants of proteins longer than the network was trained on, scored within a stretch around what differs."""
+
+    def __repr__(self) -> str:  # as a notebook shows it: without the arrays
+        mutants = counted(len(self.table.variants), "mutant")
+        return f"<Scores of {mutants} by {', '.join(self.values)}: .score(method), .columns()>"
 
     def score(self, method: str) -> NDArray[np.float64]:
         """One number a mutant; high is good for it. Raises: UsageError: it was not scored by this method."""

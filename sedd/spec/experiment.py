@@ -66,8 +66,9 @@ class Experiment(TaskSpec):
             return self
         micro_batches, ranks = self.training.micro_batches_per_step, self.resources.ranks
         if micro_batches % ranks:
+            passes = "forward pass" if micro_batches == 1 else "forward passes"
             raise ValueError(
-                f"training.residues_per_step / residues_per_gpu = {micro_batches} forward passes "
+                f"training.residues_per_step / residues_per_gpu = {micro_batches} {passes} "
                 f"cannot be shared equally by {ranks} processes"
             )
         return self

@@ -1,6 +1,7 @@
 """`from sedd import load`: the page in sedd/README.md is run, and what its methods promise."""
 
 import doctest
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import sedd
 from sedd.data.alphabet import TOKENS
 from sedd.errors import SeddError, UsageError
 from sedd.inference.export import write_export
+from sedd.inference.sample_report import settings_text
+from sedd.spec.inference import SampleOptions
 from sedd.training.checkpoint_file import read_checkpoint
 from tests.inference.networks import write_small_checkpoint
 
@@ -49,6 +52,22 @@ def test_a_hidden_residue_is_the_one_that_a_masked_score_asks_for(tmp_path: Path
     (rows,) = net.log_probabilities("MK_AYIAKQR")
     scores = net.score("MKTAYIAKQR", ["T3W"]).score("masked")
     assert scores[0] == pytest.approx(rows[2][TOKENS.index("W")] - rows[2][TOKENS.index("T")], abs=1e-5)
+
+
+def test_what_a_notebook_shows_is_a_line(tmp_path: Path):
+    network = sedd.load(export(tmp_path), device="cpu")
+    found, scores = network.evaluate(["MKV"], draws=4), network.score("MKV", "K2A")
+    assert re.fullmatch(
+        r"<Evaluation of 1 protein: \d+\.\d{4} ± \d+\.\d{4} nats a residue, perplexity .*>", repr(found)
+    )
+    assert repr(scores) == "<Scores of 1 mutant by masked: .score(method), .columns()>"
+
+
+def test_the_page_of_samples_tells_what_they_were_drawn_under():
+    how = SampleOptions(
+        condition={"ec": "3.2.1"}, guidance=2, redesign={"parent": "a/wt.fasta", "noise": 0.2}
+    )
+    assert settings_text(how).endswith("condition ec=3.2.1, guidance 2.0, redesigns of wt.fasta, noise 0.2")
 
 
 def test_what_cannot_be_done_is_a_clear_error(tmp_path: Path):

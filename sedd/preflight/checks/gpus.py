@@ -6,7 +6,7 @@ from sedd.preflight.check import Check, CheckContext, Side, Verdict, combine, fa
 from sedd.preflight.read.cards import Card, query_driver, visible
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import TrainedTask
-from sedd.units import format_bytes
+from sedd.units import counted, format_bytes
 
 # The driver and our own contexts take some hundred MiB.
 _IDLE_BYTES = 1 << 30
@@ -35,12 +35,12 @@ def gather(context: CheckContext) -> Facts | None:
 def judge(facts: Facts) -> Verdict:
     if not facts.has_driver:
         return fail(
-            f"no NVIDIA driver answers here; the job asks for {facts.asked} GPUs",
+            f"no NVIDIA driver answers here; the job asks for {counted(facts.asked, 'GPU')}",
             "resources.gpus_per_node: 0 trains on the CPU; or use --cluster with a profile that has GPUs",
         )
     if len(facts.cards) < facts.asked:
         return fail(
-            f"{len(facts.cards)} GPUs visible, {facts.asked} asked for",
+            f"{counted(len(facts.cards), 'GPU')} visible, {facts.asked} asked for",
             "see CUDA_VISIBLE_DEVICES and nvidia-smi -L; or ask for fewer, resources.gpus_per_node",
         )
     names = ", ".join(sorted({card.name for card in facts.cards}))
