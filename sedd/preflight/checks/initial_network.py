@@ -23,6 +23,8 @@ class Facts:
     step: int = 0
     trained: int = 0
     """Parameters that learn."""
+    meant: str | None = None
+    """What may have been meant instead of a network that is not there."""
     missing_store: Path | None = None
     """The parent's token store, where it is not there."""
 
@@ -37,7 +39,8 @@ def gather(context: CheckContext) -> Facts | None:
 
 def judge(facts: Facts) -> Verdict:
     if facts.problem:
-        return fail(facts.problem, "training.init names a run's folder, a checkpoint or an exported folder")
+        names = "training.init names a run's folder, a checkpoint or an exported folder"
+        return fail(facts.problem, facts.meant or names)
     if facts.differences:
         return fail(
             f"{facts.name}, step {facts.step}: {'; '.join(facts.differences)}",
@@ -66,7 +69,8 @@ def _look(experiment: Experiment, context: CheckContext) -> Facts:
         path = kept or find_parent(init.network)
         parent = context.answers.once(("parent", path), lambda: read_parent(path)) if path else None
     except SeddError as e:
-        return Facts(network=init.network, problem=e.message)
+        meant = e.hint if e.hint and e.hint.startswith("did you mean") else None
+        return Facts(network=init.network, problem=e.message, meant=meant)
     if parent is None:
         return Facts(network=init.network)
     return Facts(

@@ -78,6 +78,19 @@ def test_ettr_counts_queue_and_restarts_against_the_run(farm: Any, view_of: Any)
     assert view_of(run).ettr == pytest.approx(0.25)
 
 
+def test_time_between_an_end_and_an_extension_counts_neither_in_ettr_nor_in_eta(
+    farm: Any, view_of: Any
+) -> None:
+    day = 86_400
+    run = farm.run(executor="local").submitted(ago_s=day + 1000).started(ago_s=day + 1000)
+    run.checkpoint(100, ago_s=day + 100).event("completed", ago_s=day, step=100)
+    run.event("submitted", ago_s=1000).started(ago_s=1000).resumed(100, ago_s=900).checkpoint(200, ago_s=0)
+    # 900 + 900 of the 2000 s in which somebody wanted it.
+    view = view_of(run.beat(200, ago_s=0, eta_s=900.0))
+    assert view.ettr == pytest.approx(0.9)
+    assert view.eta_s == pytest.approx(1000)
+
+
 def test_ettr_of_a_run_that_ended_stays(
     farm: Any, snapshot_of: Callable[..., Snapshot], now: dt.datetime
 ) -> None:
