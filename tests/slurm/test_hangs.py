@@ -99,7 +99,7 @@ def test_a_time_limit_is_another_pause_whether_a_training_ends_hangs_or_makes_no
         "attempt_started",
         "gave_up:time_limit",
     ], logs_of(frozen)
-    assert "saved no step" in read_events(frozen.events)[-1].get("detail")
+    assert "saved no new step" in read_events(frozen.events)[-1].get("detail")
 
 
 def test_a_preemption_that_follows_the_death_of_the_entry_does_not_lose_the_run(

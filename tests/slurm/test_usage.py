@@ -25,11 +25,12 @@ SECOND_S = 1.0
 
 
 def sacct_gpu_s(run: RunDir) -> list[int]:
-    """Elapsed × GPUs of every start of the run's jobs: a second one goes on where a requeue would pause."""
+    """Elapsed × GPUs of every start that has ended of the run's jobs: a second one goes on where a requeue pauses."""
     jobs = ",".join(str(e.get("job_id")) for e in read_events(run.events) if e.event == "submitted")
     command = ["sacct", "--allocations", "--duplicates", "--noheader", "--parsable2", f"--jobs={jobs}"]
-    lines = run_command([*command, "--format=ElapsedRaw"]).split()
-    return [int(line) * GPUS for line in lines if int(line)]
+    lines = run_command([*command, "--format=ElapsedRaw,End"]).split()
+    seconds = [int(line.partition("|")[0]) for line in lines if not line.endswith("Unknown")]
+    return [s * GPUS for s in seconds if s]
 
 
 def test_gpu_hours_are_those_of_sacct(devcluster: DevCluster, start: Start) -> None:
