@@ -8,9 +8,10 @@ import typer
 from sedd.cli.console import tell
 from sedd.cli.find_run import find_one
 from sedd.cli.options import Run
+from sedd.errors import RunError, UsageError
 from sedd.monitor.read.logs import follow_log, is_job_output, last_lines, telling_log
 from sedd.rundir.events import damaged_lines, read_events
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, read_manifest
 
 
 def command(
@@ -26,6 +27,7 @@ def command(
     Example: sedd logs quickstart -f
     """
     found = find_one(run)
+    _require_rank(found, rank)
     for number in _damaged(found):
         _remark(f"{found.events}:{number}: damaged line, passed over")
     log = telling_log(found, rank=rank)
@@ -41,6 +43,17 @@ def command(
             _write(text)
     elif log is not None:
         _write(last_lines(log, tail))
+
+
+def _require_rank(run: RunDir, rank: int) -> None:
+    """Raises: UsageError for a rank that the run does not have."""
+    try:
+        ranks = int(read_manifest(run).get("ranks", rank + 1))
+    except RunError:
+        return  # a damaged manifest keeps nobody from the logs
+    if rank >= ranks:
+        has = "one rank, 0" if ranks == 1 else f"the ranks 0 to {ranks - 1}"
+        raise UsageError(f"--rank is {rank}; run {run.id} has {has}")
 
 
 def _damaged(run: RunDir) -> tuple[int, ...]:

@@ -61,6 +61,7 @@ def inputs_of(
     """
     read = [path for key, path in experiment.paths().items() if key not in OUTPUTS]
     own = [path for path in read if not any(path.is_relative_to(product) for product in made)]
+    own += experiment.file_words()
     return Inputs(
         spec=experiment.hash() + (f"-{_sweep_key(fellows)}" if fellows else ""),
         code=code_that_matters(experiment.task, imported_package()),

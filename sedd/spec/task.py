@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args, get_origin
@@ -51,9 +52,16 @@ class TaskSpec(StrictModel):
         found = (place for pattern in path_keys(type(self)) for place in places(data, pattern))
         return {key: Path(holder[last]) for holder, last, key in found if isinstance(holder[last], str)}
 
+    def file_words(self) -> tuple[Path, ...]:
+        """Files that are named among the words of `FILE_WORDS`; a loaded spec has their whole paths."""
+        data = self.model_dump(mode="json")
+        words = (holder[last] for pattern in self.FILE_WORDS for holder, last, _ in places(data, pattern))
+        return tuple(Path(word) for word in words if os.path.isabs(word) and os.path.isfile(word))
+
     def folders(self) -> tuple[Path, ...]:
         """Where the run reads or writes outside its own folder."""
-        return tuple(dict.fromkeys(path.parent for path in self.paths().values()))
+        named = (*self.paths().values(), *self.file_words())
+        return tuple(dict.fromkeys(path.parent for path in named))
 
     def hash(self) -> str:
         """Twelve hex digits that change with any field: the identity of what is asked for.

@@ -121,3 +121,13 @@ def test_of_a_job_that_died_before_any_rank_had_a_log_its_own_output_is_shown(ru
     out, said = start(run, "--tail", "1").communicate(timeout=20)
     assert out == "No module named 'submitit'\n"
     assert said == f"{output}: what the job itself printed; no rank has a log\n"
+
+
+def test_a_rank_that_the_run_does_not_have_is_refused_with_those_that_it_has(run: RunDir) -> None:
+    write_manifest(run, {"created": "2026-11-22T08:00:00+00:00", "executor": "local", "ranks": 2})
+    process = start(run, "--rank", "2")
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said.splitlines()[0]) == (
+        2,
+        f"error: --rank is 2; run {run.id} has the ranks 0 to 1",
+    )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 
 from sedd.complaints import inner_models
-from sedd.experiments.inputs import OUTPUTS
+from sedd.experiments.inputs import OUTPUTS, content_of, inputs_of
 from sedd.preflight.check import checks_of
 from sedd.preflight.context import Side
 from sedd.spec.command import CommandTask
@@ -81,6 +81,12 @@ def test_a_word_of_a_command_that_names_a_file_beside_the_spec_is_that_file(tmp_
     (task,) = load_request(tmp_path / "spec.yaml", ()).experiments
     assert isinstance(task, CommandTask)
     assert task.command.run == ("python", str(tmp_path / "fold.py"), "other.py", "{fasta}", "{out}")
+    assert task.file_words() == (tmp_path / "fold.py",)
+    assert tmp_path in task.folders(), "a container sees it"
+    before = inputs_of(task, needs={}, made=()).data
+    (tmp_path / "fold.py").write_text("print()\n")
+    content_of.cache_clear()
+    assert inputs_of(task, needs={}, made=()).data != before, "a plan runs its stage again"
 
 
 def test_every_path_is_an_input_that_a_check_of_the_login_node_reads_or_an_output() -> None:
