@@ -49,7 +49,11 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # also where we were started with them ignored
         signal.signal(number, lambda *_: sys.exit(1))
     if arguments.show:
-        campaigns = [json.loads(path.read_text()) for path in arguments.show]
+        try:
+            campaigns = [json.loads(path.read_text()) for path in arguments.show]
+        except (OSError, ValueError) as e:
+            print(f"error: not the JSON of a campaign that has ended: {e}", file=sys.stderr)
+            return 2
     else:
         try:
             with_other = "two clusters" in arguments.only
