@@ -89,7 +89,10 @@ def _campaign(site: Site, arguments: argparse.Namespace) -> dict[str, Any]:
     began = time.monotonic()
     store = build_store(site)
     references = Campaign(site, arguments, store)
-    for layout in arguments.layouts:
+    # What a hostile shell submits is single.
+    for layout in dict.fromkeys(
+        [*arguments.layouts, *(["single"] if "hostile shell" in arguments.only else [])]
+    ):
         references.submit(layout, "requeue")
     references.finish()
     if lost := [watched for watched in references.runs if not watched.is_completed]:
