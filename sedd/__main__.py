@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. Ctrl-C while it is still being imported, from a slow file server, is no traceback."""
+    """Run the command line. Ctrl-C during its imports, which take long on a slow file server, exits with 130."""
     try:
         from sedd.cli.main import main as run
     except KeyboardInterrupt:

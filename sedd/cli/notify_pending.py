@@ -18,7 +18,7 @@ COMMANDS = frozenset({"submit", "status", "logs", "report", "compare", "usage", 
 def tell_ends(called: str | None, *, said: str = "") -> None:
     """Of runs in $SEDD_RUNS, where somebody asked for it at all. Never raises: the command has had its result.
 
-    `said` is the error that the command ended with: a mistake in the configuration is not told again.
+    `said` is the error message with which the command ended: the same configuration error is not printed twice.
     """
     if called not in COMMANDS:
         return

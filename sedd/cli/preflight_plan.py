@@ -66,21 +66,21 @@ def _check(graph: Graph, site: Site) -> list[Checked]:
 
 
 def _print(graph: Graph, checked: Sequence[Checked], *, strict: bool) -> None:
-    """The stages, what was found of each, and the verdict; what several stages share is told at the first one."""
+    """The stages, the findings of each, and the verdict; a finding that several stages share is printed once."""
     for line in foreseen_lines(graph, [stage.step for stage in checked]):
         show(line)
-    told = set[Finding]()
+    printed = set[Finding]()
     for stage in checked:
         if stage.step.missing is None:
             continue
-        new = [finding for finding in stage.findings if finding not in told]
-        shared = [finding for finding in stage.findings if finding in told]
-        told |= set(new)
+        new = [finding for finding in stage.findings if finding not in printed]
+        shared = [finding for finding in stage.findings if finding in printed]
+        printed |= set(new)
         out().print(Text(f"\n{stage.step.stage.name}", style="bold"))
         if new:
             out().print(findings_table(new))
         if shared:
-            show(f"and as told above: {counted(shared)}")
+            show(f"and as above: {counted(shared)}")
     failed = [s.step.stage.name for s in checked if has_failures(s.findings, strict=strict)]
     verdict = conclusion([finding for stage in checked for finding in stage.findings], strict=strict)
     out().print(Text("\n").append_text(verdict).append(f": {', '.join(failed)}" if failed else ""))
