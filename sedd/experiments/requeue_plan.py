@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from sedd.cluster.control import update_job
 from sedd.errors import SeddError
-from sedd.launch.dependencies import dependency_on, read_needs
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
+from sedd.launch.predecessors import dependency_on, read_needs
 from sedd.launch.requeue import Requeued, requeue
 from sedd.launch.unsubmitted import confirm_all
 from sedd.launch.wake import wake_sweeps_of

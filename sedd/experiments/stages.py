@@ -10,7 +10,7 @@ from sedd.experiments.inputs import Inputs, difference, find_known, inputs_of, j
 from sedd.experiments.plan_graph import Graph, Stage
 from sedd.experiments.values import VALUES, StageRuns, best_link
 from sedd.halving.fellows import read_halving
-from sedd.launch.dependencies import Needs
+from sedd.launch.predecessors import Needs
 from sedd.rundir.attempts import is_completed
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest

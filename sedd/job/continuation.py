@@ -15,8 +15,8 @@ from sedd.cluster.squeue import parse_comments, query_comments
 from sedd.errors import ClusterError, SeddError
 from sedd.job.attempt import Task
 from sedd.job.picked_shape import next_shape
-from sedd.launch.dependencies import move_dependents
 from sedd.launch.liveness import identity_of, newest_submission
+from sedd.launch.predecessors import move_dependents
 from sedd.launch.resources import read_manifest_profile, slurm_parameters
 from sedd.launch.submit_slurm import is_startable, proof_of, record_submitted, submit_slurm
 from sedd.rundir.attempts import is_cancelled, slowest_save_s

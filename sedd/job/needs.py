@@ -14,8 +14,8 @@ from sedd.job.continuation import find_or_submit
 from sedd.job.final_events import record_event_with_retry
 from sedd.job.own_job import own_job_of
 from sedd.job.processes import SignalBox, signals_held
-from sedd.launch.dependencies import Needs, Start, dependency_on, judge_needs, read_needs
 from sedd.launch.liveness import RunStatus, query_run_status
+from sedd.launch.predecessors import Needs, Start, dependency_on, judge_needs, read_needs
 from sedd.launch.wake import try_to_wake
 from sedd.rundir.attempts import LEFT_OUT_BY, is_cancelled, is_paused
 from sedd.rundir.best import link_best

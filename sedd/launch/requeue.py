@@ -10,9 +10,9 @@ from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.states import JobState
 from sedd.cluster.stopping import is_held_after_launch
 from sedd.errors import ClusterError, RunError
-from sedd.launch.dependencies import dependency_on, move_dependents, read_needs
 from sedd.launch.liveness import RunSituation, RunStatus, count_submissions, query_run_status
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all, find_members
+from sedd.launch.predecessors import dependency_on, move_dependents, read_needs
 from sedd.launch.protocol import names_of
 from sedd.launch.resources import Parameters, read_manifest_profile, slurm_parameters
 from sedd.launch.submit_local import submit_local

@@ -10,10 +10,10 @@ from pathlib import Path
 from sedd.cluster.identity import Mark
 from sedd.cluster.profile import SlurmProfile
 from sedd.errors import RunError, SeddError
-from sedd.launch.dependencies import Needs, dependency_on, read_needs
 from sedd.launch.feed import Group, grouped, submit_what_fits
 from sedd.launch.local_processes import find_members
 from sedd.launch.make_runs import Order, add_points, make_runs, remove_runs
+from sedd.launch.predecessors import Needs, dependency_on, read_needs
 from sedd.launch.resources import (
     Parameters,
     local_parameters,

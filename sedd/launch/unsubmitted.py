@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.users import user_name
-from sedd.launch.dependencies import Needs, dependency_on, read_needs
 from sedd.launch.feed import Group, grouped, submit_what_fits
 from sedd.launch.local_processes import find_members
+from sedd.launch.predecessors import Needs, dependency_on, read_needs
 from sedd.launch.protocol import names_of
 from sedd.launch.resources import Parameters, read_manifest_profile, slurm_parameters
 from sedd.launch.submit_local import submit_local

@@ -13,7 +13,7 @@ from sedd.halving.fellows import read_halving
 from sedd.halving.rungs import decide_all, open_gate
 from sedd.halving.savings import read_savings
 from sedd.launch.cancel import cancel
-from sedd.launch.dependencies import Needs, Start, judge_needs
+from sedd.launch.predecessors import Needs, Start, judge_needs
 from sedd.launch.requeue import requeue
 from sedd.launch.wake import may_start, wake_fellows
 from sedd.rundir.best import best_of

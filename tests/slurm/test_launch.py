@@ -23,10 +23,10 @@ from sedd.job.entry import make_task
 from sedd.job.environment import TaskEnvironment
 from sedd.job.next_attempt import ensure_next_attempt
 from sedd.launch.cancel import cancel
-from sedd.launch.dependencies import Needs, dependency_on
 from sedd.launch.freeze import code_hash
 from sedd.launch.local_processes import wait_until
 from sedd.launch.make_runs import make_runs
+from sedd.launch.predecessors import Needs, dependency_on
 from sedd.launch.requeue import requeue
 from sedd.launch.resources import slurm_parameters
 from sedd.launch.submit_slurm import submit_slurm

@@ -9,9 +9,9 @@ import pytest
 
 from sedd.errors import RunError
 from sedd.launch.cancel import cancel
-from sedd.launch.dependencies import Needs, Start, dependency_on, judge_needs, read_needs
 from sedd.launch.local_processes import find_members
 from sedd.launch.make_runs import make_runs
+from sedd.launch.predecessors import Needs, Start, dependency_on, judge_needs, read_needs
 from sedd.launch.submit import render
 from sedd.launch.submit_local import submit_local
 from sedd.rundir.attempts import is_left_out
