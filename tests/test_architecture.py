@@ -165,7 +165,6 @@ def test_the_login_nodes_half_never_imports_the_compute_nodes():
 
 ONE_MEANING = {
     "attention": "the kernels, and the check of them",
-    "dependencies": "SLURM's dependencies of jobs, and those of runs made of them",
     "environment": "environment variables of a job, and the check of them",
     "precision": "the number format, and the check of it",
     "setup": "the profile's setup lines, and the check of them",

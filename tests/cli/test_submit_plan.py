@@ -1,6 +1,7 @@
 """`sedd submit plan.yaml` and the commands that take a plan's name."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,15 @@ def test_preflight_says_what_another_stage_makes_and_fails_for_nothing_else(plan
     }
     assert "made by stage train" in later["sample"]["trained_network"]
     assert not (plan.parent / "runs").exists()
+
+
+def test_preflight_prints_what_several_stages_share_once(plan: Path) -> None:
+    document = json.loads(sedd("preflight", str(plan), "--json").stdout)
+    first, *others = [stage["findings"] for stage in document["stages"]]
+    shared = next(f["check"] for f in first if all(f in other for other in others))
+    shown = sedd("preflight", str(plan)).output
+    assert len(re.findall(rf"\b{shared}\b", shown)) == 1
+    assert "and as above: " in shown
 
 
 @pytest.mark.parametrize(
