@@ -15,7 +15,7 @@ import sedd
 
 PACKAGE = Path(sedd.__path__[0])
 
-BASE = {"errors", "units", "yaml", "yaml_tree", "complaints", "home"}
+BASE = {"errors", "units", "yaml", "yaml_tree", "yaml_text", "complaints", "home"}
 PURE = {"diffusion"}
 DOORS: dict[str, set[str]] = {
     "errors": set(),
@@ -24,6 +24,7 @@ DOORS: dict[str, set[str]] = {
     "home": {"errors"},
     "yaml": {"errors", "units", "complaints", "yaml_tree"},
     "yaml_tree": {"errors", "complaints"},
+    "yaml_text": set(),
     "spec": BASE,
     "config": BASE,
     "rundir": {"errors", "home", "config"},

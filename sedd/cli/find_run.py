@@ -4,6 +4,7 @@ from sedd.cli.console import note
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.plan_record import find_plan
+from sedd.yaml_text import assignments
 
 
 def find_one(text: str) -> RunDir:
@@ -15,9 +16,7 @@ def find_one(text: str) -> RunDir:
     runs = find_runs(text, runs_root())
     found = max(reversed(runs), key=_moved)  # of equals the newest
     if len(runs) > 1:
-        point = ", ".join(
-            f"{key}={value}" for key, value in (read_manifest(found).get("point") or {}).items()
-        )
+        point = assignments(read_manifest(found).get("point") or {})
         what = "plan" if find_plan(text, runs_root()) else "sweep"
         which = f"{found.name}/{found.id}" if what == "plan" else found.id
         shown = f"{which} ({point})" if point else which

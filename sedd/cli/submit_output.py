@@ -9,6 +9,7 @@ from sedd.launch.make_runs import Order
 from sedd.launch.submit import Submission
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
+from sedd.yaml_text import assignments
 
 REST_HINT = "the same command submits the rest as places come free; --wait does so by itself"
 LISTED = 8
@@ -37,9 +38,7 @@ def print_submitted(submission: Submission, order: Order) -> None:
     else:
         show(f"Submitted {name}: {what}, {_where(order.profile, runs[0])}")
     for run in started[:LISTED] if total > 1 else ():
-        point = read_manifest(run).get("point") or {}
-        values = ", ".join(f"{key}={value}" for key, value in point.items())
-        show(f"  {run.id}  {values}")
+        show(f"  {run.id}  {assignments(read_manifest(run).get('point') or {})}")
     if len(started) > LISTED:
         show(f"  … and {len(started) - LISTED} more")
     if (halving := order.request.halving) and (steps := order.request.experiments[0].steps):

@@ -1,8 +1,7 @@
 """A ranking in words and as a table for the terminal."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from rich.cells import cell_len
 from rich.console import Group as Lines
@@ -13,6 +12,7 @@ from sedd.experiments.differences import Difference, Method
 from sedd.experiments.groups import METRICS, SEED, Group
 from sedd.experiments.intervals import CONFIDENCE, Estimate, simultaneous
 from sedd.experiments.rank import Ranking
+from sedd.yaml_text import yaml_text
 
 ALIKE = "not distinguishable"
 _WIDE = 104
@@ -66,11 +66,10 @@ def _row(ranking: Ranking, group: Group, *, is_wide: bool) -> list[str]:
 
 def label_of(ranking: Ranking, group: Group) -> str:
     """What tells a group from the others: its settings, where few differ, else the run's name and id."""
-    at = group.number - 1
     names = {result.run.name for result in group.results}
     only = ranking.fields and len(ranking.fields) <= 3 and not _repeats(ranking)
     if only:
-        text = " ".join(f"{key.rpartition('.')[2]}={_plain(v[at])}" for key, v in ranking.fields.items())
+        text = " ".join(f"{key.rpartition('.')[2]}={_value(group, key)}" for key in ranking.fields)
         all_names = {result.run.name for g in ranking.groups for result in g.results}
         return text if len(all_names) == 1 else f"{names.pop() if len(names) == 1 else 'several'} {text}"
     if group.n > 1:
@@ -115,24 +114,26 @@ def signed(estimate: Estimate) -> str:
 def field_lines(ranking: Ranking, *, most: int | None = None) -> Iterator[str]:
     """Of each field that differs its values, and the groups that have them."""
     seeds = {result.settings.get(SEED) for group in ranking.groups for result in group.results}
-    for count, (key, values) in enumerate(ranking.fields.items()):
+    for count, key in enumerate(ranking.fields):
         if count == most:
             yield f"and {len(ranking.fields) - count} more fields: --html or --json has them all"
             return
-        yield f"{key}: {_by_value(values)}"
+        yield f"{key}: {_by_value(ranking, key)}"
     if not ranking.fields:
         yield "no field differs" + (" but the seed" if len(seeds) > 1 else "")
 
 
-def _by_value(values: Sequence[Any]) -> str:
+def _by_value(ranking: Ranking, key: str) -> str:
     holders: dict[str, list[str]] = {}
-    for number, value in enumerate(values, 1):
-        holders.setdefault(_plain(value), []).append(f"#{number}")
+    for group in ranking.groups:
+        holders.setdefault(_value(group, key), []).append(f"#{group.number}")
     return "; ".join(f"{value} ({', '.join(numbers)})" for value, numbers in holders.items())
 
 
-def _plain(value: Any) -> str:
-    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+def _value(group: Group, key: str) -> str:
+    """A group's value of a field as YAML has it; a dash where its spec has no such field."""
+    settings = group.results[0].settings
+    return yaml_text(settings[key]) if key in settings else "–"
 
 
 def legend(ranking: Ranking) -> str:

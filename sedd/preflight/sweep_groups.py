@@ -7,6 +7,7 @@ from typing import Any
 from sedd.spec.load import Request
 from sedd.spec.sweep import Point
 from sedd.spec.task import TaskSpec
+from sedd.yaml_text import assignments
 
 # No check looks at these; first_batch takes the seeds from the whole request.
 _WITHOUT_EFFECT: dict[str, Any] = {
@@ -46,7 +47,7 @@ def sweep_groups(request: Request) -> list[SweepGroup]:
 
 def _words(point: Point) -> str:
     """The overrides that a check may look at."""
-    return ", ".join(f"{key}={value}" for key, value in point.items() if not _is_without_effect(key))
+    return assignments({key: value for key, value in point.items() if not _is_without_effect(key)})
 
 
 def _is_without_effect(key: str) -> bool:

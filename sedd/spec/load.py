@@ -19,6 +19,7 @@ from sedd.spec.sweep import Point, SweepSpec
 from sedd.spec.task import TaskSpec, path_keys, places
 from sedd.spec.tasks import TASKS, task_of
 from sedd.yaml import Document, dump_document, load_document, parse_override, validate
+from sedd.yaml_text import assignments
 
 
 class Swept(TaskSpec):
@@ -143,9 +144,8 @@ def _at_points(document: Document, points: Sequence[Point], base: Path) -> tuple
         try:
             experiments.append(_at_point(document, point, base))
         except SpecError as e:
-            first = ", ".join(f"{key}={value}" for key, value in point.items())
             for line in e.message.splitlines():
-                problems.setdefault(line, first)
+                problems.setdefault(line, assignments(point))
     if problems:
         raise SpecError("\n".join(f"{line} (in the sweep at {first})" for line, first in problems.items()))
     return tuple(experiments)

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from sedd.spec.halving import HalvingSpec
 from sedd.spec.random_search import RandomSearchSpec
 from sedd.yaml import StrictModel
+from sedd.yaml_text import assignments
 
 Point = dict[str, Any]
 MOST_POINTS = 10_000
@@ -73,8 +74,7 @@ class SweepSpec(StrictModel):
         for point in self.points():
             same = tuple(sorted((key, _comparable(value)) for key, value in point.items()))
             if same in seen:
-                shown = ", ".join(f"{key}={value}" for key, value in point.items())
-                raise ValueError(f"two runs of the sweep are the same: {shown}")
+                raise ValueError(f"two runs of the sweep are the same: {assignments(point)}")
             seen.add(same)
         if self.halving and count < 2:
             raise ValueError("halving needs two points at least")

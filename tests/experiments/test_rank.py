@@ -146,6 +146,31 @@ def test_json_and_csv_tell_the_same(tmp_path: Path) -> None:
     assert document["groups"][0]["runs"][0]["usage"]["gpu_hours"] == 16.0
 
 
+def test_values_are_shown_as_yaml_has_them_and_a_field_that_is_not_there_as_a_dash(tmp_path: Path) -> None:
+    """Floats that differ in their last digits stay apart."""
+    one, other = results(tmp_path, {"excess": 0.01}, {})
+    rise = [{"from_step": 100, "steps": 10}]
+    one = replace(one, settings={"a": True, "b": None, "c": [], "d": 1e-5, "e": 0.12345678, "f": "off"})
+    other = replace(other, settings={"a": False, "c": rise, "d": 1.0, "e": 0.12345679, "f": "none"})
+    lines = printed(rank([one, other]), width=120).splitlines()
+    for line in (
+        "a: false (#1); true (#2)",
+        "c: [{from_step: 100, steps: 10}] (#1); [] (#2)",
+        "d: 1.0 (#1); 1.0e-05 (#2)",
+        "e: 0.12345679 (#1); 0.12345678 (#2)",
+        'f: none (#1); "off" (#2)',
+    ):
+        assert line in lines
+
+
+def test_null_is_not_the_same_as_no_such_field(tmp_path: Path) -> None:
+    one, other = results(tmp_path, {"excess": 0.01}, {})
+    one = replace(one, settings={"guide": None})
+    other = replace(other, settings={"guide.weight": 2})
+    lines = printed(rank([one, other]), width=120).splitlines()
+    assert "guide.weight: 2 (#1); – (#2)" in lines
+
+
 def test_what_was_stopped_is_compared_at_its_rung(tmp_path: Path) -> None:
     """Not with what the best has learnt since then, which is fifty times as much."""
     best, other = results(tmp_path, {}, {"learning_rate": 3e-4, "excess": 0.01})

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from sedd.monitor.decide.snapshot import RunView
 from sedd.monitor.decide.state import State, cause_words
 from sedd.rundir.attempts import Cause
+from sedd.yaml_text import yaml_text
 
 STYLES = {
     State.UNSUBMITTED: "dim yellow",
@@ -101,7 +102,7 @@ def causes_text(causes: Mapping[Cause, int]) -> str:
 
 def point_text(point: Mapping[str, Any]) -> str:
     """`learning_rate=0.0003 seed=1`: the last part of each key is enough."""
-    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in point.items())
+    return " ".join(f"{key.rpartition('.')[2]}={yaml_text(value)}" for key, value in point.items())
 
 
 def short_point_text(point: Mapping[str, Any], width: int) -> str:
@@ -116,8 +117,8 @@ def short_point_text(point: Mapping[str, Any], width: int) -> str:
             break
         names = {key: key.rpartition(".")[2] for key in point}
         cut = {key: n if len(n) <= room + 1 else f"{n[:room]}…" for key, n in names.items()}
-        whole = " ".join(f"{cut[key]}={value}" for key, value in point.items())
-    return whole if cell_len(whole) <= width else " ".join(str(value) for value in point.values())
+        whole = " ".join(f"{cut[key]}={yaml_text(value)}" for key, value in point.items())
+    return whole if cell_len(whole) <= width else " ".join(map(yaml_text, point.values()))
 
 
 def place_text(view: RunView) -> str:

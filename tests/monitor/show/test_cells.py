@@ -12,6 +12,7 @@ from sedd.monitor.show.cells import (
     count_cell,
     duration_cell,
     loss_cell,
+    point_text,
     short_point_text,
     steps_cell,
 )
@@ -84,3 +85,9 @@ def test_what_is_not_known_is_blank() -> None:
 )
 def test_where_a_point_is_too_long_its_keys_are_cut_and_its_values_stay(width: int, text: str) -> None:
     assert short_point_text({"training.learning_rate": 0.001, "seed": 12}, width) == text
+
+
+def test_a_point_is_shown_as_its_spec_has_it() -> None:
+    point = {"training.compile": True, "training.clip_norm": None, "data.lengths": [16, 512]}
+    assert point_text(point) == "compile=true clip_norm=null lengths=[16, 512]"
+    assert short_point_text(point, 24) == "true null [16, 512]"
