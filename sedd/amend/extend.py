@@ -42,14 +42,14 @@ def extend(run: RunDir, steps: int, *, rewarm: int | None, check: Check, now: dt
     Raises:
         RunError, SpecError: it cannot be extended, and is as it was. ClusterError: SLURM refuses, or does not answer.
     """
+    if has_no_job(run):
+        raise RunError(
+            f"run {run.id} is not submitted yet: it can be extended when it has ended",
+            hint=f"sedd requeue {run.id} submits it",
+        )
     confirm_all([run])
     before = count_submissions(read_events(run.events))
     with one_action(run):
-        if has_no_job(run):
-            raise RunError(
-                f"run {run.id} is not submitted yet: it can be extended when it has ended",
-                hint=f"sedd requeue {run.id} submits it",
-            )
         situation = query_run_status(run)
         if situation.submissions > before:
             detail = f"another command has just submitted it, job {situation.job_id}"

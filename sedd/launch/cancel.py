@@ -12,8 +12,9 @@ from sedd.cluster.identity import ProvenJob
 from sedd.cluster.users import user_name
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all
-from sedd.launch.unsubmitted import cancel_unsubmitted, confirm_all
-from sedd.rundir.events import append_event
+from sedd.launch.unsubmitted import cancel_unsubmitted, confirm_all, has_no_job
+from sedd.rundir.attempts import was_over_when_cancelled
+from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir
 from sedd.rundir.lock import one_action
 
@@ -34,19 +35,43 @@ def cancel(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Cancelled]:
     Raises:
         RunError, ClusterError: a run that cannot be looked at, before anything is changed; or SLURM refuses.
     """
-    confirm_all(runs)
+    is_known = _confirm(runs)
     with contextlib.ExitStack() as stack:
         for run in sorted(runs, key=lambda run: run.path):
             stack.enter_context(one_action(run))
         unsubmitted = cancel_unsubmitted(runs, now=now)
-        results = {run: _without_job(run, is_new) for run, is_new in unsubmitted.items()}
+        results = {run: _without_job(run, is_new, is_known) for run, is_new in unsubmitted.items()}
+        results |= {run: _as_before(run) for run in runs if run not in results and _is_past(run)}
         results |= {each.run: each for each in _cancel([r for r in runs if r not in results], now)}
         return [results[run] for run in runs]
 
 
-def _without_job(run: RunDir, is_new: bool) -> Cancelled:
+def _confirm(runs: Sequence[RunDir]) -> bool:
+    """As `confirm_all`; False: SLURM does not answer, and none of the runs has a job to ask about."""
+    try:
+        confirm_all(runs)
+    except SlurmUnreachableError:
+        if not all(map(has_no_job, runs)):
+            raise
+        return False
+    return True
+
+
+def _without_job(run: RunDir, is_new: bool, is_known: bool) -> Cancelled:
     detail = "cancelled; it was not submitted yet" if is_new else "cancelled already; it was never submitted"
+    if not is_known:
+        word = "cancelled" if is_new else "cancelled already"
+        detail = f"{word}; SLURM does not answer: if it has a job for the run, that ends by itself"
     return Cancelled(run=run, changed=is_new, detail=detail)
+
+
+def _is_past(run: RunDir) -> bool:
+    """Whether its events alone tell that there is nothing to cancel, and SLURM need not be asked."""
+    return was_over_when_cancelled(read_events(run.events))
+
+
+def _as_before(run: RunDir) -> Cancelled:
+    return Cancelled(run=run, changed=False, detail="cancelled already")
 
 
 def _cancel(runs: Sequence[RunDir], now: dt.datetime) -> list[Cancelled]:

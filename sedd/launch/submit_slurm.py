@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sedd.cluster.identity import Mark, new_mark, parse_mark, query_cluster_name
+from sedd.cluster.control import scancel
+from sedd.cluster.identity import Mark, ProvenJob, new_mark, parse_mark, query_cluster_name
 from sedd.cluster.jobs import array_of
 from sedd.cluster.sbatch import SubmissionRefusedError, sbatch
 from sedd.cluster.scontrol import query_jobs
@@ -84,7 +85,8 @@ def confirm_submissions(folder: Path) -> None:
     """Find out what became of submissions that were interrupted, and record those that SLURM has taken.
 
     A job whose file for submitit is missing gets it: it waits a minute for it. What SLURM does not know was not
-    submitted, or has ended before it could begin. `folder` holds submitit's files.
+    submitted, or has ended before it could begin. Jobs of runs that were cancelled meanwhile are ended.
+    `folder` holds submitit's files.
 
     Raises:
         SlurmUnreachableError, ClusterError: nothing is known. RunError: an event cannot be written.
@@ -95,7 +97,11 @@ def confirm_submissions(folder: Path) -> None:
         notes = find_notes(folder)
         comments = parse_comments(query_comments(str(folder.stat().st_uid))) if notes else {}
         for note in notes:
-            for run, job_id in note.jobs(comments):
+            jobs = note.jobs(comments)
+            scancel([ProvenJob(job_id=job_id) for run, job_id in jobs if run in note.unwanted])
+            for run, job_id in jobs:
+                if run in note.unwanted:
+                    continue
                 if any(e.get("job_id") == job_id for e in read_events(run.events) if e.event == "submitted"):
                     continue
                 _make_startable(run, folder, job_id)

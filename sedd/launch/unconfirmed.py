@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sedd.cluster.command import SlurmMissingError
@@ -32,6 +32,8 @@ class Note:
     path: Path
     token: str
     runs: tuple[RunDir, ...]
+    unwanted: tuple[RunDir, ...] = ()
+    """Those that were cancelled while SLURM did not say whether it has a job for them."""
 
     def jobs(self, comments: Mapping[str, str]) -> list[tuple[RunDir, str]]:
         """The runs that are in the queue, with their job ids; `comments` by job id, array tasks each."""
@@ -66,10 +68,7 @@ def noted(folder: Path, token: str, runs: Sequence[RunDir]) -> Iterator[None]:
         RunError: it cannot be written.
     """
     path = folder / f"unconfirmed-{token}.json"
-    try:
-        write_text(path, json.dumps({"token": token, "runs": [str(run.path) for run in runs]}))
-    except OSError as e:
-        raise RunError(f"cannot write into {folder}: {e.strerror or e}") from e
+    _write(Note(path=path, token=token, runs=tuple(runs)))
     try:
         yield
     except (SubmissionRefusedError, SlurmMissingError):
@@ -86,9 +85,32 @@ def find_notes(folder: Path) -> list[Note]:
             content = json.loads(path.read_bytes())
         except (OSError, ValueError):
             continue  # removed just now: notes are written at once
-        runs = tuple(RunDir(Path(text)) for text in content["runs"])
-        notes.append(Note(path=path, token=content["token"], runs=runs))
+        runs, unwanted = (
+            tuple(RunDir(Path(text)) for text in content.get(key, ())) for key in ("runs", "unwanted")
+        )
+        notes.append(Note(path=path, token=content["token"], runs=runs, unwanted=unwanted))
     return notes
+
+
+def mark_unwanted(folder: Path, run: RunDir) -> None:
+    """Note that a job that an interrupted submission has made for the run is to be ended. Others must be kept waiting.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    for note in find_notes(folder):
+        if run in note.runs and run not in note.unwanted:
+            _write(replace(note, unwanted=(*note.unwanted, run)))
+
+
+def _write(note: Note) -> None:
+    content = {"token": note.token, "runs": [str(run.path) for run in note.runs]}
+    if note.unwanted:
+        content["unwanted"] = [str(run.path) for run in note.unwanted]
+    try:
+        write_text(note.path, json.dumps(content))
+    except OSError as e:
+        raise RunError(f"cannot write into {note.path.parent}: {e.strerror or e}") from e
 
 
 def remove_leftovers(folder: Path) -> None:

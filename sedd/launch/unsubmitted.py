@@ -15,7 +15,7 @@ from sedd.launch.protocol import names_of
 from sedd.launch.resources import Parameters, read_manifest_profile, slurm_parameters
 from sedd.launch.submit_local import submit_local
 from sedd.launch.submit_slurm import confirm_submissions
-from sedd.launch.unconfirmed import one_at_a_time, submitit_folders
+from sedd.launch.unconfirmed import mark_unwanted, one_at_a_time, submitit_folders
 from sedd.rundir.attempts import is_cancelled, is_unsubmitted
 from sedd.rundir.events import append_event, read_events, require_undamaged
 from sedd.rundir.layout import RunDir, read_manifest
@@ -39,14 +39,18 @@ def has_no_job(run: RunDir) -> bool:
 def cancel_unsubmitted(runs: Sequence[RunDir], *, now: dt.datetime) -> dict[RunDir, bool]:
     """Cancel those of the runs that have no job: nobody submits them any more. Whether each was not cancelled before.
 
+    A job that SLURM may have for one without having said so ends when it starts, or when SLURM answers another command.
+
     Raises:
-        RunError: an event cannot be written. ClusterError: whether a run has a job is not known.
+        RunError: an event cannot be written.
     """
     return {run: _cancel(run, now) for run in runs if has_no_job(run)}
 
 
 def _cancel(run: RunDir, now: dt.datetime) -> bool:
-    with one_at_a_time(submitit_folders(run)[0]):
+    folder = submitit_folders(run)[0]
+    with one_at_a_time(folder):
+        mark_unwanted(folder, run)
         events = read_events(run.events)
         if is_cancelled(events) or not is_unsubmitted(events):
             return False

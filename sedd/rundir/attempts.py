@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sedd.rundir.events import Event
+from sedd.rundir.events import STAYS, Event
 
 
 class Cause(StrEnum):
@@ -107,6 +107,12 @@ def is_cancelled(events: Sequence[Event]) -> bool:
     """Whether the user cancelled the run, and did not submit it again since."""
     last = [e.event for e in events if e.event in ("cancelled", "submitted")]
     return bool(last) and last[-1] == "cancelled"
+
+
+def was_over_when_cancelled(events: Sequence[Event]) -> bool:
+    """Whether the newest event is that the run was cancelled when nothing of it was alive: it has no job any more."""
+    moves = [e for e in events if e.event not in STAYS]
+    return bool(moves) and moves[-1].event == "cancelled" and bool(moves[-1].get("over"))
 
 
 def is_completed(events: Iterable[Event]) -> bool:

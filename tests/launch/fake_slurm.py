@@ -26,7 +26,11 @@ done >> queue
 [ -e after ] && . ./after
 echo "Submitted batch job $number"
 """
-_SQUEUE = "#!/bin/bash\n[ -e '{folder}/down' ] && exit 1\ncat '{folder}/queue'\n"
+_SQUEUE = """#!/bin/bash
+[ -e '{folder}/down' ] && echo 'slurm_load_jobs error: Socket timed out' >&2 && exit 1
+cat '{folder}/queue'
+"""
+_SCANCEL = "#!/bin/bash\necho \"$@\" >> '{folder}/cancelled'\n"
 _SCONTROL = "#!/bin/bash\necho 'SLURM_VERSION = 22.05.8'; echo 'MaxArraySize = '$(cat '{folder}/largest')\n"
 
 
@@ -35,9 +39,15 @@ def install(folder: Path) -> Path:
 
     Files beside them steer them: `limit`, jobs that the queue takes; `largest`, MaxArraySize; `refuse`, why sbatch
     refuses everything; `then` and `after`, what its shell does before and after it has the job; `down`, no squeue.
+    What scancel was asked for is in `cancelled`.
     """
     folder.mkdir()
-    for name, text in (("sbatch", _SBATCH), ("squeue", _SQUEUE), ("scontrol", _SCONTROL)):
+    for name, text in (
+        ("sbatch", _SBATCH),
+        ("squeue", _SQUEUE),
+        ("scontrol", _SCONTROL),
+        ("scancel", _SCANCEL),
+    ):
         (folder / name).write_text(text.format(folder=folder))
         (folder / name).chmod(0o755)
     (folder / "queue").touch()

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from sedd.amend.extend import extend
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import SlurmProfile
-from sedd.errors import ClusterError, SeddError
+from sedd.errors import ClusterError, RunError, SeddError
 from sedd.launch import submit_slurm as submission
+from sedd.launch.cancel import cancel
 from sedd.launch.make_runs import Batch, make_runs
 from sedd.launch.resources import slurm_parameters
 from sedd.launch.submit_slurm import confirm_submissions, is_startable, submit_slurm
 from sedd.launch.unconfirmed import find_notes
-from sedd.rundir.events import read_events
+from sedd.rundir.attempts import is_cancelled
+from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir
 from tests.launch import fake_slurm
 from tests.launch.conftest import order_for, small_experiment
@@ -110,6 +113,51 @@ def test_without_an_answer_of_slurm_the_note_stays(slurm: Path, batch: Batch) ->
     (slurm / "down").unlink()
     confirm_submissions(batch.folder / "submitit")
     assert jobs_of(batch) == ONCE
+
+
+def unanswered(slurm: Path, batch: Batch) -> None:
+    """SLURM takes the jobs, and says nothing of it from then on."""
+    (slurm / "after").write_text(
+        "echo 'sbatch: error: Batch job submission failed: Socket timed out' >&2; exit 1\n"
+    )
+    with pytest.raises(SlurmUnreachableError):
+        submit(batch)
+    (slurm / "after").unlink()
+    (slurm / "down").touch()
+
+
+def test_a_run_without_a_job_is_cancelled_while_slurm_does_not_answer(slurm: Path, batch: Batch) -> None:
+    """A job that SLURM has for it all the same starts nothing, and is ended when SLURM answers again."""
+    unanswered(slurm, batch)
+    one, *others = batch.runs
+    (told,) = cancel([one], now=NOW)
+    assert (told.changed, is_cancelled(read_events(one.events))) == (True, True)
+    assert "SLURM does not answer" in told.detail
+    assert not cancel([one], now=NOW)[0].changed
+    (slurm / "down").unlink()
+    confirm_submissions(batch.folder / "submitit")
+    assert jobs_of(batch) == [[], ["7_1"], ["7_2"]]
+    assert (slurm / "cancelled").read_text().split() == ["--quiet", "7_0"]
+    assert is_cancelled(read_events(one.events))
+    assert not any(is_cancelled(read_events(run.events)) for run in others)
+
+
+def test_a_run_that_had_ended_when_it_was_cancelled_has_no_job_to_ask_about(
+    slurm: Path, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(batch)
+    run = batch.runs[0]
+    append_event(run.events, "cancelled", attempt=0, now=NOW, over=True)
+    monkeypatch.setenv("PATH", "")
+    assert [(each.changed, each.detail) for each in cancel([run], now=NOW)] == [(False, "cancelled already")]
+    with pytest.raises(SlurmUnreachableError):
+        cancel([batch.runs[1]], now=NOW)
+
+
+def test_what_is_not_submitted_cannot_be_extended_whatever_slurm_says(slurm: Path, batch: Batch) -> None:
+    unanswered(slurm, batch)
+    with pytest.raises(RunError, match="not submitted yet"):
+        extend(batch.runs[0], 1000, rewarm=None, check=lambda _: None, now=NOW)
 
 
 def test_a_refusal_leaves_no_note_and_no_file(slurm: Path, batch: Batch) -> None:
