@@ -41,7 +41,8 @@ def tiny_spec(store: Path, **training: Any) -> Experiment:
 def train_process(run: RunDir, *, attempt: int = 1, end: str = "never", ranks: int = 1) -> int:
     """Train in processes of their own; `end` is `never`, `stop:N`, or `kill:N` (SIGKILL before step N+1).
 
-    `kill-saved:N` waits there for the first checkpoint, whose writer is a thread beside the steps.
+    `kill-saved:N` waits there for the first checkpoint, whose writer is a thread beside the steps; `kill-one:N` kills
+    rank 1 alone.
     """
     command = [
         sys.executable,

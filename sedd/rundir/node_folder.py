@@ -78,12 +78,13 @@ def remove_stale(
 ) -> None:
     """At the start of a job: remove what jobs left that were killed, this user's alone.
 
-    Of this run that is all but `entry`'s; of others what has not changed for `STALE_S` and whose entry is gone.
+    What an entry that is still here has made stays: it leads another rank on this node, or another job. Of other runs
+    what has changed in the last `STALE_S` stays, too, whose entry may be where we do not see it.
     """
     now = time.time() if now is None else now
     for folder, run_hash, owner in _own_folders(asked, environ):
         is_mine, is_quiet = run_hash == _hash(run), now - _changed(folder) > STALE_S
-        if owner != entry and (is_mine or (is_quiet and not _is_alive(owner))):
+        if owner != entry and (is_mine or is_quiet) and not _is_alive(owner):
             shutil.rmtree(folder, ignore_errors=True)
 
 

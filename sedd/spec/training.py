@@ -21,8 +21,7 @@ class CheckpointSpec(StrictModel):
     """Newest checkpoints kept."""
     local_every: Annotated[Duration, Field(ge=1)] | None = 5
     """Seconds between copies of the state on the node itself, from which a restart in the same job continues: what a
-    killed process costs. Less often where they would take more than 1 % of the time. null: none; nor is there any of a
-    state that `training.shard` spreads."""
+    killed process costs. Less often where they would take more than 1 % of the time. null: none."""
     keep_every_steps: int | None = Field(default=None, ge=1)
     """At multiples of this step a checkpoint is saved and kept for ever; none when absent."""
 

@@ -38,7 +38,7 @@ class Saved:
 
 
 class Saver:
-    """Writes checkpoints of rank 0, one at a time, and notes each as an event; between them, copies to the node."""
+    """Writes checkpoints, one at a time, and notes each as an event; between them, copies to the node."""
 
     def __init__(
         self,
@@ -123,6 +123,8 @@ class Saver:
             self._pool.submit(self._memory.reserve, state).result()
         except OSError as e:
             self._tell_local(f"{e.strerror}")
+            if self._writer is not None:
+                self._writing = self._pool.submit(self._writer.give_up, str(e))
             return
         copy = self._memory.take(state)
         self._is_local, self._since = True, began
@@ -218,20 +220,35 @@ class Saver:
                 self._local_cadence.cost(waited)
 
     def _write_local(self, step: int, copy: Snapshot, rows: list[int], held_s: float) -> None:
-        assert self._local is not None, "it is due only where there are copies"
+        local = self._local
+        assert local is not None, "it is due only where there are copies"
         contents, device_s = copy.contents(), copy.device_s()
         began = time.thread_time()
+
+        def cost_s() -> float:
+            # On a CPU whatever this thread computes is taken from the step; beside a GPU only what holds the GPU up.
+            return held_s + time.thread_time() - began if device_s is None else max(held_s, device_s)
+
+        def write() -> tuple[bool, float]:
+            return local.write(step, contents, rows=rows), cost_s()
+
+        others_s: list[float] = []
         try:
-            self._local.write(step, contents, rows=rows)
+            written = self._writer.on_all(write) if self._writer else [write()]
+        except (
+            RunError
+        ) as e:  # another rank is gone: the others may have removed the copy before, or lack this one
+            self._tell_local(e.message)
         except (CheckpointError, OSError) as e:
+            local.remove(step)
             self._tell_local(getattr(e, "message", None) or str(e.args[-1]))
         else:
-            now = dt.datetime.now(dt.UTC)
-            self.newest_local = Saved(step=step, t=now.isoformat(timespec="milliseconds"))
-        # On a CPU whatever this thread computes is taken from the step; beside a GPU only what holds the GPU up.
-        self._local_cadence.cost(
-            held_s + time.thread_time() - began if device_s is None else max(held_s, device_s)
-        )
+            others_s = [seconds for _, seconds in written]
+            if all(is_there for is_there, _ in written):
+                local.keep_newest()
+                now = dt.datetime.now(dt.UTC)
+                self.newest_local = Saved(step=step, t=now.isoformat(timespec="milliseconds"))
+        self._local_cadence.cost(max([cost_s(), *others_s]))  # each step waits for the slowest rank
 
     def _tell_local(self, problem: str) -> None:
         if problem != self._local_problem:  # once, not every few seconds

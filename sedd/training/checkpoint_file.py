@@ -192,13 +192,20 @@ def open_checkpoint(
     return with_parts(path, state, lambda each: _unpickled(each, str(each), device, is_mapped=True))
 
 
+def map_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in one file, mapped into memory and read when it is used; raises as `read_checkpoint`."""
+    return _loaded(path, str(path), "cpu", is_mapped=True)
+
+
 def parse_checkpoint(content: bytes) -> dict[str, Any]:
     """A checkpoint's state, from the content of its file. Raises: CheckpointError when it is not one of ours."""
     return _loaded(io.BytesIO(content), "what was received", "cpu")
 
 
-def _loaded(file: Path | io.BytesIO, name: str, device: torch.device | str) -> dict[str, Any]:
-    state = _unpickled(file, name, device)
+def _loaded(
+    file: Path | io.BytesIO, name: str, device: torch.device | str, *, is_mapped: bool = False
+) -> dict[str, Any]:
+    state = _unpickled(file, name, device, is_mapped=is_mapped)
     if state.get("format") != FORMAT:
         raise CheckpointError(f"{name} is not a checkpoint of format {FORMAT}: seen {state.get('format')!r}")
     return state
@@ -227,13 +234,18 @@ def prune_checkpoints(folder: Path, *, keep: int, keep_every_steps: int | None) 
     for path in folder.glob("step-*.pt"):
         kept = path in checkpoints[:keep] or (keep_every_steps and step_of(path) % keep_every_steps == 0)
         if not kept and step_of(path) <= newest:
-            _seal_path(path).unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
+            remove_checkpoint(path)
     kept_steps = {path.stem for path in list_checkpoints(folder)}
     for path in folder.glob("step-*.shard"):
         stem = path.name.partition(".")[0]
         if stem not in kept_steps and step_of(path.with_name(f"{stem}.pt")) <= newest:
             path.unlink(missing_ok=True)
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint of one file, if it is there."""
+    _seal_path(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -24,8 +24,9 @@ from sedd.training.checkpoint_file import (
     step_of,
 )
 from sedd.training.distributed import Group
-from sedd.training.local_copies import LocalCopies
+from sedd.training.local_copies import AT_ONCE, LocalCopies, LocalCopy
 from sedd.training.metrics import last_logged_step
+from sedd.training.sharding.part_files import own_rows
 from sedd.training.train_state import TrainState
 
 _NOTHING = -1
@@ -84,7 +85,7 @@ def resume(
     local: LocalCopies | None,
     notify: Callable[[str], None],
 ) -> Resumed | None:
-    """Load the newest whole checkpoint, or rank 0's copy of a later step, into `state`; None for a fresh start.
+    """Load the newest whole checkpoint, or the copy of a later step, into `state`; None for a fresh start.
 
     `reached` is the step at which attempts before were last seen. `notify` hears of newer ones that are not used.
 
@@ -138,13 +139,30 @@ def _newest(
     `is_spread`: each rank takes its rows alone, and looks at no more checksums than its own after rank 0 at all.
     """
     newest = newest_whole(run.checkpoints, notify=notify) if group.ranks.is_first else None
-    shared = step_of(newest) if newest else _NOTHING
-    copy = local.newest(after=shared, notify=notify) if local else None
+    shared = group.first_says(step_of(newest) if newest else _NOTHING)
+    copies = local.find(after=shared, notify=notify) if local else []
+    if local and is_spread:
+        copies = _of_all_ranks(copies, group, notify)
+    copy = copies[0] if copies else None
+    if local:
+        local.remove_all_but(copy)
     step = group.first_says(copy.step if copy else shared)
     if step == _NOTHING:
         return None
     if not group.first_says(int(copy is not None)):
         path = checkpoint_path(run.checkpoints, step)
         return _Found(step, open_checkpoint(path, part=group.ranks.rank if is_spread else None), False)
-    content = group.first_sends(copy.content if copy else None)
+    if copy and is_spread:
+        return _Found(step, own_rows(copy.state), True)
+    content = group.first_sends(copy.path.read_bytes() if copy else None)
     return _Found(step, parse_checkpoint(content), True)
+
+
+def _of_all_ranks(own: list[LocalCopy], group: Group, notify: Callable[[str], None]) -> list[LocalCopy]:
+    """Of this rank's copies of its part those of steps of which every rank has one."""
+    steps = [copy.step for copy in own]
+    found = [set(each) for each in group.gather([*steps, *[_NOTHING] * (AT_ONCE - len(steps))])]
+    common = set.intersection(*found) - {_NOTHING}
+    if not common and set.union(*found) != {_NOTHING}:
+        notify("the copies on the nodes are not used: of no step every rank has a whole one")
+    return [copy for copy in own if copy.step in common]

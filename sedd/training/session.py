@@ -92,9 +92,7 @@ def open_session(
     state = fresh_state(network.model, spec, precision, shards=shards)
     if ranks.is_first:
         remove_leftovers(run.checkpoints)
-    # A copy is of a whole state, which no rank has where it is spread.
-    place = None if shards else place
-    local = open_local_copies(run, spec.checkpoint, place, is_first=ranks.is_first)
+    local = open_local_copies(run, experiment, place, ranks, is_spread=shards is not None)
     resumed = resume(run, state, stores, group, attempt=attempt, reached=reached, local=local, notify=notify)
     progress.phase("starting")
     step, parent = (resumed.step, resumed.parent) if resumed else (0, None)

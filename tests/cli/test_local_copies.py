@@ -3,7 +3,10 @@
 import json
 import os
 import signal
+from collections import Counter
 from pathlib import Path
+
+import pytest
 
 from sedd.launch.local_processes import find_members, wait_until
 from sedd.rundir.events import read_events
@@ -15,18 +18,28 @@ __all__ = ["desk"]
 INTERVAL_S = 1
 
 
-def test_a_killed_rank_costs_seconds_of_steps_and_leaves_nothing_on_the_node(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    "how", [(), ("resources.processes_per_node=2", "training.shard=full")], ids=["whole", "spread"]
+)
+def test_a_killed_rank_costs_seconds_of_steps_and_leaves_nothing_on_the_node(
+    how: tuple[str, ...], desk: Desk
+) -> None:
     (node := desk.folder / "node").mkdir()
     profile = desk.folder / "here.yaml"
     profile.write_text(f"executor: local\nlocal_checkpoints: '{node}'\n")
-    local = f"training.checkpoint.local_every={INTERVAL_S}s"
-    done = desk.sedd("submit", desk.endless, "--no-preflight", "--cluster", profile, "--set", local)
+    settings = (f"training.checkpoint.local_every={INTERVAL_S}s", *how)
+    options = [option for setting in settings for option in ("--set", setting)]
+    done = desk.sedd("submit", desk.endless, "--no-preflight", "--cluster", profile, *options)
     assert done.returncode == 0, done.stderr
     run = only_run(desk)
 
     def copied_step() -> int:
-        seals = [json.loads(path.read_bytes()) for path in node.glob("*/step-*.json")]
-        return max((seal["step"] for seal in seals), default=0)
+        """Of which all ranks have a copy."""
+        seals = Counter(path.name for path in node.rglob("step-*.json"))
+        steps = [
+            int(Path(name).stem.removeprefix("step-")) for name in seals if seals[name] == (2 if how else 1)
+        ]
+        return max(steps, default=0)
 
     assert wait_until(lambda: copied_step() > 100, timeout_s=60), [p.read_text() for p in run.logs.iterdir()]
     (folder,) = node.iterdir()

@@ -110,6 +110,13 @@ def test_what_a_killed_job_left_is_removed_and_what_lives_is_not(node: Path) -> 
     assert [mine.exists(), theirs.exists(), left.exists(), foreign.exists()] == [True, True, False, True]
 
 
+def test_a_rank_keeps_what_another_rank_of_its_run_has_on_the_node(node: Path) -> None:
+    """Under SLURM each has an entry, and so a folder, of its own."""
+    own, fellows = make(node), make(node, entry=entry_name(os.getpid()))
+    remove_stale(RUN, ENTRY, asked=str(node), environ={})
+    assert [own.exists(), fellows.exists()] == [True, True]
+
+
 def test_the_end_of_a_job_removes_its_own_and_not_a_living_ones(node: Path) -> None:
     living = entry_name(os.getpid())
     own, other_job, other_run = make(node), make(node, entry=living), make(node, OTHER)

@@ -12,7 +12,7 @@ from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, create_run, write_manifest
 from sedd.rundir.node_folder import ENTRY_VARIABLE, entry_name
 from sedd.spec.experiment import Experiment
-from sedd.training.checkpoint_file import FORMAT, list_checkpoints
+from sedd.training.checkpoint_file import FORMAT, list_checkpoints, step_of
 from sedd.training.local_copies import LocalCopies, NodePlace
 from tests.tiny import tiny_spec, train_process
 from tests.training.test_resume import assert_same_end
@@ -47,6 +47,38 @@ def test_killed_ranks_continue_from_the_nodes_copy_to_the_same_bits_and_rows(
     assert_same_end(killed, whole)
 
 
+def steps_of_all_ranks(node: Path) -> set[int]:
+    """Steps of which each of two ranks has a sealed copy of its part."""
+    (entry,) = node.iterdir()
+    found = [{step_of(path) for path in list_checkpoints(entry / f"rank-{rank}")} for rank in range(2)]
+    return found[0] & found[1]
+
+
+@pytest.mark.parametrize("shard", ["optimizer", "full"])
+def test_a_spread_state_continues_from_the_newest_step_that_every_ranks_node_has(
+    shard: str, store: Path, make_run: MakeRun, node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny_spec(store, shard=shard, checkpoint={"every_steps": 1000})
+    whole, killed = make_run(spec), make_run(spec)
+    assert train_process(killed, ranks=2, end="kill-one:13") == KILLED
+    assert list_checkpoints(killed.checkpoints) == []
+    newest = max(steps_of_all_ranks(node))
+    assert 5 < newest <= 13, "copies were not written while it trained"
+    # The second kill comes 8 steps after the resumed one.
+    assert train_process(killed, ranks=2, attempt=2, end="kill-one:8") == KILLED
+    (entry,) = node.iterdir()
+    damaged = max(list_checkpoints(entry / "rank-1"), key=step_of)
+    flip_a_bit(damaged, killed)
+    left = max(steps_of_all_ranks(node) - {step_of(damaged)}, default=0)
+    assert train_process(killed, ranks=2, attempt=3) == 0
+    first, second = [e for e in read_events(killed.events) if e.event == "resumed"]
+    assert (first.get("tier"), first.get("step")) == ("node", newest)
+    assert second.get("step") == left, "a step of which a rank's part is damaged was used, or none"
+    monkeypatch.delenv(ENTRY_VARIABLE)
+    assert train_process(whole, ranks=2) == 0
+    assert_same_end(killed, whole)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
     made = create_run(tmp_path / "runs", "small", "20261122-080000-aaaaaaaa", "name: small\n")
@@ -56,7 +88,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def copies_of(run: RunDir, node: Path, entry: str = "1-1") -> LocalCopies:
-    return LocalCopies(run, NodePlace(entry=entry, folder=str(node)), {})
+    return LocalCopies(run, NodePlace(entry=entry, folder=str(node)), environ={})
 
 
 def write(run: RunDir, node: Path, step: int = 5, /, **more: object) -> Path:
@@ -67,15 +99,19 @@ def write(run: RunDir, node: Path, step: int = 5, /, **more: object) -> Path:
         "step": step,
         "w": torch.full((9,), float(step)),
     }
-    copies_of(run, node).write(step, state | more, rows=[run.metrics.stat().st_size, 0])
+    copies = copies_of(run, node)
+    copies.write(step, state | more, rows=[run.metrics.stat().st_size, 0])
+    copies.keep_newest()
     (folder,) = node.iterdir()
     return folder / f"step-{step:08d}.pt"
 
 
 def newest(run: RunDir, node: Path, after: int = -1) -> tuple[int | None, str]:
     said: list[str] = []
-    found = copies_of(run, node).newest(after=after, notify=said.append)
-    return (found.step if found else None), " ".join(said)
+    copies = copies_of(run, node)
+    found = copies.find(after=after, notify=said.append)
+    copies.remove_all_but(found[0] if found else None)
+    return (found[0].step if found else None), " ".join(said)
 
 
 def test_a_whole_copy_is_found_if_it_is_later_than_the_checkpoint(run: RunDir, node: Path) -> None:
@@ -87,7 +123,7 @@ def test_a_whole_copy_is_found_if_it_is_later_than_the_checkpoint(run: RunDir, n
 
 def test_another_job_of_the_run_does_not_use_it_and_removes_it(run: RunDir, node: Path) -> None:
     write(run, node)
-    assert copies_of(run, node, entry="2-2").newest(after=-1, notify=print) is None
+    assert copies_of(run, node, entry="2-2").find(after=-1, notify=print) == []
     assert list(node.iterdir()) == []
 
 
@@ -120,7 +156,7 @@ def lose_rows(path: Path, run: RunDir) -> None:
         (flip_a_bit, "damaged"),
         (cut, "damaged"),
         (rename, "does not go with the rows"),
-        (change_code, "of another run, job or version of the code"),
+        (change_code, "of another run, job, rank or version of the code"),
         (lose_rows, "does not go with the rows"),
     ],
 )

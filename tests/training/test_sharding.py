@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from sedd.rundir.layout import RunDir, create_run, sealed_steps
 from sedd.spec.experiment import Experiment
 from sedd.spec.finetune import LoraSpec
 from sedd.spec.load import dump_resolved
+from sedd.spec.training import CheckpointSpec
+from sedd.training.async_saver import Saver
 from sedd.training.checkpoint_file import (
     FORMAT,
     list_checkpoints,
@@ -29,6 +32,7 @@ from sedd.training.checkpoint_file import (
     write_state,
 )
 from sedd.training.distributed import Ranks, connected
+from sedd.training.local_copies import LocalCopies, NodePlace
 from sedd.training.muon import orthogonalise, together
 from sedd.training.network import build_model, build_network
 from sedd.training.precision import PRECISIONS
@@ -182,13 +186,13 @@ def two_ranks(work: str, folder: Path, store: Path) -> None:
 def _one_of_two(rank: int, work: str, folder: Path, store: Path, port: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, RANK=str(rank), WORLD_SIZE="2")
     torch.set_num_threads(1)
-    ranks = Ranks(rank=rank, size=2)
+    ranks = Ranks(rank=rank, size=2, local_rank=rank)
     with connected(ranks, CPU):
         globals()[work](ranks, folder, store)
 
 
 def test_what_two_ranks_agree_on(tmp_path: Path, store: Path) -> None:
-    """One start of processes for three claims, each a function below."""
+    """One start of processes for all claims, each a function below."""
     two_ranks("all_claims_of_two", tmp_path, store)
 
 
@@ -197,6 +201,7 @@ def all_claims_of_two(ranks: Ranks, folder: Path, store: Path) -> None:
     two_ranks_orthogonalise_the_matrices_of_one(ranks)
     a_matrix_of_one_row_comes_from_the_first_rank(ranks, store)
     a_part_that_cannot_be_written_fails_the_save_on_both(ranks, folder)
+    a_copy_that_one_rank_cannot_write_is_kept_on_neither_node(ranks, folder)
 
 
 def a_gradient_that_is_not_finite_on_one_rank_holds_both_back(ranks: Ranks, store: Path) -> None:
@@ -273,6 +278,47 @@ def a_part_that_cannot_be_written_fails_the_save_on_both(ranks: Ranks, folder: P
     ]
     dist.barrier()
     assert newest_whole(folder) is not None
+
+
+def a_copy_that_one_rank_cannot_write_is_kept_on_neither_node(ranks: Ranks, folder: Path) -> None:
+    run, told = RunDir(folder / "tiny/copied"), []
+    if ranks.is_first:
+        create_run(folder, "tiny", "copied", "name: tiny\n")
+    dist.barrier()
+    copies = LocalCopies(run, NodePlace(entry="1-1", folder=str(folder)), ranks)
+    saver = Saver(
+        run,
+        CheckpointSpec(),
+        attempt=1,
+        make_rows_durable=lambda: None,
+        notify=told.append,
+        local=copies,
+        hand_rows_over=lambda: [0, 0] if ranks.is_first else [],
+        writer=ShardWriter(ranks),
+        is_first=ranks.is_first,
+    )
+    write = copies.write
+
+    def write_but_once(step: int, *state: object, **rows: object) -> bool:
+        if step == 6 and ranks.rank == 1:
+            raise CheckpointError("No space left on device")
+        return write(step, *state, **rows)
+
+    copies.write = write_but_once
+    for step, there in ((5, [5]), (6, [5]), (7, [7])):
+        state = {
+            "format": FORMAT,
+            "run": "tiny/copied",
+            "step": step,
+            "model": {},
+            "ema": {},
+            "optimizer": {},
+        }
+        saver.copy_to_node(step, state, began=time.monotonic())
+        saver.wait()
+        assert [copy.step for copy in copies.find(after=-1, notify=print)] == there
+    saver.close()
+    assert "No space left" in " ".join(told)
 
 
 # --- whole trainings ---

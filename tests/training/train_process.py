@@ -34,6 +34,8 @@ class EndsAtStep(StopFlag):
 
     def __bool__(self) -> bool:
         due = self._how != "never" and self._seen >= self._step
+        if self._how == "kill-one":
+            due = due and os.environ["RANK"] == "1"
         self._seen += 1
         while due and self._how == "kill-saved" and newest_step(self._folder) == 0:
             time.sleep(0.05)

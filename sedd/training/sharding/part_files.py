@@ -27,6 +27,12 @@ def parts_of(checkpoint: Path, state: Mapping[str, Any]) -> list[Path]:
     return [part_path(checkpoint, rank, ranks) for rank in range(ranks)]
 
 
+def own_rows(state: dict[str, Any]) -> dict[str, Any]:
+    """The state in one rank's file alone, with this rank's rows as `Pieces`."""
+    of_rank: dict[str, Any] = joined([{key: state[key] for key in OF_RANKS}])
+    return state | of_rank
+
+
 def with_parts(
     checkpoint: Path, state: dict[str, Any], read: Callable[[Path], dict[str, Any]]
 ) -> dict[str, Any]:

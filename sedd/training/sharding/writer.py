@@ -42,7 +42,7 @@ class ShardWriter:
         """
         path = checkpoint_path(folder, step)
         part = {key: state[key] for key in OF_RANKS}
-        parts = self._all(
+        parts = self.on_all(
             lambda: write_state(part_path(path, self._ranks.rank, self._ranks.size), part, before_publishing)
         )
         description = {key: value for key, value in state.items() if key not in OF_RANKS}
@@ -55,7 +55,7 @@ class ShardWriter:
                 folder, step, description, parts=parts, before_publishing=before_publishing
             )
 
-        seal = self._all(publish)[0]
+        seal = self.on_all(publish)[0]
         assert isinstance(seal, Seal), "rank 0 has written it"
         return seal
 
@@ -66,12 +66,16 @@ class ShardWriter:
             raise CheckpointError(problem)
 
         try:
-            self._all(fail)
+            self.on_all(fail)
         except CheckpointError:
             return  # as told
 
-    def _all(self, work: Callable[[], Any]) -> list[Any]:
-        """What `work` returns on each rank. Raises on every rank what it raised on any."""
+    def on_all(self, work: Callable[[], Any]) -> list[Any]:
+        """What `work` returns on each rank, once it has on all; a part of a save that all ranks make.
+
+        Raises:
+            CheckpointError, RunError, OSError: on every rank, what it raised on any; or another rank is gone.
+        """
         problem: SeddError | OSError | None = None
         result: Any = None
         try:
