@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from sedd.spec.inference import OneProcessSpec
+from sedd.spec.resources import ResourcesSpec
 from sedd.spec.task import EVERY, TaskSpec
 from sedd.yaml import StrictModel
 
@@ -31,6 +31,19 @@ class CommandSpec(StrictModel):
         if missing := [place for place in ("{fasta}", "{out}") if place not in text]:
             raise ValueError(f"run does not hold {' and '.join(missing)}")
         return self
+
+
+class OneProcessSpec(ResourcesSpec):
+    """What one process takes, on one node."""
+
+    nodes: Literal[1] = 1
+    """One node."""
+    spare_nodes: Literal[0] = 0
+    """No other node."""
+    gpus_per_node: int = Field(default=0, ge=0, le=1)
+    """1 if the program uses a GPU; else it sees none, and its job goes to the profile's `cpu` partition."""
+    processes_per_node: Literal[1] = 1
+    """One process."""
 
 
 class CommandTask(TaskSpec):

@@ -195,19 +195,6 @@ class SampleSpec(SampleOptions):
     """Write a page about the samples beside training and held-out proteins; needs parasail."""
 
 
-class OneProcessSpec(ResourcesSpec):
-    """What one process takes, on one node."""
-
-    nodes: Literal[1] = 1
-    """One node."""
-    spare_nodes: Literal[0] = 0
-    """No other node."""
-    gpus_per_node: int = Field(default=1, ge=0, le=1)
-    """A GPU, or 0 for the CPU."""
-    processes_per_node: Literal[1] = 1
-    """One process."""
-
-
 class TrainedTask(TaskSpec):
     """Work with a network that is trained already."""
 

@@ -103,3 +103,14 @@ def test_tasks_of_a_trained_network_take_several_gpus(tmp_path: Path):
 
 def test_letters_to_omit_are_those_that_a_protein_may_hold():
     assert sorted(_LETTERS) == sorted(TOKENS[number] for number in RESIDUES)
+
+
+def test_a_command_takes_no_gpu_that_nobody_asked_for(tmp_path: Path):
+    """Most programs use none, and an idle one costs others theirs."""
+    fold = 'name: a\ntask: command\ncommand: {run: [fold, "{fasta}", "{out}"], fasta: p.fasta, column: x}\n'
+    (task,) = load_request(spec(tmp_path, fold)).experiments
+    assert (task.resources.gpus_per_node, task.resources.ranks) == (0, 1)
+    (task,) = load_request(spec(tmp_path, fold), ["resources.gpus_per_node=1"]).experiments
+    assert task.resources.gpus_per_node == 1
+    with pytest.raises(SpecError, match=r"resources\.gpus_per_node"):
+        load_request(spec(tmp_path, fold), ["resources.gpus_per_node=2"])

@@ -36,7 +36,7 @@ def judge(facts: Facts) -> Verdict:
     if not facts.has_driver:
         return fail(
             f"no NVIDIA driver answers here; the job asks for {counted(facts.asked, 'GPU')}",
-            "resources.gpus_per_node: 0 trains on the CPU; or use --cluster with a profile that has GPUs",
+            "resources.gpus_per_node: 0 runs on the CPU; or use --cluster with a profile that has GPUs",
         )
     if len(facts.cards) < facts.asked:
         return fail(
