@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sedd.data.alphabet import RESIDUES, decode, encode
 from sedd.data.records import Record, read_records
 from sedd.design.uniforms import GAP, uniforms
-from sedd.errors import DataError
+from sedd.errors import DataError, UsageError
 
 FREE = "_?"
 """Letters of a template that mark free positions."""
@@ -53,15 +53,22 @@ class Template:
 
 
 def read_templates(path: Path | None, inline: Sequence[str]) -> list[Template]:
-    """The templates of a FASTA file, and those that are written out. Raises: DataError, as `parse_template`."""
-    return [parse_template(record) for record in _records(path, inline)]
+    """The templates of a FASTA file, and those that are written out.
+
+    Raises:
+        DataError: the file, as `parse_template`. UsageError: one that is written out.
+    """
+    in_file = [parse_template(record) for record in read_records(path)] if path is not None else []
+    return [*in_file, *_written_out(inline)]
 
 
-def _records(path: Path | None, inline: Sequence[str]) -> Iterator[Record]:
-    if path is not None:
-        yield from read_records(path)
-    for number, text in enumerate(inline, start=1):
-        yield Record(_ONLY if len(inline) == 1 else f"template_{number}", "".join(text.split()))
+def _written_out(texts: Sequence[str]) -> Iterator[Template]:
+    for number, text in enumerate(texts, start=1):
+        name = _ONLY if len(texts) == 1 else f"template_{number}"
+        try:
+            yield parse_template(Record(name, "".join(text.split())))
+        except DataError as e:
+            raise UsageError(e.message, hint=e.hint) from e
 
 
 def parse_template(record: Record) -> Template:

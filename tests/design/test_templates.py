@@ -9,7 +9,7 @@ import scipy.stats
 from sedd.data.alphabet import decode
 from sedd.data.records import Record
 from sedd.design.templates import parse_template, read_templates
-from sedd.errors import DataError
+from sedd.errors import DataError, UsageError
 
 
 def parsed(text: str):
@@ -71,3 +71,5 @@ def test_gaps_may_run_over_lines_of_a_file_and_stand_inline(tmp_path: Path):
 def test_what_is_no_template_is_told(text: str, told: str):
     with pytest.raises(DataError, match=told):
         parsed(text)
+    with pytest.raises(UsageError, match=told):  # as an option it is wrong input, not a file that is damaged
+        read_templates(None, [text])
