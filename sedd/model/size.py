@@ -23,16 +23,19 @@ def parameter_count(spec: ModelSpec) -> int:
         (field.values + 1 if isinstance(field, CategorySpec) else 3 + 2 * WAVES) * cond
         for field in (spec.conditions.fields.values() if spec.conditions else ())
     )
-    return VOCABULARY * hidden + noise_level + labels + spec.blocks * block_parameter_count(spec) + final
+    mixes = 2 * (spec.blocks - 1) if spec.value_residual else 0
+    blocks = spec.blocks * block_parameter_count(spec) + mixes
+    return VOCABULARY * hidden + noise_level + labels + blocks + final
 
 
 def block_parameter_count(spec: ModelSpec) -> int:
-    """Of these the ones of one block."""
+    """Of these the ones of the first block; a later one has two more with `value_residual`."""
     hidden, inner = spec.hidden, MLP_FACTOR * spec.hidden
     attention = 4 * hidden * hidden
     mlp = hidden * inner + inner + inner * hidden + hidden
     modulation = spec.cond * 6 * hidden + 6 * hidden
-    return 2 * hidden + attention + mlp + modulation
+    gains = spec.heads if spec.query_key_norm else 0
+    return 2 * hidden + attention + mlp + modulation + gains
 
 
 def matrix_parameter_count(spec: ModelSpec) -> int:
