@@ -6,6 +6,7 @@ masked residue is drawn from p(x_0 | z, c)^w p(x_0 | z)^(1 - w), normalised. Of 
 forward process and its schedule enter what is expected here.
 """
 
+import functools
 import itertools
 import math
 
@@ -20,7 +21,7 @@ from sedd.diffusion.sampler import sample
 from sedd.diffusion.times import T_MIN
 from tests.diffusion.enumeration import chi_square_p, noise_named, small_graph
 
-N, LENGTH, COUNT = 3, 2, 20_000
+N, LENGTH, COUNT = 3, 2, 12_000
 STATES = list(itertools.product(range(N), repeat=LENGTH))
 NOISE = noise_named("loglinear")
 
@@ -73,13 +74,14 @@ def reversed_rates(clean, q, level):
     return rates - np.diag(np.diag(rates))
 
 
-def guided_law(graph, weight, steps):
+@functools.cache
+def guided_law(graph, weight):
     """From pure noise at t = 1 down to T_MIN, the rates held constant over fine steps of equal sigma_bar ratio."""
     q, (under, every) = generator_of(graph), populations(graph)
     law = np.full(len(STATES), 0.0 if graph.settles else 1 / len(STATES))
     if graph.settles:
         law[STATES.index((graph.mask,) * LENGTH)] = 1
-    levels = np.geomspace(sigma_bar(1.0), sigma_bar(T_MIN), steps + 1)
+    levels = np.geomspace(sigma_bar(1.0), sigma_bar(T_MIN), 501)
     for before, after in itertools.pairwise(levels):
         middle = math.sqrt(before * after)
         with_label, without = (reversed_rates(clean, q, middle) for clean in (under, every))
@@ -105,16 +107,16 @@ def drawn(graph, weight, **options):
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_many_steps_follow_the_guided_jump_process(graph, weight):
     tiny = small_graph(graph, N)
-    law = guided_law(tiny, weight, 1500)
+    law = guided_law(tiny, weight)
     clean = np.array([not tiny.settles or tiny.mask not in state for state in STATES])
     assert law[~clean].sum() < 0.01  # what has not jumped by T_MIN, of which the sampler draws the rest
     law = law * clean / (law * clean).sum()
-    seen = (drawn(tiny, weight, steps=300) / COUNT).numpy()
+    seen = (drawn(tiny, weight, steps=200) / COUNT).numpy()
     chance = 2 * (law * (1 - law) / COUNT) ** 0.5
     assert (abs(seen - law) < 2.5 * chance + 0.004).all()
     for other in (0.5, 1.0, 2.0, 3.0):
         if other != weight:
-            wrong = guided_law(tiny, other, 300)
+            wrong = guided_law(tiny, other)
             assert (abs(seen - wrong) > 5 * chance + 0.004).any(), other
 
 
