@@ -23,6 +23,13 @@ from tests.diffusion.enumeration import chi_square_p, noise_named, small_graph
 
 N, LENGTH, COUNT = 3, 2, 12_000
 STATES = list(itertools.product(range(N), repeat=LENGTH))
+CHANGED = np.array(
+    [
+        [[STATES.index((y, x[1])) for y in range(N)], [STATES.index((x[0], y)) for y in range(N)]]
+        for x in STATES
+    ]
+)
+"""Number of a state with y at a place: [state, place, y]."""
 NOISE = noise_named("loglinear")
 
 
@@ -55,12 +62,8 @@ def score_of(clean, q):
 
     def log_score(x, levels):
         p = clean @ scipy.linalg.expm(float(levels[0]) * q)
-        rows = np.zeros((len(STATES), LENGTH, N))
         with np.errstate(divide="ignore", invalid="ignore"):
-            for a, state in enumerate(STATES):
-                for place, y in itertools.product(range(LENGTH), range(N)):
-                    changed = STATES.index((*state[:place], y, *state[place + 1 :]))
-                    rows[a, place, y] = np.log(p[changed] / p[a]) if p[a] > 0 else 0.0
+            rows = np.where(p[:, None, None] > 0, np.log(p[CHANGED] / p[:, None, None]), 0.0)
         index = x.view(-1, LENGTH) @ torch.tensor([N, 1])
         return torch.from_numpy(rows)[index].view(-1, N)
 
