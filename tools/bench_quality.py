@@ -6,7 +6,8 @@ Trains one run an arm through `sedd train`, on a split that keeps relatives toge
 int(sha256(its cluster's representative), 16) % 100 < 5), and writes after each arm FOLDER/quality.json and quality.svg:
 validation perplexity over residues beside the n-gram models of the same split. Arms that are finished are not trained
 again, and one that was cut short (--minutes, Ctrl-C) goes on where it stopped: repeat the command until it exits 0.
-`--seeds 3` trains each arm with seeds 0, 1 and 2, and prints mean and standard deviation over them.
+`--seeds 3` trains each arm with seeds 0, 1 and 2, and prints mean and standard deviation over them. `a+b` is an arm
+with the changes of arm a, and then of b: `--arms power+values+rate-2e-3`.
 
     python tools/bench_quality.py --tiny -o /tmp/quality      proves on a CPU, in minutes, that all of it works
 """
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
         "rate-5e-4": {"training.learning_rate": 5e-4},
         "subs-power": {"diffusion.parameterization": "subs", "diffusion.time_power": 2.0},
         "score-uniform-power": {"diffusion.graph": "uniform", "diffusion.time_power": 2.0},
-        "subs-uniform-power": {
+        "power": {  # the best so far
             "diffusion.graph": "uniform",
             "diffusion.parameterization": "subs",
             "diffusion.time_power": 2.0,
@@ -81,6 +82,27 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
         "dropout-0": {"model.dropout": 0.0},
         "dropout-0.2": {"model.dropout": 0.2},
         "decay-0.1": {"training.weight_decay": 0.1},
+    },
+    # To be joined to the best of the above, `power+qk-norm`: what it might still learn from.
+    "network": {
+        "qk-norm": {"model.query_key_norm": True},
+        "values": {"model.value_residual": True},
+        "skip-0.1": {"model.layer_dropout": 0.1},
+        "heads-4": {"model.heads": 4},
+        "heads-16": {"model.heads": 16},
+    },
+    "recipe": {
+        "rate-3e-3": {"training.learning_rate": 3e-3},
+        "dropout-0.05": {"model.dropout": 0.05},
+        "decay-1": {"training.weight_decay": 1.0},
+        "ema-0.998": {"training.ema_decay": 0.998},
+        "ema-0.9995": {"training.ema_decay": 0.9995},
+        "constant": {"training.schedule": "constant"},
+        "warmup-1000": {"training.warmup_steps": 1000},
+        "beta2-0.95": {"training.beta2": 0.95},
+        "clip-10": {"training.clip_norm": 10.0},
+        "quarter-batch": {"training.residues_per_step": 8192},
+        "power-3": {"diffusion.time_power": 3.0},
     },
 }
 """Group → arm → what differs from `recipe`."""
@@ -127,7 +149,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--runs", type=Path, help="folder of store and runs (default: in the output folder)")
     parser.add_argument(
-        "--arms", nargs="+", default=["compare"], help=f"groups {', '.join(ARMS)}, or names of arms"
+        "--arms",
+        nargs="+",
+        default=["compare"],
+        help=f"groups {', '.join(ARMS)}, or names of arms, several joined by +",
     )
     parser.add_argument("--seeds", type=int, default=1, help="seeds an arm, from 0 on")
     parser.add_argument("--parallel", type=int, default=1, help="arms at a time, dealt out to the GPUs")
@@ -178,14 +203,21 @@ def bench(arguments: argparse.Namespace) -> int:
 
 
 def chosen_arms(names: list[str]) -> dict[str, dict[str, Any]]:
-    """The arms of the named groups, and the named arms. Raises: UsageError for another name."""
+    """The arms of the named groups, and the named or joined arms. Raises: UsageError for another name."""
     every = {arm: changes for group in ARMS.values() for arm, changes in group.items()}
     found: dict[str, dict[str, Any]] = {}
     for name in names:
-        if name not in ARMS and name not in every:
-            raise UsageError(f"there is no arm '{name}'", hint=f"{', '.join([*ARMS, *every])}")
-        found |= ARMS.get(name) or {name: every[name]}
+        parts = name.split("+")
+        if name not in ARMS and (unknown := [part for part in parts if part not in every]):
+            raise UsageError(f"there is no arm '{unknown[0]}'", hint=f"{', '.join([*ARMS, *every])}")
+        # A run's name takes no plus.
+        found |= ARMS.get(name) or {"-".join(parts): joined(every[part] for part in parts)}
     return found
+
+
+def joined(changes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """All of several changes; of one key the last."""
+    return {key: value for each in changes for key, value in each.items()}
 
 
 def with_seeds(arms: Mapping[str, dict[str, Any]], seeds: int) -> dict[str, dict[str, Any]]:
@@ -275,7 +307,7 @@ def recipe(arguments: argparse.Namespace, store: Path, name: str, changes: Mappi
     assert isinstance(asked, Experiment)
     batch = asked.training.residues_per_step
     steps = max(1, round(arguments.residues / batch))
-    given += [
+    derived = [
         f"training.steps={steps}",
         f"training.residues_per_gpu={batch}",
         f"training.warmup_steps={max(1, steps // 20)}",
@@ -286,7 +318,8 @@ def recipe(arguments: argparse.Namespace, store: Path, name: str, changes: Mappi
         f"resources.gpus_per_node={int(arguments.device == 'cuda')}",
         "resources.processes_per_node=1",
     ]
-    (experiment,) = load_request(spec, [*given, *arguments.overrides]).experiments
+    # Once more what an arm changes: it may also be one of these.
+    (experiment,) = load_request(spec, [*given, *derived, *said, *arguments.overrides]).experiments
     assert isinstance(experiment, Experiment)
     write_text(spec, dump_resolved(experiment))
     return experiment

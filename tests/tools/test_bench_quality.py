@@ -17,6 +17,7 @@ from sedd.data.alphabet import encode
 from sedd.data.records import read_records
 from sedd.data.store import TokenStore
 from sedd.rundir.find import list_runs
+from sedd.spec.load import load_resolved
 
 PROJECT = Path(__file__).parents[2]
 FASTA, CLUSTERS = PROJECT / "jobs/data/uniprot2k.fasta.gz", PROJECT / "jobs/data/uniprot2k_clusters.tsv"
@@ -93,6 +94,16 @@ def test_ctrl_c_lets_the_training_save(tmp_path: Path):
     assert re.search(r"interrupted by SIGTERM, saved at step [1-9]", log.read_text())
 
 
-def test_an_arm_that_does_not_exist_is_one_line(folder: Path):
-    done = bench(folder, "--arms", "socre")
+def test_joined_arms_have_the_changes_of_each_and_the_last_word_on_the_schedule(folder: Path):
+    done = bench(folder, "--arms", "power+qk-norm+dropout-0+warmup-1000", "--minutes", 0)
+    assert done.returncode == 1, done.stderr
+    spec = load_resolved(folder / "power-qk-norm-dropout-0-warmup-1000.yaml")
+    assert (spec.diffusion.parameterization, spec.diffusion.time_power) == ("subs", 2.0)
+    assert spec.model.query_key_norm
+    assert (spec.model.dropout, spec.training.warmup_steps) == (0.0, 1000)
+
+
+@pytest.mark.parametrize("name", ["socre", "score+socre"])
+def test_an_arm_that_does_not_exist_is_one_line(folder: Path, name: str):
+    done = bench(folder, "--arms", name)
     assert (done.returncode, done.stderr.startswith("error: there is no arm 'socre'\nhint: ")) == (2, True)
