@@ -9,10 +9,12 @@ import torch
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
 from sedd.training.distributed import Ranks
+from sedd.training.graphs import GradientGraphs
 from sedd.training.loader import DeviceBatch
-from sedd.training.network import Network, build_network
+from sedd.training.network import LossInputs, Network, build_network
 from sedd.training.precision import PRECISIONS
 from tests.tiny import tiny_spec, train_process
+from tests.training.test_graphs import Again
 from tests.training.test_resume import STOPPED, assert_same_end
 
 CPU = torch.device("cpu")
@@ -57,6 +59,26 @@ def test_a_training_loss_drops_branches_and_a_bound_never_does(store: Path) -> N
     assert losses[0] == losses[2] != losses[1]
     bounds = [made.bound(batch([30, 34]), **HOW) for made in both]
     assert torch.equal(*bounds)
+
+
+def test_a_replay_drops_the_branches_of_the_micro_batch_at_hand(store: Path) -> None:
+    """By a recorder that does the work again on what lies in the same places."""
+    made = network(store)
+
+    def gradient(inputs: LossInputs) -> torch.Tensor:
+        loss = made.loss_of(inputs, max_length=34, step=0)
+        loss.backward()
+        return loss.detach()
+
+    graphs = GradientGraphs(made.model, gradient, lambda work: Again(made.model, work))
+    for seed in (5, 6, 7):
+        inputs = made.loss_inputs(batch([30, 34]), **HOW | {"noise_seed": seed})
+        made.model.zero_grad(set_to_none=True)
+        expected = gradient(inputs), [weight.grad for weight in made.model.parameters()]
+        made.model.zero_grad(set_to_none=True)
+        assert graphs(inputs, is_alone=True) == expected[0]
+        for weight, there in zip(made.model.parameters(), expected[1], strict=True):
+            assert torch.equal(weight.grad, there)
 
 
 @pytest.mark.parametrize(
