@@ -1,5 +1,6 @@
-"""Rank 0's entry watches the progress of its training; a hang is recorded, and its stacks are written."""
+"""Each entry watches the progress of its trainings; a hang is recorded, and its stacks are written."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,38 +19,52 @@ JUDGE_S = 2.0
 
 @dataclass(slots=True)
 class HangWatch:
-    """What this entry knows of the progress of rank 0."""
+    """What this entry knows of the progress of its ranks."""
 
     task: Task
     meeting: Meeting
     trainings: Trainings
-    stillness: Stillness = field(default_factory=Stillness)
+    stillness: dict[int, Stillness] = field(default_factory=lambda: defaultdict(Stillness))
+    """By rank."""
     next_judgement: float = 0.0
 
     def is_hung(self, now: float) -> bool:
-        """Look at what rank 0 has reported; whether it hangs now. That is recorded, for the other entries too."""
+        """Look at what the ranks have reported; whether one hangs now. That is recorded, for the other entries too."""
         after_s = self.task.experiment.retry.hang_after
-        if after_s is None or not self.task.environment.is_first:
+        if after_s is None:
             return False
-        self.stillness.see(read_progress(self.trainings.progress[0]), now)
-        if max(self.stillness.still_s, self.stillness.saving_s) <= after_s or now < self.next_judgement:
+        for rank, descriptor in self.trainings.progress.items():
+            self.stillness[rank].see(read_progress(descriptor), now)
+        longest_s = max((max(each.still_s, each.saving_s) for each in self.stillness.values()), default=0.0)
+        if longest_s <= after_s or now < self.next_judgement:
             return False
         self.next_judgement = now + JUDGE_S
         try:
-            save_s = slowest_save_s(read_events(self.task.run.events)) or 0.0
+            events = read_events(self.task.run.events)
         except RunError:
             return False  # a file server that fails for a moment, as in `watch`
-        why = why_hung(self.stillness, hang_after_s=after_s, slowest_save_s=save_s)
-        if why is None:
+        if find_hang(events, attempt=self.meeting.attempt):
+            return False  # another entry has said so, and `watch` sees it
+        found = self._first_hung(after_s, slowest_save_s(events) or 0.0)
+        if found is None:
             return False
         if any(is_traced(process.pid) for process in self.trainings.processes.values()):
-            self.stillness.begin_again()
+            self.stillness.clear()
             return False
+        rank, why = found
         record_event(
-            self.task.run, "failed", attempt=self.meeting.attempt, cause=Cause.HUNG, error=why, rank=0
+            self.task.run, "failed", attempt=self.meeting.attempt, cause=Cause.HUNG, error=why, rank=rank
         )
         write_hang_stacks(self.task, self.trainings, why)
         return True
+
+    def _first_hung(self, after_s: float, save_s: float) -> tuple[int, str] | None:
+        """The first rank that hangs, and what is known of it."""
+        for rank, each in sorted(self.stillness.items()):
+            why = why_hung(each, hang_after_s=after_s, slowest_save_s=save_s, is_first=rank == 0)
+            if why is not None:
+                return rank, why if rank == 0 else f"rank {rank}: {why}"
+        return None
 
 
 def write_hang_stacks(task: Task, trainings: Trainings, why: str) -> None:
@@ -61,7 +76,7 @@ def write_hang_stacks(task: Task, trainings: Trainings, why: str) -> None:
 
 
 def find_hang(events: Sequence[Event], *, attempt: int) -> str | None:
-    """Why rank 0's entry has called this attempt hung; None if it has not."""
+    """Why an entry has called this attempt hung; None if none has."""
     return next(
         (
             str(e.get("error"))

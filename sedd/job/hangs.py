@@ -1,7 +1,8 @@
-"""Is a training that reports no progress hung? Limits by phase, and a clock that stops when the job does. Pure.
+"""Is a rank that reports no progress hung? Limits by phase, and a clock that stops when the job does. Pure.
 
-Rank 0's progress alone is judged: every step ends with an agreement of all ranks, so rank 0 stands still when any rank
-does, while another rank that waits for rank 0 (to save, to validate) cannot know that rank 0 is at work.
+Each rank is judged by its own phase: one that hangs while rank 0 waits for a disk is seen, too. A rank that waits for
+the others ("meeting") does not hang; rank 0 is judged even so, for all ranks agree before every step, and what holds
+one of them up holds up rank 0.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ SLOWER = 10.0
 """A step may take so many times as long as the slowest one of its attempt."""
 _SAVE_S = 900.0
 """For a checkpoint; ten times the slowest one, where that is more."""
+_OTHERS = 1.5
+"""Ranks other than 0 have so many times as long: mostly all stand still, and rank 0's entry is to say so, once."""
 _LONGEST_TICK_S = 1.0
 """Between two looks; what is more was no time of ours: the job was suspended, or this process got no CPU."""
 
@@ -25,22 +28,25 @@ _PHASE_S: dict[str, float | None] = {
     "waiting": None,
     "stopping": None,
     "done": None,
+    "meeting": 0.0,
 }
 """How long a phase may take without a report, whatever `hang_after_s` says; None: as long as it likes."""
 
 
-def limit_s(progress: RankProgress, *, hang_after_s: float, slowest_save_s: float) -> float | None:
-    """How long nothing may be reported after this; None: for ever."""
+def limit_s(
+    progress: RankProgress, *, hang_after_s: float, slowest_save_s: float, is_first: bool
+) -> float | None:
+    """How long nothing may be reported after this, by rank 0 or by another; None: for ever."""
     of_phase = _PHASE_S[progress.phase]
-    if of_phase is None:
+    if of_phase is None or (progress.phase == "meeting" and not is_first):
         return None
     usual_s = SLOWER * (slowest_save_s if progress.phase == "checkpointing" else progress.slowest_s)
-    return max(hang_after_s, of_phase, usual_s)
+    return max(hang_after_s, of_phase, usual_s) * (1.0 if is_first else _OTHERS)
 
 
-def save_limit_s(*, hang_after_s: float, slowest_save_s: float) -> float:
+def save_limit_s(*, hang_after_s: float, slowest_save_s: float, is_first: bool) -> float:
     """How long a checkpoint may be written in the background."""
-    return max(hang_after_s, _SAVE_S, SLOWER * slowest_save_s)
+    return max(hang_after_s, _SAVE_S, SLOWER * slowest_save_s) * (1.0 if is_first else _OTHERS)
 
 
 @dataclass(slots=True)
@@ -67,21 +73,19 @@ class Stillness:
         self.still_s = self.still_s + tick_s if progress == self.seen else 0.0
         self.seen = progress
 
-    def begin_again(self) -> None:
-        """What was counted does not count."""
-        self.still_s = self.saving_s = 0.0
 
-
-def why_hung(stillness: Stillness, *, hang_after_s: float, slowest_save_s: float) -> str | None:
-    """What is known of a hang, in words; None while it is none."""
+def why_hung(
+    stillness: Stillness, *, hang_after_s: float, slowest_save_s: float, is_first: bool
+) -> str | None:
+    """What is known of a hang of rank 0, or of another rank, in words; None while it is none."""
     progress = stillness.seen
     if progress is None:
         return None
-    limit = limit_s(progress, hang_after_s=hang_after_s, slowest_save_s=slowest_save_s)
+    limit = limit_s(progress, hang_after_s=hang_after_s, slowest_save_s=slowest_save_s, is_first=is_first)
     where = f"at step {progress.step}, {progress.phase}"
     if limit is not None and stillness.still_s > limit:
         return f"no progress for {stillness.still_s:.0f} s {where} (limit {limit:.0f} s)"
-    limit = save_limit_s(hang_after_s=hang_after_s, slowest_save_s=slowest_save_s)
+    limit = save_limit_s(hang_after_s=hang_after_s, slowest_save_s=slowest_save_s, is_first=is_first)
     if stillness.saving_s > limit:
         return f"a checkpoint is being written for {stillness.saving_s:.0f} s {where} (limit {limit:.0f} s)"
     return None

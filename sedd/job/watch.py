@@ -135,8 +135,10 @@ class _Watch:
         codes: dict[int, int | None] = {**(self.first_codes if is_bad else ended)}
         codes = codes or {self.task.environment.rank: None}
         rank, code = max(codes.items(), key=lambda item: -1 if item[1] is None else severity(item[1]))
-        if self.was_killed and not self.first_codes and code is not None and not self.is_hung:
-            code = Exit.PEER_LOST  # it was ended for another entry's training
+        if self.was_killed and not self.first_codes and code is not None:
+            code = (
+                Exit.PEER_LOST
+            )  # it did not end by itself: a hang, or what ended another entry's, has its event
         signals = frozenset(self.box.received | self.passed_on)
         return Ending(exit_code=code, signals=signals, time_left_s=left_s, rank=rank)
 
@@ -203,7 +205,7 @@ class _Watch:
     def _others_are_over(self, events: Sequence[Event]) -> float:
         """How long our training may continue when those of other entries failed, or were decided on; 0: they go on."""
         attempt, is_first = self.meeting.attempt, self.task.environment.is_first
-        if why := None if is_first else find_hang(events, attempt=attempt):
+        if why := find_hang(events, attempt=attempt):
             write_hang_stacks(self.task, self.trainings, why)
             self.peers_told = True
             return _STACKS_S

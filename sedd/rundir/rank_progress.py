@@ -22,12 +22,13 @@ VARIABLE = "SEDD_PROGRESS_FD"
 
 PHASES = (
     *("starting", "staging", "warming up", "training", "validating"),
-    *("checkpointing", "waiting", "stopping", "done"),
+    *("checkpointing", "waiting", "stopping", "done", "meeting"),
 )
 """starting: until the first step, reported again when all ranks have met, and when resumed; staging: copying stores to
 the node; warming up: the first steps, in which kernels are compiled, and on a GPU two windows of `log_every_steps` (the
 host runs ahead of the card until it waits for it there); checkpointing: the loop itself waits for a checkpoint;
-waiting: for space on the disk, or for permission to write."""
+waiting: for space on the disk, or for permission to write; meeting: waiting for the other ranks, all of them after a
+save that the loop waits for, those but rank 0 before each step, too."""
 
 _RECORD = struct.Struct("<Idqddd16sB")
 """Checksum of what follows, t, step, step_s, slowest_s, save_since, spare bytes, number of the phase."""

@@ -138,12 +138,12 @@ class Saver:
         reason: str,
         patience_s: float,
         is_asked_to_stop: Callable[[], bool] = lambda: False,
-        on_wait: Callable[[], None] = lambda: None,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """Write the last checkpoint of an attempt and return when it is whole.
 
-        While it cannot be written, because the disk is full or the permission gone, `on_wait` is called before each
-        pause. Whoever asks us to stop meanwhile kills soon: `STOP_PATIENCE_S` later it is given up.
+        While it cannot be written, because the disk is full or the permission gone, it is tried again after a `pause`
+        of so many seconds. Whoever asks us to stop meanwhile kills soon: `STOP_PATIENCE_S` later it is given up.
 
         Raises:
             CheckpointError, RunError, OSError: it cannot be written, though we tried again for `patience_s`.
@@ -163,8 +163,7 @@ class Saver:
                 if now > deadline:
                     raise
                 self._notify(f"checkpoint failed, trying again: {e}")
-                on_wait()
-                time.sleep(_AGAIN_S)
+                pause(_AGAIN_S)
             else:
                 return
 

@@ -1,5 +1,6 @@
 """Train one attempt: from resuming to the last step or the first stop signal."""
 
+import contextlib
 import shutil
 import time
 from contextlib import ExitStack
@@ -121,7 +122,7 @@ def _loop(s: Session, stop: StopFlag) -> Outcome:
     s.reporter.begin(s.state.step)
     first = s.state.step + 1
     for batches in s.clock.feed(s.batches):
-        if s.group.any(bool(stop)):
+        if _is_asked_to_stop(s, stop):
             return _stop(s, stop)
         s.clock.begin()
         norm = s.update(s.state, batches)
@@ -142,6 +143,12 @@ def _loop(s: Session, stop: StopFlag) -> Outcome:
             _save(s, tier)
     _save_last(s, stop, reason="last")
     return Outcome.COMPLETED
+
+
+def _is_asked_to_stop(s: Session, stop: StopFlag) -> bool:
+    """Whether any rank is; here the others wait while rank 0 still saves or reports the step before."""
+    with contextlib.nullcontext() if s.group.ranks.is_first else s.progress.within("meeting"):
+        return s.group.any(bool(stop))
 
 
 def _is_rung(s: Session, step: int) -> bool:
@@ -269,9 +276,16 @@ def _save_last(s: Session, stop: StopFlag, *, reason: str) -> None:
             reason=reason,
             patience_s=_PATIENCE_S[reason],
             is_asked_to_stop=lambda: bool(stop),
-            on_wait=lambda: s.reporter.phase("waiting"),
+            pause=lambda seconds: _wait_for_disk(s, seconds),
         )
-    s.group.barrier()
+    with s.progress.within("meeting"):
+        s.group.barrier()
+
+
+def _wait_for_disk(s: Session, seconds: float) -> None:
+    s.reporter.phase("waiting")
+    time.sleep(seconds)
+    s.progress.phase("checkpointing")
 
 
 def _at_this_site(experiment: Experiment, wandb: str | None) -> Experiment:

@@ -4,8 +4,8 @@
 train (count to the end), long (ten times as far), endless, crash, crash1 (rank 1 is killed), kill (SIGKILL itself),
 fault, fault1 (rank 1 alone), deaf (does not listen to signals), litter (leaves a child behind and dies), stuck (saves,
 and does not exit), frozen (in one step for ever), lingers (trains to the end, and does not exit), halt (as frozen, and
-has reported its progress as a training does; SIGSTOP to itself on rank 1). A word may end in `@N`: it happens at count
-N.
+has reported its progress as a training does; SIGSTOP to itself on rank 1), disk (rank 0 reports that it waits for a
+disk, and rank 1 halts). A word may end in `@N`: it happens at count N.
 """
 
 import os
@@ -41,11 +41,11 @@ def main(path: str) -> int:
     word, _, at = words[min(attempt, len(words)) - 1].partition("@")
     progress = run.path / ("progress.txt" if rank == 0 else f"progress-{rank}.txt")
     first = int(progress.read_text()) if progress.exists() else 0
-    reported = progress_writer(os.environ) if word == "halt" else ProgressWriter(None)
+    reported = progress_writer(os.environ) if word in ("halt", "disk") else ProgressWriter(None)
     print(f"rank {rank} of {os.environ['WORLD_SIZE']} counts from {first}: {word}", flush=True)
     if first and rank == 0:
         record_event(run, "resumed", attempt=attempt, step=first)
-    end = first + 1000 if word == "halt" else STEPS * FACTORS.get(word, 1)
+    end = first + 1000 if word in ("halt", "disk") else STEPS * FACTORS.get(word, 1)
     for count in range(first, end + 1):
         replace_text(progress, str(count))
         reported.step(count)
@@ -60,6 +60,8 @@ def main(path: str) -> int:
         if count >= int(at or 0) and word not in ("train", "deaf", "lingers", *FACTORS):
             if count > first:
                 record_event(run, "checkpoint", attempt=attempt, step=count, reason="periodic", seconds=0.5)
+            if word == "disk" and rank == 0:
+                reported.phase("waiting")
             return misbehave(word, run, attempt, rank)
         time.sleep(STEP_S)
     record_event(run, "checkpoint", attempt=attempt, step=STEPS, reason="last", seconds=0.5)
@@ -93,7 +95,7 @@ def misbehave(word: str, run: RunDir, attempt: int, rank: int) -> int:
         time.sleep(600)
     if word == "halt" and rank == 1:
         os.kill(os.getpid(), signal.SIGSTOP)
-    while word in ("frozen", "halt"):
+    while word in ("frozen", "halt", "disk"):
         time.sleep(1)
     if word == "litter":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])

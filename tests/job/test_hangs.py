@@ -1,20 +1,35 @@
 """When a training that reports no progress is called hung, and when never."""
 
 import dataclasses
+import datetime as dt
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sedd.job.attempt import Meeting, Task, Trainings
+from sedd.job.causes import Ending, cause_of
+from sedd.job.environment import TaskEnvironment
+from sedd.job.final_events import record_event
 from sedd.job.hangs import Stillness, limit_s, save_limit_s, why_hung
-from sedd.rundir.rank_progress import PHASES, RankProgress
+from sedd.job.processes import SignalBox
+from sedd.job.watch import watch as watch_attempt
+from sedd.rundir.attempts import Cause
+from sedd.rundir.events import read_events
+from sedd.rundir.layout import RunDir, create_run, write_manifest
+from sedd.rundir.rank_progress import PHASES, ProgressWriter, RankProgress, open_progress
+from tests.launch.conftest import small_experiment
 
 AT_20 = RankProgress(t=100.0, step=20, phase="training", step_s=0.5, slowest_s=0.8)
 POLL_S = 0.1
 
 
-def verdict(stillness: Stillness, *, hang_after_s: float = 60.0, slowest_save_s: float = 0.0) -> str | None:
-    return why_hung(stillness, hang_after_s=hang_after_s, slowest_save_s=slowest_save_s)
+def verdict(stillness: Stillness, *, slowest_save_s: float = 0.0, is_first: bool = True) -> str | None:
+    return why_hung(stillness, hang_after_s=60.0, slowest_save_s=slowest_save_s, is_first=is_first)
 
 
 def watch(progress: RankProgress, seconds: float, *, every_s: float = POLL_S) -> Stillness:
@@ -35,22 +50,25 @@ def test_a_training_that_stands_still_is_hung_after_the_limit_and_not_before() -
 @pytest.mark.parametrize("phase", PHASES)
 def test_each_phase_has_its_limit_and_none_is_shorter_than_asked_for(phase: str) -> None:
     progress = dataclasses.replace(AT_20, phase=phase)
-    limit = limit_s(progress, hang_after_s=60.0, slowest_save_s=0.0)
+    limit = limit_s(progress, hang_after_s=60.0, slowest_save_s=0.0, is_first=True)
+    others = limit_s(progress, hang_after_s=60.0, slowest_save_s=0.0, is_first=False)
     never = {"waiting", "stopping", "done"}
     assert (limit is None) == (phase in never)
-    assert limit is None or (limit == 60.0 if phase == "training" else limit >= 600.0)
+    assert (others is None) == (phase in {*never, "meeting"}), "who waits for others does not hang"
+    assert limit is None or (limit == 60.0 if phase in ("training", "meeting") else limit >= 600.0)
+    assert others is None or others >= limit + 30.0, "rank 0's entry speaks first"
     if limit is not None:
-        assert limit_s(progress, hang_after_s=7200.0, slowest_save_s=0.0) == 7200.0
+        assert limit_s(progress, hang_after_s=7200.0, slowest_save_s=0.0, is_first=True) == 7200.0
     hung = verdict(watch(progress, 2.1 * 3600, every_s=1.0))
     assert (hung is None) == (phase in never)
 
 
 def test_the_limit_grows_with_the_slowest_step_and_the_slowest_save() -> None:
     slow = dataclasses.replace(AT_20, slowest_s=30.0)
-    assert limit_s(slow, hang_after_s=60.0, slowest_save_s=0.0) == 300.0
+    assert limit_s(slow, hang_after_s=60.0, slowest_save_s=0.0, is_first=True) == 300.0
     saves = dataclasses.replace(AT_20, phase="checkpointing")
-    assert limit_s(saves, hang_after_s=60.0, slowest_save_s=200.0) == 2000.0
-    assert save_limit_s(hang_after_s=60.0, slowest_save_s=200.0) == 2000.0
+    assert limit_s(saves, hang_after_s=60.0, slowest_save_s=200.0, is_first=True) == 2000.0
+    assert save_limit_s(hang_after_s=60.0, slowest_save_s=200.0, is_first=True) == 2000.0
 
 
 def test_a_job_that_is_suspended_with_its_entry_does_not_hang() -> None:
@@ -88,3 +106,62 @@ def test_steps_shorter_than_the_limit_are_never_a_hang(steps: list[float]) -> No
             stillness.see(progress, now)
             assert verdict(stillness) is None
             now += 0.7
+
+
+# --- the entries of two ranks, each of which sees its own alone ---
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    made = create_run(tmp_path, "small", "20261122-080000-aaaaaaaa", "name: small\n")
+    write_manifest(made, {})
+    record_event(made, "attempt_started", attempt=1, job_id="7", restarts=0)
+    return made
+
+
+@pytest.fixture
+def stopped() -> Iterator["subprocess.Popen[bytes]"]:
+    """A training that takes no step."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def watched(run: RunDir, rank: int, phase: str, process: "subprocess.Popen[bytes]") -> Ending:
+    """What the SLURM entry of a rank of two sees whose training reports this phase and then no more."""
+    progress = open_progress()
+    ProgressWriter(progress).phase(phase)
+    node = TaskEnvironment(executor="slurm", job_id="7", log_name="7", host=f"v100-{rank}", rank=rank)
+    asked = {"nodes": 2, "gpus_per_node": 1, "memory": "1GiB"}
+    spec = small_experiment(resources=asked, retry={"hang_after": "1s"})
+    task = Task(run=run, experiment=spec, environment=node, command=("true",))
+    trainings = Trainings(processes={rank: process}, progress={rank: progress}, stand_by=lambda: None)
+    try:
+        return watch_attempt(task, Meeting(attempt=1, address="v100-0", port=1), trainings, SignalBox())
+    finally:
+        os.close(progress)
+
+
+def cause(ending: Ending, run: RunDir) -> Cause:
+    return cause_of(ending, read_events(run.events), None, now=dt.datetime.now(dt.UTC))
+
+
+def test_a_rank_that_hangs_is_told_by_its_own_entry(run: RunDir, stopped: "subprocess.Popen[bytes]") -> None:
+    ending = watched(run, 1, "training", stopped)
+    (failed,) = [e for e in read_events(run.events) if e.event == "failed"]
+    assert (failed.get("cause"), failed.get("rank")) == ("hung", 1)
+    assert "rank 1: no progress" in failed.get("error")
+    assert cause(ending, run) is Cause.HUNG
+
+
+def test_rank_0_that_waits_for_a_disk_is_ended_when_another_ranks_entry_tells_of_a_hang(
+    run: RunDir, stopped: "subprocess.Popen[bytes]"
+) -> None:
+    record_event(run, "failed", attempt=1, cause="hung", error="rank 1: no progress", rank=1)
+    ending = watched(run, 0, "waiting", stopped)
+    assert stopped.poll() is not None
+    assert cause(ending, run) is Cause.HUNG
+    assert len([e for e in read_events(run.events) if e.event == "failed"]) == 1
+    (log,) = run.logs.glob("*_0.out")
+    assert "hang: rank 1: no progress" in log.read_text()

@@ -217,6 +217,15 @@ def test_a_training_that_stands_still_is_ended_as_hung_with_its_stacks_and_start
         assert "in misbehave" in log.read_text(), "the stack says where it stood"
 
 
+def test_a_rank_that_hangs_while_rank_0_waits_for_a_disk_is_seen(local: LocalRuns) -> None:
+    two = {"gpus_per_node": 0, "processes_per_node": 2, "cpus_per_process": 1, "memory": "1GiB"}
+    run = local.start_one(small_experiment(resources=two, retry={"hang_after": "2s"}), plan="disk@5 train")
+    wait_for_end(run, timeout_s=60)
+    failures = [(e.get("cause"), e.get("rank")) for e in read_events(run.events) if e.event == "failed"]
+    assert failures == [("hung", 1)]
+    assert story(run)[-1] == "completed"
+
+
 def test_a_training_that_hangs_and_is_asked_to_stop_is_not_waited_for(local: LocalRuns) -> None:
     run = local.start_one(small_experiment(retry={"hang_after": "2s"}), plan="halt@5 train")
     wait_for_steps(run, 5)

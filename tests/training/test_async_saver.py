@@ -36,7 +36,6 @@ FULL = CheckpointError("cannot write step-00000007.pt: No space left on device")
 def save(run: RunDir, disk: Disk, patch: pytest.MonkeyPatch, *, asked: bool, patience_s: float) -> int:
     """Save with this disk; how often it was waited."""
     patch.setattr(module, "write_checkpoint", disk.write)
-    patch.setattr(module, "_AGAIN_S", 0.0)
     patch.setattr(module, "STOP_PATIENCE_S", -1.0)
     saver = Saver(run, CheckpointSpec(), attempt=1, make_rows_durable=lambda: None, notify=lambda _: None)
     waits: list[int] = []
@@ -47,7 +46,7 @@ def save(run: RunDir, disk: Disk, patch: pytest.MonkeyPatch, *, asked: bool, pat
             reason="last",
             patience_s=patience_s,
             is_asked_to_stop=lambda: asked and len(waits) >= 2,
-            on_wait=lambda: waits.append(1),
+            pause=lambda seconds: waits.append(1),
         )
     finally:
         saver.close()
