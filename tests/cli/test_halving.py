@@ -52,7 +52,7 @@ def test_status_shows_who_was_stopped_where_and_what_that_saved(swept: tuple[Pat
     lines = shown(swept, "status", "halved")
     text = "\n".join(lines)
     assert "halved  2 runs: 1 completed, 1 stopped by rule" in lines
-    (loser,) = [line for line in lines if line.startswith("  learning_rate=1e-06")]
+    (loser,) = [line for line in lines if line.startswith("  learning_rate=1.0e-06")]
     assert re.search(r"stopped .* 2/4 2nd of 2 at step 2$", loser)
     (winner,) = [line for line in lines if "learning_rate=0.01 " in line and "4/4" in line]
     assert "completed" in winner
@@ -77,7 +77,7 @@ def test_compare_and_usage_tell_the_same_of_it(swept: tuple[Path, object]) -> No
     lines = shown(swept, "compare", "halved")
     assert [line.split()[:2] for line in lines[1:3]] == [
         ["1", "learning_rate=0.01"],
-        ["2", "learning_rate=1e-06"],
+        ["2", "learning_rate=1.0e-06"],
     ]
     assert "stopped by rule, each at the rung where it was: #2" in " ".join(lines)
     (told,) = [line for line in shown(swept, "status", "halved") if line.startswith("halving:")]
