@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from sedd.errors import DiskFullError
 from sedd.job.attempt import Meeting, Task, find_meeting
@@ -46,6 +47,7 @@ def begin_attempt(
     signs = signs_of_use(task.run, os.environ, executor=environment.executor)
     if find_start(events, job_id=environment.job_id, restarts=environment.restarts):
         signs.pop("job_started", None)  # the time until now was another attempt's
+    more: dict[str, Any] = {**({"left_out": dict(left_out)} if left_out else {}), **signs}
     is_said = record_event_with_retry(
         task.run,
         "attempt_started",
@@ -61,8 +63,7 @@ def begin_attempt(
         restarts=environment.restarts,
         address=meeting.address,
         port=meeting.port,
-        **({"left_out": dict(left_out)} if left_out else {}),
-        **signs,
+        **more,
     )
     if not is_said:
         raise DiskFullError(f"no attempt can begin: nothing can be written to {task.run.path}")

@@ -41,10 +41,16 @@ def record_event(run: RunDir, event: str, *, attempt: int, **fields: Any) -> boo
 
 
 def record_event_with_retry(
-    run: RunDir, event: str, *, attempt: int, is_unwanted: Callable[[], bool] = lambda: False, **fields: Any
+    run: RunDir,
+    event: str,
+    *,
+    attempt: int,
+    patience_s: float = PATIENCE_S,
+    is_unwanted: Callable[[], bool] = lambda: False,
+    **fields: Any,
 ) -> bool:
-    """As `say`, trying again for half a minute, or until it `is_unwanted`."""
-    deadline = time.monotonic() + PATIENCE_S
+    """As `record_event`, trying again for so long, or until it `is_unwanted`."""
+    deadline = time.monotonic() + patience_s
     while not record_event(run, event, attempt=attempt, **fields):
         if time.monotonic() > deadline or is_unwanted():
             return False

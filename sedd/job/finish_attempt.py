@@ -2,13 +2,14 @@
 
 import dataclasses
 import datetime as dt
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sedd.job.attempt import Task
-from sedd.job.causes import Ending, SlurmFacts
+from sedd.job.causes import Ending, SlurmFacts, is_stop
 from sedd.job.decision import Decision, EndingFacts, decide
-from sedd.job.final_events import record_event, record_event_with_retry
+from sedd.job.final_events import PATIENCE_S, record_event, record_event_with_retry
 from sedd.job.next_attempt import ensure_next_attempt
 from sedd.job.own_job import query_job_fact
 from sedd.job.retry import MAX_DELAY_S, Retry
@@ -19,6 +20,8 @@ from sedd.rundir.heartbeat import read_heartbeat
 
 _SAVED = (Cause.COMPLETED, Cause.PAUSED)
 """Ends after which nothing is left to train, for the moment or for good."""
+_SAVED_PATIENCE_S = 150.0
+"""For space to record such an end: another attempt would record it no sooner, after a pause of SLURM and a start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,11 @@ def finish_attempt(
 
 
 def finish_unrecorded(task: Task, events: Sequence[Event]) -> AttemptResult:
-    """Finish an attempt whose outcome could not be written (disk full): another attempt follows later."""
+    """Finish an attempt whose outcome could not be written (disk full): another attempt follows later.
+
+    Until it has begun, minutes later, whoever follows the run does not learn that it has ended. SLURM's pause has to
+    be sat out, since a job that skips it would have to be recorded first; and nobody is left here to try once more.
+    """
     attempt, is_slurms = newest_attempt(events), task.environment.executor == "slurm"
     if is_slurms and not ensure_next_attempt(
         task, events, attempt=attempt, cause=Cause.DISK_FULL, may_pause=True
@@ -140,5 +147,20 @@ def _record_last(task: Task, facts: EndingFacts, decision: Decision) -> bool:
     """
     if decision.event is None:
         return True
-    is_recorded = record_event_with_retry(task.run, decision.event, attempt=facts.attempt, **decision.fields)
-    return is_recorded or decision.cause not in _SAVED
+    is_saved = decision.cause in _SAVED
+    # The batch script is not told when SLURM ends the job, and a job entry that was told has no time to lose.
+    may_wait = is_saved and facts.has_entries and not any(map(is_stop, facts.ending.signals))
+    is_recorded = record_event_with_retry(
+        task.run,
+        decision.event,
+        attempt=facts.attempt,
+        patience_s=_SAVED_PATIENCE_S if may_wait else PATIENCE_S,
+        is_unwanted=lambda: may_wait and _is_asked_to_leave(),
+        **decision.fields,
+    )
+    return is_recorded or not is_saved
+
+
+def _is_asked_to_leave() -> bool:
+    """Whether a stop signal has come while they are held."""
+    return any(map(is_stop, signal.sigpending()))
