@@ -27,19 +27,26 @@ if [ $slurm = yes ]; then
     export SEDD_TEST_SLURM=1
 fi
 
-# Tests on SLURM mostly wait: they run beside the others, unless somebody chose some of them. The others wait, too, for
-# jobs and processes of theirs: two run at a time, those of one file after each other.
+# Tests on SLURM mostly wait: they run beside the others, unless somebody chose some of them, and half of them, whole
+# campaigns and time limits, on a cluster of their own. The others wait, too, for jobs and processes of theirs: two run
+# at a time, those of one file after each other.
+long_ones=(tests/slurm/test_{chaos,format_1,halving,hangs,plans,usage}.py)
 slurm_tests() {
-    local output status=0
-    output=$(mktemp)
-    python -m pytest tests/slurm >"$output" 2>&1 &
+    local outputs status=0 pid pids=()
+    outputs=$(mktemp -d)
+    python -m pytest "${long_ones[@]}" >"$outputs/1" 2>&1 &
+    pids+=($!)
+    python -m pytest tests/slurm "${long_ones[@]/#/--ignore=}" >"$outputs/2" 2>&1 &
+    pids+=($!)
     # By SIGINT pytest takes the cluster down before it ends.
-    trap "kill -INT $! 2>/dev/null || :; wait $! || :; rm -f '$output'" EXIT
+    trap "kill -INT ${pids[*]} 2>/dev/null || :; wait ${pids[*]} || :; rm -rf '$outputs'" EXIT
     python -m pytest --ignore tests/slurm -n 2 --dist loadfile || status=$?
     [ $status -ne 2 ] || return 2  # Ctrl-C
     say "Now what the tests on SLURM, which ran beside them, have to say:"
-    wait $! || status=$?
-    cat "$output"
+    for pid in "${pids[@]}"; do
+        wait "$pid" || status=$?
+    done
+    cat "$outputs"/*
     return $status
 }
 
