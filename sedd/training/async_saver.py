@@ -234,9 +234,8 @@ class Saver:
         others_s: list[float] = []
         try:
             written = self._writer.on_all(write) if self._writer else [write()]
-        except (
-            RunError
-        ) as e:  # another rank is gone: the others may have removed the copy before, or lack this one
+        except RunError as e:
+            # Another rank is gone, and may have removed the copy before, or lack this one: both stay.
             self._tell_local(e.message)
         except (CheckpointError, OSError) as e:
             local.remove(step)

@@ -104,9 +104,8 @@ def activation_bytes(experiment: Experiment, residues: int) -> int:
     changed = model.blocks if model.query_key_norm else model.blocks - 1 if model.value_residual else 0
     if training.activation_checkpointing:
         kept = _BLOCK_INPUT[format_] * model.blocks + block + _ENDS_RECOMPUTED
-        changed = (
-            changed > 0
-        ) + model.value_residual  # the block that is computed, and the first one's values
+        # Of the block that is computed, and the first one's values.
+        changed = (changed > 0) + model.value_residual
     else:
         kept = block * model.blocks + ends
     return int(residues * model.hidden * (kept + changed * _UNCHANGED[format_]))
