@@ -210,7 +210,7 @@ def draw(trained: Trained, families: list[str], weight: float, options: argparse
         return list(zip(families * count, samples(trained, count * len(families), 0), strict=True))
     drawn: Labelled = []
     for number, family in enumerate(families):
-        under = trained.under({"cluster": family}, GuidanceOptions(guidance=weight))
+        under = trained.under({"cluster": family}, GuidanceOptions(guidance=weight), notify=print)
         drawn += [(family, sequence) for sequence in samples(under, count, number)]
     return drawn
 
@@ -231,7 +231,9 @@ def bounds(trained: Trained, holds: Labelled, *, tiny: bool) -> dict[str, float]
         }
         for name, condition in told.items():
             how = EvaluateOptions(draws=2 if tiny else 8)
-            result = evaluate(trained.under(condition), proteins, how=how, progress=lambda done: None)
+            result = evaluate(
+                trained.under(condition, notify=print), proteins, how=how, progress=lambda done: None
+            )
             sums[name] += result.bound.nats_per_residue * result.bound.total_residues
         residues += result.bound.total_residues
     return {name: total / residues for name, total in sums.items()} | {"residues": residues}

@@ -34,7 +34,7 @@ def command(
     from sedd.inference.work import read_residues
 
     require_format(output)
-    trained = load(run).under(how.condition)
+    trained = load(run).under(how.condition, notify=note)
     proteins = read_residues(fasta, longest=trained.longest, notify=note)
     names, residues = [name for name, _ in proteins], [tokens for _, tokens in proteins]
     with progress("embedding", len(proteins)) as step:

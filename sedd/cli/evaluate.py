@@ -48,7 +48,7 @@ def command(
     from sedd.inference.evaluation import per_sequence as columns
     from sedd.inference.evaluation import read_proteins
 
-    trained = load(run).under(how.condition)
+    trained = load(run).under(how.condition, notify=note)
     other = load(against) if against is not None else None
     longest = min(trained.longest, other.longest if other is not None else trained.longest)
     proteins = read_proteins(records, longest=longest)

@@ -66,7 +66,7 @@ def command(
     from sedd.inference.generation import draw_samples, fasta_text, redesign_columns  # torch
     from sedd.inference.tables import write_table
 
-    trained = load(run).under(how.condition, how.guiding)
+    trained = load(run).under(how.condition, how.guiding, notify=note)
     with progress("sampling", how.steps) as tick:
         samples = draw_samples(trained, how, begin, tick, note)
     text = fasta_text(trained, how, samples)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sedd.cli.console import print_json, print_text, tell
+from sedd.cli.console import note, print_json, print_text, tell
 from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Force, Json, Network
@@ -75,7 +75,7 @@ def command(
     require_substitutions(table.variants, how)
     if measured is not None:
         measured_numbers(table, measured)
-    trained = load(run).under(how.condition)
+    trained = load(run).under(how.condition, notify=note)
     with progress("scoring", len(table.variants)) as step:
         scores = score_table(trained, table, how, progress=step)
     if scores.windows:

@@ -1,8 +1,9 @@
 """What a network knows of its conditions: the values of each field, and how numbers are standardised."""
 
+import dataclasses
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,6 +31,9 @@ class KnownField:
     mean: float = 0.0
     std: float = 1.0
     """Of a number, over the labelled training sequences: the network sees (number - mean) / std."""
+    low: float | None = dataclasses.field(default=None, compare=False)
+    high: float | None = dataclasses.field(default=None, compare=False)
+    """Ends of the numbers in the training data; None: a category, or a checkpoint that does not tell them."""
 
     def standardised(self, column: NDArray[Any]) -> Rows:
         """A column of a store as the network takes it."""
@@ -59,7 +63,7 @@ def known_fields(spec: ConditionsSpec | None, stores: Sequence[TokenStore]) -> t
     for other in labelled[1:]:
         for known in fields:
             _require_same_values(known, labelled[0], other)
-    return fields
+    return tuple(_with_range(known, labelled) for known in fields)
 
 
 def _known(name: str, wanted: LabelSpec, store: TokenStore) -> KnownField:
@@ -101,6 +105,15 @@ def _require_same_values(known: KnownField, first: TokenStore, other: TokenStore
         )
 
 
+def _with_range(known: KnownField, stores: Sequence[TokenStore]) -> KnownField:
+    told = [found for store in stores if (found := _field_of(store, known.name).statistics)]
+    if known.kind != "number" or not told:
+        return known
+    return dataclasses.replace(
+        known, low=min(each["min"] for each in told), high=max(each["max"] for each in told)
+    )
+
+
 def label_reader(fields: Sequence[KnownField]) -> ReadLabels | None:
     """A function that reads the labels of a store's sequences; None for a network without conditions."""
     if not fields:
@@ -131,6 +144,25 @@ def condition_row(fields: Sequence[KnownField], condition: Mapping[str, str | in
     return np.array(
         [_number(f, condition[f.name]) if f.name in condition else absent for f in fields], np.float32
     )
+
+
+def beyond_training(
+    fields: Sequence[KnownField], condition: Mapping[str, str | int | float]
+) -> Iterator[str]:
+    """A line for each number of a condition that the training data does not reach: there a network extrapolates.
+
+    The condition is one that `condition_row` takes.
+    """
+    for known in fields:
+        if known.low is None or known.high is None or known.name not in condition:
+            continue
+        number = float(condition[known.name])
+        nearest = min(max(number, known.low), known.high)
+        if not math.isclose(number, nearest, rel_tol=1e-6):  # a store keeps float32
+            yield (
+                f"condition {known.name} is {number:g}, and the network has seen {known.low:g} to {known.high:g}: "
+                "it extrapolates"
+            )
 
 
 def _number(field: KnownField, asked: str | int | float) -> float:

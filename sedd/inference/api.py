@@ -57,7 +57,7 @@ class Network:
             raise UsageError(
                 f'condition is {shown(condition)}; it must be a mapping such as {{"ec": "3.2.1"}}'
             )
-        return Network(self.trained.under(condition, _options(GuidanceOptions, guidance)))
+        return Network(self.trained.under(condition, _options(GuidanceOptions, guidance), notify=_warn))
 
     def logits(
         self, sequences: str | Sequence[str], *, sigma_bar: float | None = None
@@ -93,7 +93,7 @@ class Network:
         """
         tokens = [self._encode(text) for text in _listed(sequences)]
         how = _options(EmbedOptions, options)
-        found = embed(self.trained.under(how.condition), tokens, how)
+        found = embed(self.trained.under(how.condition, notify=_warn), tokens, how)
         if how.pooling == "mean":
             return dict(found)
         edges = np.cumsum([len(one) for one in tokens])[:-1]
@@ -121,7 +121,7 @@ class Network:
             else parse_variants(record, _listed(mutants, "mutants"), offset=offset)
         )
         how = _options(ScoreOptions, options)
-        return score_table(self.trained.under(how.condition), table, how)
+        return score_table(self.trained.under(how.condition, notify=_warn), table, how)
 
     def sample(self, count: int = 1, **options: Any) -> list[str]:
         """New sequences; options as `SampleOptions`: length, template, steps, remask, order, temperature, seed, …
@@ -132,7 +132,7 @@ class Network:
             raise UsageError("sample begins with no parent", hint="use redesign(parent, count, …)")
         options["template"] = _listed(options["template"]) if "template" in options else ()
         wanted = _options(SampleOptions, {"count": count, **options})
-        trained = self.trained.under(wanted.condition, wanted.guiding)
+        trained = self.trained.under(wanted.condition, wanted.guiding, notify=_warn)
         samples = draw_samples(trained, wanted, read_given(wanted), lambda done, of: None, _warn)
         return [one.sequence for one in samples]
 
@@ -155,7 +155,7 @@ class Network:
         wanted = _options(SampleOptions, {"count": count, "redesign": far, **options})
         assert wanted.redesign is not None
         given = Given(parents=(parse_parent(Record("parent", _text(parent, "parent")), wanted.redesign),))
-        trained = self.trained.under(wanted.condition, wanted.guiding)
+        trained = self.trained.under(wanted.condition, wanted.guiding, notify=_warn)
         samples = draw_samples(trained, wanted, given, lambda done, of: None, _warn)
         return [(one.sequence, one.redesign) for one in samples if one.redesign is not None]
 
@@ -164,7 +164,9 @@ class Network:
         records = [Record(str(number), text) for number, text in enumerate(_listed(sequences))]
         proteins = read_proteins(records, longest=self.trained.longest)
         how = _options(EvaluateOptions, options)
-        return evaluate(self.trained.under(how.condition), proteins, how=how, progress=lambda done: None)
+        return evaluate(
+            self.trained.under(how.condition, notify=_warn), proteins, how=how, progress=lambda done: None
+        )
 
     def _queries(self, sequences: str | Sequence[str], sigma_bar: float | None) -> list[Query]:
         sigma_bar = _options(EmbedOptions, {"sigma_bar": sigma_bar}).sigma_bar

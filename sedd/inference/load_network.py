@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sedd.conditions.asked import WITHOUT, Asked, ask
-from sedd.conditions.known import KnownField, parse_known
+from sedd.conditions.known import KnownField, beyond_training, parse_known
 from sedd.diffusion.bound import LogScore
 from sedd.diffusion.conditional import hiding_tokens
 from sedd.diffusion.guidance import guided
@@ -57,16 +57,25 @@ class Trained:
     """Residues that go through the network at once; None: as many as fill the device."""
 
     def under(
-        self, condition: Mapping[str, str | int | float], guidance: GuidanceOptions | None = None
+        self,
+        condition: Mapping[str, str | int | float],
+        guidance: GuidanceOptions | None = None,
+        *,
+        notify: Callable[[str], None],
     ) -> "Trained":
         """This network under a condition, for whatever it is asked then; with `guidance` for its log score.
+
+        `notify` hears of numbers that its training data does not reach.
 
         Raises:
             UsageError: a label that it does not know, or a guide that cannot be loaded.
         """
         if not condition and (guidance is None or guidance == GuidanceOptions()):
             return self
-        return dataclasses.replace(self, asked=ask(self.conditions, condition, guidance, self.device))
+        asked = ask(self.conditions, condition, guidance, self.device)
+        for remark in beyond_training(self.conditions, condition):
+            notify(remark)
+        return dataclasses.replace(self, asked=asked)
 
     def log_score(self, cu_seqlens: Tensor, max_length: int) -> LogScore:
         """The log score for sequences packed as `cu_seqlens`: (x [tokens], sigma_bar [sequences]) → [tokens, 33].

@@ -64,6 +64,11 @@ class Job:
     ask: Callable[[], None] = lambda: None
     """Raises where the attempt has to stop."""
 
+    def note(self, text: str) -> None:
+        """Tell what a user should know of a result that is given all the same, once for all ranks."""
+        if self.ranks.is_first:
+            self.notify(f"note: {text}")
+
     def load(self, network: Path, place: int = 0) -> Trained:
         """The network that the spec names at a place, on this process's device, as all ranks take it.
 
@@ -118,7 +123,7 @@ def do_evaluate(job: Job) -> str:
     if table is not None:
         require_writer(table)
     records = [record for path in wanted.fasta for record in read_records(path, allow_empty=True)]
-    trained = job.load(wanted.network).under(how.condition)
+    trained = job.load(wanted.network).under(how.condition, notify=job.note)
     against = job.load(wanted.against, 1) if wanted.against is not None else None
     networks = [network for network in (trained, against) if network is not None]
     longest = min(network.longest for network in networks)
@@ -129,7 +134,7 @@ def do_evaluate(job: Job) -> str:
         return ""
     job.progress(len(proteins.names), len(proteins.names))
     for remark in found.result.remarks(longest=longest):
-        job.notify(f"note: {remark}")
+        job.note(remark)
     if table is not None:
         write_table(table, per_sequence(found.result))
     _write_json(job.run.evaluation, found.document)
@@ -141,9 +146,9 @@ def do_sample(job: Job) -> str:
     assert isinstance(job.task, SampleTask)
     run, wanted, how = job.run, job.task.sample, options_of(SampleOptions, job.task.sample)
     given = read_given(how)
-    trained = job.load(wanted.network).under(how.condition, how.guiding)
+    trained = job.load(wanted.network).under(how.condition, how.guiding, notify=job.note)
     keep = job.parts(trained, read=(how.infill, how.redesign.parent if how.redesign else None))
-    samples = draw_samples(trained, how, given, job.progress, lambda text: job.notify(f"note: {text}"), keep)
+    samples = draw_samples(trained, how, given, job.progress, job.note, keep)
     if not job.ranks.is_first:
         return ""
     run.samples.mkdir(exist_ok=True)
@@ -163,7 +168,7 @@ def do_score(job: Job) -> str:
     output = run.table("scores", wanted.format)
     require_writer(output)
     table = read_table(wanted)
-    trained = job.load(wanted.network).under(how.condition)
+    trained = job.load(wanted.network).under(how.condition, notify=job.note)
     denoiser, slices = trained.denoiser(), parts(table)
 
     def compute(number: int) -> Arrays:
@@ -193,11 +198,9 @@ def do_embed(job: Job) -> str:
     run, wanted, how = job.run, job.task.embed, options_of(EmbedOptions, job.task.embed)
     output = run.table("embeddings", wanted.format)
     require_format(output)
-    trained = job.load(wanted.network).under(how.condition)
+    trained = job.load(wanted.network).under(how.condition, notify=job.note)
     layer_numbers(trained, how)
-    proteins = read_residues(
-        wanted.fasta, longest=trained.longest, notify=lambda text: job.notify(f"note: {text}")
-    )
+    proteins = read_residues(wanted.fasta, longest=trained.longest, notify=job.note)
     total = len(proteins)
     starts = range(0, total, PART_PROTEINS)
 

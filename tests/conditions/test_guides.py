@@ -60,7 +60,9 @@ def test_a_guide_steers_a_network_that_knows_nothing_of_it(tmp_path: Path, graph
 
     def letters(weight: float) -> float:
         guide = GuidanceOptions(guide="tests.conditions.charge_guide:make=KR", guide_weight=weight)
-        samples = draw_samples(trained.under({}, guide), how, Given(), lambda done, of: None, print)
+        samples = draw_samples(
+            trained.under({}, guide, notify=print), how, Given(), lambda done, of: None, print
+        )
         return sum(s.sequence.count("K") + s.sequence.count("R") for s in samples) / 180
 
     plain = draw_samples(trained, how, Given(), lambda done, of: None, print)
@@ -76,6 +78,8 @@ def test_the_exact_way_and_the_first_order_steer_alike(tmp_path: Path):
         guide = GuidanceOptions(
             guide="tests.conditions.charge_guide:make=KR", guide_weight=8, guide_changes=changes
         )
-        samples = draw_samples(trained.under({}, guide), how, Given(), lambda done, of: None, print)
+        samples = draw_samples(
+            trained.under({}, guide, notify=print), how, Given(), lambda done, of: None, print
+        )
         found[changes] = sum(s.sequence.count("K") + s.sequence.count("R") for s in samples)
     assert min(found.values()) >= 8

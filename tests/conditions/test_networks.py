@@ -1,12 +1,13 @@
 """Networks that are told labels: their shape, what they are at the start, and how labels are hidden in training."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from sedd.conditions.known import condition_row, known_fields, label_reader
+from sedd.conditions.known import beyond_training, condition_row, known_fields, label_reader
 from sedd.data.alphabet import decode
 from sedd.data.batches import Batches, longest_first, validation_batches
 from sedd.data.mixture import training_batches
@@ -301,6 +302,21 @@ def test_a_store_without_any_labels_or_with_other_values_is_refused(labelled, tm
     other = build(tmp_path, "other", OF, labels=table, label_numbers=("temp",))
     with pytest.raises(DataError, match="'ec' has other values"):
         known_fields(SPEC.conditions, [labelled, other])
+
+
+def test_a_number_that_the_training_data_does_not_reach_is_remarked_on_and_taken(labelled, tmp_path):
+    """The ends are those of all stores; the ends themselves, and labels of other kinds, draw no remark."""
+    column = labelled.split("train").label("temp")
+    low, high = float(np.nanmin(column)), float(np.nanmax(column))
+    (field,) = (f for f in known_fields(SPEC.conditions, [labelled]) if f.name == "temp")
+    assert (field.low, field.high) == (low, high)
+    for inside in (low, high, str(high), (low + high) / 2):
+        assert not list(beyond_training([field], {"temp": inside, "ec": "c"}))
+    for outside in (low - 1, f"{high + 100}", 1e300):
+        (line,) = beyond_training([field], {"temp": outside})
+        assert f"{float(outside):g}" in line
+        assert f"{low:g} to {high:g}" in line
+    assert not list(beyond_training([dataclasses.replace(field, low=None, high=None)], {"temp": 1e9}))
 
 
 def test_a_condition_is_read_as_the_network_knows_it(labelled):

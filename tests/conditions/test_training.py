@@ -2,6 +2,7 @@
 
 import json
 import random
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from sedd.errors import UsageError
 from sedd.inference.export import write_export
 from sedd.inference.work import WORK, Job
 from sedd.rundir.layout import RunDir, create_run
-from sedd.spec.inference import SampleTask
+from sedd.spec.inference import EmbedTask, EvaluateTask, SampleTask, ScoreTask
 from sedd.spec.load import dump_resolved
 from sedd.training.checkpoint_file import read_checkpoint
 from sedd.training.distributed import Ranks
@@ -193,6 +194,43 @@ def test_a_label_that_the_network_does_not_know_is_one_clear_line(learnt: RunDir
     assert said in error.value.message
     with pytest.raises(UsageError, match="guidance weights a condition, and there is none"):
         network(learnt).sample(1, guidance=2)
+
+
+def test_every_way_to_ask_remarks_on_a_number_beyond_the_training_data(learnt: RunDir, tmp_path: Path):
+    """`heat` is 20 or 80 there."""
+    net, far, said = (
+        network(learnt),
+        {"heat": 200},
+        "condition heat is 200, and the network has seen 20 to 80",
+    )
+    asked = (
+        lambda how: net.sample(1, condition=how, **HOW),
+        lambda how: net.evaluate("ACDE", condition=how, draws=2),
+        lambda how: net.score("ACDE", ["A1K"], condition=how),
+        lambda how: net.embed("ACDE", condition=how),
+        lambda how: net.under(how),
+    )
+    for ask in asked:
+        with pytest.warns(UserWarning, match=said):
+            ask(far)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ask({"heat": 80})
+    proteins = tmp_path / "p.fasta"
+    proteins.write_text(">a\nACDEACDEAC\n")
+    lines: list[str] = []
+    for task, section in (
+        (SampleTask, {"count": 1, "length": 10, "steps": 4, "report": False}),
+        (EvaluateTask, {"fasta": [proteins], "draws": 2}),
+        (ScoreTask, {"wild_types": [proteins], "page": False}),
+        (EmbedTask, {"fasta": [proteins]}),
+    ):
+        name = task.model_fields["task"].annotation.__args__[0]
+        spec = {"name": "a", "task": name, name: {"network": learnt.path, "condition": far, **section}}
+        run = RunDir(tmp_path / name)
+        run.path.mkdir()
+        WORK[name].do(Job(run, task.model_validate(spec), lambda done, of: None, lines.append))
+    assert [line.startswith(f"note: {said}") for line in lines] == [True] * 4
 
 
 def test_an_interrupted_training_with_labels_is_the_undisturbed_one_to_the_bit(tmp_path: Path):

@@ -30,13 +30,16 @@ class Facts:
     condition_problem: str | None = None
     """Why the network cannot be asked under the condition."""
     condition_hint: str | None = None
+    condition_remark: str | None = None
+    """What a user should know of a condition under which it can be asked."""
 
 
 def gather(context: CheckContext) -> Facts:
     task = context.experiment
     assert isinstance(task, TrainedTask)
     kind, checkpoints = _kind(task.network)
-    unknown = _unknown_condition(task) if kind in ("export", "adapters") or checkpoints else None
+    can_ask = kind in ("export", "adapters") or checkpoints
+    unknown, remark = _judge_condition(task) if can_ask else (None, None)
     return Facts(
         network=task.network,
         kind=kind,
@@ -45,6 +48,7 @@ def gather(context: CheckContext) -> Facts:
         base_problem=_missing_base(task.network) if kind == "adapters" else None,
         condition_problem=unknown.message if unknown else None,
         condition_hint=unknown.hint if unknown else None,
+        condition_remark=remark,
     )
 
 
@@ -64,6 +68,8 @@ def judge(facts: Facts) -> Verdict:
         return fail(
             facts.condition_problem, facts.condition_hint or "the spec's `condition` names what it was told"
         )
+    if facts.condition_remark:
+        return warn(facts.condition_remark, "the spec's `condition` names what it is told")
     return ok(f"{facts.network}: {facts.kind}")
 
 
@@ -91,23 +97,32 @@ def _missing_base(adapters: Path) -> str | None:
     return None
 
 
-def _unknown_condition(task: TrainedTask) -> UsageError | None:
-    """What is wrong with the condition under which the network is asked. Raises: CheckpointError."""
+def _judge_condition(task: TrainedTask) -> tuple[UsageError | None, str | None]:
+    """What is wrong with the condition under which the network is asked, and what should be known of it.
+
+    Raises:
+        CheckpointError: the network cannot be read.
+    """
     condition = getattr(task, task.task).condition
     if not condition:
-        return None
+        return None, None
     path = task.network if is_adapters(task.network) else find_parent(task.network)
     if path is None:
-        return None
-    from sedd.conditions.known import condition_row, parse_known  # numpy: a tenth of a second
+        return None, None
+    from sedd.conditions.known import (
+        beyond_training,
+        condition_row,
+        parse_known,
+    )  # numpy: a tenth of a second
 
     config = path / (CONFIG if is_adapters(path) else EXPORTED[0])
     facts = json.loads(config.read_bytes()) if path.is_dir() else read_facts(path)
+    fields = parse_known(facts.get("conditions") or (), str(path))
     try:
-        condition_row(parse_known(facts.get("conditions") or (), str(path)), condition)
+        condition_row(fields, condition)
     except UsageError as e:
-        return e
-    return None
+        return e, None
+    return None, "; ".join(beyond_training(fields, condition)) or None
 
 
 CHECK = Check(

@@ -80,3 +80,12 @@ def test_a_condition_that_the_network_does_not_know_fails(
         found = look(tmp_path, condition=condition)
         assert found.status is (Status.FAIL if expected else Status.OK)
         assert (expected or "export") in found.saw
+
+
+def test_a_number_that_the_training_data_does_not_reach_is_a_warning(look, tmp_path: Path):
+    known = {"name": "heat", "kind": "number", "values": [], "mean": 50, "std": 30, "low": 20, "high": 80}
+    for name in EXPORTED:
+        (tmp_path / name).write_text(json.dumps({"conditions": [known]}))
+    assert look(tmp_path, condition={"heat": 80}).status is Status.OK
+    found = look(tmp_path, condition={"heat": 200})
+    assert (found.status, "has seen 20 to 80" in found.saw) == (Status.WARN, True)
