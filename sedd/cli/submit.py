@@ -13,7 +13,7 @@ from sedd.cli.halving import wake_and_tell
 from sedd.cli.main import INTERRUPTED
 from sedd.cli.options import Cluster, DryRun, Json, Overrides, Preflight
 from sedd.cli.soonest import Backfill, Picker, Soonest
-from sedd.cli.submit_checks import LoginChecks, parameters_of, print_ignored_variables
+from sedd.cli.submit_checks import LoginChecks, parameters_of, print_ignored_variables, resolved
 from sedd.cli.submit_output import LISTED, REST_HINT, print_dry_run, print_submitted, submission_document
 from sedd.cluster.profile import load_profile
 from sedd.errors import RunError, UsageError
@@ -26,7 +26,6 @@ from sedd.launch.submitted import (
     one_submission,
     require_not_submitted,
 )
-from sedd.preflight.resolve_auto import resolve_auto
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_request
@@ -222,7 +221,7 @@ def _finish(
 
 def _order(spec: Path, cluster: Path | None, overrides: Sequence[str]) -> Order:
     profile = load_profile(cluster, spec=spec)
-    request = resolve_auto(load_request(spec, overrides), profile)
+    request = resolved(load_request(spec, overrides), profile)
     return Order(
         request=request,
         profile=profile,

@@ -10,10 +10,13 @@ import typer
 
 from sedd.cli.console import out, print_json, tell
 from sedd.cluster.profile import Profile
+from sedd.finetune.parent import require_whole
 from sedd.launch.make_runs import Order
 from sedd.model.size import parameter_count
 from sedd.preflight.finding import Finding, Status, has_failures
+from sedd.preflight.resolve_auto import resolve_auto
 from sedd.spec.experiment import Experiment
+from sedd.spec.load import Request
 from sedd.spec.task import TaskSpec
 
 
@@ -45,6 +48,16 @@ class LoginChecks:
         self._shown |= set(remarkable)
         batches = [known_first_batch(experiment, self._answers) for experiment in order.request.experiments]
         return replace(order, findings=[asdict(finding) for finding in remarkable], first_batches=batches)
+
+
+def resolved(request: Request, profile: Profile) -> Request:
+    """The request with a number wherever it says auto.
+
+    Raises:
+        SpecError: as `resolve_auto`. UsageError: a training that would start from adapters alone.
+    """
+    require_whole(request.experiments)
+    return resolve_auto(request, profile)
 
 
 def parameters_of(experiment: TaskSpec) -> int | None:

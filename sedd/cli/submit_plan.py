@@ -12,7 +12,7 @@ import typer
 
 from sedd.cli.console import print_json, show, tell
 from sedd.cli.soonest import Picker
-from sedd.cli.submit_checks import LoginChecks, parameters_of
+from sedd.cli.submit_checks import LoginChecks, parameters_of, resolved
 from sedd.cli.submit_output import REST_HINT
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import Profile, load_profile
@@ -31,7 +31,6 @@ from sedd.experiments.submit_plan import (
 )
 from sedd.launch.make_runs import Order
 from sedd.launch.submitted import STOPPED, describe_progress
-from sedd.preflight.resolve_auto import resolve_auto
 from sedd.rundir.attempts import is_left_out
 from sedd.rundir.events import read_events
 from sedd.rundir.find import runs_root
@@ -105,7 +104,7 @@ def site_of(profile: Profile) -> Site:
     return Site(
         profile=profile,
         runs=runs_root(),
-        settle=lambda request: resolve_auto(request, profile),
+        settle=lambda request: resolved(request, profile),
         count=parameters_of,
     )
 

@@ -137,6 +137,7 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
     """A folder for the spec. Raises: SpecError, UsageError for a spec; DataError for a store that is not there."""
     from sedd.cluster.profile import LocalProfile
     from sedd.data.manifest import read_manifest
+    from sedd.finetune.parent import require_whole
     from sedd.launch.make_runs import Order, make_runs
     from sedd.model.size import parameter_count
     from sedd.preflight.resolve_auto import resolve_auto
@@ -146,6 +147,7 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
     overrides = [*overrides, "resources.nodes=1", f"resources.processes_per_node={ranks}"]
     profile = LocalProfile(executor="local")
     request = resolve_auto(load_request(spec, overrides), profile)
+    require_whole(request.experiments)
     if len(request.experiments) > 1:
         raise UsageError(f"{spec} is a sweep of {len(request.experiments)} runs", hint="sedd submit takes it")
     (experiment,) = request.experiments

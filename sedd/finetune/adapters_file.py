@@ -11,7 +11,8 @@ import safetensors.torch
 from torch import Tensor
 
 from sedd.errors import CheckpointError, UsageError
-from sedd.finetune.base_network import CONFIG, WEIGHTS, find_base, read_config
+from sedd.finetune.adapters_folder import CONFIG, WEIGHTS, read_config
+from sedd.finetune.base_network import find_base
 from sedd.finetune.fitting import CONDITIONS
 from sedd.finetune.lora import plain_weights, scale_of, trained_weights
 from sedd.finetune.parent import lineage_in

@@ -5,12 +5,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sedd.errors import CheckpointError, SeddError
+from sedd.errors import CheckpointError, SeddError, UsageError
+from sedd.finetune.adapters_folder import is_adapters, read_config
 from sedd.finetune.checkpoint_facts import read_facts
 from sedd.rundir.atomic import write_text
 from sedd.rundir.find import find_run
@@ -60,13 +61,30 @@ def find_parent(network: Path) -> Path | None:
     """The checkpoint or export that a spec's `network` names; None for a run that has no checkpoint yet.
 
     Raises:
-        UsageError: no such run or file.
+        UsageError: no such run or file, or adapters alone.
     """
+    _refuse_adapters(network)
     if network.is_file() or _is_export(network):
         return network
     run = find_run(str(network), network)
     sealed = [path for path in run.checkpoints.glob("step-*.pt") if path.with_suffix(".json").exists()]
     return max(sealed, default=None, key=lambda path: int(path.stem.removeprefix("step-")))
+
+
+def require_whole(experiments: Iterable[TaskSpec]) -> None:
+    """Refuse adapters alone as the start of a training, before anything is made of it. Raises: UsageError."""
+    for experiment in experiments:
+        if isinstance(experiment, Experiment) and experiment.training.init is not None:
+            _refuse_adapters(experiment.training.init.network)
+
+
+def _refuse_adapters(network: Path) -> None:
+    if is_adapters(network):
+        run = read_config(network).get("run")
+        raise UsageError(
+            f"training.init names {network}, which holds adapters alone: a training starts from a whole network",
+            hint=f"name run {run}, or what `sedd export {run} -o FOLDER` writes: the adapters are merged there",
+        )
 
 
 def read_parent(path: Path) -> Parent:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from sedd.errors import CheckpointError, UsageError
-from sedd.finetune.base_network import find_base, is_adapters
+from sedd.finetune.adapters_folder import is_adapters
+from sedd.finetune.base_network import find_base
 from sedd.home import expand_home
 from sedd.rundir.find import find_run
 from sedd.rundir.layout import RunDir

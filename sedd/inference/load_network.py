@@ -17,7 +17,7 @@ from sedd.diffusion.guidance import guided
 from sedd.diffusion.objective import Network, Objective
 from sedd.errors import CheckpointError
 from sedd.finetune.adapters_file import read_adapters
-from sedd.finetune.base_network import is_adapters
+from sedd.finetune.adapters_folder import is_adapters
 from sedd.finetune.lora import plain_weights, trained_weights
 from sedd.inference.batch_size import batch_residues
 from sedd.inference.conditionals import Denoiser

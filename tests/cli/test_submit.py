@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 from sedd.cluster.local import signal_local
+from sedd.errors import UsageError
 from sedd.launch.local_processes import find_members, wait_until
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir
+from tests.command_line import call
+from tests.inference.networks import write_adapters_folder
 from tests.launch import fake_slurm
 
 SPEC = """
@@ -202,6 +205,26 @@ def test_a_mistake_is_told_in_words_with_the_right_exit_code_and_makes_nothing(
     assert said in (done.stdout + done.stderr).replace("\n", " ")
     assert "Traceback" not in done.stderr
     assert not list_runs(desk.runs)
+
+
+@pytest.mark.parametrize(
+    ("command", "is_plan"),
+    [(("submit",), False), (("submit", "--no-preflight"), False), (("train",), False), (("submit",), True)],
+)
+def test_adapters_alone_are_no_start_of_a_training_which_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], is_plan: bool
+) -> None:
+    monkeypatch.setenv("SEDD_RUNS", str(tmp_path / "runs"))
+    write_adapters_folder(tmp_path / "adapters")
+    spec, plan = tmp_path / "tuned.yaml", tmp_path / "plan.yaml"
+    spec.write_text(
+        SPEC.format(store=tmp_path / "no.store", steps=6).replace("steps:", "init: adapters\n  steps:")
+    )
+    plan.write_text("name: tuning\nstages: {tune: {spec: tuned.yaml}}\n")
+    with pytest.raises(UsageError, match="adapters, which holds adapters alone") as told:
+        call(*command, plan if is_plan else spec)
+    assert "`sedd export family/one -o FOLDER`" in (told.value.hint or "")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_failed_preflight_is_one_json_document_too(desk: Desk) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints of small networks with weights by chance: what they say is nonsense, and not constant."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,12 @@ def write_small_checkpoint(
 
 def small_network(folder: Path, **kind: Any) -> Trained:
     return load_trained(write_small_checkpoint(folder / "small.pt", **kind), CPU)
+
+
+def write_adapters_folder(folder: Path, run: str = "family/one") -> Path:
+    """As far as login nodes read it: what it says of itself, and no weights."""
+    folder.mkdir()
+    (folder / "adapters.safetensors").touch()
+    parent = {"run": "base/one", "step": 3}
+    (folder / "adapters.json").write_text(json.dumps({"run": run, "step": 4, "spec": {}, "parent": parent}))
+    return folder

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import SeddError
+from sedd.finetune.adapters_folder import is_adapters
 from sedd.finetune.fitting import count, differences, freezing_problem, trained_shapes
 from sedd.finetune.parent import Parent, find_parent, kept_in, read_parent
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
@@ -69,7 +70,8 @@ def _look(experiment: Experiment, context: CheckContext) -> Facts:
         path = kept or find_parent(init.network)
         parent = context.answers.once(("parent", path), lambda: read_parent(path)) if path else None
     except SeddError as e:
-        meant = e.hint if e.hint and e.hint.startswith("did you mean") else None
+        is_better = is_adapters(init.network) or (e.hint or "").startswith("did you mean")
+        meant = e.hint if is_better else None
         return Facts(network=init.network, problem=e.message, meant=meant)
     if parent is None:
         return Facts(network=init.network)

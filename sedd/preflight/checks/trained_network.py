@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import SeddError, UsageError
-from sedd.finetune.base_network import BASE, CONFIG, find_base, is_adapters
+from sedd.finetune.adapters_folder import BASE, CONFIG, is_adapters
+from sedd.finetune.base_network import find_base
 from sedd.finetune.checkpoint_facts import read_facts
 from sedd.finetune.parent import find_parent
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn

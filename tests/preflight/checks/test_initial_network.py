@@ -9,7 +9,7 @@ import pytest
 from sedd.preflight.checks.initial_network import gather, judge
 from sedd.preflight.context import CheckContext
 from sedd.preflight.finding import Status
-from tests.inference.networks import write_small_checkpoint
+from tests.inference.networks import write_adapters_folder, write_small_checkpoint
 
 MakeContext = Callable[..., CheckContext]
 MODEL = {"hidden": 16, "cond": 8, "blocks": 2, "heads": 2}
@@ -80,3 +80,13 @@ def test_every_point_of_a_sweep_is_looked_at(make_context: MakeContext, tmp_path
 
 def test_a_network_that_is_not_there_fails(make_context: MakeContext) -> None:
     assert verdict(make_context, {"training.init": "/nowhere/parent"})[0] is Status.FAIL
+
+
+def test_adapters_alone_are_no_start_and_the_way_to_one_is_named(
+    make_context: MakeContext, tmp_path: Path
+) -> None:
+    facts = gather(make_context({"training.init": str(write_adapters_folder(tmp_path / "adapters"))}))
+    assert facts is not None
+    found = judge(facts)
+    assert (found.status, "holds adapters alone" in found.saw) == (Status.FAIL, True)
+    assert "sedd export family/one -o FOLDER" in (found.hint or "")
