@@ -84,7 +84,7 @@ def attempt_uses(
         later = groups[number + 1 :]
         use = _use(
             group,
-            is_fresh=not any(e.event == "checkpoint" for g in groups[:number] for e in g),
+            is_fresh=_is_fresh(groups[:number]),
             is_newest=not later,
             next_step=next((step for g in later if (step := _first_step(g)) is not None), None),
             sign=_last_beat(group, later[0] if later else None, sign),
@@ -141,7 +141,7 @@ def _use(
     sign: dt.datetime,
     gpus: int,
 ) -> AttemptUse:
-    """`is_fresh`: nothing was saved before it; `next_step`: where the next attempt that trained began."""
+    """`is_fresh`: no interrupted training is taken up; `next_step`: where the next attempt that trained began."""
     start, word = group[0], next((e for e in reversed(group) if e.event in LAST_WORDS), None)
     word = word or next((e for e in reversed(group) if e.event == "failed"), None)
     saved = [e for e in group if e.event == "checkpoint"]
@@ -160,6 +160,13 @@ def _use(
         cause=_cause(word, is_newest=is_newest),
         energy=None,
     )
+
+
+def _is_fresh(before: Sequence[Sequence[Event]]) -> bool:
+    """Whether an attempt is the first with something to keep: nothing was saved before it, or all was completed."""
+    if before and any(e.event == "completed" for e in before[-1]):
+        return True
+    return not any(e.event == "checkpoint" for group in before for e in group)
 
 
 def _job_start(event: Event) -> dt.datetime:

@@ -124,7 +124,9 @@ class RunUse:
         return total
 
     def _of(self, before: AttemptUse | None, attempt: AttemptUse, run_s: float, inside: Any) -> Usage:
-        restart_s = inside(attempt.start, attempt.trains_from) if before else 0.0
+        # What follows `completed` are more steps that a user asked for: nothing was interrupted.
+        is_restart = before is not None and before.cause != "completed"
+        restart_s = inside(attempt.start, attempt.trains_from) if is_restart else 0.0
         repeat_s = inside(max(attempt.kept_until, attempt.trains_from), attempt.end)
         lost_to = Counter({before.cause: restart_s * attempt.gpus} if before and restart_s else {})
         lost_to[attempt.cause] += repeat_s * attempt.gpus

@@ -165,6 +165,41 @@ def test_a_run_revived_by_its_user_did_not_wait_in_the_queue_meanwhile() -> None
     assert used(events).queued_s == pytest.approx(HOUR * 2.0)
 
 
+COMPLETED = (
+    (0.0, "submitted", 0),
+    (1.0, "attempt_started", 1),
+    (2.0, "checkpoint", 1, {"step": 100}),
+    (2.0, "completed", 1),
+    (9.0, "extended", 1, {"steps": 200}),
+    (9.0, "submitted", 1),
+    (10.0, "attempt_started", 2),
+)
+
+
+def test_the_start_of_an_extension_is_no_loss_and_what_interrupts_it_is_one() -> None:
+    resumed, done = (10.5, "resumed", 2, {"step": 100}), (12.0, "completed", 2)
+    total = used(story(*COMPLETED, resumed, done))
+    assert (total.run_s, total.restart_s, total.lost_gpu_s) == pytest.approx((HOUR * 3.0, 0.0, 0.0))
+    assert (total.queued_s, total.lost_to) == (pytest.approx(HOUR * 2.0), {})
+    killed = (
+        *((11.0, "checkpoint", 2, {"step": 150}), (11.0, "requeued", 2, {"cause": "preempted"})),
+        *((11.0, "attempt_started", 3), (11.25, "resumed", 3, {"step": 150}), (12.0, "completed", 3)),
+    )
+    assert used(story(*COMPLETED, resumed, *killed)).lost_to == pytest.approx({"preempted": 4 * HOUR * 0.25})
+
+
+def test_an_extension_that_was_ended_before_it_saved_is_lost_to_what_ended_it() -> None:
+    events = story(
+        *COMPLETED,
+        (11.0, "failed", 2, {"cause": "node_fault"}),
+        (11.0, "requeued", 2, {"cause": "node_fault"}),
+        (11.0, "attempt_started", 3),
+        (11.5, "resumed", 3, {"step": 100}),
+        (12.0, "completed", 3),
+    )
+    assert used(events).lost_to == pytest.approx({"node_fault": 4 * HOUR * 1.5})
+
+
 def test_gpus_are_those_of_each_attempt() -> None:
     events = story(
         (0.0, "submitted", 0),
