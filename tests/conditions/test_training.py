@@ -219,6 +219,7 @@ def test_every_way_to_ask_remarks_on_a_number_beyond_the_training_data(learnt: R
     proteins = tmp_path / "p.fasta"
     proteins.write_text(">a\nACDEACDEAC\n")
     lines: list[str] = []
+    checkpoint = next(learnt.checkpoints.glob("*.pt"))
     for task, section in (
         (SampleTask, {"count": 1, "length": 10, "steps": 4, "report": False}),
         (EvaluateTask, {"fasta": [proteins], "draws": 2}),
@@ -226,7 +227,7 @@ def test_every_way_to_ask_remarks_on_a_number_beyond_the_training_data(learnt: R
         (EmbedTask, {"fasta": [proteins]}),
     ):
         name = task.model_fields["task"].annotation.__args__[0]
-        spec = {"name": "a", "task": name, name: {"network": learnt.path, "condition": far, **section}}
+        spec = {"name": "a", "task": name, name: {"network": checkpoint, "condition": far, **section}}
         run = RunDir(tmp_path / name)
         run.path.mkdir()
         WORK[name].do(Job(run, task.model_validate(spec), lambda done, of: None, lines.append))
