@@ -71,5 +71,5 @@ def half_written(folder: Path) -> list[str]:
 
 
 def writer_of(name: str) -> int:
-    """The process that writes `.step-00000150.pt.<pid>.tmp`."""
+    """The process that writes `.step-00000150.pt.<host>.<pid>.tmp`."""
     return int(name.split(".")[-2])

@@ -2,20 +2,28 @@
 
 import contextlib
 import errno
+import functools
+import hashlib
 import os
+import re
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from sedd.errors import cannot_write, writing
+
+_LEFT_S = 24 * 3600.0
+"""After which a temporary file that nobody writes any more is taken for one that was left."""
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, else remove it.
 
-    The name ends in `.tmp` and holds the process id, so two writers never share one.
+    The name ends in `.tmp` and holds host and process id, so two writers never share one.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     with _named_in_errors(path):
         try:
             yield temporary
@@ -86,7 +94,7 @@ def write_first(path: Path, text: str) -> None:
 @contextlib.contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
     """As `atomic_file`, without fsync: a power cut may undo it, or leave other bytes."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     with _named_in_errors(path):
         try:
             yield temporary
@@ -99,6 +107,41 @@ def replace_text(path: Path, text: str) -> None:
     """Replace a small file's content at once; without fsync, so a power cut may undo it."""
     with replaced_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _temporary(path: Path) -> Path:
+    """Where this process writes before it renames; what killed writers of the same file have left is removed."""
+    _remove_left(path)
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
+
+
+def _host() -> str:
+    """This machine in eight letters: its name may leave no room for the file's own."""
+    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+
+
+@functools.lru_cache(maxsize=256)  # once a process: heartbeats are written every few seconds
+def _remove_left(path: Path) -> None:
+    """Remove temporary files of processes of this machine that are dead, and that nobody has touched for a day.
+
+    Those of other machines stay: whether their processes live cannot be seen from here.
+    """
+    left = re.compile(rf"\.{re.escape(path.name)}\.{_host()}\.([0-9]{{1,7}})\.tmp")
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path.parent):
+            found = left.fullmatch(entry.name)
+            if found and time.time() - entry.stat().st_mtime > _LEFT_S and not _is_alive(int(found[1])):
+                os.unlink(entry)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
 """Files appear whole or not at all."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,40 @@ def test_a_folder_in_the_way_leaves_nothing_behind(tmp_path: Path, write):
 def test_text_is_utf8_whatever_the_locale(tmp_path: Path, write):
     write(tmp_path / "file", "σ̄\n")
     assert (tmp_path / "file").read_bytes() == "σ̄\n".encode()
+
+
+def killed_while_writing(path: Path, *, host: str = "", age_s: float = 0.0) -> Path:
+    """What a writer on a machine leaves that got SIGKILL so long ago."""
+    program = (
+        "import os, socket, sys; from pathlib import Path; from sedd.rundir.atomic import atomic_file\n"
+        "if sys.argv[2]: socket.gethostname = lambda: sys.argv[2]\n"
+        "with atomic_file(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half'); print(temporary, flush=True); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", program, str(path), host]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    left = Path(done.stdout.strip())
+    assert (done.returncode, left.read_text()) == (-9, "half")
+    os.utime(left, (time.time() - age_s,) * 2)
+    return left
+
+
+@pytest.mark.parametrize("write", [write_text, replace_text])
+def test_what_a_killed_writer_left_is_removed_a_day_later_by_the_next_on_its_machine(tmp_path: Path, write):
+    day = 24 * 3600.0
+    gone = killed_while_writing(tmp_path / "a file", age_s=1.1 * day)
+    kept = [
+        killed_while_writing(tmp_path / "a file", age_s=0.9 * day),
+        killed_while_writing(tmp_path / "a file", age_s=1.1 * day, host="far"),
+        killed_while_writing(tmp_path / "another", age_s=1.1 * day),
+        gone.with_name(gone.name.replace(gone.suffixes[-2], f".{os.getppid()}")),  # alive
+        gone.with_name(f".a file{gone.suffixes[-2]}.tmp"),  # of an older version, which kept no host
+    ]
+    for path in kept[-2:]:
+        path.touch()
+        os.utime(path, (time.time() - 1.1 * day,) * 2)
+    write(tmp_path / "a file", "x")
+    assert sorted(os.listdir(tmp_path)) == sorted(["a file", *(path.name for path in kept)])
 
 
 def test_a_device_is_written_to_and_stays_one():
