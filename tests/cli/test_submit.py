@@ -218,13 +218,13 @@ def test_adapters_alone_are_no_start_of_a_training_which_is_told_before_anything
     write_adapters_folder(tmp_path / "adapters")
     spec, plan = tmp_path / "tuned.yaml", tmp_path / "plan.yaml"
     spec.write_text(
-        SPEC.format(store=tmp_path / "no.store", steps=6).replace("steps:", "init: adapters\n  steps:")
+        SPEC.format(store=tmp_path / "no.store", steps=6).replace("  steps:", "  init: adapters\n  steps:", 1)
     )
     plan.write_text("name: tuning\nstages: {tune: {spec: tuned.yaml}}\n")
     with pytest.raises(UsageError, match="adapters, which holds adapters alone") as told:
         call(*command, plan if is_plan else spec)
     assert "`sedd export family/one -o FOLDER`" in (told.value.hint or "")
-    assert not (tmp_path / "runs").exists()
+    assert not list_runs(tmp_path / "runs")
 
 
 def test_a_failed_preflight_is_one_json_document_too(desk: Desk) -> None:
