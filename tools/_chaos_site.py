@@ -88,6 +88,8 @@ class Worker:
     run: Path
     rank: int
     attempt: int
+    is_stopped: bool
+    """By SIGSTOP: it neither trains nor ends."""
 
 
 @contextlib.contextmanager
@@ -139,8 +141,15 @@ def workers(below: Path) -> list[Worker]:
     for pid, arguments in _processes():
         is_training = "sedd.job.worker" in arguments and arguments[-1].startswith(f"{below}/")
         if is_training and (place := find_place(pid)):
-            found.append(Worker(pid, Path(arguments[-1]), place.rank, place.attempt))
+            found.append(Worker(pid, Path(arguments[-1]), place.rank, place.attempt, _is_stopped(pid)))
     return found
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
 
 
 def leftovers(below: Path) -> list[str]:

@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import datetime as dt
 import json
+import math
 import os
 import random
 import signal
@@ -38,6 +39,8 @@ from sedd.errors import ClusterError, SeddError
 from sedd.launch.requeue import requeue
 
 TICK_S = 0.2
+WAKES_S = 2.0
+"""In which a process that goes on after a SIGSTOP sees that another attempt has begun, and ends."""
 LOST_AFTER_S = 30.0
 """A run that has not completed and whose job SLURM has ended, or forgotten, for so long goes on no more by itself."""
 LOG = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -140,6 +143,8 @@ class Campaign:
         self._rng = random.Random(arguments.seed)
         self.scene = Scene(site, self._rng, self.submit)
         self._seen_alive: dict[str, float] = {}
+        self._stopped: dict[int, float] = {}
+        """When a process was last seen stopped."""
         self._next_look = 0.0
 
     def submit(self, layout: str, partition: str, **shell: str) -> list[Watched]:
@@ -226,9 +231,14 @@ class Campaign:
                 self.scene.later(1.0, repair.act, repair.what)
 
     def _look_for_overlaps(self) -> None:
+        """One that we hold by SIGSTOP trains nothing, and has a moment to notice, once it goes on, that it is late."""
         alive: dict[str, set[int]] = {}
+        now = time.monotonic()
         for worker in workers(self.site.runs):
-            alive.setdefault(str(worker.run), set()).add(worker.attempt)
+            if worker.is_stopped:
+                self._stopped[worker.pid] = now
+            if now - self._stopped.get(worker.pid, -math.inf) > WAKES_S:
+                alive.setdefault(str(worker.run), set()).add(worker.attempt)
         for run, attempts in alive.items():
             overlap = Overlap(run=run, attempts=tuple(sorted(attempts)))
             if len(attempts) > 1 and overlap not in self.overlaps:
