@@ -158,9 +158,10 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
     """Which group is the best, and how sure that is: what `sedd status SWEEP` says at its end."""
     best = ranking.groups[0]
     unit = METRICS[ranking.metric].unit
-    seeds = f", {best.n} seeds" if best.n > 1 else ""
+    label, seeds = label_of(ranking, best), f", {best.n} seeds" if best.n > 1 else ""
     so_far = "" if is_over else " so far"
-    lines = [f"best{so_far}: {label_of(ranking, best)}: {estimate_text(best)} {unit}{seeds}"]
+    told = "" if label.endswith(seeds) else seeds
+    lines = [f"best{so_far}: {label}: {estimate_text(best)} {unit}{told}"]
     if not ranking.differences:
         return lines
     confused = [g for g in ranking.confused if math.isfinite(ranking.differences[g.number].estimate.value)]

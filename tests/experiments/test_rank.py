@@ -59,6 +59,15 @@ def test_runs_of_one_validation_set_are_compared_in_pairs(tmp_path: Path) -> Non
     assert ALIKE not in printed(found), "explained, and nowhere in the table"
 
 
+@pytest.mark.parametrize("others", [(), ({"learning_rate": 3e-4, "excess": 0.01},)])
+def test_the_best_is_told_with_its_number_of_seeds_once(
+    tmp_path: Path, others: tuple[dict[str, Any], ...]
+) -> None:
+    runs = [{"seed": seed} | other for other in ({}, *others) for seed in (1, 2)]
+    line = best_lines(rank(results(tmp_path, *runs)), is_over=True)[0]
+    assert line.count("2 seeds") == 1, line
+
+
 def test_a_small_difference_is_not_distinguishable(tmp_path: Path) -> None:
     found = rank(results(tmp_path, {"jitter": 0.05}, {"learning_rate": 3e-4, "jitter": 0.05}))
     assert found.differences[2].is_distinguishable is False
