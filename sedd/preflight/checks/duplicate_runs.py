@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 from sedd.errors import RunError
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
-from sedd.rundir.attempts import is_unsubmitted
-from sedd.rundir.events import read_events
+from sedd.rundir.attempts import is_cancelled, is_stopped, is_unsubmitted
+from sedd.rundir.events import STAYS, read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir, read_manifest
 
 _ENDED = ("completed", "gave_up", "cancelled", "stopped")
+_MAY_BE_REPEATED = ("gave_up", "cancelled", "extended", "reshaped", "none")
+"""Last events after which `sedd submit` takes the same spec again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,8 @@ def judge(facts: Facts) -> Verdict:
         return ok(
             f"{facts.unsubmitted} of {len(facts.runs)} runs of this spec wait to be submitted: these are next"
         )
-    identity, word = facts.runs[-1]
+    refusing = [each for each in facts.runs if each[1] not in _MAY_BE_REPEATED]
+    identity, word = (refusing or facts.runs)[-1]
     others = f" and {len(facts.runs) - 1} more" if len(facts.runs) > 1 else ""
     state = word if word in _ENDED else f"last event: {word}"
     return warn(
@@ -51,9 +54,13 @@ def _hash(run: RunDir) -> str | None:
 
 
 def _last_word(run: RunDir) -> str:
-    events = [event.event for event in read_events(run.events)]
-    ended = [event for event in events if event in _ENDED]
-    return (ended or events or ["none"])[-1]
+    """The newest event that counts: a run that was cancelled and submitted again is not cancelled."""
+    events = read_events(run.events)
+    if is_stopped(events):
+        return "stopped"
+    if is_cancelled(events):
+        return "cancelled"
+    return next((e.event for e in reversed(events) if e.event not in STAYS), "none")
 
 
 CHECK = Check(

@@ -64,6 +64,22 @@ def test_same_spec_again_is_found_and_another_is_not(make_context, tmp_path):
     assert duplicate_runs.gather(make_context({"seed": 1})).runs == ()
 
 
+def test_of_several_runs_of_a_spec_the_one_is_named_for_which_submit_refuses_it(make_context, tmp_path):
+    context = make_context()
+    histories = {
+        "20261122-193359-1a2b3c4d": ("submitted", "cancelled", "submitted", "attempt_started", "checkpoint"),
+        "20261123-193359-1a2b3c4d": ("submitted", "attempt_started", "gave_up"),
+        "20261124-193359-1a2b3c4d": ("submitted", "cancelled"),
+    }
+    for identity, events in histories.items():
+        run = create_run(tmp_path, "small", identity, "")
+        write_manifest(run, {"spec_hash": context.experiment.hash()})
+        for event in events:
+            append_event(run.events, event, attempt=0, now=dt.datetime.now(dt.UTC))
+    saw = duplicate_runs.judge(duplicate_runs.gather(context)).saw
+    assert "run 20261122-193359-1a2b3c4d already (last event: attempt_started) and 2 more" in saw
+
+
 def test_git_commit_and_changes(monkeypatch, make_context):
     answers = {"--short=10": "4f748ba1c2\n", "--abbrev-ref": "main\n", "--porcelain": " M sedd/a b.py\n"}
     monkeypatch.setattr(
