@@ -164,6 +164,8 @@ class LocalProfile(StrictModel):
 
 
 Profile = SlurmProfile | LocalProfile
+_OF_A_SPEC = ("name", "task", "stages")
+"""Keys of a spec or plan that no profile has."""
 EXECUTORS: dict[str, type[SlurmProfile] | type[LocalProfile]] = {"slurm": SlurmProfile, "local": LocalProfile}
 
 
@@ -210,6 +212,11 @@ def find_profile(given: str | Path | None, *, spec: Path | None, environ: Mappin
 def read_profile(document: Document, *, context: object = None) -> Profile:
     """The profile in a YAML document; with context `STORED` in a manifest. Raises: SpecError with all its problems."""
     executor = document.data.get("executor")
+    if executor is None and (section := next((key for key in _OF_A_SPEC if key in document.data), None)):
+        raise SpecError(
+            f"{document.where((section,))}: this is the spec of a job, not a cluster profile",
+            hint=f"sedd submit {document.name} --cluster PROFILE, such as slurm/local.yaml",
+        )
     if executor not in EXECUTORS:
         problem = "'executor' is missing" if executor is None else f"executor is {executor!r}"
         problem = f"{document.where(('executor',))}: {problem}; it must be one of 'slurm', 'local'"

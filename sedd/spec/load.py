@@ -75,6 +75,11 @@ def load_request(path: Path, overrides: Iterable[str] = ()) -> Request:
             f"{document.where(('stages',))}: this is a plan, not the spec of one job",
             hint="sedd submit and sedd preflight take it",
         )
+    if "executor" in document.data and "name" not in document.data:
+        raise SpecError(
+            f"{document.where(('executor',))}: this is a cluster profile, not the spec of a job",
+            hint=f"give it as --cluster {path}",
+        )
     return resolve_request(document, changes, base=path.resolve().parent, changes_base=Path.cwd())
 
 

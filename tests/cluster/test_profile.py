@@ -33,6 +33,15 @@ def test_shipped_profiles_load(path: Path) -> None:
     assert load_profile(path)
 
 
+@pytest.mark.parametrize("text", ["name: small\ntraining: {steps: 1}\n", "task: data\n", "stages: {}\n"])
+def test_a_spec_is_told_to_be_none_of_a_site(text: str) -> None:
+    with pytest.raises(
+        SpecError, match=r"site\.yaml:1: this is the spec of a job, not a cluster profile"
+    ) as caught:
+        read(text)
+    assert "sedd submit site.yaml --cluster PROFILE" in str(caught.value.hint)
+
+
 def test_units_are_seconds_and_bytes() -> None:
     profile = slurm("max_walltime: 24h\ngpu: {type: v100, memory: 32GiB}\n")
     assert profile.max_walltime == 86400

@@ -54,6 +54,12 @@ def test_a_spec_without_a_sweep_is_one_experiment(load: Load):
     assert [e.training.steps for e in request.experiments] == [10]
 
 
+def test_a_cluster_profile_is_told_to_be_one(load: Load):
+    with pytest.raises(SpecError, match=r":1: this is a cluster profile, not the spec of a job$") as caught:
+        load(spec="executor: local\n")
+    assert "give it as --cluster" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize(
     ("override", "read"),
     [
