@@ -145,6 +145,11 @@ def read_export(folder: Path) -> tuple[ExportConfig, dict[str, Tensor]]:
     try:
         document = json.loads((folder / CONFIG).read_bytes())
         seen = document.get("format")
+        if seen is None and document.get("model_type") == "sedd":
+            raise CheckpointError(
+                f"{folder} was exported with --format hf, for transformers; sedd reads plain exports",
+                hint="sedd export RUN -o FOLDER",
+            )
         if seen != FORMAT:
             raise CheckpointError(f"{folder / CONFIG} is not of format {FORMAT}: seen {seen!r}")
         config = validate(ExportConfig, Document(name=str(folder / CONFIG), data=document, lines={}))

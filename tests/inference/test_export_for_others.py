@@ -15,6 +15,7 @@ import torch
 
 import sedd
 from sedd.data.alphabet import TOKENS, encode
+from sedd.errors import CheckpointError
 from sedd.inference.export import write_export
 from sedd.inference.export_transformers import write_transformers_export
 from sedd.rundir.layout import RunDir
@@ -52,6 +53,12 @@ def test_the_readme_of_an_export_computes_the_network(
 def folder_of(tmp_path: Path, **kind: Any) -> Path:
     write_transformers_export(saved(tmp_path, **kind), tmp_path / "hf")
     return tmp_path / "hf"
+
+
+def test_an_export_for_transformers_is_told_to_be_one(tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"--format hf.*reads plain exports") as caught:
+        sedd.load(folder_of(tmp_path))
+    assert caught.value.hint == "sedd export RUN -o FOLDER"
 
 
 def test_no_export_tells_where_it_was_made(tmp_path: Path):
