@@ -134,6 +134,8 @@ def _in_attempt(facts: RunFacts, now: dt.datetime) -> Verdict:
         return Verdict(State.STALLED, _join(_waits(full), silence, _unseen(facts)))
     waits = _waits("disk full") if beat is not None and beat.phase == "waiting" else ""
     state = _unseen_phase(facts) if facts.unread_beat else _phase_state(beat)
+    if state is State.PREFLIGHT:  # a beat is seconds old, and its events may tell more
+        state = _unseen_phase(facts)
     return Verdict(state, _join(waits, slow_words(beat), _oddity(facts)))
 
 
