@@ -14,6 +14,7 @@ from sedd.preflight.resolve_auto import resolve_auto
 from sedd.preflight.run_checks import check_login, check_node
 from sedd.preflight.show.render import conclusion, findings_table
 from sedd.rundir.find import runs_root
+from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_request
 from sedd.spec.plan import is_plan
 
@@ -57,6 +58,7 @@ def command(
         print_json({"ready": is_ready, "side": side, "findings": [finding.as_json() for finding in findings]})
     else:
         out().print(findings_table(findings))
-        out().print(conclusion(findings, strict=strict))
+        trains = any(isinstance(one, Experiment) for one in request.experiments)
+        out().print(conclusion(findings, strict=strict, trains=trains))
     if not is_ready:
         raise typer.Exit(1)

@@ -20,6 +20,7 @@ from sedd.preflight.finding import Finding, has_failures
 from sedd.preflight.run_checks import check_login
 from sedd.preflight.show.render import conclusion, counted, findings_table
 from sedd.rundir.plan_record import find_plan
+from sedd.spec.experiment import Experiment
 from sedd.spec.plan import load_plan
 
 
@@ -82,7 +83,10 @@ def _print(graph: Graph, checked: Sequence[Checked], *, strict: bool) -> None:
         if shared:
             show(f"and as above: {counted(shared)}")
     failed = [s.step.stage.name for s in checked if has_failures(s.findings, strict=strict)]
-    verdict = conclusion([finding for stage in checked for finding in stage.findings], strict=strict)
+    missing = [stage.step.missing for stage in checked if stage.step.missing]
+    trains = any(isinstance(run, Experiment) for each in missing for run in each.request.experiments)
+    findings = [finding for stage in checked for finding in stage.findings]
+    verdict = conclusion(findings, strict=strict, trains=trains or not missing)
     out().print(Text("\n").append_text(verdict).append(f": {', '.join(failed)}" if failed else ""))
 
 

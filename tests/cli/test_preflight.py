@@ -53,6 +53,16 @@ def test_table_ends_with_the_verdict_and_the_exit_code_agrees(
     assert capsys.readouterr().out.splitlines()[-1] == verdict
 
 
+def test_what_trains_nothing_is_not_called_ready_to_train(monkeypatch, capsys, tmp_path):
+    (tmp_path / "p.fasta").write_text(">a\nMK\n")
+    path = tmp_path / "fold.yaml"
+    path.write_text(
+        'name: fold\ntask: command\ncommand: {run: [fold, "{fasta}", "{out}"], fasta: p.fasta, column: x}\n'
+    )
+    assert preflight(monkeypatch, str(path), findings=(OK,)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "READY TO RUN (1 OK)"
+
+
 def test_several_specs_are_told_once_what_is_the_same_for_all(monkeypatch, capsys, spec):
     import sedd.preflight.run_checks
     from sedd.cli.submit_checks import LoginChecks

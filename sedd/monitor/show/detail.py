@@ -39,7 +39,7 @@ def detail_view(seen: Inspection, *, width: int) -> Group:
         [_title(seen, width)],
         _trouble(seen),
         _numbers(seen, width),
-        _timeline(seen.timeline, width),
+        _timeline(seen.timeline, width, unit=seen.view.unit),
         _curve("loss", seen.curves.loss, width, height=8),
         _curve("validation bound", seen.curves.validation_bound, width, height=4),
         _curve("learning rate", seen.curves.learning_rate, width, height=4),
@@ -101,9 +101,11 @@ def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:
     speed = f"{count_cell(view.residues_per_s)} residues/s, " if view.residues_per_s else ""
     yield "speed" if speed else "place", f"{speed}{place_text(view)}{used}{memory}"
     yield from _slow(view)
-    yield "saved", _saved(seen, now)
+    trains = view.unit == "steps"
+    yield "saved", _saved(seen, now) if trains else ""
     if view.ettr is not None:
-        yield "trained", f"{percent_cell(view.ettr)} of the time since submission went into training (ETTR)"
+        share = f"{percent_cell(view.ettr)} of the time since submission went into"
+        yield ("trained", f"{share} training (ETTR)") if trains else ("worked", f"{share} the work")
     if seen.usage.run_s:
         yield "used", spent_words(seen.usage)
         yield "lost", waste_words(seen.usage)
@@ -159,13 +161,11 @@ def _milliseconds(seconds: float | None) -> str:
     return f"{1000 * seconds:.1f} ms" if seconds is not None else "?"
 
 
-def _timeline(rows: Sequence[AttemptRow], width: int) -> list[Text]:
+def _timeline(rows: Sequence[AttemptRow], width: int, *, unit: str) -> list[Text]:
     if not rows:
         return []
     room = max(8, min(24, width - 66))
-    header = (
-        f"  # {'started':<12}  {'node':<{room}} {'queued':>6} {'ran':>6}  {'steps':<13} {'lost':>5}  ended by"
-    )
+    header = f"  # {'started':<12}  {'node':<{room}} {'queued':>6} {'ran':>6}  {unit[-13:]:<13} {'lost':>5}  ended by"
     lines = [Text(header, style="dim")]
     for s in rows:
         steps = f"{count_cell(s.first_step)} → {count_cell(s.last_step)}"
@@ -195,7 +195,7 @@ def _findings(seen: Inspection) -> list[Text]:
 
 def _events(seen: Inspection) -> list[Text]:
     return [
-        Text.assemble((f"{e.t.astimezone():%d %b %H:%M:%S}  ", "dim"), sentence(e))
+        Text.assemble((f"{e.t.astimezone():%d %b %H:%M:%S}  ", "dim"), sentence(e, unit=seen.view.unit))
         for e in _worth_showing(seen.events)[-_EVENTS:]
     ]
 

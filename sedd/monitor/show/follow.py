@@ -19,6 +19,7 @@ from sedd.monitor.show.cells import STYLES, loss_cell
 from sedd.monitor.show.sentences import outlook, rate, sentence
 from sedd.monitor.show.table import status_table
 from sedd.rundir.events import Event
+from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.layout import RunDir
 
 POLL_S = 0.5
@@ -113,7 +114,15 @@ class _EventPrinter:
         line = Text(f"{event.t.astimezone():%H:%M:%S}  ", style="dim")
         if self._many:
             line.append(f"{run.name} {run.id}  ", style="bold not dim")
-        return line.append(sentence(event), style=f"not dim {_EVENT_STYLES.get(event.event, '')}".strip())
+        return line.append(
+            sentence(event, unit=_unit(run)), style=f"not dim {_EVENT_STYLES.get(event.event, '')}".strip()
+        )
+
+
+def _unit(run: RunDir) -> str:
+    """What the run's task counts, as its newest heartbeat says."""
+    beat = read_heartbeat(run.heartbeat)
+    return beat.unit if beat else "steps"
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Render one run as one HTML page that needs no network."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def _trouble(seen: Inspection) -> str:
 
 def _tiles(seen: Inspection) -> str:
     view = seen.view
-    perplexity = view.validation_perplexity
+    perplexity, trains = view.validation_perplexity, view.unit == "steps"
     tiles = [
         (view.unit, f"{view.step:,} / {view.steps:,}" if view.steps else f"{view.step:,}"),
         ("training loss, nats", f"{view.loss:.4f}" if view.loss is not None else ""),
@@ -107,8 +108,8 @@ def _tiles(seen: Inspection) -> str:
         ("residues/s", count_cell(view.residues_per_s)),
         ("on", place_text(view)),
         ("GPU memory, at most", format_bytes(view.gpu_memory_bytes) if view.gpu_memory_bytes else ""),
-        ("saved at step", f"{view.checkpoint_step:,}" if view.checkpoint_step is not None else ""),
-        ("time spent training", percent_cell(view.ettr)),
+        ("saved at step", f"{view.checkpoint_step:,}" if trains and view.checkpoint_step is not None else ""),
+        ("time spent training" if trains else "time spent working", percent_cell(view.ettr)),
         ("time left", duration_cell(view.eta_s)),
         ("point", point_text(view.point)),
         ("used", usage_words(seen.usage) if seen.usage.run_s else ""),
@@ -179,7 +180,8 @@ def _findings(seen: Inspection) -> str:
 
 def _events(seen: Inspection) -> str:
     events = [e for e in seen.events if e.event not in ("checkpoint", "ready")][-_EVENTS:]
-    return table(("time (UTC)", "what"), [(f"{e.t:%Y-%m-%d %H:%M:%S}", sentence(e)) for e in events])
+    said = functools.partial(sentence, unit=seen.view.unit)
+    return table(("time (UTC)", "what"), [(f"{e.t:%Y-%m-%d %H:%M:%S}", said(e)) for e in events])
 
 
 def _made_from(manifest: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Render events as sentences."""
 
+import dataclasses
 from collections.abc import Callable
 
 from sedd.monitor.decide.state import after_words, cause_words
@@ -9,9 +10,31 @@ from sedd.rundir.events import Event
 from sedd.units import format_bytes, format_duration
 
 
-def sentence(event: Event) -> str:
-    """What happened, in a few words: `requeued after a preemption, at step 20400`."""
+def sentence(event: Event, *, unit: str = "steps") -> str:
+    """What happened, in a few words: `requeued after a preemption, at step 20400`.
+
+    `unit` is what the run's task counts: of other units than steps, an event tells only how many were done in the end.
+    """
+    if unit != "steps":
+        if event.event in _OF_RESULTS:
+            return _OF_RESULTS[event.event](event, unit)
+        event = dataclasses.replace(event, fields={**event.fields, "step": None})
     return _SENTENCES[event.event](event) if event.event in _SENTENCES else event.event
+
+
+def _amount(e: Event, unit: str) -> str:
+    done = e.get("step")
+    if not isinstance(done, int) or not done:
+        return ""
+    return f": {format_bytes(done) if unit == 'bytes' else f'{done:,} {unit}'}"
+
+
+_OF_RESULTS: dict[str, Callable[[Event, str], str]] = {
+    "completed": lambda e, unit: f"completed{_amount(e, unit)}",
+    "checkpoint": lambda e, unit: "wrote the results",
+    "resumed": lambda e, unit: "resumed",
+}
+"""Of a task that does not train."""
 
 
 def _preflight(e: Event) -> str:

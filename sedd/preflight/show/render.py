@@ -32,11 +32,11 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
-def conclusion(findings: Sequence[Finding], *, strict: bool = False) -> Text:
-    """The last line: READY TO TRAIN or NOT READY, and the count of what is not OK."""
+def conclusion(findings: Sequence[Finding], *, strict: bool = False, trains: bool = True) -> Text:
+    """The last line: READY TO TRAIN (to RUN where nothing is trained) or NOT READY, and the count of findings."""
     if has_failures(findings, strict=strict):
         return Text(f"NOT READY ({counted(findings)})", style="bold red")
-    return Text(f"READY TO TRAIN ({counted(findings)})", style="bold green")
+    return Text(f"READY TO {'TRAIN' if trains else 'RUN'} ({counted(findings)})", style="bold green")
 
 
 def counted(findings: Sequence[Finding]) -> str:

@@ -187,3 +187,11 @@ def test_a_copy_on_the_node_leaves_only_the_loss_of_the_node_to_fear(
     text = render(dataclasses.replace(seen, view=view), width=160)
     (line,) = [line for line in text.splitlines() if line.startswith("saved")]
     assert f"{words}; on its node step 40590, 4s ago; the loss of its node would lose" in line
+
+
+def test_a_task_that_trains_nothing_is_told_in_its_own_unit(zoo: Snapshot) -> None:
+    seen = look(zoo, "uniref50_small")
+    view = dataclasses.replace(seen.view, unit="proteins")
+    text = render(dataclasses.replace(seen, view=view), width=80)
+    assert "into the work" in text
+    assert not [word for word in ("training", "ETTR", "trained", "steps") if word in text], text

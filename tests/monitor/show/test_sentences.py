@@ -32,6 +32,7 @@ def test_of_a_traceback_the_last_line_is_told() -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "said"),
     [
+        ("completed", {"step": 7}, "completed at step 7"),
         ("stop_requested", {"by": "sedd requeue"}, "asked to stop by sedd requeue"),
         ("stop_requested", {"signal": "SIGUSR2", "step": 7}, "asked to stop by SIGUSR2, at step 7"),
         (
@@ -49,3 +50,25 @@ def test_of_a_traceback_the_last_line_is_told() -> None:
 )
 def test_only_what_an_event_says_is_told(name: str, fields: dict[str, object], said: str) -> None:
     assert sentence(Event(T, name, 1, fields)) == said
+
+
+@pytest.mark.parametrize("name", EVENTS)
+@pytest.mark.parametrize("unit", ["proteins", "bytes", "sampling steps"])
+def test_what_counts_no_steps_of_a_training_is_at_no_step(name: str, unit: str) -> None:
+    assert "at step" not in sentence(Event(T, name, 1, {"step": 670_441}), unit=unit) or name in OF_HALVING
+
+
+OF_HALVING = ("paused", "rung")
+"""Events of trainings alone."""
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("proteins", "completed: 670,441 proteins"),
+        ("bytes", "completed: 655 KiB"),
+        ("steps", "completed at step 670441"),
+    ],
+)
+def test_the_end_tells_the_unit_of_the_task(unit: str, said: str) -> None:
+    assert sentence(Event(T, "completed", 1, {"step": 670_441}), unit=unit) == said

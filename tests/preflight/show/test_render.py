@@ -41,6 +41,7 @@ def test_the_same_advice_is_given_once():
 def test_conclusion_counts_and_decides():
     assert shown(conclusion(FINDINGS)).strip() == "NOT READY (1 OK, 1 FAIL, 1 UNKNOWN)"
     assert shown(conclusion(FINDINGS[:1])).strip() == "READY TO TRAIN (1 OK)"
+    assert shown(conclusion(FINDINGS[:1], trains=False)).strip() == "READY TO RUN (1 OK)"
     warned = (Finding(check="clock", status=Status.WARN, saw="x"),)
     assert shown(conclusion(warned)).startswith("READY TO TRAIN")
     assert shown(conclusion(warned, strict=True)).startswith("NOT READY")
