@@ -3,6 +3,7 @@
 import codecs
 import io
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Mapping
@@ -17,9 +18,14 @@ _ASCII = (
     str.maketrans("█▉▊▋▌▍▎▏", "########")
     | str.maketrans("▁▂▃▄▅▆▇", "_..--==")
     | str.maketrans("·…┤├└┌┐┘│┃─━═╇┼╭╮╰╯", ".~|+++++||---++++++")
-    | str.maketrans("×→–—≥≤±µ“”‘’•✓", "x>--><~u\"\"''*+")
+    | str.maketrans("×–—µ“”‘’•✓", "x--u\"\"''*+")
 )
 """Characters of tables, bars and curves, each by one of ASCII, so that columns stay columns."""
+_PAIRS = {"→": "->", "±": "+-", "≥": ">=", "≤": "<="}
+"""Signs that no one character of ASCII stands for. They take the place of a space before a number: columns stay."""
+_PAIRED = re.compile(f"([{''.join(_PAIRS)}])( (?=[0-9?]))?")
+CLOSED_PIPE = 141
+"""Exit code when the reader of stdout has gone, as `head` does: 128 + SIGPIPE, as a shell has it of other commands."""
 _C_LOCALES = ("C", "POSIX")
 _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 """What Python itself puts into LC_CTYPE where the locale is C."""
@@ -46,11 +52,11 @@ class _NamedFile(io.FileIO):
     def write(self, data: "ReadableBuffer", /) -> int:
         try:
             return super().write(data)
-        except BrokenPipeError:
-            raise  # the reader has seen enough
         except OSError as e:
             # What waits in the buffer would fail once more when Python ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if isinstance(e, BrokenPipeError):
+                raise SystemExit(CLOSED_PIPE) from e  # the reader has seen enough
             raise cannot_write("standard output", e) from e
 
 
@@ -65,7 +71,8 @@ def is_ascii(environment: Mapping[str, str]) -> bool:
 
 
 def as_ascii(text: str) -> str:
-    """The same number of characters, all of ASCII: accents are dropped, what has no likeness is `?`."""
+    """The text in ASCII, as long as it was but for `->` and the like: accents go, what has no likeness is `?`."""
+    text = _PAIRED.sub(lambda found: _PAIRS[found[1]], text)
     return "".join(c if c.isascii() else _letter(c) for c in text)
 
 
@@ -79,4 +86,8 @@ def _letter(c: str) -> str:
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
-    return as_ascii(error.object[error.start : error.end]), error.end
+    text, end = error.object, error.end
+    if found := _PAIRED.match(text, end - 1):
+        end = found.end()
+        return as_ascii(text[error.start : end - len(found[0])]) + _PAIRS[found[1]], end
+    return as_ascii(text[error.start : end]), end

@@ -1,6 +1,7 @@
 """Output in a locale of ASCII."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,14 @@ def test_bars_and_curves_stay_as_wide_and_tell_what_they_told() -> None:
     assert as_ascii("é×3…漢") == "ex3~?"
 
 
+def test_a_sign_of_two_characters_takes_the_space_before_a_number() -> None:
+    assert as_ascii("2.43 ± 0.02 │ 1,000 → 2,000 │ ± ? ") == "2.43 +-0.02 | 1,000 ->2,000 | +-? "
+    assert as_ascii("± standard error, ≥ 3 and ≤4") == "+- standard error, >=3 and <=4"
+    code = "from sedd.cli.streams import prepare_streams as p; p(); print('é 2.43 ± 0.02 ─→ 5 ±')"
+    written = subprocess.check_output([sys.executable, "-c", code], env=os.environ | {"LC_ALL": "C"})
+    assert written == b"e 2.43 +-0.02 -->5 +-\n"
+
+
 def test_the_command_line_is_ascii_in_locale_c_and_its_data_is_utf_8(tmp_path: Path) -> None:
     (tmp_path / "é.fasta").write_text(">a\nMKVLA\n")
     plain = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
@@ -77,3 +86,13 @@ def test_a_full_disk_under_stdout_is_named(arguments: list[str], unbuffered: str
         )
     assert done.returncode == 1
     assert done.stderr == "error: cannot write standard output: no space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", [["schema"], ["--help"]])
+def test_a_reader_that_has_seen_enough_ends_the_command_as_sigpipe_does(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "sedd", *arguments]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
