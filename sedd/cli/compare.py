@@ -52,10 +52,10 @@ def command(
     ranking = _rank(runs, sort, against)
     if html is not None:
         write_output(html, render_ranking(ranking, now=dt.datetime.now(dt.UTC)))
-        tell(str(html.absolute()))
+        tell(f"page in {html}")
     if table is not None and str(table) != "-":
         write_output(table, ranking_csv(ranking))
-        tell(str(table.absolute()))
+        tell(f"table in {table}")
     if as_json:
         print_json(ranking_document(ranking))
     elif table is not None and str(table) == "-":

@@ -38,7 +38,7 @@ def command(
         documents = dataclasses.replace(documents, samples=_read_given(samples))
     page = render_report(inspect(facts.runs[0], now=facts.taken), documents)
     write_output(output, page)
-    tell(f"{output.absolute()}")
+    tell(f"report in {output}")
 
 
 def _read_given(path: Path) -> tuple[tuple[str, str], ...]:
