@@ -17,7 +17,7 @@ def require_table(path: Path | None, *, force: bool) -> None:
     """Refuse, before the work, a table that a user named and that could not be written. Raises: UsageError."""
     require_output(path, force=force)
     if path is not None:
-        if path.suffix not in (*SUFFIXES, ".txt", ""):
+        if path.suffix not in (*SUFFIXES, ""):
             raise UsageError(f"{path} is none of {', '.join(SUFFIXES)}")
         require_writer(path)
 
