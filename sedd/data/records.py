@@ -18,6 +18,12 @@ class Record:
     text: str
     words: tuple[str, ...] = ()
     """Lines of it that look like text, not like residues."""
+    file: Path | None = None
+
+    @property
+    def where(self) -> str:
+        """How a message names it: with its file, since several may be given."""
+        return f"{self.file}: '{self.name}'" if self.file else f"'{self.name}'"
 
 
 def read_records(path: Path, *, allow_empty: bool = False) -> Iterator[Record]:
@@ -41,7 +47,7 @@ def _parse(block: bytes, path: Path, allow_empty: bool) -> Iterator[Record]:
         text = b"".join(body.split()).decode("utf-8", "replace")
         if not text and not allow_empty:
             raise DataError(f"{path}: '>{name[0] if name else ''}' has no sequence")
-        yield Record(name[0] if name else "unnamed", text, tuple(lines_of_words(body)))
+        yield Record(name[0] if name else "unnamed", text, tuple(lines_of_words(body)), path)
 
 
 def _ignore(read_bytes: int) -> None:

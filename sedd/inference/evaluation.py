@@ -204,7 +204,7 @@ def _residues(record: Record) -> NDArray[np.uint8]:
     try:
         return encode(record.text.translate(dict.fromkeys(map(ord, GAP_LETTERS))))
     except DataError as e:
-        raise DataError(f"'{record.name}': {e.message}") from e
+        raise DataError(f"{record.where}: {e.message}") from e
 
 
 def summary(trained: Trained, how: EvaluateOptions, result: Evaluation) -> dict[str, Any]:

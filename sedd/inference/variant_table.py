@@ -185,9 +185,9 @@ class _RowReader:
             return protein, residues_of(row[self.columns.wild_type], where)
         if len(self.wild_types) == 1:
             (record,) = self.wild_types.values()
-            return record.name, residues_of(record.text, f"'{record.name}'")
+            return record.name, residues_of(record.text, record.where)
         if protein in self.wild_types:
-            return protein, residues_of(self.wild_types[protein].text, f"'{protein}'")
+            return protein, residues_of(self.wild_types[protein].text, self.wild_types[protein].where)
         if not self.wild_types and sequence and _SUBSTITUTION.fullmatch(name.split(":")[0]):
             return protein, _mutated(residues_of(sequence, where), name, self.offset, where, back=True)
         if not self.wild_types:

@@ -48,7 +48,7 @@ def scan(wild_types: Sequence[Record], *, offset: int = 0) -> VariantTable:
     """All single substitutions by the twenty amino acids, position by position. Raises: DataError."""
     variants = []
     for record in wild_types:
-        tokens = residues_of(record.text, f"'{record.name}'")
+        tokens = residues_of(record.text, record.where)
         for place, letter in enumerate(letters_of(tokens)):
             for other in LETTERS:
                 if other != letter:

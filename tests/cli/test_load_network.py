@@ -597,6 +597,15 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "--noise", "0.5"], 2, "--parent is missing"),
         (["sample", "{run}", "--table", "new.csv"], 2, "there is no --parent"),
         (["sample", "{run}", "--parent", "{fasta}", "--table", "new.xlsx"], 2, "new.xlsx is none of .csv"),
+        (["score", "{run}", "--fasta", "{fasta}", "--scan", "-o", "x.txt"], 2, "x.txt is none of .csv, .tsv"),
+        (["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "y.txt"], 2, "y.txt is none of .csv"),
+        (["evaluate", "{run}", "--fasta", "{fasta}", "--fasta", "{odd}"], 1, "odd.fasta: 'a': '?' in"),
+        (
+            ["embed", "{run}", "--fasta", "{fasta}", "--fasta", "{odd}", "-o", "x.npz"],
+            1,
+            "odd.fasta: 'a': '?' in",
+        ),
+        (["score", "{run}", "--fasta", "{fasta}", "--fasta", "{odd}", "--scan"], 1, "odd.fasta: 'a': '?' in"),
         (
             ["sample", "{run}", "--parent", "{fasta}", "--template", "M_"],
             2,
@@ -631,10 +640,12 @@ def test_what_cannot_be_done_gets_one_clear_line(
 ) -> None:
     for name in ("empty.fasta", "page.html", "t.csv"):
         (tmp_path / name).touch()
+    (tmp_path / "odd.fasta").write_text(">a\nMKV?LA\n")
     names = {
         "run": trained.path,
         "fasta": fasta,
         "empty": tmp_path / "empty.fasta",
+        "odd": tmp_path / "odd.fasta",
         "page": tmp_path / "page.html",
         "table": tmp_path / "t.csv",
     }
