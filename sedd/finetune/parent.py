@@ -202,8 +202,18 @@ def _from_checkpoint(path: Path) -> Parent:
     )
 
 
+def refuse_transformers_export(config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a folder whose config.json was written for transformers. Raises: CheckpointError."""
+    if config.get("format") is None and config.get("model_type") == "sedd":
+        raise CheckpointError(
+            f"{folder} was exported with --format hf, for transformers; sedd reads plain exports",
+            hint="sedd export RUN -o FOLDER",
+        )
+
+
 def _from_export(path: Path) -> Parent:
     config = json.loads((path / CONFIG).read_bytes())
+    refuse_transformers_export(config, path)
     spec = Document(name=str(path / CONFIG), data=config["spec"], lines={})
     return Parent(
         path=path,

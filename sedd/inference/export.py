@@ -16,7 +16,7 @@ from sedd.data.alphabet import TOKENS
 from sedd.errors import CheckpointError, SpecError, UsageError
 from sedd.finetune.adapters_file import without_paths
 from sedd.finetune.lora import plain_weights, trained_weights
-from sedd.finetune.parent import lineage_in, sha256_of
+from sedd.finetune.parent import lineage_in, refuse_transformers_export, sha256_of
 from sedd.inference.find_network import CONFIG, WEIGHTS, is_export
 from sedd.inference.model_card import facts_of
 from sedd.inference.weights import require_finite
@@ -144,12 +144,8 @@ def read_export(folder: Path) -> tuple[ExportConfig, dict[str, Tensor]]:
     """
     try:
         document = json.loads((folder / CONFIG).read_bytes())
+        refuse_transformers_export(document, folder)
         seen = document.get("format")
-        if seen is None and document.get("model_type") == "sedd":
-            raise CheckpointError(
-                f"{folder} was exported with --format hf, for transformers; sedd reads plain exports",
-                hint="sedd export RUN -o FOLDER",
-            )
         if seen != FORMAT:
             raise CheckpointError(f"{folder / CONFIG} is not of format {FORMAT}: seen {seen!r}")
         config = validate(ExportConfig, Document(name=str(folder / CONFIG), data=document, lines={}))

@@ -16,6 +16,7 @@ import torch
 import sedd
 from sedd.data.alphabet import TOKENS, encode
 from sedd.errors import CheckpointError
+from sedd.finetune.parent import read_parent
 from sedd.inference.export import write_export
 from sedd.inference.export_transformers import write_transformers_export
 from sedd.rundir.layout import RunDir
@@ -56,9 +57,11 @@ def folder_of(tmp_path: Path, **kind: Any) -> Path:
 
 
 def test_an_export_for_transformers_is_told_to_be_one(tmp_path: Path):
-    with pytest.raises(CheckpointError, match=r"--format hf.*reads plain exports") as caught:
-        sedd.load(folder_of(tmp_path))
-    assert caught.value.hint == "sedd export RUN -o FOLDER"
+    folder = folder_of(tmp_path)
+    for read in (sedd.load, read_parent):
+        with pytest.raises(CheckpointError, match=r"--format hf.*reads plain exports") as caught:
+            read(folder)
+        assert caught.value.hint == "sedd export RUN -o FOLDER"
 
 
 def test_no_export_tells_where_it_was_made(tmp_path: Path):
