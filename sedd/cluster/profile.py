@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from sedd.cluster.sbatch_options import problem_with
 from sedd.config.settings import NotifySettings
-from sedd.config.user_config import config_path, read_user_config
+from sedd.config.user_config import config_file, config_path, read_user_config
 from sedd.errors import SpecError, did_you_mean
 from sedd.home import expand_home
 from sedd.yaml import Bytes, Document, Duration, StrictModel, load_document, validate
@@ -180,10 +180,27 @@ def load_profile(
         SpecError: no such file, or one with problems.
     """
     path = find_profile(given, spec=spec, environ=environ)
-    profile = LocalProfile(executor="local") if path is None else read_profile(load_document(path))
+    profile = LocalProfile(executor="local") if path is None else read_profile(_load(path, given, environ))
     if path is not None and profile.notify is not None:
         profile = profile.model_copy(update={"notify_from": str(path.absolute())})
     return with_mail(profile, environ)
+
+
+def _load(path: Path, given: str | Path | None, environ: Mapping[str, str]) -> Document:
+    """The profile's document. Raises: SpecError that names the setting, too, where no option has named the file."""
+    try:
+        return load_document(path)
+    except SpecError as e:
+        origin = None if given else _setting(environ)
+        raise SpecError(f"{e.message} ({origin} names it)" if origin else e.message, hint=e.hint) from e
+
+
+def _setting(environ: Mapping[str, str]) -> str | None:
+    """What names the profile without --cluster; None: nothing does, and `slurm/local.yaml` is taken."""
+    if environ.get("SEDD_CLUSTER"):
+        return "$SEDD_CLUSTER"
+    config = read_user_config(environ)
+    return f"`cluster:` in {config_file(environ)}" if config and config.cluster else None
 
 
 def with_mail(profile: Profile, environ: Mapping[str, str]) -> Profile:

@@ -53,6 +53,19 @@ def test_runs_and_cluster_are_defaults_that_the_environment_and_options_replace(
     assert by_environment.partition == "other"
 
 
+def test_a_cluster_that_is_missing_is_told_with_the_setting_that_names_it(
+    configure: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure.write_text("cluster: /nope.yaml\n")
+    with pytest.raises(
+        SpecError, match=r"/nope\.yaml: no such file \(`cluster:` in .*config\.yaml names it\)"
+    ):
+        load_profile(None)
+    monkeypatch.setenv("SEDD_CLUSTER", "/neither.yaml")
+    with pytest.raises(SpecError, match=r"/neither\.yaml: no such file \(\$SEDD_CLUSTER names it\)"):
+        load_profile(None)
+
+
 def test_mail_is_slurms_where_the_profile_has_none(configure: Path, tmp_path: Path) -> None:
     configure.write_text("notify: {mail: ada@lab.org}\n")
     site = tmp_path / "site.yaml"
