@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from sedd.cli.console import out, print_json, tell
+from sedd.cli.console import note, out, print_json, tell
 from sedd.errors import RunError, UsageError
 from sedd.experiments.ranking_document import usage_document
 from sedd.experiments.usage_text import parse_moment, summed, total_of, usage_table
 from sedd.halving.savings import Savings, read_savings
-from sedd.rundir.find import find_runs, list_runs, runs_root
+from sedd.rundir.find import find_missing_root, find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.read_usage import read_usage
 from sedd.rundir.usage import RunUse
@@ -52,6 +52,8 @@ def command(
     if end <= start:
         raise UsageError(f"--until {until or 'now'} is not after --since {since or 'the beginning'}")
     chosen = [run for text in runs or () for run in find_runs(text, root)] if runs else list_runs(root)
+    if missing := find_missing_root(root):
+        note(missing)
     rows = summed(_labelled(dict.fromkeys(chosen), by), since=start, until=end)
     savings = (
         _savings(chosen) if not (since or until) else None

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sedd.config.user_config import config_path, read_user_config
+from sedd.config.user_config import config_file, config_path, read_user_config
 from sedd.errors import UsageError, did_you_mean
 from sedd.home import expand_home
 from sedd.rundir.events import read_events
@@ -13,11 +13,44 @@ from sedd.rundir.plan_record import find_plan
 
 
 def runs_root(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where runs live: `$SEDD_RUNS`, else the user's own `runs:`, else `./runs`. Raises: SpecError of the latter."""
+    """Where runs live: `$SEDD_RUNS`, else the user's own `runs:`, else `./runs`.
+
+    Raises:
+        SpecError: the user's configuration has mistakes. UsageError: what is named is not a folder.
+    """
+    root, origin = _named_root(environment)
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise UsageError(
+            f"{root} is not a folder, so no runs are in it", hint=f"{origin or './runs'} names it"
+        )
+    return root
+
+
+def describe_root(root: Path, environment: Mapping[str, str] = os.environ) -> str:
+    """Which setting names the folder of runs, and whether it exists; empty for a folder that none of them names."""
+    chosen, origin = _named_root(environment)
+    if root != chosen:
+        return ""
+    lack = "" if root.exists() else ", which does not exist"
+    if origin:
+        return f"{origin} names {root}{lack}"
+    return f"without $SEDD_RUNS, and `runs:` in the configuration, runs are looked for in ./runs{lack}"
+
+
+def find_missing_root(root: Path, environment: Mapping[str, str] = os.environ) -> str | None:
+    """That a folder of runs which the user has named does not exist, in words; None where it does, or none is named."""
+    is_named = _named_root(environment)[1] is not None
+    return describe_root(root, environment) if is_named and not root.exists() else None
+
+
+def _named_root(environment: Mapping[str, str]) -> tuple[Path, str | None]:
+    """The folder of runs, and the setting that names it; None for `./runs`."""
     if chosen := environment.get("SEDD_RUNS"):
-        return expand_home(chosen).absolute()
+        return expand_home(chosen).absolute(), "$SEDD_RUNS"
     config = read_user_config(environment)
-    return config_path(config.runs, environment) if config and config.runs else Path("runs").absolute()
+    if config and config.runs:
+        return config_path(config.runs, environment), f"`runs:` in {config_file(environment)}"
+    return Path("runs").absolute(), None
 
 
 def list_runs(root: Path) -> list[RunDir]:
@@ -61,7 +94,7 @@ def find_run(text: str, root: Path) -> RunDir:
         return found[-1]
     if os.sep in text:
         raise _no_run_at(folder.path)
-    raise UsageError(f"no run '{text}' in {root}", hint=_hint(text, runs))
+    raise UsageError(f"no run '{text}' in {root}", hint=_hint(text, runs, root))
 
 
 def find_runs(text: str, root: Path) -> list[RunDir]:
@@ -125,6 +158,6 @@ def _no_run_at(path: Path) -> UsageError:
     )
 
 
-def _hint(text: str, runs: list[RunDir]) -> str:
-    elsewhere = "runs are looked for in $SEDD_RUNS, else ./runs; `sedd status --all` lists them"
-    return did_you_mean(text, {run.name for run in runs}) or elsewhere
+def _hint(text: str, runs: list[RunDir], root: Path) -> str:
+    near = did_you_mean(text, {run.name for run in runs})
+    return near or "; ".join(filter(None, (describe_root(root), "`sedd status --all` lists the runs")))

@@ -58,7 +58,7 @@ def make_run(runs: Path, name: str = "quickstart", identity: str = "20261122-080
 
 
 def test_no_runs_is_a_friendly_line_and_no_error(tmp_path: Path) -> None:
-    done = sedd("status", runs=tmp_path / "none yet")
+    done = sedd("status", runs=tmp_path)
     assert done.returncode == 0
     assert done.stdout == ""
     assert "sedd submit" in done.stderr
@@ -153,3 +153,13 @@ def test_a_sweep_is_shown_with_all_its_points(tmp_path: Path) -> None:
         told = json.loads(sedd("status", typed, "--json", runs=tmp_path).stdout)
         assert [run["point"]["training.learning_rate"] for run in told["runs"]] == [0.1, 0.2]
         assert "timeline" not in told["runs"][0]
+
+
+def test_a_folder_of_runs_that_is_a_file_is_an_error_and_a_missing_one_a_note(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    refused = sedd("status", runs=tmp_path / "file")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "is not a folder" in refused.stderr
+    missing = sedd("status", runs=tmp_path / "missing")
+    assert missing.returncode == 0
+    assert f"note: $SEDD_RUNS names {tmp_path}/missing, which does not exist" in missing.stderr

@@ -8,7 +8,7 @@ import pytest
 
 from sedd.errors import UsageError
 from sedd.rundir.events import append_event
-from sedd.rundir.find import find_run, find_runs, list_runs, runs_root
+from sedd.rundir.find import find_missing_root, find_run, find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir, create_run, write_manifest
 
 NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
@@ -75,7 +75,7 @@ def test_an_ambiguous_beginning_is_refused_with_the_newest(root: Path):
 
 @pytest.mark.parametrize(
     ("typed", "hint"),
-    [("protien", "did you mean 'protein'?"), ("999", "sedd status --all"), ("xyzzy", "$SEDD_RUNS")],
+    [("protien", "did you mean 'protein'?"), ("999", "sedd status --all")],
 )
 def test_what_is_not_found_is_told_with_a_hint(root: Path, typed: str, hint: str):
     with pytest.raises(UsageError, match=f"no run '{typed}' in") as caught:
@@ -116,6 +116,35 @@ def test_runs_live_where_the_environment_says_else_here(tmp_path: Path, monkeypa
     assert runs_root({"SEDD_RUNS": "/fast/my runs"}) == Path("/fast/my runs")
     monkeypatch.setenv("HOME", "/home/me")
     assert runs_root({"SEDD_RUNS": "~/runs"}) == Path("/home/me/runs")
+
+
+def hint_of_unknown() -> str:
+    with pytest.raises(UsageError, match="no run 'xyzzy' in") as caught:
+        find_run("xyzzy", runs_root())
+    return str(caught.value.hint)
+
+
+def test_the_hint_names_the_setting_that_chose_the_folder(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(root.parent))
+    monkeypatch.chdir(root.parent)
+    assert "looked for in ./runs, which does not exist" in hint_of_unknown()
+    config = root.parent / "sedd" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text(f"runs: {root}\n")
+    assert hint_of_unknown().startswith(f"`runs:` in {config} names {root}; ")
+    monkeypatch.setenv("SEDD_RUNS", str(root))
+    assert hint_of_unknown().startswith(f"$SEDD_RUNS names {root}; ")
+
+
+def test_a_named_folder_that_is_a_file_is_refused_and_a_missing_one_is_told(tmp_path: Path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="file is not a folder") as caught:
+        runs_root({"SEDD_RUNS": str(tmp_path / "file")})
+    assert caught.value.hint == "$SEDD_RUNS names it"
+    missing = tmp_path / "missing"
+    told = find_missing_root(missing, {"SEDD_RUNS": str(missing)})
+    assert told == f"$SEDD_RUNS names {missing}, which does not exist"
+    assert find_missing_root(tmp_path, {"SEDD_RUNS": str(tmp_path)}) is None
 
 
 def test_a_sweep_is_all_its_points_by_its_id_or_by_a_name_whose_newest_run_is_one_of_them(root: Path):
