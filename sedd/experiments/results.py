@@ -144,12 +144,17 @@ def flattened(section: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def _settings(run: RunDir) -> dict[str, Any]:
-    """The resolved spec with today's defaults, which a run of older code did not write out."""
+    """The resolved spec with today's defaults, which a run of older code did not write out.
+
+    `sedd train` writes how many processes it has where others leave that to the GPUs: both as the number.
+    """
     from sedd.spec.load import load_resolved
     from sedd.yaml import load_document
 
     try:
-        spec = load_resolved(run.spec).model_dump(mode="json")
+        task = load_resolved(run.spec)
+        spec = task.model_dump(mode="json")
+        spec["resources"]["processes_per_node"] = task.resources.ranks_per_node
     except SeddError:  # of a version that knew other fields: as it was written
         spec = load_document(run.spec).data
     return flattened({key: value for key, value in spec.items() if key not in NO_SETTINGS})

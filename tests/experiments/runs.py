@@ -35,10 +35,12 @@ def make_run(
     steps: int = 1000,
     ended: str | None = "completed",
     profile: dict[str, Any] | None = None,
+    resources: dict[str, Any] | None = None,
 ) -> RunDir:
     """A run whose last bound is the proteins' own and `excess`, each block with a `jitter` of its own."""
     spec = tiny_spec(Path("/data/x.store"), steps=steps, learning_rate=learning_rate)
-    spec = spec.model_copy(update={"seed": seed})
+    asked = spec.resources.model_copy(update=resources or {})
+    spec = spec.model_copy(update={"seed": seed, "resources": asked})
     run = create_run(root, "tiny", f"20261101-0800{number:02d}-{number:08x}", dump_resolved(spec))
     point = {"training.learning_rate": learning_rate, "seed": seed} if sweep else {}
     write_manifest(

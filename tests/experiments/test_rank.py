@@ -59,6 +59,22 @@ def test_runs_of_one_validation_set_are_compared_in_pairs(tmp_path: Path) -> Non
     assert ALIKE not in printed(found), "explained, and nowhere in the table"
 
 
+def test_processes_that_the_way_of_launching_writes_are_no_difference(tmp_path: Path) -> None:
+    """`sedd train` writes how many there are, `sedd submit` leaves that to the GPUs."""
+    one = {"processes_per_node": 1, "gpus_per_node": 1}
+    left = {"processes_per_node": None, "gpus_per_node": 1}
+    trained, submitted, seeded, more = results(
+        tmp_path,
+        {"resources": one, "excess": 0.01},
+        {"resources": left},
+        {"resources": left, "seed": 1},
+        {"resources": one | {"processes_per_node": 2}},
+    )
+    assert rank([trained, submitted]).fields == {}
+    assert rank([trained, seeded]).groups[0].n == 2, "seeds of one setting"
+    assert rank([trained, more]).fields == {"resources.processes_per_node": (2, 1)}
+
+
 @pytest.mark.parametrize("others", [(), ({"learning_rate": 3e-4, "excess": 0.01},)])
 def test_the_best_is_told_with_its_number_of_seeds_once(
     tmp_path: Path, others: tuple[dict[str, Any], ...]
