@@ -26,6 +26,8 @@ PROTEIN_COLUMNS = ("protein", "protein_name", "wild_type", "wildtype", "target")
 _SUBSTITUTION = re.compile(r"(?:p\.)?([A-Za-z])(\d+)([A-Za-z])")
 _BETWEEN = re.compile(r"[:;,/+\s]+")
 _WILD_TYPE = ("", "wt", "_wt", "wildtype", "wild_type")
+_SITES_THAT_TELL = 3
+"""Sites that fit with one offset alone; fewer do so by chance in a short protein."""
 
 
 def read_variants(path: Path, wild_types: Sequence[Record], *, offset: int = 0) -> VariantTable:
@@ -229,23 +231,37 @@ class _MisfitError(DataError):
 
 
 def _offset_hint(names: Sequence[str], wild_types: Sequence[Record], offset: int) -> str:
-    """The offset with which all names would fit, or what an offset is."""
-    fitting: set[int] = set()
-    if len(wild_types) == 1:
-        text = wild_types[0].text.upper()
-        fits = [
-            {int(number) - 1 - place for place, letter in enumerate(text) if letter == old.upper()}
-            for name in names
-            for old, number, _ in _SUBSTITUTION.findall(name)
-        ]
-        fitting = set.intersection(*fits) if fits else set()
-    if fitting:
-        return f"with --offset {min(fitting, key=abs)} every row fits"
-    return f"--offset is {offset}: what the numbers in names add to places in the sequence, from 1"
+    """The only offset with which all names would fit, or what an offset is."""
+    default = f"--offset is {offset}: what the numbers in names add to places in the sequence, from 1"
+    sites = _sites(names)
+    if len(wild_types) != 1 or not sites:
+        return default
+    text = wild_types[0].text.upper()
+    fits = [{number - 1 - place for place, seen in enumerate(text) if seen == old} for old, number in sites]
+    fitting = set.intersection(*fits)
+    if len(fitting) != 1:
+        return default
+    (only,) = fitting
+    if len(sites) < _SITES_THAT_TELL:
+        few = "one site" if len(sites) == 1 else f"{len(sites)} sites"
+        return f"--offset {only} would fit, perhaps by chance: the table names {few}"
+    return f"with --offset {only} every row fits"
+
+
+def _sites(names: Sequence[str]) -> set[tuple[str, int]]:
+    """Residue and number of every substitution in the names; none where one of these is something else."""
+    parts = [
+        part for name in names if name.lower() not in _WILD_TYPE for part in re.split(_BETWEEN, name.strip())
+    ]
+    found = [each for part in parts if (each := _SUBSTITUTION.fullmatch(part)) and _is_amino_acid(each[3])]
+    return {(each[1].upper(), int(each[2])) for each in found} if len(found) == len(parts) else set()
+
+
+def _is_amino_acid(letter: str) -> bool:
+    return letter.upper() in TOKENS and TOKENS.index(letter.upper()) in AMINO_ACIDS
 
 
 def _token(letter: str, where: str) -> int:
-    token = TOKENS.index(letter) if letter in TOKENS else -1
-    if token not in AMINO_ACIDS:
+    if not _is_amino_acid(letter):
         raise DataError(f"{where}: '{letter}' is none of the twenty amino acids")
-    return token
+    return TOKENS.index(letter)

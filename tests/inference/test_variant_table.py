@@ -67,7 +67,15 @@ def test_several_wild_types_are_told_apart_by_a_column(tmp_path: Path):
             "mutants.csv:3: 'A2K' names A at 2, the wild type has K there",
             "--offset is 0",
         ),
-        ("mutant\nK25A\nT26A\n", "mutants.csv:2: 'K25A' names K at 25", "with --offset 23 every row fits"),
+        (
+            "mutant\nK25A\nT26A:A27G\nwt\n",
+            "mutants.csv:2: 'K25A' names K at 25",
+            "with --offset 23 every row fits",
+        ),
+        ("mutant\nK25A\nT26A\n", "mutants.csv:2", "--offset 23 would fit, perhaps by chance: the table names 2"),
+        ("mutant\nA99G\nA99V\nA99L\n", "mutants.csv:2", "--offset 95 would fit, perhaps by chance"),
+        ("mutant\nK25A\nT26A\nA27G\nM2X9\n", "mutants.csv:2: 'K25A'", "--offset is 0"),
+        ("mutant\nK25A\nT26A\nA27X\n", "mutants.csv:2: 'K25A'", "--offset is 0"),
         ("mutant\nK0A\n", "has nothing there", ""),
         ("mutant\nK2*\n", "'K2*' is not a substitution", "mutated_sequence"),
         ("mutant\nK2J\n", "'J' is none of the twenty", ""),
@@ -85,6 +93,12 @@ def test_what_does_not_fit_is_named_by_its_row(tmp_path: Path, text: str, messag
         read(tmp_path, text)
     assert message in caught.value.message
     assert hint in (caught.value.hint or "")
+
+
+def test_an_offset_is_offered_only_where_no_other_fits(tmp_path: Path):
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, "mutant\nM11A\nK12A\nT13A\n", Record("w", "MKTMKT"))
+    assert "--offset is 0" in (caught.value.hint or "")
 
 
 def test_a_mutant_without_any_wild_type_asks_for_one(tmp_path: Path):
