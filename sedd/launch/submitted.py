@@ -10,7 +10,7 @@ from sedd.errors import RunError
 from sedd.rundir import lock
 from sedd.rundir.attempts import is_cancelled, is_paused, is_stopped, is_unsubmitted, parse_attempts
 from sedd.rundir.events import STAYS, Event, read_events, require_undamaged
-from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.layout import ELSEWHERE, RunDir, read_manifest
 from sedd.spec.task import TaskSpec
 
 STOPPED = "stopped by rule"
@@ -110,7 +110,8 @@ def one_submission(names: Iterable[str], runs: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         for name in sorted(set(names)):  # in one order, lest two of us wait for each other
-            stack.enter_context(lock.alone(runs / name / ".submit.lock", patience_s=PATIENCE_S))
+            path = runs / name / ".submit.lock"
+            stack.enter_context(lock.alone(path, patience_s=PATIENCE_S, hint=ELSEWHERE))
         yield
 
 

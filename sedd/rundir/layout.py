@@ -12,6 +12,10 @@ from sedd.errors import RunError
 from sedd.rundir.atomic import write_first, write_text
 
 
+ELSEWHERE = "set SEDD_RUNS to a folder with space that you may write"
+"""The hint where no run folder can be made."""
+
+
 def _within(name: str) -> Path:
     """A file or folder of a run folder, by its name: a property, whose type is what it gives."""
     return cast(Path, property(lambda run: run.path / name))
@@ -107,7 +111,7 @@ def create_run(runs: Path, name: str, identity: str, spec_yaml: str) -> RunDir:
     except OSError as e:
         raise RunError(
             f"cannot write {runs / name}: {(e.strerror or str(e)).lower()}",
-            hint="set SEDD_RUNS to a folder with space that you may write",
+            hint=ELSEWHERE,
         ) from e
     return run
 

@@ -43,8 +43,10 @@ def held(path: Path, *, patience_s: float) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def alone(path: Path, *, patience_s: float) -> Iterator[int]:
+def alone(path: Path, *, patience_s: float, hint: str | None = None) -> Iterator[int]:
     """Hold the lock of a file, which is made when it is not there; it stays. Yields its descriptor.
+
+    `hint` says what to do where its folder cannot be written.
 
     Raises:
         RunError: somebody else still holds it after `patience_s`, or it cannot be made.
@@ -53,7 +55,7 @@ def alone(path: Path, *, patience_s: float) -> Iterator[int]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # NFS locks only what is open for writing
     except OSError as e:
-        raise RunError(f"cannot write {path}: {e.strerror}", hint="set SEDD_RUNS to a folder of yours") from e
+        raise RunError(f"cannot write into {path.parent}: {(e.strerror or str(e)).lower()}", hint=hint) from e
     try:
         if not _lock_within(handle, patience_s):
             raise BusyError(

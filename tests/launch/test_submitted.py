@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from sedd.errors import RunError
-from sedd.launch.submitted import describe_progress, find_submitted, require_not_submitted
+from sedd.launch.submitted import (
+    describe_progress,
+    find_submitted,
+    one_submission,
+    require_not_submitted,
+)
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, create_run, write_manifest
 from tests.launch.conftest import small_experiment, write_events
@@ -65,3 +70,11 @@ def test_a_sweep_says_how_many_of_its_points_exist(tmp_path: Path) -> None:
     make(tmp_path, SUBMITTED, seed=1)
     with pytest.raises(RunError, match="1 of these 3 runs"):
         require_not_submitted([small_experiment(seed=n) for n in range(3)], tmp_path)
+
+
+def test_where_no_run_can_be_made_the_folder_is_named_and_another_advised(tmp_path: Path) -> None:
+    (tmp_path / "tiny" / ".submit.lock").mkdir(parents=True)
+    with pytest.raises(RunError) as caught, one_submission(["tiny"], tmp_path):
+        pass
+    assert caught.value.message == f"cannot write into {tmp_path / 'tiny'}: is a directory"
+    assert "SEDD_RUNS" in (caught.value.hint or "")
