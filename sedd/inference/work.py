@@ -233,6 +233,7 @@ def do_command(job: Job) -> str:
     fasta, out = proteins_of(wanted), run.table("command", "csv")
     proteins = list(read_records(fasta))
     ask = partial(job.progress, 0, len(proteins))
+    ask()
     run_program(wanted.run, fasta=fasta, out=out, folder=run.path, ask=ask)
     found = read_column(out, wanted, proteins)
     _write_json(run.path / "command.json", found.document())

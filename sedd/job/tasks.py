@@ -11,6 +11,7 @@ from sedd.job.node_preflight import require_fit_node
 from sedd.launch.resources import read_manifest_profile
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
+from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.heartbeat_writer import HeartbeatWriter, write_heartbeats
 from sedd.rundir.layout import RunDir
 from sedd.rundir.node_folder import ENTRY_VARIABLE
@@ -96,8 +97,9 @@ def use_network(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     choose_device(ranks)
     task = load_resolved(run.spec)
     work, path = BY_NETWORK[task.task], run.heartbeat if ranks.is_first else None
-    with write_heartbeats(path, attempt=attempt, steps=1, unit=work.unit) as beat:
-        tell = _Progress(beat, 1, stop, phase=work.phase)
+    total = _known_total(run, work.unit)
+    with write_heartbeats(path, attempt=attempt, steps=total, unit=work.unit) as beat:
+        tell = _Progress(beat, total, stop, phase=work.phase)
         try:
             line = work.do(Job(run, task, tell.until, _print_line, attempt, ranks, tell.ask))
             if not ranks.is_first:
@@ -110,6 +112,12 @@ def use_network(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     _print_line(line)
     record_event(run, "checkpoint", attempt=attempt, step=tell.done, reason="last")
     return Exit.COMPLETED
+
+
+def _known_total(run: RunDir, unit: str) -> int:
+    """How much there is to do, as an earlier attempt knew; 0 as long as none did."""
+    earlier = read_heartbeat(run.heartbeat)
+    return earlier.steps if earlier and earlier.unit == unit else 0
 
 
 def _await_first(run: RunDir, attempt: int, ask: Callable[[], None]) -> None:

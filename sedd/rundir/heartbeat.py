@@ -29,7 +29,7 @@ class Heartbeat:
     or waiting: for space on the disk, or for the permission to write."""
     step: int
     steps: int
-    """How many there are in all."""
+    """How many there are in all; 0: not known yet."""
     unit: str = "steps"
     """What `step` counts: steps of training or sampling, bytes of input read, proteins evaluated."""
     loss: float | None = None

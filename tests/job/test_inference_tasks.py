@@ -292,3 +292,25 @@ def test_a_stopped_attempt_leaves_no_result_and_the_next_one_starts_afresh(make,
     assert not any(path.exists() for path in found)
     assert WORK[kind](run, 2, StopFlag()) is Exit.COMPLETED
     assert any(path.exists() for path in found)
+
+
+def test_an_attempt_that_fails_early_keeps_the_total_that_an_earlier_one_knew(tmp_path: Path):
+    fasta = tmp_path / "two.fasta"
+    fasta.write_text(PROTEINS)
+    wanted = {"run": ["no-such-program", "{fasta}", "{out}"], "fasta": str(fasta), "column": "x"}
+    task = TASKS["command"].model_validate(
+        {"name": "fold", "task": "command", "resources": CPU, "command": wanted}
+    )
+    run = make_runs(order_for(task, runs=tmp_path / "runs"), now=NOW, made=[]).runs[0]
+    environment = os.environ | {"PYTHONPATH": str(run.code), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", "sedd.job.worker", str(run.path)]
+
+    def seen(attempt: int) -> tuple[int, int, int]:
+        subprocess.run(command, env=environment | {"SEDD_ATTEMPT": str(attempt)}, capture_output=True)
+        beat = read_heartbeat(run.heartbeat)
+        assert beat is not None
+        return beat.attempt, beat.step, beat.steps
+
+    assert seen(1) == (1, 0, 2), "known before the program starts"
+    fasta.write_text("no FASTA\n")
+    assert seen(2) == (2, 0, 2)

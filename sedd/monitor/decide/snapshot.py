@@ -167,7 +167,7 @@ def view_run(facts: RunFacts, *, now: dt.datetime) -> RunView:
         sweep=plan.sweep,
         point=plan.point,
         step=step,
-        steps=plan.steps if plan.steps is not None else (beat.steps if beat else None),
+        steps=plan.steps if plan.steps is not None else (beat.steps or None if beat else None),
         unit=beat.unit if beat else "steps",
         loss=beat.loss if beat else None,
         validation_bound=beat.validation_bound if beat else None,
