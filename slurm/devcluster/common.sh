@@ -82,5 +82,5 @@ start() {
     local name=$1
     shift
     [ "$own_name" = no ] || set -- unshare --uts sh -c 'hostname localhost && exec "$@"' sh "$@"
-    "$@" >"$root/log/start-$name.log" 2>&1 </dev/null || die "$name: $(tail -qn 1 "$root/log/start-$name.log" "$root/log/$name.log" 2>/dev/null | tail -n 1)"
+    "$@" >"$root/log/start-$name.log" 2>&1 </dev/null 9<&- || die "$name: $(tail -qn 1 "$root/log/start-$name.log" "$root/log/$name.log" 2>/dev/null | tail -n 1)"
 }

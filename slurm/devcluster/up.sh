@@ -44,6 +44,9 @@ main() {
     require_root
     [ -f "$root/etc/slurmdbd.conf" ] && dbd=yes
     if [ $dbd = yes ]; then require_packages slurmdbd mariadbd; else require_packages; fi
+    # One cluster at a time looks for free ports and takes them; /tmp is there for all, and only its lock is used.
+    exec 9</tmp
+    flock --timeout 180 9 || die "other dev clusters have been starting for three minutes"
     if exists; then
         [ $options = 0 ] || say "$root exists: it keeps the options that it was made with"
         [ -f "$root/etc/address" ] || die "$root is half made. Remove it with: bash $(sibling down.sh) $root"
@@ -105,7 +108,7 @@ start_mariadb() {
         --auth-root-authentication-method=socket --skip-test-db >"$root/log/mariadb-install.log" 2>&1 ||
         die "mariadb-install-db: $(tail -n 1 "$root/log/mariadb-install.log")"
     setsid mariadbd --no-defaults --user=root --datadir="$root/mysql" --socket="$root/run/mysql.socket" --skip-networking \
-        --pid-file="$root/run/mariadbd.pid" --innodb-buffer-pool-size=32M >"$root/log/mariadbd.log" 2>&1 </dev/null &
+        --pid-file="$root/run/mariadbd.pid" --innodb-buffer-pool-size=32M >"$root/log/mariadbd.log" 2>&1 </dev/null 9<&- &
     wait_for 20 mariadb-admin --no-defaults --socket="$root/run/mysql.socket" ping || die "MariaDB does not answer: see $root/log/mariadbd.log"
 }
 

@@ -67,7 +67,7 @@ def test_a_completed_foreground_run_says_so_and_is_not_trained_again(trained: Ru
 
 def test_ctrl_c_saves_and_the_run_goes_on_where_it_stopped(store: Path, tmp_path: Path) -> None:
     spec = tmp_path / "tiny.yaml"
-    spec.write_text(dump_resolved(tiny_spec(store, steps=120)))
+    spec.write_text(dump_resolved(tiny_spec(store, steps=1500)))
     command = [sys.executable, "-m", "sedd", "train", str(spec)]
     process = subprocess.Popen(
         command,

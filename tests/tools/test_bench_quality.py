@@ -82,6 +82,7 @@ def test_each_arm_is_judged_once_beside_the_baselines_and_drawn(folder: Path):
 
 def test_ctrl_c_lets_the_training_save(tmp_path: Path):
     command = [sys.executable, str(PROJECT / "tools/bench_quality.py"), "--tiny", "-o", str(tmp_path)]
+    command += ["--residues", "2e7"]
     log = tmp_path / "score.log"
     with subprocess.Popen([*command, "--arms", "score"], stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120

@@ -189,7 +189,14 @@ def test_the_tests_exit_code_and_arguments_are_pytests(project: Path):
     assert "bash tools/test.sh --slurm" in done.stderr, "what was not run is told with its command"
 
 
-@pytest.mark.parametrize("failing", ["pytest tests/slurm", "pytest --ignore tests/slurm"])
+LONG_ONES = [
+    f"tests/slurm/test_{name}.py" for name in ("chaos", "format_1", "halving", "hangs", "plans", "usage")
+]
+
+
+@pytest.mark.parametrize(
+    "failing", ["pytest tests/slurm --", "pytest tests/slurm/", "pytest --ignore tests/slurm"]
+)
 def test_tests_on_slurm_run_beside_the_others_and_fail_all_the_same(project: Path, failing: str):
     install = project / "slurm" / "devcluster" / "install.sh"
     install.parent.mkdir(parents=True)
@@ -197,8 +204,12 @@ def test_tests_on_slurm_run_beside_the_others_and_fail_all_the_same(project: Pat
     (project.parent / "fakes" / "fails").write_text(failing)
     done = call(project, f'bash "{project}/tools/test.sh" --slurm')
     assert done.returncode == 5
-    others = "ran -m pytest --ignore tests/slurm -n 2 --dist loadfile"
-    assert set(asked(project)[-2:]) == {"ran -m pytest tests/slurm", others}
+    assert all((TOOLS.parent / path).exists() for path in LONG_ONES)
+    assert set(asked(project)[-3:]) == {
+        f"ran -m pytest {' '.join(LONG_ONES)}",
+        f"ran -m pytest tests/slurm {' '.join(f'--ignore={path}' for path in LONG_ONES)}",
+        "ran -m pytest --ignore tests/slurm -n 2 --dist loadfile",
+    }
     assert "nobody asked" not in done.stderr
 
 
