@@ -90,6 +90,8 @@ def parse_problem(error: Any, model: type[BaseModel], data: object, where: Calla
 
 def what_is_expected(error: Any) -> str:
     """What one of pydantic's errors asks of a value: `must be a whole number`."""
+    if error["type"] in ("literal_error", "enum"):
+        return f"must be {error['ctx']['expected']}"
     expected = _EXPECTED.get(error["type"], "").format(**error.get("ctx", {}))
     return expected or re.sub(r"^(Input|String|Value) should", "must", error["msg"])
 
@@ -137,8 +139,18 @@ def shown(value: object) -> str:
 
 
 def not_a_choice(where: str, dotted: str, seen: object, expected: str) -> Problem:
-    hint = did_you_mean(clip(str(seen)), re.findall(r"'([^']*)'", expected))
-    return Problem(where, f"{dotted} is {shown(seen)}; it must be {expected}", hint)
+    return Problem(where, f"{dotted} is {shown(seen)}; it must be {expected}", choice_hint(seen, expected))
+
+
+def choice_hint(seen: object, expected: str) -> str | None:
+    """Which of the quoted words in `expected` was probably meant: for `off` the one that means it."""
+    choices, text = re.findall(r"'([^']*)'", expected), clip(str(seen))
+    meant = [choice for choice in choices if choice in _NOT_AT_ALL]
+    return f"did you mean '{meant[0]}'?" if meant and text.lower() in _NO else did_you_mean(text, choices)
+
+
+_NO = ("off", "no", "n", "false")
+_NOT_AT_ALL = ("disabled", "none")
 
 
 def _key_in(data: Any, loc: Key, *, missing: bool) -> Key:

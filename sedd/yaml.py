@@ -3,7 +3,7 @@
 import difflib
 import glob
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -22,16 +22,18 @@ from pydantic_core import PydanticCustomError, core_schema
 from sedd.complaints import (
     Key,
     Problem,
+    choice_hint,
     clip,
     merge_choices,
     of_the_type_that_was_written,
     parse_problem,
     raise_problems,
     shown,
+    what_is_expected,
 )
 from sedd.errors import SpecError
 from sedd.units import exact_bytes, exact_duration, parse_bytes, parse_duration_s
-from sedd.yaml_tree import FLOAT_WITHOUT_DOT, TreeReader, Unreadable, trap
+from sedd.yaml_tree import BOOLEAN_OR_WORD, FLOAT_WITHOUT_DOT, WORD_BOOLEANS, TreeReader, Unreadable, trap
 
 _MOST_BYTES = 1 << 20
 """Of a file that somebody wrote; PyYAML reads a megabyte in some seconds."""
@@ -162,6 +164,8 @@ def dump_document(data: Mapping[str, Any]) -> str:
 def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     """`training.learning_rate=3e-4` as (("training", "learning_rate"), 0.0003); here 3e-4 is a number.
 
+    A word such as `off` is a text, which a field that takes a boolean reads as one.
+
     Raises:
         SpecError: no `=`, or a value that is not YAML.
     """
@@ -173,6 +177,8 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
         )
     if FLOAT_WITHOUT_DOT.fullmatch(value.strip()):
         return parts, float(value)
+    if value.strip().lower() in WORD_BOOLEANS:
+        return parts, value.strip()
     name = f"--set {clip(text)}"
     root = _compose(value, name)
     reader = TreeReader(name)
@@ -196,10 +202,30 @@ def validate(model: type[Model], document: Document, *, context: object = None) 
         own = [error for error in e.errors() if not _is_told_elsewhere(error)]
         own = of_the_type_that_was_written(own, document.data)
         problems = [parse_problem(error, model, document.data, document.where) for error in own]
-        raise_problems([*document.problems, *merge_choices(problems)])
+        raise_problems([*_advised(document.problems, e.errors()), *merge_choices(problems)])
         raise AssertionError("a ValidationError without errors") from e
     raise_problems(document.problems)
     return built
+
+
+def _advised(problems: Sequence[Problem], errors: Sequence[Any]) -> list[Problem]:
+    """The problems; a word such as `off` in a field that takes no boolean is told what that field takes."""
+    found: dict[Problem, list[Any]] = {}
+    for error in errors:
+        value = error.get("input")
+        if isinstance(value, Unreadable) and value.problem and value.text.lower() in WORD_BOOLEANS:
+            found.setdefault(value.problem, []).append(error)
+    return [_of_its_field(problem, found.get(problem, [])) for problem in problems]
+
+
+def _of_its_field(problem: Problem, errors: Sequence[Any]) -> Problem:
+    if not errors or any(error["type"] in ("bool_type", "value_error") for error in errors):
+        return problem
+    wanted = dict.fromkeys(what_is_expected(error).removeprefix("must be ") for error in errors)
+    what, expected = problem.what.removesuffix(BOOLEAN_OR_WORD), " or ".join(wanted)
+    return Problem(
+        problem.where, f"{what}; it must be {expected}", choice_hint(errors[0]["input"].text, expected)
+    )
 
 
 def _is_told_elsewhere(error: Any) -> bool:

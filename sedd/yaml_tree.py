@@ -1,6 +1,7 @@
 """The value of a YAML tree, with the line of each key; what YAML reads as something else than it looks is a problem."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -17,7 +18,9 @@ FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 """YAML 1.1 reads 1e-3 as a word."""
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
 _NUMBER_TAGS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-_WORD_BOOLEANS = {"yes", "no", "on", "off", "y", "n"}
+WORD_BOOLEANS = {"yes", "no", "on", "off", "y", "n"}
+BOOLEAN_OR_WORD = ": write true or false, or quote it"
+"""The advice to one of them where nothing is known of its field."""
 
 
 def trap(text: str) -> str | None:
@@ -34,13 +37,18 @@ def trap(text: str) -> str | None:
     if _OCTAL.fullmatch(text):
         decimal = re.sub(r"^([-+]?)0+(?=\d)", r"\1", text.replace("_", ""))
         return f"{text} is octal in YAML 1.1 and decimal in 1.2: write {decimal}, or quote it"
-    if text.lower() in _WORD_BOOLEANS:
-        return f"{text} is a boolean in YAML 1.1 and a word in 1.2: write true or false, or quote it"
+    if text.lower() in WORD_BOOLEANS:
+        return f"{text} is a boolean in YAML 1.1 and a word in 1.2{BOOLEAN_OR_WORD}"
     return None
 
 
+@dataclass(frozen=True, slots=True)
 class Unreadable:
     """Stands for a value that is a problem already."""
+
+    problem: Problem | None = None
+    """Which, of a trap."""
+    text: str = ""
 
 
 class TreeReader:
@@ -76,7 +84,7 @@ class TreeReader:
             return [self._at(child, (*key, i), _line(child)) for i, child in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and node.style is None and (wrong := trap(node.value)):
             self._complain(node, f"{_dotted(key)}{wrong}")
-            return Unreadable()
+            return Unreadable(self.problems[-1], node.value)
         if node.tag in _NUMBER_TAGS and len(node.value) > _LONGEST_NUMBER:
             self._complain(
                 node, f"{_dotted(key)}{clip(node.value)} is a number of {len(node.value):,} characters"

@@ -66,9 +66,9 @@ def problems(text: str) -> list[str]:
         ("count: 000", "write 0"),
         ("quick: on", "write true or false"),
         ("quick: Off", "write true or false"),
-        ("mode: no", "write true or false"),
-        ("mode: YES", "quote it"),
-        ("mode: y", "quote it"),
+        ("mode: no", "in 1.2; it must be 'fast' or 'slow'"),
+        ("mode: YES", "in 1.2; it must be 'fast' or 'slow'"),
+        ("count: y", "in 1.2; it must be a whole number"),
     ],
 )
 def test_every_trap_names_its_line_its_field_and_what_to_write(line: str, advice: str):
@@ -76,6 +76,24 @@ def test_every_trap_names_its_line_its_field_and_what_to_write(line: str, advice
     field, seen = line.split(": ")
     assert problem.startswith(f"f.yaml:3: inner.{field}: {seen} ")
     assert advice in problem
+
+
+@pytest.mark.parametrize("written", ["off", "no", "false", "'off'", '"No"'])
+def test_a_word_for_no_suggests_the_choice_that_means_it(written: str):
+    class Tracking(StrictModel):
+        wandb: Literal["online", "offline", "disabled"] = "offline"
+
+    with pytest.raises(SpecError) as caught:
+        validate(Tracking, parse_document(f"wandb: {written}\n", name="f.yaml"))
+    (line,) = caught.value.message.splitlines()
+    assert line.endswith("; it must be 'online', 'offline' or 'disabled' (did you mean 'disabled'?)")
+    assert "true or false" not in line
+
+
+@pytest.mark.parametrize(("word", "value"), [("on", True), ("off", False), ("No", False), ("y", True)])
+def test_a_word_of_an_override_is_a_boolean_where_the_field_is_one(word: str, value: bool):
+    _, given = parse_override(f"quick={word}")
+    assert validate(Inner, Document("f", {"quick": given}, {})).quick is value
 
 
 @pytest.mark.parametrize("item", ["3e-4", "on", "010", "1:30"])
@@ -307,6 +325,7 @@ def test_a_folder_or_unreadable_path_gives_one_line_and_no_foolish_hint(tmp_path
         ("a=5", ("a",), 5),
         ("a=true", ("a",), True),
         ("a=word", ("a",), "word"),
+        ("a=off", ("a",), "off"),
         ("a='5'", ("a",), "5"),
         ("a=x=y", ("a",), "x=y"),
         ("a=[1, 2.5]", ("a",), [1, 2.5]),
@@ -322,7 +341,7 @@ def test_an_override_is_a_dotted_key_and_a_yaml_value(text: str, key: tuple[str,
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "=3", ".a=3", "a.=3", "", "a=[", "a=010", "a=on", "a=1:30:00", "a=&x [*x]"]
+    "text", ["a", "=3", ".a=3", "a.=3", "", "a=[", "a=010", "a=[on]", "a=1:30:00", "a=&x [*x]"]
 )
 def test_an_override_that_cannot_be_read_is_shown_back(text: str):
     with pytest.raises(SpecError) as caught:

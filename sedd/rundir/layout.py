@@ -11,7 +11,6 @@ from typing import Any, cast
 from sedd.errors import RunError
 from sedd.rundir.atomic import write_first, write_text
 
-
 ELSEWHERE = "set SEDD_RUNS to a folder with space that you may write"
 """The hint where no run folder can be made."""
 

@@ -72,7 +72,11 @@ def test_several_wild_types_are_told_apart_by_a_column(tmp_path: Path):
             "mutants.csv:2: 'K25A' names K at 25",
             "with --offset 23 every row fits",
         ),
-        ("mutant\nK25A\nT26A\n", "mutants.csv:2", "--offset 23 would fit, perhaps by chance: the table names 2"),
+        (
+            "mutant\nK25A\nT26A\n",
+            "mutants.csv:2",
+            "--offset 23 would fit, perhaps by chance: the table names 2",
+        ),
         ("mutant\nA99G\nA99V\nA99L\n", "mutants.csv:2", "--offset 95 would fit, perhaps by chance"),
         ("mutant\nK25A\nT26A\nA27G\nM2X9\n", "mutants.csv:2: 'K25A'", "--offset is 0"),
         ("mutant\nK25A\nT26A\nA27X\n", "mutants.csv:2: 'K25A'", "--offset is 0"),
