@@ -9,6 +9,7 @@ from sedd.cli.console import note
 from sedd.cli.for_each_run import Outcome, Target, for_each
 from sedd.cli.halving import wake_and_tell
 from sedd.cli.options import Json, Runs
+from sedd.cli.same_name import has_ended
 from sedd.cluster.command import SlurmMissingError
 from sedd.errors import SeddError, UsageError
 from sedd.halving.fellows import read_halving
@@ -48,6 +49,7 @@ def command(
             as_json=as_json,
             others=[_target(orphan) for orphan in orphans],
             together=together,
+            is_over=has_ended,
         )
     finally:
         wake_and_tell(touched)  # what is cancelled at a rung makes room for another

@@ -8,17 +8,21 @@ from typing import Protocol
 import typer
 
 from sedd.cli.console import print_json, show, tell
+from sedd.cli.same_name import choose_of_name, tell_of_others
 from sedd.cluster.command import SlurmMissingError, SlurmUnreachableError
 from sedd.errors import SeddError, UsageError
 from sedd.launch.submit_slurm import in_threads
 from sedd.rundir.attempts import is_completed, is_left_out, is_stopped
-from sedd.rundir.events import Event, read_events
+from sedd.rundir.events import read_events
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir
 
 PATIENCE_S = 120.0
 """For a SLURM that does not answer: a controller that starts anew takes less."""
 PAUSE_S = 5.0
+
+
+IsOver = Callable[[RunDir], bool]
 
 
 class Outcome(Protocol):
@@ -63,6 +67,7 @@ def for_each(
     together: Callable[[Sequence[RunDir]], Mapping[RunDir, Outcome]] = lambda _: {},
     others: Sequence[Target] = (),
     also_completed: bool = False,
+    is_over: IsOver | None = None,
 ) -> None:
     """Find the runs, do `act` to each, tell, and so with the `others`.
 
@@ -70,12 +75,17 @@ def for_each(
 
     Of a sweep, what is completed is left out, unless all points are, or `also_completed` ones are meant.
 
+    `is_over` says of the newest run of a name that there is nothing to do to it: then the one older run of that name
+    which is alive is meant. With it, too, a note names other runs of the name that are alive.
+
     `together` does first what is done for several runs at once, and says for which.
 
     Raises:
         UsageError: one of the texts names no run, before anything is done.
     """
-    runs = _found(texts, word, also_completed)
+    runs = _found(texts, word, also_completed, is_over)
+    if is_over is not None:
+        tell_of_others(texts, runs)
     done = together(runs)
     targets = [*(_target(run, act) for run in runs), *others]
     known = [*(done.get(run) for run in runs), *(None for _ in others)]
@@ -109,23 +119,27 @@ def retry_while_unreachable(act: Callable[[], Outcome], *, notify: Callable[[str
         time.sleep(PAUSE_S)
 
 
-def _found(texts: Sequence[str], word: str, also_completed: bool) -> list[RunDir]:
+def _found(texts: Sequence[str], word: str, also_completed: bool, is_over: IsOver | None) -> list[RunDir]:
     try:
-        return list(dict.fromkeys(run for text in texts for run in _named(text, also_completed)))
+        return list(dict.fromkeys(run for text in texts for run in _named(text, also_completed, is_over)))
     except UsageError as e:
         nothing = f"; no run was {word}" if len(texts) > 1 else ""
         raise UsageError(e.message + nothing, hint=e.hint) from e
 
 
-def _named(text: str, also_completed: bool) -> list[RunDir]:
-    """The runs that a text names; of a sweep or a plan as `for_each` says."""
+def _named(text: str, also_completed: bool, is_over: IsOver | None) -> list[RunDir]:
+    """The runs that a text names; of a sweep or a plan, and of several runs of one name, as `for_each` says."""
     runs = find_runs(text, runs_root())
+    if is_over is not None:
+        runs = choose_of_name(text, runs, is_over=is_over)
     if also_completed:
         return runs
-    return [run for run in runs if not _is_done(read_events(run.events))] or runs
+    return [run for run in runs if not is_done(run)] or runs
 
 
-def _is_done(events: Sequence[Event]) -> bool:
+def is_done(run: RunDir) -> bool:
+    """Whether a run has reached its end: completed, left out of its plan, or stopped by its sweep's rule."""
+    events = read_events(run.events)
     return is_completed(events) or is_left_out(events) or is_stopped(events)
 
 

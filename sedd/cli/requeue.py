@@ -9,7 +9,7 @@ import typer
 
 from sedd.amend.reshape import Check, Shape, reshape
 from sedd.cli.changed_run import check_of
-from sedd.cli.for_each_run import Outcome, Refused, for_each
+from sedd.cli.for_each_run import Outcome, Refused, for_each, is_done
 from sedd.cli.halving import wake_and_tell
 from sedd.cli.options import Json, Preflight, Runs
 from sedd.cli.soonest import Backfill, Soonest, pick_for_run
@@ -66,7 +66,7 @@ def command(
     def together(found: Sequence[RunDir]) -> dict[RunDir, Outcome]:
         return {} if soonest or shape.is_given else _plans(runs, now) or _first(found)
 
-    for_each(runs, act, word="requeued", as_json=as_json, together=together)
+    for_each(runs, act, word="requeued", as_json=as_json, together=together, is_over=is_done)
 
 
 def _in_soonest_shape(

@@ -69,3 +69,41 @@ def test_a_sweep_is_cancelled_with_all_its_points_but_those_that_are_completed(
     assert done.returncode == 0, done.stderr
     assert ["cancelled" in story(run) for run in points] == [True, True, False]
     assert done.stdout.count("\n") == 2
+
+
+def test_a_name_of_two_live_runs_means_the_newest_and_names_the_other_and_then_the_other(
+    local: LocalRuns,  # noqa: F811
+) -> None:
+    older, newer = (local.start_one(small_experiment(seed=n), plan="long") for n in (0, 1))
+    older, newer = sorted((older, newer), key=lambda run: run.id)
+    for run in (older, newer):
+        wait_for_steps(run, 2)
+    command = [sys.executable, "-m", "sedd", "cancel", "small"]
+    environment = os.environ | {"SEDD_RUNS": str(local.runs)}
+
+    def cancel() -> tuple[str, str]:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return done.stdout, done.stderr
+
+    assert cancel() == (
+        f"small/{newer.id}: cancelled\n",
+        f"note: 1 other run of the name small goes on: {older.id}\n",
+    )
+    assert "cancelled" not in story(older)
+    assert cancel() == (
+        f"small/{older.id}: cancelled\n",
+        f"note: the newest run of small, {newer.id}, is over already; this is the older one, {older.id}\n",
+    )
+    assert cancel() == (f"small/{newer.id}: cancelled already\n", "")
+
+
+def test_where_two_older_runs_are_alive_neither_is_meant_and_both_are_named(local: LocalRuns) -> None:  # noqa: F811
+    runs = sorted((local.make(small_experiment(seed=n))[0] for n in range(3)), key=lambda run: run.id)
+    far = {"event": "submitted", "executor": "local", "host": "far", "job_id": "far:1:1"}
+    for run, *later in ((runs[0],), (runs[1],), (runs[2], {"event": "cancelled", "over": True})):
+        write_events(run, far, *later)
+    command = [sys.executable, "-m", "sedd", "cancel", "small"]
+    environment = os.environ | {"SEDD_RUNS": str(local.runs)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"small/{runs[2].id}: cancelled already\n"
+    assert done.stderr == f"note: 2 other runs of the name small go on: {runs[0].id}, {runs[1].id}\n"

@@ -48,3 +48,20 @@ def test_a_run_that_gave_up_is_revived_by_its_name(local: LocalRuns) -> None:  #
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"error: run {run.id} is completed")
+
+
+def test_a_name_revives_its_newest_run_and_names_another_that_is_alive(local: LocalRuns) -> None:  # noqa: F811
+    older, newer = sorted((local.make(small_experiment(seed=n))[0] for n in (0, 1)), key=lambda run: run.id)
+    far = {"event": "submitted", "executor": "local", "host": "far", "job_id": "far:1:1"}
+    write_events(older, far)
+    here = far | {"host": socket.gethostname(), "job_id": f"{socket.gethostname()}:1:1"}
+    write_events(newer, here, {"event": "cancelled", "over": True})
+    environment = os.environ | {"SEDD_RUNS": str(local.runs)}
+    command = [sys.executable, "-m", "sedd", "requeue", "small"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"small/{newer.id}: ")
+    assert done.stderr == f"note: 1 other run of the name small goes on: {older.id}\n"
+    wait_for_event(newer, "completed")
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert f"is over already; this is the older one, {older.id}" in refused.stderr
+    assert f"run {older.id} is a local run of far" in refused.stderr

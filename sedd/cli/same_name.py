@@ -1,0 +1,66 @@
+"""Several runs of one name: which of them a name means, and what is told of the others."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from sedd.cli.console import note
+from sedd.errors import SeddError
+from sedd.home import expand_home
+from sedd.launch.liveness import RunStatus, query_run_status
+from sedd.launch.submitted import STOPPED, describe_progress
+from sedd.rundir.attempts import is_completed, is_unsubmitted
+from sedd.rundir.events import read_events
+from sedd.rundir.find import list_runs_of_name
+from sedd.rundir.layout import RunDir
+from sedd.units import counted
+
+
+def choose_of_name(text: str, found: list[RunDir], *, is_over: Callable[[RunDir], bool]) -> list[RunDir]:
+    """What a text was found to mean; but the one older run that is alive, where the newest of a name is over.
+
+    stderr says so. Sweeps, and runs that are named by their id, stay as they are.
+    """
+    if len(found) != 1 or not _is_name_of(text, found[0]) or not is_over(found[0]):
+        return found
+    newest, alive = found[0], _others_alive(found)
+    if len(alive) != 1:
+        return found
+    note(
+        f"the newest run of {newest.name}, {newest.id}, is over already; this is the older one, {alive[0].id}"
+    )
+    return alive
+
+
+def tell_of_others(texts: Iterable[str], chosen: Sequence[RunDir]) -> None:
+    """Note which runs are alive that have a name among the texts, and were not chosen."""
+    named = {run.path.parent: run for run in chosen if any(_is_name_of(text, run) for text in texts)}
+    for run in named.values():
+        if others := [other for other in _others_alive([run]) if other not in chosen]:
+            word = "goes" if len(others) == 1 else "go"
+            ids = ", ".join(other.id for other in others)
+            note(f"{counted(len(others), 'other run')} of the name {run.name} {word} on: {ids}")
+
+
+def is_alive(run: RunDir) -> bool:
+    """Whether a run trains, or waits to; also where its events say so, and nobody can tell from here."""
+    events = read_events(run.events)
+    if is_completed(events) or describe_progress(events) in (None, STOPPED):
+        return False
+    try:
+        return query_run_status(run).status in (RunStatus.RUNNING, RunStatus.WAITING, RunStatus.PAUSED)
+    except SeddError:
+        return True
+
+
+def has_ended(run: RunDir) -> bool:
+    """Whether nothing of a run is alive, and it is not one that still waits to be submitted."""
+    return not is_alive(run) and not is_unsubmitted(read_events(run.events))
+
+
+def _others_alive(runs: Sequence[RunDir]) -> list[RunDir]:
+    """Runs of the first one's name that are alive, oldest first, without those given."""
+    same = list_runs_of_name(runs[0].path.parent)
+    return [run for run in same if run not in runs and is_alive(run)]
+
+
+def _is_name_of(text: str, run: RunDir) -> bool:
+    return text == run.name or expand_home(text).absolute() == run.path.parent
