@@ -37,6 +37,10 @@ class MissingDataError(DataError, UsageError):
     """A file or store that was named and is not there, or is something else: a mistake in what was asked for."""
 
 
+class MisfitError(DataError):
+    """What a task was given does not fit: another attempt would meet the same, so none follows."""
+
+
 class RunError(SeddError):
     """A run folder that is missing, damaged or in the wrong state for what was asked."""
 
@@ -54,9 +58,10 @@ class DiskFullError(SeddError):
 
 
 def did_you_mean(wrong: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """A hint that names the most similar of the known words; None where none is similar."""
-    near = difflib.get_close_matches(wrong, list(known), n=1, cutoff=cutoff)
-    return f"did you mean '{near[0]}'?" if near else None
+    """A hint that names the most similar of the known words, in whatever case; None where none is similar."""
+    words = {word.casefold(): word for word in known}
+    near = difflib.get_close_matches(wrong.casefold(), words, n=1, cutoff=cutoff)
+    return f"did you mean '{words[near[0]]}'?" if near else None
 
 
 _UNFIT = {

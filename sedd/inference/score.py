@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedd.errors import DataError, UsageError
+from sedd.errors import DataError, MisfitError, UsageError
 from sedd.inference.conditionals import Denoiser
 from sedd.inference.correlation import Correlation, spearman
 from sedd.inference.load_network import Trained
@@ -122,20 +122,20 @@ def join(table: VariantTable, found: Sequence[Parts], *, longest: int) -> Scores
 
 
 def correlations(scores: Scores, measured: str) -> dict[str, Correlation]:
-    """Of each method with a measured column. Raises: DataError for a column that is not there, or no numbers."""
+    """Of each method with a measured column. Raises: MisfitError for a column that is not there, or no numbers."""
     numbers = measured_numbers(scores.table, measured)
     return {method: spearman(scores.score(method), numbers) for method in scores.values}
 
 
 def measured_numbers(table: VariantTable, measured: str) -> NDArray[np.float64]:
-    """A column as numbers, NaN where a cell is empty. Raises: DataError."""
+    """A column as numbers, NaN where a cell is empty. Raises: MisfitError."""
     if measured not in table.columns:
         seen = ", ".join(table.columns)
-        raise DataError(f"there is no column '{measured}': the table has {seen}")
+        raise MisfitError(f"there is no column '{measured}': the table has {seen}")
     try:
         return np.array([float(cell) if cell else np.nan for cell in table.columns[measured]])
     except ValueError as e:
-        raise DataError(f"column '{measured}' does not hold numbers: {e}") from e
+        raise MisfitError(f"column '{measured}' does not hold numbers: {e}") from e
 
 
 def summary(trained: Trained, how: ScoreOptions, scores: Scores, measured: str | None) -> dict[str, Any]:

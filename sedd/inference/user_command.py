@@ -1,6 +1,7 @@
 """A program of the user's on sampled proteins, a folding tool for example, and what its table says."""
 
 import csv
+import errno
 import math
 import os
 import signal
@@ -16,7 +17,7 @@ import numpy as np
 
 from sedd.charts import bar_panel, svg
 from sedd.data.records import Record
-from sedd.errors import DataError, RunError
+from sedd.errors import DataError, MisfitError, RunError, did_you_mean
 from sedd.page import page, table
 from sedd.spec.command import CommandSpec
 
@@ -24,6 +25,10 @@ ASK_EVERY_S = 0.5
 LEAVE_WITHIN_S = 20.0
 """What a program gets after SIGTERM before it is killed."""
 _LOWEST = 20
+_UNFIT = (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR)
+"""What keeps a program from being started, on every node."""
+_BY_SHELL = {126: "a program or a file cannot be run", 127: "a program or a file was not found"}
+"""What a shell's exit codes say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +72,36 @@ def run_program(
     """Run a program in `folder` until it ends; `ask` raises where it has to stop, and then the program is ended first.
 
     Raises:
-        RunError: there is no such program, it failed, or it wrote no table.
+        MisfitError: there is no such program or file, or it wrote no table.
+        RunError: it failed.
     """
     named = [word.replace("{fasta}", str(fasta)).replace("{out}", str(out)) for word in words]
     out.unlink(missing_ok=True)
     try:
         program = subprocess.Popen(named, cwd=folder, start_new_session=True)
     except OSError as e:
-        raise RunError(f"cannot run {named[0]}: {e.strerror}", hint="is it in the job's PATH?") from e
+        kind = MisfitError if e.errno in _UNFIT and e.filename == named[0] else RunError
+        raise kind(f"cannot run {named[0]}: {e.strerror}", hint="is it in the job's PATH?") from e
     try:
         while program.poll() is None:
             ask()
             time.sleep(ASK_EVERY_S)
     finally:
         _end(program)
+    if program.returncode in _BY_SHELL:
+        raise MisfitError(
+            f"{named[0]} ended with code {program.returncode}: {_BY_SHELL[program.returncode]}; "
+            "the run's log names it",
+            hint="name scripts beside the spec as it does, and programs that are in the job's PATH",
+        )
     if program.returncode:
         raise RunError(
             f"{named[0]} ended with code {program.returncode}", hint="its output is in the run's log"
         )
     if not out.is_file():
-        raise RunError(f"{named[0]} wrote no {out.name}", hint="{out} in command.run names the file to write")
+        raise MisfitError(
+            f"{named[0]} wrote no {out.name}", hint="{out} in command.run names the file to write"
+        )
 
 
 def _end(program: "subprocess.Popen[bytes]") -> None:
@@ -105,12 +120,16 @@ def read_column(path: Path, wanted: CommandSpec, proteins: Sequence[Record]) -> 
     """The column's number of each protein; NaN and infinity are none.
 
     Raises:
-        DataError: not a CSV, a column that is not there, or no number at all.
+        MisfitError: not a CSV, a column that is not there, or no number at all.
     """
     seen, rows = _read_rows(path)
     for name in (wanted.name_column, wanted.column):
         if name not in seen:
-            raise DataError(f"{path} has no column '{name}': seen {', '.join(seen) or 'nothing'}")
+            near = did_you_mean(name, seen)
+            raise MisfitError(
+                f"{path} has no column '{name}': seen {', '.join(seen) or 'nothing'}{f'; {near}' if near else ''}",
+                hint="the table is kept; correct command.column or command.name_column, and submit the spec again",
+            )
     numbers: dict[str, float] = {}
     for row in rows:
         words, number = row[wanted.name_column].split(), _number(row[wanted.column])
@@ -118,21 +137,21 @@ def read_column(path: Path, wanted: CommandSpec, proteins: Sequence[Record]) -> 
             numbers[words[0]] = number
     values = {one.name: numbers[one.name] for one in proteins if one.name in numbers}
     if not values:
-        raise DataError(
+        raise MisfitError(
             f"{path}: no row of column '{wanted.column}' has a number for a protein of the FASTA file"
         )
     return Found(wanted.column, values, tuple(one.name for one in proteins if one.name not in values))
 
 
 def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The header and the rows; what a short row lacks is empty. Raises: DataError."""
+    """The header and the rows; what a short row lacks is empty. Raises: MisfitError."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")
             rows = list(reader)
             return list(reader.fieldnames or ()), rows
     except (csv.Error, UnicodeDecodeError) as e:
-        raise DataError(f"{path} is not a CSV table: {e}") from e
+        raise MisfitError(f"{path} is not a CSV table: {e}") from e
 
 
 def _number(cell: str) -> float | None:

@@ -99,7 +99,10 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
         fields = {"step": step, "job_id": facts.job_id}
         return Decision(cause=cause, failure=None, event="paused", fields=fields, next=None)
     here = starts_in_job(facts, cause)
-    following = retry_decision(history, policy, copied_step=facts.copied_step if here else 0)
+    if cause is Cause.CRASHED and facts.ending.exit_code == Exit.MISFIT:
+        following: Retry | GiveUp = GiveUp(detail="another attempt would meet the same")
+    else:
+        following = retry_decision(history, policy, copied_step=facts.copied_step if here else 0)
     detail, alive = following.detail, {}
     if facts.ending.exit_code is None:
         detail += "; the training did not end in time, and was killed"

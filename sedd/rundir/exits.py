@@ -8,6 +8,8 @@ class Exit(IntEnum):
 
     COMPLETED = 0
     CRASHED = 1
+    MISFIT = 65
+    """What the task was given does not fit, as any attempt would find (EX_DATAERR)."""
     DISK_FULL = 74
     """Nothing can be saved, perhaps not even a word of it: the disk or the quota is full (EX_IOERR)."""
     STOPPED = 75

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sedd.errors import DiskFullError
+from sedd.errors import DiskFullError, MisfitError
 from sedd.rundir.exits import Exit
 from sedd.rundir.fence import SupersededError
 
@@ -36,6 +36,8 @@ def exit_of(error: BaseException, *, folder: Path) -> Exit:
     """The exit code that tells the job entry what kind of error ended this process; `folder` is that of the run."""
     if isinstance(error, SupersededError):
         return Exit.SUPERSEDED
+    if isinstance(error, MisfitError):
+        return Exit.MISFIT
     if any(_is_full(e, folder) for e in _chain(error)):
         return Exit.DISK_FULL
     if _is_of_torch(error) and _LOST_PEERS.search(str(error)):

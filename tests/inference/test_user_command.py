@@ -10,11 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from sedd.data.records import Record
-from sedd.errors import DataError, RunError
+from sedd.errors import DataError, MisfitError, RunError
 from sedd.inference.user_command import proteins_of, read_column, render_found, run_program
 from sedd.inference.work import WORK, Job
+from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
 from sedd.spec.command import CommandSpec, CommandTask
+from sedd.training.faults import exit_of
 
 FOLD = """
 import sys
@@ -52,6 +54,16 @@ def test_the_column_of_a_program_joins_the_report(tmp_path: Path, spec: CommandS
     assert '"mean": 72.5' in (run.path / "command.json").read_text()
 
 
+def test_a_table_without_the_column_is_kept(tmp_path: Path, spec: CommandSpec):
+    run = RunDir(tmp_path / "job")
+    run.path.mkdir()
+    wrong = spec.model_copy(update={"column": "plddt"})
+    task = CommandTask(name="fold", task="command", command=wrong)
+    with pytest.raises(MisfitError, match="seen name, pLDDT, note; did you mean 'pLDDT'"):
+        WORK["command"].do(Job(run, task, lambda done, of: None, print))
+    assert (run.path / "command.csv").read_text().startswith("name,pLDDT,note")
+
+
 def test_proteins_without_a_number_are_counted(tmp_path: Path, spec: CommandSpec):
     """Neither an empty cell nor a row cut short is one, nor what tools write of a failed fold."""
     (tmp_path / "t.csv").write_text("name,pLDDT\na one,50\nb,\nz,1\nd,nan\ne,inf\nf\n,3\n")
@@ -65,7 +77,8 @@ def test_proteins_without_a_number_are_counted(tmp_path: Path, spec: CommandSpec
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,x\na,1\n", "no column 'pLDDT': seen name, x"),
+        ("name,x\na,1\n", "no column 'pLDDT': seen name, x$"),
+        ("name,plddt\na,1\n", "no column 'pLDDT': seen name, plddt; did you mean 'plddt'"),
         ("name,pLDDT\nz,1\n", "no row"),
         ("", "seen nothing"),
         ("name,pLDDT\na,nan\n", "no row"),
@@ -75,7 +88,7 @@ def test_proteins_without_a_number_are_counted(tmp_path: Path, spec: CommandSpec
 )
 def test_a_table_that_does_not_fit_is_named(tmp_path: Path, spec: CommandSpec, text: str, message: str):
     (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(MisfitError, match=message):
         read_column(tmp_path / "t.csv", spec, [Record("a", "MK")])
 
 
@@ -83,13 +96,36 @@ def test_a_table_that_does_not_fit_is_named(tmp_path: Path, spec: CommandSpec, t
     ("words", "message"),
     [
         (("no-such-program", "{fasta}", "{out}"), "cannot run no-such-program"),
-        ((sys.executable, "-c", "raise SystemExit(3)"), "ended with code 3"),
+        (("/etc/passwd", "{fasta}", "{out}"), "cannot run /etc/passwd: Permission denied"),
+        (
+            ("sh", "-c", "no-such-program"),
+            "sh ended with code 127: a program or a file was not found; .* log",
+        ),
+        (("sh", "-c", "/etc/passwd"), "sh ended with code 126: a program or a file cannot be run; .* log"),
         ((sys.executable, "-c", "pass"), "wrote no o.csv"),
     ],
 )
-def test_a_program_that_fails_is_named(tmp_path: Path, words: tuple[str, ...], message: str):
-    with pytest.raises(RunError, match=message):
+def test_what_no_other_attempt_would_find_otherwise_ends_the_run(
+    tmp_path: Path, words: tuple[str, ...], message: str
+):
+    with pytest.raises(MisfitError, match=message) as refusal:
         run_program(words, fasta=tmp_path / "f", out=tmp_path / "o.csv", folder=tmp_path, ask=nothing)
+    assert exit_of(refusal.value, folder=tmp_path) is Exit.MISFIT
+
+
+@pytest.mark.parametrize(
+    ("words", "folder", "message"),
+    [
+        ((sys.executable, "-c", "raise SystemExit(3)"), ".", "ended with code 3"),
+        (("sh", "-c", "true"), "run-folder-that-is-away", "cannot run sh"),
+    ],
+)
+def test_a_program_that_fails_is_named_and_may_be_tried_again(
+    tmp_path: Path, words: tuple[str, ...], folder: str, message: str
+):
+    with pytest.raises(RunError, match=message):
+        where = tmp_path / folder
+        run_program(words, fasta=tmp_path / "f", out=tmp_path / "o.csv", folder=where, ask=nothing)
 
 
 def test_a_program_ends_when_the_attempt_has_to(tmp_path: Path):

@@ -95,6 +95,8 @@ def test_a_step_longer_than_the_walltime_reaches_the_stop_for_lack_of_progress()
         (Exit.DISK_FULL, None, set(), Cause.DISK_FULL, "requeued"),
         (-signal.SIGKILL, None, set(), Cause.KILLED, "requeued"),
         (1, None, set(), Cause.CRASHED, "requeued"),
+        (Exit.MISFIT, None, set(), Cause.CRASHED, "gave_up"),
+        (Exit.MISFIT, PREEMPTED, {signal.SIGTERM}, Cause.PREEMPTED, "requeued"),
         (None, JobFact(job_id="7", state=JobState.CANCELLED), {signal.SIGTERM}, Cause.CANCELLED, "cancelled"),
     ],
 )
