@@ -19,10 +19,10 @@ def choose_of_name(text: str, found: list[RunDir], *, is_over: Callable[[RunDir]
 
     stderr says so. Sweeps, and runs that are named by their id, stay as they are.
     """
-    if len(found) != 1 or not _is_name_of(text, found[0]) or not is_over(found[0]):
+    if len(found) != 1 or not _is_name_of(text, found[0]):
         return found
-    newest, alive = found[0], _others_alive(found)
-    if len(alive) != 1:
+    newest, alive = found[0], _others_alive(found[0], found)
+    if len(alive) != 1 or not is_over(newest):  # SLURM is asked of the newest only where it matters
         return found
     note(
         f"the newest run of {newest.name}, {newest.id}, is over already; this is the older one, {alive[0].id}"
@@ -34,7 +34,7 @@ def tell_of_others(texts: Iterable[str], chosen: Sequence[RunDir]) -> None:
     """Note which runs are alive that have a name among the texts, and were not chosen."""
     named = {run.path.parent: run for run in chosen if any(_is_name_of(text, run) for text in texts)}
     for run in named.values():
-        if others := [other for other in _others_alive([run]) if other not in chosen]:
+        if others := _others_alive(run, chosen):
             word = "goes" if len(others) == 1 else "go"
             ids = ", ".join(other.id for other in others)
             note(f"{counted(len(others), 'other run')} of the name {run.name} {word} on: {ids}")
@@ -56,10 +56,10 @@ def has_ended(run: RunDir) -> bool:
     return not is_alive(run) and not is_unsubmitted(read_events(run.events))
 
 
-def _others_alive(runs: Sequence[RunDir]) -> list[RunDir]:
-    """Runs of the first one's name that are alive, oldest first, without those given."""
-    same = list_runs_of_name(runs[0].path.parent)
-    return [run for run in same if run not in runs and is_alive(run)]
+def _others_alive(run: RunDir, chosen: Iterable[RunDir]) -> list[RunDir]:
+    """Runs of the same name that are alive and not chosen, oldest first. SLURM is asked of no chosen one."""
+    known = set(chosen)
+    return [each for each in list_runs_of_name(run.path.parent) if each not in known and is_alive(each)]
 
 
 def _is_name_of(text: str, run: RunDir) -> bool:

@@ -5,6 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from sedd.cli import same_name
+from sedd.rundir.layout import RunDir
 from tests.launch.conftest import (  # noqa: F401 # local is a fixture
     LocalRuns,
     local,
@@ -107,3 +111,18 @@ def test_where_two_older_runs_are_alive_neither_is_meant_and_both_are_named(loca
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == f"small/{runs[2].id}: cancelled already\n"
     assert done.stderr == f"note: 2 other runs of the name small go on: {runs[0].id}, {runs[1].id}\n"
+
+
+def test_of_the_runs_that_a_name_means_nobody_is_asked_whether_they_are_alive(
+    local: LocalRuns,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A sweep of a thousand points, or a SLURM that does not answer, costs no question more than before."""
+    points = local.make(*(small_experiment(seed=n) for n in range(3)))
+    for run in points:
+        write_events(run, {"event": "submitted", "executor": "slurm", "host": "here", "job_id": "7"})
+    asked: list[RunDir] = []
+    monkeypatch.setattr(same_name, "is_alive", lambda run: bool(asked.append(run)))
+    same_name.tell_of_others(["small"], points)
+    same_name.choose_of_name("small", points[:1], is_over=lambda run: False)
+    assert asked == points[1:]
