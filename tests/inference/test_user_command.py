@@ -123,8 +123,8 @@ def test_what_no_other_attempt_would_find_otherwise_ends_the_run(
 def test_a_program_that_fails_is_named_and_may_be_tried_again(
     tmp_path: Path, words: tuple[str, ...], folder: str, message: str
 ):
+    where = tmp_path / folder
     with pytest.raises(RunError, match=message):
-        where = tmp_path / folder
         run_program(words, fasta=tmp_path / "f", out=tmp_path / "o.csv", folder=where, ask=nothing)
 
 
