@@ -14,7 +14,15 @@ from sedd.cli.main import INTERRUPTED
 from sedd.cli.options import Cluster, DryRun, Json, Overrides, Preflight
 from sedd.cli.soonest import Backfill, Picker, Soonest
 from sedd.cli.submit_checks import LoginChecks, parameters_of, print_ignored_variables, resolved
-from sedd.cli.submit_output import LISTED, REST_HINT, print_dry_run, print_submitted, submission_document
+from sedd.cli.submit_output import (
+    LISTED,
+    REST_HINT,
+    print_dry_run,
+    print_submitted,
+    submission_document,
+    tell_slow,
+)
+from sedd.cluster.command import slow_commands_told
 from sedd.cluster.profile import load_profile
 from sedd.errors import RunError, UsageError
 from sedd.launch.make_runs import Order
@@ -179,7 +187,7 @@ def _submit_alone(
     Each submission is noted in `submissions` as it ends.
     """
     names = {experiment.name for order in orders for experiment in order.request.experiments}
-    with one_submission(names, orders[0].runs):
+    with one_submission(names, orders[0].runs), slow_commands_told(tell_slow):
         left, known = _left_to_submit(orders, may_attach=may_wait, resubmit=resubmit)
         for order in left:
             unfinished = None if resubmit else find_unfinished(order.request.experiments, order.runs)

@@ -13,8 +13,8 @@ import typer
 from sedd.cli.console import print_json, show, tell
 from sedd.cli.soonest import Picker
 from sedd.cli.submit_checks import LoginChecks, parameters_of, resolved
-from sedd.cli.submit_output import REST_HINT
-from sedd.cluster.command import SlurmUnreachableError
+from sedd.cli.submit_output import REST_HINT, tell_slow
+from sedd.cluster.command import SlurmUnreachableError, slow_commands_told
 from sedd.cluster.profile import Profile, load_profile
 from sedd.errors import RunError, UsageError
 from sedd.experiments.plan_graph import Graph, build_graph
@@ -71,14 +71,15 @@ def submit(path: Path, cluster: Path | None, how: How, *, dry_run: bool) -> None
     if dry_run:
         _print_foreseen(graph, site, how)
         return
-    submission = submit_plan(
-        graph,
-        site,
-        source=path.read_text(encoding="utf-8-sig"),
-        now=dt.datetime.now(dt.UTC),
-        any_code=how.any_code,
-        anew=how.anew,
-    )
+    with slow_commands_told(tell_slow):
+        submission = submit_plan(
+            graph,
+            site,
+            source=path.read_text(encoding="utf-8-sig"),
+            now=dt.datetime.now(dt.UTC),
+            any_code=how.any_code,
+            anew=how.anew,
+        )
     if not how.as_json:
         for line in submitted_lines(submission):
             show(line)

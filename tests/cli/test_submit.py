@@ -283,3 +283,30 @@ def test_a_sweep_in_parts_says_how_many_wait_and_the_same_command_goes_on(
     assert fourth.returncode == 1
     assert "5 of these 5 runs are submitted already" in fourth.stderr
     assert desk.sedd(*command, "--again").returncode == 0, "the old name of --resubmit"
+
+
+def test_a_hanging_sbatch_is_told_and_after_ctrl_c_the_same_command_submits_the_rest(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = fake_slurm.install(tmp_path / "commands")
+    monkeypatch.setenv("PATH", f"{slurm}:{os.environ['PATH']}")
+    (slurm / "then").write_text("exec sleep 120")
+    profile = desk.folder / "site.yaml"
+    profile.write_text("executor: slurm\npartition: gpu\n")
+    command = ("submit", desk.spec, "--cluster", profile, "--no-preflight")
+    with subprocess.Popen(
+        desk.command(*command),
+        cwd=desk.folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line.startswith("sbatch has not answered yet; waiting for it, up to 10 minutes. Ctrl-C ends")
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 130
+    (slurm / "then").unlink()
+    done = desk.sedd(*command)
+    assert done.returncode == 0, done.stderr
+    assert only_run(desk)

@@ -2,7 +2,15 @@ import sys
 
 import pytest
 
-from sedd.cluster.command import SlurmUnreachableError, call, clean_environment, failure, run
+from sedd.cluster import command
+from sedd.cluster.command import (
+    SlurmUnreachableError,
+    call,
+    clean_environment,
+    failure,
+    run,
+    slow_commands_told,
+)
 from sedd.errors import ClusterError
 
 
@@ -30,6 +38,16 @@ def test_a_missing_command_is_unreachable_with_a_hint() -> None:
 def test_a_slow_command_is_unreachable_and_never_a_hang() -> None:
     with pytest.raises(SlurmUnreachableError, match=r"did not answer within 0\.2 s"):
         run(python("import time; time.sleep(60)"), timeout_s=0.2)
+
+
+def test_a_command_that_is_waited_for_long_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "SLOW_S", 0.2)
+    told: list[str] = []
+    with slow_commands_told(told.append):
+        run(python("import time; time.sleep(1)"), timeout_s=600.0)
+        run(python("pass"), timeout_s=600.0)
+    run(python("import time; time.sleep(0.5)"))
+    assert told == [f"{sys.executable} has not answered yet; waiting for it, up to 10 minutes"]
 
 
 def test_a_failed_command_says_its_first_line_once() -> None:
