@@ -92,7 +92,7 @@ def run_program(
         raise MisfitError(
             f"{named[0]} ended with code {program.returncode}: {_BY_SHELL[program.returncode]}; "
             "the run's log names it",
-            hint="name scripts beside the spec as it does, and programs that are in the job's PATH",
+            hint="a script is found by its name beside the spec, a program in the job's PATH",
         )
     if program.returncode:
         raise RunError(

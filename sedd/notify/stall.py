@@ -32,10 +32,13 @@ def main(path: str) -> None:
 
     run = RunDir(Path(path))
     if (beat := read_heartbeat(run.heartbeat)) is not None:
-        why = (
-            f"nothing has moved since {beat.progress_t[:19]} UTC, at step {beat.step}, in phase {beat.phase}"
-        )
-        tell_stall(run, attempt=beat.attempt, why=why, is_login=False)
+        tell_stall(run, attempt=beat.attempt, why=stall_words(beat), is_login=False)
+
+
+def stall_words(beat: Heartbeat) -> str:
+    """Since when nothing has moved, and where it stopped, in the unit of the task."""
+    place = f"step {beat.step}" if beat.unit == "steps" else f"{beat.step:,} {beat.unit}"
+    return f"nothing has moved since {beat.progress_t[:19]} UTC, at {place}, in phase {beat.phase}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Notifications: what is told, by what means, at most once, and that no secret of theirs lands in a run folder."""
 
+import dataclasses
 import datetime as dt
 import http.server
 import json
@@ -23,7 +24,7 @@ from sedd.notify.marker import marker, watch_ends
 from sedd.notify.message import Message, end_message
 from sedd.notify.pending import tell_pending
 from sedd.notify.send import NotSentError
-from sedd.notify.stall import begin_to_tell, is_stalled
+from sedd.notify.stall import begin_to_tell, is_stalled, stall_words
 from sedd.notify.tell import tell_end, tell_loss, tell_stall
 from sedd.rundir.events import Event, append_event
 from sedd.rundir.heartbeat import Heartbeat, write_heartbeat
@@ -287,6 +288,11 @@ def test_a_stall_is_told_by_a_process_beside_the_job_entry(
         assert begin_to_tell(run).wait(60) == 0
     assert told.read_text().count(f"[stalled] tiny/{run.id}") == 1
     assert "at step 7, in phase training" in told.read_text()
+
+
+def test_a_stall_is_told_in_the_unit_of_the_task() -> None:
+    beat = dataclasses.replace(beat_of(NOW, "evaluating"), unit="proteins")
+    assert stall_words(beat).endswith("at 7 proteins, in phase evaluating")
 
 
 def test_a_plan_is_told_when_nothing_of_it_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
