@@ -15,7 +15,7 @@ import sedd
 
 PACKAGE = Path(sedd.__path__[0])
 
-BASE = {"errors", "units", "yaml", "yaml_tree", "yaml_text", "complaints", "home"}
+BASE = {"alive", "errors", "units", "yaml", "yaml_tree", "yaml_text", "complaints", "home"}
 PURE = {"diffusion"}
 DOORS: dict[str, set[str]] = {
     "errors": set(),
@@ -25,13 +25,14 @@ DOORS: dict[str, set[str]] = {
     "yaml": {"errors", "units", "complaints", "yaml_tree"},
     "yaml_tree": {"errors", "complaints"},
     "yaml_text": set(),
+    "alive": set(),
     "spec": BASE,
     "config": BASE,
-    "rundir": {"errors", "home", "config"},
+    "rundir": {"alive", "errors", "home", "config"},
     "notify": {"rundir", "config", *BASE},
     "diffusion": set(),
     "model": {"spec"},
-    "data": {"spec", "errors", "home", "units", "charts"},
+    "data": {"alive", "spec", "errors", "home", "units", "charts"},
     "conditions": {"data", "diffusion", "spec", *BASE},
     "charts": {"units"},
     "page": set(),

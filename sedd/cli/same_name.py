@@ -1,4 +1,4 @@
-"""Several runs of one name: which of them a name means, and what is told of the others."""
+"""Choose among several runs of one name, and mention the others that are alive."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -15,9 +15,9 @@ from sedd.units import counted
 
 
 def choose_of_name(text: str, found: list[RunDir], *, is_over: Callable[[RunDir], bool]) -> list[RunDir]:
-    """What a text was found to mean; but the one older run that is alive, where the newest of a name is over.
+    """The runs that a text names; where the newest of a name is over and one older run is alive, that one instead.
 
-    stderr says so. Sweeps, and runs that are named by their id, stay as they are.
+    A note on stderr says so. Sweeps, and runs that are named by their id, stay as they are.
     """
     if len(found) != 1 or not _is_name_of(text, found[0]):
         return found
@@ -31,7 +31,7 @@ def choose_of_name(text: str, found: list[RunDir], *, is_over: Callable[[RunDir]
 
 
 def tell_of_others(texts: Iterable[str], chosen: Sequence[RunDir]) -> None:
-    """Note which runs are alive that have a name among the texts, and were not chosen."""
+    """Note on stderr which other runs are alive that have the name of a chosen one; ids among `texts` draw no note."""
     named = {run.path.parent: run for run in chosen if any(_is_name_of(text, run) for text in texts)}
     for run in named.values():
         if others := _others_alive(run, chosen):
@@ -41,7 +41,7 @@ def tell_of_others(texts: Iterable[str], chosen: Sequence[RunDir]) -> None:
 
 
 def is_alive(run: RunDir) -> bool:
-    """Whether a run trains, or waits to; also where its events say so, and nobody can tell from here."""
+    """Whether a run trains or waits to; where SLURM or the other machine does not say, its events decide."""
     events = read_events(run.events)
     if is_completed(events) or describe_progress(events) in (None, STOPPED):
         return False

@@ -15,7 +15,7 @@ from sedd.errors import ClusterError
 
 DEFAULT_TIMEOUT_S = 20.0
 SLOW_S = 10.0
-"""An answer that takes longer is told to be waited for."""
+"""After so many seconds the user hears which command is still waited for."""
 
 _NO_CLUSTER = "could not establish a configuration source"
 """SLURM's commands are here, but no slurm.conf and no server that would give one: sbatch has sent nothing."""

@@ -106,11 +106,13 @@ def _require_same_values(known: KnownField, first: TokenStore, other: TokenStore
 
 
 def _with_range(known: KnownField, stores: Sequence[TokenStore]) -> KnownField:
-    told = [found for store in stores if (found := _field_of(store, known.name).statistics)]
-    if known.kind != "number" or not told:
+    statistics = [found for store in stores if (found := _field_of(store, known.name).statistics)]
+    if known.kind != "number" or not statistics:
         return known
     return dataclasses.replace(
-        known, low=min(each["min"] for each in told), high=max(each["max"] for each in told)
+        known,
+        low=min(each["min"] for each in statistics),
+        high=max(each["max"] for each in statistics),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sedd.alive import is_alive
 from sedd.data.files import sync_folder
 from sedd.errors import DataError
 
@@ -81,7 +82,7 @@ def _abandoned(output: Path, owner: str) -> Iterator[Path]:
             continue
         is_here = match[2] == socket.gethostname()
         is_ours = bool(owner) and match[1] == owner
-        if is_ours or (not _is_running(int(match[3])) if is_here else _age_s(sibling) > _STALE_S):
+        if is_ours or (not is_alive(int(match[3])) if is_here else _age_s(sibling) > _STALE_S):
             yield sibling
 
 
@@ -91,13 +92,3 @@ def _age_s(folder: Path) -> float:
     with suppress(OSError):  # it goes away as we look
         changed += [path.stat().st_mtime for path in folder.rglob("*")]
     return time.time() - max(changed)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

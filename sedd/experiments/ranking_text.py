@@ -160,8 +160,8 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
     unit = METRICS[ranking.metric].unit
     label, seeds = label_of(ranking, best), f", {best.n} seeds" if best.n > 1 else ""
     so_far = "" if is_over else " so far"
-    told = "" if label.endswith(seeds) else seeds
-    lines = [f"best{so_far}: {label}: {estimate_text(best)} {unit}{told}"]
+    suffix = "" if label.endswith(seeds) else seeds
+    lines = [f"best{so_far}: {label}: {estimate_text(best)} {unit}{suffix}"]
     if not ranking.differences:
         return lines
     confused = [g for g in ranking.confused if math.isfinite(ranking.differences[g.number].estimate.value)]

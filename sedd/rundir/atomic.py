@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from sedd.alive import is_alive
 from sedd.errors import cannot_write, writing
 
 _LEFT_S = 24 * 3600.0
@@ -130,18 +131,8 @@ def _remove_left(path: Path) -> None:
     with contextlib.suppress(OSError):
         for entry in os.scandir(path.parent):
             found = left.fullmatch(entry.name)
-            if found and time.time() - entry.stat().st_mtime > _LEFT_S and not _is_alive(int(found[1])):
+            if found and time.time() - entry.stat().st_mtime > _LEFT_S and not is_alive(int(found[1])):
                 os.unlink(entry)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
 
 
 @contextlib.contextmanager

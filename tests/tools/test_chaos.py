@@ -1,7 +1,13 @@
 """The verdict of tools/chaos.py: what counts as equal, and what a report says."""
 
+import argparse
 import datetime as dt
 import io
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -9,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from sedd.launch.local_processes import wait_until
 from sedd.rundir.attempts import parse_attempts
 from sedd.rundir.events import Event
 
@@ -108,6 +115,40 @@ def test_time_of_steps_that_are_repeated_and_of_pauses_is_not_effective(verdict:
     )
     assert verdict.effective_time_ratio(said) == 2 / 8
     assert verdict.effective_time_ratio(said[:-1]) == 0.0
+
+
+@pytest.fixture
+def two_attempts(tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes that look like the trainings of two attempts of one run."""
+    command = [sys.executable, "-c", "import time; time.sleep(60)", "sedd.job.worker", str(tmp_path / "run")]
+    attempts = [subprocess.Popen(command, env={"SEDD_ATTEMPT": number}) for number in "56"]
+    yield attempts
+    for process in attempts:
+        process.kill()
+        process.wait()
+
+
+def test_two_attempts_at_once_are_seen_unless_the_campaign_itself_holds_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, two_attempts: list[subprocess.Popen[bytes]]
+) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import chaos
+
+    monkeypatch.setattr(chaos, "WAKES_S", 0.3)
+    site = types.SimpleNamespace(runs=tmp_path)
+    campaign = chaos.Campaign(site, argparse.Namespace(seed=0), tmp_path)
+
+    def seen() -> list[tuple[int, ...]]:
+        campaign._look_for_overlaps()
+        return [overlap.attempts for overlap in campaign.overlaps]
+
+    old = two_attempts[0]
+    old.send_signal(signal.SIGSTOP)
+    assert wait_until(lambda: any(w.is_stopped for w in chaos.workers(tmp_path)), timeout_s=10)
+    assert seen() == []
+    old.send_signal(signal.SIGCONT)
+    assert seen() == [], "it has just woken, and must have a moment to see the newer attempt"
+    assert wait_until(lambda: seen() == [(5, 6)], timeout_s=10)
 
 
 def run_of(layout: str, **changes: Any) -> dict[str, Any]:
