@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -265,6 +266,24 @@ def test_down_leaves_nothing_behind(devcluster: DevCluster, monkeypatch: pytest.
     assert str(folder) not in Path("/proc/mounts").read_text()
     assert "nothing to stop" in script("down.sh", folder).stderr
     monkeypatch.setenv("SLURM_CONF", f"{devcluster.folder}/etc/slurm.conf")
+
+
+def test_clusters_that_start_at_once_take_different_ports(devcluster: DevCluster) -> None:
+    folders = [devcluster.folder.with_name(f"{devcluster.folder.name}-{number}") for number in (3, 4)]
+    try:
+        with ThreadPoolExecutor() as pool:
+            ups = list(pool.map(lambda folder: script("up.sh", folder), folders))
+        assert [up.returncode for up in ups] == [0, 0], [up.stderr for up in ups]
+        ports = {
+            line
+            for folder in (devcluster.folder, *folders)
+            for line in (folder / "etc" / "slurm.conf").read_text().splitlines()
+            if line.startswith("SlurmctldPort=")
+        }
+        assert len(ports) == 3
+    finally:
+        for folder in folders:
+            script("down.sh", folder)
 
 
 @pytest.mark.parametrize(
