@@ -24,7 +24,7 @@ from typing import Any
 
 from _chaos_faults import FAULTS, possible
 from _chaos_identity import give_time_back
-from _chaos_runs import LAYOUTS, PARTITIONS, Watched, build_store, submit
+from _chaos_runs import GPU_LAYOUTS, LAYOUTS, PARTITIONS, Watched, build_store, submit
 from _chaos_scene import Scene
 from _chaos_site import Site, jobs, leftovers, open_site, workers
 from _chaos_table import render
@@ -79,7 +79,13 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="decides what is hurt, how and when")
     parser.add_argument("--faults", type=int, default=10)
     parser.add_argument("--only", nargs="+", choices=FAULTS, default=list(FAULTS), help="kinds of faults")
-    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    parser.add_argument(
+        "--layouts",
+        nargs="+",
+        choices=[*LAYOUTS, *GPU_LAYOUTS],
+        default=list(LAYOUTS),
+        help=f"default: all but {' and '.join(GPU_LAYOUTS)}, which train on real GPUs",
+    )
     parser.add_argument("--steps", type=int, default=800, help="of each run; about 10 ms each")
     parser.add_argument("--every", type=float, default=4.0, metavar="S", help="seconds between faults")
     parser.add_argument("--patience", type=float, default=400.0, metavar="S", help="after the last fault")

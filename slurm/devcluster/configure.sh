@@ -131,7 +131,13 @@ write_gres_conf() {
 write_cgroup_conf() {
     local major
     major=$(slurmd -V | sed 's/[^0-9]*\([0-9]*\).*/\1/')
-    if [ "$major" -ge 23 ]; then echo "CgroupPlugin=disabled"; else echo "CgroupAutomount=no"; fi
+    if [ "$major" -ge 23 ]; then
+        echo "CgroupPlugin=disabled"
+    else
+        # Left to look, 22.05 takes v2 on newer kernels, and slurmd ends where no systemd answers, as in a container.
+        if [ "$major" = 22 ]; then echo "CgroupPlugin=cgroup/v1"; fi
+        echo "CgroupAutomount=no"
+    fi
 }
 
 write_slurmdbd_conf() {
