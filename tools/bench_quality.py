@@ -7,7 +7,7 @@ int(sha256(its cluster's representative), 16) % 100 < 5), and writes after each 
 validation perplexity over residues beside the n-gram models of the same split. Arms that are finished are not trained
 again, and one that was cut short (--minutes, Ctrl-C) goes on where it stopped: repeat the command until it exits 0.
 `--seeds 3` trains each arm with seeds 0, 1 and 2, and prints mean and standard deviation over them. `a+b` is an arm
-with the changes of arm a, and then of b: `--arms power+values+rate-2e-3`.
+with the changes of arm a, and then of b: `--arms power+heads-16+rate-2e-3`.
 
     python tools/bench_quality.py --tiny -o /tmp/quality      proves on a CPU, in minutes, that all of it works
 """
@@ -83,11 +83,8 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
         "dropout-0.2": {"model.dropout": 0.2},
         "decay-0.1": {"training.weight_decay": 0.1},
     },
-    # To be joined to the best of the above, `power+qk-norm`: what it might still learn from.
+    # To be joined to the best of the above, `power+heads-16`: what it might still learn from.
     "network": {
-        "qk-norm": {"model.query_key_norm": True},
-        "values": {"model.value_residual": True},
-        "skip-0.1": {"model.layer_dropout": 0.1},
         "width-256": {"model.hidden": 256, "model.heads": 4},
         "width-768": {"model.hidden": 768, "model.heads": 12},
         "heads-4": {"model.heads": 4},

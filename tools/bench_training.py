@@ -50,8 +50,6 @@ MODELS = {
     "67M": {"hidden": 768, "cond": 256, "blocks": 8, "heads": 12},
     "92M": {"hidden": 768, "cond": 128, "blocks": 12, "heads": 12},
 }
-OPTIONS = ("query_key_norm", "value_residual")
-"""Of a model, joined to its name: 24M+value_residual."""
 OURS = ("efficient", "tiled", "flash")
 UNFUSED = "efficient unfused"
 ARMS = (*OURS, UNFUSED, "padded batch", "loop")
@@ -102,12 +100,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--fasta", type=Path, default=PROTEINS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--models",
-        type=words,
-        default=["24M", "67M", "92M"],
-        help=f"{', '.join(MODELS)}, with +{' or +'.join(OPTIONS)}",
-    )
+    parser.add_argument("--models", type=words, default=["24M", "67M", "92M"], help=", ".join(MODELS))
     parser.add_argument("--arms", type=words, default=list(ARMS), help=f"{', '.join(ARMS)}; '' for none")
     parser.add_argument("--crops", type=lambda s: [int(n) for n in s.split(",")], default=[512, 1024])
     parser.add_argument("--residues", type=int, default=32_768, help="a micro-batch")
@@ -128,11 +121,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--picture", type=Path, help="SVG")
     arguments = parser.parse_args()
     arguments.arms = [arm for arm in arguments.arms if arm]
-    asked = [model.split("+") for model in arguments.models]
-    if unknown := [
-        *(size for size, *_ in asked if size not in MODELS),
-        *(option for _, *options in asked for option in options if option not in OPTIONS),
-        *(arm for arm in arguments.arms if arm not in ARMS),
+    if unknown := [m for m in arguments.models if m not in MODELS] + [
+        a for a in arguments.arms if a not in ARMS
     ]:
         parser.error(f"unknown: {', '.join(unknown)}")
     if arguments.v100_legal and arguments.precision == "auto":
@@ -154,7 +144,6 @@ def describe(device: torch.device) -> str:
 def experiment_for(
     arguments: argparse.Namespace, store: Path, model: str, crop: int, *, ranks: int = 1
 ) -> Experiment:
-    size, *options = model.split("+")
     training = {
         "steps": 1_000_000,
         "residues_per_step": arguments.residues * ranks,
@@ -169,7 +158,7 @@ def experiment_for(
         {
             "name": "bench",
             "data": {"store": str(store), "max_length": crop},
-            "model": MODELS[size] | dict.fromkeys(options, True),
+            "model": MODELS[model],
             "training": training,
             "resources": {"processes_per_node": ranks},
             "tracking": {"wandb": "disabled"},

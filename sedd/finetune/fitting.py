@@ -58,7 +58,7 @@ def _without_moments(parent: Parent, experiment: Experiment) -> list[str]:
     return []
 
 
-_SHAPE = ("hidden", "cond", "blocks", "heads", "query_key_norm", "value_residual")
+_SHAPE = ("hidden", "cond", "blocks", "heads")
 
 
 def _noise(experiment: Experiment) -> str:
@@ -131,11 +131,6 @@ def parameter_shapes(model: ModelSpec) -> Shapes:
     for name, field in model.conditions.fields.items() if model.conditions else ():
         rows = field.values + 1 if isinstance(field, CategorySpec) else 3 + 2 * WAVES
         found[f"{CONDITIONS}fields.{name}.weight"] = (rows, cond)
-    for number in range(model.blocks):
-        if model.query_key_norm:
-            found[f"blocks.{number}.query_key_norm.gain"] = (model.heads,)
-        if model.value_residual and number:
-            found[f"blocks.{number}.value_residual.mix"] = (2,)
     for name, shape, bias in layers:
         found[f"{name}.weight"] = tuple(shape)
         if bias:

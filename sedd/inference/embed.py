@@ -78,7 +78,7 @@ def _states(trained: Trained, borders: Tensor, tokens: int) -> Iterator[dict[int
                 states[0] = output
                 return
             # A block's last branch is added where the next one begins.
-            x, branch, gate, _ = output
+            x, branch, gate = output
             states[layer] = x + gate.float()[index] * branch.float()
 
         return hook

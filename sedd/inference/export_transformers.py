@@ -83,8 +83,6 @@ def _config(saved: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
         "cond_size": model.cond,
         "num_hidden_layers": model.blocks,
         "num_attention_heads": model.heads,
-        "query_key_norm": model.query_key_norm,
-        "value_residual": model.value_residual,
         "vocab_size": len(TOKENS),
         "graph": experiment.diffusion.graph,
         "parameterization": experiment.diffusion.parameterization,

@@ -24,8 +24,7 @@ def facts_of(saved: Mapping[str, Any], experiment: Experiment, run: RunDir | Non
     rows = {
         "run": f"{saved['run']}, step {saved['step']:,} of {training.steps:,}",
         "weights": "as trained" if raw else "averaged over training (EMA)",
-        "network": f"{model.blocks} blocks, hidden {model.hidden}, {model.heads} heads"
-        + "".join(f", {name}" for name in ("query_key_norm", "value_residual") if getattr(model, name)),
+        "network": f"{model.blocks} blocks, hidden {model.hidden}, {model.heads} heads",
         "graph, noise, output": f"{process.graph}, {process.noise.kind}, {process.parameterization}",
         **_parent(saved, experiment),
         **({"labels": ", ".join(model.conditions.fields)} if model.conditions else {}),

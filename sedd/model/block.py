@@ -3,16 +3,13 @@
 import math
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
 from sedd.model.block_ops import add_branch_and_norm, gelu_mlp, modulation_rows, rotated_attention
 from sedd.model.packing import Packing
-from sedd.model.query_key_norm import QueryKeyNorm
 from sedd.model.size import MLP_FACTOR, SINUSOIDS, VOCABULARY
-from sedd.model.value_residual import ValueResidual
 from sedd.spec.model import ModelSpec
 
 
@@ -58,9 +55,6 @@ class Block(nn.Module):
         self.up = nn.Linear(spec.hidden, MLP_FACTOR * spec.hidden)
         self.down = nn.Linear(MLP_FACTOR * spec.hidden, spec.hidden)
         self.modulation = nn.Linear(spec.cond, 6 * spec.hidden)
-        self.query_key_norm = QueryKeyNorm(spec.heads) if spec.query_key_norm else None
-        self.value_residual = ValueResidual() if spec.value_residual and number else None
-        self.gives_values = spec.value_residual and not number
 
     def forward(
         self,
@@ -70,45 +64,19 @@ class Block(nn.Module):
         condition: Float[Tensor, "sequences cond"],
         turn: tuple[Tensor, Tensor],
         packing: Packing,
-        first_values: Float[Tensor, "tokens hidden"] | None = None,
     ) -> tuple[
-        Float[Tensor, "tokens hidden"],
-        Float[Tensor, "tokens hidden"],
-        Float[Tensor, "sequences hidden"],
-        Float[Tensor, "tokens hidden"] | None,
+        Float[Tensor, "tokens hidden"], Float[Tensor, "tokens hidden"], Float[Tensor, "sequences hidden"]
     ]:
-        """The stream, the branch that still has to be added to it, and that one's gate: given and returned.
-
-        The first block of a network with `value_residual` also returns its values, which the others are given.
-        """
+        """The stream, the branch that still has to be added to it, and that one's gate: given and returned."""
         modulation = self.modulation(condition)
         shift_1, factor_1, gate_1, shift_2, factor_2, gate_2 = modulation_rows(
             modulation, _exact(self.norm_1.weight), _exact(self.norm_2.weight), packing
         )
         place, dtype = 2 * self.number, modulation.dtype
-        if packing.branch_factors is not None:
-            factors = packing.branch_factors[:, place : place + 2].to(dtype)
-            gate_1, gate_2 = gate_1 * factors[:, :1], gate_2 * factors[:, 1:]
         x, entering = add_branch_and_norm(x, branch, gate, factor_1, shift_1, packing, place, dtype)
-        qkv, values = self._queries_keys_values(entering, first_values)
-        mixed = self.out(rotated_attention(qkv, turn, self.heads, packing))
+        mixed = self.out(rotated_attention(self.qkv(entering), turn, self.heads, packing))
         x, entering = add_branch_and_norm(x, mixed, gate_1, factor_2, shift_2, packing, place + 1, dtype)
-        return x, gelu_mlp(entering, self.up, self.down, packing), gate_2, values
-
-    def _queries_keys_values(
-        self, entering: Tensor, first_values: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Side by side, as attention takes them; and the values, if later blocks want them."""
-        qkv = self.qkv(entering)
-        q_and_k, values = qkv.tensor_split([2 * self.out.in_features], 1)
-        given = values if self.gives_values else None
-        if self.query_key_norm is None and self.value_residual is None:
-            return qkv, given
-        if self.query_key_norm is not None:
-            q_and_k = self.query_key_norm(rearrange(q_and_k, "t (g h d) -> t g h d", g=2, h=self.heads))
-        if self.value_residual is not None:
-            values = self.value_residual(values, first_values)
-        return torch.cat((q_and_k.flatten(1), values), 1), given
+        return x, gelu_mlp(entering, self.up, self.down, packing), gate_2
 
 
 def _exact(weight: Tensor) -> Tensor:

@@ -21,8 +21,6 @@ class Packing(NamedTuple):
     """Probability with which an entry of a branch is dropped; 0 outside training."""
     seed: Int[Tensor, "1"] | None
     """Of the fused kernels' dropout in this pass, on the device; None without dropout."""
-    branch_factors: Float[Tensor, "sequences branches"] | None = None
-    """What the gate of each block's two branches is multiplied by; None: by nothing."""
 
 
 def sequence_index(cu_seqlens: Int[Tensor, "sequences_plus_1"], tokens: int) -> Int[Tensor, "{tokens}"]:

@@ -23,19 +23,16 @@ def parameter_count(spec: ModelSpec) -> int:
         (field.values + 1 if isinstance(field, CategorySpec) else 3 + 2 * WAVES) * cond
         for field in (spec.conditions.fields.values() if spec.conditions else ())
     )
-    mixes = 2 * (spec.blocks - 1) if spec.value_residual else 0
-    blocks = spec.blocks * block_parameter_count(spec) + mixes
-    return VOCABULARY * hidden + noise_level + labels + blocks + final
+    return VOCABULARY * hidden + noise_level + labels + spec.blocks * block_parameter_count(spec) + final
 
 
 def block_parameter_count(spec: ModelSpec) -> int:
-    """Of these the ones of the first block; a later one has two more with `value_residual`."""
+    """Of these the ones of one block."""
     hidden, inner = spec.hidden, MLP_FACTOR * spec.hidden
     attention = 4 * hidden * hidden
     mlp = hidden * inner + inner + inner * hidden + hidden
     modulation = spec.cond * 6 * hidden + 6 * hidden
-    gains = spec.heads if spec.query_key_norm else 0
-    return 2 * hidden + attention + mlp + modulation + gains
+    return 2 * hidden + attention + mlp + modulation
 
 
 def matrix_parameter_count(spec: ModelSpec) -> int:

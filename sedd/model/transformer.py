@@ -61,27 +61,25 @@ class Transformer(nn.Module):
         *,
         max_length: int,
         labels: Float[Tensor, "sequences fields"] | None = None,
-        branch_factors: Float[Tensor, "sequences branches"] | None = None,
     ) -> Float[Tensor, "tokens 33"]:
         """Sequences lie end to end: sequence i is tokens[cu_seqlens[i] : cu_seqlens[i + 1]]; the last ends `tokens`.
 
         `cu_seqlens` is int32; empty sequences are allowed; `max_length` is at least the longest length.
         `labels` are those of a network with conditions, NaN where there is none; None: none of any.
-        `branch_factors` multiply the gate of each block's attention and MLP, see layer_dropout.py; None: nothing does.
         """
-        packing = self._packing(tokens, cu_seqlens, max_length)._replace(branch_factors=branch_factors)
+        packing = self._packing(tokens, cu_seqlens, max_length)
         place = torch.arange(tokens.numel(), device=tokens.device)
         x = self.embedding(tokens)
         turn = rotation(place - cu_seqlens.long()[packing.sequence], self.head_dim, x.dtype)
         condition = self._condition(sigma_bar, labels)
-        branch = gate = first_values = None
+        branch = gate = None
         for block in self.blocks:
-            given = x, branch, gate, condition, turn, packing, first_values
             if self.activation_checkpointing and self.training:
-                x, branch, gate, values = checkpoint(block, *given, use_reentrant=False)
+                x, branch, gate = checkpoint(
+                    block, x, branch, gate, condition, turn, packing, use_reentrant=False
+                )
             else:
-                x, branch, gate, values = block(*given)
-            first_values = first_values if values is None else values
+                x, branch, gate = block(x, branch, gate, condition, turn, packing)
         output: Tensor = self.final(x, branch, gate, condition, packing)
         return output
 

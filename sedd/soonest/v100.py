@@ -42,9 +42,6 @@ def kinds(model: ModelSpec, residues: int, pair: float) -> list[Kind]:
         ("rotation", 8, 0.88),
         ("GELU", 16, 0.96),
         ("its gradient", 24 + 2, 0.93),
-        # Counted over torch's operators, with the share of a plain pass; not measured.
-        *([("norm of queries and keys", 80, 0.8)] if model.query_key_norm else []),
-        *([("values' residual", 86, 0.8)] if model.value_residual else []),
     )
     products = 6 * matrix_parameter_count(model) * residues
     attention = 4 * streams * pair

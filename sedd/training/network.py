@@ -18,7 +18,6 @@ from sedd.errors import SpecError
 from sedd.finetune.start import prepare
 from sedd.model.attention import fastest, is_legal
 from sedd.model.block_ops import fastest_kernels, why_not_fused
-from sedd.model.layer_dropout import branch_factors
 from sedd.model.transformer import Transformer
 from sedd.spec.conditions import ConditionsSpec
 from sedd.spec.diffusion import DiffusionSpec
@@ -30,8 +29,8 @@ from sedd.training.seeds import INIT, counter_seed
 from sedd.training.sharding.fsdp import is_sharded, shard_network
 
 _SEQUENCES = 32
-_HIDDEN, _DROPPED = 1, 2
-"""Keep what hides labels, and what drops branches, apart from what corrupts residues, whose number is 0."""
+_HIDDEN = 1
+"""Keeps what hides labels apart from what corrupts residues, whose number is 0."""
 
 
 class LossInputs(NamedTuple):
@@ -47,8 +46,6 @@ class LossInputs(NamedTuple):
     """int64 [residues]: of the noise that corrupts them."""
     labels: Tensor = torch.empty(0, 0)
     """[sequences, fields]: what the network is told of them, NaN where it is told nothing; without conditions empty."""
-    branch_factors: Tensor = torch.empty(0, 0)
-    """[sequences, branches]: what the network's branches are multiplied by; without layer_dropout empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +60,6 @@ class Network:
     is_compiled: bool
     conditions: ConditionsSpec | None = None
     """The labels that it is told, and how often they are hidden."""
-    layer_dropout: float = 0.0
-    """Chance with which a training skips a branch of the last block."""
 
     def loss(
         self, batch: DeviceBatch, *, step: int, part: tuple[int, int], time_offset: float, noise_seed: int
@@ -82,22 +77,16 @@ class Network:
         """What the loss is a function of, all on the device; arguments as for `loss`."""
         batch = rounded_up(batch) if self.model.kernels == "fused" else batch
         noise = _noise(batch, noise_seed)
-        labels, factors = self._labels(batch, noise_seed), self._branch_factors(batch, noise_seed)
+        labels = self._labels(batch, noise_seed)
         return LossInputs(
-            batch.tokens, batch.cu_seqlens, _times(batch, part, time_offset), noise.keys, labels, factors
+            batch.tokens, batch.cu_seqlens, _times(batch, part, time_offset), noise.keys, labels
         )
 
     def loss_of(self, inputs: "LossInputs", *, max_length: int, step: int) -> Tensor:
         """The loss as a function of tensors: it waits for no GPU, and neither host nor random states enter."""
         losses = self.objective.per_residue(
             lambda x, sigma_bar: self._raw(
-                self.forward,
-                inputs.cu_seqlens,
-                max_length,
-                x,
-                sigma_bar,
-                inputs.labels,
-                inputs.branch_factors if self.layer_dropout else None,
+                self.forward, inputs.cu_seqlens, max_length, x, sigma_bar, inputs.labels
             ),
             inputs.tokens,
             inputs.cu_seqlens,
@@ -156,14 +145,6 @@ class Network:
         samples = torch.arange(batch.sequences, device=batch.tokens.device)
         return hide_labels(batch.labels, conditions, sequence_noise(seed, _HIDDEN, samples))
 
-    def _branch_factors(self, batch: DeviceBatch, seed: int) -> Tensor:
-        """Which branches are dropped: an entry is a function of (seed, its sequence, its branch)."""
-        if not self.layer_dropout:
-            return torch.empty(batch.sequences, 0, device=batch.tokens.device)
-        samples = torch.arange(batch.sequences, device=batch.tokens.device)
-        noise = sequence_noise(seed, _DROPPED, samples)
-        return branch_factors(noise.uniform(2 * len(self.model.blocks), torch.float32), self.layer_dropout)
-
     def _raw(
         self,
         forward: nn.Module,
@@ -172,11 +153,8 @@ class Network:
         x: Tensor,
         sigma_bar: Tensor,
         labels: Tensor | None,
-        factors: Tensor | None = None,
     ) -> Tensor:
         told = {"labels": labels} if self.conditions is not None else {}
-        if factors is not None:
-            told["branch_factors"] = factors
         with self.precision.autocast(x.device):
             raw = forward(x, cu_seqlens, sigma_bar, max_length=max_length, **told)
         return raw.float()  # type: ignore[no-any-return] # nn.Module's call is untyped
@@ -212,7 +190,6 @@ def build_network(
         precision,
         is_compiled,
         experiment.model.conditions,
-        experiment.model.layer_dropout,
     )
 
 

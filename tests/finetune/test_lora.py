@@ -196,14 +196,9 @@ def test_an_export_is_a_parent_too(tmp_path: Path) -> None:
 ALL = {"matrices": get_args(get_args(LoraSpec.model_fields["matrices"].annotation)[0])}
 
 
-@pytest.mark.parametrize("options", [{}, {"query_key_norm": True, "value_residual": True}])
 @pytest.mark.parametrize("lora", [None, LORA, ALL])
-def test_names_and_shapes_are_known_without_torch(
-    lora: dict[str, Any] | None, options: dict[str, bool]
-) -> None:
+def test_names_and_shapes_are_known_without_torch(lora: dict[str, Any] | None) -> None:
     experiment = spec_of(lora=lora)
-    model_spec = experiment.model.model_copy(update=options)
-    experiment = experiment.model_copy(update={"model": model_spec})
     model = Transformer(experiment.model)
     prepare(model, experiment)
     seen = {name: tuple(each.shape) for name, each in model.named_parameters()}

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,18 +25,12 @@ from tests.inference.networks import write_small_checkpoint
 SEQUENCES = ["MKTAY_AKQR", "MK_AW", "ACDEFGHIKLMNPQRSTVWY"]
 
 
-OPTIONS = {"query_key_norm": True, "value_residual": True}
-
-
-def saved(folder: Path, **kind: Any):
+def saved(folder: Path, **kind: str):
     return read_checkpoint(write_small_checkpoint(folder / "small.pt", **kind))
 
 
-@pytest.mark.parametrize("options", [{}, OPTIONS])
-def test_the_readme_of_an_export_computes_the_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, bool]
-):
-    write_export(saved(tmp_path, **options), tmp_path / "out")
+def test_the_readme_of_an_export_computes_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_export(saved(tmp_path), tmp_path / "out")
     text = (tmp_path / "out/README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
     assert len([line for line in code.splitlines() if line.strip()]) <= 40
@@ -51,7 +44,7 @@ def test_the_readme_of_an_export_computes_the_network(
     np.testing.assert_allclose(found, expected, atol=2e-5, rtol=1e-5)
 
 
-def folder_of(tmp_path: Path, **kind: Any) -> Path:
+def folder_of(tmp_path: Path, **kind: str) -> Path:
     write_transformers_export(saved(tmp_path, **kind), tmp_path / "hf")
     return tmp_path / "hf"
 
@@ -135,9 +128,9 @@ print(json.dumps({"alone": [one.tolist() for one in alone], "packed": [one.tolis
 
 
 @pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="pip install transformers")
-@pytest.mark.parametrize(("graph", "options"), [("absorbing", {}), ("uniform", {}), ("absorbing", OPTIONS)])
-def test_transformers_loads_it_and_computes_our_logits(tmp_path: Path, graph: str, options: dict[str, bool]):
-    folder = folder_of(tmp_path, graph=graph, **options)
+@pytest.mark.parametrize("graph", ["absorbing", "uniform"])
+def test_transformers_loads_it_and_computes_our_logits(tmp_path: Path, graph: str):
+    folder = folder_of(tmp_path, graph=graph)
     environment = os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     texts = SEQUENCES if graph == "absorbing" else [text.replace("_", "A") for text in SEQUENCES]
     command = [sys.executable, "-P", "-c", CHECK, str(folder), json.dumps(texts)]

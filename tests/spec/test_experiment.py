@@ -24,9 +24,6 @@ CHANGES: dict[str, Any] = {
     "model.blocks": 2,
     "model.heads": 4,
     "model.dropout": 0.2,
-    "model.layer_dropout": 0.2,
-    "model.query_key_norm": True,
-    "model.value_residual": True,
     "diffusion.graph": "uniform",
     "diffusion.noise": {"kind": "geometric"},
     "diffusion.noise.epsilon": 0.5,
@@ -162,6 +159,19 @@ def test_an_experiment_cannot_be_changed():
 def test_what_does_not_go_together_is_refused(training: dict[str, object], told: str):
     with pytest.raises(ValidationError, match=told):
         Experiment.model_validate(LEAST | {"training": {"steps": 1} | training})
+
+
+def test_removed_fields_that_did_nothing_are_read_as_if_they_were_absent():
+    removed = {"layer_dropout": 0.0, "query_key_norm": False, "value_residual": False}
+    assert Experiment.model_validate(LEAST | {"model": removed}).hash() == least("seed").hash()
+
+
+@pytest.mark.parametrize(
+    "field", [{"layer_dropout": 0.1}, {"query_key_norm": True}, {"value_residual": True}]
+)
+def test_a_removed_field_that_did_something_is_refused(field: dict[str, object]):
+    with pytest.raises(ValidationError, match=f"{next(iter(field))}\n.*not permitted"):
+        Experiment.model_validate(LEAST | {"model": field})
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../a", "a/b", ".a", "-a", "a" * 65, "ä"])

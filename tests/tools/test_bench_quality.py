@@ -96,12 +96,11 @@ def test_ctrl_c_lets_the_training_save(tmp_path: Path):
 
 
 def test_joined_arms_have_the_changes_of_each_and_the_last_word_on_the_schedule(folder: Path):
-    done = bench(folder, "--arms", "power+qk-norm+dropout-0+warmup-1000", "--minutes", 0)
+    done = bench(folder, "--arms", "power+decay-0.1+dropout-0+warmup-1000", "--minutes", 0)
     assert done.returncode == 1, done.stderr
-    spec = load_resolved(folder / "power-qk-norm-dropout-0-warmup-1000.yaml")
+    spec = load_resolved(folder / "power-decay-0.1-dropout-0-warmup-1000.yaml")
     assert (spec.diffusion.parameterization, spec.diffusion.time_power) == ("subs", 2.0)
-    assert spec.model.query_key_norm
-    assert (spec.model.dropout, spec.training.warmup_steps) == (0.0, 1000)
+    assert (spec.model.dropout, spec.training.weight_decay, spec.training.warmup_steps) == (0.0, 0.1, 1000)
 
 
 @pytest.mark.parametrize("name", ["socre", "score+socre"])

@@ -20,8 +20,6 @@ _BLOCK_INPUT, _ENDS, _ENDS_RECOMPUTED = (
     {"fused": (17, 33), "torch": (31, 35), "compiled": (31, 35)},
     12,
 )
-# A block whose queries, keys or values an option changes also keeps them as they were: by count of what is saved.
-_UNCHANGED = (6.0, 12.0)
 FITS = 0.92
 """Share of the card that an estimate may fill: it is good to about a tenth."""
 # CUDA context, cuBLAS workspace, allocator's rounding.
@@ -101,14 +99,11 @@ def activation_bytes(experiment: Experiment, residues: int) -> int:
     kernels = "compiled" if training.compile is True else "torch" if training.kernels == "torch" else "fused"
     format_ = int(training.precision == "fp32")
     block, ends = _BLOCK[kernels][format_], _ENDS[kernels][format_]
-    changed = model.blocks if model.query_key_norm else model.blocks - 1 if model.value_residual else 0
     if training.activation_checkpointing:
         kept = _BLOCK_INPUT[format_] * model.blocks + block + _ENDS_RECOMPUTED
-        # Of the block that is computed, and the first one's values.
-        changed = (changed > 0) + model.value_residual
     else:
         kept = block * model.blocks + ends
-    return int(residues * model.hidden * (kept + changed * _UNCHANGED[format_]))
+    return int(residues * model.hidden * kept)
 
 
 def largest_fit(experiment: Experiment, memory_bytes: int) -> int | None:
