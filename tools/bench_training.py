@@ -109,6 +109,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--kernels", choices=["auto", "fused", "torch"], default="auto")
     parser.add_argument("--optimizer", choices=["adamw", "muon"], default="adamw")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--cuda-graphs", choices=["auto", "true", "false"], default="auto")
     parser.add_argument("--activation-checkpointing", action="store_true")
     parser.add_argument(
         "--v100-legal", action="store_true", help="fp16 or fp32, no TF32, flash, cuDNN attention"
@@ -152,6 +153,7 @@ def experiment_for(
         "kernels": arguments.kernels,
         "optimizer": arguments.optimizer,
         "compile": arguments.compile,
+        "cuda_graphs": {"true": True, "false": False}.get(arguments.cuda_graphs, "auto"),
         "activation_checkpointing": arguments.activation_checkpointing,
     }
     return Experiment.model_validate(

@@ -14,16 +14,15 @@ from sedd.model.attention import PAIRS
 from sedd.model.cuda_graph import CudaRecorder, Record, Recording, is_worth_recording
 from sedd.model.transformer import Transformer, draw_dropout_seed
 from sedd.spec.experiment import Experiment
-from sedd.training.distributed import Ranks
 from sedd.training.network import LossInputs, Network
 
 
-def uses_graphs(experiment: Experiment, network: Network, ranks: Ranks, device: torch.device) -> bool:
+def uses_graphs(experiment: Experiment, network: Network, device: torch.device) -> bool:
     """Whether micro-batches are replayed. Raises: SpecError where `training.cuda_graphs` is true and they cannot be."""
     asked = experiment.training.cuda_graphs
     if asked is False:
         return False
-    reason = _why_not(experiment, network, ranks, device)
+    reason = _why_not(experiment, network, device)
     if asked is True and reason is not None:
         raise SpecError(
             f"training.cuda_graphs is true, but {reason}", hint="auto records graphs where it can"
@@ -31,12 +30,12 @@ def uses_graphs(experiment: Experiment, network: Network, ranks: Ranks, device: 
     return reason is None and (asked is True or is_worth_recording(device))
 
 
-def _why_not(experiment: Experiment, network: Network, ranks: Ranks, device: torch.device) -> str | None:
+def _why_not(experiment: Experiment, network: Network, device: torch.device) -> str | None:
     if device.type != "cuda":
         return "there is no GPU"
     if network.is_sharded:
         return "shard: full gathers weights while gradients are computed"
-    if ranks.size > 1 and experiment.training.reduction == "all_reduce":
+    if network.is_averaged:
         return "several ranks exchange gradients while they are computed"
     if network.is_compiled or network.model.kernels != "fused" or network.model.attention not in PAIRS:
         return "the network is not computed by the fused kernels"

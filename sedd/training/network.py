@@ -177,7 +177,7 @@ def build_network(
         forward = torch.compile(model)  # type: ignore[assignment] # it is a Module that calls the compiled code
     if is_cut:
         shard_network(model, ranks, precision, device)
-    elif ranks.size > 1 and training.reduction == "all_reduce":
+    elif ranks.size > 1 and training.reduction == "all_reduce" and training.cuda_graphs is not True:
         forward = DistributedDataParallel(
             forward,
             device_ids=[device] if device.type == "cuda" else None,

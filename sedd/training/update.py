@@ -12,6 +12,7 @@ from sedd.training.graphs import GradientGraphs, uses_graphs
 from sedd.training.loader import DeviceBatch
 from sedd.training.network import LossInputs, Network
 from sedd.training.one_pass import OnePassAdamW
+from sedd.training.reduction.afterwards import SumAfterwards
 from sedd.training.reduction.ordered import OrderedSum, pairing
 from sedd.training.schedule import learning_rate
 from sedd.training.seeds import DROPOUT, NOISE, TIMES, counter_seed, unit_interval
@@ -35,6 +36,7 @@ class Update:
         self._on_computed = on_computed
         self._graphs: GradientGraphs | None = None
         self._ordered: OrderedSum | None = None
+        self._afterwards: SumAfterwards | None = None
 
     def __call__(self, state: TrainState, batches: Sequence[DeviceBatch]) -> torch.Tensor:
         """Take the next step; returns the gradient's norm before clipping, still on the device."""
@@ -57,10 +59,12 @@ class Update:
         if self.experiment.training.reduction == "ordered":
             return self._accumulate_in_order(state, batches, step)
         total = torch.zeros((), dtype=torch.float64, device=device)
-        if uses_graphs(self.experiment, self.network, self.ranks, device):
+        if uses_graphs(self.experiment, self.network, device):
             for batch in batches:
                 total += self._replayed(state, batch, step, is_alone=len(batches) == 1)
             self._on_computed()
+            if self.ranks.size > 1:
+                self._sum_afterwards()
             return total
         for place, batch in enumerate(batches):
             last = place == len(batches) - 1
@@ -71,14 +75,21 @@ class Update:
             self._on_computed()
         return total
 
+    def _sum_afterwards(self) -> None:
+        if self._afterwards is None:
+            self._afterwards = SumAfterwards(self._trained())
+        self._afterwards()
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.network.model.parameters() if p.requires_grad]
+
     def _accumulate_in_order(
         self, state: TrainState, batches: Sequence[DeviceBatch], step: int
     ) -> torch.Tensor:
         device, parts = state.loss_sum.device, self.experiment.training.micro_batches_per_step
-        is_replayed = uses_graphs(self.experiment, self.network, self.ranks, device)
+        is_replayed = uses_graphs(self.experiment, self.network, device)
         if self._ordered is None:
-            trained = [p for p in self.network.model.parameters() if p.requires_grad]
-            self._ordered = OrderedSum(trained, parts, self.ranks, in_place=not is_replayed)
+            self._ordered = OrderedSum(self._trained(), parts, self.ranks, in_place=not is_replayed)
         losses = torch.zeros(parts, dtype=torch.float64, device=device)
         by_number = {batch.number % parts: batch for batch in batches}
         is_alone = pairing(parts) == parts

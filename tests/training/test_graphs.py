@@ -86,6 +86,6 @@ def test_graphs_are_refused_where_there_is_no_gpu(store):
         network = build_network(spec, Ranks(), PRECISIONS["fp32"], CPU)
         if refused:
             with pytest.raises(SpecError, match="no GPU"):
-                uses_graphs(spec, network, Ranks(), CPU)
+                uses_graphs(spec, network, CPU)
         else:
-            assert not uses_graphs(spec, network, Ranks(), CPU)
+            assert not uses_graphs(spec, network, CPU)

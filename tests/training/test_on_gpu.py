@@ -80,14 +80,21 @@ def test_a_replayed_graph_gives_the_bits_of_single_launches(
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "ranks"), [("adamw", 1), ("muon", 1), pytest.param("adamw", 2, marks=on_two)]
+    ("optimizer", "ranks", "graphs"),
+    [
+        ("adamw", 1, "auto"),
+        ("muon", 1, "auto"),
+        pytest.param("adamw", 2, "auto", marks=on_two),
+        pytest.param("adamw", 2, True, marks=on_two),
+    ],
 )
 def test_however_often_a_run_is_interrupted_it_ends_with_the_same_bits(
-    store: Path, make_run: MakeRun, optimizer: str, ranks: int
+    store: Path, make_run: MakeRun, optimizer: str, ranks: int, graphs: bool | str
 ) -> None:
     spec = tiny_spec(
-        store, precision="fp16", optimizer=optimizer, residues_per_step=8192, residues_per_gpu=4096
-    )
+        store, precision="fp16", optimizer=optimizer, residues_per_step=8192, residues_per_gpu=4096,
+        attention="tiled", cuda_graphs=graphs,
+    )  # fmt: skip
     model = spec.model.model_copy(update={"hidden": 256, "heads": 4, "blocks": 2, "dropout": 0.1})
     whole, interrupted = (make_run(spec.model_copy(update={"model": model})) for _ in range(2))
     assert train_process(whole, ranks=ranks) == 0

@@ -15,11 +15,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from sedd.training.distributed import Ranks
+from sedd.training.reduction.flat import FlatGradient
 
 Reduction = Literal["all_reduce", "ordered"]
 REDUCTIONS = frozenset(get_args(Reduction))
 """all_reduce: DDP's, which also overlaps with the backward pass."""
-_ALIGNED = 32  # numbers: each parameter's gradient begins where vector instructions like it
 _gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name up to torch 2.12
 _BUCKET = 1 << 24
 """Numbers that are exchanged at a time: 64 MiB of fp32."""
@@ -35,10 +35,8 @@ class OrderedSum:
     def __init__(
         self, parameters: Sequence[nn.Parameter], leaves: int, ranks: Ranks, *, in_place: bool = True
     ) -> None:
-        self._parameters, self._leaves, self._ranks = list(parameters), leaves, ranks
+        self._flat, self._leaves, self._ranks = FlatGradient(parameters, ranks.size), leaves, ranks
         self._in_place = in_place
-        self._places, self._length = _places(self._parameters)
-        self._length += -self._length % ranks.size
         self._free: list[Tensor] = []
 
     def __call__(
@@ -52,8 +50,7 @@ class OrderedSum:
         on_computed()
         if self._ranks.size > 1:
             _add_over_ranks(total, self._ranks.size)
-        for parameter, view in zip(self._parameters, self._views(total), strict=True):
-            parameter.grad = view
+        self._flat.attach(total)
         self._free.append(total)  # free when the next step begins
 
     def _node(self, number: int, stride: int, add_gradient: Callable[[int], None]) -> Tensor:
@@ -68,30 +65,18 @@ class OrderedSum:
 
     def _leaf(self, numbers: range, add_gradient: Callable[[int], None]) -> Tensor:
         """The micro-batches' gradients added up one after the other, by autograd itself or by a graph."""
-        total = self._free.pop() if self._free else self._new()
+        total = self._free.pop() if self._free else self._flat.new()
         total.zero_()
-        views = self._views(total)
-        for parameter, view in zip(self._parameters, views, strict=True):
-            parameter.grad = view if self._in_place else None
+        if self._in_place:
+            self._flat.attach(total)
+        else:
+            for parameter in self._flat.parameters:
+                parameter.grad = None
         for number in numbers:
             add_gradient(number)
         if not self._in_place:
-            brought = [
-                (v, p.grad) for v, p in zip(views, self._parameters, strict=True) if p.grad is not None
-            ]
-            torch._foreach_copy_([view for view, _ in brought], [gradient for _, gradient in brought])
+            self._flat.copy_to(total)
         return total
-
-    def _views(self, flat: Tensor) -> list[Tensor]:
-        """The parts of a buffer that are the parameters' gradients."""
-        return [
-            flat[start : start + parameter.numel()].view_as(parameter)
-            for start, parameter in zip(self._places, self._parameters, strict=True)
-        ]
-
-    def _new(self) -> Tensor:
-        like = self._parameters[0]
-        return torch.zeros(self._length, dtype=like.dtype, device=like.device)
 
 
 def pairing(leaves: int) -> int:
@@ -102,15 +87,6 @@ def pairing(leaves: int) -> int:
 def buffers_needed(leaves: int, ranks: int) -> int:
     """How many sums as large as the gradient a rank holds at once: one, and one a level of its own part of the tree."""
     return 1 + (pairing(leaves) // ranks).bit_length() - 1
-
-
-def _places(parameters: Sequence[nn.Parameter]) -> tuple[list[int], int]:
-    """Where each parameter's gradient begins in a buffer, and the buffer's length."""
-    places, length = [], 0
-    for parameter in parameters:
-        places.append(length)
-        length += parameter.numel() + -parameter.numel() % _ALIGNED
-    return places, length
 
 
 def _add_over_ranks(flat: Tensor, ranks: int) -> None:
