@@ -209,13 +209,21 @@ def validate(model: type[Model], document: Document, *, context: object = None) 
 
 
 def _advised(problems: Sequence[Problem], errors: Sequence[Any]) -> list[Problem]:
-    """The problems; a word such as `off` in a field that takes no boolean is told what that field takes."""
+    """The problems; a word such as `off` in a field that takes no boolean is told what that field takes.
+
+    Those of values whose field there is not are left out: that is told of the field.
+    """
     found: dict[Problem, list[Any]] = {}
+    nowhere: set[Problem] = set()
     for error in errors:
         value = error.get("input")
-        if isinstance(value, Unreadable) and value.problem and value.text.lower() in WORD_BOOLEANS:
+        if not isinstance(value, Unreadable) or not value.problem:
+            continue
+        if error["type"] == "extra_forbidden":
+            nowhere.add(value.problem)
+        elif value.text.lower() in WORD_BOOLEANS:
             found.setdefault(value.problem, []).append(error)
-    return [_of_its_field(problem, found.get(problem, [])) for problem in problems]
+    return [_of_its_field(problem, found.get(problem, [])) for problem in problems if problem not in nowhere]
 
 
 def _of_its_field(problem: Problem, errors: Sequence[Any]) -> Problem:
@@ -233,7 +241,7 @@ def _is_told_elsewhere(error: Any) -> bool:
     value = error.get("input")
     if error["type"] == "too_short":
         return isinstance(value, list) and len(value) >= error["ctx"]["min_length"]
-    return isinstance(value, Unreadable)
+    return isinstance(value, Unreadable) and error["type"] != "extra_forbidden"
 
 
 def _compose(text: str, name: str) -> yaml.Node | None:

@@ -78,6 +78,13 @@ def test_every_trap_names_its_line_its_field_and_what_to_write(line: str, advice
     assert advice in problem
 
 
+@pytest.mark.parametrize("value", ["off", "3e-4", "010", "24:00:00"])
+def test_a_trap_in_a_field_that_there_is_not_is_an_unknown_field(value: str):
+    assert problems(f"name: a\ninner:\n  raet: {value}\n") == [
+        "f.yaml:3: unknown field 'inner.raet' (did you mean 'rate'?)"
+    ]
+
+
 @pytest.mark.parametrize("written", ["off", "no", "false", "'off'", '"No"'])
 def test_a_word_for_no_suggests_the_choice_that_means_it(written: str):
     class Tracking(StrictModel):
