@@ -88,7 +88,13 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--steps", type=int, default=800, help="of each run; about 10 ms each")
     parser.add_argument("--every", type=float, default=4.0, metavar="S", help="seconds between faults")
-    parser.add_argument("--patience", type=float, default=400.0, metavar="S", help="after the last fault")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=400.0,
+        metavar="S",
+        help="after the last fault; also for the undisturbed runs",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     parser.add_argument("--show", nargs="+", type=Path, metavar="JSON", help="tables of earlier campaigns")
     return parser.parse_args()
@@ -105,7 +111,11 @@ def _campaign(site: Site, arguments: argparse.Namespace) -> dict[str, Any]:
         references.submit(layout, "requeue")
     references.finish()
     if lost := [watched for watched in references.runs if not watched.is_completed]:
-        raise ClusterError(f"an undisturbed run did not complete: {lost[0].run.path}")
+        _show(site, lost[0])
+        raise ClusterError(
+            f"an undisturbed run did not complete in {time.monotonic() - began:.0f} s: {lost[0].run.path}",
+            hint="its events and logs are above; if it was still training, give it longer: --patience",
+        )
     by_layout = {watched.layout: watched for watched in references.runs}
     LOG.print(f"references trained in {time.monotonic() - began:.0f} s")
     campaign = Campaign(site, arguments, store)
@@ -310,13 +320,18 @@ def _explain(
             continue
         LOG.rule(f"{verdict.layout} {verdict.run}")
         LOG.print(f"completed: {verdict.completed}, different: {' '.join(verdict.differences[:9])}")
-        LOG.print(watched.run.events.read_text())
-        LOG.print(site.controller_says(watched.job_id))
-        for log in sorted([*watched.run.logs.iterdir(), *watched.run.submitit.glob("*.out")]):
-            LOG.rule(log.name)
-            LOG.print("\n".join(log.read_text(errors="replace").splitlines()[-30:]))
+        _show(site, watched)
     for orphan in orphans:
         LOG.print(f"orphan {orphan}")
+
+
+def _show(site: Site, watched: Watched) -> None:
+    """A run's events, what slurmctld says of its job, and the ends of its logs."""
+    LOG.print(watched.run.events.read_text())
+    LOG.print(site.controller_says(watched.job_id))
+    for log in sorted([*watched.run.logs.iterdir(), *watched.run.submitit.glob("*.out")]):
+        LOG.rule(log.name)
+        LOG.print("\n".join(log.read_text(errors="replace").splitlines()[-30:]))
 
 
 if __name__ == "__main__":
