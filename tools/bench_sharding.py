@@ -28,7 +28,7 @@ from _ranks import start_ranks
 from sedd.data.batches import Batches, longest_first
 from sedd.data.build import build_store
 from sedd.data.store import TokenStore
-from sedd.preflight.read.footprint import activation_bytes, state_bytes
+from sedd.preflight.read.footprint import gpu_bytes
 from sedd.spec.build import BuildOptions
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_request
@@ -207,7 +207,7 @@ def memory(experiment: Experiment, device: torch.device) -> dict[str, Any]:
     if device.type != "cuda":
         return {}
     residues = experiment.training.micro_batch_residues
-    predicted = (state_bytes(experiment) + activation_bytes(experiment, residues)) / GIB - CONTEXT_GIB
+    predicted = gpu_bytes(experiment, residues) / GIB - CONTEXT_GIB
     peak = torch.cuda.max_memory_allocated(device) / GIB
     free, total = torch.cuda.mem_get_info(device)
     return {

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from sedd.model.size import parameter_count
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, unknown, warn
 from sedd.preflight.read.cards import memory_of_a_card
-from sedd.preflight.read.footprint import FITS, activation_bytes, largest_fit, state_bytes
+from sedd.preflight.read.footprint import FITS, gpu_bytes, largest_fit
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes, format_count
 
@@ -17,8 +17,7 @@ _SPREADS_MORE = {"none": "optimizer", "optimizer": "full"}
 class Facts:
     parameters: int
     residues_per_gpu: int
-    state_bytes: int
-    activation_bytes: int
+    needed_bytes: int
     card_bytes: int | None
     fitting: int | None
     """The largest residues_per_gpu that fits."""
@@ -36,8 +35,7 @@ def gather(context: CheckContext) -> Facts | None:
     return Facts(
         parameters=parameters,
         residues_per_gpu=training.micro_batch_residues,
-        state_bytes=state_bytes(experiment),
-        activation_bytes=activation_bytes(experiment, training.micro_batch_residues),
+        needed_bytes=gpu_bytes(experiment, training.micro_batch_residues),
         card_bytes=card_bytes,
         fitting=largest_fit(experiment, int(FITS * card_bytes)) if card_bytes else None,
         recomputes=training.activation_checkpointing,
@@ -46,28 +44,26 @@ def gather(context: CheckContext) -> Facts | None:
 
 
 def judge(facts: Facts) -> Verdict:
-    needed = facts.state_bytes + facts.activation_bytes
     saw = (
         f"{format_count(facts.parameters)} parameters and {facts.residues_per_gpu:,} residues "
-        f"take about {format_bytes(needed)}"
+        f"take about {format_bytes(facts.needed_bytes)}"
     )
     if facts.card_bytes is None:
         return unknown(f"{saw}; the card's memory is unknown", "write gpu: {memory: 32GiB} in the profile")
     saw += f" of {format_bytes(facts.card_bytes)}"
-    if needed <= FITS * facts.card_bytes:
+    if facts.needed_bytes <= FITS * facts.card_bytes:
         return ok(saw)
     advice = [f"training.residues_per_gpu: {facts.fitting}"] if facts.fitting else []
     advice += [] if facts.recomputes else ["training.activation_checkpointing: true"]
     advice += [f"training.shard: {facts.shard}"] if facts.shard else []
     hint = " or ".join(advice) or "a smaller model, or a card with more memory"
-    return fail(saw, hint) if needed > _SURE * facts.card_bytes else warn(f"{saw}: tight", hint)
+    return fail(saw, hint) if facts.needed_bytes > _SURE * facts.card_bytes else warn(f"{saw}: tight", hint)
 
 
 _FITTING = Facts(
     parameters=23_930_880,
     residues_per_gpu=32_768,
-    state_bytes=1 << 30,
-    activation_bytes=6 << 30,
+    needed_bytes=7 << 30,
     card_bytes=16 << 30,
     fitting=32_768,
     recomputes=False,
@@ -79,5 +75,5 @@ CHECK = Check(
     catches="a batch or model that the card's 16 or 32 GiB cannot hold",
     takes="< 0.1 s",
     passing=_FITTING,
-    failing=replace(_FITTING, residues_per_gpu=131_072, activation_bytes=24 << 30, fitting=65_536),
+    failing=replace(_FITTING, residues_per_gpu=131_072, needed_bytes=25 << 30, fitting=65_536),
 )

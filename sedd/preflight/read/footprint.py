@@ -57,6 +57,23 @@ def state_bytes(experiment: Experiment) -> int:
     return weights * (_WEIGHT_BYTES + _COPY_BYTES) + sums + averages_and_moments + _CONTEXT_BYTES
 
 
+def gpu_bytes(experiment: Experiment, residues: int) -> int:
+    """GPU memory at the moment at which a step over micro-batches of so many residues takes most."""
+    state, kept = state_bytes(experiment), activation_bytes(experiment, residues)
+    if not _gradients_come_last(experiment, residues):
+        return state + kept
+    gradients = _trained_count(experiment) * _GRADIENT_BYTES
+    return state - gradients + max(gradients, kept)
+
+
+def _gradients_come_last(experiment: Experiment, residues: int) -> bool:
+    """Whether gradients come only as activations go: no micro-batch, DDP or CUDA graph keeps any from earlier."""
+    training = experiment.training
+    is_alone = experiment.resources.ranks == 1 and training.reduction == "all_reduce"
+    has_no_graph = training.activation_checkpointing or training.cuda_graphs is False
+    return is_alone and has_no_graph and residues == training.residues_per_step
+
+
 def _sums_bytes(experiment: Experiment) -> int:
     """Bytes a trained parameter of the gradient sums that an ordered reduction keeps besides the gradient itself."""
     training = experiment.training
@@ -114,7 +131,6 @@ def largest_fit(experiment: Experiment, memory_bytes: int) -> int | None:
         residues, left = divmod(training.residues_per_step, share)
         if residues < experiment.data.max_length:
             return None
-        needed = state_bytes(experiment) + activation_bytes(experiment, residues)
-        if not left and residues <= most and needed <= memory_bytes:
+        if not left and residues <= most and gpu_bytes(experiment, residues) <= memory_bytes:
             return residues
     return None

@@ -1,6 +1,6 @@
 """A network for a check on one card, of a spec whose weights or moments are spread over many."""
 
-from sedd.preflight.read.footprint import activation_bytes, state_bytes
+from sedd.preflight.read.footprint import gpu_bytes
 from sedd.spec.experiment import Experiment
 
 _BLOCKS = 2
@@ -18,7 +18,4 @@ def stand_in(experiment: Experiment) -> Experiment:
 def missing_bytes(experiment: Experiment) -> int:
     """By the formulas, what the experiment takes of a card more than its stand-in; less than 0 where it takes less."""
     residues = experiment.training.micro_batch_residues
-    whole, part = (
-        state_bytes(each) + activation_bytes(each, residues) for each in (experiment, stand_in(experiment))
-    )
-    return whole - part
+    return gpu_bytes(experiment, residues) - gpu_bytes(stand_in(experiment), residues)
