@@ -6,7 +6,11 @@ seconds a step (of use where others share the machine; all threads of the proces
 pairs of blocks. A block's first copy is made before its cost is known, and so counts too much in a short block: let
 one be many times as long as the interval.
 
+With --ranks the moments are spread over so many ranks of this machine (training.shard: optimizer), and each copies its
+part; rank 0's figures are printed.
+
 python tools/bench_local_copies.py --blocks 4 --seconds 120
+python tools/bench_local_copies.py --ranks 2 --blocks 4 --seconds 120
 python tools/bench_local_copies.py --device cuda --hidden 512 --layers 6 --residues 32768 --micro-batches 4
 """
 
@@ -21,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from _ranks import start_ranks
 
 from sedd.data.batches import Batches, longest_first
 from sedd.data.build import BuildOptions, build_store
@@ -31,16 +36,19 @@ from sedd.spec.experiment import Experiment
 from sedd.spec.training import CheckpointSpec
 from sedd.training.async_saver import Saver
 from sedd.training.cadence import Tier
-from sedd.training.distributed import Ranks
+from sedd.training.distributed import Group, Ranks, connected
 from sedd.training.loader import DeviceBatch, to_device
 from sedd.training.local_copies import LocalCopies, NodePlace
 from sedd.training.network import build_network
 from sedd.training.precision import capability_of, choose_precision
+from sedd.training.sharding.shards import find_shards
+from sedd.training.sharding.writer import ShardWriter
 from sedd.training.train_state import TrainState, fresh_state
 from sedd.training.update import Update
 
 PROTEINS = Path(__file__).resolve().parents[1] / "jobs/data/uniprot2k.fasta.gz"
 NEVER = 10**9
+RUN = "20261122-080000-aaaaaaaa"
 
 
 @dataclass
@@ -51,10 +59,15 @@ class Training:
     state: TrainState
     batches: list[DeviceBatch]
     device: torch.device
+    group: Group
 
     def step(self) -> None:
         self.update(self.state, self.batches)
         float(self.state.loss_sum)  # as a row of metrics does: the host is never far ahead
+
+    def agreed(self, number: int) -> int:
+        """Rank 0's number, as the training loop asks after each step where the state is spread."""
+        return self.group.first_says(number)
 
     def wait(self) -> None:
         if self.device.type == "cuda":
@@ -81,33 +94,51 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=4, help="pairs of blocks")
     parser.add_argument("--seconds", type=float, default=120, help="of a block")
     parser.add_argument("--folder", help="of the node; absent: as in a job")
+    parser.add_argument("--ranks", type=int, default=1, help="over which the moments are spread")
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    print(f"python {' '.join([sys.argv[0], *sys.argv[1:]])}")
+    if arguments.work:
+        work(arguments)
+        return
+    print(f"python {' '.join([sys.argv[0], *sys.argv[1:]])}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        store = Path(folder) / "store"
-        build_store([PROTEINS], store, BuildOptions())
-        training = make_training(arguments, store)
-        run = create_run(Path(folder), "bench", "20261122-080000-aaaaaaaa", "name: bench\n")
-        place = NodePlace(entry=entry_name(os.getpid()), folder=arguments.folder)
-        measure(arguments, training, run, place)
+        build_store([PROTEINS], Path(folder) / "store", BuildOptions())
+        create_run(Path(folder), "bench", RUN, "name: bench\n")
+        start_ranks(arguments.ranks, "--work", folder)
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """One rank."""
+    ranks = Ranks.from_environment(os.environ)
+    device = ranks.device() if arguments.device == "cuda" else torch.device("cpu")
+    with connected(ranks, device) as group:
+        training = make_training(arguments, group, device)
+        run = RunDir(arguments.work / "bench" / RUN)
+        measure(arguments, training, run, NodePlace(entry=entry_name(os.getpid()), folder=arguments.folder))
 
 
 def measure(arguments: argparse.Namespace, training: Training, run: RunDir, place: NodePlace) -> None:
     spec = CheckpointSpec(every_steps=NEVER, local_every=f"{arguments.every}s")
-    local = LocalCopies(run, place)
+    ranks = training.group.ranks
+    spread = ranks if ranks.size > 1 else None
+    local = LocalCopies(run, place, spread, writers=ranks.size)
     pairs = []
     for _ in range(5):
         training.step()
     try:
         for _ in range(arguments.blocks):
             without = block(training, None, arguments.seconds)
-            saver = Saver(run, spec, attempt=1, make_rows_durable=nothing, notify=print, local=local)
+            saver = Saver(
+                run, spec, attempt=1, make_rows_durable=nothing, notify=print, local=local,
+                writer=ShardWriter(ranks) if spread else None, is_first=ranks.is_first,
+            )  # fmt: skip
             saver.prepare(training.state.state_dict())
             saver.wait()
             pairs.append((without, block(training, saver, arguments.seconds)))
             saver.close()
         (where,) = find_folders(run.path, place.entry, asked=place.folder, environ=os.environ)
-        report(training, pairs, where.parent, size=sum(p.stat().st_size for p in where.iterdir()))
+        if ranks.is_first:
+            report(training, pairs, where.parent, size=size_of(where))
     finally:
         remove_folders(run.path, place.entry, asked=place.folder, environ=os.environ)
 
@@ -116,10 +147,11 @@ def block(training: Training, saver: Saver | None, seconds: float) -> Block:
     """Steps for some seconds, with copies as the training loop makes them."""
     training.wait()
     began, cpu, steps, copies = time.perf_counter(), time.process_time(), 0, 0
-    while time.perf_counter() - began < seconds:
+    while training.agreed(time.perf_counter() - began < seconds):
         training.step()
         steps += 1
-        if saver is not None and saver.due(training.state.step) is Tier.NODE:
+        due = training.agreed(saver.due(training.state.step) if saver is not None else Tier.NONE)
+        if saver is not None and due == Tier.NODE:
             copies += 1
             saver.copy_to_node(training.state.step, training.state.state_dict(), began=time.monotonic())
     if saver is not None:
@@ -132,7 +164,8 @@ def report(training: Training, pairs: list[tuple[Block, Block]], where: Path, *,
     count = sum(p.numel() for p in training.state.model.parameters())
     on_gpu = training.device.type == "cuda"
     what = torch.cuda.get_device_name(training.device) if on_gpu else platform.machine()
-    print(f"{what}, {os.cpu_count()} cores, torch {torch.__version__}; {count:,} parameters")
+    ranks = training.group.ranks.size
+    print(f"{what}, {os.cpu_count()} cores, torch {torch.__version__}; {count:,} parameters, {ranks} rank(s)")
     without, copied = (
         [statistics.median(value) for value in zip(*[(b.seconds, b.cpu_s) for b in arm], strict=True)]
         for arm in zip(*pairs, strict=True)
@@ -145,32 +178,41 @@ def report(training: Training, pairs: list[tuple[Block, Block]], where: Path, *,
     print(f"CPU of a step {without[1]:.4f} s, with copies {copied[1]:.4f} s: ratio {cpu:.4f}")
 
 
-def make_training(arguments: argparse.Namespace, store: Path) -> Training:
-    device = torch.device(arguments.device)
+def size_of(folder: Path) -> int:
+    """Bytes of all files below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def make_training(arguments: argparse.Namespace, group: Group, device: torch.device) -> Training:
     if device.type == "cpu":
         torch.set_num_threads(1)
     experiment = Experiment.model_validate(
         {
             "name": "bench",
-            "data": {"store": str(store), "max_length": min(512, arguments.residues)},
+            "data": {"store": str(arguments.work / "store"), "max_length": min(512, arguments.residues)},
             "model": {"hidden": arguments.hidden, "cond": 128, "blocks": arguments.layers, "heads": 8},
             "training": {
                 "steps": NEVER,
-                "residues_per_step": arguments.residues * arguments.micro_batches,
+                "residues_per_step": arguments.residues * arguments.micro_batches * arguments.ranks,
                 "residues_per_gpu": arguments.residues,
+                "shard": "optimizer" if arguments.ranks > 1 else "none",
             },
+            "resources": {"gpus_per_node": 0, "processes_per_node": arguments.ranks},
         }
     )
     precision = choose_precision(experiment.training.precision, capability_of(device))
-    network = build_network(experiment, Ranks(), precision, device)
-    state = fresh_state(network.model, experiment.training, precision)
+    ranks, spec = group.ranks, experiment.training
+    network = build_network(experiment, ranks, precision, device)
+    state = fresh_state(network.model, spec, precision, shards=find_shards(network.model, spec, ranks))
     batches = Batches(
-        TokenStore.open(store), max_length=experiment.data.max_length, residues=arguments.residues, seed=0
+        TokenStore.open(experiment.data.store),
+        max_length=experiment.data.max_length,
+        residues=arguments.residues,
+        seed=0,
     )
-    ours = [
-        to_device(longest_first(batches.micro_batch(n)), n, device) for n in range(arguments.micro_batches)
-    ]
-    return Training(Update(experiment, network, Ranks()), state, ours, device)
+    own = range(ranks.rank, arguments.micro_batches * ranks.size, ranks.size)
+    ours = [to_device(longest_first(batches.micro_batch(n)), n, device) for n in own]
+    return Training(Update(experiment, network, ranks), state, ours, device, group)
 
 
 def nothing() -> None:
