@@ -15,7 +15,7 @@ import sedd
 
 PACKAGE = Path(sedd.__path__[0])
 
-BASE = {"alive", "errors", "units", "yaml", "yaml_tree", "yaml_text", "complaints", "home"}
+BASE = {"alive", "errors", "units", "yaml", "yaml_tree", "yaml_text", "complaints", "home", "waiting"}
 PURE = {"diffusion"}
 DOORS: dict[str, set[str]] = {
     "errors": set(),
@@ -26,9 +26,10 @@ DOORS: dict[str, set[str]] = {
     "yaml_tree": {"errors", "complaints"},
     "yaml_text": set(),
     "alive": set(),
+    "waiting": set(),
     "spec": BASE,
     "config": BASE,
-    "rundir": {"alive", "errors", "home", "config"},
+    "rundir": {"alive", "errors", "home", "config", "waiting"},
     "notify": {"rundir", "config", *BASE},
     "diffusion": set(),
     "model": {"spec"},

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sedd.cli.console import note
+from sedd.cli.console import note, tell_wait
 from sedd.cli.for_each_run import Outcome, Target, for_each
 from sedd.cli.halving import wake_and_tell
 from sedd.cli.options import Json, Runs
@@ -18,10 +18,12 @@ from sedd.launch.orphans import Orphan, cancel_orphans, find_owner
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir
 from sedd.rundir.plan_record import find_plan
+from sedd.waiting import slow_waits_told
 
 _JOB_ID = re.compile(r"\d+(_\d+)?")
 
 
+@slow_waits_told(tell_wait)
 def command(
     runs: Runs,
     as_json: Json = False,

@@ -32,6 +32,11 @@ def note(text: str) -> None:
     tell(f"note: {text}", style="yellow")
 
 
+def tell_wait(text: str) -> None:
+    """That something is waited for, and what Ctrl-C means then."""
+    tell(f"{text}. Ctrl-C ends the waiting; repeated, the same command does what is left.")
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout. Raises: as `print_text`."""
     print_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")

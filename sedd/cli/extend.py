@@ -8,12 +8,15 @@ import typer
 from sedd.amend.extend import extend, plan_extension
 from sedd.amend.preview import Preview, preview
 from sedd.cli.changed_run import check_of
+from sedd.cli.console import tell_wait
 from sedd.cli.for_each_run import for_each
 from sedd.cli.options import DryRun, Json, Preflight, Runs
 from sedd.launch.liveness import query_run_status
 from sedd.rundir.layout import RunDir
+from sedd.waiting import slow_waits_told
 
 
+@slow_waits_told(tell_wait)
 def command(
     runs: Runs,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all, those already done included.")],

@@ -16,6 +16,7 @@ from sedd.rundir.attempts import is_completed, is_left_out, is_stopped
 from sedd.rundir.events import read_events
 from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir
+from sedd.waiting import pause
 
 PATIENCE_S = 120.0
 """For a SLURM that does not answer: a controller that starts anew takes less."""
@@ -116,7 +117,7 @@ def retry_while_unreachable(act: Callable[[], Outcome], *, notify: Callable[[str
             if not was_told:
                 notify(f"SLURM does not answer ({e.message}); asking again for {PATIENCE_S:.0f} s")
             was_told = True
-        time.sleep(PAUSE_S)
+        pause(PAUSE_S)
 
 
 def _found(texts: Sequence[str], word: str, also_completed: bool, is_over: IsOver | None) -> list[RunDir]:

@@ -9,6 +9,7 @@ import typer
 
 from sedd.amend.reshape import Check, Shape, reshape
 from sedd.cli.changed_run import check_of
+from sedd.cli.console import tell_wait
 from sedd.cli.for_each_run import Outcome, Refused, for_each, is_done
 from sedd.cli.halving import wake_and_tell
 from sedd.cli.options import Json, Preflight, Runs
@@ -21,8 +22,10 @@ from sedd.launch.unsubmitted import confirm_all
 from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir
 from sedd.rundir.plan_record import find_plan
+from sedd.waiting import slow_waits_told
 
 
+@slow_waits_told(tell_wait)
 def command(
     runs: Runs,
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs from now on, on all nodes together.")] = None,

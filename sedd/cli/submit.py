@@ -8,21 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from sedd.cli.console import print_json, tell
+from sedd.cli.console import print_json, tell, tell_wait
 from sedd.cli.halving import wake_and_tell
 from sedd.cli.main import INTERRUPTED
 from sedd.cli.options import Cluster, DryRun, Json, Overrides, Preflight
 from sedd.cli.soonest import Backfill, Picker, Soonest
 from sedd.cli.submit_checks import LoginChecks, parameters_of, print_ignored_variables, resolved
-from sedd.cli.submit_output import (
-    LISTED,
-    REST_HINT,
-    print_dry_run,
-    print_submitted,
-    submission_document,
-    tell_slow,
-)
-from sedd.cluster.command import slow_commands_told
+from sedd.cli.submit_output import LISTED, REST_HINT, print_dry_run, print_submitted, submission_document
 from sedd.cluster.profile import load_profile
 from sedd.errors import RunError, UsageError
 from sedd.launch.make_runs import Order
@@ -38,6 +30,7 @@ from sedd.rundir.find import find_runs, runs_root
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_request
 from sedd.spec.plan import is_plan
+from sedd.waiting import slow_waits_told
 
 
 def command(
@@ -187,7 +180,7 @@ def _submit_alone(
     Each submission is noted in `submissions` as it ends.
     """
     names = {experiment.name for order in orders for experiment in order.request.experiments}
-    with one_submission(names, orders[0].runs), slow_commands_told(tell_slow):
+    with slow_waits_told(tell_wait), one_submission(names, orders[0].runs):
         left, known = _left_to_submit(orders, may_attach=may_wait, resubmit=resubmit)
         for order in left:
             unfinished = None if resubmit else find_unfinished(order.request.experiments, order.runs)

@@ -97,8 +97,3 @@ def submission_document(
         | ({"waiting": waiting, "why": why} if waiting else {})
         | ({} if succeeded is None else {"succeeded": succeeded})
     )
-
-
-def tell_slow(text: str) -> None:
-    """That a command of SLURM is waited for, and what Ctrl-C means then."""
-    tell(f"{text}. Ctrl-C ends the waiting; then the same command submits what SLURM has not taken.")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sedd.cli.console import print_json, show, tell
+from sedd.cli.console import print_json, show, tell, tell_wait
 from sedd.cli.soonest import Picker
 from sedd.cli.submit_checks import LoginChecks, parameters_of, resolved
-from sedd.cli.submit_output import REST_HINT, tell_slow
-from sedd.cluster.command import SlurmUnreachableError, slow_commands_told
+from sedd.cli.submit_output import REST_HINT
+from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import Profile, load_profile
 from sedd.errors import RunError, UsageError
 from sedd.experiments.plan_graph import Graph, build_graph
@@ -40,6 +40,7 @@ from sedd.soonest.choose import require_choice
 from sedd.spec.experiment import Experiment
 from sedd.spec.plan import load_plan
 from sedd.spec.task import TaskSpec
+from sedd.waiting import slow_waits_told
 
 if TYPE_CHECKING:
     from sedd.monitor.decide.snapshot import Snapshot
@@ -71,7 +72,7 @@ def submit(path: Path, cluster: Path | None, how: How, *, dry_run: bool) -> None
     if dry_run:
         _print_foreseen(graph, site, how)
         return
-    with slow_commands_told(tell_slow):
+    with slow_waits_told(tell_wait):
         submission = submit_plan(
             graph,
             site,
@@ -202,7 +203,8 @@ class _Rest:
             return
         self._tried = time.monotonic()
         try:
-            submit_rest(self._record)
+            with slow_waits_told(tell):
+                submit_rest(self._record)
         except SlurmUnreachableError:
             return  # it is asked again
 

@@ -17,6 +17,7 @@ from sedd.monitor.decide.state import State
 from sedd.monitor.show.follow import follow as follow_runs
 from sedd.monitor.show.follow import wait as wait_for
 from sedd.rundir.layout import RunDir
+from sedd.waiting import slow_waits_told
 
 SOON_S = 10.0
 """At least so long between two tries: sites ask for no more."""
@@ -72,7 +73,7 @@ class Rest:
     def _submit_more(self, order: Order) -> None:
         names = {experiment.name for experiment in order.request.experiments}
         try:
-            with one_submission(names, order.runs):
+            with slow_waits_told(self._notify), one_submission(names, order.runs):
                 unfinished = find_unfinished(order.request.experiments, order.runs)
                 if unfinished is None:
                     return

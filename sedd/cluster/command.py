@@ -1,21 +1,17 @@
 """The only place that starts a SLURM command."""
 
-import contextlib
 import os
 import re
 import shlex
 import subprocess
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sedd.cluster.inherited import Reader, environment_for
 from sedd.errors import ClusterError
+from sedd.waiting import told_if_slow
 
 DEFAULT_TIMEOUT_S = 20.0
-SLOW_S = 10.0
-"""After so many seconds the user hears which command is still waited for."""
 
 _NO_CLUSTER = "could not establish a configuration source"
 """SLURM's commands are here, but no slurm.conf and no server that would give one: sbatch has sent nothing."""
@@ -49,19 +45,6 @@ class Answer:
     stderr: str
 
 
-_notify: ContextVar[Callable[[str], None] | None] = ContextVar("notify", default=None)
-
-
-@contextlib.contextmanager
-def slow_commands_told(notify: Callable[[str], None]) -> Iterator[None]:
-    """Inside, `notify` hears once of each command of this thread that is waited for longer than `SLOW_S`."""
-    before = _notify.set(notify)
-    try:
-        yield
-    finally:
-        _notify.reset(before)
-
-
 def run(command: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S, stdin: str | None = None) -> str:
     """Standard output of a command that succeeded; times in SLURM's are seconds since 1970.
 
@@ -87,7 +70,7 @@ def call(
     """
     try:
         # errors="replace": SLURM cuts fields at bytes, which can halve a letter of a job name.
-        with _told_if_slow(command[0], timeout_s):
+        with told_if_slow(f"{command[0]} has not answered yet", limit_s=timeout_s):
             done = subprocess.run(
                 list(command),
                 input="" if stdin is None else stdin,
@@ -108,21 +91,6 @@ def call(
     if done.returncode != 0:
         raise failure(command, done.returncode, f"{done.stderr}\n{done.stdout}")
     return Answer(done.stdout, done.stderr)
-
-
-@contextlib.contextmanager
-def _told_if_slow(name: str, timeout_s: float) -> Iterator[None]:
-    if (notify := _notify.get()) is None:
-        yield
-        return
-    limit = f"{timeout_s / 60:.0f} minutes" if timeout_s >= 120 else f"{timeout_s:.0f} s"
-    timer = threading.Timer(SLOW_S, notify, [f"{name} has not answered yet; waiting for it, up to {limit}"])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def failure(command: Sequence[str], exit_code: int, said: str) -> ClusterError:

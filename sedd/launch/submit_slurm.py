@@ -6,6 +6,7 @@ import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from sedd.launch.unconfirmed import find_notes, noted, one_at_a_time, remove_lef
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_resolved
+from sedd.waiting import end_waits
 
 _THREADS = 32
 _PROOF_TIMEOUT_S = 10.0
@@ -206,10 +208,18 @@ def proof_of(job_id: str, mark: Mark, parameters: Parameters | None = None) -> d
 def in_threads(act: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """`act` on every item, in order of the items: a thousand run folders wait for the disk side by side.
 
-    Raises: what the first failing item raised, after all have ended.
+    Raises: what the first failing item raised, after all have ended. KeyboardInterrupt: those that had begun ended,
+        without waiting for locks.
     """
+    if len(items) == 1:
+        return [act(items[0])]  # in the main thread, where Ctrl-C ends any wait
+    contexts = [copy_context() for _ in items]
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(act, items))
+        try:
+            return list(pool.map(lambda context, item: context.run(act, item), contexts, items))
+        except KeyboardInterrupt:
+            end_waits()
+            raise
 
 
 def split(runs: Sequence[RunDir], *, largest: int) -> list[Sequence[RunDir]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from sedd.errors import RunError
 from sedd.rundir.layout import RunDir
 from sedd.rundir.presence import is_gone
+from sedd.waiting import pause, told_if_slow
 
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 POLL_S = 0.2
@@ -57,7 +58,9 @@ def alone(path: Path, *, patience_s: float, hint: str | None = None) -> Iterator
     except OSError as e:
         raise RunError(f"cannot write into {path.parent}: {(e.strerror or str(e)).lower()}", hint=hint) from e
     try:
-        if not _lock_within(handle, patience_s):
+        with told_if_slow(f"another sedd command holds {path}", limit_s=patience_s):
+            is_ours = _lock_within(handle, patience_s)
+        if not is_ours:
             raise BusyError(
                 f"another sedd command still holds {path}", hint="is it waiting for a slow SLURM?"
             )
@@ -98,7 +101,7 @@ def one_of(slots: Sequence[Path], *, is_unwanted: Callable[[], bool]) -> Iterato
 def _lock_within(handle: int, patience_s: float) -> bool:
     deadline = time.monotonic() + patience_s
     while not (locked := _try_lock(handle)) and time.monotonic() < deadline:
-        time.sleep(POLL_S)
+        pause(POLL_S)
     return locked
 
 

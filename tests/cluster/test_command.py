@@ -2,16 +2,10 @@ import sys
 
 import pytest
 
-from sedd.cluster import command
-from sedd.cluster.command import (
-    SlurmUnreachableError,
-    call,
-    clean_environment,
-    failure,
-    run,
-    slow_commands_told,
-)
+from sedd import waiting
+from sedd.cluster.command import SlurmUnreachableError, call, clean_environment, failure, run
 from sedd.errors import ClusterError
+from sedd.waiting import slow_waits_told
 
 
 def python(code: str) -> list[str]:
@@ -41,9 +35,9 @@ def test_a_slow_command_is_unreachable_and_never_a_hang() -> None:
 
 
 def test_a_command_that_is_waited_for_long_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "SLOW_S", 0.2)
+    monkeypatch.setattr(waiting, "SLOW_S", 0.2)
     told: list[str] = []
-    with slow_commands_told(told.append):
+    with slow_waits_told(told.append):
         run(python("import time; time.sleep(1)"), timeout_s=600.0)
         run(python("pass"), timeout_s=600.0)
     run(python("import time; time.sleep(0.5)"))
