@@ -77,7 +77,7 @@ def for_each(
     Of a sweep, what is completed is left out, unless all points are, or `also_completed` ones are meant.
 
     `is_over` says of the newest run of a name that there is nothing to do to it: then the one older run of that name
-    which is alive is meant. With it, too, a note names other runs of the name that are alive.
+    which is alive is meant. A note names other runs of the name that are alive.
 
     `together` does first what is done for several runs at once, and says for which.
 
@@ -85,8 +85,7 @@ def for_each(
         UsageError: one of the texts names no run, before anything is done.
     """
     runs = _found(texts, word, also_completed, is_over)
-    if is_over is not None:
-        tell_of_others(texts, runs)
+    tell_of_others(texts, runs)
     done = together(runs)
     targets = [*(_target(run, act) for run in runs), *others]
     known = [*(done.get(run) for run in runs), *(None for _ in others)]
