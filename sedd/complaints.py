@@ -27,9 +27,28 @@ class Problem:
 
 
 def raise_problems(problems: Iterable[Problem]) -> None:
-    """Raise one SpecError that lists all problems, each once, or return when there are none."""
-    if lines := dict.fromkeys(map(str, problems)):
+    """Raise one SpecError that lists all problems, each once, by line, or return when there are none."""
+    if lines := in_line_order(map(str, problems)):
         raise SpecError("\n".join(lines))
+
+
+def in_line_order(problems: Iterable[str]) -> list[str]:
+    """Texts that begin with `file:line: `, each once, in the order of the lines; those of no line come last.
+
+    Files stay in the order in which they are first named.
+    """
+    texts = list(dict.fromkeys(problems))
+    places = {text: found for text in texts if (found := _PLACE.match(text))}
+    files = list(dict.fromkeys(found["file"] for found in places.values()))
+    return sorted(texts, key=lambda t: _place_of(places[t], files) if t in places else (len(files), 0))
+
+
+_PLACE = re.compile(r"(?!--)(?P<file>.+?):(?P<line>\d+): ")
+"""Of a value that an option has given, such as --set, no line is known."""
+
+
+def _place_of(found: re.Match[str], files: list[str]) -> tuple[int, int]:
+    return files.index(found["file"]), int(found["line"])
 
 
 def merge_choices(problems: Iterable[Problem]) -> list[Problem]:

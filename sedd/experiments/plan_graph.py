@@ -4,7 +4,7 @@ import graphlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sedd.complaints import Problem, raise_problems
+from sedd.complaints import Problem, in_line_order, raise_problems
 from sedd.errors import SpecError, did_you_mean
 from sedd.experiments.values import VALUES
 from sedd.spec.load import Request
@@ -100,9 +100,9 @@ def _checked(plan: PlanSource, order: Sequence[str]) -> dict[str, Request]:
         try:
             requests[name] = plan.stages[name].resolve(lambda stage, what: f"{STAND_IN}/{stage}/{what}")
         except SpecError as e:
-            wrong.append(e.message)
+            wrong += e.message.splitlines()
     if wrong:
-        raise SpecError("\n".join(wrong))
+        raise SpecError("\n".join(in_line_order(wrong)))
     return requests
 
 

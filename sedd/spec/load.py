@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field, create_model
 
-from sedd.complaints import Key
+from sedd.complaints import Key, in_line_order
 from sedd.errors import SpecError, UsageError
 from sedd.home import expand_home
 from sedd.spec.halving import HalvingSpec
@@ -152,7 +152,7 @@ def _at_points(document: Document, points: Sequence[Point], base: Path) -> tuple
             for line in e.message.splitlines():
                 problems.setdefault(line, assignments(point))
     if problems:
-        raise SpecError("\n".join(f"{line} (in the sweep at {first})" for line, first in problems.items()))
+        raise SpecError("\n".join(f"{p} (in the sweep at {problems[p]})" for p in in_line_order(problems)))
     return tuple(experiments)
 
 

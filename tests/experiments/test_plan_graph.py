@@ -94,3 +94,12 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path):
     with pytest.raises(SpecError) as refusal:
         graph(tmp_path, f"  a: {{needs: [u], spec: {TRAIN}}}", f"  b: {{needs: [v, w], spec: {TRAIN}}}")
     assert len(refusal.value.message.splitlines()) == 3
+
+
+def test_mistakes_in_the_specs_of_stages_are_told_in_the_order_of_the_lines(tmp_path: Path):
+    wrong = TRAIN.replace("steps: 4", "stps: 4")
+    stages = [f"  a: {{needs: [c], spec: {wrong}}}", f"  b: {{spec: {wrong}}}", f"  c: {{spec: {wrong}}}"]
+    with pytest.raises(SpecError) as refusal:
+        graph(tmp_path, *stages)
+    places = [line.split(": ")[0] for line in refusal.value.message.splitlines()]
+    assert list(dict.fromkeys(places)) == [f"{tmp_path / 'plan.yaml'}:{n}" for n in (3, 4, 5)]
