@@ -10,7 +10,7 @@ from sedd.errors import RunError
 from sedd.rundir import lock
 from sedd.rundir.attempts import is_cancelled, is_paused, is_stopped, is_unsubmitted, parse_attempts
 from sedd.rundir.events import STAYS, Event, read_events, require_undamaged
-from sedd.rundir.layout import ELSEWHERE, RunDir, read_manifest
+from sedd.rundir.layout import ELSEWHERE, RunDir, read_manifest, spec_hashes
 from sedd.spec.task import TaskSpec
 
 STOPPED = "stopped by rule"
@@ -37,7 +37,7 @@ def find_submitted(experiments: Sequence[TaskSpec], runs: Path) -> list[Known]:
     for name in sorted(set(hashes.values())):
         for run in _with_beginning(runs / name, beginnings):
             standing = describe_progress(read_events(run.events))
-            asked = [each for each in _spec_hashes(run) if each in hashes]
+            asked = [each for each in spec_hashes(run) if each in hashes]
             if standing and asked:
                 found.append(Known(run, standing, asked[0]))
     return found
@@ -47,7 +47,7 @@ def find_all_of(experiment: TaskSpec, runs: Path) -> list[RunDir]:
     """All runs that were asked for with exactly this spec, newest first, whatever became of them."""
     wanted = experiment.hash()
     found = _with_beginning(runs / experiment.name, {wanted[:8]})
-    return [run for run in reversed(list(found)) if wanted in _spec_hashes(run)]
+    return [run for run in reversed(list(found)) if wanted in spec_hashes(run)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def find_unfinished(experiments: Sequence[TaskSpec], runs: Path) -> Unfinished |
     unsubmitted = [
         run
         for run in ours
-        if is_unsubmitted(read_events(run.events)) and numbers.keys() & set(_spec_hashes(run))
+        if is_unsubmitted(read_events(run.events)) and numbers.keys() & set(spec_hashes(run))
     ]
     if not unsubmitted:
         return None
@@ -87,7 +87,7 @@ def find_unfinished(experiments: Sequence[TaskSpec], runs: Path) -> Unfinished |
     if not sweep and len(experiments) > 1:
         return None  # a run of its own that was never submitted: no point of this sweep
     members = [run for run in ours if read_manifest(run).get("sweep") == sweep] if sweep else [newest]
-    found = {numbers[h]: run for run in members for h in _spec_hashes(run) if h in numbers}
+    found = {numbers[h]: run for run in members for h in spec_hashes(run) if h in numbers}
     elsewhere = {known.spec_hash for known in find_submitted(experiments, runs)}
     open_numbers = {number for spec_hash, number in numbers.items() if spec_hash not in elsewhere}
     waiting = {number for number, run in found.items() if run in unsubmitted} & open_numbers
@@ -167,13 +167,3 @@ def _with_beginning(folder: Path, beginnings: set[str]) -> Iterator[RunDir]:
             continue
         if run.manifest.exists():
             yield run
-
-
-def _spec_hashes(run: RunDir) -> list[str]:
-    """Hashes of the specs for which the run stands: its own, and what was asked for before that was changed."""
-    try:
-        manifest = read_manifest(run)
-    except RunError:
-        return []
-    own = manifest.get("spec_hash")
-    return [*([str(own)] if own else []), *map(str, manifest.get("earlier_hashes") or ())]

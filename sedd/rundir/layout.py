@@ -137,6 +137,19 @@ def read_manifest(run: RunDir) -> dict[str, Any]:
     return manifest
 
 
+def spec_hashes(run: RunDir) -> list[str]:
+    """Hashes of the specs for which the run stands: its own, then those that it had before it was changed.
+
+    None of a folder that is not a run, or is damaged.
+    """
+    try:
+        manifest = read_manifest(run)
+    except RunError:
+        return []
+    own = manifest.get("spec_hash")
+    return [*([str(own)] if own else []), *map(str, manifest.get("earlier_hashes") or ())]
+
+
 def read_lineage(run: RunDir) -> dict[str, Any] | None:
     """The network that a fine-tuning started from, or, before it has, was submitted with; None for other runs.
 

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from sedd.errors import RunError
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
 from sedd.rundir.attempts import is_cancelled, is_stopped, is_unsubmitted
 from sedd.rundir.events import STAYS, read_events
 from sedd.rundir.find import list_runs
-from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.layout import RunDir, spec_hashes
 
 _ENDED = ("completed", "gave_up", "cancelled", "stopped")
 _MAY_BE_REPEATED = ("gave_up", "cancelled", "extended", "reshaped", "none")
@@ -18,6 +17,8 @@ _MAY_BE_REPEATED = ("gave_up", "cancelled", "extended", "reshaped", "none")
 class Facts:
     runs: tuple[tuple[str, str], ...]
     """Id and last event of every run of the same spec, oldest first."""
+    changed: frozenset[str] = frozenset()
+    """Ids of those that have had another spec since: they were extended, or requeued in another shape."""
     unsubmitted: int = 0
     """How many of them were made, and wait to be submitted."""
 
@@ -25,9 +26,14 @@ class Facts:
 def gather(context: CheckContext) -> Facts:
     asked = {(experiment.name, experiment.hash()) for experiment in context.runs_together}
     names = {name for name, _ in asked}
-    same = [run for run in list_runs(context.folder) if run.name in names and (run.name, _hash(run)) in asked]
+    hashes = {run: spec_hashes(run) for run in list_runs(context.folder) if run.name in names}
+    same = [run for run, had in hashes.items() if any((run.name, each) in asked for each in had)]
     unsubmitted = [run for run in same if is_unsubmitted(read_events(run.events))]
-    return Facts(runs=tuple((run.id, _last_word(run)) for run in same), unsubmitted=len(unsubmitted))
+    return Facts(
+        runs=tuple((run.id, _last_word(run)) for run in same),
+        changed=frozenset(run.id for run in same if (run.name, hashes[run][0]) not in asked),
+        unsubmitted=len(unsubmitted),
+    )
 
 
 def judge(facts: Facts) -> Verdict:
@@ -41,16 +47,11 @@ def judge(facts: Facts) -> Verdict:
     identity, word = (refusing or facts.runs)[-1]
     others = f" and {len(facts.runs) - 1} more" if len(facts.runs) > 1 else ""
     state = word if word in _ENDED else f"last event: {word}"
+    since = "; its spec was changed since" if identity in facts.changed else ""
     return warn(
-        f"this very spec is run {identity} already ({state}){others}", f"look first: sedd status {identity}"
+        f"this very spec is run {identity} already ({state}{since}){others}",
+        f"look first: sedd status {identity}",
     )
-
-
-def _hash(run: RunDir) -> str | None:
-    try:
-        return read_manifest(run).get("spec_hash")
-    except RunError:
-        return None
 
 
 def _last_word(run: RunDir) -> str:

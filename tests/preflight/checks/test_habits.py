@@ -64,6 +64,17 @@ def test_same_spec_again_is_found_and_another_is_not(make_context, tmp_path):
     assert duplicate_runs.gather(make_context({"seed": 1})).runs == ()
 
 
+def test_a_run_whose_spec_was_changed_since_has_done_this_work_too(make_context, tmp_path):
+    context = make_context()
+    run = create_run(tmp_path, "small", "20261122-193359-1a2b3c4d", "")
+    earlier = ["another", context.experiment.hash()]
+    write_manifest(run, {"spec_hash": "of more steps", "earlier_hashes": earlier})
+    append_event(run.events, "completed", attempt=1, now=dt.datetime.now(dt.UTC))
+    verdict = duplicate_runs.judge(duplicate_runs.gather(context))
+    assert verdict.status is Status.WARN
+    assert f"is run {run.id} already (completed; its spec was changed since)" in verdict.saw
+
+
 def test_of_several_runs_of_a_spec_the_one_is_named_for_which_submit_refuses_it(make_context, tmp_path):
     context = make_context()
     histories = {
