@@ -46,8 +46,8 @@ def command(
     require_network(run)
     from sedd.inference.export import require_new_export, write_export
     from sedd.inference.export_transformers import write_transformers_export
+    from sedd.inference.find_network import run_of
     from sedd.inference.load_network import find_trained
-    from sedd.inference.model_card import run_of
     from sedd.training.checkpoint_file import read_checkpoint
 
     if not adapters:

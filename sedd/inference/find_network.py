@@ -1,15 +1,19 @@
 """From what a user types to a trained network's files, before anything heavy is imported."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from sedd.errors import CheckpointError, UsageError
-from sedd.finetune.adapters_folder import is_adapters
+from sedd.errors import CheckpointError, SeddError, UsageError
+from sedd.finetune.adapters_folder import is_adapters, read_config
 from sedd.finetune.base_network import find_base
+from sedd.finetune.checkpoint_facts import read_facts
 from sedd.home import expand_home
 from sedd.rundir.attempts import is_completed
 from sedd.rundir.events import read_events
 from sedd.rundir.find import find_run, list_runs_of_name
-from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.layout import RunDir
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 """The files of an exported network."""
@@ -54,11 +58,34 @@ def find_completed_before(run: RunDir) -> RunDir | None:
     return next((each for each in reversed(trained) if is_completed(read_events(each.events))), None)
 
 
-def untrained_text(run: RunDir) -> str:
-    """What to tell of a run whose newest checkpoint is that of step 0. Raises: RunError of a damaged manifest."""
-    older = find_completed_before(run)
+def run_of(checkpoint: Path) -> RunDir | None:
+    """The run whose folder holds a checkpoint, if it does."""
+    run = RunDir(checkpoint.absolute().parent.parent)
+    return run if run.checkpoints == checkpoint.absolute().parent and run.manifest.is_file() else None
+
+
+def untrained_text(network: Path) -> str | None:
+    """What to tell of a checkpoint, an export or adapters of step 0; None of a later step, or an unreadable file."""
+    try:
+        facts = _facts_of(network)
+        if int(facts["step"]) != 0:
+            return None
+        name, is_tuned = str(facts["run"]), facts.get("parent") is not None
+    except (SeddError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    run = run_of(network)
+    older = find_completed_before(run) if run else None
     instead = f"; the older run {older.name}/{older.id} is completed" if older else ""
-    state = (
-        "still the one that its fine-tuning starts from" if read_manifest(run).get("parent") else "untrained"
-    )
-    return f"the network of run {run.name}/{run.id} is at step 0, {state}{instead}"
+    name = f"{run.name}/{run.id}" if run else name
+    state = "still the one that its fine-tuning starts from" if is_tuned else "untrained"
+    return f"the network of run {name} is at step 0, {state}{instead}"
+
+
+def _facts_of(network: Path) -> Mapping[str, Any]:
+    """What a network's files say of it. Raises: SeddError, OSError, ValueError."""
+    if is_adapters(network):
+        return read_config(network)
+    if network.is_dir():
+        found: dict[str, Any] = json.loads((network / CONFIG).read_bytes())
+        return found
+    return read_facts(network)

@@ -25,9 +25,10 @@ from sedd.inference.export import KEPT, read_export
 from sedd.inference.find_network import find_network, no_checkpoint, untrained_text
 from sedd.inference.weights import require_finite, require_fitting
 from sedd.model.transformer import Transformer
+from sedd.rundir.layout import RunDir
 from sedd.spec.conditions import GuidanceOptions
 from sedd.spec.experiment import Experiment
-from sedd.training.checkpoint_file import newest_whole, read_checkpoint, step_of
+from sedd.training.checkpoint_file import newest_whole, read_checkpoint
 from sedd.training.distributed import Ranks
 from sedd.training.network import build_objective
 from sedd.training.precision import PRECISIONS, Precision, capability_of, choose_precision
@@ -135,21 +136,20 @@ class Trained:
 def find_trained(text: str, runs: Path, *, notify: Callable[[str], None]) -> Path:
     """A checkpoint file or an exported folder as named, or a run's newest whole checkpoint.
 
-    `notify` hears of a newer one that is damaged: the result is not what the run ended with. So it does of a run
-    that is at step 0, and of an older one of that name that is completed.
+    `notify` hears of a newer one that is damaged: the result is not what the run ended with. So it does of a network
+    of step 0, and of an older run of that name that is completed.
 
     Raises:
         UsageError: no such run or file. CheckpointError: the run has no whole checkpoint yet.
     """
     found = find_network(text, runs)
-    if isinstance(found, Path):
-        return found
-    newest = newest_whole(found.checkpoints, notify=notify)
-    if newest is None:
+    path = found if isinstance(found, Path) else newest_whole(found.checkpoints, notify=notify)
+    if path is None:
+        assert isinstance(found, RunDir)
         raise no_checkpoint(found)
-    if step_of(newest) == 0:
-        notify(untrained_text(found))
-    return newest
+    if untrained := untrained_text(path):
+        notify(untrained)
+    return path
 
 
 def load_trained(path: Path, device: torch.device | None = None) -> Trained:

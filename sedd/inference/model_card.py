@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sedd.errors import RunError
@@ -55,12 +54,6 @@ def _parent(saved: Mapping[str, Any], experiment: Experiment) -> dict[str, str]:
     how += [f"frozen: {', '.join(freeze)}"] if freeze else []
     trained = f"{count(trained_shapes(experiment)):,} parameters"
     return {"fine-tuned from": ", from ".join(names), "trained": "; ".join([trained, *how])}
-
-
-def run_of(checkpoint: Path) -> RunDir | None:
-    """The run whose folder holds a checkpoint, if it does."""
-    run = RunDir(checkpoint.absolute().parent.parent)
-    return run if run.checkpoints == checkpoint.absolute().parent and run.manifest.is_file() else None
 
 
 def _manifest(run: RunDir | None) -> dict[str, Any]:
