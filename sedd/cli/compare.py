@@ -46,9 +46,9 @@ def command(
     """
     if sort not in METRICS:
         raise UsageError(f"--sort is '{sort}'", hint=f"one of {', '.join(METRICS)}")
-    require_output(html, force=force)
+    require_output(html, force=force, endings=(".html", ""))
     if str(table) != "-":
-        require_output(table, force=force)
+        require_output(table, force=force, endings=(".csv", ""))
     ranking = _rank(runs, sort, against)
     if html is not None:
         write_output(html, render_ranking(ranking, now=dt.datetime.now(dt.UTC)))

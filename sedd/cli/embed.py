@@ -9,7 +9,6 @@ from sedd.cli.console import note, tell
 from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Fasta, Force, Network
-from sedd.rundir.atomic import require_output
 from sedd.spec.inference import EmbedOptions
 
 
@@ -26,14 +25,14 @@ def command(
 
     Example: sedd embed quickstart --fasta proteins.fasta.gz -o embeddings.parquet
     """
+    from sedd.inference.embedding_file import require_format, write_embeddings
+
     how = validated(EmbedOptions, given)
-    require_output(output, force=force)
+    require_format(output, force=force)
     require_network(run)
     from sedd.inference.embed import embed  # torch
-    from sedd.inference.embedding_file import require_format, write_embeddings
     from sedd.inference.work import read_residues
 
-    require_format(output)
     trained = load(run).under(how.condition, notify=note)
     proteins = read_residues(fasta, longest=trained.longest, notify=note)
     names, residues = [name for name, _ in proteins], [tokens for _, tokens in proteins]

@@ -31,7 +31,7 @@ def command(
     Example: sedd report quickstart --samples samples.fasta -o report.html
     """
     found = find_one(run)
-    require_output(output, force=force)
+    require_output(output, force=force, endings=(".html", ""))
     facts = Gatherer().gather([found], now=dt.datetime.now(dt.UTC))
     documents = read_documents(found)
     if samples is not None:

@@ -113,9 +113,7 @@ def _require_report(report: Path | None, *, force: bool) -> None:
 
     if report is None:
         return
-    require_output(report, force=force)
-    if report.suffix not in (".html", ".json"):
-        raise UsageError(f"--report is {report}: neither .html nor .json")
+    require_output(report, force=force, endings=(".html", ".json", ""))
     require_aligner()
 
 

@@ -10,7 +10,6 @@ from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Force, Json, Network
 from sedd.errors import UsageError
-from sedd.rundir.atomic import require_output
 from sedd.spec.inference import ScoreOptions, ScoreSpec
 from sedd.units import counted
 
@@ -103,6 +102,4 @@ def _require_places(output: Path | None, page: Path | None, *, force: bool) -> N
     from sedd.inference.tables import require_table
 
     require_table(output, force=force)
-    require_output(page, force=force)
-    if page is not None:
-        require_page(page)
+    require_page(page, force=force)

@@ -3,30 +3,29 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from sedd.data.alphabet import TOKENS
-from sedd.errors import UsageError
-from sedd.inference.embed import Embedding
-from sedd.inference.tables import pyarrow_modules
-from sedd.rundir.atomic import output_file
+from sedd.inference.tables import pyarrow_modules, require_writer
+from sedd.rundir.atomic import output_file, require_output
+
+if TYPE_CHECKING:
+    from sedd.inference.embed import Embedding
 
 Names = Sequence[str]
 Proteins = Sequence[NDArray[np.uint8]]
-Part = tuple[Names, Proteins, Embedding]
+Part: TypeAlias = "tuple[Names, Proteins, Embedding]"
 """Names and residues of proteins, and their embedding."""
 
 
-def require_format(path: Path) -> None:
+def require_format(path: Path, *, force: bool) -> None:
     """Refuse, before the work, what could not be written. Raises: UsageError."""
-    if path.suffix not in WRITERS:
-        raise UsageError(f"{path} ends in none of {', '.join(WRITERS)}")
-    if path.suffix == ".parquet":
-        pyarrow_modules()
+    require_output(path, force=force, endings=tuple(WRITERS))
+    require_writer(path)
 
 
 def write_embeddings(path: Path, parts: Iterable[Part], *, pooled: bool) -> None:

@@ -14,20 +14,20 @@ from sedd.inference.load_network import Trained
 from sedd.inference.score import Scores, correlations
 from sedd.inference.variants import letters_of
 from sedd.page import page, table
-from sedd.rundir.atomic import write_output
+from sedd.rundir.atomic import require_output, write_output
 from sedd.spec.inference import ScoreOptions
 
 ROWS = "GAVLIMFWYPCSTNQHKRDE"
 """The twenty, like beside like."""
 MOST_PROTEINS = 20
 """Whose heat maps one page holds."""
-SUFFIXES = (".html", ".svg")
+SUFFIXES = (".html", ".svg", "")
+"""Of its name; without one it is a page."""
 
 
-def require_page(path: Path) -> None:
-    """Refuse a name that is neither a page nor a picture. Raises: UsageError."""
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"{path} is neither {' nor '.join(SUFFIXES)}")
+def require_page(path: Path | None, *, force: bool) -> None:
+    """Refuse, before the work, a page or a picture that could not be written. Raises: UsageError."""
+    require_output(path, force=force, endings=SUFFIXES)
 
 
 def write_score_page(

@@ -10,15 +10,14 @@ from sedd.errors import UsageError
 from sedd.rundir.atomic import output_file, require_output, write_output
 
 PARQUET = ".parquet"
-SUFFIXES = (".csv", ".tsv", PARQUET)
+SUFFIXES = (".csv", ".tsv", PARQUET, "")
+"""Of a table's name; without one it is CSV."""
 
 
 def require_table(path: Path | None, *, force: bool) -> None:
     """Refuse, before the work, a table that a user named and that could not be written. Raises: UsageError."""
-    require_output(path, force=force)
+    require_output(path, force=force, endings=SUFFIXES)
     if path is not None:
-        if path.suffix not in (*SUFFIXES, ""):
-            raise UsageError(f"{path} is none of {', '.join(SUFFIXES)}")
         require_writer(path)
 
 

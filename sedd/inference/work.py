@@ -16,7 +16,7 @@ from sedd.data.records import read_records
 from sedd.design.given import read_given
 from sedd.inference.comparison import report
 from sedd.inference.embed import PART_PROTEINS, embed, layer_numbers
-from sedd.inference.embedding_file import Part, require_format, write_embeddings
+from sedd.inference.embedding_file import Part, write_embeddings
 from sedd.inference.evaluation import per_sequence, read_proteins
 from sedd.inference.generation import draw_samples, fasta_text, redesign_columns
 from sedd.inference.keep import Arrays, KeptParts
@@ -197,7 +197,7 @@ def do_embed(job: Job) -> str:
     assert isinstance(job.task, EmbedTask)
     run, wanted, how = job.run, job.task.embed, options_of(EmbedOptions, job.task.embed)
     output = run.table("embeddings", wanted.format)
-    require_format(output)
+    require_writer(output)
     trained = job.load(wanted.network).under(how.condition, notify=job.note)
     layer_numbers(trained, how)
     proteins = read_residues(wanted.fasta, longest=trained.longest, notify=job.note)

@@ -8,11 +8,11 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sedd.alive import is_alive
-from sedd.errors import cannot_write, writing
+from sedd.errors import UsageError, cannot_write, writing
 
 _LEFT_S = 24 * 3600.0
 """After which a temporary file that nobody writes any more is taken for one that was left."""
@@ -41,14 +41,20 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def require_output(path: Path | None, *, force: bool) -> None:
+def require_output(path: Path | None, *, force: bool, endings: Sequence[str] = ()) -> None:
     """Refuse a file that a user named and that could not be written, before the work that would be lost.
+
+    `endings` are those that its name may have, such as `.csv`; "" is a name without one, as /dev/stdout; none: any.
 
     Raises:
         UsageError: one that is there, too, unless `force`.
     """
     if path is None:
         return
+    if endings and path.suffix not in endings:
+        *others, last = [ending for ending in endings if ending]
+        known = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"cannot write {path}: its name must end in {known}")
     with writing(path):
         folder = path.absolute().parent
         if path.is_dir():

@@ -38,6 +38,8 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for arguments, words in [
         (("compare", run.id), "single run"),
         (("compare", run.id, "--sort", "speed"), "--sort is 'speed'"),
+        (("compare", run.id, "--csv", "t.txt"), r"cannot write t\.txt: its name must end in \.csv"),
+        (("compare", run.id, "--html", "t.csv"), r"cannot write t\.csv: its name must end in \.html"),
         (("usage", "--since", "soon"), "neither a duration nor a date"),
         (("usage", "--until", "2020-01-01", "--since", "1d"), "is not after"),
     ]:

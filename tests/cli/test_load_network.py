@@ -567,6 +567,7 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "-o", "{fasta}"], 2, "three.fasta: it already exists"),
         (["sample", "{run}", "-o", "new.fasta", "--report", "{page}"], 2, "page.html: it already exists"),
         (["report", "{run}", "-o", "{page}"], 2, "page.html: it already exists"),
+        (["report", "{run}", "-o", "page.pdf"], 2, "page.pdf: its name must end in .html"),
         (
             ["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "{table}"],
             2,
@@ -581,7 +582,7 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "-o", "no folder/new.fasta"], 2, "its folder does not exist"),
         (["sample", "{run}", "-o", "."], 2, "a folder"),
         (["sample", "{run}", "--infill", "{fasta}", "--length", "9"], 2, "infill takes the length"),
-        (["sample", "{run}", "--report", "page.pdf"], 2, "neither .html nor .json"),
+        (["sample", "{run}", "--report", "page.pdf"], 2, "must end in .html or .json"),
         (["sample", "{run}", "--omit", "XJ-"], 2, "--omit names '-J': letters are"),
         (["sample", "{run}", "--omit", "ACDEFGHIKLMNPQRSTVWYXBUZO"], 2, "nothing is left to draw"),
         (["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "."], 2, "a folder"),
@@ -596,9 +597,21 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "--parent", "{fasta}", "--noise", "0"], 2, "--noise is 0.0; it must be greater"),
         (["sample", "{run}", "--noise", "0.5"], 2, "--parent is missing"),
         (["sample", "{run}", "--table", "new.csv"], 2, "there is no --parent"),
-        (["sample", "{run}", "--parent", "{fasta}", "--table", "new.xlsx"], 2, "new.xlsx is none of .csv"),
-        (["score", "{run}", "--fasta", "{fasta}", "--scan", "-o", "x.txt"], 2, "x.txt is none of .csv, .tsv"),
-        (["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "y.txt"], 2, "y.txt is none of .csv"),
+        (
+            ["sample", "{run}", "--parent", "{fasta}", "--table", "new.xlsx"],
+            2,
+            "new.xlsx: its name must end in",
+        ),
+        (
+            ["score", "{run}", "--fasta", "{fasta}", "--scan", "-o", "x.txt"],
+            2,
+            "x.txt: its name must end in",
+        ),
+        (
+            ["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "y.txt"],
+            2,
+            "y.txt: its name must end in",
+        ),
         (["evaluate", "{run}", "--fasta", "{fasta}", "--fasta", "{odd}"], 1, "odd.fasta: 'a': '?' in"),
         (
             ["embed", "{run}", "--fasta", "{fasta}", "--fasta", "{odd}", "-o", "x.npz"],

@@ -118,7 +118,7 @@ def test_the_command_writes_the_proteins_of_its_files(tmp_path: Path):
     expected = embed(small_network(tmp_path), [SEQUENCES[0], encode("ACD")], EmbedOptions())
     assert np.array_equal(rows, expected["layer_2"])
     for arguments, word in (
-        (["-o", tmp_path / "e.csv"], "ends in none of"),
+        (["-o", tmp_path / "e.csv"], r"must end in \.parquet, \.npz or \.safetensors"),
         (["-o", tmp_path / "e.npz"], "already exists"),
         (["-o", tmp_path / "f.npz", "--pooling", "max"], "--pooling"),
         (["-o", tmp_path / "f.npz", "--layer", 9], "no layer 9"),

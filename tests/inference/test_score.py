@@ -188,7 +188,7 @@ def test_the_command_repeats_the_table_and_adds_scores(files):
             "'other' does not hold numbers",
         ),
         (["--fasta", "{fasta}", "--mutants", "nowhere.csv"], 2, "does not exist"),
-        (["--fasta", "{fasta}", "--scan", "--page", "x.pdf"], 2, "neither .html nor .svg"),
+        (["--fasta", "{fasta}", "--scan", "--page", "x.pdf"], 2, "must end in .html or .svg"),
     ],
 )
 def test_what_cannot_be_scored_gets_one_clear_line(
