@@ -43,6 +43,7 @@ def command(
         raise UsageError(f"--format is '{format}'; there are plain and hf")
     if adapters and format == "hf":
         raise UsageError("--adapters has a format of its own", hint="without --adapters they are merged")
+    _refuse_adapters_folder(run)
     require_network(run)
     from sedd.inference.export import require_new_export, write_export
     from sedd.inference.export_transformers import write_transformers_export
@@ -65,6 +66,19 @@ def command(
         else:
             write_export(saved, output, raw=raw, force=force, run=of_run)
     tell(f"{output}: {'trained' if raw else 'averaged'} {'adapters' if adapters else 'weights'} of {path}")
+
+
+def _refuse_adapters_folder(text: str) -> None:
+    """Raises: UsageError for what `--adapters` has written: it has been without its run's checkpoint since."""
+    from sedd.errors import UsageError
+    from sedd.finetune.adapters_folder import is_adapters, read_config
+    from sedd.home import expand_home
+
+    if is_adapters(folder := expand_home(text)):
+        raise UsageError(
+            f"{text} holds adapters alone, which are exported from their run or its checkpoint",
+            hint=f"sedd export {read_config(folder).get('run')} -o FOLDER writes the network with them merged",
+        )
 
 
 @contextlib.contextmanager

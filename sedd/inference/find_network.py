@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sedd.errors import CheckpointError, SeddError, UsageError
+from sedd.finetune.adapters_folder import CONFIG as ADAPTERS_CONFIG
+from sedd.finetune.adapters_folder import WEIGHTS as ADAPTERS
 from sedd.finetune.adapters_folder import is_adapters, read_config
 from sedd.finetune.base_network import find_base
 from sedd.finetune.checkpoint_facts import read_facts
@@ -28,10 +30,13 @@ def find_network(text: str, runs: Path) -> Path | RunDir:
     """A checkpoint file or an exported folder as named, or a run that has written a checkpoint.
 
     Raises:
-        UsageError: no such run or file. CheckpointError: the run has no checkpoint yet.
+        UsageError: no such run or file, or one file of an export. CheckpointError: the run has no checkpoint yet.
     """
     path = expand_home(text)
-    if path.is_file() or is_export(path):
+    if path.is_file():
+        _refuse_single_file(path)
+        return path
+    if is_export(path):
         return path
     if is_adapters(path):
         find_base(path)  # which it is nothing without
@@ -42,6 +47,20 @@ def find_network(text: str, runs: Path) -> Path | RunDir:
     if not any(run.checkpoints.glob("step-*.pt")):
         raise no_checkpoint(run)
     return run
+
+
+def _refuse_single_file(file: Path) -> None:
+    """Raises: UsageError for one file of an export or of adapters, which is nothing without the others."""
+    folder = file.parent
+    if is_adapters(folder) and file.name in (ADAPTERS_CONFIG, ADAPTERS):
+        raise UsageError(f"{file} is one file of a folder of adapters", hint=f"name the folder: {folder}")
+    if is_export(folder) and file.name in (CONFIG, WEIGHTS):
+        raise UsageError(f"{file} is one file of an exported network", hint=f"name its folder: {folder}")
+    if file.suffix == Path(WEIGHTS).suffix:
+        raise UsageError(
+            f"{file} holds weights alone, which do not say of which network they are",
+            hint="name a run, its checkpoint (.pt), or the whole folder of sedd export",
+        )
 
 
 def no_checkpoint(run: RunDir) -> CheckpointError:

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sedd.errors import CheckpointError
+from sedd.errors import CheckpointError, UsageError
 from sedd.inference.export import write_export
 from sedd.inference.load_network import find_trained
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir, create_run, write_manifest
 from sedd.training.checkpoint_file import write_checkpoint
+from tests.command_line import call
+from tests.inference.networks import write_adapters_folder
 from tests.inference.test_export import checkpoint_of
 from tests.tiny import tiny_spec
 
@@ -92,3 +94,25 @@ def test_a_run_without_a_checkpoint_is_told_with_the_older_run_that_completed(tm
     with pytest.raises(CheckpointError, match="has no whole checkpoint yet") as caught:
         notes_on(tmp_path)
     assert caught.value.hint == f"the older run tiny/{OLD} is completed"
+
+
+def test_one_file_of_an_export_or_of_adapters_is_told_to_be_one_and_what_to_name(tmp_path: Path) -> None:
+    exported, adapters = tmp_path / "exported", write_adapters_folder(tmp_path / "adapters")
+    write_export(checkpoint_of(tiny_spec(tmp_path / "p.store")), exported)
+    for folder in (exported, adapters):
+        for file in folder.glob("*.[js]*"):  # .json and .safetensors
+            with pytest.raises(UsageError, match=f"{file} is one file of") as caught:
+                notes_on(tmp_path, file)
+            assert str(caught.value.hint).endswith(f"folder: {folder}")
+    alone = shutil.copy(exported / "model.safetensors", tmp_path)
+    with pytest.raises(UsageError, match="holds weights alone"):
+        notes_on(tmp_path, alone)
+
+
+def test_adapters_alone_are_not_exported_and_their_run_is_named(tmp_path: Path) -> None:
+    adapters = write_adapters_folder(tmp_path / "adapters")
+    for more in ([], ["--adapters"]):
+        with pytest.raises(UsageError, match=r"adapters holds adapters alone") as caught:
+            call("export", adapters, "-o", tmp_path / "new", *more)
+        assert caught.value.hint == "sedd export family/one -o FOLDER writes the network with them merged"
+    assert not (tmp_path / "new").exists()
