@@ -47,6 +47,18 @@ def told(load: Load, *arguments: str) -> list[str]:
     return [line.split("my jobs/")[-1] for line in lines]
 
 
+def test_problems_of_all_points_are_told_in_the_order_of_the_lines(load: Load):
+    sweep = "sweep:\n  grid:\n    seed: [1, x]\n    training.steps: [2, 0]\n"
+    places = [line.split(": ")[0] for line in told(load, sweep)]
+    first = SPEC.count("\n") + 3
+    assert places == [f"probe.yaml:{first}", f"probe.yaml:{first + 1}"]
+
+
+def test_problems_of_options_are_told_after_those_of_the_file(load: Load):
+    places = [line.split(": ")[0] for line in told(load, "diffusion: 3\n", "training.steps=0", "seed=x")]
+    assert places == [f"probe.yaml:{SPEC.count(chr(10)) + 1}", "--set seed=x", "--set training.steps=0"]
+
+
 def test_a_spec_without_a_sweep_is_one_experiment(load: Load):
     request = load()
     assert request.points == ({},)
