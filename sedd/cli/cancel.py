@@ -53,8 +53,10 @@ def command(
             together=together,
             is_over=has_ended,
         )
-    finally:
-        wake_and_tell(touched)  # what is cancelled at a rung makes room for another
+    except Exception:  # exit code 1, too; not Ctrl-C, after which nothing more is waited for
+        wake_and_tell(touched)
+        raise
+    wake_and_tell(touched)  # what is cancelled at a rung makes room for another
 
 
 def _at_once(runs: Sequence[RunDir], now: dt.datetime) -> dict[RunDir, Outcome]:

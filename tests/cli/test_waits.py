@@ -7,9 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
+from sedd.halving.fellows import read_halving
+from sedd.halving.rungs import deciding
 from sedd.launch.submitted import one_submission
 from sedd.rundir.layout import RunDir
 from sedd.rundir.lock import one_action
+from tests.halving.test_wake import sweep
 from tests.launch.conftest import LocalRuns, local, small_experiment, story, write_events  # noqa: F401
 
 FAR = {"event": "submitted", "executor": "local", "host": "far", "job_id": "far:1:1"}
@@ -78,6 +81,20 @@ def test_of_several_runs_each_wait_is_told_once_and_one_ctrl_c_ends_all(local: L
     expected = [f"another sedd command holds {run.path}/.action.lock" for run in runs]
     assert sorted(line.split(";")[0] for line in lines) == sorted(expected)
     assert all(line.count("\n") == 1 for line in lines), "nothing is said after Ctrl-C"
+
+
+def test_after_ctrl_c_cancel_does_not_wait_once_more_for_those_who_decide_in_a_halving_sweep(
+    local: LocalRuns,  # noqa: F811
+) -> None:
+    first, *_ = runs = sweep(local)
+    halving = read_halving(first)
+    assert halving is not None
+    with (
+        deciding(first, halving),
+        one_action(first),
+        begun(local, "cancel", *(r.id for r in runs)) as process,
+    ):
+        assert f"holds {first.path}/.action.lock" in heard_then_interrupted(process)
 
 
 def test_a_submission_says_that_it_waits_for_another_of_the_same_name(local: LocalRuns) -> None:  # noqa: F811
