@@ -123,11 +123,12 @@ class Document:
         return self.name
 
 
-def load_document(path: Path) -> Document:
+def load_document(path: Path, *, may_be_empty: bool = False) -> Document:
     """Read a YAML mapping.
 
     Raises:
-        SpecError: no such file, not YAML, or not a mapping. Traps and repeated keys: `validate` raises.
+        SpecError: no such file, not YAML, or not a mapping. Traps and repeated keys: `validate` raises. A file without
+            anything but comments, too, unless it `may_be_empty`: it is then a mapping without keys.
     """
     try:
         with path.open("rb") as file:
@@ -141,16 +142,19 @@ def load_document(path: Path) -> Document:
         raise SpecError(f"{path}: not a text file (UTF-8)") from e
     if len(text) > _MOST_BYTES:
         raise SpecError(f"{path}: larger than {_MOST_BYTES >> 20} MiB: is this the right file?")
-    return parse_document(text, name=str(path))
+    return parse_document(text, name=str(path), may_be_empty=may_be_empty)
 
 
-def parse_document(text: str, *, name: str) -> Document:
+def parse_document(text: str, *, name: str, may_be_empty: bool = False) -> Document:
     """Parse YAML text; `name` stands for the file in messages. Raises: SpecError, as `load_document`."""
     root = _compose(text, name)
+    is_empty = root is None or (
+        isinstance(root, yaml.ScalarNode) and not root.value
+    )  # `---` alone is a scalar
+    if is_empty and may_be_empty:
+        return Document(name=name, data={}, lines={})
     if not isinstance(root, yaml.MappingNode):
-        raise SpecError(
-            f"{name}: {'empty' if root is None else 'expected a section'}: write 'key: value' lines"
-        )
+        raise SpecError(f"{name}: {'empty' if is_empty else 'expected a section'}: write 'key: value' lines")
     reader = TreeReader(name)
     data = reader.read(root, ())
     return Document(name=name, data=data, lines=reader.lines, problems=tuple(reader.problems))

@@ -414,3 +414,10 @@ def test_a_file_of_megabytes_is_no_spec(tmp_path: Path):
     (tmp_path / "data.yaml").write_text("# " + "k" * (1 << 20) + "\nname: a\n")
     with pytest.raises(SpecError, match="larger than 1 MiB"):
         load_document(tmp_path / "data.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n"])
+def test_a_file_without_anything_is_empty_unless_it_may_be(text: str) -> None:
+    with pytest.raises(SpecError, match="^job.yaml: empty: write 'key: value' lines$"):
+        parse_document(text, name="job.yaml")
+    assert parse_document(text, name="config.yaml", may_be_empty=True).data == {}

@@ -19,7 +19,7 @@ def config_file(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def read_user_config(environ: Mapping[str, str] = os.environ) -> "UserConfig | None":
-    """The user's configuration; None without the file. Raises: SpecError with all its problems."""
+    """The user's configuration; None without the file, the defaults if it is empty. Raises: SpecError, all problems."""
     try:
         path = config_file(environ)
         if not path.is_file():
@@ -29,7 +29,7 @@ def read_user_config(environ: Mapping[str, str] = os.environ) -> "UserConfig | N
     from sedd.config.settings import UserConfig
     from sedd.yaml import load_document, validate
 
-    return validate(UserConfig, load_document(path))
+    return validate(UserConfig, load_document(path, may_be_empty=True))
 
 
 def config_path(text: str, environ: Mapping[str, str] = os.environ) -> Path:

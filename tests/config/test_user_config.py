@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sedd.cluster.profile import SlurmProfile, load_profile
+from sedd.config.settings import UserConfig
 from sedd.config.user_config import config_file, read_user_config
 from sedd.errors import SpecError
 from sedd.rundir.find import runs_root
@@ -23,6 +24,14 @@ def test_without_a_file_nothing_changes(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     assert read_user_config() is None
     assert runs_root() == tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "# cluster: v100.yaml\n\n# runs: /scratch\n", "---\n# nothing yet\n", "notify:\n"]
+)
+def test_a_file_that_is_empty_or_all_comments_means_the_defaults(configure: Path, text: str) -> None:
+    configure.write_text(text)
+    assert read_user_config() == UserConfig()
 
 
 def test_the_file_lies_where_xdg_says(monkeypatch: pytest.MonkeyPatch) -> None:
