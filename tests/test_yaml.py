@@ -418,6 +418,6 @@ def test_a_file_of_megabytes_is_no_spec(tmp_path: Path):
 
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n"])
 def test_a_file_without_anything_is_empty_unless_it_may_be(text: str) -> None:
-    with pytest.raises(SpecError, match="^job.yaml: empty: write 'key: value' lines$"):
+    with pytest.raises(SpecError, match=r"^job\.yaml: empty: write 'key: value' lines$"):
         parse_document(text, name="job.yaml")
     assert parse_document(text, name="config.yaml", may_be_empty=True).data == {}
