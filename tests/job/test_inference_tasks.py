@@ -18,6 +18,7 @@ from sedd.inference.work import WORK as BY_NETWORK
 from sedd.inference.work import Job
 from sedd.job.tasks import WORK
 from sedd.launch.make_runs import make_runs
+from sedd.monitor.read.task_result import find_result
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.heartbeat import read_heartbeat
@@ -115,6 +116,11 @@ def test_an_evaluation_finds_what_the_command_finds(make, network: RunDir, tmp_p
         "evaluate", network.path, "--fasta", tmp_path / "two.fasta", "--draws", 4, "--seed", 3, "--json"
     )
     assert json.loads(run.evaluation.read_text()) == json.loads(said)
+    found = find_result(run, "evaluate")
+    assert found is not None
+    assert found.nats_per_residue == json.loads(said)["nats_per_residue"]
+    assert found.perplexity == json.loads(said)["perplexity"]
+    assert found.standard_error == json.loads(said)["standard_error"]
     rows = list(csv.DictReader((run.path / "per_sequence.csv").open()))
     assert [(row["name"], row["residues"]) for row in rows] == [("one", "22"), ("two", "28")]
     beat = read_heartbeat(run.heartbeat)
@@ -292,6 +298,9 @@ def test_a_stopped_attempt_leaves_no_result_and_the_next_one_starts_afresh(make,
     assert not any(path.exists() for path in found)
     assert WORK[kind](run, 2, StopFlag()) is Exit.COMPLETED
     assert any(path.exists() for path in found)
+    shown = find_result(run, kind)
+    assert shown is not None
+    assert shown.file in found
 
 
 def test_an_attempt_that_fails_early_keeps_the_total_that_an_earlier_one_knew(tmp_path: Path):

@@ -14,6 +14,7 @@ from sedd.monitor.read.curves import Curves, read_curves
 from sedd.monitor.read.facts import RunFacts
 from sedd.monitor.read.history import lost_steps, queued_s
 from sedd.monitor.read.logs import last_lines, telling_log
+from sedd.monitor.read.task_result import TaskResult
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.layout import read_lineage
@@ -92,6 +93,18 @@ def known_lineage(facts: RunFacts) -> dict[str, Any] | None:
     return _readable(lambda: read_lineage(facts.run), None)
 
 
+def result_text(result: TaskResult) -> str:
+    """`at most 2.4123 ± 0.0021 nats a residue, perplexity 11.16`; nothing for a result without numbers."""
+    parts = []
+    if result.nats_per_residue is not None:
+        error = f" ± {result.standard_error:.4f}" if result.standard_error is not None else ""
+        parts.append(f"at most {result.nats_per_residue:.4f}{error} nats a residue")
+    if result.perplexity is not None:
+        parts.append(f"perplexity {result.perplexity:.2f}")
+    parts += [f"Spearman {rho:.3f} ({method})" for method, rho in result.spearman.items()]
+    return ", ".join(parts)
+
+
 def lineage_text(lineage: Mapping[str, Any]) -> str:
     """`small/20261122-100000-aaaa1111, step 4000, EMA weights, from base/…`, oldest last."""
     names, each = [], lineage
@@ -145,28 +158,30 @@ _UNRECORDED_CAUSE = {State.LOST: Cause.KILLED, State.CANCELLED: Cause.CANCELLED}
 
 def next_commands(view: RunView) -> tuple[str, str, str]:
     """The three commands that make sense now."""
-    commands = _NEXT.get(view.state, _WHILE_LIVE)
-    if view.state is State.COMPLETED:
-        commands = _DONE.get(view.unit, commands)
-    folder = shlex.quote(str(view.run.path))
-    return tuple(command.format(id=view.id, folder=folder) for command in commands)  # type: ignore[return-value] # three of them
+    commands, shown = _NEXT.get(view.state, _WHILE_LIVE), view.run.path
+    if view.state is State.COMPLETED and view.unit != "steps":
+        commands = _DATA_DONE if view.unit == "bytes" else _TASK_DONE
+        if view.result is not None:
+            shown = view.result.file
+            commands = _TEXT_DONE if shown.suffix in _TEXTS else _TASK_DONE
+    path = shlex.quote(str(shown))
+    return tuple(command.format(id=view.id, path=path) for command in commands)  # type: ignore[return-value] # three of them
 
 
 _WHILE_LIVE: Sequence[str] = ("sedd logs {id} -f", "sedd requeue {id}", "sedd cancel {id}")
 _AFTER_TROUBLE: Sequence[str] = ("sedd logs {id}", "sedd requeue {id}", "sedd report {id} -o report.html")
-_DONE: Mapping[str, Sequence[str]] = {
-    "bytes": ("sedd logs {id}", "sedd data info STORE", "sedd data verify STORE"),
-    "proteins": ("sedd logs {id}", "ls {folder}", "sedd report {id} -o report.html"),
-    "sampling steps": ("sedd logs {id}", "less {folder}/samples/samples.fasta", "ls {folder}/samples"),
-}
-"""After other tasks than training, by what they count."""
+_DATA_DONE: Sequence[str] = ("sedd logs {id}", "sedd data info STORE", "sedd data verify STORE")
+_TASK_DONE: Sequence[str] = ("sedd logs {id}", "ls -l {path}", "sedd report {id} -o report.html")
+_TEXT_DONE: Sequence[str] = ("sedd logs {id}", "less {path}", "sedd report {id} -o report.html")
+_TEXTS = frozenset({".json", ".csv", ".fasta"})
+"""Endings of results that a person can read."""
 _NEXT: Mapping[State, Sequence[str]] = {
     State.COMPLETED: (
         "sedd sample {id} -n 10 -o samples.fasta",
         "sedd evaluate {id} --fasta proteins.fasta",
         "sedd report {id} -o report.html",
     ),
-    State.UNSUBMITTED: ("sedd requeue {id}", "sedd cancel {id}", "rm -r {folder}"),  # a run is its folder
+    State.UNSUBMITTED: ("sedd requeue {id}", "sedd cancel {id}", "rm -r {path}"),  # a run is its folder
     State.QUEUED: ("sedd status {id} --watch", "sedd logs {id} -f", "sedd cancel {id}"),
     State.REQUEUED: ("sedd status {id} --watch", "sedd logs {id}", "sedd cancel {id}"),
     State.PAUSED: ("sedd status {id} --watch", "sedd logs {id}", "sedd cancel {id}"),
@@ -180,5 +195,5 @@ _NEXT: Mapping[State, Sequence[str]] = {
     State.LOST: _AFTER_TROUBLE,
     State.CANCELLED: _AFTER_TROUBLE,
     # Of `sedd train`: what it printed is in its terminal.
-    State.INTERRUPTED: ("sedd train {folder}", "sedd requeue {id}", "sedd report {id} -o report.html"),
+    State.INTERRUPTED: ("sedd train {path}", "sedd requeue {id}", "sedd report {id} -o report.html"),
 }

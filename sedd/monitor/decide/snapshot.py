@@ -10,6 +10,7 @@ from sedd.monitor.decide.estimate import at_risk_s, eta_s, ettr, newest_checkpoi
 from sedd.monitor.decide.state import State
 from sedd.monitor.decide.verdict import decide
 from sedd.monitor.read.facts import Facts, QueueFacts, RunFacts
+from sedd.monitor.read.task_result import TaskResult
 from sedd.rundir.attempts import Cause
 from sedd.rundir.layout import RunDir
 
@@ -38,6 +39,7 @@ class RunView:
         ranks: each rank's own seconds of a step, as in the heartbeat; `slow`: those that keep the others waiting.
         unreadable: files that this user may not read.
         damaged: files with a damaged line, each with its number.
+        result: what a completed run of another task than training came to.
     """
 
     run: RunDir
@@ -77,6 +79,7 @@ class RunView:
     slow: tuple[Mapping[str, Any], ...]
     unreadable: tuple[str, ...]
     damaged: tuple[str, ...]
+    result: TaskResult | None = None
 
     @property
     def name(self) -> str:
@@ -100,6 +103,11 @@ class RunView:
             return math.exp(self.validation_bound)
         except OverflowError:
             return math.inf
+
+    @property
+    def perplexity(self) -> float | None:
+        """Of an evaluation's bound; of a training, of its last validation."""
+        return self.result.perplexity if self.result else self.validation_perplexity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +200,7 @@ def view_run(facts: RunFacts, *, now: dt.datetime) -> RunView:
         slow=_rows(beat.slow) if beat and trains else (),
         unreadable=facts.unreadable,
         damaged=facts.damage,
+        result=facts.result,
     )
 
 

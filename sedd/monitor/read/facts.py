@@ -8,6 +8,7 @@ from typing import Any
 
 from sedd.cluster.jobs import JobFact
 from sedd.monitor.read.history import History
+from sedd.monitor.read.task_result import TaskResult
 from sedd.rundir.heartbeat import Heartbeat
 from sedd.rundir.layout import RunDir
 
@@ -21,11 +22,13 @@ class Plan:
 
     Attributes:
         made: when the run folder was made.
+        task: what the run does; train unless the manifest says otherwise.
         sweep: the sweep's id, or None.
         point: the sweep's dotted keys of this run.
     """
 
     made: dt.datetime
+    task: str = "train"
     steps: int | None = None
     gpus: int | None = None
     gpu_type: str | None = None
@@ -68,6 +71,7 @@ class RunFacts:
     Attributes:
         unreadable: files that this user may not read, each with the reason.
         manifest_damage: what is wrong with manifest.json, with its line; else nothing.
+        result: what a completed run of another task than training came to.
     """
 
     run: RunDir
@@ -77,6 +81,7 @@ class RunFacts:
     evidence: JobEvidence = field(default_factory=JobEvidence)
     unreadable: tuple[str, ...] = ()
     manifest_damage: str = ""
+    result: TaskResult | None = None
 
     @property
     def damage(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from sedd.errors import RunError
 from sedd.monitor.read.facts import EVENTS_FILE, HEARTBEAT_FILE, JobEvidence, Plan, RunFacts
 from sedd.monitor.read.history import History, parse_history
+from sedd.monitor.read.task_result import TaskResult, find_result
 from sedd.rundir.heartbeat import Heartbeat, parse_heartbeat
 from sedd.rundir.job_output import find_job_output, telling_line
 from sedd.rundir.layout import RunDir, read_manifest
@@ -48,6 +49,8 @@ class Folder:
             return None
         if beat := changed.get("beat"):
             changed["beat"] = self._with_loss(beat)
+        if history := changed.get("history"):
+            changed["result"] = self._result(history, changed.get("plan"))
         return self._updated(changed, tuple(unreadable))
 
     def job_output(self, facts: RunFacts) -> str:
@@ -83,6 +86,7 @@ class Folder:
                 evidence=evidence,
                 unreadable=facts.unreadable,
                 manifest_damage=facts.manifest_damage,
+                result=facts.result,
             )
         self._base, self._joined = facts, joined
         return joined
@@ -116,6 +120,12 @@ class Folder:
             return beat
         row = parse_last_row(content)
         return dataclasses.replace(beat, loss=row.get("loss"), validation_bound=row.get("validation_bound"))
+
+    def _result(self, history: History, plan: Plan | None) -> TaskResult | None:
+        """What a run has come to that says it is completed: the event comes after the file, which stays as it is."""
+        plan = plan or (self._facts.plan if self._facts else None)
+        is_done = history.last is not None and history.last.event == "completed"
+        return find_result(self.run, plan.task) if plan is not None and is_done else None
 
     def _updated(self, changed: dict[str, Any], unreadable: tuple[str, ...]) -> RunFacts:
         facts = self._facts
@@ -162,6 +172,7 @@ def parse_plan(content: bytes) -> Plan | None:
         gpu = (m.get("profile") or {}).get("gpu") or {}
         return Plan(
             made=dt.datetime.fromisoformat(m["created"]),
+            task=m.get("task") or "train",
             steps=m.get("steps"),
             gpus=m.get("gpus"),
             gpu_type=gpu.get("type"),

@@ -84,7 +84,7 @@ COLUMNS = (
     Column(title="progress", cell=_progress, rank=0, width=16, most=24, gap=2, left=True, spanned=False),
     Column(title="loss", cell=lambda v, t, w: loss_cell(v.loss), rank=1, width=5, most=5),
     Column(title=CURVE, cell=_curve, rank=8, width=8, most=20, left=True),
-    Column(title="ppl", cell=lambda v, t, w: loss_cell(v.validation_perplexity), rank=2, width=5, most=5),
+    Column(title="ppl", cell=lambda v, t, w: loss_cell(v.perplexity), rank=2, width=5, most=5),
     Column(title="res/s", cell=lambda v, t, w: count_cell(v.residues_per_s), rank=4, width=5, most=5),
     Column(title="eta", cell=_eta, rank=3, width=6, most=6),
     Column(

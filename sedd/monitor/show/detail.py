@@ -6,7 +6,13 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group
 from rich.text import Text
 
-from sedd.monitor.decide.inspection import AttemptRow, Inspection, lineage_text, next_commands
+from sedd.monitor.decide.inspection import (
+    AttemptRow,
+    Inspection,
+    lineage_text,
+    next_commands,
+    result_text,
+)
 from sedd.monitor.decide.snapshot import RunView
 from sedd.monitor.decide.state import cause_words
 from sedd.monitor.show.cells import (
@@ -93,6 +99,7 @@ def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:
             else ""
         )
         yield "loss", f"{view.loss:.4f} nats per residue{validation}"
+    yield "result", result_text(view.result) if view.result else ""
     if seen.lineage:
         yield "parent", lineage_text(seen.lineage)
     yield "forgets", _forgetting(seen)
@@ -164,15 +171,16 @@ def _milliseconds(seconds: float | None) -> str:
 def _timeline(rows: Sequence[AttemptRow], width: int, *, unit: str) -> list[Text]:
     if not rows:
         return []
-    room = max(8, min(24, width - 66))
-    header = f"  # {'started':<12}  {'node':<{room}} {'queued':>6} {'ran':>6}  {unit[-13:]:<13} {'lost':>5}  ended by"
+    wide = max(13, len(unit))
+    room = max(8, min(24, width - 53 - wide))
+    header = f"  # {'started':<12}  {'node':<{room}} {'queued':>6} {'ran':>6}  {unit:<{wide}} {'lost':>5}  ended by"
     lines = [Text(header, style="dim")]
     for s in rows:
         steps = f"{count_cell(s.first_step)} → {count_cell(s.last_step)}"
         waited = wait_cell(s.queued_s, in_job=s.in_job)
         row = (
             f"{s.number:>3} {s.started.astimezone():%d %b %H:%M}  {put_width(s.host, room)} "
-            f"{waited:>6} {duration_cell(s.lasted_s):>6}  {steps:<13} {count_cell(s.lost):>5}  "
+            f"{waited:>6} {duration_cell(s.lasted_s):>6}  {steps:<{wide}} {count_cell(s.lost):>5}  "
         )
         lines.append(Text.assemble(row, cause_words(s.cause) if s.cause else "–"))
     return lines
@@ -208,7 +216,12 @@ def _worth_showing(events: Sequence[Event]) -> list[Event]:
 
 
 def _paths(seen: Inspection) -> list[Text]:
-    known = [("folder", str(seen.view.run.path)), ("log", str(seen.log) if seen.log else "")]
+    view = seen.view
+    known = [
+        ("result", str(view.result.file) if view.result else ""),
+        ("folder", str(view.run.path)),
+        ("log", str(seen.log) if seen.log else ""),
+    ]
     return [Text.assemble((f"{name:<9} ", "dim"), path) for name, path in known if path]
 
 

@@ -1,8 +1,10 @@
 """Render the snapshot as a stable JSON document; README.md describes its fields."""
 
+import dataclasses
 import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sedd.monitor.decide.inspection import AttemptRow, known_lineage, timeline
@@ -16,7 +18,7 @@ VERSION = 1
 _FIELDS = (
     "name id path state is_final is_success why executor job_id nodes sweep point made submitted ended heartbeat "
     "step steps unit loss validation_bound validation_perplexity residues_per_s eta_s gpus gpu gpu_memory_bytes "
-    "gpu_utilization attempts causes checkpoint local_copy at_risk slow ranks ettr error unreadable damaged"
+    "gpu_utilization attempts causes checkpoint local_copy at_risk slow ranks ettr result error unreadable damaged"
 ).split()
 """Of a run, in this order; those that `run_document` does not make are the view's own."""
 _ATTEMPT_FIELDS = "attempt started host queued_s in_job ran_s first_step last_step lost_steps cause".split()
@@ -40,6 +42,7 @@ def run_document(view: RunView) -> dict[str, Any]:
         "heartbeat": view.heartbeat_t,
         "checkpoint": {"step": view.checkpoint_step, "t": view.checkpoint_t},
         "local_copy": {"step": view.local_step, "t": view.local_t},
+        "result": dataclasses.asdict(view.result) if view.result else None,
         "at_risk": {"steps": view.at_risk_steps, "seconds": view.at_risk_s},
     }
     return _document(view, made, _FIELDS)
@@ -71,4 +74,6 @@ def _json(value: Any) -> Any:
             return {str(key): _json(each) for key, each in value.items()}
         case tuple() | list():
             return [_json(each) for each in value]
+        case Path():
+            return str(value)
     return value

@@ -101,6 +101,9 @@ def _progress(shown: Sequence[RunView]) -> Iterator[str]:
     bounds = [view.validation_bound for view in shown if view.validation_bound is not None]
     if bounds:
         yield f"validation {loss_cell(min(bounds))}" if len(shown) == 1 else f"best {loss_cell(min(bounds))}"
+    found = [view.result.nats_per_residue for view in shown if view.result]
+    if known := [nats for nats in found if nats is not None]:
+        yield f"evaluation {loss_cell(known[0])}" if len(shown) == 1 else f"best {loss_cell(min(known))}"
     if etas := [view.eta_s for view in live if view.eta_s is not None]:
         yield f"{format_duration(max(etas))} left"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sedd.charts import line_chart
-from sedd.monitor.decide.inspection import Inspection
+from sedd.monitor.decide.inspection import Inspection, result_text
 from sedd.monitor.decide.state import cause_words
 from sedd.monitor.read.curves import means
 from sedd.monitor.show.cells import (
@@ -74,6 +74,7 @@ def render_report(seen: Inspection, documents: RunDocuments) -> str:
         f"{seen.taken:%Y-%m-%d %H:%M} UTC</p>",
         _trouble(seen),
         _tiles(seen),
+        _result(seen),
         _charts(seen),
         section("Fine-tuned from", _lineage(seen)),
         section("Attempts", _timeline(seen)),
@@ -118,6 +119,13 @@ def _tiles(seen: Inspection) -> str:
     return f"<dl>{''.join(cells)}</dl>"
 
 
+def _result(seen: Inspection) -> str:
+    if (result := seen.view.result) is None:
+        return ""
+    numbers = f"<b>{escape(text)}</b><br>" if (text := result_text(result)) else ""
+    return section("Result", f"<p>{numbers}{escape(str(result.file))}</p>")
+
+
 def _charts(seen: Inspection) -> str:
     c = seen.curves
     # Single batches would hide the curve under their noise.
@@ -158,9 +166,8 @@ def _timeline(seen: Inspection) -> str:
         )
         for s in seen.timeline
     ]
-    return table(
-        ("#", "started (UTC)", "node", "queued", "ran", "steps", "lost", "ended by"), rows, kind="lines"
-    )
+    names = ("#", "started (UTC)", "node", "queued", "ran", seen.view.unit, "lost", "ended by")
+    return table(names, rows, kind="lines")
 
 
 def _samples(samples: Sequence[tuple[str, str]]) -> str:
