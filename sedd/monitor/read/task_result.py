@@ -47,8 +47,12 @@ def find_result(run: RunDir, task: str) -> TaskResult | None:
         return None
     if task == "evaluate":
         found = _document(file)
-        names = ("nats_per_residue", "standard_error", "perplexity")
-        return TaskResult(file=file, **{name: _number(found.get(name)) for name in names})
+        return TaskResult(
+            file=file,
+            nats_per_residue=_number(found.get("nats_per_residue")),
+            standard_error=_number(found.get("standard_error")),
+            perplexity=_number(found.get("perplexity")),
+        )
     if task == "score":
         return TaskResult(file=file, spearman=_spearman(_document(run.path / "scores.json")))
     return TaskResult(file=file)
