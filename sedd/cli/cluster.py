@@ -48,7 +48,7 @@ def init(
     from sedd.cluster_init.site_facts import query_site
     from sedd.yaml import parse_document
 
-    require_output(output, force=force)
+    require_output(output, force=force, endings=(".yaml", ".yml", ""))
     facts = query_site()
     text = profile_text(propose(facts), cluster=facts.config.cluster, now=dt.datetime.now(dt.UTC))
     read_profile(parse_document(text, name="the proposed profile"))

@@ -37,7 +37,8 @@ def command(
     run: Network,
     given: dict[str, Any],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="FASTA file; default: stdout.")
+        Path | None,
+        typer.Option("--output", "-o", help="FASTA file, compressed if it ends in .gz; default: stdout."),
     ] = None,
     table: Annotated[Path | None, typer.Option(help="Table of redesigns: .csv, .tsv or .parquet.")] = None,
     report: Annotated[

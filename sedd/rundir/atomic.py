@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import gzip
 import hashlib
 import os
 import re
@@ -14,6 +15,9 @@ from pathlib import Path
 from sedd.alive import is_alive
 from sedd.errors import UsageError, cannot_write, writing
 
+GZIP = ".gz"
+_UNWRITTEN = (".bz2", ".xz", ".zst", ".zip")
+"""Endings of compressed files that nothing here writes."""
 _LEFT_S = 24 * 3600.0
 """After which a temporary file that nobody writes any more is taken for one that was left."""
 
@@ -37,14 +41,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a small file's content at once, durably."""
+    _write_bytes(path, text.encode())
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def require_output(path: Path | None, *, force: bool, endings: Sequence[str] = ()) -> None:
     """Refuse a file that a user named and that could not be written, before the work that would be lost.
 
-    `endings` are those that its name may have, such as `.csv`; "" is a name without one, as /dev/stdout; none: any.
+    `endings` are those that its name may have, such as `.csv`; "" is a name without one, as /dev/stdout; none: any but
+    those of compressed files other than .gz.
 
     Raises:
         UsageError: one that is there, too, unless `force`.
@@ -55,6 +64,8 @@ def require_output(path: Path | None, *, force: bool, endings: Sequence[str] = (
         *others, last = [ending for ending in endings if ending]
         known = f"{', '.join(others)} or {last}" if others else last
         raise UsageError(f"cannot write {path}: its name must end in {known}")
+    if path.suffix in _UNWRITTEN:
+        raise UsageError(f"cannot write {path}: of compressed files only {GZIP} is written")
     with writing(path):
         folder = path.absolute().parent
         if path.is_dir():
@@ -78,17 +89,22 @@ def output_file(path: Path) -> Iterator[Path]:
 
 
 def write_output(path: Path, text: str) -> None:
-    """Write a text to a path that a user gave; a pipe or a device, such as /dev/stdout, is written to as it is.
+    """Write a text to a path that a user gave, with gzip if its name ends in .gz; the same text gives the same bytes.
+
+    A pipe or a device, such as /dev/stdout, is not replaced but written to.
 
     Raises:
         SeddError: as `cannot_write` words it.
     """
+    content = text.encode()
+    if path.suffix == GZIP:
+        content = gzip.compress(content, mtime=0)
     with writing(path):
         if path.exists() and not path.is_file():
             with _named_in_errors(path):
-                path.write_text(text, encoding="utf-8")
+                path.write_bytes(content)
         else:
-            write_text(path, text)
+            _write_bytes(path, content)
 
 
 def write_first(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import gzip
 import json
 import os
 import shlex
@@ -581,6 +582,9 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "--predictor", "magic"], 2, "analytic"),
         (["sample", "{run}", "-o", "no folder/new.fasta"], 2, "its folder does not exist"),
         (["sample", "{run}", "-o", "."], 2, "a folder"),
+        (["sample", "{run}", "-o", "x.fasta.xz"], 2, "of compressed files only .gz is written"),
+        (["sample", "{run}", "--report", "x.html.gz"], 2, "must end in .html or .json"),
+        (["cluster", "init", "-o", "x.yaml.gz"], 2, "must end in .yaml or .yml"),
         (["sample", "{run}", "--infill", "{fasta}", "--length", "9"], 2, "infill takes the length"),
         (["sample", "{run}", "--report", "page.pdf"], 2, "must end in .html or .json"),
         (["sample", "{run}", "--omit", "XJ-"], 2, "--omit names '-J': letters are"),
@@ -722,6 +726,16 @@ def test_an_error_is_one_line_and_an_exit_code(trained: RunDir, tmp_path: Path) 
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert (done.returncode, len(errors), "at most 64" in errors[0]) == (2, 1, True)
     assert "Traceback" not in done.stderr
+
+
+def test_samples_are_compressed_where_their_name_ends_in_gz(trained: RunDir, tmp_path: Path) -> None:
+    plain, compressed = tmp_path / "s.fasta", tmp_path / "s.fasta.gz"
+    for path in (plain, compressed):
+        done = sedd("sample", trained.path, "-n", 2, "--steps", 2, "-o", path, runs=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert gzip.decompress(compressed.read_bytes()) == plain.read_bytes()
+    done = sedd("evaluate", trained.path, "--fasta", compressed, "--draws", 2, runs=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_existing_files_are_replaced_on_request(trained: RunDir, fasta: Path, tmp_path: Path) -> None:

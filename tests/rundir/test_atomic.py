@@ -1,10 +1,12 @@
 """Files appear whole or not at all."""
 
+import gzip
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -94,6 +96,23 @@ def test_a_device_is_written_to_and_stays_one():
         write_output(Path("/dev/full"), "x")
     assert Path("/dev/full").is_char_device()
     require_output(Path("/dev/full"), force=False)
+
+
+def test_an_output_that_ends_in_gz_is_compressed_and_the_same_text_gives_the_same_bytes(tmp_path: Path):
+    one, two = tmp_path / "one.fasta.gz", tmp_path / "two.fasta.gz"
+    write_output(one, ">a\nMK\n")
+    with mock.patch("time.time", return_value=time.time() + 3600):
+        write_output(two, ">a\nMK\n")
+    assert gzip.decompress(one.read_bytes()) == b">a\nMK\n"
+    assert one.read_bytes() == two.read_bytes()
+    write_output(tmp_path / "plain.fasta", ">a\nMK\n")
+    assert (tmp_path / "plain.fasta").read_text() == ">a\nMK\n"
+
+
+@pytest.mark.parametrize("name", ["s.fasta.xz", "s.fasta.bz2", "s.fasta.zst", "s.zip"])
+def test_an_output_whose_ending_asks_for_another_compression_is_refused(tmp_path: Path, name: str):
+    with pytest.raises(UsageError, match=f"cannot write .*{name}: of compressed files only .gz is written"):
+        require_output(tmp_path / name, force=False)
 
 
 def test_an_output_that_is_there_is_refused_unless_forced(tmp_path: Path):
