@@ -16,6 +16,9 @@ from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
+    from sedd.preflight.context import Answers
     from sedd.preflight.finding import Finding
     from sedd.rundir.layout import RunDir
 
@@ -29,7 +32,7 @@ _SITE_CHECKS = (
 """Login checks that are about the site and the profile, whatever is trained."""
 _PYTHON_CHECKS = ("packages", "torch_wheel")
 """Further checks for the test job: it trains, so it needs a working Python and torch."""
-_PROTEINS, _LENGTH = 200, 60
+_PROTEINS, _LENGTH, _STORE = 200, 60, "made-up.store"
 
 
 @app.command("init")
@@ -74,21 +77,25 @@ def check(
     gpus: Annotated[int, typer.Option(min=0, help="GPUs of the small job that is looked at.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Test a profile against the SLURM at hand; exit code 1 when its jobs would not run.
+    """Test a profile against the SLURM at hand; exit code 1 when its jobs would not run, or SLURM does not answer.
 
     --test-job trains a tiny network for 20 steps: setup lines, Python, the node's own preflight, a checkpoint. The
     command waits as long as the queue does; Ctrl-C leaves the job.
 
     Example: sedd cluster check slurm/here.yaml --test-job
     """
+    from sedd.preflight.context import Answers
     from sedd.preflight.finding import Finding, has_failures
     from sedd.preflight.show.render import findings_table
     from sedd.rundir.layout import RunDir
 
     site = load_profile(profile)
     gpus = gpus if isinstance(site, SlurmProfile) else 0
-    findings = _check_login(site, gpus, only=(*_SITE_CHECKS, *(_PYTHON_CHECKS if test_job else ())))
-    is_ready = not has_failures(findings)
+    answers = Answers()
+    only = (*_SITE_CHECKS, *(_PYTHON_CHECKS if test_job else ()))
+    findings = _check_login(site, gpus, answers=answers, only=only)
+    has_answered = not isinstance(site, SlurmProfile) or _has_answered(answers)
+    is_ready = has_answered and not has_failures(findings)
     run: RunDir | None = None
     found, outcome = tuple[Finding, ...](), None
     if not as_json:
@@ -101,7 +108,9 @@ def check(
             if found:
                 out().print(findings_table(found))
             show(f"test job: {outcome}   sedd logs {run.id}")
-    if as_json:
+    if not as_json:
+        out().print(_closing((*findings, *found), has_answered=has_answered, outcome=outcome))
+    else:
         print_json(
             {
                 "ready": is_ready,
@@ -119,18 +128,39 @@ def _document(run: "RunDir | None", outcome: str | None, found: "Sequence[Findin
     return {"run": str(run.path), "outcome": outcome, "findings": [finding.as_json() for finding in found]}
 
 
-def _check_login(profile: Profile, gpus: int, *, only: Collection[str]) -> "tuple[Finding, ...]":
+def _closing(findings: "Sequence[Finding]", *, has_answered: bool, outcome: str | None) -> "Text":
+    """The last line: whether jobs of this profile would train here, as far as it could be tested."""
+    from rich.text import Text
+
+    from sedd.preflight.show.render import conclusion, counted
+
+    if not has_answered:
+        return Text(f"NOT TESTED: SLURM does not answer here ({counted(findings)})", style="bold red")
+    if outcome not in (None, "completed"):
+        return Text(f"NOT READY: the test job did not complete ({counted(findings)})", style="bold red")
+    return conclusion(findings)
+
+
+def _has_answered(answers: "Answers") -> bool:
+    """Whether SLURM has answered any of the questions about the site."""
+    from sedd.cluster.site import SiteConfig
+
+    kinds = {"config": SiteConfig, "partitions": list, "nodes": list}
+    return any(answers.known(question, kind) is not None for question, kind in kinds.items())
+
+
+def _check_login(
+    profile: Profile, gpus: int, *, answers: "Answers", only: Collection[str]
+) -> "tuple[Finding, ...]":
     """What the login checks say of a small job; of one without GPUs, too, where the profile sends those elsewhere."""
-    from sedd.preflight.context import Answers
     from sedd.preflight.finding import Finding
     from sedd.preflight.run_checks import check_login
 
-    answers, found = Answers(), dict[str, Finding]()
+    found, runs = dict[str, Finding](), runs_root().absolute()
+    store = _test_folder(runs) / _STORE
     for count in dict.fromkeys((gpus, *([0] if isinstance(profile, SlurmProfile) and profile.cpu else []))):
-        request = Request(
-            experiments=(_experiment(Path("proteins.store"), gpus=count),), points=({},), parallel=None
-        )
-        findings = check_login(request, profile, runs=runs_root(), answers=answers, only=only)
+        request = Request(experiments=(_experiment(store, gpus=count),), points=({},), parallel=None)
+        findings = check_login(request, profile, runs=runs, answers=answers, only=only)
         for finding in findings:
             found.setdefault(f"{finding.check} {finding.status} {finding.saw}", finding)
     return tuple(found.values())
@@ -164,7 +194,7 @@ def _run_test_job(profile: Profile, gpus: int) -> "tuple[RunDir, str]":
     from sedd.monitor.show.follow import wait
 
     runs = runs_root()
-    experiment = _experiment(_build_store(runs / f".{TEST_NAME}"), gpus=gpus)
+    experiment = _experiment(_build_store(_test_folder(runs)), gpus=gpus)
     order = Order(
         request=Request(experiments=(experiment,), points=({},), parallel=None),
         profile=profile,
@@ -178,6 +208,10 @@ def _run_test_job(profile: Profile, gpus: int) -> "tuple[RunDir, str]":
     return run, view.state.value
 
 
+def _test_folder(runs: Path) -> Path:
+    return runs / f".{TEST_NAME}"
+
+
 def _build_store(folder: Path) -> Path:
     """A token store of made-up proteins; they teach nothing, and need no file of the user's."""
     import random
@@ -189,7 +223,7 @@ def _build_store(folder: Path) -> Path:
     proteins = ("".join(draw.choices("ACDEFGHIKLMNPQRSTVWY", k=_LENGTH)) for _ in range(_PROTEINS))
     fasta = folder / "made-up.fasta"
     fasta.write_text("".join(f">{number}\n{protein}\n" for number, protein in enumerate(proteins)))
-    return build_store([fasta], folder / "made-up.store", force=True, workers=1).path
+    return build_store([fasta], folder / _STORE, force=True, workers=1).path
 
 
 def _findings_of(run: "RunDir") -> "tuple[Finding, ...]":

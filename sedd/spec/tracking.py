@@ -1,6 +1,6 @@
 """Spec of where metrics go in addition to metrics.jsonl."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from sedd.yaml import StrictModel
 
@@ -19,3 +19,9 @@ class TrackingSpec(StrictModel):
     """W&B user or team; absent: the login's default."""
     tags: tuple[str, ...] = ()
     """W&B tags."""
+
+    def at_site(self, wandb: str | None) -> Self:
+        """The same at a site whose profile names a mode of W&B: the site's counts, unless a spec has disabled it."""
+        if wandb is None or self.wandb == "disabled":
+            return self
+        return self.model_copy(update={"wandb": wandb})

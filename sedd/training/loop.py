@@ -289,9 +289,7 @@ def _wait_for_disk(s: Session, seconds: float) -> None:
 
 
 def _at_this_site(experiment: Experiment, wandb: str | None) -> Experiment:
-    if wandb is None or experiment.tracking.wandb == "disabled":
-        return experiment
-    return experiment.model_copy(update={"tracking": experiment.tracking.model_copy(update={"wandb": wandb})})
+    return experiment.model_copy(update={"tracking": experiment.tracking.at_site(wandb)})
 
 
 def _ignore(text: str) -> None:

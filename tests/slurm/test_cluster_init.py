@@ -21,7 +21,8 @@ def test_a_proposed_profile_passes_its_check_and_runs_a_job(
     again = sedd("cluster", "init", "-o", written)
     assert (again.returncode, "already exists" in again.stderr) == (2, True)
     # The cluster's cards are empty files, so the job itself runs on CPUs.
-    assert sedd("cluster", "check", written).returncode == 0
+    first = sedd("cluster", "check", written)
+    assert (first.returncode, first.stdout.splitlines()[-1][:14]) == (0, "READY TO TRAIN")
     checked = sedd("cluster", "check", written, "--gpus", "0", "--test-job", "--json")
     document = json.loads(checked.stdout)
     assert (checked.returncode, document["test_job"]["outcome"]) == (0, "completed"), checked.stderr

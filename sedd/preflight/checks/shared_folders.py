@@ -22,7 +22,9 @@ class Facts:
 def gather(context: CheckContext) -> Facts | None:
     if context.site is None:
         return None
-    folders = [("runs", context.folder), *(("data", path) for path in context.experiment.folders())]
+    runs = context.folder
+    elsewhere = [path for path in context.experiment.folders() if not path.is_relative_to(runs)]
+    folders = [("runs", runs), *(("data", path) for path in elsewhere)]
     if not context.site.setup and not context.site.container:  # those bring a Python of their own
         folders.append(("Python", Path(sys.prefix)))
     return Facts(
@@ -40,9 +42,10 @@ def judge(facts: Facts) -> Verdict:
     ]
     if local:
         seen = ", ".join(f"{purpose} in {path} ({mount.kind})" for purpose, path, mount in local)
+        named = "; ".join(dict.fromkeys(_NAMED[purpose] for purpose, _, _ in local))
         return warn(
             f"on a disk of this machine alone, it seems: {seen}",
-            "nodes need them too: move them to a shared file system (SEDD_RUNS for runs; data.store; the environment)",
+            f"nodes need them too: move them to a shared file system ({named})",
         )
     if any(mount is None for _, _, mount in facts.folders):
         return unknown(f"{kinds}: /proc/self/mounts does not say")
@@ -64,6 +67,9 @@ def _process_name(folder: Path) -> str:
     except OSError:  # it ended meanwhile
         return ""
 
+
+_NAMED = {"runs": "SEDD_RUNS for runs", "data": "data.store", "Python": "the environment"}
+"""What to change for each of the folders."""
 
 _SHARED = Mount(point="/home", kind="nfs4", source="server:/home")
 _OWN = Mount(point="/", kind="ext4", source="/dev/sda1")

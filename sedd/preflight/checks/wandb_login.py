@@ -24,13 +24,11 @@ class Facts:
 
 
 def gather(context: CheckContext) -> Facts:
-    tracking = context.training_run.tracking
-    mode, decided_by = tracking.wandb, "the spec"
-    if context.profile.wandb is not None:
-        mode, decided_by = context.profile.wandb, "the profile"
+    asked = context.training_run.tracking
+    tracking = asked.at_site(context.profile.wandb)
     return Facts(
-        mode=mode,
-        decided_by=decided_by,
+        mode=tracking.wandb,
+        decided_by="the spec" if tracking is asked else "the profile",
         is_installed=importlib.util.find_spec("wandb") is not None,
         login=find_login(context.environ),
         project=f"{tracking.entity}/{tracking.project}" if tracking.entity else tracking.project,

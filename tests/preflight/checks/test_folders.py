@@ -147,6 +147,24 @@ def test_mount_that_nobody_knows_is_unknown(monkeypatch, make_context):
     assert verdict.status is Status.UNKNOWN
 
 
+def test_data_below_the_runs_is_on_their_disk_and_not_told_twice(make_context, tmp_path):
+    below = make_context(
+        {"data": {"store": str(tmp_path / ".x/made-up.store")}}, profile=profile(), slurm=silence()
+    )
+    assert [purpose for purpose, _, _ in shared_folders.gather(below).folders] == ["runs", "Python"]
+
+
+def test_only_what_lies_here_alone_is_to_be_moved(monkeypatch, make_context):
+    own, shared = Mount(point="/", kind="ext4", source="x"), Mount(point="/home", kind="nfs4", source="s:/h")
+    monkeypatch.setattr(
+        shared_folders, "query_mount", lambda path: shared if path.suffix == ".store" else own
+    )
+    monkeypatch.setattr(shared_folders, "_is_whole_cluster", lambda context: False)
+    verdict = shared_folders.judge(shared_folders.gather(make_context(profile=profile(), slurm=silence())))
+    assert "SEDD_RUNS" in verdict.hint
+    assert "data.store" not in verdict.hint
+
+
 def test_python_of_the_profiles_own_is_not_looked_for_here(make_context):
     facts = shared_folders.gather(
         make_context(profile=profile(setup=["module load python"]), slurm=silence())

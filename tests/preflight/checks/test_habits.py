@@ -32,6 +32,16 @@ def test_other_modes_need_no_login(make_context, mode):
     assert wandb(make_context, mode).status is Status.OK
 
 
+@pytest.mark.parametrize("site", ["online", "offline", "disabled", None])
+@pytest.mark.parametrize("asked", ["online", "offline", "disabled"])
+def test_the_profile_decides_the_mode_except_where_the_spec_has_disabled_it(make_context, asked, site):
+    local = LocalProfile(executor="local", wandb=site)
+    facts = wandb_login.gather(make_context({"tracking": {"wandb": asked}}, profile=local))
+    by_profile = site is not None and asked != "disabled"
+    assert facts.mode == (site if by_profile else asked)
+    assert facts.decided_by == ("the profile" if by_profile else "the spec")
+
+
 def test_login_is_found_and_its_key_never_shown(make_context, tmp_path):
     (tmp_path / ".netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {KEY}\n")
     verdict = wandb(make_context, "online")

@@ -1,0 +1,38 @@
+"""`sedd cluster check` where there is no SLURM; on a real one: tests/slurm/test_cluster_init.py."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import sedd
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of runs on a machine on which no command of SLURM is found."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for name in [name for name in os.environ if name.startswith("SLURM")]:
+        monkeypatch.delenv(name)
+    return tmp_path / "runs"
+
+
+def test_a_profile_that_could_not_be_tested_has_not_passed(runs: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "here.yaml"
+    profile.write_text("executor: slurm\npartition: gpu\n")
+    done = sedd("cluster", "check", profile, "--test-job", runs=runs)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].startswith("NOT TESTED: SLURM does not answer here (")
+    assert ".store" not in done.stdout, "no file is named that nobody has given"
+    document = json.loads(sedd("cluster", "check", profile, "--json", runs=runs).stdout)
+    assert document["ready"] is False
+    assert {f["status"] for f in document["findings"] if f["check"] == "partition"} == {"UNKNOWN"}
+    assert not runs.exists()
+
+
+def test_a_profile_without_slurm_ends_with_a_verdict_too(runs: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "local.yaml"
+    profile.write_text("executor: local\n")
+    done = sedd("cluster", "check", profile, runs=runs)
+    assert (done.returncode, done.stdout.splitlines()[-1][:14]) == (0, "READY TO TRAIN")
