@@ -26,8 +26,8 @@ app = typer.Typer(no_args_is_help=True)
 
 TEST_NAME = "cluster-check"
 _SITE_CHECKS = (
-    *("account", "environment", "node_resources", "partition", "run_folder", "sbatch_test"),
-    *("shared_folders", "signal_plan", "submit_limits"),
+    *("account", "environment", "node_resources", "notify_means", "partition", "run_folder"),
+    *("sbatch_test", "shared_folders", "signal_plan", "submit_limits"),
 )
 """Login checks that are about the site and the profile, whatever is trained."""
 _PYTHON_CHECKS = ("packages", "torch_wheel")

@@ -205,12 +205,18 @@ def _setting(environ: Mapping[str, str]) -> str | None:
 
 def with_mail(profile: Profile, environ: Mapping[str, str]) -> Profile:
     """The profile with the mail that `notify` asks of SLURM, where it has none of its own."""
-    settings = profile.notify
-    if settings is None and (config := read_user_config(environ)) is not None:
-        settings = config.notify
+    settings = notify_settings(profile, environ)
     if not isinstance(profile, SlurmProfile) or profile.mail or settings is None or settings.mail is None:
         return profile
     return profile.model_copy(update={"mail": Mail(user=settings.mail)})
+
+
+def notify_settings(profile: Profile, environ: Mapping[str, str]) -> NotifySettings | None:
+    """Whom to tell of runs of this profile: its own `notify`, else the user's. Raises: SpecError, in the user's."""
+    if profile.notify is not None:
+        return profile.notify
+    config = read_user_config(environ)
+    return config.notify if config is not None else None
 
 
 def find_profile(given: str | Path | None, *, spec: Path | None, environ: Mapping[str, str]) -> Path | None:

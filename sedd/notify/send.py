@@ -59,8 +59,8 @@ def _run_command(command: tuple[str, ...], message: Message, run: str) -> list[s
     except subprocess.TimeoutExpired:
         return []
     except OSError as e:
-        return [f"notify.command: {e.strerror}"]
-    return [f"notify.command ended with exit code {done.returncode}"] if done.returncode else []
+        return [f"notify.command: {program}: {e.strerror}"]
+    return [f"notify.command: {program} ended with exit code {done.returncode}"] if done.returncode else []
 
 
 def _notify_by_apprise(file: str, message: Message) -> list[str]:

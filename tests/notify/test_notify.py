@@ -124,7 +124,7 @@ def test_a_login_node_that_cannot_tell_says_so_once(tmp_path: Path, monkeypatch:
     make_run(root, 0)
     configure(monkeypatch, tmp_path, tmp_path / "no such program")
     (problem,) = tell_pending(root)
-    assert "No such file" in problem
+    assert f"{tmp_path / 'no such program'}: No such file" in problem
     assert SECRET not in problem
     assert list(tell_pending(root)) == []
 
