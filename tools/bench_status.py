@@ -171,6 +171,7 @@ def _write_run(path: Path, *, job_id: str, point: int, sweep: str, kind: str) ->
         "point": {"training.learning_rate": point / 1e6},
         "profile": {"executor": "slurm"},
     }
+    (path / "spec.yaml").touch()
     (path / "manifest.json").write_text(json.dumps(manifest))
     events = list(_events(job_id, kind, attempts=4 if point % 4 == 0 else 1))
     (path / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))

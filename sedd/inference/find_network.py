@@ -15,7 +15,7 @@ from sedd.home import expand_home
 from sedd.rundir.attempts import is_completed
 from sedd.rundir.events import read_events
 from sedd.rundir.find import find_run, list_runs_of_name
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, is_run
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 """The files of an exported network."""
@@ -80,7 +80,7 @@ def find_completed_before(run: RunDir) -> RunDir | None:
 def run_of(checkpoint: Path) -> RunDir | None:
     """The run whose folder holds a checkpoint, if it does."""
     run = RunDir(checkpoint.absolute().parent.parent)
-    return run if run.checkpoints == checkpoint.absolute().parent and run.manifest.is_file() else None
+    return run if run.checkpoints == checkpoint.absolute().parent and is_run(run) else None
 
 
 def untrained_text(network: Path) -> str | None:

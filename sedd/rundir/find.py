@@ -8,7 +8,7 @@ from sedd.config.user_config import config_file, config_path, read_user_config
 from sedd.errors import UsageError, did_you_mean
 from sedd.home import expand_home
 from sedd.rundir.events import read_events
-from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.layout import RunDir, has_run_files, is_run, read_manifest
 from sedd.rundir.plan_record import find_plan
 
 
@@ -53,6 +53,15 @@ def _named_root(environment: Mapping[str, str]) -> tuple[Path, str | None]:
     return Path("runs").absolute(), None
 
 
+def refuse_spec(path: Path) -> None:
+    """Refuse a spec where a run, or its network, is asked for. Raises: UsageError."""
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        raise UsageError(
+            f"{path} is a spec, not a run",
+            hint="name a run: what `name:` in the spec says is the newest run of it",
+        )
+
+
 def list_runs(root: Path) -> list[RunDir]:
     """Every run below the root, oldest first; none where the folder does not exist."""
     return sorted(_scan(root), key=lambda run: run.id)
@@ -60,7 +69,7 @@ def list_runs(root: Path) -> list[RunDir]:
 
 def list_runs_of_name(folder: Path) -> list[RunDir]:
     """The runs in `runs/<name>`, oldest first."""
-    return sorted(_runs_in(folder), key=lambda run: run.id)
+    return sorted(filter(is_run, map(RunDir, _folders(folder))), key=lambda run: run.id)
 
 
 def find_run(text: str, root: Path) -> RunDir:
@@ -72,11 +81,11 @@ def find_run(text: str, root: Path) -> RunDir:
         UsageError: nothing, or more than one thing, answers to `text`.
     """
     folder = RunDir(expand_home(text).absolute())
-    if folder.manifest.exists():
+    if is_run(folder):
         return RunDir(folder.path.resolve())
     if inside := list_runs_of_name(folder.path):
         return inside[-1]
-    if (below := RunDir(root / text)).manifest.exists():  # name/id, as messages have it
+    if is_run(below := RunDir(root / text)):  # name/id, as messages have it
         return below
     runs = list_runs(root)
     if named := [run for run in runs if run.name == text]:
@@ -92,7 +101,7 @@ def find_run(text: str, root: Path) -> RunDir:
     is_job = text.replace("_", "").isdigit() or ":" in text  # SLURM's 12_3, or host:pid:start of a local one
     if is_job and (found := [run for run in runs if text in _job_ids(run)]):
         return found[-1]
-    if os.sep in text:
+    if os.sep in text or folder.path.is_file() or folder.manifest.exists():
         raise _no_run_at(folder.path)
     raise UsageError(f"no run '{text}' in {root}", hint=_hint(text, runs, root))
 
@@ -107,8 +116,9 @@ def find_runs(text: str, root: Path) -> list[RunDir]:
         return [run for run in plan.runs if run.manifest.exists()]
     path = expand_home(text).absolute()
     if path.name.startswith("sweep-"):
-        folder = path if path.is_dir() else next(root.glob(f"*/{path.name}"), None)
-        if folder is not None and (points := _points(folder.parent, path.name)):
+        named = [path, *(name / path.name for name in _folders(root))]
+        folder = next((each for each in named if each.is_dir()), path)
+        if points := _points(folder.parent, path.name):
             return points
     if text.isdigit() and (tasks := [run for run in list_runs(root) if _is_task_of(run, text)]):
         return tasks
@@ -125,11 +135,7 @@ def _points(folder: Path, sweep: str) -> list[RunDir]:
 def _scan(root: Path) -> Iterator[RunDir]:
     """Runs by two directory levels, without opening a file of theirs."""
     for name in _folders(root):
-        yield from _runs_in(name)
-
-
-def _runs_in(folder: Path) -> Iterator[RunDir]:
-    return (run for run in map(RunDir, _folders(folder)) if os.path.exists(run.manifest))
+        yield from filter(has_run_files, map(RunDir, _folders(name)))
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -149,6 +155,12 @@ def _is_task_of(run: RunDir, array: str) -> bool:
 
 def _no_run_at(path: Path) -> UsageError:
     beside = did_you_mean(path.name, [folder.name for folder in _folders(path.parent)])
+    refuse_spec(path)
+    if RunDir(path).manifest.exists():
+        return UsageError(
+            f"{path} is not a run: its manifest.json is of something else",
+            hint="of a token store, `sedd data info` shows it; `sedd status` shows runs",
+        )
     if path.exists():
         return UsageError(
             f"{path} holds no run", hint="a run's folder is runs/NAME/ID; runs/NAME is the newest there"

@@ -137,6 +137,21 @@ def read_manifest(run: RunDir) -> dict[str, Any]:
     return manifest
 
 
+def is_run(run: RunDir) -> bool:
+    """Whether the folder holds a run, damaged or not. Token stores and other folders have a manifest.json, too."""
+    try:
+        manifest = read_manifest(run)
+    except RunError:
+        return has_run_files(run)
+    is_foreign = isinstance(manifest.get("format"), str)  # a run's format is a number, or not there
+    return "spec_hash" in manifest or (has_run_files(run) and not is_foreign)
+
+
+def has_run_files(run: RunDir) -> bool:
+    """Whether the two files are there that every run has: for long lists, where no file is opened."""
+    return os.path.exists(run.manifest) and os.path.exists(run.spec)
+
+
 def spec_hashes(run: RunDir) -> list[str]:
     """Hashes of the specs for which the run stands: its own, then those that it had before it was changed.
 

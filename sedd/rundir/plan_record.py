@@ -106,15 +106,16 @@ def read_plan(folder: Path) -> PlanRecord:
 
 
 def find_plan(text: str, root: Path) -> PlanRecord | None:
-    """The plan that a name, an id or a folder names; of a name the newest. None: it names no plan."""
-    path = expand_home(text).absolute()
-    if path.name.startswith(PREFIX):
-        folder = path if path.is_dir() else next(root.glob(f"*/{path.name}"), None)
-        return read_plan(folder) if folder is not None and (folder / _FILE).exists() else None
-    if "/" in text or not text:
+    """The plan that an id, a name or a folder of one of these names; of a name the newest. None: it names no plan."""
+    if not text:
         return None
-    newest = sorted(found.parent for found in (root / text).glob(f"{PREFIX}*/{_FILE}"))[-1:]
-    return read_plan(newest[0]) if newest else None
+    path = expand_home(text).absolute()
+    by_id = [path, *(folder / path.name for folder in sorted(root.glob("*")))]
+    if path.name.startswith(PREFIX) and (found := [each for each in by_id if (each / _FILE).exists()]):
+        return read_plan(found[0])
+    of_name = (path if "/" in text else root / text).glob(f"{PREFIX}*/{_FILE}")
+    newest = max((found.parent for found in of_name), default=None)
+    return read_plan(newest) if newest else None
 
 
 def list_plans(root: Path) -> list[PlanRecord]:

@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from sedd.cli import same_name
 from sedd.rundir.layout import RunDir
+from tests.command_line import sedd
 from tests.launch.conftest import (  # noqa: F401 # local is a fixture
     LocalRuns,
     local,
@@ -33,6 +36,26 @@ def test_several_runs_in_one_command_and_one_json_document(local: LocalRuns) -> 
     ]
     human = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert human.stdout.count("cancelled already") == 2
+
+
+def test_the_run_is_cancelled_and_a_store_in_a_folder_of_its_name_is_left_alone(
+    local: LocalRuns,  # noqa: F811
+    store: Path,
+    tmp_path: Path,
+) -> None:
+    (run,) = local.start(small_experiment(name="mine"), plan="long")
+    wait_for_steps(run, 2)
+    own = shutil.copytree(store, tmp_path / "mine" / "p.store")
+    before = sorted(own.rglob("*"))
+    done = sedd("cancel", "mine", runs=local.runs, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"mine/{run.id}: cancelled\n")
+    for command in ("cancel", "requeue", "status", "logs", "report"):
+        refused = sedd(command, "mine/p.store", runs=local.runs, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert "p.store is not a run" in refused.stderr
+    trained = sedd("train", "mine/p.store", runs=local.runs, cwd=tmp_path)
+    assert trained.returncode == 2
+    assert sorted(own.rglob("*")) == before
 
 
 def test_what_became_of_each_run_is_told_also_when_one_of_them_cannot_be_cancelled(
@@ -125,4 +148,4 @@ def test_of_the_runs_that_a_name_means_nobody_is_asked_whether_they_are_alive(
     monkeypatch.setattr(same_name, "is_alive", lambda run: bool(asked.append(run)))
     same_name.tell_of_others(["small"], points)
     same_name.choose_of_name("small", points[:1], is_over=lambda run: False)
-    assert asked == points[1:]
+    assert sorted(asked, key=str) == sorted(points[1:], key=str)  # ids of one second end in a hash

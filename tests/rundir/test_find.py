@@ -2,6 +2,8 @@
 
 import datetime as dt
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from sedd.errors import UsageError
 from sedd.rundir.events import append_event
 from sedd.rundir.find import find_missing_root, find_run, find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir, create_run, write_manifest
+from sedd.rundir.plan_record import PlanRecord, StageRecord, find_plan, write_plan
 
 NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 OLD, NEW, OTHER = "20261122-100000-aaaa1111", "20261122-110000-aaaa1111", "20261123-100000-bbbb2222"
@@ -101,6 +104,48 @@ def test_a_folder_that_was_never_submitted_is_no_run(root: Path):
         find_run("20261124-000000-cccc3333", root)
 
 
+def test_a_token_store_is_no_run_and_hides_none_of_that_name(
+    root: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+):
+    mine = root.parent / "protein"  # the user's own folder, of the name of a run
+    shutil.copytree(store, mine / "p.store")
+    shutil.copytree(store, root / "protein" / "p.store")
+    monkeypatch.chdir(root.parent)
+    assert find_run("protein", root).path == root / "protein" / NEW
+    assert [run.path for run in find_runs("protein", root)] == [root / "protein" / NEW]
+    assert [run.id for run in list_runs(root)] == [OLD, NEW, OTHER]
+    (mine / "p.store" / "spec.yaml").write_text("name: what it is for")
+    for typed in ("protein/p.store", str(mine / "p.store")):
+        with pytest.raises(
+            UsageError, match=r"p\.store is not a run: its manifest.json is of something else"
+        ):
+            find_run(typed, root)
+    monkeypatch.chdir(mine)
+    with pytest.raises(UsageError, match=r"p\.store is not a run"):
+        find_run("p.store", root)
+
+
+@pytest.mark.parametrize("content", ['{"format": 3, "spec_hash": "1a"}', '{"spec_hash": "1a"}', "{}", "{dam"])
+def test_a_run_is_one_whatever_its_format_and_also_with_a_damaged_manifest(root: Path, content: str):
+    run = RunDir(root / "protein" / NEW)
+    run.manifest.write_text(content)
+    assert find_run(str(run.path), root) == find_run("protein", root) == run
+    run.spec.unlink()
+    if "spec_hash" in content:
+        assert find_run(str(run.path), root) == run
+        return
+    with pytest.raises(UsageError, match="is not a run"):
+        find_run(str(run.path), root)
+
+
+def test_a_spec_is_told_to_be_one(root: Path, monkeypatch: pytest.MonkeyPatch):
+    (root.parent / "a.yaml").write_text("name: protein")
+    monkeypatch.chdir(root.parent)
+    for typed in ("a.yaml", "./a.yaml", str(root.parent / "a.yaml")):
+        with pytest.raises(UsageError, match=r"a\.yaml is a spec, not a run"):
+            find_run(typed, root)
+
+
 def test_runs_are_listed_oldest_first(root: Path):
     assert [run.id for run in list_runs(root)] == [OLD, NEW, OTHER]
 
@@ -152,6 +197,7 @@ def test_a_sweep_is_all_its_points_by_its_id_or_by_a_name_whose_newest_run_is_on
     for path in (first, *points):
         path.mkdir(parents=True)
         sweep = None if path == first else "sweep-1"
+        (path / "spec.yaml").write_text("x")
         (path / "manifest.json").write_text(json.dumps({"sweep": sweep}))
     (root / "grid" / "sweep-1").mkdir()
     for typed in ("grid", "sweep-1", str(root / "grid"), str(root / "grid" / "sweep-1")):
@@ -163,5 +209,27 @@ def test_a_sweep_is_all_its_points_by_its_id_or_by_a_name_whose_newest_run_is_on
         (path / "events.jsonl").write_text(json.dumps(event) + "\n")
     assert [run.path for run in find_runs("8", root)] == points
     assert [run.path for run in find_runs("8_1", root)] == points[1:2]
-    with pytest.raises(UsageError, match="no run 'sweep-2'"):
-        find_runs("sweep-2", root)
+    for unknown in ("sweep-2", "sweep-**"):
+        with pytest.raises(UsageError, match=re.escape(f"no run '{unknown}'")):
+            find_runs(unknown, root)
+
+
+def test_a_plan_or_a_run_may_have_a_name_that_begins_as_an_id_of_plans(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run, named_so = make(root, "plan-b-train", NEW), make(root, "plan-c", OLD)
+    train = StageRecord(name="train", task="train", runs=(run,), waits={}, by_point=())
+    for second in (1, 2):
+        folder = root / "plan-b" / f"plan-2026112{second}-000000-1a1a1a1a"
+        write_plan(PlanRecord(name="plan-b", folder=folder, stages=(train,)), "")
+    (root.parent / "plan-b").mkdir()  # the user's own
+    monkeypatch.chdir(root.parent)
+    for typed in ("plan-b", str(root / "plan-b"), "my runs/plan-b/", folder.name, str(folder)):
+        plan = find_plan(typed, root)
+        assert plan is not None
+        assert plan.folder == folder
+        assert find_runs(typed, root) == [run]
+    assert find_plan("plan-c", root) is None
+    assert find_runs("plan-c", root) == [named_so]
+    for unknown in ("plan-d", "plan-**"):
+        assert find_plan(unknown, root) is None

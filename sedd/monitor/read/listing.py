@@ -40,7 +40,7 @@ def _scan(path: str, stamp: int, known: list[RunDir]) -> tuple[int, list[RunDir]
     parent = Path(path)
     found, waiting = [], False
     for folder in _folders(path):
-        if os.path.exists(f"{folder}/manifest.json"):
+        if os.path.exists(f"{folder}/manifest.json") and os.path.exists(f"{folder}/spec.yaml"):
             found.append(old.get(folder) or RunDir(parent / os.path.basename(folder)))
         else:
             waiting = True  # its manifest is written last, and will not change this folder's time
