@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 from sedd.errors import RunError
 from sedd.monitor.decide.snapshot import RunView, view_run
 from sedd.monitor.decide.state import State
+from sedd.monitor.decide.timeline import AttemptRow, timeline
 from sedd.monitor.read.curves import Curves, read_curves
 from sedd.monitor.read.facts import RunFacts
-from sedd.monitor.read.history import lost_steps, queued_s
 from sedd.monitor.read.logs import last_lines, telling_log
 from sedd.monitor.read.task_result import TaskResult
-from sedd.rundir.attempts import Cause
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.layout import read_lineage
 from sedd.rundir.read_usage import read_usage
@@ -23,30 +22,6 @@ from sedd.rundir.usage import Usage
 
 T = TypeVar("T")
 _LOG_LINES = 15
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRow:
-    """One attempt as a row of the timeline.
-
-    Attributes:
-        queued_s: how long it waited before it started.
-        in_job: it started in the job of the attempt before.
-        lasted_s: how long it ran: until now if it still runs, until its last heartbeat if nobody said when it ended.
-        lost: steps that were taken and not kept, as far as is known.
-        cause: what ended it; None while it runs.
-    """
-
-    number: int
-    started: dt.datetime
-    host: str
-    queued_s: float | None
-    in_job: bool
-    lasted_s: float | None
-    first_step: int
-    last_step: int
-    lost: int
-    cause: Cause | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,40 +95,6 @@ def _readable(read: Callable[[], T], default: T) -> T:
         return read()
     except (OSError, RunError):
         return default
-
-
-def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[AttemptRow, ...]:
-    """The attempts, each with its waiting and its losses: pure."""
-    attempts = facts.history.attempts
-    waits, losses = queued_s(facts.history), lost_steps(attempts)
-    nexts = [*attempts[1:], None][: len(attempts)]
-    rows = []
-    in_job = [False, *(a.next_in_job for a in attempts)][: len(attempts)]
-    for attempt, following, wait, lost, here in zip(attempts, nexts, waits, losses, in_job, strict=True):
-        is_newest = following is None
-        end = attempt.ended or ((now if view.is_live else view.heartbeat_t) if is_newest else None)
-        kept = max(attempt.last_step, view.checkpoint_step or 0)
-        unsaved = max(0, view.step - kept) if is_newest and view.state.is_final else 0
-        unrecorded = _UNRECORDED_CAUSE.get(view.state) if is_newest else None
-        rows.append(
-            AttemptRow(
-                number=attempt.number,
-                started=attempt.started,
-                host=attempt.host,
-                queued_s=wait,
-                in_job=here,
-                lasted_s=max(0.0, (end - attempt.started).total_seconds()) if end else None,
-                first_step=attempt.first_step,
-                last_step=max(attempt.last_step, following.first_step + lost if following else view.step),
-                lost=lost + unsaved,
-                cause=attempt.cause or unrecorded,
-            )
-        )
-    return tuple(rows)
-
-
-_UNRECORDED_CAUSE = {State.LOST: Cause.KILLED, State.CANCELLED: Cause.CANCELLED}
-"""What ended an attempt that had no last word, by the state of its run."""
 
 
 def next_commands(view: RunView) -> tuple[str, str, str]:

@@ -2,13 +2,14 @@
 
 import datetime as dt
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.cells import cell_len
 
 from sedd.monitor.decide.snapshot import RunView
 from sedd.monitor.decide.state import State, cause_words
+from sedd.monitor.decide.timeline import AttemptRow
 from sedd.rundir.attempts import Cause
 from sedd.yaml_text import yaml_text
 
@@ -77,6 +78,18 @@ def duration_cell(seconds: float | None) -> str:
 def wait_cell(queued_s: float | None, *, in_job: bool) -> str:
     """How long an attempt waited before it started; `in job` where it started in the job of the one before."""
     return "in job" if in_job else duration_cell(queued_s)
+
+
+def span_text(row: AttemptRow, show: Callable[[int], str]) -> str:
+    """`200 → 2200`; `…` while it is starting, `–` if it ended before it began, `?` for what nothing tells."""
+    if row.first_step is None:
+        return "…" if row.cause is None else "–"
+    return f"{show(row.first_step)} → {'?' if row.last_step is None else show(row.last_step)}"
+
+
+def lost_text(row: AttemptRow, show: Callable[[int], str]) -> str:
+    """How many steps of an attempt were lost; `?` as long as that is not known."""
+    return "?" if row.lost is None else show(row.lost)
 
 
 def age_cell(seconds: float | None) -> str:

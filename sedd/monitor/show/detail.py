@@ -7,7 +7,6 @@ from rich.console import Group
 from rich.text import Text
 
 from sedd.monitor.decide.inspection import (
-    AttemptRow,
     Inspection,
     lineage_text,
     next_commands,
@@ -15,6 +14,7 @@ from sedd.monitor.decide.inspection import (
 )
 from sedd.monitor.decide.snapshot import RunView
 from sedd.monitor.decide.state import cause_words
+from sedd.monitor.decide.timeline import AttemptRow
 from sedd.monitor.show.cells import (
     STYLES,
     age_cell,
@@ -22,10 +22,12 @@ from sedd.monitor.show.cells import (
     causes_text,
     count_cell,
     duration_cell,
+    lost_text,
     percent_cell,
     place_text,
     point_text,
     seconds_since,
+    span_text,
     wait_cell,
 )
 from sedd.monitor.show.columns import put_width
@@ -176,11 +178,11 @@ def _timeline(rows: Sequence[AttemptRow], width: int, *, unit: str) -> list[Text
     header = f"  # {'started':<12}  {'node':<{room}} {'queued':>6} {'ran':>6}  {unit:<{wide}} {'lost':>5}  ended by"
     lines = [Text(header, style="dim")]
     for s in rows:
-        steps = f"{count_cell(s.first_step)} → {count_cell(s.last_step)}"
+        steps = span_text(s, count_cell)
         waited = wait_cell(s.queued_s, in_job=s.in_job)
         row = (
             f"{s.number:>3} {s.started.astimezone():%d %b %H:%M}  {put_width(s.host, room)} "
-            f"{waited:>6} {duration_cell(s.lasted_s):>6}  {steps:<{wide}} {count_cell(s.lost):>5}  "
+            f"{waited:>6} {duration_cell(s.lasted_s):>6}  {steps:<{wide}} {lost_text(s, count_cell):>5}  "
         )
         lines.append(Text.assemble(row, cause_words(s.cause) if s.cause else "–"))
     return lines

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sedd.monitor.decide.inspection import AttemptRow, known_lineage, timeline
+from sedd.monitor.decide.inspection import known_lineage
 from sedd.monitor.decide.snapshot import RunView, Snapshot
+from sedd.monitor.decide.timeline import AttemptRow, timeline
 from sedd.monitor.read.facts import RunFacts
 
 VERSION = 1

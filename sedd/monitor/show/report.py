@@ -15,9 +15,11 @@ from sedd.monitor.read.curves import means
 from sedd.monitor.show.cells import (
     count_cell,
     duration_cell,
+    lost_text,
     percent_cell,
     place_text,
     point_text,
+    span_text,
     wait_cell,
 )
 from sedd.monitor.show.sentences import sentence
@@ -160,8 +162,8 @@ def _timeline(seen: Inspection) -> str:
             s.host,
             wait_cell(s.queued_s, in_job=s.in_job),
             duration_cell(s.lasted_s),
-            f"{s.first_step:,} → {s.last_step:,}",
-            f"{s.lost:,}",
+            span_text(s, "{:,}".format),
+            lost_text(s, "{:,}".format),
             cause_words(s.cause) or ("runs" if seen.view.is_live else "–"),
         )
         for s in seen.timeline
