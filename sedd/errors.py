@@ -93,6 +93,13 @@ def cannot_write(output: Path | str, error: OSError, *, hint: str | None = None)
     return RunError(message)
 
 
+def cannot_read(path: Path, error: OSError) -> CheckpointError:
+    """The one error for a file or folder of a network that is there, perhaps whole, and cannot be read now."""
+    named = error.filename if isinstance(error.filename, str) else path
+    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    return CheckpointError(f"cannot read {named}: {reason}")
+
+
 @contextlib.contextmanager
 def writing(output: Path, *, hint: str | None = None) -> Iterator[None]:
     """Raise `cannot_write` for errors of writing an output; those about other files, such as inputs, stay."""

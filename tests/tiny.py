@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,16 @@ def tiny_spec(store: Path, **training: Any) -> Experiment:
     )
 
 
-def train_process(run: RunDir, *, attempt: int = 1, end: str = "never", ranks: int = 1) -> int:
+def train_process(
+    run: RunDir, *, attempt: int = 1, end: str = "never", ranks: int = 1, before: Sequence[str] = ()
+) -> int:
     """Train in processes of their own; `end` is `never`, `stop:N`, or `kill:N` (SIGKILL before step N+1).
 
     `kill-saved:N` waits there for the first checkpoint, whose writer is a thread beside the steps; `kill-one:N` kills
-    rank 1 alone.
+    rank 1 alone. `before` is a command that runs each process.
     """
     command = [
+        *before,
         sys.executable,
         str(Path(__file__).parent / "training/train_process.py"),
         str(run.path),

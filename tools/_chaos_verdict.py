@@ -13,8 +13,8 @@ from _chaos_runs import Watched
 
 from sedd.rundir.attempts import Attempt, Cause
 from sedd.rundir.events import Event
-from sedd.rundir.layout import RunDir
-from sedd.training.checkpoint_file import list_checkpoints, read_checkpoint
+from sedd.rundir.layout import RunDir, list_checkpoints
+from sedd.training.checkpoint_file import read_checkpoint
 
 GRACEFUL_CAUSES = (Cause.PREEMPTED, Cause.TIME_LIMIT, Cause.MOVED)
 

@@ -10,7 +10,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from sedd.errors import CheckpointError, UsageError
+from sedd.errors import CheckpointError, UsageError, cannot_read
 from sedd.finetune.adapters_folder import CONFIG, WEIGHTS, read_config
 from sedd.finetune.base_network import find_base
 from sedd.finetune.fitting import CONDITIONS
@@ -83,8 +83,10 @@ def read_adapters(
     experiment = validate(Experiment, Document(name=str(folder / CONFIG), data=config["spec"], lines={}))
     try:
         adapters = safetensors.torch.load_file(folder / WEIGHTS)
-    except (OSError, safetensors.SafetensorError) as e:
-        raise CheckpointError(f"{folder / WEIGHTS} cannot be read, or is damaged") from e
+    except OSError as e:
+        raise cannot_read(folder / WEIGHTS, e) from e
+    except safetensors.SafetensorError as e:
+        raise CheckpointError(f"{folder / WEIGHTS} is damaged: {e}") from e
     weights = dict(weights_of(base, config["parent"].get("weights") == "raw")) | adapters
     if weights_hash(weights) != config.get("base_sha256"):
         raise CheckpointError(

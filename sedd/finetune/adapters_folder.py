@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sedd.errors import CheckpointError
+from sedd.errors import CheckpointError, cannot_read
 
 CONFIG, WEIGHTS, BASE = "adapters.json", "adapters.safetensors", "base"
 """The files of a folder of adapters, and what a user may put beside them: its base, or a link to it."""
@@ -20,7 +20,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
         return config | {"spec": config["spec"], "parent": dict(config["parent"])}
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except OSError as e:
+        raise cannot_read(folder / CONFIG, e) from e
+    except (ValueError, KeyError, TypeError) as e:
         raise CheckpointError(
             f"{folder / CONFIG} does not describe its adapters", hint="sedd export RUN --adapters -o FOLDER"
         ) from e

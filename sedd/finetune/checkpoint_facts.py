@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from sedd.errors import CheckpointError
+from sedd.errors import CheckpointError, cannot_read
 
 
 class _Ignored(dict[Any, Any]):
@@ -37,7 +37,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     except FileNotFoundError as e:
         raise CheckpointError(f"{path}: no such file") from e
     except OSError as e:
-        raise CheckpointError(f"{path} cannot be read: {e.strerror or e}") from e
+        raise cannot_read(path, e) from e
     except Exception as e:  # of bytes that are no pickle the unpickler raises whatever comes
         raise CheckpointError(f"{path} is not a checkpoint, or is damaged") from e
     if not isinstance(facts, dict) or "spec" not in facts or "composition" not in facts:

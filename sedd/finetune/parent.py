@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sedd.errors import CheckpointError, SeddError, UsageError
+from sedd.errors import CheckpointError, SeddError, UsageError, cannot_read
 from sedd.finetune.adapters_folder import is_adapters, read_config
 from sedd.finetune.checkpoint_facts import read_facts
 from sedd.rundir.atomic import write_text
 from sedd.rundir.find import find_run
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, list_checkpoints
 from sedd.spec.experiment import Experiment
 from sedd.spec.finetune import InitSpec
 from sedd.spec.load import dump_resolved
@@ -61,14 +61,13 @@ def find_parent(network: Path) -> Path | None:
     """The checkpoint or export that a spec's `network` names; None for a run that has no checkpoint yet.
 
     Raises:
-        UsageError: no such run or file, or adapters alone.
+        UsageError: no such run or file, or adapters alone. CheckpointError: the folder of checkpoints cannot be read.
     """
     _refuse_adapters(network)
     if network.is_file() or _is_export(network):
         return network
     run = find_run(str(network), network)
-    sealed = [path for path in run.checkpoints.glob("step-*.pt") if path.with_suffix(".json").exists()]
-    return max(sealed, default=None, key=lambda path: int(path.stem.removeprefix("step-")))
+    return next(iter(list_checkpoints(run.checkpoints)), None)
 
 
 def require_whole(experiments: Iterable[TaskSpec]) -> None:
@@ -91,10 +90,12 @@ def read_parent(path: Path) -> Parent:
     """What a checkpoint or an export says of its network.
 
     Raises:
-        CheckpointError: it is neither, or is damaged.
+        CheckpointError: it is neither, is damaged, or cannot be read.
     """
     try:
         return _from_export(path) if path.is_dir() else _from_checkpoint(path)
+    except OSError as e:
+        raise cannot_read(path, e) from e
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise CheckpointError(f"{path} does not describe its network: {type(e).__name__}: {e}") from e
 

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sedd.errors import CheckpointError, SpecError
+from sedd.errors import CheckpointError, SpecError, cannot_read
 from sedd.finetune.fitting import CONDITIONS, freezing_problem, is_trained, rate_scale
 from sedd.finetune.lora import add_adapters, plain_weights, trained_weights
 from sedd.finetune.parent import WEIGHTS, Parent, sha256_of
@@ -81,5 +81,7 @@ def _export_weights(parent: Parent) -> dict[str, Tensor]:
         if sha256_of(path) != parent.sha256:
             raise CheckpointError(f"{path} is damaged: its checksum is not that of config.json")
         return safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as e:
-        raise CheckpointError(f"{path} cannot be read: {e}") from e
+    except OSError as e:
+        raise cannot_read(path, e) from e
+    except safetensors.SafetensorError as e:
+        raise CheckpointError(f"{path} is damaged: {e}") from e

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from sedd.data.alphabet import TOKENS
-from sedd.errors import CheckpointError, SpecError, UsageError
+from sedd.errors import CheckpointError, SpecError, UsageError, cannot_read
 from sedd.finetune.adapters_file import without_paths
 from sedd.finetune.lora import plain_weights, trained_weights
 from sedd.finetune.parent import lineage_in, refuse_transformers_export, sha256_of
@@ -140,7 +140,7 @@ def read_export(folder: Path) -> tuple[ExportConfig, dict[str, Tensor]]:
     """config.json, and the weights by name.
 
     Raises:
-        CheckpointError: not whole, damaged, or of another format.
+        CheckpointError: not whole, damaged, of another format, or it cannot be read.
     """
     try:
         document = json.loads((folder / CONFIG).read_bytes())
@@ -157,7 +157,9 @@ def read_export(folder: Path) -> tuple[ExportConfig, dict[str, Tensor]]:
     except SpecError as e:
         first = e.message.splitlines()[0]
         raise CheckpointError(f"{folder} is not an exported network, or is damaged: {first}") from e
-    except (ValueError, AttributeError, OSError, RecursionError, safetensors.SafetensorError) as e:
+    except OSError as e:
+        raise cannot_read(folder, e) from e
+    except (ValueError, AttributeError, RecursionError, safetensors.SafetensorError) as e:
         raise CheckpointError(
             f"{folder} is not an exported network, or is damaged ({type(e).__name__})"
         ) from e

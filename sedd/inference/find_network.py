@@ -15,7 +15,7 @@ from sedd.home import expand_home
 from sedd.rundir.attempts import is_completed
 from sedd.rundir.events import read_events
 from sedd.rundir.find import find_run, list_runs_of_name
-from sedd.rundir.layout import RunDir, is_run
+from sedd.rundir.layout import RunDir, is_run, list_checkpoints
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 """The files of an exported network."""
@@ -30,7 +30,8 @@ def find_network(text: str, runs: Path) -> Path | RunDir:
     """A checkpoint file or an exported folder as named, or a run that has written a checkpoint.
 
     Raises:
-        UsageError: no such run or file, or one file of an export. CheckpointError: the run has no checkpoint yet.
+        UsageError: no such run or file, or one file of an export. CheckpointError: the run has no checkpoint yet,
+            or its folder cannot be read.
     """
     path = expand_home(text)
     if path.is_file():
@@ -44,7 +45,7 @@ def find_network(text: str, runs: Path) -> Path | RunDir:
     if path.suffix == ".pt":
         raise UsageError(f"{path}: no such checkpoint")
     run = find_run(text, runs)
-    if not any(run.checkpoints.glob("step-*.pt")):
+    if not list_checkpoints(run.checkpoints, unsealed=True):
         raise no_checkpoint(run)
     return run
 
@@ -73,7 +74,7 @@ def no_checkpoint(run: RunDir) -> CheckpointError:
 def find_completed_before(run: RunDir) -> RunDir | None:
     """The newest completed training among the older runs of the same name."""
     older = [each for each in list_runs_of_name(run.path.parent) if each.id < run.id]
-    trained = [each for each in older if any(each.checkpoints.glob("step-*.pt"))]
+    trained = [each for each in older if list_checkpoints(each.checkpoints, unsealed=True)]
     return next((each for each in reversed(trained) if is_completed(read_events(each.events))), None)
 
 

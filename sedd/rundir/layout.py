@@ -3,14 +3,16 @@
 import datetime as dt
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sedd.errors import RunError
+from sedd.errors import RunError, cannot_read
 from sedd.rundir.atomic import write_first, write_text
 
+_CHECKPOINT = re.compile(r"step-(\d{8,})\.pt")
 ELSEWHERE = "set SEDD_RUNS to a folder with space that you may write"
 """The hint where no run folder can be made."""
 
@@ -71,6 +73,29 @@ class RunDir:
     def table(self, name: str, suffix: str) -> Path:
         """A table of results, `scores.csv` for example."""
         return self.path / f"{name}.{suffix}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step in a checkpoint's name; -1 for another file."""
+    match = _CHECKPOINT.fullmatch(checkpoint.name)
+    return int(match[1]) if match else -1
+
+
+def list_checkpoints(folder: Path, *, unsealed: bool = False) -> list[Path]:
+    """Checkpoints with a seal beside them, newest first; `unsealed`: those of killed writers, too.
+
+    Raises:
+        CheckpointError: the folder cannot be read, which for a `glob` is the same as an empty one.
+    """
+    try:
+        names = set(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise cannot_read(folder, e) from e
+    found = (folder / name for name in names)
+    kept = (p for p in found if step_of(p) >= 0 and (unsealed or p.with_suffix(".json").name in names))
+    return sorted(kept, key=step_of, reverse=True)
 
 
 def sealed_steps(run: RunDir) -> list[int]:

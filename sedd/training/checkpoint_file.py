@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,15 +15,15 @@ from typing import Any
 
 import torch
 
-from sedd.errors import CheckpointError
+from sedd.errors import CheckpointError, cannot_read
 from sedd.rundir.atomic import atomic_file, replace_text, replaced_file, write_text
+from sedd.rundir.layout import list_checkpoints, step_of
 from sedd.training.sharding.part_files import with_parts
 from sedd.training.sharding.rows import whole
 
 FORMAT = 1
 _READERS = 8
 """Files whose checksums are computed at a time."""
-_NAME = re.compile(r"step-(\d{8,})\.pt")
 
 State = Mapping[str, Any]
 """Tensors, numbers, texts, and lists and dicts of them: what `torch.load(weights_only=True)` reads back."""
@@ -57,12 +56,6 @@ class Seal:
 
 def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.pt"
-
-
-def step_of(path: Path) -> int:
-    """The step in a checkpoint's name; -1 for another file."""
-    match = _NAME.fullmatch(path.name)
-    return int(match[1]) if match else -1
 
 
 def write_checkpoint(
@@ -129,15 +122,13 @@ def _cause_of(folder: Path, message: str) -> OSError:
     return OSError(errno.ENOSPC, f"the disk or the quota is full ({message})")
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Sealed checkpoints, newest first."""
-    sealed = (p for p in folder.glob("step-*.pt") if step_of(p) >= 0 and _seal_path(p).exists())
-    return sorted(sealed, key=step_of, reverse=True)
-
-
 def newest_whole(folder: Path, *, notify: Callable[[str], None] | None = None) -> Path | None:
-    """The newest checkpoint whose content is what its seal says, or None; `notify` hears of newer ones that are not."""
-    there = sorted(folder.glob("step-*.pt"), key=step_of)
+    """The newest checkpoint whose content is what its seal says, or None; `notify` hears of newer ones that are not.
+
+    Raises:
+        CheckpointError: it cannot be said, because the folder or a newer one cannot be read now: it may be whole.
+    """
+    there = reversed(list_checkpoints(folder, unsealed=True))
     newest = next((path for path in list_checkpoints(folder) if is_whole(path)), None)
     instead = f"{newest.name} is used instead" if newest else "there is no whole one"
     for path in there if notify else ():
@@ -148,7 +139,11 @@ def newest_whole(folder: Path, *, notify: Callable[[str], None] | None = None) -
 
 
 def is_whole(path: Path, *, part: int | None = None) -> bool:
-    """Whether a checkpoint has the length and the checksum of its seal; of its parts all, or that one."""
+    """Whether a checkpoint has the length and the checksum of its seal; of its parts all, or that one.
+
+    Raises:
+        CheckpointError: a file of it is there and cannot be read: permission denied, a stale file handle, a bad disk.
+    """
     try:
         fields = json.loads(_seal_path(path).read_bytes())
         parts = tuple(Part(**each) for each in fields.pop("parts", ()))
@@ -161,8 +156,10 @@ def is_whole(path: Path, *, part: int | None = None) -> bool:
                     (Part(path.name, seal.bytes, seal.sha256), *looked_at),
                 )
             )
-    except (OSError, ValueError, TypeError):
+    except (FileNotFoundError, ValueError, TypeError):
         return False
+    except OSError as e:
+        raise cannot_read(path, e) from e
 
 
 def _is_as(path: Path, part: Part) -> bool:
@@ -173,7 +170,7 @@ def read_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[s
     """A checkpoint's state, whole also where ranks have written parts; no code in it is run (`weights_only=True`).
 
     Raises:
-        CheckpointError: no such file, damaged, or not a checkpoint of ours.
+        CheckpointError: no such file, one that cannot be read, damaged, or not a checkpoint of ours.
     """
     state: dict[str, Any] = whole(open_checkpoint(path, device=device))
     return state
@@ -186,10 +183,17 @@ def open_checkpoint(
 
     `part`: of the parts only that one's checksum is compared. Raises: CheckpointError as `read_checkpoint`.
     """
-    if _seal_path(path).exists() and not is_whole(path, part=part):
+    if _is_sealed(path) and not is_whole(path, part=part):
         raise CheckpointError(f"{path} is damaged: its checksum is not the one it was written with")
     state = _loaded(path, str(path), device)
     return with_parts(path, state, lambda each: _unpickled(each, str(each), device, is_mapped=True))
+
+
+def _is_sealed(path: Path) -> bool:
+    try:
+        return _seal_path(path).exists()
+    except OSError as e:
+        raise cannot_read(path, e) from e
 
 
 def map_checkpoint(path: Path) -> dict[str, Any]:
@@ -218,6 +222,8 @@ def _unpickled(
         state = torch.load(file, map_location=device, weights_only=True, mmap=is_mapped)
     except FileNotFoundError as e:
         raise CheckpointError(f"{name}: no such file") from e
+    except OSError as e:
+        raise cannot_read(Path(name), e) from e
     except (
         Exception
     ) as e:  # of bytes that are no checkpoint the unpickler raises whatever comes, KeyError too

@@ -25,7 +25,9 @@ _LOST_PEERS = re.compile(
 """Words of NCCL, gloo and torch's store for a rank that is gone: an innocent node says them of a dead one."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
-"""In the run folder it is as a full disk: whoever took the permission to write may give it back."""
+"""In the run folder it is as a full disk: whoever took the permission to read or write may give it back."""
+_OF_MOUNT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN)
+"""What a node says of a file system that it lost; in the run folder it is a fault of the node."""
 
 
 class NodeFaultError(Exception):
@@ -42,7 +44,10 @@ def exit_of(error: BaseException, *, folder: Path) -> Exit:
         return Exit.DISK_FULL
     if _is_of_torch(error) and _LOST_PEERS.search(str(error)):
         return Exit.PEER_LOST
-    return Exit.NODE_FAULT if is_node_fault(error) else Exit.CRASHED
+    is_lost = any(
+        _is_of_run(e, folder) and e.errno in _OF_MOUNT for e in _chain(error) if isinstance(e, OSError)
+    )
+    return Exit.NODE_FAULT if is_lost or is_node_fault(error) else Exit.CRASHED
 
 
 def is_node_fault(error: BaseException) -> bool:
@@ -63,9 +68,11 @@ def _is_full(error: BaseException, folder: Path) -> bool:
         return True
     if not isinstance(error, OSError):
         return False
-    if error.errno in _FORBIDDEN and isinstance(error.filename, str):
-        return Path(error.filename).is_relative_to(folder)
-    return error.errno in _FULL
+    return error.errno in _FULL or (error.errno in _FORBIDDEN and _is_of_run(error, folder))
+
+
+def _is_of_run(error: OSError, folder: Path) -> bool:
+    return isinstance(error.filename, str) and Path(error.filename).is_relative_to(folder)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

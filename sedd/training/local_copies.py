@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from sedd.errors import CheckpointError, RunError
-from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.layout import RunDir, list_checkpoints, read_manifest, step_of
 from sedd.rundir.node_folder import find_folders, make_folder, remove_stale, room
 from sedd.spec.experiment import Experiment
 from sedd.training.checkpoint_file import (
     checkpoint_path,
     is_whole,
-    list_checkpoints,
     map_checkpoint,
     prune_checkpoints,
     remove_checkpoint,
     remove_leftovers,
-    step_of,
     write_checkpoint,
 )
 from sedd.training.distributed import Ranks
@@ -89,7 +87,7 @@ class LocalCopies:
     def find(self, *, after: int, notify: Notify) -> list[LocalCopy]:
         """The copies that are whole, our own, and of later steps than `after`; newest first, `AT_ONCE` at most."""
         found: list[LocalCopy] = []
-        for path in sorted(self._paths(), key=step_of, reverse=True):
+        for path in sorted(self._paths(notify), key=step_of, reverse=True):
             if len(found) < AT_ONCE and step_of(path) > after:
                 try:
                     found.append(self._read(path))
@@ -154,8 +152,14 @@ class LocalCopies:
         )
         return [folder / self._subfolder for folder in found]
 
-    def _paths(self) -> list[Path]:
-        return [path for folder in self._folders() for path in list_checkpoints(folder)]
+    def _paths(self, notify: Notify) -> list[Path]:
+        paths: list[Path] = []
+        for folder in self._folders():
+            try:
+                paths += list_checkpoints(folder)
+            except CheckpointError as e:
+                notify(f"copies on this node are not used: {e.message}")
+        return paths
 
     def _read(self, path: Path) -> LocalCopy:
         """Raises: CheckpointError, OSError, which say why it is not used."""

@@ -12,7 +12,7 @@ from sedd.data.store import TokenStore
 from sedd.errors import DataError
 from sedd.rundir.events import note_event
 from sedd.rundir.heartbeat import read_heartbeat
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, step_of
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import dump_resolved
 from sedd.training.checkpoint_file import (
@@ -21,7 +21,6 @@ from sedd.training.checkpoint_file import (
     newest_whole,
     open_checkpoint,
     parse_checkpoint,
-    step_of,
 )
 from sedd.training.distributed import Group
 from sedd.training.local_copies import AT_ONCE, LocalCopies, LocalCopy

@@ -21,10 +21,10 @@ import torch
 from sedd.errors import DiskFullError, SeddError
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, list_checkpoints
 from sedd.spec.load import dump_resolved
-from sedd.training.checkpoint_file import list_checkpoints, newest_whole
-from tests.command_line import call
+from sedd.training.checkpoint_file import newest_whole
+from tests.command_line import BY_PERMISSION, call
 from tests.disk import fill, small_disk
 from tests.tiny import MAX_LENGTH, tiny_spec
 
@@ -801,6 +801,42 @@ def test_a_run_whose_newest_checkpoint_is_damaged_says_which_one_it_uses(
     assert str(newest) in note
     assert f"{older.name} is used" in note
     assert "note" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("run", ("sample", "{network}", "-n", 1, "--steps", 2)),
+        ("export", ("sample", "{network}", "-n", 1, "--steps", 2)),
+        ("checkpoint", ("evaluate", "{network}", "--fasta", "{fasta}")),
+        ("run", ("export", "{network}", "-o", "{folder}/network")),
+        ("checkpoint", ("train", "{folder}/tuned.yaml")),
+        ("export", ("train", "{folder}/tuned.yaml")),
+    ],
+)
+def test_a_network_that_may_not_be_read_is_not_called_damaged(
+    trained: RunDir, store: Path, fasta: Path, tmp_path: Path, command: tuple[object, ...], kind: str
+) -> None:
+    run = RunDir(tmp_path / "my runs" / trained.name / trained.id)
+    shutil.copytree(trained.path, run.path, symlinks=True)
+    secret = list_checkpoints(run.checkpoints)[0]
+    network = {"run": run.path, "checkpoint": secret, "export": tmp_path / "exported"}[kind]
+    if kind == "export":
+        assert sedd("export", run.path, "-o", network, runs=tmp_path).returncode == 0
+        secret = network / "model.safetensors"
+    tuned = tiny_spec(store, steps=2, init={"network": str(network)})
+    (tmp_path / "tuned.yaml").write_text(dump_resolved(tuned))
+    secret.chmod(0)
+    words = [str(word).format(network=network, fasta=fasta, folder=tmp_path) for word in command]
+    done = subprocess.run(
+        [*BY_PERMISSION, sys.executable, "-m", "sedd", *words],
+        env=os.environ | {"SEDD_RUNS": str(tmp_path / "new runs")},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.endswith(f"{secret.name}: permission denied")
+    assert "damaged" not in done.stderr
+    assert done.returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from sedd.rundir.attempts import save_times_s
 from sedd.rundir.events import read_events
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, list_checkpoints, step_of
 from sedd.spec.experiment import Experiment
 from sedd.spec.training import CheckpointSpec
 from sedd.training import async_saver as saver
 from sedd.training import cadence
 from sedd.training.async_saver import Saver
 from sedd.training.cadence import MAX_S, MIN_S, Cadence, interval_s
-from sedd.training.checkpoint_file import Seal, list_checkpoints, newest_whole, read_checkpoint, step_of
+from sedd.training.checkpoint_file import Seal, newest_whole, read_checkpoint
 from sedd.training.distributed import Ranks
 from sedd.training.loop import Outcome, train
 from sedd.training.stop import StopFlag

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from sedd.errors import CheckpointError
+from sedd.rundir.layout import list_checkpoints, step_of
 from sedd.training.checkpoint_file import (
     FORMAT,
     checkpoint_path,
     is_whole,
-    list_checkpoints,
     newest_whole,
     prune_checkpoints,
     read_checkpoint,
     remove_leftovers,
-    step_of,
     write_checkpoint,
 )
+from tests.command_line import BY_PERMISSION
 from tests.disk import small_disk
 
 
@@ -62,6 +62,36 @@ def test_a_damaged_checkpoint_is_refused_with_its_name(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(CheckpointError, match=r"step-00000002\.pt is damaged"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize("file", ["step-00000002.pt", "step-00000002.json"])
+def test_a_newest_checkpoint_that_cannot_be_read_is_an_error_and_no_older_one_is_used(
+    tmp_path: Path, file: str
+) -> None:
+    for step in (1, 2):
+        write_checkpoint(tmp_path, step, state(step))
+    (tmp_path / file).unlink()
+    (tmp_path / file).symlink_to(file)  # to itself: the system refuses to open it, as root, too
+    for read in (newest_whole, lambda folder: is_whole(checkpoint_path(folder, 2))):
+        with pytest.raises(
+            CheckpointError, match=rf"^cannot read .*{file}: too many levels of symbolic links$"
+        ):
+            read(tmp_path)
+
+
+def test_a_folder_of_checkpoints_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    write_checkpoint(tmp_path / "checkpoints", 1, state(1))
+    (tmp_path / "checkpoints").chmod(0)
+    program = (
+        "import sys; from pathlib import Path; from sedd.training.checkpoint_file import newest_whole\n"
+        "newest_whole(Path(sys.argv[1]))"
+    )
+    command = [*BY_PERMISSION, sys.executable, "-c", program, str(tmp_path / "checkpoints")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    (tmp_path / "checkpoints").chmod(0o700)
+    assert f"CheckpointError: cannot read {tmp_path}/checkpoints: permission denied" in done.stderr
+    assert newest_whole(tmp_path / "missing") is None
 
 
 def test_a_checkpoint_without_its_seal_can_be_copied_elsewhere_and_read(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, list_checkpoints
 from sedd.spec.experiment import Experiment
 from sedd.training.async_saver import Saver
-from sedd.training.checkpoint_file import checkpoint_path, list_checkpoints, read_checkpoint, write_checkpoint
+from sedd.training.checkpoint_file import checkpoint_path, read_checkpoint, write_checkpoint
 from sedd.training.host_copy import SnapshotMemory
 from tests.tiny import tiny_spec
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from sedd.rundir.events import read_events
-from sedd.rundir.layout import RunDir, create_run, write_manifest
+from sedd.rundir.layout import RunDir, create_run, list_checkpoints, step_of, write_manifest
 from sedd.rundir.node_folder import ENTRY_VARIABLE, entry_name
 from sedd.spec.experiment import Experiment
-from sedd.training.checkpoint_file import FORMAT, list_checkpoints, step_of
+from sedd.training.checkpoint_file import FORMAT
 from sedd.training.local_copies import LocalCopies, NodePlace
 from tests.tiny import tiny_spec, train_process
 from tests.training.test_resume import assert_same_end

@@ -20,6 +20,7 @@ from sedd.training.checkpoint_file import checkpoint_path, newest_whole, read_ch
 from sedd.training.distributed import Ranks
 from sedd.training.loop import train
 from sedd.training.stop import StopFlag
+from tests.command_line import BY_PERMISSION
 from tests.tiny import MAX_LENGTH, RESIDUES_PER_STEP, tiny_spec, train_process
 
 MakeRun = Callable[[Experiment], RunDir]
@@ -134,6 +135,22 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
     newest.write_bytes(content)
     assert train_process(run, attempt=2) == 0
     assert [e.get("step") for e in read_events(run.events) if e.event == "resumed"] == [10]
+    assert_same_end(run, uninterrupted)
+
+
+@pytest.mark.parametrize("denied", ["step-00000012.pt", ""])
+def test_a_newest_checkpoint_that_may_not_be_read_now_ends_the_attempt_and_the_next_resumes_from_it(
+    store: Path, make_run: MakeRun, uninterrupted: RunDir, denied: str
+) -> None:
+    run = make_run(tiny_spec(store))
+    assert train_process(run, end="stop:12") == STOPPED
+    path = run.checkpoints / denied
+    mode = path.stat().st_mode
+    path.chmod(0)
+    assert train_process(run, attempt=2, before=BY_PERMISSION) == 1
+    path.chmod(mode)
+    assert train_process(run, attempt=3) == 0
+    assert [e.get("step") for e in read_events(run.events) if e.event == "resumed"] == [12]
     assert_same_end(run, uninterrupted)
 
 

@@ -15,7 +15,7 @@ from torch import multiprocessing
 from sedd.errors import CheckpointError
 from sedd.finetune.lora import add_adapters
 from sedd.inference.load_network import load_trained
-from sedd.rundir.layout import RunDir, create_run, sealed_steps
+from sedd.rundir.layout import RunDir, create_run, list_checkpoints, sealed_steps
 from sedd.spec.experiment import Experiment
 from sedd.spec.finetune import LoraSpec
 from sedd.spec.load import dump_resolved
@@ -23,7 +23,6 @@ from sedd.spec.training import CheckpointSpec
 from sedd.training.async_saver import Saver
 from sedd.training.checkpoint_file import (
     FORMAT,
-    list_checkpoints,
     newest_whole,
     open_checkpoint,
     prune_checkpoints,

@@ -12,6 +12,7 @@ from sedd.finetune.parent import find_parent
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.filesystem import unreadable
 from sedd.rundir.find import find_run
+from sedd.rundir.layout import list_checkpoints
 from sedd.spec.inference import TrainedTask
 
 EXPORTED = ("config.json", "model.safetensors")
@@ -87,7 +88,7 @@ def _kind(path: Path) -> tuple[str | None, int]:
         run = find_run(str(path), path)
     except UsageError:
         return None, 0
-    return "run", sum(p.with_suffix(".json").exists() for p in run.checkpoints.glob("step-*.pt"))
+    return "run", len(list_checkpoints(run.checkpoints))
 
 
 def _missing_base(adapters: Path) -> str | None:
