@@ -25,29 +25,33 @@ _USUAL, _STRETCH, _SPIKY = 0.95, 4.0, 40
 def line_chart(
     title: str, curves: Sequence[tuple[str, Points]], *, unit: str = "", over: str = "step"
 ) -> str:
-    """Return a <figure> of (label, points) curves; "" when no curve has two finite points. `over` names the x axis.
+    """Return a <figure> of (label, points) curves; "" when none has a finite point. `over` names the x axis.
 
+    A curve of a single point is a dot. Where more than one curve is given there is a legend of those that are drawn.
     The page sets the colours: the curves have the classes `curve-0`, `curve-1`, …, of which it knows eight.
     """
     finite = [(label, [p for p in points if math.isfinite(p[1])]) for label, points in curves]
-    drawn = [(label, points) for label, points in finite if len(points) > 1]
+    drawn = [(label, points) for label, points in finite if points]
     if not drawn:
         return ""
-    colours = [number for number, (_, points) in enumerate(finite) if len(points) > 1]
+    colours = [number for number, (_, points) in enumerate(finite) if points]
     xs = [x for _, points in drawn for x, _ in points]
     ys = [y for _, points in drawn for _, y in points]
     top = max(axis_end([y for _, y in points]) for _, points in drawn)
-    x_axis, y_axis = (min(xs), max(xs)), _padded(min(ys), top)
+    x_axis = (min(xs), max(xs)) if min(xs) < max(xs) else _padded(xs[0], xs[0])
+    y_axis = _padded(min(ys), top)
     drawn = [(label, [(x, min(y, y_axis[1])) for x, y in points]) for label, points in drawn]
     title = f"{title}, {unit}" if unit else title
     title += f" (spikes up to {max(ys):.4g} are cut)" if max(ys) > y_axis[1] else ""
     parts = [
         *_grid(x_axis, y_axis, over),
         *(_curve(k, points, x_axis, y_axis) for k, (_, points) in zip(colours, drawn, strict=True)),
-        *_curve_legend(dict(zip(colours, [label for label, _ in drawn], strict=True))),
     ]
-    has_legend_below = not _fits_inside([label for label, _ in drawn])
-    height = _HEIGHT + (_LEGEND_ROW * math.ceil(len(drawn) / _LEGEND_COLUMNS) if has_legend_below else 0)
+    height = float(_HEIGHT)
+    if len(curves) > 1:
+        parts += _curve_legend(colours, drawn)
+        fits = _fits_inside([label for label, _ in drawn])
+        height += 0 if fits else _LEGEND_ROW * math.ceil(len(drawn) / _LEGEND_COLUMNS)
     return (
         f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{escape(title, quote=True)} over {escape(over, quote=True)}s">{"".join(parts)}</svg></figure>'
@@ -191,25 +195,34 @@ def _grid(x_axis: tuple[float, float], y_axis: tuple[float, float], over: str) -
 
 
 def _curve(number: int, points: Points, x_axis: tuple[float, float], y_axis: tuple[float, float]) -> str:
-    path = " ".join(f"{_x(x, x_axis):.1f},{_y(y, y_axis):.1f}" for x, y in points)
+    placed = [(_x(x, x_axis), _y(y, y_axis)) for x, y in points]
+    if len(placed) == 1:
+        return _dot(number, *placed[0])
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
     return f'<polyline class="curve curve-{number}" points="{path}"/>'
 
 
 def _fits_inside(labels: Sequence[str]) -> bool:
-    return len(labels) < 2 or (len(labels) == 2 and max(map(len, labels)) <= _SHORT_LABEL)
+    return len(labels) <= 2 and max(map(len, labels)) <= _SHORT_LABEL
 
 
-def _curve_legend(labels: Mapping[int, str]) -> list[str]:
-    """Of one curve none; two short labels in the chart, others below it."""
+def _dot(number: int, x: float, y: float) -> str:
+    return f'<circle class="dot curve-{number}" cx="{x:.1f}" cy="{y:.1f}" r="1.75"/>'
+
+
+def _curve_legend(colours: Sequence[int], curves: Sequence[tuple[str, Points]]) -> list[str]:
+    """Up to two short labels in the chart, others below it."""
     parts = []
-    for place, (number, label) in enumerate(labels.items() if len(labels) > 1 else ()):
-        if _fits_inside(list(labels.values())):
+    fits = _fits_inside([label for label, _ in curves])
+    for place, (number, (label, points)) in enumerate(zip(colours, curves, strict=True)):
+        if fits:
             x, y = _WIDTH - _RIGHT - 150 * (2 - place), _TOP
         else:
             row, column = divmod(place, _LEGEND_COLUMNS)
             x, y = _LEFT + column * _LEGEND_WIDTH, _HEIGHT + _LEGEND_ROW * row + 8
             label = label if len(label) <= _LEGEND_LETTERS else f"{label[: _LEGEND_LETTERS - 1]}…"
-        parts.append(f'<line class="curve curve-{number}" x1="{x}" x2="{x + 20}" y1="{y}" y2="{y}"/>')
+        line = f'<line class="curve curve-{number}" x1="{x}" x2="{x + 20}" y1="{y}" y2="{y}"/>'
+        parts.append(line if len(points) > 1 else _dot(number, x + 10, y))
         parts.append(text(x + 26, y + 4, label, 'class="tick"'))
     return parts
 

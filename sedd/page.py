@@ -25,6 +25,7 @@ svg { width: 100%; height: auto; display: block; }
 .grid { stroke: var(--line); }
 .tick { fill: var(--dim); font-size: 11px; }
 .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+.dot { fill: none; stroke-width: 3.5; }
 .curve-0 { stroke: var(--a); }
 .curve-1 { stroke: var(--b); }
 .curve-2 { stroke: #0d9488; }

@@ -52,7 +52,26 @@ def test_labels_of_curves_do_not_cover_each_other(labels: tuple[str, ...]) -> No
 
 
 def test_nothing_to_draw_is_nothing() -> None:
-    assert line_chart("x", [("a", [(1, 2.0)]), ("b", [(1, math.nan), (2, math.nan)])]) == ""
+    assert line_chart("x", [("a", []), ("b", [(1, math.nan), (2, math.nan)])]) == ""
+
+
+@pytest.mark.parametrize("others", [[], [(1.0, 2.0), (9.0, 1.5)]])
+def test_a_curve_of_one_point_is_a_dot_with_its_label(others: list[tuple[float, float]]) -> None:
+    curves = [("one point", [(4.0, 1.7), (5.0, math.nan)]), ("others", others)]
+    picture = ET.fromstring(line_chart("Loss", curves)).find("svg")
+    assert picture is not None
+    drawn, legend = [c for c in picture.iter("circle") if c.attrib["class"] == "dot curve-0"]
+    assert 64 < float(drawn.attrib["cx"]) < 708, "inside, not on the edge"
+    assert 14 < float(drawn.attrib["cy"]) < 206
+    (label,) = [text for text in picture.iter("text") if text.text == "one point"]
+    assert float(label.attrib["x"]) - float(legend.attrib["cx"]) == 16
+    assert len(list(picture.iter("polyline"))) == bool(others)
+
+
+def test_the_only_curve_of_several_that_can_be_drawn_is_named_and_one_alone_is_not() -> None:
+    points = [(1.0, 2.0), (2.0, 1.0)]
+    assert ">first</text>" in line_chart("Loss", [("first", points), ("second", [])])
+    assert ">first</text>" not in line_chart("Loss", [("first", points)])
 
 
 @given(st.floats(1e-9, 1e9), st.floats(1e-12, 1e3))

@@ -1,7 +1,7 @@
 """A ranking in words and as a table for the terminal."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 from rich.console import Group as Lines
@@ -157,37 +157,49 @@ def _intervals_line(ranking: Ranking) -> str:
 def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
     """Which group is the best, and how sure that is: what `sedd status SWEEP` says at its end."""
     best = ranking.groups[0]
-    unit = METRICS[ranking.metric].unit
+    metric = METRICS[ranking.metric]
     label, seeds = label_of(ranking, best), f", {best.n} seeds" if best.n > 1 else ""
     so_far = "" if is_over else " so far"
     suffix = "" if label.endswith(seeds) else seeds
-    lines = [f"best{so_far}: {label}: {estimate_text(best)} {unit}{suffix}"]
-    if not ranking.differences:
-        return lines
-    confused = [g for g in ranking.confused if math.isfinite(ranking.differences[g.number].estimate.value)]
-    count = len(ranking.differences)
-    if ranking.is_sure:
-        intervals = [d.estimate.interval(simultaneous(count)) for d in ranking.differences.values()]
-        least = min(interval[0] for interval in intervals if interval is not None)
-        others = "the other" if count == 1 else f"all {count} others"
-        lines.append(
-            f"sure: better than {others} by at least {least:.4f} {unit} "
-            f"({CONFIDENCE:.0%}{' for all of them together' if count > 1 else ''})"
-        )
-    elif not confused:  # one of several seeds was stopped, another was very good
-        lines.append("not sure: one that was stopped was better at its rung")
-    elif all(ranking.differences[g.number].interval is None for g in confused):
-        lines.append(f"how sure that is cannot be told: {_reason(ranking)}")
-    else:
-        names = ", ".join(label_of(ranking, g) for g in confused[:3])
-        more = f" and {len(confused) - 3} more" if len(confused) > 3 else ""
-        others = "one other" if count == 1 else f"{count} others"
-        lines.append(f"{ALIKE} from {len(confused)} of {others} ({CONFIDENCE:.0%}): {names}{more}")
-    if any(group.was_stopped for group in ranking.groups):
+    lines = [f"best{so_far}: {label}: {estimate_text(best)} {metric.unit}{suffix}"]
+    left_out = [g for g in ranking.groups[1:] if g.number not in ranking.differences]
+    if ranking.differences:
+        lines.append(_certainty(ranking, is_whole=not left_out))
+    if left_out:
+        lacks = "validation up to the same step" if ranking.metric in ("validation", "best") else metric.title
+        lines.append(f"not compared, with no {lacks}: {_names(ranking, left_out)}")
+    if ranking.differences and any(group.was_stopped for group in ranking.groups):
         lines.append("points stopped by rule are compared as they were at their rung")
     if any(d.method is Method.PAIRED for d in ranking.differences.values()):
         lines.append("this speaks of these networks; whether another seed changes it, only seeds tell")
     return lines
+
+
+def _certainty(ranking: Ranking, *, is_whole: bool) -> str:
+    """How sure it is that the best is better than the others; `is_whole`: all of them can be compared with it."""
+    unit, count = METRICS[ranking.metric].unit, len(ranking.differences)
+    confused = [g for g in ranking.confused if math.isfinite(ranking.differences[g.number].estimate.value)]
+    if ranking.is_sure:
+        intervals = [d.estimate.interval(simultaneous(count)) for d in ranking.differences.values()]
+        least = min(interval[0] for interval in intervals if interval is not None)
+        others = "the other" if count == 1 else f"all {count} others"
+        together = " for all of them together" if count > 1 else ""
+        return (
+            f"sure: better than {others if is_whole else 'what can be compared with it'} "
+            f"by at least {least:.4f} {unit} ({CONFIDENCE:.0%}{together})"
+        )
+    if not confused:  # one of several seeds was stopped, another was very good
+        return "not sure: one that was stopped was better at its rung"
+    if all(ranking.differences[g.number].interval is None for g in confused):
+        return f"how sure that is cannot be told: {_reason(ranking)}"
+    these = f"{len(confused)} of {count} {'others' if is_whole else 'that can be compared'}: "
+    return f"{ALIKE} ({CONFIDENCE:.0%}) from {these if count > 1 else ''}{_names(ranking, confused)}"
+
+
+def _names(ranking: Ranking, groups: Sequence[Group]) -> str:
+    """The labels of the first three, and how many more there are."""
+    more = f" and {len(groups) - 3} more" if len(groups) > 3 else ""
+    return ", ".join(label_of(ranking, group) for group in groups[:3]) + more
 
 
 def _reason(ranking: Ranking) -> str:

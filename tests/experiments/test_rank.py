@@ -233,6 +233,43 @@ def test_nothing_is_sure_where_a_stopped_one_was_better_at_its_rung(tmp_path: Pa
     assert "not sure" in best_lines(found, is_over=True)[1]
 
 
+def test_what_a_halving_sweep_stopped_at_its_first_rung_is_a_dot_on_the_page(tmp_path: Path) -> None:
+    best, *others = results(tmp_path, *({"learning_rate": 1e-3 / 3**k, "excess": k / 100} for k in range(4)))
+    found = rank([best, *(replace(other.until(200), ended="stopped") for other in others)])
+    page = render_ranking(found, now=dt.datetime(2026, 11, 2, tzinfo=dt.UTC))
+    assert page.count("<polyline") == 2
+    for number in (1, 2, 3):
+        assert page.count(f'class="dot curve-{number}"') == 4, "in both charts and their legends"
+    assert page.count("#3 learning_rate=") == 3, "in the table and both legends"
+
+
+def test_of_one_other_the_sentence_needs_no_count(tmp_path: Path) -> None:
+    found = rank(results(tmp_path, {"jitter": 0.05}, {"learning_rate": 3e-4, "jitter": 0.05}))
+    lines = best_lines(found, is_over=True)
+    assert lines[1].startswith(f"{ALIKE} (95%) from learning_rate=")
+    assert "not compared" not in " ".join(lines)
+
+
+def test_what_cannot_be_compared_with_the_best_is_not_counted_and_is_named(tmp_path: Path) -> None:
+    rates = (1e-3, 3e-4, 1e-4, 3e-5)
+    runs = results(tmp_path, *({"learning_rate": rate, "jitter": 0.05} for rate in rates))
+    unvalidated = [replace(run, curve=(), rows=()) for run in runs[2:]]
+    found = rank([*runs[:2], *unvalidated])
+    lines = best_lines(found, is_over=True)
+    assert "1 of" not in lines[1]
+    assert (
+        lines[2]
+        == "not compared, with no validation up to the same step: learning_rate=0.0001, learning_rate=3.0e-05"
+    )
+    three = best_lines(rank([*runs[:3], *unvalidated[1:]]), is_over=True)
+    assert three[1].startswith(f"{ALIKE} (95%) from 2 of 2 that can be compared: ")
+    sure = best_lines(
+        rank([*results(tmp_path / "sure", {}, {"excess": 0.5, "learning_rate": 3e-4}), *unvalidated]),
+        is_over=True,
+    )
+    assert "better than what can be compared with it by at least" in sure[1]
+
+
 def test_the_page_draws_both_curves_and_needs_no_network(tmp_path: Path) -> None:
     found = rank(results(tmp_path, *seeded([0.0, 0.1, 0.2], n=2, spread=0.004)))
     page = render_ranking(found, now=dt.datetime(2026, 11, 2, tzinfo=dt.UTC))
