@@ -29,7 +29,7 @@ DOORS: dict[str, set[str]] = {
     "waiting": set(),
     "spec": BASE,
     "config": BASE,
-    "rundir": {"alive", "errors", "home", "config", "waiting"},
+    "rundir": {"alive", "errors", "home", "config", "waiting", "yaml_text"},
     "notify": {"rundir", "config", *BASE},
     "diffusion": set(),
     "model": {"spec"},

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from sedd.errors import CheckpointError, SeddError, UsageError, cannot_read
 from sedd.finetune.adapters_folder import is_adapters, read_config
 from sedd.finetune.checkpoint_facts import read_facts
 from sedd.rundir.atomic import write_text
-from sedd.rundir.find import find_run
+from sedd.rundir.best import find_trained_run
+from sedd.rundir.find import refuse_spec
 from sedd.rundir.layout import RunDir, list_checkpoints
 from sedd.spec.experiment import Experiment
 from sedd.spec.finetune import InitSpec
@@ -57,16 +58,20 @@ class Parent:
         return self.path.is_dir()
 
 
-def find_parent(network: Path) -> Path | None:
+def find_parent(network: Path, *, notify: Callable[[str], None] = lambda text: None) -> Path | None:
     """The checkpoint or export that a spec's `network` names; None for a run that has no checkpoint yet.
 
+    Of a sweep that of its best run, which `notify` hears.
+
     Raises:
-        UsageError: no such run or file, or adapters alone. CheckpointError: the folder of checkpoints cannot be read.
+        UsageError: no such run or file, a spec, a plan, or adapters alone.
+        UndecidedError: a sweep whose best run is not known. CheckpointError: a folder of checkpoints cannot be read.
     """
     _refuse_adapters(network)
+    refuse_spec(network)
     if network.is_file() or _is_export(network):
         return network
-    run = find_run(str(network), network)
+    run = find_trained_run(str(network), network, notify=notify)
     return next(iter(list_checkpoints(run.checkpoints)), None)
 
 

@@ -1,7 +1,7 @@
 """From what a user types to a trained network's files, before anything heavy is imported."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from sedd.finetune.base_network import find_base
 from sedd.finetune.checkpoint_facts import read_facts
 from sedd.home import expand_home
 from sedd.rundir.attempts import is_completed
+from sedd.rundir.best import find_trained_run
 from sedd.rundir.events import read_events
-from sedd.rundir.find import find_run, list_runs_of_name
+from sedd.rundir.find import list_runs_of_name, refuse_spec
 from sedd.rundir.layout import RunDir, is_run, list_checkpoints
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -26,14 +27,20 @@ def is_export(path: Path) -> bool:
     return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
 
 
-def find_network(text: str, runs: Path) -> Path | RunDir:
+def find_network(
+    text: str, runs: Path, *, notify: Callable[[str], None] = lambda text: None
+) -> Path | RunDir:
     """A checkpoint file or an exported folder as named, or a run that has written a checkpoint.
 
+    Of a sweep the best run, which `notify` hears.
+
     Raises:
-        UsageError: no such run or file, or one file of an export. CheckpointError: the run has no checkpoint yet,
+        UsageError: no such run or file, a spec, a plan, or one file of an export.
+        UndecidedError: a sweep whose best run is not known. CheckpointError: the run has no checkpoint yet,
             or its folder cannot be read.
     """
     path = expand_home(text)
+    refuse_spec(path)
     if path.is_file():
         _refuse_single_file(path)
         return path
@@ -44,7 +51,7 @@ def find_network(text: str, runs: Path) -> Path | RunDir:
         return path
     if path.suffix == ".pt":
         raise UsageError(f"{path}: no such checkpoint")
-    run = find_run(text, runs)
+    run = find_trained_run(text, runs, notify=notify)
     if not list_checkpoints(run.checkpoints, unsealed=True):
         raise no_checkpoint(run)
     return run

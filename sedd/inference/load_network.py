@@ -137,12 +137,13 @@ def find_trained(text: str, runs: Path, *, notify: Callable[[str], None]) -> Pat
     """A checkpoint file or an exported folder as named, or a run's newest whole checkpoint.
 
     `notify` hears of a newer one that is damaged: the result is not what the run ended with. So it does of a network
-    of step 0, and of an older run of that name that is completed.
+    of step 0, and of an older run of that name that is completed; of a sweep, which is its best run.
 
     Raises:
-        UsageError: no such run or file. CheckpointError: the run has no whole checkpoint yet.
+        UsageError: no such run or file, a spec, a plan, or a sweep whose best run is not known.
+        CheckpointError: the run has no whole checkpoint yet.
     """
-    found = find_network(text, runs)
+    found = find_network(text, runs, notify=notify)
     path = found if isinstance(found, Path) else newest_whole(found.checkpoints, notify=notify)
     if path is None:
         assert isinstance(found, RunDir)

@@ -3,15 +3,33 @@
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sedd.errors import RunError
-from sedd.rundir.attempts import is_stopped
+from sedd.errors import RunError, UsageError
+from sedd.rundir.attempts import is_cancelled, is_completed, is_stopped
 from sedd.rundir.events import read_events
-from sedd.rundir.layout import RunDir
+from sedd.rundir.find import find_run, find_runs
+from sedd.rundir.layout import RunDir, list_checkpoints, read_manifest
+from sedd.rundir.plan_record import PlanRecord, find_plan
+from sedd.rundir.validation_rows import read_validation_rows
+from sedd.yaml_text import assignments
 
 BOUND = "validation_bound"
+LISTED = 4
+"""So many runs are named in a hint, and no more."""
+
+
+class UndecidedError(UsageError):
+    """Which of several runs is the best is not known.
+
+    Attributes:
+        is_early: some of them have not ended, so that it may be known later.
+    """
+
+    def __init__(self, message: str, *, hint: str, is_early: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.is_early = is_early
 
 
 def last_bound(run: RunDir) -> float | None:
@@ -39,12 +57,54 @@ def best_of(runs: Sequence[RunDir]) -> RunDir:
     runs = [run for run in runs if not is_stopped(read_events(run.events))] or runs
     bounds = [(bound, number) for number, run in enumerate(runs) if (bound := last_bound(run)) is not None]
     if not bounds:
-        names = ", ".join(f"{run.name}/{run.id}" for run in runs[:3])
+        names = _listed(runs)
         raise RunError(
             f"which is the best run is not known: none of {names} was validated",
             hint="training.validation.every_steps must be reached before the last step",
         )
     return runs[min(bounds)[1]]
+
+
+def find_trained_run(text: str, root: Path, *, notify: Callable[[str], None] = lambda text: None) -> RunDir:
+    """The run whose network a text names; of a sweep the best that has a checkpoint, which `notify` hears.
+
+    Of runs without any checkpoint the newest.
+
+    Raises:
+        UsageError: nothing answers to `text`, or a plan.
+        UndecidedError: several runs do, and which is the best is not known.
+        CheckpointError: a folder of checkpoints cannot be read.
+    """
+    if plan := find_plan(text, root):
+        raise _is_plan(text, plan)
+    try:
+        runs = find_runs(text, root)
+    except (
+        RunError
+    ):  # whether it is of a sweep is not known, for a damaged manifest; its checkpoints may be whole
+        runs = [find_run(text, root)]
+    saved = [run for run in runs if list_checkpoints(run.checkpoints, unsealed=True)]
+    if len(runs) == 1 or not saved:
+        return runs[-1]
+    what = f"{text} is a sweep of {len(runs)} runs"
+    is_early = not all(map(_is_over, runs))
+    bounds = {run: bound for run in saved if (bound := last_bound(run)) is not None}
+    if not bounds or len(sets := {_validated_on(run) for run in bounds} - {None}) > 1:
+        why = f"their validation sets differ ({len(sets)})" if bounds else "none was validated"
+        raise UndecidedError(
+            f"{what}, and which is the best is not known: {why}",
+            hint=f"name one: {_listed(saved)}",
+            is_early=is_early,
+        )
+    best = best_of(list(bounds))
+    point = assignments(read_manifest(best).get("point") or {})
+    told = ", ".join(filter(None, (point, f"{bounds[best]:.4f} nats per residue")))
+    so_far = " so far" if is_early else ""
+    others = f"to take another, name its id (`sedd compare {text}` lists them)"
+    notify(
+        f"{what}; this is the one with the lowest validation bound{so_far}, {_label(best)} ({told}); {others}"
+    )
+    return best
 
 
 def link_best(link: Path, runs: Sequence[RunDir]) -> RunDir:
@@ -64,3 +124,30 @@ def link_best(link: Path, runs: Sequence[RunDir]) -> RunDir:
     except OSError as e:
         raise RunError(f"cannot write {link}: {e.strerror or e}") from e
     return best
+
+
+def _is_plan(text: str, plan: PlanRecord) -> UsageError:
+    trained = [run for stage in plan.stages if stage.task == "train" for run in stage.runs]
+    hint = f"name one of its trainings: {_listed(trained)}" if trained else "it has no training"
+    return UsageError(f"{text} is a plan, not a trained network", hint=hint)
+
+
+def _is_over(run: RunDir) -> bool:
+    events = read_events(run.events)
+    is_given_up = bool(events) and events[-1].event == "gave_up"
+    return is_given_up or is_completed(events) or is_stopped(events) or is_cancelled(events)
+
+
+def _validated_on(run: RunDir) -> str | None:
+    """Which proteins a run is validated on; None of runs that have not noted it."""
+    rows = read_validation_rows(run.validations)
+    return rows[-1].proteins if rows else None
+
+
+def _listed(runs: Sequence[RunDir]) -> str:
+    more = f" and {len(runs) - LISTED} more" if len(runs) > LISTED else ""
+    return ", ".join(map(_label, runs[:LISTED])) + more
+
+
+def _label(run: RunDir) -> str:
+    return f"{run.name}/{run.id}"

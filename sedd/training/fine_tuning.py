@@ -53,7 +53,7 @@ def begin_from_parent(
     init = experiment.training.init
     assert init is not None
     if group.ranks.is_first and kept_in(run.initial) is None:
-        _keep_now(run, init)
+        _keep_now(run, init, notify)
     group.barrier()
     path = kept_in(run.initial)
     if path is None:
@@ -94,8 +94,8 @@ def _take_over_moments(state: TrainState, saved: Mapping[str, Any]) -> None:
         group.update(options)
 
 
-def _keep_now(run: RunDir, init: InitSpec) -> None:
-    found = find_parent(init.network)
+def _keep_now(run: RunDir, init: InitSpec, notify: Notify) -> None:
+    found = find_parent(init.network, notify=notify)
     if found is None:
         raise CheckpointError(
             f"{init.network} has no checkpoint to start from yet", hint="train it first: sedd submit --after"

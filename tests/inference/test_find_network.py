@@ -1,6 +1,7 @@
 """Which network a name means, and what a user hears of one that is not trained."""
 
 import datetime as dt
+import json
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,13 @@ import pytest
 import torch
 
 from sedd.errors import CheckpointError, UsageError
+from sedd.finetune.parent import find_parent
 from sedd.inference.export import write_export
 from sedd.inference.load_network import find_trained
+from sedd.rundir.best import UndecidedError
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir, create_run, write_manifest
+from sedd.rundir.plan_record import PlanRecord, StageRecord, write_plan
 from sedd.training.checkpoint_file import write_checkpoint
 from tests.command_line import call
 from tests.inference.networks import write_adapters_folder
@@ -116,3 +120,93 @@ def test_adapters_alone_are_not_exported_and_their_run_is_named(tmp_path: Path) 
             call("export", adapters, "-o", tmp_path / "new", *more)
         assert caught.value.hint == "sedd export family/one -o FOLDER writes the network with them merged"
     assert not (tmp_path / "new").exists()
+
+
+def make_sweep(runs: Path, *bounds: float | None, end: str | None = "completed") -> list[RunDir]:
+    """Points of a sweep by their bounds, in the order of their ids, each with a checkpoint."""
+    points = []
+    (runs / "tiny" / "sweep-1").mkdir(parents=True)
+    for number, bound in enumerate(bounds):
+        run = make(runs, f"20261122-120000-{number}aaaa111", *([end] if end else []), step=40)
+        point = {"training.learning_rate": 0.001 * (number + 1)}
+        write_manifest(run, {"name": "tiny", "sweep": "sweep-1", "point": point})
+        if bound is not None:
+            run.metrics.write_text(json.dumps({"step": 40, "validation_bound": bound}) + "\n")
+        points.append(run)
+    return points
+
+
+@pytest.mark.parametrize("named", ["tiny", "sweep-1", "folder"])
+def test_of_a_sweep_the_best_is_taken_and_told_with_the_reason(tmp_path: Path, named: str) -> None:
+    make(tmp_path, OLD, "completed", step=40)
+    points = make_sweep(tmp_path, 2.6, 2.4, None, 2.5)
+    text = str(tmp_path / "tiny") if named == "folder" else named
+    told: list[str] = []
+    assert find_trained(text, tmp_path, notify=told.append).parents[1] == points[1].path
+    (note,) = told
+    assert note == (
+        f"{text} is a sweep of 4 runs; this is the one with the lowest validation bound, tiny/{points[1].id} "
+        "(training.learning_rate=0.002, 2.4000 nats per residue); to take another, name its id "
+        f"(`sedd compare {text}` lists them)"
+    )
+    assert find_trained(points[3].id, tmp_path, notify=told.append).parents[1] == points[3].path
+    assert len(told) == 1
+    found = find_parent(tmp_path / "tiny", notify=told.append)
+    assert found is not None
+    assert found.parents[1] == points[1].path
+    assert f"tiny/{points[1].id}" in told[1]
+
+
+def test_what_a_halving_sweep_has_stopped_is_not_taken_and_an_unfinished_sweep_is_told(
+    tmp_path: Path,
+) -> None:
+    points = make_sweep(tmp_path, 2.6, 2.4, end=None)
+    append_event(points[1].events, "stopped", attempt=1, now=NOW, step=20)
+    assert f"bound so far, tiny/{points[0].id} (" in notes_on(tmp_path)[0]
+    append_event(points[0].events, "completed", attempt=1, now=NOW)
+    assert f"bound, tiny/{points[0].id} (" in notes_on(tmp_path)[0]
+    append_event(points[0].events, "gave_up", attempt=2, now=NOW)
+    assert f"bound, tiny/{points[0].id} (" in notes_on(tmp_path)[0]
+
+
+def test_a_sweep_whose_best_run_is_not_known_is_refused_with_its_runs(tmp_path: Path) -> None:
+    points = make_sweep(tmp_path, None, None)
+    with pytest.raises(
+        UndecidedError, match=r"tiny is a sweep of 2 runs, and .* none was validated"
+    ) as caught:
+        notes_on(tmp_path)
+    assert caught.value.hint == f"name one: tiny/{points[0].id}, tiny/{points[1].id}"
+    for run, proteins in zip(points, ("aa", "bb"), strict=True):
+        run.metrics.write_text('{"validation_bound": 2.5}')
+        row = {"step": 40, "proteins": proteins, "noise": 0, "residues": [9], "nats": [2.5]}
+        run.validations.write_text(json.dumps(row) + "\n")
+    with pytest.raises(UndecidedError, match=r"their validation sets differ \(2\)"):
+        notes_on(tmp_path)
+
+
+def test_a_damaged_manifest_hides_no_network(tmp_path: Path) -> None:
+    run = make(tmp_path, NEW, "completed", step=40)
+    run.manifest.write_text("{dam")
+    assert find_trained("tiny", tmp_path, notify=print).parents[1] == run.path
+
+
+def test_a_sweep_without_a_checkpoint_has_none(tmp_path: Path) -> None:
+    for run in make_sweep(tmp_path, None, None):
+        shutil.rmtree(run.checkpoints)
+    with pytest.raises(CheckpointError, match="has no whole checkpoint yet"):
+        notes_on(tmp_path)
+
+
+def test_a_spec_or_a_plan_is_told_to_be_one_with_what_to_name(tmp_path: Path) -> None:
+    spec, run = tmp_path / "a.yaml", make(tmp_path, NEW, "completed", step=40)
+    spec.write_text("name: tiny")
+    stage = StageRecord(name="train", task="train", runs=(run,), waits={}, by_point=())
+    data = StageRecord(name="data", task="data", runs=(RunDir(tmp_path / "d" / OLD),), waits={}, by_point=())
+    write_plan(PlanRecord(name="all", folder=tmp_path / "all" / "plan-1", stages=(data, stage)), "")
+    for command in (["sample"], ["evaluate", "--fasta", spec], ["export", "-o", tmp_path / "new"]):
+        with pytest.raises(UsageError, match=r"a\.yaml is a spec, not a run"):
+            call(command[0], spec, *command[1:])
+    for network in ("all", tmp_path / "all"):
+        with pytest.raises(UsageError, match="all is a plan, not a trained network") as caught:
+            notes_on(tmp_path, network)
+        assert caught.value.hint == f"name one of its trainings: tiny/{NEW}"

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import SeddError
-from sedd.finetune.adapters_folder import is_adapters
 from sedd.finetune.fitting import count, differences, freezing_problem, trained_shapes
 from sedd.finetune.parent import Parent, find_parent, kept_in, read_parent
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.rundir.best import UndecidedError
 from sedd.spec.experiment import Experiment
 from sedd.units import format_count
 
@@ -28,6 +28,10 @@ class Facts:
     """What may have been meant instead of a network that is not there."""
     missing_store: Path | None = None
     """The parent's token store, where it is not there."""
+    choice: str | None = None
+    """Of a sweep: which of its runs is taken, and why."""
+    is_early: bool = False
+    """Whether the problem is that a sweep's best run is not known yet."""
 
 
 def gather(context: CheckContext) -> Facts | None:
@@ -40,6 +44,8 @@ def gather(context: CheckContext) -> Facts | None:
 
 def judge(facts: Facts) -> Verdict:
     if facts.problem:
+        if facts.is_early:
+            return warn(facts.problem, f"{facts.meant}; or submit with --after, when one was validated")
         names = "training.init names a run's folder, a checkpoint or an exported folder"
         return fail(facts.problem, facts.meant or names)
     if facts.differences:
@@ -52,6 +58,7 @@ def judge(facts: Facts) -> Verdict:
             f"{facts.network} has no checkpoint yet", "submit with --after, when its training has begun"
         )
     saw = f"{facts.name}, step {facts.step}; {format_count(facts.trained)} parameters learn"
+    saw += f"; {facts.choice}" if facts.choice else ""
     if facts.missing_store:
         return warn(
             f"{saw}; what it forgets will not be measured: {facts.missing_store} is not there",
@@ -66,11 +73,14 @@ def _look(experiment: Experiment, context: CheckContext) -> Facts:
     if problem := freezing_problem(experiment):
         return Facts(network=init.network, problem=problem)
     kept = kept_in(context.run.initial) if context.run is not None else None
+    told: list[str] = []
     try:
-        path = kept or find_parent(init.network)
+        path = kept or find_parent(init.network, notify=told.append)
         parent = context.answers.once(("parent", path), lambda: read_parent(path)) if path else None
+    except UndecidedError as e:
+        return Facts(network=init.network, problem=e.message, meant=e.hint, is_early=e.is_early)
     except SeddError as e:
-        is_better = is_adapters(init.network) or (e.hint or "").startswith("did you mean")
+        is_better = (e.hint or "").startswith(("did you mean", "name "))
         meant = e.hint if is_better else None
         return Facts(network=init.network, problem=e.message, meant=meant)
     if parent is None:
@@ -82,6 +92,7 @@ def _look(experiment: Experiment, context: CheckContext) -> Facts:
         step=parent.step,
         trained=count(trained_shapes(experiment)),
         missing_store=_missing_store(parent, init.validation),
+        choice=told[0] if told else None,
     )
 
 

@@ -11,7 +11,8 @@ from sedd.finetune.checkpoint_facts import read_facts
 from sedd.finetune.parent import find_parent
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.filesystem import unreadable
-from sedd.rundir.find import find_run
+from sedd.rundir.best import UndecidedError, find_trained_run
+from sedd.rundir.find import refuse_spec
 from sedd.rundir.layout import list_checkpoints
 from sedd.spec.inference import TrainedTask
 
@@ -27,6 +28,10 @@ class Facts:
     """Of a run: sealed ones."""
     problem: str | None = None
     """Why a FASTA file cannot be read."""
+    network_problem: UsageError | None = None
+    """Why what is named is no network, or not one: a spec, a plan, a sweep whose best run is not known."""
+    choice: str | None = None
+    """Of a sweep: which of its runs is taken, and why."""
     base_problem: str | None = None
     """Of adapters: why the network that they were trained on is not found."""
     condition_problem: str | None = None
@@ -39,7 +44,7 @@ class Facts:
 def gather(context: CheckContext) -> Facts:
     task = context.experiment
     assert isinstance(task, TrainedTask)
-    kind, checkpoints = _kind(task.network)
+    kind, checkpoints, told = _kind(task.network)
     can_ask = kind in ("export", "adapters") or checkpoints
     unknown, remark = _judge_condition(task) if can_ask else (None, None)
     return Facts(
@@ -47,6 +52,8 @@ def gather(context: CheckContext) -> Facts:
         kind=kind,
         checkpoints=checkpoints,
         problem=unreadable(task.inputs),
+        network_problem=told if isinstance(told, UsageError) else None,
+        choice=told if isinstance(told, str) else None,
         base_problem=_missing_base(task.network) if kind == "adapters" else None,
         condition_problem=unknown.message if unknown else None,
         condition_hint=unknown.hint if unknown else None,
@@ -57,6 +64,9 @@ def gather(context: CheckContext) -> Facts:
 def judge(facts: Facts) -> Verdict:
     if facts.problem:
         return fail(facts.problem, "paths are taken from the spec's own folder")
+    if (wrong := facts.network_problem) is not None:
+        is_early = isinstance(wrong, UndecidedError) and wrong.is_early
+        return (warn if is_early else fail)(wrong.message, wrong.hint or "")
     if facts.kind is None:
         return fail(
             f"{facts.network} is not a run, checkpoint or exported folder",
@@ -72,23 +82,33 @@ def judge(facts: Facts) -> Verdict:
         )
     if facts.condition_remark:
         return warn(facts.condition_remark, "the spec's `condition` names what it is told")
-    return ok(f"{facts.network}: {facts.kind}")
+    return ok(facts.choice or f"{facts.network}: {facts.kind}")
 
 
-def _kind(path: Path) -> tuple[str | None, int]:
+def _kind(path: Path) -> tuple[str | None, int, str | UsageError | None]:
+    """What lies there, how many checkpoints it has, and which run of a sweep is taken, or what is wrong."""
     if path.is_file():
-        return "checkpoint", 1
+        return _kind_of_file(path)
     if all((path / name).is_file() for name in EXPORTED):
-        return "export", 0
+        return "export", 0, None
     if is_adapters(path):
-        return "adapters", 0
+        return "adapters", 0, None
     if not path.is_dir():
-        return None, 0
+        return None, 0, None
+    told: list[str] = []
     try:
-        run = find_run(str(path), path)
-    except UsageError:
-        return None, 0
-    return "run", len(list_checkpoints(run.checkpoints))
+        run = find_trained_run(str(path), path, notify=told.append)
+    except UsageError as e:
+        return None, 0, e
+    return "run", len(list_checkpoints(run.checkpoints)), told[0] if told else None
+
+
+def _kind_of_file(path: Path) -> tuple[str | None, int, UsageError | None]:
+    try:
+        refuse_spec(path)
+    except UsageError as e:
+        return None, 0, e
+    return "checkpoint", 1, None
 
 
 def _missing_base(adapters: Path) -> str | None:

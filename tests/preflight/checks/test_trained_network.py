@@ -55,6 +55,31 @@ def test_checkpoints_and_exports_stand_alone(look, tmp_path: Path):
     assert look(folder).status is Status.OK
 
 
+def test_of_a_sweep_it_says_which_run_is_taken_or_why_none_can_be(look, tmp_path: Path):
+    points = [create_run(tmp_path, "small", f"20261122-100000-{n}aaa1111", "x") for n in range(2)]
+    for run in points:
+        run.manifest.write_text('{"sweep": "sweep-1"}')
+        for suffix in (".pt", ".json"):
+            (run.checkpoints / "step-00000005").with_suffix(suffix).touch()
+    early = look(points[0].path.parent)
+    assert early.status is Status.WARN, "it is known when one was validated"
+    assert "which is the best is not known: none was validated" in early.saw
+    for run in points:
+        run.events.write_text('{"t": "2026-11-22T10:00:00+00:00", "event": "completed", "attempt": 1}\n')
+    assert look(points[0].path.parent).status is Status.FAIL
+    points[0].metrics.write_text('{"validation_bound": 2.5}\n')
+    verdict = look(points[0].path.parent)
+    assert verdict.status is Status.OK
+    assert f"the lowest validation bound, small/{points[0].id} (2.5000 nats per residue)" in verdict.saw
+
+
+def test_a_spec_is_no_network(look, tmp_path: Path):
+    (tmp_path / "a.yaml").write_text("name: small")
+    verdict = look(tmp_path / "a.yaml")
+    assert verdict.status is Status.FAIL
+    assert "a.yaml is a spec, not a run" in verdict.saw
+
+
 def test_what_is_not_there_fails(look, tmp_path: Path):
     assert look(tmp_path / "nothing").status is Status.FAIL
     (tmp_path / "my.pt").touch()
