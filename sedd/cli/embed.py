@@ -17,24 +17,28 @@ def command(
     *,
     run: Network,
     fasta: Fasta,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File: .parquet, .npz or .safetensors.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File: .npz, .safetensors or .parquet (needs pyarrow).")
+    ],
     given: dict[str, Any],
     force: Force = False,
 ) -> None:
     """Write hidden states of each protein, in the order of the files; packed batches give what single proteins give.
 
-    Example: sedd embed quickstart --fasta proteins.fasta.gz -o embeddings.parquet
+    Example: sedd embed quickstart --fasta proteins.fasta.gz -o embeddings.npz
     """
+    from sedd.data.records import read_records
     from sedd.inference.embedding_file import require_format, write_embeddings
 
     how = validated(EmbedOptions, given)
     require_format(output, force=force)
     require_network(run)
+    records = [record for path in fasta for record in read_records(path, allow_empty=True)]
     from sedd.inference.embed import embed  # torch
     from sedd.inference.work import read_residues
 
     trained = load(run).under(how.condition, notify=note)
-    proteins = read_residues(fasta, longest=trained.longest, notify=note)
+    proteins = read_residues(records, longest=trained.longest, notify=note)
     names, residues = [name for name, _ in proteins], [tokens for _, tokens in proteins]
     with progress("embedding", len(proteins)) as step:
         found = embed(trained, residues, how, progress=step)

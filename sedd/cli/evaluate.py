@@ -21,7 +21,7 @@ def command(
     fasta: Fasta,
     given: dict[str, Any],
     per_sequence: Annotated[
-        Path | None, typer.Option(help="Table with a row a protein: .csv or .parquet.")
+        Path | None, typer.Option(help="Table with a row a protein: .csv, .tsv or .parquet (needs pyarrow).")
     ] = None,
     curve: Annotated[bool, typer.Option("--curve", help=f"The mask rates {CURVE}.")] = False,
     against: Annotated[
@@ -32,7 +32,7 @@ def command(
 ) -> None:
     """Upper bound on the negative log-likelihood of proteins, with EMA weights and its standard error.
 
-    Example: sedd evaluate quickstart --fasta proteins.fasta.gz --per-sequence bounds.parquet
+    Example: sedd evaluate quickstart --fasta proteins.fasta.gz --per-sequence bounds.csv
     """
     from sedd.data.records import read_records
     from sedd.inference.tables import require_table, write_table

@@ -40,7 +40,9 @@ def command(
         Path | None,
         typer.Option("--output", "-o", help="FASTA file, compressed if it ends in .gz; default: stdout."),
     ] = None,
-    table: Annotated[Path | None, typer.Option(help="Table of redesigns: .csv, .tsv or .parquet.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Table of redesigns: .csv, .tsv or .parquet (needs pyarrow).")
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(help="Page about the samples beside real proteins, .html; or numbers, .json."),

@@ -10,7 +10,8 @@ from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Force, Json, Network
 from sedd.errors import UsageError
-from sedd.spec.inference import ScoreOptions, ScoreSpec
+from sedd.rundir.atomic import require_output
+from sedd.spec.inference import ScoreOptions, ScoreSpec, options_of
 from sedd.units import counted
 
 
@@ -38,7 +39,10 @@ def command(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Table: .csv or .parquet; default: CSV on stdout.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Table: .csv, .tsv or .parquet (needs pyarrow); default: CSV on stdout."
+        ),
     ] = None,
     page: Annotated[
         Path | None, typer.Option(help="Page with heat maps, .html; or one heat map, .svg.")
@@ -55,25 +59,23 @@ def command(
     if scan and not fasta:
         raise UsageError("--scan needs --fasta: the wild types")
     require_network(run)
-    from sedd.inference.score import (
-        correlations,
-        measured_numbers,
-        require_substitutions,
-        score_table,
-        summary,
-    )
-    from sedd.inference.score_page import write_score_page
-    from sedd.inference.tables import csv_text, write_table
-    from sedd.inference.work import options_of, read_table
+    from sedd.inference.correlation import measured_numbers
+    from sedd.inference.tables import csv_text, require_table, write_table
+    from sedd.inference.variant_table import read_table
+    from sedd.inference.variants import require_substitutions
 
     subject = {"network": run, "wild_types": fasta or [], "mutants": mutants, "offset": offset}
     wanted = validated(ScoreSpec, given | subject | {"measured": measured})
     how = options_of(ScoreOptions, wanted)
-    _require_places(output, page, force=force)
+    require_table(output, force=force)
+    require_output(page, force=force, endings=(".html", ".svg", ""))
     table = read_table(wanted)
     require_substitutions(table.variants, how)
     if measured is not None:
         measured_numbers(table, measured)
+    from sedd.inference.score import correlations, score_table, summary  # torch
+    from sedd.inference.score_page import write_score_page
+
     trained = load(run).under(how.condition, notify=note)
     with progress("scoring", len(table.variants)) as step:
         scores = score_table(trained, table, how, progress=step)
@@ -93,13 +95,4 @@ def command(
     elif output is None:
         print_text(csv_text(scores.columns()))
     for name, found in (correlations(scores, measured) if measured else {}).items():
-        tell(f"{name}: Spearman {found.rho:.3f} ± {found.standard_error:.3f} ({found.pairs} pairs)")
-
-
-def _require_places(output: Path | None, page: Path | None, *, force: bool) -> None:
-    """Refuse outputs that could not be written, before the work. Raises: UsageError."""
-    from sedd.inference.score_page import require_page
-    from sedd.inference.tables import require_table
-
-    require_table(output, force=force)
-    require_page(page, force=force)
+        tell(f"{name}: Spearman {found.text()}")

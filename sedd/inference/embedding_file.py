@@ -16,6 +16,7 @@ from sedd.rundir.atomic import output_file, require_output
 if TYPE_CHECKING:
     from sedd.inference.embed import Embedding
 
+WITHOUT_PYARROW = ".npz or .safetensors"
 Names = Sequence[str]
 Proteins = Sequence[NDArray[np.uint8]]
 Part: TypeAlias = "tuple[Names, Proteins, Embedding]"
@@ -25,7 +26,7 @@ Part: TypeAlias = "tuple[Names, Proteins, Embedding]"
 def require_format(path: Path, *, force: bool) -> None:
     """Refuse, before the work, what could not be written. Raises: UsageError."""
     require_output(path, force=force, endings=tuple(WRITERS))
-    require_writer(path)
+    require_writer(path, instead=WITHOUT_PYARROW)
 
 
 def write_embeddings(path: Path, parts: Iterable[Part], *, pooled: bool) -> None:

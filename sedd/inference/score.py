@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sedd.errors import DataError, MisfitError, UsageError
+from sedd.errors import UsageError
 from sedd.inference.conditionals import Denoiser
-from sedd.inference.correlation import Correlation, spearman
+from sedd.inference.correlation import Correlation, measured_numbers, spearman
 from sedd.inference.load_network import Trained
 from sedd.inference.marginals import MARGINALS, Values, marginal_scores
 from sedd.inference.paired_bound import bound_difference
-from sedd.inference.variants import Variant, VariantTable, windowed
+from sedd.inference.variants import Variant, VariantTable, require_substitutions, windowed
 from sedd.spec.inference import ScoreOptions
 from sedd.units import counted
 
@@ -102,18 +102,6 @@ def score_part(
     return found
 
 
-def require_substitutions(variants: Sequence[Variant], how: ScoreOptions) -> None:
-    """Refuse what a method cannot score, before the work. Raises: DataError."""
-    marginal = [method for method in how.methods if method in MARGINALS]
-    indel = next((variant for variant in variants if not variant.is_substitution), None)
-    if marginal and indel is not None:
-        raise DataError(
-            f"mutant '{indel.name}' of '{indel.protein}' has {len(indel.mutant)} residues, its wild type "
-            f"{len(indel.wild_type)}: {marginal[0]} scores substitutions alone",
-            hint="the method bound scores insertions and deletions, too",
-        )
-
-
 def join(table: VariantTable, found: Sequence[Parts], *, longest: int) -> Scores:
     """The scores of a table from those of its parts, in order."""
     values = {method: np.concatenate([part[method] for part in found]) for method in found[0]}
@@ -125,17 +113,6 @@ def correlations(scores: Scores, measured: str) -> dict[str, Correlation]:
     """Of each method with a measured column. Raises: MisfitError for a column that is not there, or no numbers."""
     numbers = measured_numbers(scores.table, measured)
     return {method: spearman(scores.score(method), numbers) for method in scores.values}
-
-
-def measured_numbers(table: VariantTable, measured: str) -> NDArray[np.float64]:
-    """A column as numbers, NaN where a cell is empty. Raises: MisfitError."""
-    if measured not in table.columns:
-        seen = ", ".join(table.columns)
-        raise MisfitError(f"there is no column '{measured}': the table has {seen}")
-    try:
-        return np.array([float(cell) if cell else np.nan for cell in table.columns[measured]])
-    except ValueError as e:
-        raise MisfitError(f"column '{measured}' does not hold numbers: {e}") from e
 
 
 def summary(trained: Trained, how: ScoreOptions, scores: Scores, measured: str | None) -> dict[str, Any]:

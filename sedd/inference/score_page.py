@@ -14,20 +14,13 @@ from sedd.inference.load_network import Trained
 from sedd.inference.score import Scores, correlations
 from sedd.inference.variants import letters_of
 from sedd.page import page, table
-from sedd.rundir.atomic import require_output, write_output
+from sedd.rundir.atomic import write_output
 from sedd.spec.inference import ScoreOptions
 
 ROWS = "GAVLIMFWYPCSTNQHKRDE"
 """The twenty, like beside like."""
 MOST_PROTEINS = 20
 """Whose heat maps one page holds."""
-SUFFIXES = (".html", ".svg", "")
-"""Of its name; without one it is a page."""
-
-
-def require_page(path: Path | None, *, force: bool) -> None:
-    """Refuse, before the work, a page or a picture that could not be written. Raises: UsageError."""
-    require_output(path, force=force, endings=SUFFIXES)
 
 
 def write_score_page(
@@ -100,8 +93,7 @@ def _table(scores: Scores, compared: dict[str, Correlation], measured: str | Non
         error = f"{np.median(scores.standard_error(method)):.3f}" if _is_drawn(scores, method) else "–"
         cells = [f"{scores.score(method).mean():.3f}", error]
         if method in compared:
-            c = compared[method]
-            cells.append(f"{c.rho:.3f} ± {c.standard_error:.3f} ({c.pairs:,} pairs)")
+            cells.append(compared[method].text())
         rows.append([method, *cells])
     return table(heads, rows, kind="numbers")
 

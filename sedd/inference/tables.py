@@ -21,10 +21,13 @@ def require_table(path: Path | None, *, force: bool) -> None:
         require_writer(path)
 
 
-def require_writer(path: Path) -> None:
-    """Refuse, before the work, what could not be written. Raises: UsageError for Parquet without pyarrow."""
+def require_writer(path: Path, *, instead: str = ".csv") -> None:
+    """Refuse, before the work, what could not be written. Raises: UsageError for Parquet without pyarrow.
+
+    `instead`: the endings that the command takes and that need no package.
+    """
     if path.suffix == PARQUET:
-        pyarrow_modules()
+        pyarrow_modules(instead=instead)
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -50,7 +53,7 @@ def csv_text(columns: Mapping[str, Sequence[Any]], *, delimiter: str = ",") -> s
     return text.getvalue()
 
 
-def pyarrow_modules() -> tuple[Any, Any]:
+def pyarrow_modules(*, instead: str = ".csv") -> tuple[Any, Any]:
     """pyarrow and pyarrow.parquet. Raises: UsageError where they are not installed."""
     try:
         import pyarrow
@@ -58,6 +61,6 @@ def pyarrow_modules() -> tuple[Any, Any]:
     except ImportError as e:
         raise UsageError(
             "Parquet is written by pyarrow, which is not installed",
-            hint="pip install 'protein-sedd[parquet]', or .csv",
+            hint=f"pip install 'protein-sedd[parquet]', or a name that ends in {instead}",
         ) from e
     return pyarrow, pyarrow.parquet

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from sedd.complaints import clip
 from sedd.data.alphabet import AMINO_ACIDS, TOKENS
 from sedd.data.fasta import require_readable
-from sedd.data.records import Record
+from sedd.data.records import Record, read_records
 from sedd.design.mutations import substitutions
 from sedd.errors import DataError, UsageError
-from sedd.inference.variants import Variant, VariantTable, residues_of
+from sedd.inference.variants import Variant, VariantTable, residues_of, scan, share_of
+from sedd.spec.inference import ScoreSpec
 
 MUTANT_COLUMNS = ("mutant", "mutants", "mutation", "mutations", "variant", "variants")
 SEQUENCE_COLUMNS = ("mutated_sequence", "mutant_sequence", "sequence")
@@ -28,6 +29,14 @@ _BETWEEN = re.compile(r"[:;,/+\s]+")
 _WILD_TYPE = ("", "wt", "_wt", "wildtype", "wild_type")
 _SITES_THAT_TELL = 3
 """Sites that fit with one offset alone; fewer do so by chance in a short protein."""
+
+
+def read_table(wanted: ScoreSpec) -> VariantTable:
+    """The mutants that a spec asks for, or its share of them. Raises: DataError, as `read_variants`."""
+    wild_types = [record for path in wanted.wild_types for record in read_records(path)]
+    if wanted.mutants is None:
+        return share_of(scan(wild_types, offset=wanted.offset), *wanted.share)
+    return share_of(read_variants(wanted.mutants, wild_types, offset=wanted.offset), *wanted.share)
 
 
 def read_variants(path: Path, wild_types: Sequence[Record], *, offset: int = 0) -> VariantTable:
@@ -46,7 +55,7 @@ def read_variants(path: Path, wild_types: Sequence[Record], *, offset: int = 0) 
         _require_one_protein(path, next(iter(reader.wild_types)), [(line, row[place]) for line, row in rows])
     try:
         variants = tuple(reader.read(line, dict(zip(header, row, strict=True))) for line, row in rows)
-    except _MisfitError as e:
+    except _OtherResidueError as e:
         names = [row[header.index(reader.columns.mutant)] for _, row in rows] if reader.columns.mutant else []
         raise DataError(e.message, hint=_offset_hint(names, wild_types, offset)) from e
     if not variants:
@@ -55,6 +64,8 @@ def read_variants(path: Path, wild_types: Sequence[Record], *, offset: int = 0) 
         variants,
         dict(zip(header, map(list, zip(*(row for _, row in rows), strict=True)), strict=True)),
         offset,
+        source=str(path),
+        lines=[line for line, _ in rows],
     )
 
 
@@ -218,7 +229,7 @@ def _mutated(
         seen = TOKENS[tokens[place]] if 0 <= place < len(tokens) else "nothing"
         if seen != before:
             there = "mutant" if back else "wild type"
-            raise _MisfitError(
+            raise _OtherResidueError(
                 f"{where}: '{part}' names {before} at {number}, the {there} has {seen} there"
                 f" ({len(tokens)} residues from {1 + offset} on)",
             )
@@ -226,7 +237,7 @@ def _mutated(
     return changed
 
 
-class _MisfitError(DataError):
+class _OtherResidueError(DataError):
     """A name's letter is not that of the sequence."""
 
 

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from sedd.data.alphabet import TOKENS, encode
 from sedd.data.records import Record
 from sedd.errors import DataError
+from sedd.spec.inference import ScoreOptions
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+_OF_INDELS = ("bound",)
+"""Methods that score insertions and deletions, too; the others are marginals.MARGINALS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,6 +45,9 @@ class VariantTable:
     columns: Mapping[str, Sequence[str]]
     offset: int
     """What was added to positions (from 1) in the names of mutants."""
+    source: str = ""
+    """The file that was read, and the line of each row; of mutants that were made none."""
+    lines: Sequence[int] = ()
 
 
 def scan(wild_types: Sequence[Record], *, offset: int = 0) -> VariantTable:
@@ -67,7 +73,19 @@ def share_of(table: VariantTable, number: int, shares: int) -> VariantTable:
     if part.start == part.stop:
         raise DataError(f"share {number} of {shares} of {count} mutants is empty")
     columns = {name: cells[part] for name, cells in table.columns.items()}
-    return VariantTable(table.variants[part], columns, table.offset)
+    return dataclasses.replace(table, variants=table.variants[part], columns=columns, lines=table.lines[part])
+
+
+def require_substitutions(variants: Sequence[Variant], how: ScoreOptions) -> None:
+    """Refuse what a method cannot score, before the work. Raises: DataError."""
+    marginal = [method for method in how.methods if method not in _OF_INDELS]
+    indel = next((variant for variant in variants if not variant.is_substitution), None)
+    if marginal and indel is not None:
+        raise DataError(
+            f"mutant '{indel.name}' of '{indel.protein}' has {len(indel.mutant)} residues, its wild type "
+            f"{len(indel.wild_type)}: {marginal[0]} scores substitutions alone",
+            hint="the method bound scores insertions and deletions, too",
+        )
 
 
 def windowed(variant: Variant, longest: int) -> Variant:

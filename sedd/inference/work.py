@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sedd.data.files import file_checksum
-from sedd.data.records import read_records
+from sedd.data.records import Record, read_records
 from sedd.design.given import read_given
 from sedd.inference.comparison import report
 from sedd.inference.embed import PART_PROTEINS, embed, layer_numbers
-from sedd.inference.embedding_file import Part, write_embeddings
+from sedd.inference.embedding_file import WITHOUT_PYARROW, Part, write_embeddings
 from sedd.inference.evaluation import per_sequence, read_proteins
 from sedd.inference.generation import draw_samples, fasta_text, redesign_columns
 from sedd.inference.keep import Arrays, KeptParts
@@ -26,8 +26,7 @@ from sedd.inference.score import Scores, join, parts, score_part, summary
 from sedd.inference.score_page import write_score_page
 from sedd.inference.tables import require_writer, write_table
 from sedd.inference.user_command import proteins_of, read_column, render_found, run_program
-from sedd.inference.variant_table import read_variants
-from sedd.inference.variants import VariantTable, scan, share_of
+from sedd.inference.variant_table import read_table
 from sedd.rundir.atomic import write_text
 from sedd.rundir.layout import RunDir
 from sedd.spec.command import CommandTask
@@ -39,12 +38,11 @@ from sedd.spec.inference import (
     SampleOptions,
     SampleTask,
     ScoreOptions,
-    ScoreSpec,
     ScoreTask,
+    options_of,
 )
 from sedd.spec.task import TaskSpec
 from sedd.training.distributed import Ranks
-from sedd.yaml import StrictModel
 
 ALONE = Ranks()
 
@@ -105,14 +103,6 @@ class Work:
     do: Callable[[Job], str]
     phase: str
     unit: str
-
-
-Options = TypeVar("Options", bound=StrictModel)
-
-
-def options_of(kind: type[Options], wanted: StrictModel) -> Options:
-    """The options among the fields of a spec's section."""
-    return kind.model_validate(wanted.model_dump(include=set(kind.model_fields)))
 
 
 def do_evaluate(job: Job) -> str:
@@ -197,10 +187,11 @@ def do_embed(job: Job) -> str:
     assert isinstance(job.task, EmbedTask)
     run, wanted, how = job.run, job.task.embed, options_of(EmbedOptions, job.task.embed)
     output = run.table("embeddings", wanted.format)
-    require_writer(output)
+    require_writer(output, instead=WITHOUT_PYARROW)
     trained = job.load(wanted.network).under(how.condition, notify=job.note)
     layer_numbers(trained, how)
-    proteins = read_residues(wanted.fasta, longest=trained.longest, notify=job.note)
+    records = [record for path in wanted.fasta for record in read_records(path, allow_empty=True)]
+    proteins = read_residues(records, longest=trained.longest, notify=job.note)
     total = len(proteins)
     starts = range(0, total, PART_PROTEINS)
 
@@ -243,24 +234,15 @@ def do_command(job: Job) -> str:
 
 
 def read_residues(
-    paths: Sequence[Path], *, longest: int, notify: Callable[[str], None]
+    records: Sequence[Record], *, longest: int, notify: Callable[[str], None]
 ) -> list[tuple[str, NDArray[np.uint8]]]:
-    """Name and residues of every protein of FASTA files, as a network takes them. Raises: DataError."""
-    records = [record for path in paths for record in read_records(path, allow_empty=True)]
+    """Name and residues of every protein, as a network takes them. Raises: DataError."""
     proteins = read_proteins(records, longest=longest)
     for remark in proteins.remarks(longest=longest):
         notify(remark)
     return [
         (name, proteins.distinct[which]) for name, which in zip(proteins.names, proteins.which, strict=True)
     ]
-
-
-def read_table(wanted: ScoreSpec) -> VariantTable:
-    """The mutants that a spec asks for, or its share of them."""
-    wild_types = [record for path in wanted.wild_types for record in read_records(path)]
-    if wanted.mutants is None:
-        return share_of(scan(wild_types, offset=wanted.offset), *wanted.share)
-    return share_of(read_variants(wanted.mutants, wild_types, offset=wanted.offset), *wanted.share)
 
 
 def write_scores(

@@ -1,7 +1,7 @@
 """What is asked of a trained network: the likelihood of given proteins, or new ones. As jobs, and as options."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -130,6 +130,14 @@ class EmbedOptions(StrictModel):
     """Noise level that the network is told; absent: the cleanest that it was trained on."""
     condition: Condition = Field(default={})
     """Labels under which the network is asked, as ec=3.2.1; fields that are not named are left open."""
+
+
+Options = TypeVar("Options", bound=StrictModel)
+
+
+def options_of(kind: type[Options], wanted: StrictModel) -> Options:
+    """The options among the fields of a spec's section."""
+    return kind.model_validate(wanted.model_dump(include=set(kind.model_fields)))
 
 
 class EvaluateSpec(EvaluateOptions):

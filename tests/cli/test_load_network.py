@@ -765,7 +765,22 @@ def test_existing_files_are_replaced_on_request(trained: RunDir, fasta: Path, tm
         ["sample", "nobody", "--predictor", "magic"],
         ["sample", "nobody", "--length", "9-1"],
         ["evaluate", "nobody", "--fasta", "f"],
+        ["evaluate", "nobody", "--fasta", "f", "--per-sequence", "s.txt"],
         ["export", "nobody", "-o", "new"],
+        ["embed", "nobody", "--fasta", "f", "-o", "e.npz"],
+        ["embed", "{file}", "--fasta", "nowhere.fasta", "-o", "e.npz"],
+        ["embed", "{file}", "--fasta", "{file}", "-o", "e.h5"],
+        ["embed", "{file}", "--fasta", "{file}", "-o", "nodir/e.npz"],
+        ["embed", "{file}", "--fasta", "{file}", "-o", "{file}"],
+        ["embed", "{file}", "--fasta", "{file}", "-o", "e.npz", "--pooling", "max"],
+        ["score", "nobody", "--fasta", "f", "--scan"],
+        ["score", "{file}", "--fasta", "nowhere.fasta", "--scan"],
+        ["score", "{file}", "--fasta", "{file}", "--scan", "-o", "s2.txt"],
+        ["score", "{file}", "--fasta", "{file}", "--scan", "-o", "nodir/s.csv"],
+        ["score", "{file}", "--fasta", "{file}", "--scan", "-o", "{table}"],
+        ["score", "{file}", "--fasta", "{file}", "--scan", "--page", "p.pdf"],
+        ["score", "{file}", "--fasta", "{file}", "--scan", "--method", "foo"],
+        ["score", "{file}", "--fasta", "{file}", "--mutants", "nowhere.csv"],
         ["train", "nobody"],
         ["train", "nobody.yaml"],
     ],
@@ -776,7 +791,9 @@ def test_what_is_cheap_to_see_is_told_before_torch_is_imported(arguments: list[s
         "import sys\nfrom sedd.cli.main import main\ntry:\n    main()\n"
         "except SystemExit as e:\n    print(e.code, 'torch' in sys.modules)\n"
     )
-    command = [sys.executable, "-c", program, *arguments]
+    (tmp_path / "file.pt").write_text(">a\nMK\n")
+    (tmp_path / "t.csv").touch()
+    command = [sys.executable, "-c", program, *(a.format(file="file.pt", table="t.csv") for a in arguments)]
     environment = os.environ | {"SEDD_RUNS": str(tmp_path)}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout == "2 False\n", done.stderr

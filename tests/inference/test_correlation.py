@@ -45,7 +45,10 @@ def test_scrambled_positions_correlate_with_nothing():
 
 
 def test_too_little_is_not_a_number():
-    assert np.isnan(spearman(np.array([1.0, 2.0]), np.array([1.0, 2.0])).rho)
+    two = spearman(np.array([1.0, 2.0]), np.array([1.0, 2.0]))
+    assert np.isnan(two.rho)
+    assert two.text() == "not computed: 2 pairs with both numbers, at least 3 are needed"
     constant = spearman(np.ones(9), np.arange(9.0))
     assert np.isnan(constant.rho)
+    assert constant.text() == "not computed: one side of the 9 pairs does not vary"
     assert constant.document() == {"rho": None, "standard_error": None, "pairs": 9}

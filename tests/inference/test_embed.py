@@ -1,6 +1,9 @@
 """Embeddings: what they are, that packing does not change them, and what the files hold."""
 
+import importlib
 import json
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import safetensors
 import torch
 
+from sedd.cli.main import COMMANDS
 from sedd.data.alphabet import encode
 from sedd.diffusion.conditional import cleanest_level
 from sedd.errors import SeddError, UsageError
@@ -126,3 +130,27 @@ def test_the_command_writes_the_proteins_of_its_files(tmp_path: Path):
         with pytest.raises(SeddError, match=word) as caught:
             call("embed", tmp_path / "n.pt", "--fasta", tmp_path / "p.fasta", *arguments)
         assert caught.value.exit_code == 2
+
+
+def test_without_pyarrow_the_hint_names_what_the_command_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as where it is not installed
+    for arguments, instead in (
+        (("embed", "-o", tmp_path / "e.parquet"), ".npz or .safetensors"),
+        (("evaluate", "--per-sequence", tmp_path / "e.parquet"), ".csv"),
+    ):
+        command, *options = arguments
+        with pytest.raises(UsageError, match="not installed") as caught:
+            call(command, "nobody", "--fasta", "p.fasta", *options)
+        assert str(caught.value.hint).endswith(f"or a name that ends in {instead}")
+
+
+def test_no_example_of_a_help_needs_a_package_that_the_quickstart_does_not_install():
+    modules = [importlib.import_module(f"sedd.cli.{name}") for name in COMMANDS]
+    documented = [
+        each for module in modules for each in vars(module).values() if callable(each) and each.__doc__
+    ]
+    examples = re.findall("Example: .*", "\n".join(each.__doc__ for each in documented))
+    assert len(examples) > 20
+    assert [example for example in examples if ".parquet" in example] == []

@@ -1,5 +1,6 @@
 """`sedd score` with a real network: tables, pages, errors, and what repeats exactly."""
 
+import contextlib
 import csv
 import json
 import re
@@ -9,6 +10,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from sedd.data.alphabet import encode
 from sedd.data.records import Record
 from sedd.diffusion.graph import GRAPHS
 from sedd.diffusion.parameterization import PARAMETERIZATIONS
@@ -18,7 +20,7 @@ from sedd.inference.marginals import MARGINALS
 from sedd.inference.score import correlations, score_part, score_table
 from sedd.inference.score_page import write_score_page
 from sedd.inference.variant_table import read_variants
-from sedd.inference.variants import scan
+from sedd.inference.variants import Variant, require_substitutions, scan
 from sedd.spec.inference import ScoreOptions
 from tests.command_line import call, sedd
 from tests.inference.networks import small_network, write_small_checkpoint
@@ -173,6 +175,28 @@ def test_the_command_repeats_the_table_and_adds_scores(files):
     ]
 
 
+def test_marks_of_a_missing_value_are_missing_and_two_pairs_are_too_few(files):
+    marks = ["", "nan", "NA", "N/A", "n/a", "null", "-", "0.3", "0.1"]
+    rows = "".join(f"K2{to},{mark}\n" for to, mark in zip("ACDEFGHIL", marks, strict=True))
+    files["table"].write_text(f"mutant,fitness\n{rows}")
+    score = ("score", files["net"], "--fasta", files["fasta"], "--mutants", files["table"])
+    done = sedd(
+        *score, "--measured", "fitness", "-o", files["at"] / "s.csv", "--page", files["at"] / "p.html"
+    )
+    assert done.returncode == 0, done.stderr
+    told = "not computed: 2 pairs with both numbers, at least 3 are needed"
+    assert f"masked: Spearman {told}\n" in done.stderr
+    assert told in (files["at"] / "p.html").read_text()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_insertions_are_refused_before_the_work_for_the_methods_that_cannot_score_them(method: str):
+    insertion = Variant(protein="p", name="x", wild_type=encode("MK"), mutant=encode("MKT"))
+    refused = pytest.raises(DataError, match=f"{method} scores substitutions alone")
+    with refused if method in MARGINALS else contextlib.nullcontext():
+        require_substitutions([insertion], ScoreOptions(methods=(method,)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
@@ -185,7 +209,7 @@ def test_the_command_repeats_the_table_and_adds_scores(files):
         (
             ["--fasta", "{fasta}", "--mutants", "{table}", "--measured", "other"],
             1,
-            "'other' does not hold numbers",
+            "m.csv:2: column 'other' holds 'x', which is not a number",
         ),
         (["--fasta", "{fasta}", "--mutants", "nowhere.csv"], 2, "does not exist"),
         (["--fasta", "{fasta}", "--scan", "--page", "x.pdf"], 2, "must end in .html or .svg"),
