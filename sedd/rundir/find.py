@@ -1,5 +1,6 @@
 """Find the run folders that a user's text names."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,13 +17,23 @@ def runs_root(environment: Mapping[str, str] = os.environ) -> Path:
     """Where runs live: `$SEDD_RUNS`, else the user's own `runs:`, else `./runs`.
 
     Raises:
-        SpecError: the user's configuration has mistakes. UsageError: what is named is not a folder.
+        SpecError: the user's configuration has mistakes.
+        UsageError: what is named is not a folder, or one that this user may not read.
     """
     root, origin = _named_root(environment)
     if os.path.exists(root) and not os.path.isdir(root):
         raise UsageError(
             f"{root} is not a folder, so no runs are in it", hint=f"{origin or './runs'} names it"
         )
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # it is made when the first run is
+        try:
+            os.scandir(root).close()
+            os.stat(f"{root}/.")  # a folder may be listed whose files may not be reached
+        except PermissionError as e:
+            raise UsageError(
+                f"the folder of runs, {root}, cannot be read: {e.strerror}",
+                hint=(f"{origin} names it; " if origin else "") + "set SEDD_RUNS to one that you may read",
+            ) from e
     return root
 
 

@@ -12,6 +12,7 @@ import pytest
 from sedd.rundir.events import append_event
 from sedd.rundir.heartbeat import Heartbeat, write_heartbeat
 from sedd.rundir.layout import RunDir, create_run, write_manifest
+from tests.command_line import BY_PERMISSION
 
 
 def sedd(*arguments: str, runs: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -153,6 +154,33 @@ def test_a_sweep_is_shown_with_all_its_points(tmp_path: Path) -> None:
         told = json.loads(sedd("status", typed, "--json", runs=tmp_path).stdout)
         assert [run["point"]["training.learning_rate"] for run in told["runs"]] == [0.1, 0.2]
         assert "timeline" not in told["runs"][0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "mode", "inside"),
+    [
+        *(
+            (typed, 0o000, "")
+            for typed in ("status --json", "logs x", "cancel x", "usage", "submit spec.yaml")
+        ),
+        *(("status", mode, "") for mode in (0o000, 0o444, 0o111)),
+        ("status", 0o000, "deeper"),
+    ],
+)
+def test_a_folder_of_runs_that_may_not_be_read_is_one_line(
+    tmp_path: Path, typed: str, mode: int, inside: str
+) -> None:
+    (tmp_path / "spec.yaml").write_text("name: x\ntask: data\nbuild: {inputs: [x.fasta], store: x.store}\n")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode)
+    command = [*BY_PERMISSION, sys.executable, "-m", "sedd", *typed.split()]
+    environment = os.environ | {"SEDD_RUNS": str(closed / inside)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    closed.chmod(0o700)
+    error, hint = done.stderr.splitlines()
+    assert error == f"error: the folder of runs, {closed / inside}, cannot be read: Permission denied"
+    assert hint == "hint: $SEDD_RUNS names it; set SEDD_RUNS to one that you may read"
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_a_folder_of_runs_that_is_a_file_is_an_error_and_a_missing_one_a_note(tmp_path: Path) -> None:
