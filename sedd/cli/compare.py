@@ -18,7 +18,7 @@ from sedd.experiments.ranking_text import ranking_table
 from sedd.experiments.results import Result, read_result, with_evaluations
 from sedd.halving.savings import read_savings
 from sedd.rundir.atomic import require_output, write_output
-from sedd.rundir.find import find_run, find_runs, runs_root
+from sedd.rundir.find import each_once, find_run, find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.plan_record import find_plan
 
@@ -73,16 +73,17 @@ def _rank(texts: list[str], metric: str, against: str | None) -> Ranking:
         if find_plan(text, root) is not None:
             tasks = ("train", "evaluate") if metric == "evaluation" else ("train",)
             found = [run for run in found if read_manifest(run).get("task") in tasks]
-        chosen += [run for run in found if run not in chosen]
+        chosen += found
     reference = find_run(against, root) if against else None
-    if reference is not None and reference not in chosen:
-        chosen.append(reference)
+    chosen = each_once([*([reference] if reference else []), *chosen])
     if len(chosen) < 2:
         is_plan = find_plan(texts[0], root) is not None
         what = (
             f"plan {texts[0]} has {'one training' if chosen else 'no training'}"
             if is_plan
             else f"{texts[0]} is a single run"
+            if len(texts) == 1
+            else f"{' and '.join(texts)} are the same run"
         )
         raise UsageError(f"{what}: there is nothing to compare", hint="name two runs, or a sweep")
     results = with_evaluations([read_result(run) for run in chosen])

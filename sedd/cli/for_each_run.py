@@ -14,7 +14,7 @@ from sedd.errors import SeddError, UsageError
 from sedd.launch.submit_slurm import in_threads
 from sedd.rundir.attempts import is_completed, is_left_out, is_stopped
 from sedd.rundir.events import read_events
-from sedd.rundir.find import find_runs, runs_root
+from sedd.rundir.find import each_once, find_runs, runs_root
 from sedd.rundir.layout import RunDir
 from sedd.waiting import pause
 
@@ -121,7 +121,7 @@ def retry_while_unreachable(act: Callable[[], Outcome], *, notify: Callable[[str
 
 def _found(texts: Sequence[str], word: str, also_completed: bool, is_over: IsOver | None) -> list[RunDir]:
     try:
-        return list(dict.fromkeys(run for text in texts for run in _named(text, also_completed, is_over)))
+        return each_once(run for text in texts for run in _named(text, also_completed, is_over))
     except UsageError as e:
         nothing = f"; no run was {word}" if len(texts) > 1 else ""
         raise UsageError(e.message + nothing, hint=e.hint) from e

@@ -19,7 +19,7 @@ from sedd.monitor.read.facts import Facts, QueueFacts, RunFacts
 from sedd.monitor.read.gather import Gatherer
 from sedd.monitor.read.queue import Queue
 from sedd.monitor.show.table import recent, status_table
-from sedd.rundir.find import find_missing_root, find_runs, list_runs, runs_root
+from sedd.rundir.find import each_once, find_missing_root, find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir
 from sedd.rundir.plan_record import PlanRecord, find_plan, list_plans
 
@@ -51,9 +51,9 @@ def command(
         raise UsageError(
             "--watch is for people, --json for machines", hint="call `sedd status --json` again and again"
         )
-    chosen = [run for text in runs or () for run in find_runs(text, root)] if runs else list_runs(root)
+    chosen = each_once(run for text in runs for run in find_runs(text, root)) if runs else list_runs(root)
     plans = [plan for text in runs if (plan := find_plan(text, root))] if runs else list_plans(root)
-    if missing := find_missing_root(root):
+    if not chosen and (missing := find_missing_root(root)):
         note(missing)
     if watch:
         _watch(chosen if runs else None, root, shows_all=every or bool(runs))

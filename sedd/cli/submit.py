@@ -26,7 +26,7 @@ from sedd.launch.submitted import (
     one_submission,
     require_not_submitted,
 )
-from sedd.rundir.find import find_runs, runs_root
+from sedd.rundir.find import each_once, find_runs, runs_root
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_request
 from sedd.spec.plan import is_plan
@@ -95,7 +95,7 @@ def command(
         )
         submit_plan.submit(specs[0], cluster, how, dry_run=dry_run)
         return
-    earlier = [run for text in after or () for run in find_runs(text, runs_root())]
+    earlier = each_once(run for text in after or () for run in find_runs(text, runs_root()))
     orders = [replace(_order(spec, cluster, set_ or ()), after=earlier) for spec in specs]
     picker = Picker(checkpoints=backfill, as_json=as_json) if soonest else None
     now = dt.datetime.now(dt.UTC)

@@ -12,7 +12,7 @@ from sedd.errors import RunError, UsageError
 from sedd.experiments.ranking_document import usage_document
 from sedd.experiments.usage_text import parse_moment, summed, total_of, usage_table
 from sedd.halving.savings import Savings, read_savings
-from sedd.rundir.find import find_missing_root, find_runs, list_runs, runs_root
+from sedd.rundir.find import each_once, find_missing_root, find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.read_usage import read_usage
 from sedd.rundir.usage import RunUse
@@ -51,10 +51,10 @@ def command(
     end = parse_moment(until, now=now) if until else now
     if end <= start:
         raise UsageError(f"--until {until or 'now'} is not after --since {since or 'the beginning'}")
-    chosen = [run for text in runs or () for run in find_runs(text, root)] if runs else list_runs(root)
-    if missing := find_missing_root(root):
+    chosen = each_once(run for text in runs for run in find_runs(text, root)) if runs else list_runs(root)
+    if not chosen and (missing := find_missing_root(root)):
         note(missing)
-    rows = summed(_labelled(dict.fromkeys(chosen), by), since=start, until=end)
+    rows = summed(_labelled(chosen, by), since=start, until=end)
     savings = (
         _savings(chosen) if not (since or until) else None
     )  # of whole sweeps, not of a part of their time
@@ -76,12 +76,12 @@ def command(
 
 def _savings(runs: Iterable[RunDir]) -> Savings | None:
     try:
-        return read_savings(dict.fromkeys(runs))
+        return read_savings(runs)
     except RunError:
         return None  # the folder that cannot be read is named already
 
 
-def _labelled(runs: "dict[RunDir, None]", by: By) -> Iterator[tuple[str, RunUse]]:
+def _labelled(runs: Iterable[RunDir], by: By) -> Iterator[tuple[str, RunUse]]:
     """What each run used, under the name of its row; a folder that cannot be read is named on stderr."""
     for run in runs:
         try:

@@ -192,6 +192,11 @@ def _load(path: Path, given: str | Path | None, environ: Mapping[str, str]) -> D
         return load_document(path)
     except SpecError as e:
         origin = None if given else _setting(environ)
+        if origin and not path.is_absolute() and not path.exists():
+            raise SpecError(
+                f"{e.message} ({origin} names it, relative to the current folder, {Path.cwd()})",
+                hint=e.hint or f'export SEDD_CLUSTER="$PWD/{path}", where {path} is, holds in every folder',
+            ) from e
         raise SpecError(f"{e.message} ({origin} names it)" if origin else e.message, hint=e.hint) from e
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sedd.config.user_config import config_file, config_path, read_user_config
@@ -45,19 +45,21 @@ def describe_root(root: Path, environment: Mapping[str, str] = os.environ) -> st
     lack = "" if root.exists() else ", which does not exist"
     if origin:
         return f"{origin} names {root}{lack}"
-    return f"without $SEDD_RUNS, and `runs:` in the configuration, runs are looked for in ./runs{lack}"
+    another = f"$SEDD_RUNS, or `runs:` in {config_file(environment)}, names another folder"
+    return f"runs are looked for in ./runs of the current folder{lack}; {another}"
 
 
 def find_missing_root(root: Path, environment: Mapping[str, str] = os.environ) -> str | None:
-    """That a folder of runs which the user has named does not exist, in words; None where it does, or none is named."""
-    is_named = _named_root(environment)[1] is not None
-    return describe_root(root, environment) if is_named and not root.exists() else None
+    """That the folder of runs does not exist, and which setting names it, in words; None where it does."""
+    return describe_root(root, environment) or None if not root.exists() else None
 
 
 def _named_root(environment: Mapping[str, str]) -> tuple[Path, str | None]:
     """The folder of runs, and the setting that names it; None for `./runs`."""
     if chosen := environment.get("SEDD_RUNS"):
-        return expand_home(chosen).absolute(), "$SEDD_RUNS"
+        path = expand_home(chosen)
+        relative = "" if path.is_absolute() else ", relative to the current folder,"
+        return path.absolute(), f"$SEDD_RUNS{relative}"
     config = read_user_config(environment)
     if config and config.runs:
         return config_path(config.runs, environment), f"`runs:` in {config_file(environment)}"
@@ -139,6 +141,14 @@ def find_runs(text: str, root: Path) -> list[RunDir]:
     return _points(found.path.parent, sweep) if sweep and is_all else [found]
 
 
+def each_once(runs: Iterable[RunDir]) -> list[RunDir]:
+    """The runs in their order, each once, however the path to its folder is written."""
+    first: dict[str, RunDir] = {}
+    for run in runs:
+        first.setdefault(os.path.realpath(run.path), run)
+    return list(first.values())
+
+
 def _points(folder: Path, sweep: str) -> list[RunDir]:
     return [run for run in list_runs_of_name(folder) if read_manifest(run).get("sweep") == sweep]
 
@@ -183,4 +193,5 @@ def _no_run_at(path: Path) -> UsageError:
 
 def _hint(text: str, runs: list[RunDir], root: Path) -> str:
     near = did_you_mean(text, {run.name for run in runs})
-    return near or "; ".join(filter(None, (describe_root(root), "`sedd status --all` lists the runs")))
+    listed = "`sedd status --all` lists the runs" if root.exists() else ""
+    return near or "; ".join(filter(None, (describe_root(root), listed)))

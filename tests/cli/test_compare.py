@@ -32,6 +32,39 @@ def test_a_sweep_is_ranked_and_its_best_point_named(tmp_path: Path) -> None:
     assert sedd("usage", "--since", "2026-11-02", runs=tmp_path).stdout == ""
 
 
+def test_a_run_that_is_named_twice_counts_once_however_its_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    first, second = (make_run(runs, number, seed=number) for number in range(2))
+    (tmp_path / "link").symlink_to(runs)
+    monkeypatch.setenv("SEDD_RUNS", str(tmp_path / "link"))
+    monkeypatch.chdir(runs)
+    thrice = (first.id, first.path, f"../runs/tiny/{first.id}")
+    call("compare", *thrice, second.id, "--against", second.path, "--csv", "-")
+    assert capsys.readouterr().out.count("\n") == 3, "the heading and two runs"
+    call("usage", *thrice, "--json")
+    assert json.loads(capsys.readouterr().out)["total"]["runs"] == 1
+    call("status", *thrice, "--json")
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 1
+    with pytest.raises(UsageError, match=f"{first.id} and {first.path} are the same run"):
+        call("compare", first.id, first.path)
+
+
+def test_without_a_folder_of_runs_it_is_told_where_they_are_looked_for(tmp_path: Path) -> None:
+    for command in ("status", "usage"):
+        done = sedd(command, cwd=tmp_path)
+        assert done.returncode == 0
+        assert "looked for in ./runs of the current folder, which does not exist" in done.stderr
+        assert "$SEDD_RUNS" in done.stderr
+        (tmp_path / "runs").mkdir()
+        assert "looked for" not in sedd(command, cwd=tmp_path).stderr
+        (tmp_path / "runs").rmdir()
+    unknown = sedd("status", "small", cwd=tmp_path)
+    assert unknown.returncode == 2
+    assert "status --all" not in unknown.stderr
+
+
 def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEDD_RUNS", str(tmp_path))
     run = make_run(tmp_path, 0)

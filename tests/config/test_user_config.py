@@ -73,6 +73,14 @@ def test_a_cluster_that_is_missing_is_told_with_the_setting_that_names_it(
     monkeypatch.setenv("SEDD_CLUSTER", "/neither.yaml")
     with pytest.raises(SpecError, match=r"/neither\.yaml: no such file \(\$SEDD_CLUSTER names it\)"):
         load_profile(None)
+    monkeypatch.setenv("SEDD_CLUSTER", "slurm/v100.yaml")
+    monkeypatch.chdir(configure.parent)
+    with pytest.raises(
+        SpecError,
+        match=rf"v100\.yaml: .* \(\$SEDD_CLUSTER names it, relative to the current folder, {configure.parent}\)",
+    ) as caught:
+        load_profile(None)
+    assert 'export SEDD_CLUSTER="$PWD/slurm/v100.yaml"' in str(caught.value.hint)
 
 
 def test_mail_is_slurms_where_the_profile_has_none(configure: Path, tmp_path: Path) -> None:

@@ -172,13 +172,20 @@ def hint_of_unknown() -> str:
 def test_the_hint_names_the_setting_that_chose_the_folder(root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(root.parent))
     monkeypatch.chdir(root.parent)
-    assert "looked for in ./runs, which does not exist" in hint_of_unknown()
     config = root.parent / "sedd" / "config.yaml"
+    assert hint_of_unknown() == (
+        "runs are looked for in ./runs of the current folder, which does not exist; "
+        f"$SEDD_RUNS, or `runs:` in {config}, names another folder"
+    )
     config.parent.mkdir()
     config.write_text(f"runs: {root}\n")
     assert hint_of_unknown().startswith(f"`runs:` in {config} names {root}; ")
     monkeypatch.setenv("SEDD_RUNS", str(root))
     assert hint_of_unknown().startswith(f"$SEDD_RUNS names {root}; ")
+    monkeypatch.setenv("SEDD_RUNS", "elsewhere")
+    assert hint_of_unknown() == (
+        f"$SEDD_RUNS, relative to the current folder, names {root.parent / 'elsewhere'}, which does not exist"
+    )
 
 
 def test_a_named_folder_that_is_a_file_is_refused_and_a_missing_one_is_told(tmp_path: Path):
