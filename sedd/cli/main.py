@@ -113,7 +113,7 @@ def _call(arguments: list[str]) -> int:
         from sedd.cli.wrong_usage import as_usage_error
 
         called = next((a for a in arguments if a in COMMANDS), "")
-        raise as_usage_error(e, f"sedd {called}".rstrip()) from e
+        raise as_usage_error(e, f"sedd {called}".rstrip(), arguments) from e
     except typer.Abort:
         return 1
     return result if isinstance(result, int) else 0

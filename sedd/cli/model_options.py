@@ -135,7 +135,7 @@ def _option(
     default, flag = field.default, _dashed(name)
     if is_list := get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
         kind, default = get_args(kind)[0], list(default)
-        kind, text, flag = _plain(kind), f"{text} May be repeated.", flag.removesuffix("s")
+        kind, flag = _plain(kind), flag.removesuffix("s")
     if get_origin(kind) is Literal:
         kind, text = str, f"{text} ({', '.join(get_args(kind))})"
     if is_list:

@@ -33,6 +33,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist already.")]
 
 
+_REPEATED = "May be repeated."
 _VALUES = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 
@@ -67,7 +68,10 @@ def _in_plain_words(parameters: list[Any]) -> list[Any]:
     for each in parameters:
         if each.param_type_name == "argument":
             each.display_type_rich = _nothing  # its name says it: RUN, FASTA
-        elif each.is_flag:
+            continue
+        if each.multiple and _REPEATED not in (each.help or ""):
+            each.help = f"{each.help} {_REPEATED}" if each.help else _REPEATED
+        if each.is_flag:
             each.metavar = ""
         elif each.metavar is None and hasattr(each, "type_descriptor"):
             kind = each.type_descriptor.annotation

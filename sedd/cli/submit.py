@@ -53,7 +53,7 @@ def command(
     ] = False,
     after: Annotated[
         list[str] | None,
-        typer.Option(metavar="RUN", help="Start when this run (or sweep) has completed. May be repeated."),
+        typer.Option(metavar="RUN", help="Start when this run (or sweep) has completed."),
     ] = None,
     resubmit: Annotated[
         bool, typer.Option("--resubmit", help="Submit even if this spec was submitted before.")

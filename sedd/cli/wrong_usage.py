@@ -1,7 +1,7 @@
 """Errors that typer finds in a command line, worded as all others: one line and a hint."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sedd.complaints import clip, not_a_choice, what_is_expected
@@ -20,10 +20,19 @@ _OF_CLICK = {
     r"(.*) is not in the range (?:.*<=)?x<=(.*)": r"\1; it must be less than or equal to \2",
 }
 """The same for values, of older versions."""
+_OF_PATHS = {
+    r"(?:path|file|directory) ('.*') is not readable": r"\1, which cannot be read: permission denied",
+    r"(?:path|file|directory) ('.*') is not writable": r"\1, which cannot be written: permission denied",
+    r"(?:path|file|directory) ('.*') ((?:is|does) .*)": r"\1, which \2",
+}
+"""The same for files and folders, in every version."""
 
 
-def as_usage_error(error: Any, command: str) -> UsageError:
-    """typer's error (click's, in older versions) as one of ours; the hint falls back to the help of `command`."""
+def as_usage_error(error: Any, command: str, arguments: Sequence[str] = ()) -> UsageError:
+    """typer's error (click's, in older versions) as one of ours; the hint falls back to the help of `command`.
+
+    `arguments` is the whole command line.
+    """
     name = _name_of(error)
     match type(error).__name__:
         case "MissingParameter":
@@ -36,7 +45,7 @@ def as_usage_error(error: Any, command: str) -> UsageError:
         case "BadParameter":
             message, hint = _bad_value(name, error)
         case _:
-            message, hint = _other(error)
+            message, hint = _other(error, arguments)
     return UsageError(message, hint=hint or f"{error.ctx.command_path if error.ctx else command} --help")
 
 
@@ -47,7 +56,11 @@ def _bad_value(name: str, error: Any) -> tuple[str, str | None]:
     cause = error.__cause__
     if type(cause).__name__ != "ValidationError":  # in older versions click looks at values
         text = _plain(error.message)
-        told = next((re.sub(p, words, text) for p, words in _OF_CLICK.items() if re.match(p, text)), text)
+        known = (_OF_PATHS | _OF_CLICK).items()
+        told = next(
+            (re.sub(p, words, text, flags=re.DOTALL) for p, words in known if re.match(p, text, re.DOTALL)),
+            text,
+        )
         return f"{name} is {told}", None
     first = cause.errors()[0]
     seen = clip(str(first["input"]))
@@ -55,13 +68,24 @@ def _bad_value(name: str, error: Any) -> tuple[str, str | None]:
     return f"{name} is {seen}; it {what_is_expected(first)}", None
 
 
-def _other(error: Any) -> tuple[str, str | None]:
+def _other(error: Any, arguments: Sequence[str]) -> tuple[str, str | None]:
     text = _plain(error.message)
     if command := re.match(r"no such command '(.*?)'", text, re.DOTALL):
         return f"there is no command '{clip(command[1])}'", _meant(command[1], error.ctx.command.commands)
+    hint = _repeated(error, arguments) if text.startswith("got unexpected extra argument") else None
     for pattern, plainer in _PLAINER.items():
         text = re.sub(pattern, plainer, text)
-    return text, None
+    return text, hint
+
+
+def _repeated(error: Any, arguments: Sequence[str]) -> str | None:
+    """How to write several values of one option, where two follow it: `--fasta a.fasta b.fasta`."""
+    repeatable = [each.opts for each in error.ctx.command.params if getattr(each, "multiple", False)]
+    for option, first, second in zip(arguments, arguments[1:], arguments[2:], strict=False):
+        is_one = any(option in names for names in repeatable)
+        if is_one and not first.startswith("-") and not second.startswith("-"):
+            return f"{option} takes one value and may be repeated: {option} {clip(first)} {option} {clip(second)}"
+    return None
 
 
 def _meant(wrong: str, possible: Iterable[str] | None) -> str | None:

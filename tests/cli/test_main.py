@@ -14,6 +14,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
@@ -22,7 +23,10 @@ from typer.testing import CliRunner
 from sedd import __version__
 from sedd.cli import main as cli
 from sedd.cli import version
+from sedd.cli.main import COMMANDS, build_app
+from sedd.cli.wrong_usage import as_usage_error
 from sedd.errors import DataError, SpecError
+from tests.command_line import BY_PERMISSION
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -223,6 +227,20 @@ def test_a_usage_line_says_what_may_be_left_out_or_repeated(command: str, argume
         ),
         (["sample", "run", "-n"], ["-n needs a value", "sedd sample --help"]),
         (["score", "run", "more"], ["unexpected argument more", "sedd score --help"]),
+        (
+            ["evaluate", "run", "--fasta", "a.fasta", "b.fasta"],
+            [
+                "unexpected argument b.fasta",
+                "--fasta takes one value and may be repeated: --fasta a.fasta --fasta b.fasta",
+            ],
+        ),
+        (
+            ["evaluate", "--fasta", "a.fasta", "b.fasta", "run"],
+            [
+                "unexpected argument run",
+                "--fasta takes one value and may be repeated: --fasta a.fasta --fasta b.fasta",
+            ],
+        ),
         (["compare"], ["RUN is missing", "sedd compare --help"]),
         (["embed", "run"], ["--fasta is missing", "sedd embed --help"]),
     ],
@@ -302,3 +320,57 @@ def test_the_commit_of_a_package_that_pip_took_from_git_is_known(
 def test_the_help_names_debug(shell: Run):
     done = shell("--help")
     assert "--debug" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["submit", "{file}"], "SPEC is '{file}', which cannot be read: permission denied"),
+        (
+            ["evaluate", "run", "--fasta", "{file}"],
+            "--fasta is '{file}', which cannot be read: permission denied",
+        ),
+    ],
+)
+def test_a_file_that_may_not_be_read_is_told_in_a_sentence(tmp_path: Path, arguments: list[str], told: str):
+    file = tmp_path / "secret"
+    file.touch(mode=0)
+    command = [*BY_PERMISSION, sys.executable, "-m", "sedd", *(a.format(file=file) for a in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, f"error: {told.format(file=file)}")
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("Directory 'x' is not writable.", "PATH is 'x', which cannot be written: permission denied"),
+        ("File 'x' does not exist.", "PATH is 'x', which does not exist"),
+        ("File 'x' is a directory.", "PATH is 'x', which is a directory"),
+        ("Path 'x is y' is not executable.", "PATH is 'x is y', which is not executable"),
+    ],
+)
+def test_what_typer_finds_wrong_with_a_path_is_told_in_a_sentence(message: str, told: str):
+    argument = typer.main.get_command(_app_of_one_path()).params[0]
+    assert as_usage_error(typer.BadParameter(message, param=argument), "sedd").message == told
+
+
+def _app_of_one_path() -> typer.Typer:
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    def command(path: Annotated[Path, typer.Argument(metavar="PATH")]) -> None:
+        pass
+
+    return app
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_option_that_may_be_repeated_says_so(name: str):
+    root = typer.main.get_command(build_app([name]))
+    called = root.commands[name]
+    inner = list(called.commands.values()) if hasattr(called, "commands") else [called]
+    context = root.context_class(root)
+    options = [each for one in inner for each in one.get_params(context) if getattr(each, "multiple", False)]
+    assert [each.opts[0] for each in options if each.help.count("May be repeated.") != 1] == []
+    if name in ("evaluate", "sample", "score", "embed", "submit"):
+        assert options
