@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sedd.conditions.label_fields import LabelColumn, LabelField
 from sedd.data.clusters import mmseqs_name
-from sedd.data.fasta import first_word
+from sedd.data.fasta import first_word, line_text, tsv_hint
 from sedd.data.progress import Progress, ignore_progress
 from sedd.errors import DataError
 from sedd.spec.conditions import FIELD_NAME
@@ -203,7 +203,7 @@ def _header(line: bytes, source: Path, numbers: Sequence[str]) -> list[str]:
         raise DataError(f"{source} is empty", hint=_HINT)
     names = _text(line, source, 1).split("\t")[1:]
     if not names:
-        raise DataError(f"{source}:1: only one column: {line[:40]!r}", hint=_HINT)
+        raise DataError(f"{source}:1: only one column: {line_text(line)}", hint=tsv_hint(line, _HINT))
     for name in names:
         if not FIELD_NAME.fits(name):
             raise DataError(
@@ -228,7 +228,10 @@ def _read(
         for n, row in enumerate(rows):
             if len(row) != width or not row[0].strip():
                 what = f"{len(row)} columns instead of {width}" if len(row) != width else "no name"
-                raise DataError(f"{source}:{number + n + 2}: {what}: {lines[n][:40]!r}", hint=_HINT)
+                raise DataError(
+                    f"{source}:{number + n + 2}: {what}: {line_text(lines[n])}",
+                    hint=tsv_hint(lines[n], _HINT),
+                )
         words = [first_word(row[0].encode()) for row in rows]
         hashes.append(np.fromiter(map(xxhash.xxh3_64_intdigest, words), np.uint64, len(words)))
         for n, word in enumerate(words):
@@ -249,7 +252,7 @@ def _text(line: bytes, source: Path, number: int) -> str:
     try:
         return line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as e:
-        raise DataError(f"{source}:{number}: not text (UTF-8): {line[:40]!r}") from e
+        raise DataError(f"{source}:{number}: not text (UTF-8): {line_text(line)}") from e
 
 
 def _require_agreement(

@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from sedd.data.fasta import first_word
+from sedd.data.fasta import first_word, line_text, tsv_hint
 from sedd.data.files import NpyWriter
 from sedd.data.progress import Progress, ignore_progress
 from sedd.errors import DataError
@@ -127,8 +127,8 @@ def _parse_any(lines: list[bytes], source: Path, before: int, limit: int) -> Ite
         representative, _, member = line.rstrip(b"\r\n").partition(b"\t")
         if not representative or not member or b"\t" in member:
             raise DataError(
-                f"{source}:{before + row + 1}: not two tab-separated columns: {line[:40]!r}",
-                hint="a cluster table has lines of: representative<tab>member",
+                f"{source}:{before + row + 1}: not two tab-separated columns: {line_text(line)}",
+                hint=tsv_hint(line, "a cluster table has lines of: representative<tab>member"),
             )
         word, cluster = first_word(member), first_word(representative)
         side = xxhash.xxh3_64_intdigest(cluster) < limit

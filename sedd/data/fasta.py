@@ -208,6 +208,16 @@ def first_word(header: bytes) -> bytes:
     return words[0] if words else b""
 
 
+def line_text(line: bytes) -> str:
+    """The start of a line for a message, in quotes; a tab is shown as `\\t`."""
+    return repr(line.decode("utf-8", "replace").strip()[:40])
+
+
+def tsv_hint(line: bytes, hint: str) -> str:
+    """The hint about a line that has not the columns of a TSV; before it that they are separated by commas, if so."""
+    return f"columns are separated by commas here; {hint}" if b"," in line and b"\t" not in line else hint
+
+
 def require_readable(path: Path) -> None:
     """Raise MissingDataError unless `path` is a file that can be read, DataError when it is empty."""
     if not path.exists():

@@ -137,14 +137,14 @@ def test_a_store_with_labels_takes_none_without_nor_others(tmp_path: Path, table
     [
         ("", "is empty"),
         ("id\tec\n", "no line behind its header"),
-        ("id\nP0_1\n", ":1: only one column"),
+        ("id\nP0_1\n", ":1: only one column: 'id'"),
         ("id\tec\tec\n", ":1: two columns of one name"),
         ("id\t9c\nP0_1\ta\n", ":1: a field is called '9c'"),
-        ("id\tec\nP0_1\ta\nP0_2\ta\tb\n", ":3: 3 columns instead of 2"),
+        ("id\tec\nP0_1\ta\nP0_2\ta\tb\n", ":3: 3 columns instead of 2: 'P0_2\\ta\\tb'"),
         ("id\tec\nP0_1\ta\n\tb\n", ":3: no name"),
         ("id\tec\nP0_1\ta\nP0_2\tb\nP0_1\tb\n", ":4: names the sequence of line 2 again, with other labels"),
         ("id\tec\nnobody\ta\n", "names none of the sequences"),
-        ("id\tec\nP0_1\t\xff\n", ":2: not text"),
+        ("id\tec\nP0_1\t\xff\n", ":2: not text (UTF-8): 'P0_1\\t�'"),
         ("id\tec\ttemp\nP0_1\ta\tnan\n", ":2: 'temp' is 'nan', not a finite number"),
         ("id\tec\ttemp\nP0_1\ta\t5\nP0_2\ta\thot\n", ":3: 'temp' is 'hot', not a finite number"),
     ],
@@ -158,6 +158,14 @@ def test_a_bad_table_is_one_clear_line_and_leaves_nothing(tmp_path: Path, text: 
     assert said in error.value.message
     assert "\n" not in error.value.message
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("text", ["id,ec\nP0_1,a\n", "id\tec\nP0_1,a\n"])
+def test_a_table_with_commas_is_told_so(tmp_path: Path, text: str):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError) as error:
+        build(tmp_path, "s", OF, labels=tmp_path / "t.csv")
+    assert (error.value.hint or "").startswith("columns are separated by commas here; a label table is a TSV")
 
 
 def test_the_same_line_twice_is_no_contradiction(tmp_path: Path):

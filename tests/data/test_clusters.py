@@ -81,6 +81,15 @@ def test_a_line_of_another_shape_is_named(text: str, tmp_path: Path):
         write_cluster_table(tmp_path / "clusters.tsv", tmp_path / "table.npy", LIMIT)
 
 
+def test_a_table_with_commas_is_told_so_and_shown_as_text(tmp_path: Path):
+    (tmp_path / "clusters.csv").write_text("mutant,fitness\nA2G,1\n")
+    with pytest.raises(DataError) as caught:
+        write_cluster_table(tmp_path / "clusters.csv", tmp_path / "table.npy", LIMIT)
+    assert caught.value.message.endswith(":1: not two tab-separated columns: 'mutant,fitness'")
+    told = "columns are separated by commas here; a cluster table has lines of: representative<tab>member"
+    assert caught.value.hint == told
+
+
 def test_names_in_a_table_may_be_whole_headers(tmp_path: Path):
     (tmp_path / "clusters.tsv").write_text("sp|P1|A_B some words\ttr|P2|C_D\n")
     write_cluster_table(tmp_path / "clusters.tsv", tmp_path / "table.npy", LIMIT)
