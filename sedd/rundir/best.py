@@ -97,13 +97,13 @@ def find_trained_run(text: str, root: Path, *, notify: Callable[[str], None] = l
             is_early=is_early,
         )
     best = best_of(list(bounds))
-    point = assignments(read_manifest(best).get("point") or {})
-    told = ", ".join(filter(None, (point, f"{bounds[best]:.4f} nats per residue")))
+    told = ", ".join(filter(None, (_point(best), f"{bounds[best]:.4f} nats per residue")))
     so_far = " so far" if is_early else ""
-    others = f"to take another, name its id (`sedd compare {text}` lists them)"
-    notify(
-        f"{what}; this is the one with the lowest validation bound{so_far}, {_label(best)} ({told}); {others}"
+    others = (
+        f"others by their ids: {_listed([run for run in saved if run != best])}" if len(saved) > 1 else ""
     )
+    chosen = f"this is the one with the lowest validation bound{so_far}, {_label(best)} ({told})"
+    notify("; ".join(filter(None, (what, chosen, others))))
     return best
 
 
@@ -146,7 +146,16 @@ def _validated_on(run: RunDir) -> str | None:
 
 def _listed(runs: Sequence[RunDir]) -> str:
     more = f" and {len(runs) - LISTED} more" if len(runs) > LISTED else ""
-    return ", ".join(map(_label, runs[:LISTED])) + more
+    named = (f"{_label(run)} ({point})" if (point := _point(run)) else _label(run) for run in runs[:LISTED])
+    return ", ".join(named) + more
+
+
+def _point(run: RunDir) -> str:
+    """What is a run's own in its sweep; empty of one that is in none, or whose manifest cannot be read."""
+    try:
+        return assignments(read_manifest(run).get("point") or {})
+    except RunError:
+        return ""
 
 
 def _label(run: RunDir) -> str:

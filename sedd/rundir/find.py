@@ -71,7 +71,7 @@ def refuse_spec(path: Path) -> None:
     if path.suffix in (".yaml", ".yml") and path.is_file():
         raise UsageError(
             f"{path} is a spec, not a run",
-            hint="name a run: what `name:` in the spec says is the newest run of it",
+            hint="name a run, by the `name:` in the spec or by its id",
         )
 
 

@@ -146,8 +146,9 @@ def test_of_a_sweep_the_best_is_taken_and_told_with_the_reason(tmp_path: Path, n
     (note,) = told
     assert note == (
         f"{text} is a sweep of 4 runs; this is the one with the lowest validation bound, tiny/{points[1].id} "
-        "(training.learning_rate=0.002, 2.4000 nats per residue); to take another, name its id "
-        f"(`sedd compare {text}` lists them)"
+        "(training.learning_rate=0.002, 2.4000 nats per residue); others by their ids: "
+        f"tiny/{points[0].id} (training.learning_rate=0.001), "
+        f"tiny/{points[2].id} (training.learning_rate=0.003), tiny/{points[3].id} (training.learning_rate=0.004)"
     )
     assert find_trained(points[3].id, tmp_path, notify=told.append).parents[1] == points[3].path
     assert len(told) == 1
@@ -175,7 +176,10 @@ def test_a_sweep_whose_best_run_is_not_known_is_refused_with_its_runs(tmp_path: 
         UndecidedError, match=r"tiny is a sweep of 2 runs, and .* none was validated"
     ) as caught:
         notes_on(tmp_path)
-    assert caught.value.hint == f"name one: tiny/{points[0].id}, tiny/{points[1].id}"
+    assert caught.value.hint == (
+        f"name one: tiny/{points[0].id} (training.learning_rate=0.001), "
+        f"tiny/{points[1].id} (training.learning_rate=0.002)"
+    )
     for run, proteins in zip(points, ("aa", "bb"), strict=True):
         run.metrics.write_text('{"validation_bound": 2.5}')
         row = {"step": 40, "proteins": proteins, "noise": 0, "residues": [9], "nats": [2.5]}

@@ -17,6 +17,8 @@ from sedd.rundir.layout import list_checkpoints
 from sedd.spec.inference import TrainedTask
 
 EXPORTED = ("config.json", "model.safetensors")
+_NOTHING = "{} is not a run, checkpoint or exported folder"
+_NAMES = "{}: names one of these; paths are taken from the spec's own folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ def gather(context: CheckContext) -> Facts:
     task = context.experiment
     assert isinstance(task, TrainedTask)
     kind, checkpoints, told = _kind(task.network)
+    other = _tell_of(getattr(getattr(task, task.task), "against", None))
     can_ask = kind in ("export", "adapters") or checkpoints
     unknown, remark = _judge_condition(task) if can_ask else (None, None)
     return Facts(
@@ -52,8 +55,8 @@ def gather(context: CheckContext) -> Facts:
         kind=kind,
         checkpoints=checkpoints,
         problem=unreadable(task.inputs),
-        network_problem=told if isinstance(told, UsageError) else None,
-        choice=told if isinstance(told, str) else None,
+        network_problem=next((one for one in (told, other) if isinstance(one, UsageError)), None),
+        choice="; ".join(one for one in (told, other) if isinstance(one, str)) or None,
         base_problem=_missing_base(task.network) if kind == "adapters" else None,
         condition_problem=unknown.message if unknown else None,
         condition_hint=unknown.hint if unknown else None,
@@ -68,10 +71,7 @@ def judge(facts: Facts) -> Verdict:
         is_early = isinstance(wrong, UndecidedError) and wrong.is_early
         return (warn if is_early else fail)(wrong.message, wrong.hint or "")
     if facts.kind is None:
-        return fail(
-            f"{facts.network} is not a run, checkpoint or exported folder",
-            "network: names one of these; paths are taken from the spec's own folder",
-        )
+        return fail(_NOTHING.format(facts.network), _NAMES.format("network"))
     if facts.kind == "run" and not facts.checkpoints:
         return warn(f"{facts.network} has no checkpoint yet", "submit when its training has saved one")
     if facts.base_problem:
@@ -101,6 +101,14 @@ def _kind(path: Path) -> tuple[str | None, int, str | UsageError | None]:
     except UsageError as e:
         return None, 0, e
     return "run", len(list_checkpoints(run.checkpoints)), told[0] if told else None
+
+
+def _tell_of(against: Path | None) -> str | UsageError | None:
+    """Of the network that another is compared with: which run of a sweep is taken, or what is wrong."""
+    if against is None:
+        return None
+    kind, _, told = _kind(against)
+    return told if kind or told else UsageError(_NOTHING.format(against), hint=_NAMES.format("against"))
 
 
 def _kind_of_file(path: Path) -> tuple[str | None, int, UsageError | None]:

@@ -78,6 +78,12 @@ def test_a_spec_is_no_network(look, tmp_path: Path):
     verdict = look(tmp_path / "a.yaml")
     assert verdict.status is Status.FAIL
     assert "a.yaml is a spec, not a run" in verdict.saw
+    (tmp_path / "my.pt").touch()
+    compared = look(tmp_path / "my.pt", against=tmp_path / "a.yaml")
+    assert "a.yaml is a spec, not a run" in compared.saw
+    missing = look(tmp_path / "my.pt", against=tmp_path / "nothing")
+    assert missing.status is Status.FAIL
+    assert "nothing is not a run" in missing.saw
 
 
 def test_what_is_not_there_fails(look, tmp_path: Path):
