@@ -37,3 +37,12 @@ def test_files_in_its_tables_exist(path: Path):
         found = {file.name for file in path.parent.rglob("*")} if folder == path.parent else set()
         missing += [n for n in names if not ((folder / n).exists() or (ROOT / n).exists() or n in found)]
     assert missing == []
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda path: str(path.parent.relative_to(ROOT)))
+def test_tests_are_run_by_the_script_that_installs_pytest(path: Path):
+    """The quickstart's environment holds no pytest."""
+    commands = re.findall(
+        r"(?:`|^ {4}|&& )((?:python3? -m )?pytest\b[^`\n]*)", path.read_text(encoding="utf-8"), re.M
+    )
+    assert commands == []
