@@ -1,5 +1,8 @@
 """Quantities: what users write, and what people read."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,3 +111,16 @@ def test_what_is_no_amount_of_memory_is_refused(text: str):
 )
 def test_shown(shown: str, expected: str):
     assert shown == expected
+
+
+@pytest.mark.parametrize("noun", ["protein", "mutant", "line", "point", "stage", "node", "core", "redesign"])
+def test_messages_count_in_the_singular_and_the_plural(noun: str):
+    """A number before a plural goes through `counted`; behind "of" or with a limit it may stand as it is."""
+    bare = re.compile(rf"(?<!of )\{{(?:len\([^{{}}]*\)|count|total)(?::,)?\}} {noun}s\b")
+    found = [
+        f"{path.name}:{number}"
+        for path in (Path(__file__).parents[1] / "sedd").rglob("*.py")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if bare.search(line)
+    ]
+    assert found == []

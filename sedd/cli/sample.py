@@ -13,6 +13,7 @@ from sedd.cli.options import Force, Network
 from sedd.errors import UsageError
 from sedd.rundir.atomic import require_output, write_output
 from sedd.spec.inference import SampleOptions
+from sedd.units import counted
 
 if TYPE_CHECKING:
     from sedd.inference.generation import Sample
@@ -77,7 +78,7 @@ def command(
         print_text(text)
     else:
         write_output(output, text)
-        tell(f"{len(samples)} proteins in {output}")
+        tell(f"{counted(len(samples), 'protein')} in {output}")
     if table is not None:
         write_table(table, redesign_columns(samples))
     if report is not None:

@@ -40,6 +40,7 @@ from sedd.soonest.choose import require_choice
 from sedd.spec.experiment import Experiment
 from sedd.spec.plan import load_plan
 from sedd.spec.task import TaskSpec
+from sedd.units import counted
 from sedd.waiting import slow_waits_told
 
 if TYPE_CHECKING:
@@ -236,7 +237,8 @@ def _finish(submission: PlanSubmission, succeeded: bool | None, how: How) -> Non
             | _choices(how)
         )
     if succeeded is None and submission.waiting and not submission.submitted:
-        raise RunError(f"{len(submission.waiting)} runs wait: {submission.why}", hint=REST_HINT)
+        waiting = counted(len(submission.waiting), "waiting run")
+        raise RunError(f"{waiting}: {submission.why}", hint=REST_HINT)
     if submission.stuck and succeeded is not True:
         run = submission.stuck[0]
         raise RunError(

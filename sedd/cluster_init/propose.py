@@ -17,7 +17,7 @@ from sedd.cluster_init.gpu_partitions import (
 )
 from sedd.cluster_init.site_facts import SiteFacts
 from sedd.errors import SpecError
-from sedd.units import exact_duration, format_duration
+from sedd.units import counted, exact_duration, format_duration
 from sedd.yaml import StrictModel, parse_document, validate
 
 
@@ -81,12 +81,12 @@ def propose(facts: SiteFacts) -> tuple[Line, ...]:
 
 def _how_many(facts: SiteFacts) -> str:
     usable = sum(node.is_usable for node in facts.nodes)
-    return f"cluster {facts.config.cluster or 'without a name'}, {usable} of {len(facts.nodes)} nodes usable"
+    return f"cluster {facts.config.cluster or 'without a name'}, {usable} of {counted(len(facts.nodes), 'node')} usable"
 
 
 def _about_partition(partition: Partition, cards: Cards, facts: SiteFacts) -> str:
     kind = cards.kind or "of no named type"
-    text = f"{len(cards.nodes)} nodes with {cards.count} GPUs ({kind})."
+    text = f"{counted(len(cards.nodes), 'node')} with {counted(cards.count, 'GPU')} ({kind})."
     if partition.is_default:
         text += " It is the site's default."
     others = [p for p in facts.partitions if p != partition and has_gpus(p, facts.nodes)]
@@ -143,7 +143,7 @@ def _gpu(cards: Cards) -> Iterator[Line]:
     else:
         why = "SLURM does not say how much memory a card has: `nvidia-smi` on a node does."
         if len(cards.memories) > 1:
-            shown = ", ".join(f"{n} nodes of {m} GiB" for m, n in sorted(cards.memories.items()))
+            shown = ", ".join(f"{counted(n, 'node')} of {m} GiB" for m, n in sorted(cards.memories.items()))
             why = f"Cards differ in memory ({shown}): choose by a constraint, and say it here."
     if not fields:
         yield Line("gpu: {memory: 32GiB}", why, is_active=False)
@@ -190,7 +190,7 @@ def _cpu(facts: SiteFacts) -> Iterator[Line]:
     count = len(nodes_of(best, facts.nodes))
     yield Line(
         f"cpu: {{partition: {quoted(best.name)}}}",
-        f"Jobs without GPUs, such as `task: data`: {count} nodes without GPUs.",
+        f"Jobs without GPUs, such as `task: data`: {counted(count, 'node')} without GPUs.",
     )
 
 

@@ -34,6 +34,7 @@ from sedd.data.store_picture import PICTURE, render_picture
 from sedd.data.workers import build_sources
 from sedd.errors import DataError, writing
 from sedd.spec.build import BuildOptions
+from sedd.units import counted
 
 _WORTH_PROCESSES_BYTES = 1 << 25
 _MOST_WORKERS = 8  # some 60 MB each
@@ -240,7 +241,7 @@ def _input_notes(parts: list[Part], inputs: list[Path]) -> list[str]:
     tally = merged_tally(parts)
     if count := tally.counts["lines_of_words"]:
         example = tally.examples["lines_of_words"]
-        notes.append(f"{count:,} lines of words were read as residues, the first: {example}")
+        notes.append(f"{counted(count, 'line')} of words read as residues, the first: {example}")
     return notes
 
 

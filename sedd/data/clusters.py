@@ -15,6 +15,7 @@ from sedd.data.fasta import first_word, line_text, tsv_hint
 from sedd.data.files import NpyWriter
 from sedd.data.progress import Progress, ignore_progress
 from sedd.errors import DataError
+from sedd.units import counted
 
 _LINES = 1 << 16
 _BUCKET_BITS = 6  # a table of 60 M members is sorted by 8 MB at a time
@@ -144,7 +145,7 @@ def table_problem(use: TableUse, *, sequences: int, unclustered: int) -> str | N
     if not named:
         return "names none of the sequences"
     if named > 2 * use.found:
-        return f"cannot tell the sequences apart: {named:,} of them share {use.found:,} names"
+        return f"cannot tell the sequences apart: {named:,} of them share {counted(use.found, 'name')}"
     if use.repeated > use.members:
         return f"names most of its {use.members:,} members more than once"
     return None

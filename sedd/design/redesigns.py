@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sedd.design.mutations import substitutions
 from sedd.design.parents import Parent
+from sedd.units import counted
 
 TRIES = 10
 """Draws for each redesign that is wanted, at most."""
@@ -83,8 +84,8 @@ def shortfall(parent: Parent, wanted: int, found: Distinct) -> str | None:
     if len(found.found) >= wanted:
         return None
     return (
-        f"{len(found.found)} distinct redesigns of '{parent.name}' in {found.tries} draws, {wanted} were wanted: more"
-        " come with more noise, more mutations or fewer kept positions"
+        f"{counted(len(found.found), 'distinct redesign')} of '{parent.name}' in {counted(found.tries, 'draw')}, "
+        f"{wanted} were wanted: more come with more noise, more mutations or fewer kept positions"
     )
 
 

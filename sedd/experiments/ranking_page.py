@@ -17,6 +17,7 @@ from sedd.experiments.ranking_text import (
 )
 from sedd.page import page, section, table
 from sedd.rundir.usage import usage_words
+from sedd.units import counted
 
 _CURVES = 8
 """Of the best groups: more curves could not be told apart."""
@@ -27,7 +28,7 @@ def render_ranking(ranking: Ranking, *, now: dt.datetime) -> str:
     runs = sum(group.n for group in ranking.groups)
     metric = METRICS[ranking.metric]
     body = [
-        f"<h1>{runs} runs compared</h1><p class=id>by {escape(metric.title)}, {escape(metric.unit)} · "
+        f"<h1>{counted(runs, 'run')} compared</h1><p class=id>by {escape(metric.title)}, {escape(metric.unit)} · "
         f"{now:%Y-%m-%d %H:%M} UTC</p>",
         "".join(f"<p>{escape(line)}</p>" for line in _verdict(ranking)),
         _ranks(ranking),
@@ -39,7 +40,7 @@ def render_ranking(ranking: Ranking, *, now: dt.datetime) -> str:
             "".join(f"<p>{escape(line)}</p>" for line in (legend(ranking), *ranking.remarks)),
         ),
     ]
-    return page(f"{runs} runs compared", body)
+    return page(f"{counted(runs, 'run')} compared", body)
 
 
 def _verdict(ranking: Ranking) -> Sequence[str]:

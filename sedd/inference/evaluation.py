@@ -96,8 +96,8 @@ class Evaluation:
         remarks = self.proteins.remarks(longest=longest)
         if count := int(self.bound.ruled_out.sum()):
             remarks.append(
-                f"{count} times the network gave a residue no chance ({RULED_OUT} or less) in the last step: each "
-                f"counts {-math.log(RULED_OUT):.1f} nats, where the true bound is larger or infinite"
+                f"{counted(count, 'time')} the network gave a residue no chance ({RULED_OUT} or less) in the last "
+                f"step: each counts {-math.log(RULED_OUT):.1f} nats, where the true bound is larger or infinite"
             )
         return remarks
 
@@ -122,9 +122,8 @@ def read_proteins(records: Iterable[Record], *, longest: int) -> Proteins:
         gaps += sum(record.text.count(gap) for gap in GAP_LETTERS)
         letters_to_x += int((residues == X).sum()) - record.text.upper().count("X")
     if not encoded:
-        raise DataError(
-            "there is no protein to evaluate" + (f": all {empty} records are empty" if empty else "")
-        )
+        who = "the only record is" if empty == 1 else f"all {empty} records are"
+        raise DataError("there is no protein to evaluate" + (f": {who} empty" if empty else ""))
     texts = [tokens.tobytes() for tokens in encoded]
     ordered = sorted(set(texts), key=lambda text: (len(text), text))
     place = {text: number for number, text in enumerate(ordered)}

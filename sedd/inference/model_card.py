@@ -11,6 +11,7 @@ from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.read_usage import read_usage
 from sedd.rundir.usage import usage_words
 from sedd.spec.experiment import Experiment
+from sedd.units import counted
 
 MISSING = "not known"
 
@@ -23,7 +24,7 @@ def facts_of(saved: Mapping[str, Any], experiment: Experiment, run: RunDir | Non
     rows = {
         "run": f"{saved['run']}, step {saved['step']:,} of {training.steps:,}",
         "weights": "as trained" if raw else "averaged over training (EMA)",
-        "network": f"{model.blocks} blocks, hidden {model.hidden}, {model.heads} heads",
+        "network": f"{counted(model.blocks, 'block')}, hidden {model.hidden}, {counted(model.heads, 'head')}",
         "graph, noise, output": f"{process.graph}, {process.noise.kind}, {process.parameterization}",
         **_parent(saved, experiment),
         **({"labels": ", ".join(model.conditions.fields)} if model.conditions else {}),

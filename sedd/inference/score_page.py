@@ -16,6 +16,7 @@ from sedd.inference.variants import letters_of
 from sedd.page import page, table
 from sedd.rundir.atomic import write_output
 from sedd.spec.inference import ScoreOptions
+from sedd.units import counted
 
 ROWS = "GAVLIMFWYPCSTNQHKRDE"
 """The twenty, like beside like."""
@@ -42,9 +43,9 @@ def write_score_page(
         page(
             f"Scores under {trained.run}",
             [
-                f"<h1>Scores of {mutants:,} mutants</h1>",
-                f"<p>{escape(trained.run)} at step {trained.step}; {proteins:,} protein"
-                f"{'s' if proteins > 1 else ''}. A score is in nats, ln p(mutant) − ln p(wild type): "
+                f"<h1>Scores of {counted(mutants, 'mutant')}</h1>",
+                f"<p>{escape(trained.run)} at step {trained.step}; {counted(proteins, 'protein')}. "
+                "A score is in nats, ln p(mutant) − ln p(wild type): "
                 "above 0 the network prefers the mutant.</p>",
                 _table(scores, compared, measured),
                 *(f"<figure>{drawn}</figure>" for drawn in maps),

@@ -20,6 +20,7 @@ from sedd.data.records import Record
 from sedd.errors import DataError, MisfitError, RunError, did_you_mean
 from sedd.page import page, table
 from sedd.spec.command import CommandSpec
+from sedd.units import counted
 
 ASK_EVERY_S = 0.5
 LEAVE_WITHIN_S = 20.0
@@ -180,9 +181,9 @@ def render_found(found: Found, proteins: Sequence[Record]) -> str:
         for name, value in found.document().items()
     ]
     return page(
-        f"{found.column} of {len(found.values)} proteins",
+        f"{found.column} of {counted(len(found.values), 'protein')}",
         [
-            f"<h1>{escape(found.column)} of {len(found.values):,} proteins</h1>",
+            f"<h1>{escape(found.column)} of {counted(len(found.values), 'protein')}</h1>",
             table(["", ""], few, kind="numbers"),
             f"<figure>{svg(bars, width=600, height=260)}</figure>",
             f"<h2>The highest {len(rows)}</h2>",

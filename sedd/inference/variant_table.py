@@ -17,6 +17,7 @@ from sedd.design.mutations import substitutions
 from sedd.errors import DataError, UsageError
 from sedd.inference.variants import Variant, VariantTable, residues_of, scan, share_of
 from sedd.spec.inference import ScoreSpec
+from sedd.units import counted
 
 MUTANT_COLUMNS = ("mutant", "mutants", "mutation", "mutations", "variant", "variants")
 SEQUENCE_COLUMNS = ("mutated_sequence", "mutant_sequence", "sequence")
@@ -115,7 +116,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     header = table[0][1]
     for line, row in table[1:]:
         if len(row) != len(header):
-            raise DataError(f"{path}:{line}: {len(row)} cells, the header has {len(header)}")
+            raise DataError(f"{path}:{line}: {counted(len(row), 'cell')}, the header has {len(header)}")
     return header, table[1:]
 
 

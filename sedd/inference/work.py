@@ -43,6 +43,7 @@ from sedd.spec.inference import (
 )
 from sedd.spec.task import TaskSpec
 from sedd.training.distributed import Ranks
+from sedd.units import counted
 
 ALONE = Ranks()
 
@@ -148,7 +149,7 @@ def do_sample(job: Job) -> str:
     if wanted.report:
         found = assess_samples(trained, samples, open_training_data(trained))
         write_report(run.samples / "report.html", trained, how, found)
-    return f"{len(samples)} proteins: {run.samples}"
+    return f"{counted(len(samples), 'protein')}: {run.samples}"
 
 
 def do_score(job: Job) -> str:
@@ -179,7 +180,7 @@ def do_score(job: Job) -> str:
     _write_json(run.path / "scores.json", summary(trained, how, scores, wanted.measured))
     if wanted.page:
         write_score_page(run.path / "scores.html", trained, how, scores, measured=wanted.measured)
-    return f"{len(table.variants)} mutants: {output}"
+    return f"{counted(len(table.variants), 'mutant')}: {output}"
 
 
 def do_embed(job: Job) -> str:
@@ -209,7 +210,7 @@ def do_embed(job: Job) -> str:
         return ""
     job.progress(total, total)
     write_embeddings(output, map(part_of, map(some, range(len(starts))), kept), pooled=how.pooling == "mean")
-    return f"{total} proteins: {output}"
+    return f"{counted(total, 'protein')}: {output}"
 
 
 def part_of(proteins: Sequence[tuple[str, NDArray[np.uint8]]], arrays: Arrays) -> Part:
@@ -230,7 +231,7 @@ def do_command(job: Job) -> str:
     _write_json(run.path / "command.json", found.document())
     write_text(run.path / "command.html", render_found(found, proteins))
     job.progress(len(proteins), len(proteins))
-    return f"{wanted.column} of {len(found.values)} of {len(proteins)} proteins: {out}"
+    return f"{wanted.column} of {len(found.values)} of {counted(len(proteins), 'protein')}: {out}"
 
 
 def read_residues(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sedd.rundir.attempts import Attempt, Cause
 from sedd.spec.retry import RetrySpec
+from sedd.units import counted
 
 MAX_DELAY_S = 60.0
 MAX_SLOW_HOSTS = 4
@@ -40,14 +41,14 @@ def retry_decision(history: Sequence[Attempt], policy: RetrySpec, *, copied_step
     budget = {Cause.CRASHED: policy.crashes, Cause.NODE_FAULT: policy.node_faults}.get(cause)
     spent = sum(attempt.cause is cause for attempt in history)
     if budget is not None and spent > budget:
-        return GiveUp(detail=f"{_words(cause)} {spent} times; retry allows {budget}")
+        return GiveUp(detail=f"{_words(cause)} {counted(spent, 'time')}; retry allows {budget}")
     idle = _without_progress(history, copied_step)
     if idle > policy.without_progress:
         allowed = f"retry.without_progress allows {policy.without_progress}"
-        return GiveUp(detail=f"{idle} attempts in a row saved no new step; {allowed}")
-    counted = _words(cause) if budget is None else f"{_words(cause)}, restart {spent} of {budget}"
+        return GiveUp(detail=f"{counted(idle, 'attempt')} in a row saved no new step; {allowed}")
+    detail = _words(cause) if budget is None else f"{_words(cause)}, restart {spent} of {budget}"
     return Retry(
-        detail=counted,
+        detail=detail,
         delay_s=_delay_s(cause, idle),
         avoid_hosts=_hosts_to_avoid(history, policy),
     )

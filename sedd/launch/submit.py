@@ -31,6 +31,7 @@ from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest, run_id, write_manifest
 from sedd.spec.load import load_resolved
 from sedd.spec.task import TaskSpec
+from sedd.units import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +105,9 @@ def resume(order: Order, unfinished: Unfinished, *, now: dt.datetime) -> Submiss
     like = next(iter(runs.values()))
     manifest = read_manifest(like)
     if manifest.get("executor") != order.profile.executor:
+        left = counted(len(unfinished.waiting), "run")
         raise RunError(
-            f"{len(unfinished.waiting)} runs of {folder.name} wait to be submitted with executor "
+            f"{left} of {folder.name} {'waits' if left == '1 run' else 'wait'} to be submitted with executor "
             f"{manifest.get('executor')}, not {order.profile.executor}",
             hint="repeat it with the --cluster of the first time; or --resubmit submits all of them anew",
         )

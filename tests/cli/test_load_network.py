@@ -728,6 +728,14 @@ def test_an_error_is_one_line_and_an_exit_code(trained: RunDir, tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
+def test_one_protein_is_told_in_the_singular(trained: RunDir, tmp_path: Path) -> None:
+    for count, told in ((1, "1 protein in "), (2, "2 proteins in ")):
+        done = sedd(
+            "sample", trained.path, "-n", count, "--steps", 2, "-o", tmp_path / f"{count}.fa", runs=tmp_path
+        )
+        assert told in done.stderr
+
+
 def test_samples_are_compressed_where_their_name_ends_in_gz(trained: RunDir, tmp_path: Path) -> None:
     plain, compressed = tmp_path / "s.fasta", tmp_path / "s.fasta.gz"
     for path in (plain, compressed):

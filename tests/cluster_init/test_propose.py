@@ -188,7 +188,7 @@ def test_cards_that_differ_in_memory_are_left_to_the_user_with_the_feature_that_
     facts = site(partitions=[partition("gpu")], nodes=[*small, *large])
     profile = profile_of(facts)
     assert (profile.gpu.memory, profile.constraint) == (None, None)
-    assert "3 nodes of 16 GiB, 1 nodes of 32 GiB" in comments_of(facts)
+    assert "3 nodes of 16 GiB, 1 node of 32 GiB" in comments_of(facts)
     assert "constraint: v100-32g" in comments_of(facts)
     assert profile_of(site(partitions=[partition("gpu")], nodes=large)).gpu.memory == 32 * 2**30
 

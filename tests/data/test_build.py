@@ -163,7 +163,7 @@ def test_a_table_that_fits_badly_is_told_with_shares(tmp_path: Path):
 def test_headers_that_share_a_name_are_refused(tmp_path: Path):
     fasta, table = _families(tmp_path, "protein {}")
     table.write_text("protein\tprotein\n")
-    with pytest.raises(DataError, match="cannot tell the sequences apart: 200 of them share 1 names"):
+    with pytest.raises(DataError, match="cannot tell the sequences apart: 200 of them share 1 name"):
         build_store([fasta], tmp_path / "store", BuildOptions(clusters=table))
 
 
@@ -179,8 +179,15 @@ def test_lines_of_words_are_told_with_the_first(tmp_path: Path):
     fasta.write_text(">a\nMKVLA\nsome words here\n>b\nand here also\nMKV\n")
     made = build_store([fasta], tmp_path / "store", BuildOptions(validation_fraction=0))
     assert made.manifest.notes == (
-        f"2 lines of words were read as residues, the first: 'some words here' in {fasta}",
+        f"2 lines of words read as residues, the first: 'some words here' in {fasta}",
     )
+
+
+def test_one_line_of_words_is_told_in_the_singular(tmp_path: Path):
+    fasta = tmp_path / "a.fasta"
+    fasta.write_text(">a\nMKVLA\nsome words here\n")
+    made = build_store([fasta], tmp_path / "store", BuildOptions(validation_fraction=0))
+    assert made.manifest.notes[0].startswith("1 line of words read as residues, the first: 'some words")
 
 
 def test_a_cluster_table_of_other_proteins_is_refused(tmp_path: Path):

@@ -111,7 +111,7 @@ def test_where_there_are_not_enough_the_tries_are_bounded_and_told():
     assert (len(found.found), found.tries) == (1, TRIES * 20)
     told = shortfall(parent, 20, found)
     assert told is not None
-    assert told.startswith("1 distinct redesigns of 'wt' in 200 draws, 20 were wanted")
+    assert told.startswith("1 distinct redesign of 'wt' in 200 draws, 20 were wanted")
 
 
 def test_mutations_say_what_turns_the_parent_into_the_redesign():

@@ -11,7 +11,7 @@ from sedd.monitor.show.table import state_counts
 from sedd.rundir.attempts import LEFT_OUT_BY
 from sedd.rundir.layout import RunDir
 from sedd.rundir.plan_record import PlanRecord, StageRecord
-from sedd.units import format_duration
+from sedd.units import counted, format_duration
 
 Views = Mapping[RunDir, RunView]
 _HOW = {"afterany": " (any end)", "on_failure": " (if it fails)"}
@@ -22,7 +22,7 @@ def plan_row(record: PlanRecord, snapshot: Snapshot) -> Text:
     views = _views(record, snapshot)
     shown = [view for run in record.runs if (view := views.get(run))]
     head = Text.assemble(
-        (record.name, "bold"), f"  plan of {len(record.stages)} stages: ", state_counts(shown)
+        (record.name, "bold"), f"  plan of {counted(len(record.stages), 'stage')}: ", state_counts(shown)
     )
     return head.append(f"; sedd status {record.name}", style="dim")
 
@@ -64,7 +64,7 @@ def _views(record: PlanRecord, snapshot: Snapshot) -> dict[RunDir, RunView]:
 
 def _head(record: PlanRecord, views: Views) -> Text:
     done = sum(all(_is_done(views.get(run)) for run in stage.runs) for stage in record.stages)
-    line = Text.assemble((record.name, "bold"), f"  {done} of {len(record.stages)} stages done")
+    line = Text.assemble((record.name, "bold"), f"  {done} of {counted(len(record.stages), 'stage')} done")
     seconds, is_all = left_s(record, views)
     if seconds > 0:
         line.append(f", {'' if is_all else 'at least '}{format_duration(seconds)} left")

@@ -16,7 +16,7 @@ from sedd.monitor.decide.state import BY_CARE, State
 from sedd.monitor.decide.verdict import NO_ANSWER
 from sedd.monitor.show.cells import STYLES, point_text, short_point_text
 from sedd.monitor.show.columns import Column, fit, put, put_width
-from sedd.units import format_duration
+from sedd.units import counted, format_duration
 
 FOLD = 24
 """Groups with more runs than this become a summary and their best runs."""
@@ -176,7 +176,7 @@ def _point_order(view: RunView) -> tuple[tuple[bool, float, str], ...]:
 def _part(name: str, views: list[RunView], *, fold: bool) -> _Part:
     if len(views) == 1 and not views[0].point:
         return _Part(heading=None, rows=(_Row(label=name, view=views[0]),))
-    heading = Text.assemble((name, "bold"), f"  {len(views)} runs: ", state_counts(views))
+    heading = Text.assemble((name, "bold"), f"  {counted(len(views), 'run')}: ", state_counts(views))
     shown = views
     if fold and len(views) > FOLD:
         best, troubled = _best(views), [view for view in views if view.state.is_trouble]

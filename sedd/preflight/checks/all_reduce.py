@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
 from sedd.preflight.read.device import training_device
 from sedd.spec.experiment import Experiment
-from sedd.units import format_bytes
+from sedd.units import counted, format_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ def gather(context: CheckContext) -> Facts | None:
 
 
 def judge(facts: Facts) -> Verdict:
-    saw = f"{facts.ranks} ranks, {facts.backend}"
+    saw = f"{counted(facts.ranks, 'rank')}, {facts.backend}"
     if facts.problem:
         return fail(
             f"{saw}, meeting at {facts.meeting}: {facts.problem}",

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.units import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +31,11 @@ def judge(facts: Facts) -> Verdict:
     runs, largest = sum(facts.groups), facts.max_array_size
     if largest < 1:
         return fail(
-            f"{runs} runs, and this site has no job arrays (MaxArraySize=0)",
+            f"{counted(runs, 'run')}, and this site has no job arrays (MaxArraySize=0)",
             "submit the points one by one: the spec without sweep, and --set for each",
         )
     arrays = sum(-(-group // largest) for group in facts.groups)
-    saw = f"{runs} runs in {arrays} {'array' if arrays == 1 else 'arrays'}"
+    saw = f"{counted(runs, 'run')} in {counted(arrays, 'array')}"
     saw += f", indices up to {min(max(facts.groups), largest) - 1} (MaxArraySize={largest})"
     if max(facts.groups) > largest:
         saw += ": split to fit"
@@ -42,8 +43,9 @@ def judge(facts: Facts) -> Verdict:
     if facts.parallel is None or at_once <= facts.parallel:
         return ok(saw)
     return warn(
-        f"{saw}; SLURM limits each array by itself: {at_once} runs at a time, not {facts.parallel}",
-        f"a larger sweep.parallel, or a sweep that is one array: at most {largest} runs of the same resources",
+        f"{saw}; SLURM limits each array by itself: {counted(at_once, 'run')} at a time, not {facts.parallel}",
+        f"a larger sweep.parallel, or a sweep that is one array: at most {counted(largest, 'run')} "
+        "of the same resources",
     )
 
 

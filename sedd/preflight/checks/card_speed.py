@@ -11,6 +11,7 @@ from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
 from sedd.preflight.read.device import training_device, training_dtype
 from sedd.rundir.card_history import CardSpeed, append_speed, history_path, read_speeds
 from sedd.spec.experiment import Experiment
+from sedd.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ def judge(facts: Facts) -> Verdict:
         return ok(saw)
     tflops = statistics.median(past.tflops for past in facts.earlier)
     gb_per_s = statistics.median(past.gb_per_s for past in facts.earlier)
-    usual = f"{tflops:.1f} and {gb_per_s:.0f} in {len(facts.earlier)} jobs since {facts.earlier[0].t[:10]}"
+    usual = f"{tflops:.1f} and {gb_per_s:.0f} in {counted(len(facts.earlier), 'job')} since {facts.earlier[0].t[:10]}"
     if min(now.tflops / tflops, now.gb_per_s / gb_per_s) >= 1 - SLOWER:
         return ok(f"{saw}, as usual ({usual})")
     return warn(

@@ -8,7 +8,7 @@ from sedd.preflight.read.filesystem import Space, existing, query_mount, query_s
 from sedd.preflight.read.footprint import checkpoint_bytes, kept_checkpoints
 from sedd.preflight.read.quota import Quota, query_quota
 from sedd.spec.experiment import Experiment
-from sedd.units import format_bytes
+from sedd.units import counted, format_bytes
 
 # Logs, metrics, frozen code, wandb: by far less than this.
 _OTHER_BYTES = 200 << 20
@@ -54,7 +54,7 @@ def judge(facts: Facts) -> Verdict:
     needed, several = facts.needed_bytes, f"{facts.runs} runs, each " if facts.runs > 1 else ""
     saw = f"{format_bytes(free)} {limited_by} in {facts.folder}"
     hint = (
-        f"needs {format_bytes(needed)}: {several}{facts.checkpoints} checkpoints of {format_bytes(one)}, "
+        f"needs {format_bytes(needed)}: {several}{counted(facts.checkpoints, 'checkpoint')} of {format_bytes(one)}, "
         f"and {format_bytes(_OTHER_BYTES)} for all else; "
         "free some, keep fewer (training.checkpoint.keep), or set SEDD_RUNS"
     )
@@ -64,7 +64,7 @@ def judge(facts: Facts) -> Verdict:
         return fail(saw, hint)
     if free < needed:
         return warn(saw, hint)
-    kept = f"{several}{facts.checkpoints} checkpoints of {format_bytes(one)}"
+    kept = f"{several}{counted(facts.checkpoints, 'checkpoint')} of {format_bytes(one)}"
     return ok(f"{saw}; {kept} need {format_bytes(needed)}")
 
 

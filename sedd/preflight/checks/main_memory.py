@@ -31,10 +31,14 @@ def gather(context: CheckContext) -> Facts | None:
     )
 
 
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
+
+
 def judge(facts: Facts) -> Verdict:
     needed = format_bytes(facts.needed_bytes)
     saw = (
-        f"{format_bytes(facts.asked_bytes)} a node; {facts.processes} processes and the copy for checkpoints "
+        f"{format_bytes(facts.asked_bytes)} a node; {_processes(facts.processes)} and the copy for checkpoints "
         f"({format_bytes(facts.copy_bytes)}) take about {needed}"
     )
     if facts.asked_bytes >= facts.needed_bytes:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sedd.cluster.site import Node
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, unknown, warn
-from sedd.units import format_bytes
+from sedd.units import counted, format_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,8 @@ def gather(context: CheckContext) -> Facts | None:
 def judge(facts: Facts) -> Verdict:
     if not facts.present:
         return unknown("SLURM shows no nodes of the partition", "look with: sinfo -N")
-    wanted = f"{facts.gpus} {facts.gpu_type or ''} GPUs, ".replace("  ", " ") if facts.gpus else ""
-    wanted += f"{facts.cpus} cores, {format_bytes(facts.memory_bytes)}"
+    wanted = f"{counted(facts.gpus, _gpu(facts.gpu_type))}, " if facts.gpus else ""
+    wanted += f"{counted(facts.cpus, 'core')}, {format_bytes(facts.memory_bytes)}"
     fitting = [node for node in facts.present if _fits(facts, node)]
     if len(fitting) < facts.nodes:
         return fail(
@@ -46,10 +46,15 @@ def judge(facts: Facts) -> Verdict:
     if usable < facts.nodes:
         reasons = dict.fromkeys(f"{n.name} {'+'.join(n.state)}" for n in fitting if not n.is_usable)
         return warn(
-            f"{usable} of {len(fitting)} nodes with {wanted} can start jobs now ({', '.join(list(reasons)[:3])})",
+            f"{usable} of {len(fitting)} nodes with {wanted} can start jobs now "
+            f"({', '.join(list(reasons)[:3])})",
             "the job will wait until more are back: sinfo -R says why they are down",
         )
     return ok(f"{usable} of {len(facts.present)} nodes have {wanted}")
+
+
+def _gpu(kind: str | None) -> str:
+    return f"{kind} GPU" if kind else "GPU"
 
 
 def _fits(facts: Facts, node: Node) -> bool:
@@ -63,9 +68,10 @@ def _offer(nodes: tuple[Node, ...]) -> str:
     kinds: dict[str, int] = {}
     for node in nodes:
         gpus = (
-            ", ".join(f"{count} {kind or 'untyped'} GPUs" for kind, count in node.gpus.items()) or "no GPUs"
+            ", ".join(counted(count, _gpu(kind or "untyped")) for kind, count in node.gpus.items())
+            or "no GPUs"
         )
-        words = f"{gpus}, {node.cpus} cores, {format_bytes(node.memory_mib << 20)}"
+        words = f"{gpus}, {counted(node.cpus, 'core')}, {format_bytes(node.memory_mib << 20)}"
         kinds[words] = kinds.get(words, 0) + 1
     return " or ".join(sorted(kinds, key=lambda words: -kinds[words])[:3])
 

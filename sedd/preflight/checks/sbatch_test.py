@@ -9,6 +9,7 @@ from sedd.cluster.submit_limits import is_limit_refusal
 from sedd.errors import ClusterError
 from sedd.preflight.check import SLURM_TIMEOUT_S, Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.spec.resources import ResourcesSpec
+from sedd.units import counted
 
 _NO_NODE = "requested node configuration is not available"
 _HINTS = {
@@ -66,6 +67,10 @@ def _refusal(context: CheckContext, site: SlurmProfile, tasks: int) -> str | Non
     return None
 
 
+def _are_out(count: int) -> str:
+    return f"{counted(count, 'node')} {'is' if count == 1 else 'are'} out of service"
+
+
 def judge(facts: Facts) -> Verdict:
     if facts.refusal is None and facts.array_refusal is None:
         return ok("SLURM would accept this job")
@@ -78,7 +83,7 @@ def judge(facts: Facts) -> Verdict:
     if facts.out_of_service:
         named = ", ".join(facts.out_of_service[:3])
         return warn(
-            f"SLURM cannot tell: {len(facts.out_of_service)} nodes are out of service ({named}): {facts.refusal}",
+            f"SLURM cannot tell: {_are_out(len(facts.out_of_service))} ({named}): {facts.refusal}",
             "the job would wait until they are back, if they are what it needs: sinfo -R says why they are out",
         )
     refusal = facts.refusal.lower()

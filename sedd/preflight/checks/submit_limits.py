@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sedd.cluster.submit_limits import Limit, Limits, query_limits
 from sedd.preflight.check import SLURM_TIMEOUT_S, Check, CheckContext, Side, Verdict, combine, fail, warn
+from sedd.units import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,8 @@ def judge(facts: Facts) -> Verdict:
     if facts.max_job_count is not None and facts.runs > facts.max_job_count:
         problems.append(
             warn(
-                f"{facts.runs} runs, and SLURM keeps {facts.max_job_count} jobs in all (MaxJobCount)",
+                f"{counted(facts.runs, 'run')}, "
+                f"and SLURM keeps {counted(facts.max_job_count, 'job')} in all (MaxJobCount)",
                 _IN_PARTS,
             )
         )
@@ -54,18 +56,18 @@ _IN_PARTS = "the same command submits the rest as places come free; --wait does 
 
 
 def _in_parts(runs: int, limit: Limit) -> Verdict:
-    what = f"{runs} runs" if runs > 1 else "1 run"
+    what = counted(runs, "run")
     used = f", {limit.used} are in the queue" if limit.used else ""
     now = "none is" if limit.free == 0 else f"{limit.free} are" if limit.free > 1 else "1 is"
     return warn(
-        f"{what}; the site allows {limit.allowed} jobs at a time ({limit}){used}: {now} submitted now",
+        f"{what}; the site allows {counted(limit.allowed, 'job')} at a time ({limit}){used}: {now} submitted now",
         _IN_PARTS,
     )
 
 
 def _all_well(facts: Facts, tightest: Limit | None) -> str:
     queued = (
-        f"{tightest.allowed} jobs may be in the queue ({tightest}), {tightest.used} are"
+        f"{counted(tightest.allowed, 'job')} may be in the queue ({tightest}), {tightest.used} are"
         if tightest
         else "no limit on jobs in the queue"
     )
