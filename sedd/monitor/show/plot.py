@@ -8,6 +8,8 @@ from sedd.charts import axis_end, tick_labels
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 """Bits of a braille character, by column and row from the top."""
 _EMPTY = 0x2800
+_NOTHING = 1e-30
+"""Of a smaller value the picture says 0: its label would be wider than the axis."""
 
 
 def plot(points: Sequence[tuple[float, float]], *, width: int, height: int) -> list[str]:
@@ -16,7 +18,9 @@ def plot(points: Sequence[tuple[float, float]], *, width: int, height: int) -> l
     Each column shows the mean of its points; spikes are cut where the label of the upper end says `≥`. Empty for
     fewer than two finite points.
     """
-    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    finite = [
+        (x, y if abs(y) > _NOTHING else 0.0) for x, y in points if math.isfinite(x) and math.isfinite(y)
+    ]
     if len(finite) < 2 or finite[0][0] == finite[-1][0]:
         return []
     room = width - 10
