@@ -12,7 +12,7 @@ POINTS = st.lists(st.tuples(st.integers(0, 10**7), st.floats(-1e5, 1e5)), min_si
 
 @given(POINTS, st.integers(20, 160), st.integers(2, 12))
 @example([(0, 0.0), (1, 2.2e-311)], 20, 2)
-@example([(0, 0.0), (1, -3.09e-108)], 30, 2)
+@example([(0, -1.2e-107), (1, -1.2345e-107), (2, 1.2e-107)], 30, 2)
 @example([(0, -1.2345e-30), (1, 1e5)], 30, 2)
 def test_never_wider_or_higher_than_asked(points: list[tuple[int, float]], width: int, height: int) -> None:
     lines = plot(sorted(points), width=width, height=height)
