@@ -83,7 +83,7 @@ def test_several_wild_types_are_told_apart_by_a_column(tmp_path: Path):
         ("mutant\nK0A\n", "has nothing there", ""),
         ("mutant\nK2*\n", "'K2*' is not a substitution", "mutated_sequence"),
         ("mutant\nK2J\n", "'J' is none of the twenty", ""),
-        ("mutant,x\nK2A\n", "mutants.csv:2: 1 cells, the header has 2", ""),
+        ("mutant,x\nK2A\n", "mutants.csv:2: 1 cell, the header has 2", ""),
         ('mutant,x\nK2A,"a note\nT3A,2\n', "mutants.csv:3: not a CSV or TSV table: unexpected end", ""),
         pytest.param(f"mutant\n{'A' * 200_000}\n", "mutants.csv:2: not a CSV or TSV table", "", id="large"),
         ("name\nK2A\n", "no column of mutants: seen name", "name it mutant"),

@@ -141,7 +141,7 @@ def test_where_slurm_ignores_accounts_it_is_said(devcluster: DevCluster, tmp_pat
     assert "SLURM ignores that here" in found["account"].saw
 
 
-@pytest.mark.parametrize(("runs", "words"), [(3, "3 runs in 1 array"), (1500, "1500 runs in 2 arrays")])
+@pytest.mark.parametrize(("runs", "words"), [(3, "3 runs in 1 array"), (1500, "1,500 runs in 2 arrays")])
 def test_a_sweep_fits_the_sites_arrays_or_is_split(
     devcluster: DevCluster, tmp_path: Path, runs: int, words: str
 ) -> None:
