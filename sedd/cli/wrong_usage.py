@@ -57,11 +57,11 @@ def _bad_value(name: str, error: Any) -> tuple[str, str | None]:
     if type(cause).__name__ != "ValidationError":  # in older versions click looks at values
         text = _plain(error.message)
         known = (_OF_PATHS | _OF_CLICK).items()
-        told = next(
+        reason = next(
             (re.sub(p, words, text, flags=re.DOTALL) for p, words in known if re.match(p, text, re.DOTALL)),
             text,
         )
-        return f"{name} is {told}", None
+        return f"{name} is {reason}", None
     first = cause.errors()[0]
     seen = clip(str(first["input"]))
     seen = f"'{seen}'" if first["type"].endswith("_parsing") else seen

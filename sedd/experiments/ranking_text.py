@@ -191,7 +191,7 @@ def _certainty(ranking: Ranking, *, is_whole: bool) -> str:
     if not confused:  # one of several seeds was stopped, another was very good
         return "not sure: one that was stopped was better at its rung"
     if all(ranking.differences[g.number].interval is None for g in confused):
-        return f"how sure that is cannot be told: {_reason(ranking)}"
+        return f"the uncertainty is unknown: {_reason(ranking)}"
     these = f"{len(confused)} of {count} {'others' if is_whole else 'that can be compared'}: "
     return f"{ALIKE} ({CONFIDENCE:.0%}) from {these if count > 1 else ''}{_names(ranking, confused)}"
 

@@ -48,7 +48,7 @@ def measured_numbers(table: VariantTable, measured: str) -> NDArray[np.float64]:
     """A column as numbers, NaN where a cell is empty or says that the value is missing. Raises: MisfitError."""
     if measured not in table.columns:
         seen = ", ".join(table.columns)
-        raise MisfitError(f"there is no column '{measured}': the table has {seen}")
+        raise MisfitError(f"no column '{measured}': the table has {seen}")
     cells = table.columns[measured]
     numbers = np.full(len(cells), np.nan)
     for row, cell in enumerate(cells):

@@ -79,9 +79,8 @@ def find_trained_run(text: str, root: Path, *, notify: Callable[[str], None] = l
         raise _is_plan(text, plan)
     try:
         runs = find_runs(text, root)
-    except (
-        RunError
-    ):  # whether it is of a sweep is not known, for a damaged manifest; its checkpoints may be whole
+    except RunError:
+        # A damaged manifest hides whether the run is one of a sweep; its checkpoints may still be whole.
         runs = [find_run(text, root)]
     saved = [run for run in runs if list_checkpoints(run.checkpoints, unsealed=True)]
     if len(runs) == 1 or not saved:
@@ -97,14 +96,15 @@ def find_trained_run(text: str, root: Path, *, notify: Callable[[str], None] = l
             is_early=is_early,
         )
     best = best_of(list(bounds))
-    told = ", ".join(filter(None, (_point(best), f"{bounds[best]:.4f} nats per residue")))
-    so_far = " so far" if is_early else ""
-    others = (
-        f"others by their ids: {_listed([run for run in saved if run != best])}" if len(saved) > 1 else ""
-    )
-    chosen = f"this is the one with the lowest validation bound{so_far}, {_label(best)} ({told})"
-    notify("; ".join(filter(None, (what, chosen, others))))
+    chosen = f"this is the one with the lowest validation bound{' so far' if is_early else ''}"
+    others = [run for run in saved if run != best]
+    ids = f"; others by their ids: {_listed(others)}" if others else ""
+    notify(f"{what}; {chosen}, {_label(best)} ({_facts(best, bounds[best])}){ids}")
     return best
+
+
+def _facts(run: RunDir, bound: float) -> str:
+    return ", ".join(filter(None, (_point(run), f"{bound:.4f} nats per residue")))
 
 
 def link_best(link: Path, runs: Sequence[RunDir]) -> RunDir:

@@ -134,7 +134,7 @@ write_cgroup_conf() {
     if [ "$major" -ge 23 ]; then
         echo "CgroupPlugin=disabled"
     else
-        # Left to look, 22.05 takes v2 on newer kernels, and slurmd ends where no systemd answers, as in a container.
+        # By itself 22.05 takes v2 where the kernel has that alone; slurmd then failed to start on a virtual machine.
         if [ "$major" = 22 ]; then echo "CgroupPlugin=cgroup/v1"; fi
         echo "CgroupAutomount=no"
     fi

@@ -103,7 +103,7 @@ def test_runs_of_an_older_version_have_no_interval(tmp_path: Path) -> None:
     assert found.differences[2].method is Method.NONE
     assert found.differences[2].is_distinguishable is None
     assert "± ?" in printed(found)
-    assert any("cannot be told" in line for line in best_lines(found, is_over=True))
+    assert any("uncertainty is unknown" in line for line in best_lines(found, is_over=True))
 
 
 def test_seeds_are_joined_and_compared_by_welch(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ class AttemptRow:
         queued_s: how long it waited before it started.
         in_job: it started in the job of the attempt before.
         lasted_s: how long it ran: until now if it still runs, until its last heartbeat if nobody said when it ended.
-        first_step, last_step: None while an attempt is starting and has not told where it resumes; of one that is
-            over, None where nothing tells how far it came.
-        lost: steps that were taken and not kept, as far as is known; None until the next attempt has told where it
-            resumes.
+        first_step, last_step: None while an attempt is starting and has not reported where it resumes; after its
+            end, None where it is unknown how far it came.
+        lost: steps that were taken and not kept, as far as is known; None until the next attempt has reported
+            where it resumes.
         cause: what ended it; None while it runs.
     """
 
@@ -85,9 +85,9 @@ def _steps(facts: RunFacts, view: RunView) -> Iterator[tuple[int | None, int | N
 
 
 def _has_begun(attempt: Attempt, facts: RunFacts) -> bool:
-    """Whether an attempt has told where it starts: by its events, or a heartbeat of its work.
+    """Whether an attempt has reported where it starts: by its events, or a heartbeat of its work.
 
-    One that finds no checkpoint starts at step 0 and says nothing of it.
+    An attempt that finds no checkpoint starts at step 0 and reports no step.
     """
     beat = facts.beat
     is_working = beat is not None and beat.attempt == attempt.number and beat.phase not in _BEFORE_WORK
