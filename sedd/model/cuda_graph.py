@@ -4,7 +4,9 @@ A host takes 30 to 50 microseconds to launch a kernel through Python: for a netw
 needs to compute them.
 """
 
-from collections.abc import Callable
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -39,9 +41,22 @@ class CudaRecorder:
         rehearse(work)
         graph = torch.cuda.CUDAGraph()
         # thread_local: the thread that loads batches may pin memory meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with _garbage_kept(), torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             work()
         return graph
+
+
+@contextlib.contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """No garbage collection meanwhile: to free an earlier graph makes what is being recorded invalid."""
+    gc.collect()
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def rehearse(work: Callable[[], None]) -> None:

@@ -32,6 +32,7 @@ class Check(Generic[Facts]):
             is still to make one of them, the check is not made: it is LATER.
         only_with: a section of the spec without which the question does not arise, though `reads` names files.
         limit_s: seconds after which it is UNKNOWN on a node, where the usual limit is too short.
+        before_cuda: on a node it looks before this process takes memory of a card.
         of_node: a FAIL is this node's fault: the job goes to another one. Otherwise it would fail there too.
         passing, failing: fact sheets with which it is OK and not OK: proved by the tests, shown in the README.
     """
@@ -42,6 +43,7 @@ class Check(Generic[Facts]):
     takes: str
     passing: Facts
     failing: Facts
+    before_cuda: bool = False
     of_node: bool = False
     of_request: bool = False
     reads: tuple[tuple[str, ...], ...] = ()

@@ -13,6 +13,7 @@ from sedd.errors import SeddError
 from sedd.preflight.check import Check, checks_of
 from sedd.preflight.context import Answers, CheckContext, Side, real_slurm
 from sedd.preflight.finding import Finding, Status, Verdict, fail, later, unknown
+from sedd.preflight.read.device import use_training_device
 from sedd.preflight.show.merge_findings import Answer, merge
 from sedd.preflight.sweep_groups import sweep_groups
 from sedd.rundir.find import runs_root
@@ -103,12 +104,11 @@ def in_turn(
     checks: Mapping[str, Check[Any]], contexts: Sequence[CheckContext], *, limit_s: float
 ) -> tuple[Finding, ...]:
     """The findings of checks that run one after another, `limit_s` or its own limit for each."""
-
-    def answer(name: str, check: Check[Any]) -> Finding | None:
+    found: dict[str, Finding | None] = {}
+    for name, check in sorted(checks.items(), key=lambda item: not item[1].before_cuda):
         own_limit_s = check.limit_s or limit_s
-        return _start(name, check, contexts).wait(time.monotonic() + own_limit_s, own_limit_s)
-
-    return _findings(answer(name, check) for name, check in checks.items())
+        found[name] = _start(name, check, contexts).wait(time.monotonic() + own_limit_s, own_limit_s)
+    return _findings(found[name] for name in checks)
 
 
 @dataclass(slots=True)
@@ -134,6 +134,8 @@ def _start(name: str, check: Check[Any], contexts: Sequence[CheckContext]) -> _I
 
     def inquire() -> None:
         try:
+            if not check.before_cuda:
+                use_training_device(contexts[0])
             for context in contexts[:1] if check.of_request else contexts:
                 if verdict := _verdict(check, context):
                     inquiry.answers.append(Answer(verdict=verdict, point=context.point))

@@ -6,6 +6,7 @@ A process that has stood by since an earlier attempt (`sedd/job/standby.py`) sti
 
 import ctypes
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +36,33 @@ def find_place(pid: int) -> Place | None:
     """What a process works as, by its name, else by the environment that it was started with; None if neither tells."""
     try:
         name = Path(f"/proc/{pid}/comm").read_text().strip()
-        started = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+        said = _environment(pid)
     except OSError:
         return None
     if match := _NAME.fullmatch(name):
         return Place(int(match[1]), int(match[2]))
-    said = dict(pair.split("=", 1) for pair in started if "=" in pair)
     attempt, rank = said.get("SEDD_ATTEMPT", ""), said.get("RANK", "0")
     return Place(int(attempt), int(rank)) if attempt.isdecimal() and rank.isdecimal() else None
+
+
+def is_of_same_job(pid: int, environ: Mapping[str, str]) -> bool:
+    """Whether another process works for the job that this environment is of: as another of its ranks, for example.
+
+    False for a process that is gone, or that belongs to another user and hides its environment.
+    """
+    try:
+        said = _environment(pid)
+    except OSError:
+        return False
+    own = environ.get("SEDD_JOB_ID")
+    return (
+        own is not None
+        and said.get("SEDD_JOB_ID") == own
+        and said.get("SEDD_HOST") == environ.get("SEDD_HOST")
+    )
+
+
+def _environment(pid: int) -> dict[str, str]:
+    """What a process was started with. Raises: OSError."""
+    pairs = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)

@@ -94,9 +94,8 @@ class TrainingSpec(StrictModel):
     capability 8.0 on, and no fused kernels, which are faster, can be had."""
     cuda_graphs: bool | Literal["auto"] = "auto"
     """Record a micro-batch's thousand kernel launches once and replay them as one, with the same bits: for cards that
-    wait for their host. auto: from compute capability 8.0 on, with one rank (or reduction: ordered) and fused kernels,
-    without a curriculum and activation_checkpointing. true: also where several ranks sum by all_reduce, which they then
-    do after the backward pass and not during it."""
+    wait for their host. auto: from compute capability 8.0 on, with fused kernels, without a curriculum and
+    activation_checkpointing. Several ranks then sum gradients after the backward pass and not during it."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     shard: Literal["none", "optimizer", "full"] = "none"

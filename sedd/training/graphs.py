@@ -5,6 +5,7 @@ Recorded once for each number of sequences, rounded up, and replayed with other 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,15 +15,23 @@ from sedd.model.attention import PAIRS
 from sedd.model.cuda_graph import CudaRecorder, Record, Recording, is_worth_recording
 from sedd.model.transformer import Transformer, draw_dropout_seed
 from sedd.spec.experiment import Experiment
-from sedd.training.network import LossInputs, Network
+
+if TYPE_CHECKING:
+    from sedd.training.network import LossInputs
 
 
-def uses_graphs(experiment: Experiment, network: Network, device: torch.device) -> bool:
-    """Whether micro-batches are replayed. Raises: SpecError where `training.cuda_graphs` is true and they cannot be."""
+def uses_graphs(
+    experiment: Experiment, model: Transformer, device: torch.device, *, is_compiled: bool, is_cut: bool
+) -> bool:
+    """Whether micro-batches are replayed.
+
+    `is_cut`: each rank has a part of the weights alone. Raises: SpecError where `training.cuda_graphs` is true and they
+    cannot be.
+    """
     asked = experiment.training.cuda_graphs
     if asked is False:
         return False
-    reason = _why_not(experiment, network, device)
+    reason = _why_not(experiment, model, device, is_compiled=is_compiled, is_cut=is_cut)
     if asked is True and reason is not None:
         raise SpecError(
             f"training.cuda_graphs is true, but {reason}", hint="auto records graphs where it can"
@@ -30,14 +39,14 @@ def uses_graphs(experiment: Experiment, network: Network, device: torch.device) 
     return reason is None and (asked is True or is_worth_recording(device))
 
 
-def _why_not(experiment: Experiment, network: Network, device: torch.device) -> str | None:
+def _why_not(
+    experiment: Experiment, model: Transformer, device: torch.device, *, is_compiled: bool, is_cut: bool
+) -> str | None:
     if device.type != "cuda":
         return "there is no GPU"
-    if network.is_sharded:
+    if is_cut:
         return "shard: full gathers weights while gradients are computed"
-    if network.is_averaged:
-        return "several ranks exchange gradients while they are computed"
-    if network.is_compiled or network.model.kernels != "fused" or network.model.attention not in PAIRS:
+    if is_compiled or model.kernels != "fused" or model.attention not in PAIRS:
         return "the network is not computed by the fused kernels"
     if experiment.training.activation_checkpointing:
         return "activation_checkpointing recomputes with random states that a graph cannot hold"
@@ -51,7 +60,7 @@ def _why_not(experiment: Experiment, network: Network, device: torch.device) -> 
 @dataclass(frozen=True, slots=True)
 class _Graph:
     recording: Recording
-    inputs: LossInputs
+    inputs: "LossInputs"
     loss: Tensor
     gradients: list[Tensor]
 
@@ -60,7 +69,7 @@ class GradientGraphs:
     """Gradients of micro-batches, added up in the parameters' `grad`."""
 
     def __init__(
-        self, model: Transformer, gradient: Callable[[LossInputs], Tensor], record: Record | None = None
+        self, model: Transformer, gradient: Callable[["LossInputs"], Tensor], record: Record | None = None
     ) -> None:
         """`gradient` adds that of a micro-batch's loss, which it returns; `record` defaults to CUDA graphs."""
         self._model, self._gradient = model, gradient
@@ -71,7 +80,7 @@ class GradientGraphs:
         self._sums: list[Tensor] = []
         self._seed = torch.zeros(1, dtype=torch.int64, device=self._device)
 
-    def __call__(self, inputs: LossInputs, *, is_alone: bool) -> Tensor:
+    def __call__(self, inputs: "LossInputs", *, is_alone: bool) -> Tensor:
         """Add the gradient of a micro-batch; returns its loss, to be read before the next call.
 
         `is_alone`: no other is added to it, so that it may stay where the graph writes it.
@@ -101,9 +110,9 @@ class GradientGraphs:
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
 
-    def _recorded(self, inputs: LossInputs) -> _Graph:
+    def _recorded(self, inputs: "LossInputs") -> _Graph:
         before = [parameter.grad for parameter in self._parameters]
-        places = LossInputs(*(value.clone() for value in inputs))
+        places = type(inputs)(*(value.clone() for value in inputs))
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
 
         def work() -> None:

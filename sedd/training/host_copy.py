@@ -57,8 +57,9 @@ class SnapshotMemory:
             return
         self.release()
         self._memory = _own_pages(size)
-        if any(tensor.is_cuda for tensor in tensors) and _lock(self._memory):
-            self._unlock = weakref.finalize(self, _unlock, self._memory.data_ptr())
+        device = next((tensor.device for tensor in tensors if tensor.is_cuda), None)
+        if device is not None and _lock(self._memory, device):
+            self._unlock = weakref.finalize(self, _unlock, self._memory.data_ptr(), device)
 
     def take(self, state: Mapping[str, Any]) -> Snapshot:
         """Copy a state for which room is reserved, and return before the GPU has done so."""
@@ -94,16 +95,19 @@ def _own_pages(size: int) -> Tensor:
     return torch.frombuffer(pages, dtype=torch.uint8).zero_()  # touched: pages that exist are locked sooner
 
 
-def _lock(memory: Tensor) -> bool:
+def _lock(memory: Tensor, device: torch.device) -> bool:
+    """The device is the one that will copy: a new thread's is the first of the node, and would give memory for it."""
     try:
-        torch.cuda.check_error(_cuda().cudaHostRegister(memory.data_ptr(), memory.numel(), 0))
+        with torch.cuda.device(device):
+            torch.cuda.check_error(_cuda().cudaHostRegister(memory.data_ptr(), memory.numel(), 0))
     except RuntimeError:
         return False
     return True
 
 
-def _unlock(address: int) -> None:
-    _cuda().cudaHostUnregister(address)
+def _unlock(address: int, device: torch.device) -> None:
+    with torch.cuda.device(device):
+        _cuda().cudaHostUnregister(address)
 
 
 def _cuda() -> Any:

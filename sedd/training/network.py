@@ -23,6 +23,7 @@ from sedd.spec.conditions import ConditionsSpec
 from sedd.spec.diffusion import DiffusionSpec
 from sedd.spec.experiment import Experiment
 from sedd.training.distributed import Ranks
+from sedd.training.graphs import uses_graphs
 from sedd.training.loader import DeviceBatch
 from sedd.training.precision import Precision, capability_of
 from sedd.training.seeds import INIT, counter_seed
@@ -58,6 +59,8 @@ class Network:
     objective: Objective
     precision: Precision
     is_compiled: bool
+    is_replayed: bool = False
+    """Whether gradients are computed by CUDA graphs; several ranks then exchange them afterwards."""
     conditions: ConditionsSpec | None = None
     """The labels that it is told, and how often they are hidden."""
 
@@ -177,7 +180,8 @@ def build_network(
         forward = torch.compile(model)  # type: ignore[assignment] # it is a Module that calls the compiled code
     if is_cut:
         shard_network(model, ranks, precision, device)
-    elif ranks.size > 1 and training.reduction == "all_reduce" and training.cuda_graphs is not True:
+    is_replayed = uses_graphs(experiment, model, device, is_compiled=is_compiled, is_cut=is_cut)
+    if ranks.size > 1 and training.reduction == "all_reduce" and not (is_cut or is_replayed):
         forward = DistributedDataParallel(
             forward,
             device_ids=[device] if device.type == "cuda" else None,
@@ -189,6 +193,7 @@ def build_network(
         build_objective(experiment.diffusion),
         precision,
         is_compiled,
+        is_replayed,
         experiment.model.conditions,
     )
 

@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from sedd.spec.experiment import Experiment
 from sedd.training.distributed import Ranks
-from sedd.training.graphs import GradientGraphs, uses_graphs
+from sedd.training.graphs import GradientGraphs
 from sedd.training.loader import DeviceBatch
 from sedd.training.network import LossInputs, Network
 from sedd.training.one_pass import OnePassAdamW
@@ -59,7 +59,7 @@ class Update:
         if self.experiment.training.reduction == "ordered":
             return self._accumulate_in_order(state, batches, step)
         total = torch.zeros((), dtype=torch.float64, device=device)
-        if uses_graphs(self.experiment, self.network, device):
+        if self.network.is_replayed:
             for batch in batches:
                 total += self._replayed(state, batch, step, is_alone=len(batches) == 1)
             self._on_computed()
@@ -87,7 +87,7 @@ class Update:
         self, state: TrainState, batches: Sequence[DeviceBatch], step: int
     ) -> torch.Tensor:
         device, parts = state.loss_sum.device, self.experiment.training.micro_batches_per_step
-        is_replayed = uses_graphs(self.experiment, self.network, device)
+        is_replayed = self.network.is_replayed
         if self._ordered is None:
             self._ordered = OrderedSum(self._trained(), parts, self.ranks, in_place=not is_replayed)
         losses = torch.zeros(parts, dtype=torch.float64, device=device)

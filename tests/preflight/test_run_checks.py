@@ -54,6 +54,16 @@ def context(tmp_path: Path) -> CheckContext:
 RUNNERS = pytest.mark.parametrize("run", [side_by_side, in_turn])
 
 
+def test_what_looks_at_the_cards_comes_before_what_uses_them(context: CheckContext):
+    asked: list[str] = []
+    checks = {
+        "a": a_check(lambda _: asked.append("a") or "a"),
+        "b": dataclasses.replace(a_check(lambda _: asked.append("b") or "b"), before_cuda=True),
+    }
+    assert [finding.check for finding in in_turn(checks, [context], limit_s=5)] == ["a", "b"]
+    assert asked == ["b", "a"]
+
+
 @RUNNERS
 def test_findings_keep_the_order_of_the_checks(run, context: CheckContext):
     checks = {"slow": a_check(lambda s: time.sleep(0.05) or "a"), "quick": a_check(lambda s: "b")}

@@ -11,10 +11,9 @@ import torch
 import torch.multiprocessing as mp
 
 from sedd.data.store import TokenStore
-from sedd.training import graphs, update
+from sedd.training import graphs, network, update
 from sedd.training.distributed import Ranks, connected
 from sedd.training.loader import training_feed
-from sedd.training.network import build_network
 from sedd.training.precision import PRECISIONS
 from sedd.training.train_state import fresh_state
 from tests.tiny import tiny_spec
@@ -33,27 +32,25 @@ def gradients_of_rank(rank: int, port: int, folder: Path, store: Path, residues_
     found = {}
     with connected(Ranks(rank=rank, size=2, local_rank=rank), CPU):
         for replayed in (False, True):
-            spec = tiny_spec(
-                store, residues_per_gpu=residues_per_gpu, cuda_graphs=True if replayed else "auto"
-            )
+            spec = tiny_spec(store, residues_per_gpu=residues_per_gpu)
             spec = spec.model_copy(update={"model": spec.model.model_copy(update={"dropout": 0.0})})
-            update.uses_graphs = lambda *_, replayed=replayed: replayed  # type: ignore[assignment]
+            network.uses_graphs = lambda *_, replayed=replayed, **__: replayed  # type: ignore[assignment]
             found[replayed] = two_steps(spec, Ranks(rank=rank, size=2, local_rank=rank))
     torch.save(found, folder / f"{rank}.pt")
 
 
 def two_steps(spec, ranks: Ranks) -> list[list[torch.Tensor]]:
-    network = build_network(spec, ranks, PRECISIONS["fp32"], CPU)
-    graphs.CudaRecorder = lambda: lambda work: Again(network.model, work)  # type: ignore[assignment,misc]
-    for number, weight in enumerate(network.model.parameters()):
+    built = network.build_network(spec, ranks, PRECISIONS["fp32"], CPU)
+    graphs.CudaRecorder = lambda: lambda work: Again(built.model, work)  # type: ignore[assignment,misc]
+    for number, weight in enumerate(built.model.parameters()):
         torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(number))
-    state = fresh_state(network.model, spec.training, PRECISIONS["fp32"])
+    state = fresh_state(built.model, spec.training, PRECISIONS["fp32"])
     feed = training_feed(spec, [TokenStore.open(spec.data.store)], ranks, CPU, 1)
-    steps = update.Update(spec, network, ranks)
+    steps = update.Update(spec, built, ranks)
     found = []
     for step in (1, 2):
         steps.accumulate_gradient(state, next(feed), step)
-        found.append([p.grad.clone() for p in network.model.parameters()])  # type: ignore[union-attr]
+        found.append([p.grad.clone() for p in built.model.parameters()])  # type: ignore[union-attr]
         state.drop_gradients()
     feed.close()
     return found

@@ -9,7 +9,7 @@ from sedd.errors import SpecError
 from sedd.model.transformer import Transformer
 from sedd.spec.model import ModelSpec
 from sedd.training.distributed import Ranks
-from sedd.training.graphs import GradientGraphs, uses_graphs
+from sedd.training.graphs import GradientGraphs
 from sedd.training.loader import DeviceBatch
 from sedd.training.network import LossInputs, build_network, rounded_up
 from sedd.training.precision import PRECISIONS
@@ -83,9 +83,8 @@ def test_empty_sequences_behind_the_others_change_no_loss(store):
 def test_graphs_are_refused_where_there_is_no_gpu(store):
     for asked, refused in (("auto", False), (False, False), (True, True)):
         spec = tiny_spec(store, cuda_graphs=asked)
-        network = build_network(spec, Ranks(), PRECISIONS["fp32"], CPU)
         if refused:
             with pytest.raises(SpecError, match="no GPU"):
-                uses_graphs(spec, network, CPU)
+                build_network(spec, Ranks(), PRECISIONS["fp32"], CPU)
         else:
-            assert not uses_graphs(spec, network, CPU)
+            assert not build_network(spec, Ranks(), PRECISIONS["fp32"], CPU).is_replayed

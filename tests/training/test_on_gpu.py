@@ -1,5 +1,6 @@
 """Training where it is meant to run: the same bits twice, what the heartbeat tells, moments spread over cards."""
 
+import gc
 import json
 import os
 import re
@@ -13,7 +14,9 @@ import pytest
 import torch
 
 from sedd.data.store import TokenStore
+from sedd.preflight.read.cards import query_driver
 from sedd.rundir.layout import RunDir
+from sedd.rundir.process_name import Place, find_place
 from sedd.spec.experiment import Experiment
 from sedd.training.checkpoint_file import newest_whole, read_checkpoint
 from sedd.training.distributed import Ranks
@@ -59,6 +62,19 @@ def test_the_same_step_has_the_same_bits(store: Path, precision: str, estimator:
     first, second = gradients(spec), gradients(spec)
     differing = [name for name in first if not torch.equal(first[name], second[name])]
     assert differing == []
+
+
+def test_garbage_of_earlier_graphs_does_not_spoil_a_recording(store: Path) -> None:
+    spec = tiny_spec(store, precision="fp16", attention="tiled", residues_per_step=4096, cuda_graphs=True)
+    model = spec.model.model_copy(update={"hidden": 256, "heads": 4, "blocks": 2})
+    spec = spec.model_copy(update={"model": model})
+    thresholds = gc.get_threshold()
+    gc.set_threshold(20, 2, 2)  # collected all the time
+    try:
+        for _ in range(4):
+            assert gradients(spec)
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 @pytest.mark.parametrize("attention", ["efficient", "tiled", "flash"])
@@ -121,6 +137,30 @@ def test_status_shows_the_cards_use_and_memory_while_it_trains(store: Path, tmp_
             shown = done.stdout
         training.terminate()
     assert card.search(shown), shown
+
+
+@on_two
+def test_a_job_of_two_cards_is_fit_and_each_rank_takes_memory_of_its_own_alone(
+    store: Path, tmp_path: Path
+) -> None:
+    spec = tmp_path / "tiny.json"
+    changes = {"steps": 1500, "precision": "fp16", "attention": "tiled", "residues_per_gpu": 512}
+    asked = tiny_spec(store, **changes).model_dump(mode="json")
+    asked |= {"resources": {"gpus_per_node": 2, "cpus_per_process": 1}}
+    spec.write_text(json.dumps(asked))
+    here = os.environ | {"SEDD_RUNS": str(tmp_path / "runs"), "SEDD_CLUSTER": ""}
+    command = [sys.executable, "-m", "sedd", "submit", str(spec), "--no-preflight", "--wait"]
+    cards: dict[Place, set[int]] = {}
+    with subprocess.Popen(command, env=here) as job:
+        while job.poll() is None:
+            driver = query_driver()
+            for card in driver.cards if driver else ():
+                for pid, _ in card.processes:
+                    if place := find_place(pid):
+                        cards.setdefault(place, set()).add(card.index)
+            time.sleep(0.2)
+    assert job.returncode == 0
+    assert cards == {Place(1, 0): {0}, Place(1, 1): {1}}
 
 
 @on_two

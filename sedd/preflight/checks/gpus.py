@@ -1,15 +1,19 @@
 """The cards of this node through the driver: as many as asked for, idle, healthy."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, combine, fail, warn
-from sedd.preflight.read.cards import Card, query_driver, visible
+from sedd.preflight.read.cards import Card, Driver, query_driver, visible
+from sedd.rundir.process_name import is_of_same_job
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import TrainedTask
 from sedd.units import counted, format_bytes
 
 # The driver and our own contexts take some hundred MiB.
 _IDLE_BYTES = 1 << 30
+_WAIT_S = 10.0
+"""For a job that has just ended on these cards to give their memory back."""
 _REPORT = "report the node to the site"
 _WORN_PAGES = 60  # NVIDIA replaces a card with more retired pages than this
 
@@ -25,11 +29,36 @@ def gather(context: CheckContext) -> Facts | None:
     asked = context.experiment.resources.gpus_per_node
     if asked == 0 or not context.runs_here or not context.is_first_here:
         return None
-    driver = query_driver()
+    driver = _idle_driver(context)
     # SLURM may show each task one card, its own: then that one is what this process answers for.
-    cards = visible(driver, context.environ) if driver else ()
+    cards = _others_use(driver, context) if driver else ()
     is_one_each = context.side is Side.NODE and context.ranks_size > 1 and len(cards) == 1
     return Facts(asked=1 if is_one_each else asked, has_driver=driver is not None, cards=cards)
+
+
+def _idle_driver(context: CheckContext) -> Driver | None:
+    """What the driver says; on a node once nobody else uses our cards, or at the end of our patience."""
+    deadline = time.monotonic() + (_WAIT_S if context.side is Side.NODE else 0.0)
+    while True:
+        driver = query_driver()
+        is_busy = driver is not None and any(map(_is_busy, _others_use(driver, context)))
+        if not is_busy or time.monotonic() > deadline:
+            return driver
+        time.sleep(0.5)
+
+
+def _others_use(driver: Driver, context: CheckContext) -> tuple[Card, ...]:
+    """The cards that this process sees, without what this job's own processes take of them.
+
+    The ranks of a node look at their cards side by side, and each has a part of its card in use while it does.
+    """
+    cards = []
+    for card in visible(driver, context.environ):
+        ours = [use for use in card.processes if is_of_same_job(use[0], context.environ)]
+        others = tuple(use for use in card.processes if use not in ours)
+        used = card.used_bytes - sum(memory or 0 for _, memory in ours) if others or not ours else 0
+        cards.append(replace(card, processes=others, used_bytes=used))
+    return tuple(cards)
 
 
 def judge(facts: Facts) -> Verdict:
@@ -50,7 +79,7 @@ def judge(facts: Facts) -> Verdict:
 
 def _problems(card: Card) -> list[Verdict]:
     found, name = [], f"GPU {card.index}"
-    if card.used_bytes > _IDLE_BYTES and (card.processes or card.used_bytes > card.memory_bytes // 4):
+    if _is_busy(card):
         pids = ", ".join(str(pid) for pid, _ in card.processes[:3])
         by = f" by process {pids}" if pids else ""
         busy = f"{name} is busy: {format_bytes(card.used_bytes)} in use{by}"
@@ -64,6 +93,11 @@ def _problems(card: Card) -> list[Verdict]:
     if card.slowdowns:
         found.append(warn(f"{name} is slowed down: {', '.join(card.slowdowns)}", _REPORT))
     return found
+
+
+def _is_busy(card: Card) -> bool:
+    is_used = bool(card.processes) or card.used_bytes > card.memory_bytes // 4
+    return card.used_bytes > _IDLE_BYTES and is_used
 
 
 def _sheet(used_bytes: int, processes: tuple[tuple[int, int | None], ...]) -> Facts:
@@ -88,6 +122,7 @@ CHECK = Check(
     tasks=(Experiment, TrainedTask),
     sides=(Side.LOGIN, Side.NODE),
     of_node=True,
+    before_cuda=True,
     catches="cards missing, busy with somebody else's work, throttled, or with memory errors",
     takes="0.1 s a card",
     passing=_sheet(300 << 20, ()),

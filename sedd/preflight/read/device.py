@@ -1,10 +1,13 @@
 """The device that this process will train on and its number format; torch is imported in functions only."""
 
+import contextlib
 from typing import TYPE_CHECKING
 
-from sedd.preflight.context import CheckContext
+from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.read.cards import query_driver, visible
 from sedd.preflight.read.torch_wheel import capability_of as wheel_capability_of
+from sedd.spec.experiment import Experiment
+from sedd.spec.inference import TrainedTask
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +41,21 @@ def training_device(context: CheckContext) -> "torch.device":
         return torch.device("cpu")
     count = torch.cuda.device_count()
     return torch.device("cuda", context.local_rank if context.local_rank < count else 0)
+
+
+def use_training_device(context: CheckContext) -> None:
+    """On a node: let this thread's CUDA work go to the rank's own GPU, where nothing names one.
+
+    CUDA keeps the current GPU by thread and begins with the first, on which every rank of a node would take memory.
+    """
+    is_on_gpu = context.side is Side.NODE and context.experiment.resources.gpus_per_node > 0
+    if not is_on_gpu or not isinstance(context.experiment, (Experiment, TrainedTask)):
+        return
+    with contextlib.suppress(Exception):  # the checks of torch and of the cards say what is wrong
+        import torch
+
+        if (device := training_device(context)).type == "cuda":
+            torch.cuda.set_device(device)
 
 
 def capability_of(device: "torch.device") -> tuple[int, int] | None:

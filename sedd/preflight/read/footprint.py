@@ -53,7 +53,9 @@ def state_bytes(experiment: Experiment) -> int:
         return own // ranks + gathered + _CONTEXT_BYTES
     if shard == "optimizer":
         averages_and_moments //= ranks
-    sums = trained * (_GRADIENT_BYTES + _sums_bytes(experiment))
+    is_exchanged_afterwards = experiment.training.cuda_graphs is True and ranks > 1
+    gradient = _GRADIENT_BYTES * (2 if is_exchanged_afterwards else 1)
+    sums = trained * (gradient + _sums_bytes(experiment))
     return weights * (_WEIGHT_BYTES + _COPY_BYTES) + sums + averages_and_moments + _CONTEXT_BYTES
 
 

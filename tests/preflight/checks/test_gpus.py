@@ -1,6 +1,9 @@
 """Cards missing, busy, worn or slowed down; and what CUDA_VISIBLE_DEVICES leaves."""
 
 import dataclasses
+import os
+import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,6 +15,21 @@ from sedd.preflight.read.cards import Driver, Instance, visible
 CARD = check.CHECK.passing.cards[0]
 FOUR = tuple(dataclasses.replace(CARD, index=i, uuid=f"GPU-{i}abc") for i in range(4))
 DRIVER = Driver(version="570.124.06", cuda=(12, 8), cards=FOUR)
+
+
+@pytest.fixture(autouse=True)
+def no_wait(monkeypatch):
+    monkeypatch.setattr(check, "_WAIT_S", 0.0)
+
+
+@pytest.fixture
+def rank_of_job_7() -> Iterator[int]:
+    """Another process of the job 7."""
+    environ = os.environ | {"SEDD_JOB_ID": "7", "SEDD_HOST": "node1"}
+    process = subprocess.Popen(["sleep", "60"], env=environ)
+    yield process.pid
+    process.kill()
+    process.wait()
 
 
 def look(monkeypatch, make_context, driver, spec=None, **context):
@@ -85,3 +103,41 @@ def test_state_of_a_card(changes, status, words):
 def test_cuda_visible_devices(devices, indices):
     environ = {} if devices is None else {"CUDA_VISIBLE_DEVICES": devices}
     assert [card.index for card in visible(DRIVER, environ)] == indices
+
+
+def used_by(*processes: tuple[int, int | None], used_bytes: int = 9 << 30) -> Driver:
+    return dataclasses.replace(
+        DRIVER, cards=tuple(dataclasses.replace(c, used_bytes=used_bytes, processes=processes) for c in FOUR)
+    )
+
+
+@pytest.mark.parametrize(
+    ("job", "host", "status"),
+    [("7", "node1", Status.OK), ("8", "node1", Status.FAIL), ("7", "n2", Status.FAIL)],
+)
+def test_another_rank_of_the_same_job_is_nobody_else(
+    monkeypatch, make_context, rank_of_job_7, job, host, status
+):
+    driver = used_by((rank_of_job_7, 9 << 30))
+    verdict = look(monkeypatch, make_context, driver, environ={"SEDD_JOB_ID": job, "SEDD_HOST": host})
+    assert verdict.status is status
+
+
+@pytest.mark.parametrize(("theirs", "status"), [(8 << 30, Status.FAIL), (10 << 20, Status.OK)])
+def test_beside_it_only_what_others_take_counts(monkeypatch, make_context, rank_of_job_7, theirs, status):
+    ours = 9 << 30
+    driver = used_by((rank_of_job_7, ours), (os.getppid(), theirs), used_bytes=ours + theirs)
+    environ = {"SEDD_JOB_ID": "7", "SEDD_HOST": "node1"}
+    assert look(monkeypatch, make_context, driver, environ=environ).status is status
+
+
+def test_without_a_job_every_other_process_is_somebody_elses(monkeypatch, make_context, rank_of_job_7):
+    assert look(monkeypatch, make_context, used_by((rank_of_job_7, None)), environ={}).status is Status.FAIL
+
+
+def test_a_job_that_is_just_ending_is_waited_for(monkeypatch, make_context):
+    monkeypatch.setattr(check, "_WAIT_S", 20.0)
+    seen = iter([used_by((4711, None)), used_by((4711, None)), DRIVER])
+    monkeypatch.setattr(check, "query_driver", lambda: next(seen))
+    spec = {"resources.gpus_per_node": 2, "training.residues_per_step": 1024}
+    assert check.judge(check.gather(make_context(spec, side=Side.NODE))).status is Status.OK
