@@ -1,6 +1,7 @@
 """`sedd train`: train in the foreground, without a scheduler."""
 
 import datetime as dt
+import json
 import os
 import shlex
 import signal
@@ -52,17 +53,16 @@ def command(
     stop = StopFlag()
     stop.install()
     try:
-        run = _run_folder(spec, set_ or (), ranks, stop)
+        run, attempt = _run_and_attempt(spec, set_ or (), ranks, stop)
     except StoppedError as e:
         tell(e.message)
         raise typer.Exit(INTERRUPTED if stop.signal is signal.SIGINT else 1) from e
-    attempt = _begin(run, ranks.size) if ranks.is_first else 0
     if ranks.is_first:
+        _begin(run, attempt, ranks)
         tell(f"run {run.name}/{run.id} in {run.path}")
     exit_without_folder(run)
     try:
-        meter = open_meter(os.environ) if ranks.is_first else None
-        with energy_written(run.energy, rank=ranks.rank, attempt=attempt, meter=meter):
+        with energy_written(run.energy, rank=ranks.rank, attempt=attempt, meter=open_meter(os.environ)):
             outcome = train(run, attempt=attempt, ranks=ranks, stop=stop)
     except Exception as error:  # the run folder must say why; the command line prints it
         if ranks.is_first:
@@ -98,11 +98,13 @@ def _interruption(number: signal.Signals | None) -> str:
     return "Ctrl-C" if number is signal.SIGINT else number.name
 
 
-def _run_folder(spec: Path, overrides: Sequence[str], ranks: "Ranks", stop: "StopFlag") -> RunDir:
-    """The folder to train in: the given one, or a new one, of which rank 0 tells the others.
+def _run_and_attempt(
+    spec: Path, overrides: Sequence[str], ranks: "Ranks", stop: "StopFlag"
+) -> tuple[RunDir, int]:
+    """The folder to train in, given or new, and the attempt's number: rank 0 tells both to the others.
 
     Raises:
-        StoppedError: a stop signal came before all ranks did.
+        StoppedError: a stop signal came before all ranks did. RunError: the run is complete or under way.
     """
     from sedd.training.rendezvous import share
 
@@ -112,11 +114,12 @@ def _run_folder(spec: Path, overrides: Sequence[str], ranks: "Ranks", stop: "Sto
             raise UsageError(
                 "--set changes a spec, and a run's spec is fixed", hint="start a new run from the spec"
             )
-        return str((given or _new_run(spec, overrides, ranks.size)).path)
+        run = given or _new_run(spec, overrides, ranks.size)
+        return json.dumps([str(run.path), _next_attempt(run)])
 
-    if ranks.size == 1:
-        return RunDir(Path(make()))
-    return RunDir(Path(share(make, ranks, os.environ, stop=stop, notify=note)))
+    said = make() if ranks.size == 1 else share(make, ranks, os.environ, stop=stop, notify=note)
+    path, attempt = json.loads(said)
+    return RunDir(Path(path)), int(attempt)
 
 
 def _given_run(spec: Path) -> RunDir | None:
@@ -165,8 +168,8 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
     return run
 
 
-def _begin(run: RunDir, ranks: int) -> int:
-    """Count this start as an attempt; returns its number. Raises: RunError when the run is complete or under way."""
+def _next_attempt(run: RunDir) -> int:
+    """The number of the attempt that starts now. Raises: RunError when the run is complete or under way."""
     events = read_events(run.events)
     if read_manifest(run).get("halving"):
         raise RunError(
@@ -180,10 +183,13 @@ def _begin(run: RunDir, ranks: int) -> int:
         )
     attempts = parse_attempts(events)
     _require_idle(run, is_open=bool(attempts) and attempts[-1].cause is None)
-    attempt = 1 + len(attempts)
-    process = {"job_id": "", "host": socket.gethostname(), "pid": os.getpid()}
-    _record(run, "attempt_started", attempt, **process, nodes=1, ranks=ranks, executor="foreground")
-    return attempt
+    return 1 + len(attempts)
+
+
+def _begin(run: RunDir, attempt: int, ranks: "Ranks") -> None:
+    """Count this start as an attempt."""
+    where = {"job_id": "", "host": socket.gethostname(), "pid": os.getpid(), "executor": "foreground"}
+    _record(run, "attempt_started", attempt, **where, nodes=1, ranks=ranks.size, gpus=ranks.gpus_here())
 
 
 def _require_idle(run: RunDir, *, is_open: bool) -> None:

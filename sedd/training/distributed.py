@@ -59,6 +59,10 @@ class Ranks:
             return torch.device("cpu")
         return torch.device("cuda", self.local_rank if self.local_rank < count else 0)
 
+    def gpus_here(self) -> int:
+        """How many GPUs the ranks take where one machine has them all."""
+        return min(self.size, torch.cuda.device_count()) if torch.cuda.is_available() else 0
+
 
 def _inconsistent(said: Mapping[str, str], problem: str) -> UsageError:
     told = " ".join(f"{name}={value}" for name, value in said.items())

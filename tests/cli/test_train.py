@@ -11,14 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 import torch.distributed
 
 from sedd.errors import MissingDataError, RunError, UsageError
+from sedd.rundir.events import read_events
+from sedd.rundir.find import list_runs
+from sedd.rundir.layout import list_checkpoints
 from sedd.training import rendezvous
 from sedd.training.distributed import Ranks
 from sedd.training.rendezvous import StoppedError, share
 from sedd.training.stop import StopFlag
 from tests.command_line import call
+from tests.tiny import tiny_spec
 
 
 class SlowReader(torch.distributed.TCPStore):
@@ -139,3 +144,43 @@ def test_a_store_that_is_not_there_leaves_no_run_folder(
     with pytest.raises(MissingDataError, match="nowhere does not exist"):
         call("train", spec)
     assert not (tmp_path / "runs").exists()
+
+
+def test_all_ranks_save_their_parts_in_the_attempt_that_rank_0_began(
+    environ: dict[str, str], tmp_path: Path, store: Path
+) -> None:
+    """A rank that took another number for its attempt's would take itself for one that was replaced."""
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(tiny_spec(store, shard="optimizer", steps=7).model_dump_json(exclude_unset=True))
+    environ |= {"SEDD_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "sedd", "train", str(spec)],
+            env=os.environ | environ | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [rank.communicate(timeout=120)[1] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    (run,) = list_runs(tmp_path / "runs")
+    events = read_events(run.events)
+    assert [(e.event, e.attempt) for e in events if e.event == "attempt_started"] == [("attempt_started", 1)]
+    assert events[-1].event == "completed"
+    newest = list_checkpoints(run.checkpoints)[0]
+    assert len(list(run.checkpoints.glob(f"{newest.stem}.*.shard"))) == 2
+
+
+def test_the_ranks_of_one_machine_take_a_card_each_as_far_as_there_are_cards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert [Ranks(size=size).gpus_here() for size in (1, 2, 4, 6)] == [1, 2, 4, 4]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Ranks(size=2).gpus_here() == 0
