@@ -30,17 +30,26 @@ class Module:
         self._device = device
         self._module = ctypes.c_void_p()
         self._functions: dict[str, ctypes.c_void_p] = {}
-        self._make_context_current()
-        _require(self._driver.cuModuleLoadData(ctypes.byref(self._module), code), "cuModuleLoadData")
+        self._context = ctypes.c_void_p()
+        index = device.index if device.index is not None else torch.cuda.current_device()
+        _require(
+            self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(self._context), index),
+            f"the context of {device}",
+        )
+        before = self._make_context_current()
+        done = self._driver.cuModuleLoadData(ctypes.byref(self._module), code)
+        self._make_current_again(before)
+        _require(done, "cuModuleLoadData")
 
     def launch(self, name: str, grid: tuple[int, int], threads: int, *arguments: Argument) -> None:
         """Start a kernel on the device's current stream. Pointers are c_void_p; what they point to must live on."""
         pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
         stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
-        self._make_context_current()
+        before = self._make_context_current()
         done = self._driver.cuLaunchKernel(
             self._function(name), *grid, 1, threads, 1, 1, 0, stream, pointers, None
         )
+        self._make_current_again(before)
         _require(done, f"launching {name}")
 
     def _function(self, name: str) -> ctypes.c_void_p:
@@ -51,14 +60,21 @@ class Module:
             self._functions[name] = found
         return self._functions[name]
 
-    def _make_context_current(self) -> None:
-        # A thread of autograd's may not have called CUDA yet: then it has no context.
-        context = ctypes.c_void_p()
-        _require(self._driver.cuCtxGetCurrent(ctypes.byref(context)), "cuCtxGetCurrent")
-        if not context.value:
-            index = self._device.index or 0
-            _require(self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), index), "a context")
-            _require(self._driver.cuCtxSetCurrent(context), "cuCtxSetCurrent")
+    def _make_context_current(self) -> ctypes.c_void_p:
+        """Make the device's context this thread's; returns the one that was.
+
+        That may be another card's: where nobody chose, a thread's current device is 0, whatever its tensors are on.
+        """
+        before = ctypes.c_void_p()
+        _require(self._driver.cuCtxGetCurrent(ctypes.byref(before)), "cuCtxGetCurrent")
+        if before.value != self._context.value:
+            _require(self._driver.cuCtxSetCurrent(self._context), "cuCtxSetCurrent")
+        return before
+
+    def _make_current_again(self, before: ctypes.c_void_p) -> None:
+        # A thread of autograd's may not have called CUDA yet: it had no context, and keeps this one.
+        if before.value and before.value != self._context.value:
+            _require(self._driver.cuCtxSetCurrent(before), "cuCtxSetCurrent")
 
 
 def compile_cubin(source: str, capability: tuple[int, int], defines: Mapping[str, int]) -> bytes:

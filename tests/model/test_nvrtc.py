@@ -4,13 +4,14 @@ import ctypes
 import functools
 import locale
 import re
+from typing import Any
 
 import pytest
 import torch
 
 from sedd.model.fused import launch
 from sedd.model.fused.tiled_attention import HEAD_DIMS, attention_definitions
-from sedd.model.nvrtc import KernelError, compile_cubin
+from sedd.model.nvrtc import KernelError, Module, compile_cubin
 
 ELF = b"\x7fELF"
 
@@ -99,3 +100,71 @@ def test_a_machine_without_nvrtc_gets_a_line_and_no_traceback(monkeypatch):
             compile_cubin("", (7, 0), {})
     finally:
         nvrtc._nvrtc.cache_clear()
+
+
+class TwoCards:
+    """Stands in for libcuda, with one thread: notes in which card's context what is done."""
+
+    def __init__(self, current: int | None) -> None:
+        self.current = current
+        self.done: list[tuple[str, int | None]] = []
+
+    def cuDevicePrimaryCtxRetain(self, context: Any, index: int) -> int:  # noqa: N802 - CUDA's name
+        context._obj.value = 1 + index  # a context is an address, and never null
+        return 0
+
+    def cuCtxGetCurrent(self, context: Any) -> int:  # noqa: N802 - CUDA's name
+        context._obj.value = None if self.current is None else 1 + self.current
+        return 0
+
+    def cuCtxSetCurrent(self, context: ctypes.c_void_p) -> int:  # noqa: N802 - CUDA's name
+        self.current = None if context.value is None else context.value - 1
+        return 0
+
+    def cuModuleLoadData(self, module: Any, code: bytes) -> int:  # noqa: N802 - CUDA's name
+        self.done.append(("load", self.current))
+        return 0
+
+    def cuModuleGetFunction(self, function: Any, module: Any, name: bytes) -> int:  # noqa: N802 - CUDA's name
+        self.done.append(("find", self.current))
+        return 0
+
+    def cuLaunchKernel(self, *how: Any) -> int:  # noqa: N802 - CUDA's name
+        self.done.append(("launch", self.current))
+        return 0
+
+
+@pytest.mark.parametrize("current", [0, 1, None])
+def test_kernels_run_in_the_context_of_their_tensors_card_whichever_is_the_threads(monkeypatch, current):
+    """CUDA itself starts a kernel in the thread's context: with card 0's, on card 0, for tensors of card 1."""
+    import sedd.model.nvrtc as nvrtc
+
+    driver = TwoCards(current)
+    monkeypatch.setattr(nvrtc, "_driver", lambda: driver)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: type("Stream", (), {"cuda_stream": 0}))
+    module = Module(b"", torch.device("cuda", 1))
+    module.launch("kernel", (1, 1), 32)
+    assert driver.done == [("load", 1), ("find", 1), ("launch", 1)]
+    assert driver.current == (1 if current is None else current), "it is the thread's own again"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="it takes two GPUs")
+def test_a_kernel_for_the_second_card_runs_there_though_the_first_is_current():
+    from sedd.model.fused.gelu_mlp import gelu_mlp
+
+    torch.cuda.set_device(0)
+    torch.zeros(1, device="cuda:0")  # its context is there, and current
+    results = []
+    for index in range(2):
+        device = torch.device("cuda", index)
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(64, 64, generator=generator).to(device, torch.float16)
+        up, down = torch.nn.Linear(64, 256), torch.nn.Linear(256, 64)
+        for layer in (up, down):
+            layer.weight.data = torch.randn(layer.weight.shape, generator=generator) / 16
+            layer.bias.data.zero_()
+        results.append(gelu_mlp(x, up.to(device), down.to(device)).detach().cpu())
+        torch.cuda.synchronize(device)
+    assert torch.equal(*results)
+    assert torch.cuda.current_device() == 0
