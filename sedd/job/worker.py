@@ -37,11 +37,14 @@ def main(path: str) -> Exit:
     name_process(str(Place(attempt, rank)))
     try:
         require_frozen(run, package=imported_package())
-        task = load_resolved(run.spec).task
-        if task == "train":  # whose progress is watched: the driver, or the disk under torch, may hang, too
+        spec = load_resolved(run.spec)
+        if (
+            spec.task == "train"
+        ):  # whose progress is watched: the driver, or the disk under torch, may hang, too
             progress_writer(os.environ).phase("starting")
-        with energy_written(run.energy, rank=rank, attempt=attempt, meter=open_meter(os.environ)):
-            return WORK[task](run, attempt, stop)
+        meter = open_meter(os.environ, gpus=spec.resources.gpus_per_node)
+        with energy_written(run.energy, rank=rank, attempt=attempt, meter=meter):
+            return WORK[spec.task](run, attempt, stop)
     except Exception as error:  # the last chance to say why: the job entry reads only the exit code
         _print_error(error)
         return _say_failed(run, attempt, error)

@@ -58,15 +58,20 @@ class PowerMeter:
         return self._sum
 
 
-def open_meter(environment: Mapping[str, str]) -> Meter | None:
-    """A meter of this rank's card; None on a CPU, and where the driver tells neither energy nor power."""
-    card = card_of_rank(environment)
-    if card is None:
-        return None
+def open_meter(environment: Mapping[str, str], *, gpus: int = 1) -> Meter | None:
+    """A meter of this rank's card; None on a CPU, and where the driver tells neither energy nor power.
+
+    `gpus`: how many the job has on this node.
+    """
+    if environment.get("CUDA_VISIBLE_DEVICES") == "":
+        return None  # the driver, which may hang, is not asked for work on the CPU
     try:
         import pynvml
 
         pynvml.nvmlInit()
+        card = card_of_rank(environment, gpus=gpus, present=pynvml.nvmlDeviceGetCount())
+        if card is None:
+            return None
         handle = (
             pynvml.nvmlDeviceGetHandleByIndex(int(card))
             if card.isdecimal()
@@ -89,15 +94,23 @@ def meter_of(nvml: Any, handle: Any) -> Meter | None:
     return None
 
 
-def card_of_rank(environment: Mapping[str, str]) -> str | None:
-    """Number or UUID of the card that CUDA gives this local rank; None where it has none, or a part of one."""
+def card_of_rank(environment: Mapping[str, str], *, gpus: int, present: int) -> str | None:
+    """Number or UUID of the card that CUDA gives this local rank; None where it has none, or a part of one.
+
+    Of `present` cards, and of the job's `gpus` on this node: where a rank of several cards sees a single one, SLURM has
+    bound one to each task. Ranks that share a card have it measured by the first of them.
+    """
     rank, asked = int(environment.get("LOCAL_RANK", 0)), environment.get("CUDA_VISIBLE_DEVICES")
-    if asked is None:
-        return str(rank)
-    names = [word.strip() for word in asked.split(",") if word.strip()]
+    names = [*map(str, range(present))] if asked is None else _names(asked)
+    if len(names) == 1 < gpus:
+        rank = 0  # as `Ranks.device` has it
     if rank >= len(names) or names[rank].startswith("MIG-"):
         return None  # NVML counts whole cards only
     return names[rank]
+
+
+def _names(visible: str) -> list[str]:
+    return [word.strip() for word in visible.split(",") if word.strip()]
 
 
 @contextlib.contextmanager

@@ -60,6 +60,7 @@ def test_power_is_integrated_by_straight_lines() -> None:
     [
         ({}, "0"),
         ({"LOCAL_RANK": "3"}, "3"),
+        ({"LOCAL_RANK": "4"}, None),
         ({"CUDA_VISIBLE_DEVICES": "2,5", "LOCAL_RANK": "1"}, "5"),
         ({"CUDA_VISIBLE_DEVICES": "GPU-aa,GPU-bb"}, "GPU-aa"),
         ({"CUDA_VISIBLE_DEVICES": ""}, None),
@@ -68,7 +69,22 @@ def test_power_is_integrated_by_straight_lines() -> None:
     ],
 )
 def test_the_card_is_the_one_that_cuda_gives_the_rank(environment: dict[str, str], card: str | None) -> None:
-    assert card_of_rank(environment) == card
+    assert card_of_rank(environment, gpus=1, present=4) == card
+
+
+def test_where_slurm_binds_a_card_to_each_task_every_rank_measures_its_own() -> None:
+    """Each sees one card alone, by its own number or, in a control group of its own, as the only one there is."""
+    by_number = [{"CUDA_VISIBLE_DEVICES": str(card), "LOCAL_RANK": str(card)} for card in range(4)]
+    assert [card_of_rank(each, gpus=4, present=4) for each in by_number] == ["0", "1", "2", "3"]
+    alone = [
+        {"LOCAL_RANK": str(rank)} | named for rank in (0, 3) for named in ({}, {"CUDA_VISIBLE_DEVICES": "0"})
+    ]
+    assert [card_of_rank(each, gpus=4, present=1) for each in alone] == ["0"] * 4
+
+
+def test_ranks_that_share_the_jobs_only_card_have_it_measured_once() -> None:
+    shared = [{"CUDA_VISIBLE_DEVICES": "2", "LOCAL_RANK": str(rank)} for rank in range(3)]
+    assert [card_of_rank(each, gpus=1, present=4) for each in shared] == ["2", None, None]
 
 
 def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Weights, optimiser state and activations, against the memory of one card."""
+"""Weights, optimiser state and activations, against the memory of one card, which one process alone may take."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, u
 from sedd.preflight.read.cards import memory_of_a_card
 from sedd.preflight.read.footprint import FITS, gpu_bytes, largest_fit
 from sedd.spec.experiment import Experiment
-from sedd.units import format_bytes, format_count
+from sedd.units import counted, format_bytes, format_count
 
 _SURE = 1.15
 _SPREADS_MORE = {"none": "optimizer", "optimizer": "full"}
@@ -24,6 +24,9 @@ class Facts:
     recomputes: bool
     shard: str | None = None
     """What spreads more of the state over the ranks, if there is any such choice."""
+    processes: int = 1
+    gpus: int = 1
+    """Both of a node."""
 
 
 def gather(context: CheckContext) -> Facts | None:
@@ -40,10 +43,18 @@ def gather(context: CheckContext) -> Facts | None:
         fitting=largest_fit(experiment, int(FITS * card_bytes)) if card_bytes else None,
         recomputes=training.activation_checkpointing,
         shard=_SPREADS_MORE.get(training.shard) if experiment.resources.ranks > 1 else None,
+        processes=experiment.resources.ranks_per_node,
+        gpus=experiment.resources.gpus_per_node,
     )
 
 
 def judge(facts: Facts) -> Verdict:
+    if facts.processes > facts.gpus:
+        # NCCL refuses that, too, with an error for which one node after the other would be left as faulty.
+        return fail(
+            f"{facts.processes} processes for {counted(facts.gpus, 'GPU')} of a node: two cannot train on one card",
+            f"leave out resources.processes_per_node, or ask for resources.gpus_per_node: {facts.processes}",
+        )
     saw = (
         f"{format_count(facts.parameters)} parameters and {facts.residues_per_gpu:,} residues "
         f"take about {format_bytes(facts.needed_bytes)}"
@@ -72,7 +83,7 @@ _FITTING = Facts(
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
-    catches="a batch or model that the card's 16 or 32 GiB cannot hold",
+    catches="a batch or model that the card's 16 or 32 GiB cannot hold; more processes than cards",
     takes="< 0.1 s",
     passing=_FITTING,
     failing=replace(_FITTING, residues_per_gpu=131_072, needed_bytes=25 << 30, fitting=65_536),

@@ -97,6 +97,18 @@ def test_memory_of_the_card(monkeypatch, make_context, memory, residues, status)
         assert fitting.status is Status.OK
 
 
+@pytest.mark.parametrize(("processes", "status"), [(1, Status.OK), (2, Status.OK), (4, Status.FAIL)])
+def test_two_processes_never_train_on_one_card(monkeypatch, make_context, processes, status):
+    """NCCL: `Duplicate GPU detected`, which counts as a fault of the node."""
+    monkeypatch.setattr(cards, "query_driver", lambda: None)
+    shape = {"resources.gpus_per_node": 2, "resources.processes_per_node": processes}
+    spec = {**shape, "training.residues_per_step": 2048}
+    facts = gpu_memory.gather(make_context(spec, profile=profile(gpu={"memory": "32GiB"})))
+    verdict = gpu_memory.judge(facts)
+    assert verdict.status is status
+    assert (verdict.saw.startswith("4 processes for 2 GPUs of a node")) is (status is Status.FAIL)
+
+
 @pytest.mark.parametrize(("memory", "status"), [("8GiB", Status.OK), ("4GiB", Status.WARN)])
 def test_main_memory_of_four_processes(make_context, memory, status):
     shared = {"training.residues_per_step": 2048, "resources.gpus_per_node": 4}
