@@ -46,7 +46,17 @@ def cpu_module(which: str, definitions: launch.Definitions) -> CpuModule:
     kernels.write_text(text)
     names = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\(.*?\) )?(\w+)\(', text)
     (folder / "by_name.h").write_text("".join(f"KERNEL({name})\n" for name in names))
-    command = [compiler, "-std=c++20", "-O1", "-shared", "-fPIC", "-pthread", "-x", "c++", f"-I{folder}"]
+    command = [
+        compiler,
+        "-std=c++20",
+        "-O1",
+        "-U_FORTIFY_SOURCE",
+        "-shared",
+        "-fPIC",
+        "-x",
+        "c++",
+        f"-I{folder}",
+    ]
     command += [f"-D{name}={value}" for name, value in definitions] + [f'-DKERNELS="{kernels}"']
     subprocess.run([*command, str(HERE / "cuda_on_cpu.h"), "-o", str(folder / "kernels.so")], check=True)
     module = CpuModule(folder / "kernels.so")
