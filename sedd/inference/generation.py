@@ -1,5 +1,6 @@
 """Draw new proteins: of given or natural lengths, or around given residues."""
 
+import contextlib
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -199,27 +200,33 @@ def _sample(
     cu_seqlens = torch.tensor(edges, dtype=torch.int32, device=device)
     given = template and Template(template.tokens.to(device), template.free.to(device))
     start = Start(given.tokens, given.free, begin.share) if given is not None and begin.share < 1 else None
-    tokens = sample(
-        trained.log_score(cu_seqlens, max(lengths)),
-        lengths,
-        graph=trained.objective.graph,
-        noise=trained.objective.noise,
-        steps=how.steps,
-        generator=generator(device, how.seed, SAMPLING, *begin.counters, batch),
-        predictor=how.predictor,
-        temperature=how.temperature,
-        top_p=how.top_p,
-        allowed=_allowed(trained, how.omit).to(device),
-        template=given if begin.is_held else None,
-        start=start,
-        remask=how.remask,
-        order=how.order,
-        cached=trained.objective.graph.settles,
-        replay=Replayed if _records(trained) and how.steps >= _WORTH_RECORDING else None,
-        progress=progress,
-    )
+    with _current(device):
+        tokens = sample(
+            trained.log_score(cu_seqlens, max(lengths)),
+            lengths,
+            graph=trained.objective.graph,
+            noise=trained.objective.noise,
+            steps=how.steps,
+            generator=generator(device, how.seed, SAMPLING, *begin.counters, batch),
+            predictor=how.predictor,
+            temperature=how.temperature,
+            top_p=how.top_p,
+            allowed=_allowed(trained, how.omit).to(device),
+            template=given if begin.is_held else None,
+            start=start,
+            remask=how.remask,
+            order=how.order,
+            cached=trained.objective.graph.settles,
+            replay=Replayed if _records(trained) and how.steps >= _WORTH_RECORDING else None,
+            progress=progress,
+        )
     drawn = tokens.cpu().numpy()
     return [decode(drawn[first:stop]) for first, stop in pairwise(edges)]
+
+
+def _current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """The device as the thread's current one: a CUDA graph that is recorded while another card is holds nothing."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _records(trained: Trained) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import sedd
 from sedd.data.alphabet import TOKENS
@@ -108,3 +109,16 @@ def test_what_cannot_be_done_is_a_clear_error(tmp_path: Path):
 def test_what_is_no_text_is_named(tmp_path: Path, given: object):
     with pytest.raises(UsageError, match="sequences are text, one or a list of them, not"):
         sedd.load(export(tmp_path)).logits(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="it takes two GPUs")
+def test_the_second_card_draws_what_the_first_does_while_the_first_is_current(tmp_path: Path):
+    """Steps are recorded as CUDA graphs on the current card; on another than the network's they would hold nothing."""
+    path = export(tmp_path)
+    torch.cuda.set_device(0)
+    one, other = (sedd.load(path, device=f"cuda:{index}") for index in range(2))
+    assert one.sample(8, length=40, steps=16, seed=1) == other.sample(8, length=40, steps=16, seed=1)
+    for mine, theirs in zip(one.logits(["MKT_Y"]), other.logits(["MKT_Y"]), strict=True):
+        assert np.array_equal(mine, theirs)
+    assert torch.cuda.current_device() == 0
