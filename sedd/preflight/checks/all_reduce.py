@@ -1,7 +1,9 @@
 """The ranks of the job find each other and sum a tensor: NCCL on GPUs, gloo on CPUs."""
 
 import datetime as dt
+import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +13,15 @@ from sedd.spec.experiment import Experiment
 from sedd.units import counted, format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
 _MEETING = dt.timedelta(seconds=40)
 """Longest wait for the others: they may still be importing torch from a slow file system."""
 _SUMMING = dt.timedelta(seconds=15)
+_PATIENCE_S = 90.0
+"""For all of it: NCCL has no limit for finding the others, as where a network swallows what it sends."""
 _BYTES = 32 << 20
 # Rank 0's store stays: training's own meeting, at the same port, goes on in it without a moment in between at which
 # another rank would find nobody there.
@@ -41,7 +47,7 @@ def gather(context: CheckContext) -> Facts | None:
     meeting = f"{context.environ['MASTER_ADDR']}:{context.environ['MASTER_PORT']}"
     problem, seconds, is_right = None, 0.0, False
     try:
-        seconds, is_right = _sum_over_ranks(context, device, backend)
+        seconds, is_right = _within(_PATIENCE_S, lambda: _sum_over_ranks(context, device, backend))
     except RuntimeError as e:  # torch.distributed's errors are subclasses
         problem = str(e).strip().splitlines()[0]
     return Facts(
@@ -67,6 +73,26 @@ def judge(facts: Facts) -> Verdict:
         )
     speed = format_bytes(_BYTES / max(facts.seconds, 1e-9))
     return ok(f"{saw}: {format_bytes(_BYTES)} summed in {1000 * facts.seconds:.0f} ms ({speed}/s)")
+
+
+def _within(limit_s: float, work: "Callable[[], tuple[float, bool]]") -> tuple[float, bool]:
+    """What the work gives. Raises: what it raises; RuntimeError where it takes longer.
+
+    Then the node fails: where a group of ranks is still being made, training could not make another.
+    """
+    done: Future[tuple[float, bool]] = Future()
+
+    def do() -> None:
+        try:
+            done.set_result(work())
+        except Exception as e:
+            done.set_exception(e)
+
+    threading.Thread(target=do, name="preflight-nccl", daemon=True).start()
+    try:
+        return done.result(limit_s)
+    except TimeoutError as e:
+        raise RuntimeError(f"no answer within {limit_s:g} s") from e
 
 
 def _sum_over_ranks(context: CheckContext, device: "torch.device", backend: str) -> tuple[float, bool]:
@@ -124,6 +150,7 @@ CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.NODE,),
     of_node=True,
+    limit_s=_PATIENCE_S + 30,
     catches="ranks that do not find each other, a slow or broken network, a bad link between cards",
     takes="1 s, and the wait for the last rank",
     passing=_SOUND,

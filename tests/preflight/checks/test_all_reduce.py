@@ -89,6 +89,24 @@ def test_a_rank_that_never_comes_is_a_finding_and_no_traceback(make_context, hur
     assert "here-1" in verdict.saw
 
 
+def test_ranks_that_never_find_each_other_fail_the_node_before_the_check_is_given_up(
+    make_context, hurried, monkeypatch
+):
+    """Unknown would let the training begin: it cannot make a group while this one is still being made."""
+    import threading
+
+    released = threading.Event()
+    monkeypatch.setattr(check, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(check, "_sum_over_ranks", lambda *_: released.wait(60))
+    try:
+        context = make_context(side=Side.NODE, environ=meeting(free_port()), ranks_size=2)
+        verdict = check.judge(check.gather(context))
+    finally:
+        released.set()
+    assert verdict.status is Status.FAIL
+    assert "no answer within 0.2 s" in verdict.saw
+
+
 def test_preflight_takes_no_key_of_trainings_own(make_context, hurried):
     context = make_context(side=Side.NODE, environ=meeting(free_port(), SEDD_ATTEMPT="3"))
     check._meet(context)
