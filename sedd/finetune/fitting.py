@@ -58,7 +58,7 @@ def _without_moments(parent: Parent, experiment: Experiment) -> list[str]:
     return []
 
 
-_SHAPE = ("hidden", "cond", "blocks", "heads")
+_SHAPE = ("hidden", "cond", "blocks", "heads", "token_shift")
 
 
 def _noise(experiment: Experiment) -> str:

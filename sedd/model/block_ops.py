@@ -22,7 +22,7 @@ from sedd.model.fused.gelu_mlp import gelu_mlp as fused_gelu_mlp
 from sedd.model.fused.modulation_rows import modulation_rows as fused_modulation_rows
 from sedd.model.fused.rotated_attention import rotated_attention as fused_rotated_attention
 from sedd.model.modulation import gated_sum, norm_modulate
-from sedd.model.packing import Packing
+from sedd.model.packing import Packing, shift_tokens
 from sedd.model.rotary import rotate
 
 
@@ -46,13 +46,15 @@ def add_branch_and_norm(
     packing: Packing,
     place: int,
     dtype: torch.dtype | None = None,
+    shifted: int = 0,
 ) -> tuple[Float[Tensor, "tokens hidden"], Float[Tensor, "tokens hidden"]]:
     """The stream x + gate dropout(branch), and its layer norm times factor plus shift, which enters the next layer.
 
-    `place` numbers the dropouts of the network. Norm and stream have x's dtype, what enters has `dtype`, or shift's.
+    `place` numbers the dropouts of the network. Norm and stream have x's dtype, what enters has `dtype`, or shift's;
+    of that so many columns as `shifted` come from either neighbour (`shift_tokens`).
     """
     operation = KERNELS[packing.kernels].add_branch_and_norm
-    return operation(x, branch, gate, factor, shift, packing, place, dtype or shift.dtype)
+    return operation(x, branch, gate, factor, shift, packing, place, dtype or shift.dtype, shifted)
 
 
 def modulation_rows(
@@ -97,10 +99,11 @@ def _fused_add_branch_and_norm(
     packing: Packing,
     place: int,
     dtype: torch.dtype,
+    shifted: int,
 ) -> tuple[Tensor, Tensor]:
     if branch is None or gate is None:
-        return x, fused_norm_modulate(x, factor, shift, packing, dtype)
-    return fused_gated_norm(x, branch, gate, factor, shift, packing, place, dtype)
+        return x, fused_norm_modulate(x, factor, shift, packing, dtype, shifted)
+    return fused_gated_norm(x, branch, gate, factor, shift, packing, place, dtype, shifted)
 
 
 def _torch_add_branch_and_norm(
@@ -112,11 +115,12 @@ def _torch_add_branch_and_norm(
     packing: Packing,
     place: int,
     dtype: torch.dtype,
+    shifted: int,
 ) -> tuple[Tensor, Tensor]:
     where = packing.sequence, packing.cu_seqlens
     if branch is not None and gate is not None:
         x = gated_sum(x, F.dropout(branch, packing.dropout), gate, *where)
-    return x, norm_modulate(x, factor, shift.to(dtype), *where)
+    return x, shift_tokens(norm_modulate(x, factor, shift.to(dtype), *where), packing.sequence, shifted)
 
 
 def _torch_modulation_rows(modulation: Tensor, weight_1: Tensor, weight_2: Tensor) -> tuple[Tensor, ...]:

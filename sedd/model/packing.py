@@ -45,3 +45,24 @@ def sum_over_sequences(
         wide.contiguous(), "sum", offsets=cu_seqlens.long(), axis=0, unsafe=True, initial=0
     )
     return total.to(values.dtype)
+
+
+def shifted_columns(hidden: int) -> int:
+    """How many of a token's columns the token shift takes from either neighbour: an eighth, in fours."""
+    return max(4, hidden // 32 * 4)
+
+
+def shift_tokens(
+    y: Float[Tensor, "tokens hidden"], sequence: Int[Tensor, "tokens"], columns: int
+) -> Float[Tensor, "tokens hidden"]:
+    """Take each token's first `columns` from the token before it, and as many behind them from the token after.
+
+    Zeros where the sequence has none. After the token shift of RWKV (arXiv 2305.13048), in both directions.
+    """
+    if not columns:
+        return y
+    is_inner = (sequence[1:] == sequence[:-1]).unsqueeze(1)
+    end = y.new_zeros(1, columns)
+    before = torch.cat((end, y[:-1, :columns] * is_inner))
+    after = torch.cat((y[1:, columns : 2 * columns] * is_inner, end))
+    return torch.cat((before, after, y[:, 2 * columns :]), 1)

@@ -16,14 +16,14 @@ CPU = torch.device("cpu")
 
 
 def write_small_checkpoint(
-    path: Path, *, graph: str = "absorbing", parameterization: str = "score", seed: int = 0
+    path: Path, *, graph: str = "absorbing", parameterization: str = "score", seed: int = 0, **model: Any
 ) -> Path:
     """A checkpoint file as training writes one, made in milliseconds."""
     experiment = Experiment.model_validate(
         {
             "name": "small",
             "data": {"store": "/nowhere/small.store", "max_length": MAX_LENGTH},
-            "model": {"hidden": 16, "cond": 8, "blocks": 2, "heads": 2},
+            "model": {"hidden": 16, "cond": 8, "blocks": 2, "heads": 2, **model},
             "diffusion": {"graph": graph, "parameterization": parameterization},
             "training": {"steps": 4, "residues_per_step": 512, "residues_per_gpu": 512},
         }

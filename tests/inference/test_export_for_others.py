@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,12 +26,15 @@ from tests.inference.networks import write_small_checkpoint
 SEQUENCES = ["MKTAY_AKQR", "MK_AW", "ACDEFGHIKLMNPQRSTVWY"]
 
 
-def saved(folder: Path, **kind: str):
+def saved(folder: Path, **kind: Any):
     return read_checkpoint(write_small_checkpoint(folder / "small.pt", **kind))
 
 
-def test_the_readme_of_an_export_computes_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write_export(saved(tmp_path), tmp_path / "out")
+@pytest.mark.parametrize("token_shift", [False, True])
+def test_the_readme_of_an_export_computes_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token_shift: bool
+):
+    write_export(saved(tmp_path, token_shift=token_shift), tmp_path / "out")
     text = (tmp_path / "out/README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
     assert len([line for line in code.splitlines() if line.strip()]) <= 40
@@ -44,7 +48,7 @@ def test_the_readme_of_an_export_computes_the_network(tmp_path: Path, monkeypatc
     np.testing.assert_allclose(found, expected, atol=2e-5, rtol=1e-5)
 
 
-def folder_of(tmp_path: Path, **kind: str) -> Path:
+def folder_of(tmp_path: Path, **kind: Any) -> Path:
     write_transformers_export(saved(tmp_path, **kind), tmp_path / "hf")
     return tmp_path / "hf"
 
@@ -128,9 +132,11 @@ print(json.dumps({"alone": [one.tolist() for one in alone], "packed": [one.tolis
 
 
 @pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="pip install transformers")
-@pytest.mark.parametrize("graph", ["absorbing", "uniform"])
-def test_transformers_loads_it_and_computes_our_logits(tmp_path: Path, graph: str):
-    folder = folder_of(tmp_path, graph=graph)
+@pytest.mark.parametrize(
+    ("graph", "token_shift"), [("absorbing", False), ("uniform", False), ("absorbing", True)]
+)
+def test_transformers_loads_it_and_computes_our_logits(tmp_path: Path, graph: str, token_shift: bool):
+    folder = folder_of(tmp_path, graph=graph, token_shift=token_shift)
     environment = os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     texts = SEQUENCES if graph == "absorbing" else [text.replace("_", "A") for text in SEQUENCES]
     command = [sys.executable, "-P", "-c", CHECK, str(folder), json.dumps(texts)]

@@ -3,7 +3,7 @@
 import torch
 
 from sedd.model.modulation import gated_sum, norm_modulate
-from sedd.model.packing import sequence_index, sum_over_sequences
+from sedd.model.packing import sequence_index, shift_tokens, shifted_columns, sum_over_sequences
 from sedd.model.rotary import rotate, rotation
 
 F64 = torch.float64
@@ -30,6 +30,23 @@ def test_each_token_knows_its_sequence():
 def test_sums_are_of_each_sequences_rows():
     sums = sum_over_sequences(torch.ones(11, 2), CU)
     assert sums.tolist() == [[3, 3], [0, 0], [7, 7], [1, 1]]
+
+
+def test_a_shift_takes_columns_from_both_neighbours_within_the_sequence():
+    y, columns = rows(11, 6), 2
+    plain = torch.zeros(11, 6, dtype=F64)
+    for token in range(11):
+        plain[token, 4:] = y[token, 4:]
+        if token and SEQUENCE[token - 1] == SEQUENCE[token]:
+            plain[token, :2] = y[token - 1, :2]
+        if token < 10 and SEQUENCE[token + 1] == SEQUENCE[token]:
+            plain[token, 2:4] = y[token + 1, 2:4]
+    assert_same_gradients(shift_tokens(y, SEQUENCE, columns), plain, y)
+    assert shift_tokens(y, SEQUENCE, 0) is y
+
+
+def test_an_eighth_of_the_columns_is_shifted_in_fours():
+    assert [shifted_columns(hidden) for hidden in (8, 40, 64, 512, 776)] == [4, 4, 8, 64, 96]
 
 
 def test_modulated_norm_is_layer_norm_scaled_and_shifted():

@@ -13,6 +13,7 @@ from sedd.spec.model import ModelSpec
 
 SMALL = ModelSpec(hidden=32, cond=16, blocks=2, heads=2, dropout=0.0)
 LENGTHS = [5, 1, 0, 14]
+SHIFTED = SMALL.model_copy(update={"token_shift": True})
 CU = torch.tensor([0, *LENGTHS]).cumsum(0).int()
 TOKENS = torch.randint(0, 33, (sum(LENGTHS),), generator=torch.Generator().manual_seed(0))
 SIGMA = torch.tensor([0.01, 0.5, 3.0, 6.0], dtype=torch.float64)
@@ -45,6 +46,13 @@ def test_parameter_formula_counts_the_module(hidden, cond, blocks, heads):
         assert sum(p.numel() for p in Transformer(spec).parameters()) == parameter_count(spec)
 
 
+def test_a_token_shift_takes_no_parameters_and_makes_another_network():
+    (plain, shifted), spec = (busy(spec) for spec in (SMALL, SHIFTED)), ModelSpec(token_shift=True)
+    assert parameter_count(spec) == parameter_count(ModelSpec())
+    assert [p.shape for p in shifted.parameters()] == [p.shape for p in plain.parameters()]
+    assert not torch.allclose(forward(shifted), forward(plain))
+
+
 def test_padded_form_gives_one_row_per_residue():
     output = (
         Transformer(ModelSpec()).eval().forward_padded(torch.zeros(2, 64, dtype=torch.int64), torch.rand(2))
@@ -57,9 +65,9 @@ def test_fresh_network_knows_nothing():
     assert (forward(Transformer(SMALL)) == 0).all()
 
 
-@pytest.mark.parametrize("implementation", ["padded", "explicit"])
-def test_sequence_does_not_see_the_others_nor_its_place_in_the_batch(implementation):
-    model = busy(attention=implementation)
+@pytest.mark.parametrize(("implementation", "spec"), [("padded", SMALL), ("explicit", SHIFTED)])
+def test_sequence_does_not_see_the_others_nor_its_place_in_the_batch(implementation, spec):
+    model = busy(spec, attention=implementation)
     whole = forward(model).split(LENGTHS)
     for number in (0, 1, 3):
         tokens = TOKENS.split(LENGTHS)[number]

@@ -24,6 +24,7 @@ CHANGES: dict[str, Any] = {
     "model.blocks": 2,
     "model.heads": 4,
     "model.dropout": 0.2,
+    "model.token_shift": True,
     "diffusion.graph": "uniform",
     "diffusion.noise": {"kind": "geometric"},
     "diffusion.noise.epsilon": 0.5,

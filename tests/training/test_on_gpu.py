@@ -144,7 +144,7 @@ def test_a_job_of_two_cards_is_fit_and_each_rank_takes_memory_of_its_own_alone(
     store: Path, tmp_path: Path
 ) -> None:
     spec = tmp_path / "tiny.json"
-    changes = {"steps": 1500, "precision": "fp16", "attention": "tiled", "residues_per_gpu": 512}
+    changes = {"steps": 1500, "precision": "fp16", "attention": "tiled", "residues_per_gpu": 256}
     asked = tiny_spec(store, **changes).model_dump(mode="json")
     asked |= {"resources": {"gpus_per_node": 2, "cpus_per_process": 1}}
     spec.write_text(json.dumps(asked))

@@ -23,10 +23,11 @@ def norm_modulate(
     shift: Float[Tensor, "sequences hidden"],
     packing: Packing,
     dtype: torch.dtype,
+    shifted: int,
 ) -> Float[Tensor, "tokens hidden"]:
-    """layer_norm(x) factor + shift with the rows of each token's sequence, in a dtype."""
+    """layer_norm(x) factor + shift with the rows of each token's sequence, in a dtype; then `shift_tokens`."""
     rows = _rows(factor), _rows(shift)
-    y: Tensor = _GatedNorm.apply(x, None, None, *rows, packing, 0, dtype)[1]  # type: ignore[no-untyped-call] # torch
+    y: Tensor = _GatedNorm.apply(x, None, None, *rows, packing, 0, dtype, shifted)[1]  # type: ignore[no-untyped-call]
     return y
 
 
@@ -39,10 +40,11 @@ def gated_norm(
     packing: Packing,
     place: int,
     dtype: torch.dtype,
+    shifted: int,
 ) -> tuple[Float[Tensor, "tokens hidden"], Float[Tensor, "tokens hidden"]]:
     """x + gate dropout(branch), and `norm_modulate` of it. `place` tells this dropout from the network's others."""
     both: tuple[Tensor, Tensor] = _GatedNorm.apply(  # type: ignore[no-untyped-call] # torch
-        x, branch, _rows(gate), _rows(factor), _rows(shift), packing, place, dtype
+        x, branch, _rows(gate), _rows(factor), _rows(shift), packing, place, dtype, shifted
     )
     return both
 
@@ -61,6 +63,7 @@ class _GatedNorm(torch.autograd.Function):
         packing: Packing,
         place: int,
         dtype: torch.dtype,
+        shifted: int,
     ) -> tuple[Tensor | None, Tensor]:
         length, hidden = x.shape
         module = block_module(x.device, hidden, branch.dtype if branch is not None else dtype, dtype)
@@ -71,10 +74,10 @@ class _GatedNorm(torch.autograd.Function):
             "gated_norm_forward", (-(-length // ROWS), 1), norm_threads(hidden),
             at(x), at(branch), at(gate), at(factor), at(shift),
             at(packing.sequence), ctypes.c_int(length), *_dropout(packing, place), ctypes.c_float(_EPSILON),
-            at(x_out), at(y), at(mean), at(rstd),
+            ctypes.c_int(shifted), at(x_out), at(y), at(mean), at(rstd),
         )  # fmt: skip
         ctx.save_for_backward(x_out, branch, gate, factor, mean, rstd)
-        ctx.packing, ctx.place, ctx.dtype = packing, place, dtype
+        ctx.packing, ctx.place, ctx.dtype, ctx.shifted = packing, place, dtype, shifted
         ctx.set_materialize_grads(False)
         return (x_out if branch is not None else None), y
 
@@ -100,14 +103,24 @@ class _GatedNorm(torch.autograd.Function):
             "gated_norm_backward", (tiles, 1), threads,
             at(d_x_out), at(d_y), at(x_out), at(mean), at(rstd), at(factor), at(branch), at(gate),
             at(ctx.packing.sequence), ctypes.c_int(length), ctypes.c_int(rows), *_dropout(ctx.packing, ctx.place),
-            at(d_x), at(d_branch), at(parts),
+            ctypes.c_int(ctx.shifted), at(d_x), at(d_branch), at(parts),
         )  # fmt: skip
         module.launch(
             "sum_slots", (sequences, -(-3 * hidden // 128)), 128,
             at(parts), at(cu_seqlens), ctypes.c_int(rows), at(sums),
         )  # fmt: skip
         d_gate, d_factor, d_shift = sums.unbind(1)
-        return d_x, d_branch, d_gate if branch is not None else None, d_factor, d_shift, None, None, None
+        return (
+            d_x,
+            d_branch,
+            d_gate if branch is not None else None,
+            d_factor,
+            d_shift,
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def _dropout(

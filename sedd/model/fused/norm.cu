@@ -51,14 +51,27 @@ template <int N> __device__ void sum_over_block(float (&values)[N], int& turn) {
     turn ^= 1;
 }
 
+// Token shift: of a row of y, the first `shifted` columns are the norm of the token before in the same sequence, and as
+// many behind them that of the token after; 0 where there is none. `shifted` is a multiple of 4.
+
+// Which token's y a token's norm goes to, in these columns: the next one's, the one's before, its own.
+__device__ int shift_of(int column, int shifted) {
+    return column < shifted ? 1 : column < 2 * shifted ? -1 : 0;
+}
+
+__device__ bool is_in_sequence(const long long* sequence, int tokens, int row, int other) {
+    return other >= 0 && other < tokens && sequence[other] == sequence[row];
+}
+
 // x + gate * dropout(branch), and its layer norm * factor + shift. Without a branch, or without y, that part alone.
 extern "C" __global__ void __launch_bounds__(THREADS) gated_norm_forward(
     const float* x, const In* branch, const float* gate, const float* factor, const float* shift,
     const long long* sequence, int tokens, const u64* seed, u32 place, u32 threshold, float scale, float epsilon,
-    float* x_out, Out* y, float* mean_out, float* rstd_out
+    int shifted, float* x_out, Out* y, float* mean_out, float* rstd_out
 ) {
     const Dropout dropout{threshold ? *seed : 0, place, threshold, scale};
     const int column = 4 * threadIdx.x, first = blockIdx.x * ROWS, end = min(first + ROWS, tokens);
+    const int by = shift_of(column, shifted);
     const bool inside = column < HIDDEN;
     int turn = 0;
     for (int row = first; row < end; ++row) {
@@ -86,7 +99,11 @@ extern "C" __global__ void __launch_bounds__(THREADS) gated_norm_forward(
         load<0>(factor + rows_at, f);
         load<0>(shift + rows_at, s);
         for (int i = 0; i < 4; ++i) v[i] = (v[i] - mean) * rstd * f[i] + s[i];
-        store<OUT>(y + at, v);
+        if (is_in_sequence(sequence, tokens, row, row + by)) store<OUT>(y + at + by * HIDDEN, v);
+        if (by && !is_in_sequence(sequence, tokens, row, row - by)) {
+            for (int i = 0; i < 4; ++i) v[i] = 0;
+            store<OUT>(y + at, v);
+        }
     }
 }
 
@@ -97,10 +114,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) gated_norm_backwar
     const float* d_x_out, const Out* d_y, const float* x_out, const float* mean_in, const float* rstd_in,
     const float* factor, const In* branch, const float* gate,
     const long long* sequence, int tokens, int rows, const u64* seed, u32 place, u32 threshold, float scale,
-    float* d_x, In* d_branch, float* parts
+    int shifted, float* d_x, In* d_branch, float* parts
 ) {
     const Dropout dropout{threshold ? *seed : 0, place, threshold, scale};
     const int column = 4 * threadIdx.x, first = blockIdx.x * rows, end = min(first + rows, tokens);
+    const int by = shift_of(column, shifted);
     const bool inside = column < HIDDEN;
     float sums[3][4] = {}, f[4] = {}, gates[4] = {};
     long long current = sequence[first];
@@ -134,7 +152,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) gated_norm_backwar
         if (inside && d_x_out) d = *reinterpret_cast<const Vector<float, 4>*>(d_x_out + at);
         if (inside && branch) branch_bits = *reinterpret_cast<const Vector<In, 4>*>(branch + at);
         if (inside && d_y) {
-            d_y_bits = *reinterpret_cast<const Vector<Out, 4>*>(d_y + at);
+            if (is_in_sequence(sequence, tokens, row, row + by))
+                d_y_bits = *reinterpret_cast<const Vector<Out, 4>*>(d_y + at + by * HIDDEN);
             x = *reinterpret_cast<const Vector<float, 4>*>(x_out + at);
             const float mean = mean_in[row];
             rstd = rstd_in[row];
