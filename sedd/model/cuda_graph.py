@@ -40,8 +40,11 @@ class CudaRecorder:
     def __call__(self, work: Callable[[], None]) -> Recording:
         rehearse(work)
         graph = torch.cuda.CUDAGraph()
-        # thread_local: the thread that loads batches may pin memory meanwhile.
-        with _garbage_kept(), torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        # A stream of the current device, as torch's own would stay on the first that recorded. thread_local: the thread
+        # that loads batches may pin memory meanwhile.
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch
+        recording = torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local")
+        with _garbage_kept(), recording:
             work()
         return graph
 
