@@ -1,7 +1,12 @@
 """A network and a store so small that a training takes a second, and training in processes of their own."""
 
+import atexit
 import datetime as dt
+import functools
+import json
 import os
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +18,9 @@ from sedd.spec.experiment import Experiment
 
 PROTEINS = Path(__file__).parents[1] / "jobs/data/uniprot2k.fasta.gz"
 MAX_LENGTH, RESIDUES_PER_STEP = 64, 512
+TRAIN = Path(__file__).parent / "training/train_process.py"
+LONGEST_S = 120
+"""Of a training in processes of their own."""
 
 
 def tiny_spec(store: Path, **training: Any) -> Experiment:
@@ -47,18 +55,39 @@ def train_process(
     `kill-saved:N` waits there for the first checkpoint, whose writer is a thread beside the steps; `kill-one:N` kills
     rank 1 alone. `before` is a command that runs each process.
     """
-    command = [
-        *before,
-        sys.executable,
-        str(Path(__file__).parent / "training/train_process.py"),
-        str(run.path),
-        str(attempt),
-        end,
-    ]
+    arguments = [str(run.path), str(attempt), end]
     port = 20000 + os.getpid() % 20000 + int(dt.datetime.now().timestamp() * 1000) % 1000
     shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
-    processes = [
-        subprocess.Popen(command, env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(ranks)
-    ]
-    return max((process.wait(timeout=120) for process in processes), key=abs)
+    environments = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+    if before:
+        command = [*before, sys.executable, str(TRAIN), *arguments]
+        processes = [subprocess.Popen(command, env=environment) for environment in environments]
+        codes = [process.wait(timeout=LONGEST_S) for process in processes]
+    else:
+        codes = _forked(arguments, environments, is_first=attempt == 1)
+    return max(codes, key=abs)
+
+
+def _forked(arguments: list[str], environments: list[dict[str, str]], *, is_first: bool) -> list[int]:
+    """The exit codes of processes that a server forks. Later attempts have another server: its hashes differ."""
+    server = _server(is_first)
+    assert server.stdin is not None
+    assert server.stdout is not None
+    request = {"arguments": arguments, "environments": environments, "folder": os.getcwd()}
+    server.stdin.write(json.dumps(request).encode() + b"\n")
+    started = json.loads(server.stdout.readline())
+    if not select.select([server.stdout], [], [], LONGEST_S)[0]:
+        for process in started:
+            os.kill(process, signal.SIGKILL)
+        server.stdout.readline()
+        raise subprocess.TimeoutExpired(arguments, LONGEST_S)
+    return json.loads(server.stdout.readline())  # type: ignore[no-any-return] # a list of int
+
+
+@functools.cache
+def _server(is_first: bool) -> "subprocess.Popen[bytes]":
+    """Ends with this process, at the latest when its stdin does."""
+    pipe = subprocess.PIPE
+    server = subprocess.Popen([sys.executable, str(TRAIN)], stdin=pipe, stdout=pipe, bufsize=0)
+    atexit.register(server.communicate)
+    return server

@@ -1,9 +1,13 @@
 """Run as a script by the tests: train a run folder, and end at an exact step by SIGKILL or by a stop request.
 
+Without arguments it waits for requests, each a line of JSON on stdin, and forks a process for each rank of one: torch
+is imported once for all of them. It answers with two lines: their ids, and, after their end, their exit codes.
+
 With an entry in the environment it copies its state to the folder LOCAL_COPIES whenever no copy is being written. The
 rank SLOW_RANK takes 0.2 s more for each micro-batch, and ranks compare their times every 4 steps instead of 25.
 """
 
+import json
 import os
 import signal
 import sys
@@ -67,13 +71,41 @@ def slow_down() -> None:
     Network.loss_of = slowly
 
 
+def next_request() -> list[str]:
+    """Serve requests until stdin ends; returns in each process that is forked, with its arguments."""
+    import torch._dynamo  # noqa: F401 # which an optimizer's first step imports
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a terminal's Ctrl-C ends is the ranks
+    for line in sys.stdin:
+        request, ranks = json.loads(line), []
+        for environment in request["environments"]:
+            if not (rank := os.fork()):
+                become(environment, request["folder"])
+                return request["arguments"]
+            ranks.append(rank)
+        print(json.dumps(ranks), flush=True)
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(r, 0)[1]) for r in ranks]), flush=True)
+    sys.exit(0)
+
+
+def become(environment: dict[str, str], folder: str) -> None:
+    """What a process of its own would have found at its start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+
+
 if __name__ == "__main__":
-    folder = RunDir(Path(sys.argv[1]))
-    stop = EndsAtStep(sys.argv[3], folder)
+    path, attempt, end = sys.argv[1:] or next_request()
+    folder = RunDir(Path(path))
+    stop = EndsAtStep(end, folder)
     ranks = Ranks.from_environment(os.environ)
     if (slow := os.environ.get("SLOW_RANK")) is not None:
         step_clock.WINDOW, stragglers.STEPS = 4, 16
         if slow == str(ranks.rank):
             slow_down()
-    outcome = train(folder, attempt=int(sys.argv[2]), ranks=ranks, stop=stop, place=place())
+    outcome = train(folder, attempt=int(attempt), ranks=ranks, stop=stop, place=place())
     sys.exit(0 if outcome is Outcome.COMPLETED else 75)
