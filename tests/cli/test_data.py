@@ -12,18 +12,13 @@ from pathlib import Path
 import pytest
 
 from sedd.launch.local_processes import wait_until
+from tests.command_line import sedd_here
 
 QUICKSTART = Path(__file__).parents[2] / "jobs" / "data" / "uniprot2k.fasta.gz"
 
 
 def _sedd(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sedd", "data", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return sedd_here("data", *arguments, cwd=cwd)
 
 
 @pytest.fixture(scope="module")

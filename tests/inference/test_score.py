@@ -22,7 +22,7 @@ from sedd.inference.score_page import write_score_page
 from sedd.inference.variant_table import read_variants
 from sedd.inference.variants import Variant, require_substitutions, scan
 from sedd.spec.inference import ScoreOptions
-from tests.command_line import call, sedd
+from tests.command_line import call, sedd, sedd_here
 from tests.inference.networks import small_network, write_small_checkpoint
 
 PROTEIN = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ"
@@ -169,7 +169,7 @@ def test_the_command_repeats_the_table_and_adds_scores(files):
     document = json.loads(done.stdout)
     assert document["mutants"] == 4
     assert document["methods"]["masked"]["spearman"]["pairs"] == 3
-    plain = sedd(*arguments)
+    plain = sedd_here(*arguments)
     assert [row["masked"] for row in csv.DictReader(plain.stdout.splitlines())] == [
         row["masked"] for row in rows
     ]
@@ -180,7 +180,7 @@ def test_marks_of_a_missing_value_are_missing_and_two_pairs_are_too_few(files):
     rows = "".join(f"K2{to},{mark}\n" for to, mark in zip("ACDEFGHIL", marks, strict=True))
     files["table"].write_text(f"mutant,fitness\n{rows}")
     score = ("score", files["net"], "--fasta", files["fasta"], "--mutants", files["table"])
-    done = sedd(
+    done = sedd_here(
         *score, "--measured", "fitness", "-o", files["at"] / "s.csv", "--page", files["at"] / "p.html"
     )
     assert done.returncode == 0, done.stderr

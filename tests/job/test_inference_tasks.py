@@ -28,6 +28,7 @@ from sedd.spec.task import TaskSpec
 from sedd.spec.tasks import TASKS
 from sedd.training.distributed import Ranks
 from sedd.training.stop import StopFlag
+from tests.command_line import sedd_here
 from tests.launch.conftest import order_for
 from tests.launch.test_submit import NOW
 from tests.tiny import tiny_spec, train_process
@@ -103,9 +104,15 @@ def work(run: RunDir) -> None:
     assert done.returncode == Exit.COMPLETED, done.stderr
 
 
+def work_here(run: RunDir) -> None:
+    shutil.rmtree(run.code)  # this process runs the code of the tests
+    assert WORK[read_manifest(run)["task"]](run, 1, StopFlag()) is Exit.COMPLETED
+
+
 def by_hand(*arguments: object) -> str:
-    command = [sys.executable, "-m", "sedd", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=True).stdout
+    done = sedd_here(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_an_evaluation_finds_what_the_command_finds(make, network: RunDir, tmp_path: Path):
@@ -133,7 +140,7 @@ def test_an_evaluation_finds_what_the_command_finds(make, network: RunDir, tmp_p
 
 def test_samples_are_those_of_the_command(make, network: RunDir):
     run = make("sample", count=3, length=[20, 30], steps=4, temperature=0.8, report=False)
-    work(run)
+    work_here(run)
     options = ["-n", 3, "--length", "20-30", "--steps", 4, "--temperature", 0.8]
     assert (run.samples / "samples.fasta").read_text() == by_hand("sample", network.path, *options)
     assert not (run.samples / "report.html").exists()
@@ -145,7 +152,7 @@ def test_samples_are_those_of_the_command(make, network: RunDir):
 def test_redesigns_are_those_of_the_command(make, network: RunDir, tmp_path: Path):
     redesign = {"parent": str(tmp_path / "two.fasta"), "noise": 0.4, "keep": 5, "max_mutations": 4}
     run = make("sample", count=2, steps=4, redesign=redesign, report=False, order="margin")
-    work(run)
+    work_here(run)
     options = ["--parent", tmp_path / "two.fasta", "--noise", 0.4, "--keep", 5, "--max-mutations", 4]
     options += ["-n", 2, "--steps", 4, "--order", "margin", "--table", tmp_path / "by_hand.csv"]
     assert (run.samples / "samples.fasta").read_text() == by_hand("sample", network.path, *options)
@@ -155,7 +162,7 @@ def test_redesigns_are_those_of_the_command(make, network: RunDir, tmp_path: Pat
 def test_a_report_lies_beside_the_samples(make):
     pytest.importorskip("parasail", reason="pip install 'protein-sedd[report]'")
     run = make("sample", count=2, length=20, steps=2)
-    work(run)
+    work_here(run)
     assert "held-out proteins" in (run.samples / "report.html").read_text()
 
 
