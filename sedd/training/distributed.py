@@ -143,13 +143,15 @@ class Group:
 
 @contextlib.contextmanager
 def connected(ranks: Ranks, device: torch.device) -> Iterator[Group]:
-    """Connect the ranks (NCCL on GPUs, gloo on CPUs) and take leave at the end."""
+    """Connect the ranks (NCCL on GPUs, gloo on CPUs) and take leave at the end.
+
+    A rank that fails takes no leave: NCCL would have it wait for the others, which wait in an exchange for it, and its
+    error would be told to nobody. It is disconnected when its process ends.
+    """
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if ranks.size > 1:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
-    try:
-        yield Group(ranks, device)
-    finally:
-        if ranks.size > 1:
-            dist.destroy_process_group()
+    yield Group(ranks, device)
+    if ranks.size > 1:
+        dist.destroy_process_group()

@@ -17,6 +17,8 @@ _NODE_FAULTS = re.compile(
     re.IGNORECASE,
 )
 """Words of CUDA, NCCL and the driver. Not out-of-memory and not illegal memory access: those come back anywhere."""
+_WRONG_CALLS = re.compile(r"ncclInvalid(Usage|Argument)", re.IGNORECASE)
+"""Words of NCCL for what is asked of it and would be refused anywhere, such as two ranks on one card."""
 _LOST_PEERS = re.compile(
     r"ncclRemoteError|Connection (reset|closed) by peer|Broken pipe|Socket closed|Connection was likely closed"
     r"|Failed to recv, got 0 bytes",
@@ -52,9 +54,10 @@ def exit_of(error: BaseException, *, folder: Path) -> Exit:
 
 def is_node_fault(error: BaseException) -> bool:
     """Whether another node would probably not show this error."""
-    return isinstance(error, NodeFaultError) or (
-        _is_of_torch(error) and _NODE_FAULTS.search(str(error)) is not None
-    )
+    if isinstance(error, NodeFaultError):
+        return True
+    text = str(error) if _is_of_torch(error) else ""
+    return _NODE_FAULTS.search(text) is not None and _WRONG_CALLS.search(text) is None
 
 
 def _is_of_torch(error: BaseException) -> bool:

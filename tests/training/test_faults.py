@@ -1,16 +1,24 @@
-"""What an error says about where the fault lies."""
+"""What an error says about where the fault lies, and that it is told."""
 
 import errno
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from sedd.errors import CheckpointError, DataError, DiskFullError
 from sedd.rundir.exits import Exit
 from sedd.rundir.fence import SupersededError
+from sedd.training import distributed
+from sedd.training.distributed import Ranks, connected
 from sedd.training.faults import NodeFaultError, exit_of
 
 RUN = Path("/runs/a/b")
+TWICE = """invalid usage (run with NCCL_DEBUG=WARN for details), NCCL version 2.21.5
+ncclInvalidUsage: This usually reflects invalid usage of NCCL library.
+Last error:
+Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1000"""
 
 
 def caused_by(cause: OSError) -> CheckpointError:
@@ -40,6 +48,7 @@ def caused_by(cause: OSError) -> CheckpointError:
         (NodeFaultError("no card"), Exit.NODE_FAULT),
         (RuntimeError("CUDA error: uncorrectable ECC error encountered"), Exit.NODE_FAULT),
         (RuntimeError("NCCL error: unhandled system error (ncclSystemError)"), Exit.NODE_FAULT),
+        (RuntimeError(f"NCCL error in: NCCLUtils.hpp:268, {TWICE}"), Exit.CRASHED),
         (
             RuntimeError("gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer."),
             Exit.PEER_LOST,
@@ -55,3 +64,26 @@ def caused_by(cause: OSError) -> CheckpointError:
 )
 def test_an_error_becomes_the_exit_code_that_says_who_is_at_fault(error: Exception, expected: Exit) -> None:
     assert exit_of(error, folder=RUN) is expected
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes when ranks take leave of each other, where there is nobody to connect with."""
+    taken: list[str] = []
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: taken.append("left"))
+    monkeypatch.setattr(distributed, "Group", lambda *_: None)
+    return taken
+
+
+def test_at_the_end_every_rank_takes_leave(left: list[str]) -> None:
+    with connected(Ranks(size=2), torch.device("cpu")):
+        assert not left
+    assert left == ["left"]
+
+
+def test_a_rank_that_fails_waits_for_no_other_before_it_tells_why(left: list[str]) -> None:
+    """With NCCL all ranks take leave together; the others are in an exchange with this one."""
+    with pytest.raises(ValueError, match="its own"), connected(Ranks(size=2), torch.device("cpu")):
+        raise ValueError("its own")
+    assert not left

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -174,3 +175,43 @@ def test_moments_spread_over_two_cards_in_fp16_go_on_after_a_stop(
     path = newest_whole(run.checkpoints)
     assert path is not None
     assert read_checkpoint(path)["step"] == 24
+
+
+FAILING = """
+import os, torch, torch.distributed as dist
+from sedd.training.distributed import Ranks, connected
+ranks = Ranks.from_environment(os.environ)
+with connected(ranks, ranks.device()):
+    x = torch.ones(1 << 20, device=ranks.device())
+    dist.all_reduce(x)
+    x.sum().item()
+    if ranks.rank == 1:
+        raise ValueError("the second rank fails")
+    dist.all_reduce(x)
+    x.sum().item()
+"""
+
+
+@on_two
+def test_a_rank_that_fails_ends_at_once_though_the_other_waits_for_it_in_nccl() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", FAILING],
+            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        told = ranks[1].communicate(timeout=60)[1]
+        assert ranks[1].returncode == 1
+        assert "ValueError: the second rank fails" in told
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.wait()

@@ -40,8 +40,9 @@ class Facts:
 
 
 def gather(context: CheckContext) -> Facts | None:
-    if context.ranks_size == 1:
-        return None
+    resources = context.training_run.resources
+    if context.ranks_size == 1 or resources.ranks_per_node > resources.gpus_per_node > 0:
+        return None  # two processes on one card: the check `gpu_memory` says so
     device = training_device(context)
     backend = "nccl" if device.type == "cuda" else "gloo"
     meeting = f"{context.environ['MASTER_ADDR']}:{context.environ['MASTER_PORT']}"
@@ -106,18 +107,17 @@ def _sum_over_ranks(context: CheckContext, device: "torch.device", backend: str)
     dist.init_process_group(
         backend, store=store, rank=context.rank, world_size=context.ranks_size, timeout=_SUMMING
     )
-    try:
-        numbers = torch.full((_BYTES // 4,), float(context.rank + 1), device=device)
-        dist.all_reduce(numbers)  # the first one connects
-        expected = context.ranks_size * (context.ranks_size + 1) / 2
-        is_right = bool((numbers == expected).all())
-        started = time.perf_counter()
-        dist.all_reduce(numbers)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - started, is_right
-    finally:
-        dist.destroy_process_group()
+    numbers = torch.full((_BYTES // 4,), float(context.rank + 1), device=device)
+    dist.all_reduce(numbers)  # the first one connects
+    expected = context.ranks_size * (context.ranks_size + 1) / 2
+    is_right = bool((numbers == expected).all())
+    started = time.perf_counter()
+    dist.all_reduce(numbers)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds = time.perf_counter() - started
+    dist.destroy_process_group()  # not after an error, as in sedd.training.distributed.connected
+    return seconds, is_right
 
 
 def _meet(context: CheckContext) -> Any:

@@ -131,3 +131,14 @@ def test_ranks_of_an_earlier_attempt_are_not_taken_for_this_ones(make_context, h
 
 def test_one_process_has_nobody_to_meet(make_context):
     assert check.gather(make_context(side=Side.NODE)) is None
+
+
+def test_processes_that_share_a_card_are_the_specs_fault_not_the_nodes(make_context, hurried):
+    """NCCL would refuse them here, and a FAIL of this check excludes the node."""
+    shared = {
+        "resources.gpus_per_node": 1,
+        "resources.processes_per_node": 2,
+        "training.residues_per_step": 1024,
+    }
+    context = make_context(shared, side=Side.NODE, environ=meeting(free_port()), ranks_size=2)
+    assert check.gather(context) is None
