@@ -96,7 +96,7 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
         "rate-4e-3": {"training.learning_rate": 4e-3},
         "dropout-0.05": {"model.dropout": 0.05},
         "decay-1": {"training.weight_decay": 1.0},
-        "decay-2": {"training.weight_decay": 2.0},
+        "decay-4": {"training.weight_decay": 4.0},
         "ema-0.998": {"training.ema_decay": 0.998},
         "ema-0.9995": {"training.ema_decay": 0.9995},
         "constant": {"training.schedule": "constant"},
