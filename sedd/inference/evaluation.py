@@ -153,7 +153,6 @@ def evaluate(
     Noise follows from a protein's residues: neither its place in the file nor its neighbours change its bound, copies
     have the same, and two networks are compared on the same noise.
     """
-    trained = trained.for_many_calls()
     keys, lengths = proteins.keys(trained.device), [len(tokens) for tokens in proteins.distinct]
     parts = list(batches(lengths, trained.batch_residues))
 

@@ -22,7 +22,7 @@ from sedd.inference.keep import Arrays, Keep, at_once
 from sedd.inference.load_network import Trained
 from sedd.inference.pack import batches
 from sedd.inference.redesign import NEW, Begin, redesign
-from sedd.model.cuda_graph import Replayed
+from sedd.model.cuda_graph import Replayed, is_worth_recording
 from sedd.spec.inference import SampleOptions
 from sedd.training.seeds import SAMPLING, generator
 
@@ -231,10 +231,12 @@ def _current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
 
 def _records(trained: Trained) -> bool:
     """Whether steps are recorded as CUDA graphs: where the card is fast, unless the spec of its training forbids it."""
+    training = trained.experiment.training
     return (
-        trained.is_worth_recording
+        is_worth_recording(trained.device)
         and trained.asked.classifier is None  # nobody knows what a guide does
-        and trained.experiment.training.cuda_graphs is not False
+        and training.cuda_graphs is not False
+        and training.kernels != "torch"
     )
 
 

@@ -24,9 +24,6 @@ from sedd.inference.conditionals import Denoiser
 from sedd.inference.export import KEPT, read_export
 from sedd.inference.find_network import find_network, no_checkpoint, untrained_text
 from sedd.inference.weights import require_finite, require_fitting
-from sedd.model.block_ops import fastest_kernels
-from sedd.model.cuda_graph import CudaRecorder, is_worth_recording
-from sedd.model.padded_calls import PaddedCalls
 from sedd.model.transformer import Transformer
 from sedd.rundir.layout import RunDir
 from sedd.spec.conditions import GuidanceOptions
@@ -59,8 +56,6 @@ class Trained:
     """Under which condition it is asked, and how strongly."""
     fixed_batch: int | None = None
     """Residues that go through the network at once; None: as many as fill the device."""
-    padded: PaddedCalls | None = None
-    """Pads the network's calls to few shapes, and replays them; None: calls are single launches of their own shapes."""
 
     def under(
         self,
@@ -97,45 +92,14 @@ class Trained:
     def network(self, cu_seqlens: Tensor, max_length: int) -> Network:
         """The raw output for sequences packed as `cu_seqlens`: (x [tokens], sigma_bar [sequences]) → [tokens, 33]."""
         labels = self.asked.labels
-        told = labels.expand(cu_seqlens.numel() - 1, len(labels)) if labels is not None else None
-        call = self.padded if self.padded is not None else self.call
-        return lambda x, sigma_bar: call(x, cu_seqlens, sigma_bar.float(), told, max_length=max_length)
+        told = {} if labels is None else {"labels": labels.expand(cu_seqlens.numel() - 1, len(labels))}
 
-    def call(
-        self,
-        tokens: Tensor,
-        cu_seqlens: Tensor,
-        sigma_bar: Tensor,
-        labels: Tensor | None = None,
-        *,
-        max_length: int,
-    ) -> Tensor:
-        """The raw output, float32, by single launches; arguments as for `Transformer.forward`."""
-        told = {} if labels is None else {"labels": labels}
-        with torch.no_grad(), self.precision.autocast(tokens.device):
-            raw: Tensor = self.model(tokens, cu_seqlens, sigma_bar, max_length=max_length, **told)
-        return raw.float()
+        def network(x: Tensor, sigma_bar: Tensor) -> Tensor:
+            with torch.no_grad(), self.precision.autocast(x.device):
+                raw: Tensor = self.model(x, cu_seqlens, sigma_bar.float(), max_length=max_length, **told)
+            return raw.float()
 
-    def for_many_calls(self) -> "Trained":
-        """This network, whose calls are padded to few shapes and replayed, where that is worth it.
-
-        Not for what is recorded itself, as steps of sampling are. Where graphs are forbidden calls are padded all the
-        same, so that they have the same bits.
-        """
-        if self.padded is not None or not self.is_worth_recording or not self._is_fused:
-            return self
-        is_allowed = self.experiment.training.cuda_graphs is not False
-        return dataclasses.replace(self, padded=PaddedCalls(self.call, CudaRecorder if is_allowed else None))
-
-    @property
-    def is_worth_recording(self) -> bool:
-        """Whether CUDA graphs are faster on this card; where training wanted no kernels of ours there are none."""
-        return is_worth_recording(self.device) and self.experiment.training.kernels != "torch"
-
-    @property
-    def _is_fused(self) -> bool:
-        found = fastest_kernels(self.device, self.precision.compute, self.experiment.model.hidden)
-        return (self.model.kernels or found) == "fused"
+        return network
 
     @property
     def device(self) -> torch.device:
@@ -155,11 +119,8 @@ class Trained:
         return batch_residues(self.device, self.experiment.model.hidden)
 
     def denoiser(self) -> Denoiser:
-        """What reading conditional distributions takes of this network: those under its condition, unguided.
-
-        One denoiser's calls share their recordings.
-        """
-        plain = dataclasses.replace(self, asked=self.asked.unguided).for_many_calls()
+        """What reading conditional distributions takes of this network: those under its condition, unguided."""
+        plain = dataclasses.replace(self, asked=self.asked.unguided)
         return Denoiser(
             graph=self.objective.graph,
             noise=self.objective.noise,
@@ -167,7 +128,7 @@ class Trained:
             device=self.device,
             log_score=plain.log_score,
             log_score_as_if_hidden=lambda cu_seqlens, max_length: self.objective.log_score_as_if_hidden(
-                plain.network(cu_seqlens, max_length), cu_seqlens
+                self.network(cu_seqlens, max_length), cu_seqlens
             ),
         )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sedd.diffusion.conditional import hidden_level
 from sedd.diffusion.draws import counter_noise
 from sedd.diffusion.likelihood import Bound, join_bounds
-from sedd.inference.conditionals import Denoiser, Query, read_conditionals
+from sedd.inference.conditionals import Query, read_conditionals
 from sedd.inference.evaluation import Proteins, arrays_of, bound_of
 from sedd.inference.keep import Arrays, Keep, at_once
 from sedd.inference.load_network import Trained
@@ -36,7 +36,7 @@ def masked_costs(
     Of each protein round(rate x length), at least one, are hidden, `how.draws` times: which ones follows from its
     residues alone, and those of a smaller rate are hidden at a larger one, too.
     """
-    denoiser, keys = trained.denoiser(), proteins.keys(torch.device("cpu"))
+    keys = proteins.keys(torch.device("cpu"))
     starts = range(0, len(proteins.distinct), _TOGETHER)
 
     def compute(number: int) -> Arrays:
@@ -45,7 +45,7 @@ def masked_costs(
         orders = [_orders(how, key, len(tokens)) for key, tokens in zip(keys[first:], part, strict=False)]
         found: dict[str, NDArray[Any]] = {}
         for place, rate in enumerate(how.mask_rates):
-            costs = arrays_of(_costs(denoiser, part, orders, rate))
+            costs = arrays_of(_costs(trained, part, orders, rate))
             found |= {f"{place}.{what}": values for what, values in costs.items()}
         progress(int(proteins.copies[: first + _TOGETHER].sum()))
         return found
@@ -65,10 +65,10 @@ def _of_rate(part: Arrays, place: int) -> Arrays:
 
 
 def _costs(
-    denoiser: Denoiser, part: Sequence[NDArray[np.uint8]], orders: Sequence[NDArray[np.int64]], rate: float
+    trained: Trained, part: Sequence[NDArray[np.uint8]], orders: Sequence[NDArray[np.int64]], rate: float
 ) -> Bound:
     """Of some proteins at one rate; a set for each draw."""
-    queries = []
+    denoiser, queries = trained.denoiser(), []
     counts = [max(1, round(rate * len(tokens))) for tokens in part]
     for tokens, order, count in zip(part, orders, counts, strict=True):
         level = hidden_level(denoiser.graph, denoiser.noise, count, len(tokens))

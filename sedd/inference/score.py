@@ -65,9 +65,9 @@ def score_table(
     trained: Trained, table: VariantTable, how: ScoreOptions, *, progress: Progress = lambda done, of: None
 ) -> Scores:
     """Score all mutants of a table; `progress` hears of mutants done."""
-    denoiser, found = trained.denoiser(), []
+    found = []
     for part in parts(table):
-        found.append(score_part(denoiser, table.variants[part], how, longest=trained.longest))
+        found.append(score_part(trained.denoiser(), table.variants[part], how, longest=trained.longest))
         progress(part.stop, len(table.variants))
     return join(table, found, longest=trained.longest)
 

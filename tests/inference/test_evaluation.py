@@ -1,8 +1,6 @@
 """Bounds and masked cross-entropies of a file: what they depend on, and how two networks are compared."""
 
-import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +14,10 @@ from sedd.errors import UsageError
 from sedd.inference.api import Network
 from sedd.inference.comparison import difference, report
 from sedd.inference.evaluation import evaluate, per_sequence, read_proteins
-from sedd.inference.load_network import Trained, load_trained
 from sedd.inference.masked_cost import masked_costs
-from sedd.inference.score import score_table
-from sedd.inference.variants import scan
-from sedd.spec.inference import EvaluateOptions, ScoreOptions
+from sedd.spec.inference import EvaluateOptions
 from tests.command_line import call, sedd
 from tests.inference.networks import small_network, write_small_checkpoint
-from tests.model.test_cuda_graph import GPU, Again
 
 TEXTS = ["MKTAYIAKQRQISF", "ACDEFGHIKLMNP", "WYV", "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ", "ACDEFGHIKLMNP"]
 HOW = EvaluateOptions(draws=4)
@@ -59,71 +53,6 @@ def test_copies_count_as_often_as_they_occur_and_share_their_error(tmp_path: Pat
     variance = once.bound.variance[once.proteins.which.tolist()].numpy()
     expected = np.sqrt((variance * np.array([9, 1])).sum()) / (lengths * [3, 1]).sum()
     assert thrice.bound.standard_error == pytest.approx(expected)
-
-
-def many_proteins():
-    """Of lengths that make batches of about one shape, no two of the same."""
-    source = np.random.default_rng(0)
-    return proteins_of(
-        ["".join(source.choice(list("ACDEFGHIKL"), source.integers(31, 33))) for _ in range(48)]
-    )
-
-
-def without_graphs(network: Trained) -> Trained:
-    training = network.experiment.training.model_copy(update={"cuda_graphs": False})
-    experiment = network.experiment.model_copy(update={"training": training})
-    return dataclasses.replace(network, experiment=experiment)
-
-
-def everything_asked(network: Trained) -> list[torch.Tensor]:
-    """Bounds, masked costs and scores, as numbers."""
-    how, proteins = EvaluateOptions(draws=4, mask_rates=(0.15,)), many_proteins()
-    bound = evaluate(network, proteins, how=how, progress=lambda done: None).bound
-    masked = masked_costs(network, proteins, how)[0.15]
-    asked = ScoreOptions(methods=("masked", "wild_type", "bound"), draws=2)
-    scores = score_table(network, scan([Record("w", TEXTS[0][:5])]), asked)
-    return [bound.estimates, masked.estimates, *map(torch.from_numpy, scores.values.values())]
-
-
-@pytest.mark.parametrize("graph", ["absorbing", "uniform"])
-def test_a_network_that_is_replayed_says_the_same_to_the_bit(tmp_path: Path, graph: str, monkeypatch):
-    monkeypatch.setattr("sedd.inference.batch_size._ON_CPU", 256)
-    network = small_network(tmp_path, graph=graph)
-    plain, made = everything_asked(network), []
-
-    def record(work: Callable[[], None]) -> Again:
-        made.append(work)
-        return Again(work)
-
-    # As on a card where it is worth it; what is recorded there is done again here.
-    monkeypatch.setattr("sedd.inference.load_network.is_worth_recording", lambda device: True)
-    monkeypatch.setattr("sedd.inference.load_network.fastest_kernels", lambda *asked: "fused")
-    monkeypatch.setattr("sedd.inference.load_network.CudaRecorder", lambda: record)
-    launched = everything_asked(without_graphs(network))
-    assert not made
-    replayed = everything_asked(network)
-    assert made
-    for a, b, c in zip(replayed, launched, plain, strict=True):
-        assert torch.equal(a, b)
-        # Single launches of other shapes: the same noise, so the same numbers to rounding.
-        torch.testing.assert_close(a, c, rtol=1e-4, atol=1e-4)
-    made.clear()
-    residues = {len(tokens) for tokens in many_proteins().distinct}
-    assert residues == {31, 32}, "three batches of eight proteins, which differ in their residues"
-    evaluate(network, many_proteins(), how=HOW, progress=lambda done: None)
-    assert len(made) == 1, "batches of like shapes share one recording"
-
-
-@pytest.mark.parametrize("device", [GPU])
-@pytest.mark.parametrize("graph", ["absorbing", "uniform"])
-def test_on_a_card_replays_have_the_bits_of_single_launches(
-    tmp_path: Path, graph: str, device: str, monkeypatch
-):
-    monkeypatch.setattr("sedd.inference.batch_size._ON_GPU", 256)
-    path = write_small_checkpoint(tmp_path / "small.pt", graph=graph)
-    network = load_trained(path, torch.device(device))
-    replayed, launched = everything_asked(network), everything_asked(without_graphs(network))
-    assert all(torch.equal(a, b) for a, b in zip(replayed, launched, strict=True))
 
 
 @pytest.mark.parametrize("graph", ["absorbing", "uniform"])
