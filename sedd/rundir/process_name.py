@@ -45,20 +45,23 @@ def find_place(pid: int) -> Place | None:
     return Place(int(attempt), int(rank)) if attempt.isdecimal() and rank.isdecimal() else None
 
 
-def is_of_same_job(pid: int, environ: Mapping[str, str]) -> bool:
-    """Whether another process works for the job that this environment is of: as another of its ranks, for example.
+def is_of_same_attempt(pid: int, environ: Mapping[str, str]) -> bool:
+    """Whether another process works for the attempt that this environment is of: as another of its ranks, for example.
 
-    False for a process that is gone, or that belongs to another user and hides its environment.
+    False for a process that is gone, that belongs to another user and hides its environment, or that is left of an
+    earlier attempt of the same job.
     """
     try:
         said = _environment(pid)
     except OSError:
         return False
-    own = environ.get("SEDD_JOB_ID")
+    own, attempt, place = environ.get("SEDD_JOB_ID"), environ.get("SEDD_ATTEMPT"), find_place(pid)
     return (
         own is not None
         and said.get("SEDD_JOB_ID") == own
         and said.get("SEDD_HOST") == environ.get("SEDD_HOST")
+        and place is not None
+        and str(place.attempt) == attempt
     )
 
 

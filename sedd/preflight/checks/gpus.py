@@ -4,8 +4,8 @@ import time
 from dataclasses import dataclass, replace
 
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, combine, fail, warn
-from sedd.preflight.read.cards import Card, Driver, query_driver, visible
-from sedd.rundir.process_name import is_of_same_job
+from sedd.preflight.read.cards import Card, Driver, answers_for_cards, is_bound, query_driver, visible
+from sedd.rundir.process_name import is_of_same_attempt
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import TrainedTask
 from sedd.units import counted, format_bytes
@@ -27,34 +27,34 @@ class Facts:
 
 def gather(context: CheckContext) -> Facts | None:
     asked = context.experiment.resources.gpus_per_node
-    if asked == 0 or not context.runs_here or not context.is_first_here:
+    if asked == 0 or not context.runs_here:
         return None
-    driver = _idle_driver(context)
-    # SLURM may show each task one card, its own: then that one is what this process answers for.
+    driver = query_driver()
+    if not answers_for_cards(driver, context):
+        return None
+    driver = _await_idle(driver, context)
     cards = _others_use(driver, context) if driver else ()
-    is_one_each = context.side is Side.NODE and context.ranks_size > 1 and len(cards) == 1
-    return Facts(asked=1 if is_one_each else asked, has_driver=driver is not None, cards=cards)
+    return Facts(asked=1 if is_bound(cards, context) else asked, has_driver=driver is not None, cards=cards)
 
 
-def _idle_driver(context: CheckContext) -> Driver | None:
+def _await_idle(driver: Driver | None, context: CheckContext) -> Driver | None:
     """What the driver says; on a node once nobody else uses our cards, or at the end of our patience."""
     deadline = time.monotonic() + (_WAIT_S if context.side is Side.NODE else 0.0)
-    while True:
-        driver = query_driver()
-        is_busy = driver is not None and any(map(_is_busy, _others_use(driver, context)))
-        if not is_busy or time.monotonic() > deadline:
-            return driver
+    while driver and any(map(_is_busy, _others_use(driver, context))) and time.monotonic() < deadline:
         time.sleep(0.5)
+        driver = query_driver()
+    return driver
 
 
 def _others_use(driver: Driver, context: CheckContext) -> tuple[Card, ...]:
-    """The cards that this process sees, without what this job's own processes take of them.
+    """The cards that this process sees, without what the processes of its own attempt take of them.
 
-    The ranks of a node look at their cards side by side, and each has a part of its card in use while it does.
+    The ranks of a node look at their cards side by side, and each has a part of its card in use while it does. A rank
+    of an earlier attempt that SIGKILL could not end keeps its memory: it counts like anybody else's process.
     """
     cards = []
     for card in visible(driver, context.environ):
-        ours = [use for use in card.processes if is_of_same_job(use[0], context.environ)]
+        ours = [use for use in card.processes if is_of_same_attempt(use[0], context.environ)]
         others = tuple(use for use in card.processes if use not in ours)
         used = card.used_bytes - sum(memory or 0 for _, memory in ours) if others or not ours else 0
         cards.append(replace(card, processes=others, used_bytes=used))

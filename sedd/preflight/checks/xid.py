@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, unknown, warn
-from sedd.preflight.read.cards import query_driver, visible
+from sedd.preflight.read.cards import answers_for_cards, query_driver, visible
 from sedd.preflight.read.kernel_log import Xid, query_xids, uptime_s
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import TrainedTask
@@ -25,10 +25,10 @@ class Facts:
 
 
 def gather(context: CheckContext) -> Facts | None:
-    if context.experiment.resources.gpus_per_node == 0 or not context.runs_here or not context.is_first_here:
+    if context.experiment.resources.gpus_per_node == 0 or not context.runs_here:
         return None
     driver = query_driver()
-    if driver is None:  # the check `gpus` says so
+    if driver is None or not answers_for_cards(driver, context):  # without one, the check `gpus` says so
         return None
     buses = {card.bus for card in visible(driver, context.environ)}
     try:

@@ -3,11 +3,12 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sedd.cluster.profile import Profile
+from sedd.preflight.context import CheckContext, Side
 
 # Bits of nvmlDeviceGetCurrentClocksThrottleReasons that mean trouble, not idleness or a set limit.
 _SLOWDOWNS = {0x08: "hardware slowdown", 0x40: "too hot", 0x80: "power brake", 0x20: "too hot (software)"}
@@ -98,6 +99,19 @@ def visible(driver: Driver, environ: Mapping[str, str]) -> tuple[Card, ...]:
             break  # CUDA stops at the first name that it does not know
         chosen.append(found[0])
     return tuple(chosen)
+
+
+def is_bound(cards: Sequence[Card], context: CheckContext) -> bool:
+    """Whether SLURM has bound one card to each task, of which a process sees its own alone, as these."""
+    asked = context.experiment.resources.gpus_per_node
+    return context.side is Side.NODE and context.ranks_size > 1 and len(cards) == 1 < asked
+
+
+def answers_for_cards(driver: Driver | None, context: CheckContext) -> bool:
+    """Whether this process looks at the cards that it sees: a node's first, or one that alone sees its card."""
+    return context.is_first_here or (
+        driver is not None and is_bound(visible(driver, context.environ), context)
+    )
 
 
 def _named(card: Card, name: str) -> Card | None:

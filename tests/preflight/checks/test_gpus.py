@@ -1,8 +1,10 @@
 """Cards missing, busy, worn or slowed down; and what CUDA_VISIBLE_DEVICES leaves."""
 
+import contextlib
 import dataclasses
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -22,14 +24,38 @@ def no_wait(monkeypatch):
     monkeypatch.setattr(check, "_WAIT_S", 0.0)
 
 
-@pytest.fixture
+OURS = {"SEDD_JOB_ID": "7", "SEDD_HOST": "node1", "SEDD_ATTEMPT": "3"}
+"""What tells the third attempt of job 7."""
+START_AS = """
+import sys, time
+from sedd.rundir.process_name import name_process
+if sys.argv[1]:
+    name_process(sys.argv[1])
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def process_of(name: str = "", **environ: str) -> Iterator[int]:
+    """Another process, with a name once it has one, started with this environment besides ours."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", START_AS, name], env=os.environ | environ, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process.pid
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
 def rank_of_job_7() -> Iterator[int]:
-    """Another process of the job 7."""
-    environ = os.environ | {"SEDD_JOB_ID": "7", "SEDD_HOST": "node1"}
-    process = subprocess.Popen(["sleep", "60"], env=environ)
-    yield process.pid
-    process.kill()
-    process.wait()
+    """Another process of the job 7, in its third attempt."""
+    with process_of(**OURS) as pid:
+        yield pid
 
 
 def look(monkeypatch, make_context, driver, spec=None, **context):
@@ -68,6 +94,27 @@ def test_a_part_of_a_card_is_found_by_its_names_and_has_its_own_memory():
 def test_a_task_that_sees_its_own_card_alone_is_well(monkeypatch, make_context):
     verdict = look(monkeypatch, make_context, DRIVER, environ={"CUDA_VISIBLE_DEVICES": "2"}, ranks_size=2)
     assert verdict.status is Status.OK
+
+
+def with_one_busy(index: int) -> Driver:
+    taken = dataclasses.replace(FOUR[index], used_bytes=9 << 30, processes=((4711, None),))
+    return dataclasses.replace(DRIVER, cards=(*FOUR[:index], taken, *FOUR[index + 1 :]))
+
+
+@pytest.mark.parametrize(("devices", "status"), [("1", Status.OK), ("2", Status.FAIL)])
+def test_every_task_looks_at_the_card_that_it_alone_sees(monkeypatch, make_context, devices, status):
+    """SLURM binds a card to each task; what the first task sees says nothing of the others' cards."""
+    own = {"environ": {"CUDA_VISIBLE_DEVICES": devices}, "ranks_size": 2, "rank": 1, "local_rank": 1}
+    verdict = look(monkeypatch, make_context, with_one_busy(2), **own)
+    assert verdict.status is status
+
+
+@pytest.mark.parametrize("devices", ["0,1", "1,2,3"])
+def test_cards_that_all_tasks_see_are_looked_at_once(monkeypatch, make_context, devices):
+    monkeypatch.setattr(check, "query_driver", lambda: with_one_busy(1))
+    spec = {"resources.gpus_per_node": 2, "training.residues_per_step": 1024}
+    others = {"environ": {"CUDA_VISIBLE_DEVICES": devices}, "ranks_size": 2, "rank": 1, "local_rank": 1}
+    assert check.gather(make_context(spec, side=Side.NODE, **others)) is None
 
 
 @pytest.mark.parametrize(
@@ -119,7 +166,7 @@ def test_another_rank_of_the_same_job_is_nobody_else(
     monkeypatch, make_context, rank_of_job_7, job, host, status
 ):
     driver = used_by((rank_of_job_7, 9 << 30))
-    verdict = look(monkeypatch, make_context, driver, environ={"SEDD_JOB_ID": job, "SEDD_HOST": host})
+    verdict = look(monkeypatch, make_context, driver, environ=OURS | {"SEDD_JOB_ID": job, "SEDD_HOST": host})
     assert verdict.status is status
 
 
@@ -127,8 +174,28 @@ def test_another_rank_of_the_same_job_is_nobody_else(
 def test_beside_it_only_what_others_take_counts(monkeypatch, make_context, rank_of_job_7, theirs, status):
     ours = 9 << 30
     driver = used_by((rank_of_job_7, ours), (os.getppid(), theirs), used_bytes=ours + theirs)
-    environ = {"SEDD_JOB_ID": "7", "SEDD_HOST": "node1"}
-    assert look(monkeypatch, make_context, driver, environ=environ).status is status
+    assert look(monkeypatch, make_context, driver, environ=OURS).status is status
+
+
+@pytest.mark.parametrize(
+    ("name", "started_with", "status"),
+    [
+        ("sedd a2 r1", "2", Status.FAIL),
+        ("", "2", Status.FAIL),  # as a compiler that a rank has started
+        ("sedd a3 r1", "3", Status.OK),
+        ("sedd a3 r1", None, Status.OK),  # it stood by since an earlier attempt
+        ("sedd a2 r1", None, Status.FAIL),
+        ("", None, Status.FAIL),
+    ],
+)
+def test_what_an_earlier_attempt_of_the_job_has_left_is_not_ours(
+    monkeypatch, make_context, name, started_with, status
+):
+    """A rank that SIGKILL could not end keeps its memory: training beside it would run out of it."""
+    own = {k: v for k, v in OURS.items() if k != "SEDD_ATTEMPT"}
+    with process_of(name, **own | ({"SEDD_ATTEMPT": started_with} if started_with else {})) as pid:
+        verdict = look(monkeypatch, make_context, used_by((pid, 9 << 30)), environ=OURS)
+    assert verdict.status is status
 
 
 def test_without_a_job_every_other_process_is_somebody_elses(monkeypatch, make_context, rank_of_job_7):

@@ -71,5 +71,22 @@ def test_a_closed_log_is_unknown_after_both_ways_were_tried(monkeypatch, make_co
     assert words in verdict.saw
 
 
+def test_every_task_looks_at_the_card_that_it_alone_sees(monkeypatch, make_context):
+    cards = tuple(dataclasses.replace(CARD, index=n, bus=(0, bus, 0)) for n, bus in enumerate((0x5E, 0x3B)))
+    monkeypatch.setattr(check, "query_driver", lambda: Driver(version="1", cuda=(12, 8), cards=cards))
+    monkeypatch.setattr(kernel_log, "run", lambda command, *, timeout_s: LOG)
+    spec = {"resources.gpus_per_node": 2, "training.residues_per_step": 1024}
+
+    def gathered(devices: str, local_rank: int):
+        place = {"rank": local_rank, "local_rank": local_rank, "ranks_size": 2}
+        return check.gather(
+            make_context(spec, side=Side.NODE, environ={"CUDA_VISIBLE_DEVICES": devices}, **place)
+        )
+
+    assert check.judge(gathered("0", 0)).status is Status.OK
+    assert check.judge(gathered("1", 1)).status is Status.WARN
+    assert gathered("0,1", 1) is None, "the first looks at what all see"
+
+
 def test_jobs_without_gpus_do_not_ask(make_context):
     assert check.gather(make_context(side=Side.NODE)) is None
