@@ -19,6 +19,28 @@ os.environ.setdefault("WANDB_SILENT", "true")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_LONGEST = (
+    *(f"training/test_{name}.py" for name in ("resume", "sharding", "local_copies", "tracking", "ordered")),
+    "cli/test_load_network.py",
+    "cli/test_submit.py",
+    "job/test_supervisor.py",
+    "job/test_inference_tasks.py",
+    "amend/test_extend.py",
+    "tools/test_bench_training.py",
+    "tools/test_bench_quality.py",
+    "finetune/test_fine_tuning.py",
+    "conditions/test_training.py",
+)
+"""Files that take a minute or more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, where several are run at a time: at the end nobody then waits for one of them."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        places = {(Path(__file__).parent / name).resolve(strict=True): n for n, name in enumerate(_LONGEST)}
+        items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 _OF_A_COMMAND = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 
 
