@@ -128,12 +128,12 @@ def test_bad_spec_is_exit_code_2_with_its_line(monkeypatch, capsys, spec):
 
 def test_login_side_imports_neither_torch_nor_wandb_and_is_quick(spec):
     script = (
-        "import sys, time; began = time.monotonic(); sys.argv[1:] = ['preflight', sys.argv[1]]\n"
+        "import sys, time; sys.argv[1:] = ['preflight', sys.argv[1]]\n"
         "from sedd.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "assert not {'torch', 'wandb', 'submitit'} & set(sys.modules), sorted(sys.modules)\n"
-        "assert time.monotonic() - began < 5\n"
+        "assert time.process_time() < 3\n"  # not of the clock: other tests run, too
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(spec)],

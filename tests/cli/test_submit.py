@@ -19,7 +19,7 @@ from sedd.launch.local_processes import find_members, wait_until
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir
-from tests.command_line import call
+from tests.command_line import call, sedd_here
 from tests.inference.networks import write_adapters_folder
 from tests.launch import fake_slurm
 
@@ -200,7 +200,7 @@ def test_waiting_ends_with_the_reason_in_one_line(desk: Desk) -> None:
 def test_a_mistake_is_told_in_words_with_the_right_exit_code_and_makes_nothing(
     desk: Desk, arguments: list[str], code: int, said: str
 ) -> None:
-    done = desk.sedd(*arguments)
+    done = sedd_here(*arguments, runs=desk.runs, cwd=desk.folder)
     assert done.returncode == code, done.stderr
     assert said in (done.stdout + done.stderr).replace("\n", " ")
     assert "Traceback" not in done.stderr

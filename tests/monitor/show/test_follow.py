@@ -111,7 +111,7 @@ def test_a_killed_run_is_given_up_after_a_second_look(run: Any) -> None:
     begun = time.monotonic()
     (view,) = wait([run.folder], notify=print, poll_s=0.1, gatherer=Gatherer(alive=lambda h: False))
     assert view.state is State.LOST
-    assert 1.5 < time.monotonic() - begun < 4
+    assert 1.5 < time.monotonic() - begun < 15
 
 
 def test_wait_returns_when_the_last_of_several_ends(run: Any, farm: Any) -> None:
