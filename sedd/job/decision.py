@@ -42,7 +42,7 @@ class EndingFacts:
     spare_nodes: int = 0
     """Nodes that the job was given beyond those that train."""
     host: str = ""
-    """Node of rank 0's entry, which no spare node can replace."""
+    """Node of rank 0's entry, which leads the attempt."""
     copied_step: int = 0
     """Newest step that the attempt has copied to rank 0's node, as far as its heartbeat tells."""
 
@@ -102,7 +102,9 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
     if cause is Cause.CRASHED and facts.ending.exit_code == Exit.MISFIT:
         following: Retry | GiveUp = GiveUp(detail="another attempt would meet the same")
     else:
-        following = retry_decision(history, policy, copied_step=facts.copied_step if here else 0)
+        # The rank that continues on another node does not find the copies of this one.
+        has_copies = here and facts.host not in unfit_nodes(facts.events)
+        following = retry_decision(history, policy, copied_step=facts.copied_step if has_copies else 0)
     detail, alive = following.detail, {}
     if facts.ending.exit_code is None:
         detail += "; the training did not end in time, and was killed"
@@ -133,7 +135,7 @@ def starts_in_job(facts: EndingFacts, cause: Cause) -> bool:
     if not (facts.has_entries and _MAY_START_IN_JOB[cause]) or facts.ending.exit_code is None:
         return False
     unfit = unfit_nodes(facts.events)
-    if cause is Cause.NODE_FAULT and (not 0 < len(unfit) <= facts.spare_nodes or facts.host in unfit):
+    if cause is Cause.NODE_FAULT and not 0 < len(unfit) <= facts.spare_nodes:
         return False
     job = facts.slurm.job
     is_asked = any(map(is_stop, facts.ending.signals))

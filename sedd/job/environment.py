@@ -23,7 +23,9 @@ class TaskEnvironment:
     """The job in names of log files."""
     host: str
     rank: int = 0
-    """SLURM's number of this task: rank 0's decides; with spare nodes the rank in an attempt may be another."""
+    """SLURM's number of this task; with spare nodes the rank in an attempt may be another."""
+    leader: int = 0
+    """SLURM's number of the task that decides for the run: another than 0 once the first node has been left out."""
     local_rank: int = 0
     node: int = 0
     """SLURM's number of this node among those of the job."""
@@ -43,7 +45,7 @@ class TaskEnvironment:
     @property
     def is_first(self) -> bool:
         """Whether this entry decides for the run."""
-        return self.rank == 0
+        return self.rank == self.leader
 
 
 def read_task_environment(environment: Mapping[str, str] = os.environ) -> TaskEnvironment:

@@ -1,15 +1,24 @@
 """The entry of another rank than 0 under SLURM: it joins the attempts that rank 0's entry begins and decides on."""
 
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from sedd.job.attempt import Meeting, Task, own_ranks, training_processes
 from sedd.job.begin_attempt import POLL_S, find_start, is_over, let_lost_attempt_end, wait_for
 from sedd.job.causes import is_stop
-from sedd.job.final_events import is_decided, record_event, record_event_with_retry, starts_in_job
+from sedd.job.final_events import (
+    find_ready,
+    is_decided,
+    record_event,
+    record_event_with_retry,
+    starts_in_job,
+)
 from sedd.job.processes import SignalBox
 from sedd.job.standby import Standbys
 from sedd.job.watch import LOOK_S, watch
-from sedd.rundir.events import read_events
+from sedd.rundir.events import Event, read_events
 from sedd.rundir.exits import ENDED_WELL, Exit
 from sedd.rundir.fence import newest_attempt
 from sedd.rundir.presence import Presence
@@ -22,11 +31,28 @@ END_PATIENCE_S = 900.0
 """The same where this rank ended well, and rank 0 has still to save, or to say farewell to a tracker."""
 
 
-def follow(task: Task, box: SignalBox, standbys: Standbys) -> int:
-    """Run one rank of a SLURM job whose rank 0 decides; returns the exit code of the job entry."""
-    before = 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """The next attempt in this job is led by another entry than the one before."""
+
+    attempt: int
+    """The one before."""
+    leader: int
+    """SLURM's number of the task that leads from now on: that of the next attempt's rank 0."""
+    left_out: Mapping[str, int]
+    """Nodes that the next attempt leaves out, as in `Meeting`."""
+
+
+def follow(task: Task, box: SignalBox, standbys: Standbys, *, after: int) -> int | Handover:
+    """Run one rank of a SLURM job whose attempts after `after` another entry leads.
+
+    Returns the exit code of the job entry; or, where another entry than until now leads the next attempt, which.
+    """
+    before = after
     while True:
         meeting = _await_meeting(task, box, after=before)
+        if isinstance(meeting, Handover):
+            return meeting
         if meeting is None:
             if before and (_is_asked_to_leave(box) or not _starts_in_job(task, before)):
                 return 0
@@ -36,10 +62,18 @@ def follow(task: Task, box: SignalBox, standbys: Standbys) -> int:
         if code is not None:
             return code
         before = meeting.attempt
-        here = task.environment
-        record_event_with_retry(
-            task.run, "ready", attempt=before, task=here.rank, node=here.node, host=here.host
-        )
+        record_ready(task, before)
+
+
+def record_ready(task: Task, attempt: int, handover: Handover | None = None) -> bool:
+    """Record that this entry waits for the next attempt, and who leads it where that changes; whether it went well."""
+    here = task.environment
+    more: dict[str, Any] = {}
+    if handover is not None:
+        more = {"leader": handover.leader, "left_out": dict(handover.left_out)}
+    return record_event_with_retry(
+        task.run, "ready", attempt=attempt, task=here.rank, node=here.node, host=here.host, **more
+    )
 
 
 def _follow_once(task: Task, meeting: Meeting, box: SignalBox, standbys: Standbys) -> int | None:
@@ -89,11 +123,17 @@ def _stand_by(task: Task, meeting: Meeting, box: SignalBox) -> int | None:
     return 0
 
 
-def _await_meeting(task: Task, box: SignalBox, *, after: int) -> Meeting | None:
-    """Where the ranks of the next attempt in this job meet; None where there is none, or rank 0 is too late."""
+def _await_meeting(task: Task, box: SignalBox, *, after: int) -> Meeting | Handover | None:
+    """Where the ranks of the next attempt in this job meet; None where there is none, or rank 0 is too late.
+
+    A handover to another entry than the one that leads, as this one knows it, comes first.
+    """
     deadline = time.monotonic() + MEETING_PATIENCE_S
     while time.monotonic() < deadline:
         events = read_events(task.run.events)
+        handover = find_handover(events, after)
+        if handover is not None and handover.leader != task.environment.leader:
+            return handover
         start = find_start(events, job_id=task.environment.job_id, restarts=task.environment.restarts)
         if start and start.attempt > after:
             return Meeting(
@@ -105,6 +145,15 @@ def _await_meeting(task: Task, box: SignalBox, *, after: int) -> Meeting | None:
         if after and (_is_asked_to_leave(box) or is_over(events) or not starts_in_job(events, after)):
             return None
         time.sleep(POLL_S)
+    return None
+
+
+def find_handover(events: Sequence[Event], attempt: int) -> Handover | None:
+    """Who leads the attempt after this one, where the entry that led this one has said that another does."""
+    for event in find_ready(events, attempt).values():
+        if event.get("leader") is not None:
+            left_out = event.get("left_out") or {}
+            return Handover(attempt=attempt, leader=int(event.get("leader")), left_out=left_out)
     return None
 
 

@@ -1,16 +1,17 @@
-"""The story of rank 0's entry: attempt after attempt, until the run is done, given up, or handed back to SLURM."""
+"""The story of a job entry: attempt after attempt, led or followed, until the run is done, given up, or SLURM's."""
 
 import contextlib
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from sedd.errors import DiskFullError, RunError
 from sedd.job.attempt import Meeting, Task, training_processes
-from sedd.job.begin_attempt import begin_attempt, is_over, let_lost_attempt_end, wait_for
+from sedd.job.begin_attempt import NONE_LEFT_OUT, begin_attempt, is_over, let_lost_attempt_end, wait_for
 from sedd.job.causes import Ending, is_stop
 from sedd.job.final_events import find_ready
 from sedd.job.finish_attempt import AttemptResult, finish_attempt, finish_unrecorded, leave_job
-from sedd.job.other_ranks import follow
+from sedd.job.other_ranks import Handover, follow, record_ready
 from sedd.job.own_job import query_kill_wait_s
 from sedd.job.processes import SignalBox, adopt_orphans, end_processes, signals_held
 from sedd.job.standby import Standbys
@@ -48,21 +49,42 @@ def supervise(task: Task, box: SignalBox) -> int:
 
 def _supervise(task: Task, box: SignalBox) -> int:
     with contextlib.closing(Standbys()) as standbys:
-        if not task.environment.is_first:
-            return follow(task, box, standbys)
         if task.environment.executor == "slurm":
-            return _lead(task, box, standbys, ())
+            return _lead_or_follow(task, box, standbys)
         with _turn(task) as has_turn:
             if not has_turn:
                 return 0
             with lock.held(task.run.path, patience_s=LOCK_PATIENCE_S) as handle:
-                return _lead(task, box, standbys, (handle,))
+                outcome = _lead(task, box, standbys, (handle,))
+                assert isinstance(outcome, int), "there is one entry"
+                return outcome
 
 
-def _lead(task: Task, box: SignalBox, standbys: Standbys, keep_open: Sequence[int]) -> int:
-    """Attempt after attempt in this job, as long as each is followed by one here."""
+def _lead_or_follow(task: Task, box: SignalBox, standbys: Standbys) -> int:
+    """One entry of several: that of task 0 leads, until its node is left out and another one takes over."""
+    before: Handover | None = None
+    while True:
+        leader = before.leader if before else 0
+        mine = replace(task, environment=replace(task.environment, leader=leader))
+        if mine.environment.is_first:
+            outcome = _lead(mine, box, standbys, (), left_out=before.left_out if before else {})
+        else:
+            outcome = follow(mine, box, standbys, after=before.attempt if before else 0)
+        if isinstance(outcome, int):
+            return outcome
+        before = outcome
+
+
+def _lead(
+    task: Task,
+    box: SignalBox,
+    standbys: Standbys,
+    keep_open: Sequence[int],
+    *,
+    left_out: Mapping[str, int] = NONE_LEFT_OUT,
+) -> int | Handover:
+    """Attempt after attempt in this job, as long as each is followed by one here, and this entry's node takes part."""
     is_slurms = task.environment.executor == "slurm"
-    left_out: dict[str, int] = {}
     while True:
         if is_over(read_events(task.run.events)):
             return 0
@@ -81,12 +103,18 @@ def _lead(task: Task, box: SignalBox, standbys: Standbys, keep_open: Sequence[in
                 with signals_held():
                     return leave_job(task, read_events(task.run.events), result, why=why).exit_code
             left_out = _nodes_of(task, result)
+            if task.environment.node in left_out.values():
+                if handover := _hand_over(task, result, left_out):
+                    return handover
+                with signals_held():
+                    why = "no other entry could be told to lead it"
+                    return leave_job(task, read_events(task.run.events), result, why=why).exit_code
 
 
 def _why_not_here(task: Task, box: SignalBox, *, attempt: int) -> str | None:
     """Wait until all entries are ready; why the next attempt does not start in this job after all; None: it does."""
     resources = task.experiment.resources
-    others = set(range(1, resources.all_nodes * resources.ranks_per_node))
+    others = {*range(resources.all_nodes * resources.ranks_per_node)} - {task.environment.rank}
 
     def missing() -> set[int]:
         return others - find_ready(read_events(task.run.events), attempt).keys()
@@ -102,8 +130,20 @@ def _why_not_here(task: Task, box: SignalBox, *, attempt: int) -> str | None:
 
 def _nodes_of(task: Task, result: AttemptResult) -> dict[str, int]:
     """SLURM's numbers of the nodes that the next attempt leaves out, as their entries have told them."""
+    here = task.environment
     ready = find_ready(read_events(task.run.events), result.attempt).values()
-    return {e.get("host"): int(e.get("node")) for e in ready if e.get("host") in result.left_out}
+    nodes = {e.get("host"): int(e.get("node")) for e in ready} | {here.host: here.node}
+    return {host: node for host, node in nodes.items() if host in result.left_out}
+
+
+def _hand_over(task: Task, result: AttemptResult, left_out: Mapping[str, int]) -> Handover | None:
+    """Let the entry of the next attempt's rank 0 lead it, since this node is left out; None: it cannot be told."""
+    ready = find_ready(read_events(task.run.events), result.attempt)
+    nodes = {number: int(e.get("node")) for number, e in ready.items()}
+    # SLURM numbers the tasks node after node.
+    leader = min(number for number, node in nodes.items() if node not in left_out.values())
+    handover = Handover(attempt=result.attempt, leader=leader, left_out=left_out)
+    return handover if record_ready(task, result.attempt, handover) else None
 
 
 def _is_asked_to_leave(box: SignalBox) -> bool:

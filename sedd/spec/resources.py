@@ -50,10 +50,6 @@ class ResourcesSpec(StrictModel):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        if self.spare_nodes and self.nodes == 1:
-            raise ValueError(
-                "spare_nodes needs 2 nodes or more: the first node of a job cannot be replaced in it"
-            )
         if self.spare_nodes and self.gpus is not None:
             raise ValueError("gpus and spare_nodes do not go together: write nodes and gpus_per_node")
         if self.gpus is not None and self.processes_per_node not in (None, self.gpus_per_node):

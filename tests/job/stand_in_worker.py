@@ -2,7 +2,7 @@
 
 `plan.txt` in the run folder has one word for each attempt, separated by spaces; the last goes for all that follow:
 train (count to the end), long (ten times as far), endless, crash, crash1 (rank 1 is killed), kill (SIGKILL itself),
-fault, fault1 (rank 1 alone), deaf (does not listen to signals), litter (leaves a child behind and dies), stuck (saves,
+fault, fault0 and fault1 (that rank alone), deaf (does not listen to signals), litter (leaves a child behind and dies), stuck (saves,
 and does not exit), frozen (in one step for ever), lingers (trains to the end, and does not exit), halt (as frozen, and
 has reported its progress as a training does; SIGSTOP to itself on rank 1), disk (rank 0 reports that it waits for a
 disk, and rank 1 halts). A word may end in `@N`: it happens at count N.
@@ -76,9 +76,9 @@ def misbehave(word: str, run: RunDir, attempt: int, rank: int) -> int:
             run, "failed", attempt=attempt, cause="crashed", error="ValueError: on purpose", rank=rank
         )
         return Exit.CRASHED
-    if word == "fault1" and rank != 1:  # waits for rank 1, as in a collective
+    if word in ("fault0", "fault1") and word[-1] != str(rank):  # waits for that rank, as in a collective
         time.sleep(600)
-    if word in ("fault", "fault1"):
+    if word in ("fault", "fault0", "fault1"):
         record_event(
             run,
             "failed",

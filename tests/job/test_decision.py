@@ -206,7 +206,7 @@ def test_a_faulty_node_is_left_out_where_a_spare_one_can_take_its_place() -> Non
     assert not decided(Exit.NODE_FAULT, faulty, also, job=RUNNING, spare_nodes=1).starts_in_job
     assert decided(Exit.NODE_FAULT, faulty, also, job=RUNNING, spare_nodes=2).left_out == {"b", "c"}
     own = Event(NOW, "failed", 1, {"cause": "node_fault", "host": "a", "rank": 0})
-    assert not decided(Exit.NODE_FAULT, own, job=RUNNING, spare_nodes=2).starts_in_job
+    assert decided(Exit.NODE_FAULT, own, job=RUNNING, spare_nodes=1).left_out == {"a"}
     assert not decided(Exit.NODE_FAULT, faulty, job=RUNNING).starts_in_job, "without spare nodes: requeued"
 
 
@@ -225,3 +225,9 @@ def test_a_copy_on_the_node_counts_only_where_the_next_attempt_can_find_it() -> 
     )
     assert preempted.event == "gave_up"
     assert decided(-signal.SIGKILL, again, job=RUNNING, policy=policy).event == "gave_up"
+    for faulty, event in (("b", "requeued"), ("a", "gave_up")):  # rank 0 and its copies are on a
+        fault = Event(NOW, "failed", 2, {"cause": "node_fault", "host": faulty})
+        ended = decided(
+            Exit.NODE_FAULT, again, fault, job=RUNNING, copied_step=5, spare_nodes=1, policy=policy
+        )
+        assert ended.event == event

@@ -457,18 +457,22 @@ def test_a_node_fault_sends_the_run_to_another_node(devcluster: DevCluster, star
     assert hosts[0] != hosts[1], logs_of(run)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "faulty_rank"), [(2, 1), (2, 0), (1, 0)]
+)  # the first node's entry leads, until then
 def test_a_spare_node_takes_the_place_of_a_faulty_one_in_the_same_job(
-    devcluster: DevCluster, start: Start
+    devcluster: DevCluster, start: Start, nodes: int, faulty_rank: int
 ) -> None:
-    two_of_three = WHOLE_NODE | {"nodes": 2, "spare_nodes": 1}
-    (run,) = start(small_experiment(resources=two_of_three), plan="fault1@5 train")
+    resources = WHOLE_NODE | {"nodes": nodes, "spare_nodes": 1}
+    (run,) = start(small_experiment(resources=resources), plan=f"fault{faulty_rank}@5 train")
     wait_for_word(run, "completed", timeout_s=90)
     first, second = (e for e in read_events(run.events) if e.event == "attempt_started")
     assert (first.get("job_id"), first.get("restarts")) == (second.get("job_id"), second.get("restarts"))
     (faulty,) = (e.get("host") for e in read_events(run.events) if e.event == "failed")
-    assert second.get("left_out") == {faulty: 1}
+    assert second.get("left_out") == {faulty: faulty_rank}
+    assert (second.get("host") != first.get("host")) == (faulty_rank == 0)
     hosts = [line for line in logs_of(run).splitlines() if line.startswith("=== attempt 2")]
-    assert len(hosts) == 2
+    assert len(hosts) == nodes
     assert not any(faulty in line for line in hosts)
     devcluster.wait(job_of(run), is_(JobState.COMPLETED))
 

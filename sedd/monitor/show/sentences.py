@@ -121,6 +121,7 @@ _SENTENCES: dict[str, Callable[[Event], str]] = {
     "requeued": _requeued,
     "ready": lambda e: (
         f"task {e.get('task')} on {e.get('host')} is ready for the next attempt in the same job"
+        + (f", which task {e.get('leader')} leads" if e.get("leader") is not None else "")
     ),
     "gave_up": _gave_up,
     "completed": lambda e: f"completed at step {e.get('step')}",
