@@ -2,10 +2,10 @@
 
 `plan.txt` in the run folder has one word for each attempt, separated by spaces; the last goes for all that follow:
 train (count to the end), long (ten times as far), endless, crash, crash1 (rank 1 is killed), kill (SIGKILL itself),
-fault, fault0 and fault1 (that rank alone), deaf (does not listen to signals), litter (leaves a child behind and dies), stuck (saves,
-and does not exit), frozen (in one step for ever), lingers (trains to the end, and does not exit), halt (as frozen, and
-has reported its progress as a training does; SIGSTOP to itself on rank 1), disk (rank 0 reports that it waits for a
-disk, and rank 1 halts). A word may end in `@N`: it happens at count N.
+fault, fault0 and fault1 (that rank alone), deaf (does not listen to signals), litter (leaves a child behind and dies),
+stuck (saves, and does not exit), frozen (in one step for ever), lingers (trains to the end, and does not exit), halt
+(as frozen, and has reported its progress as a training does; SIGSTOP to itself on rank 1), disk (rank 0 reports that it
+waits for a disk, and rank 1 halts). A word may end in `@N`: it happens at count N.
 """
 
 import os
