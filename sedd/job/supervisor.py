@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from sedd.job.processes import SignalBox, adopt_orphans, end_processes, signals_
 from sedd.job.standby import Standbys
 from sedd.job.time_limit import with_time_limit
 from sedd.job.watch import RunFolderGoneError, folder_was_away, watch
-from sedd.launch.freeze import slots_folder
+from sedd.launch.submit_local import cards_of_slots
 from sedd.rundir import lock
 from sedd.rundir.attempts import is_cancelled
 from sedd.rundir.events import read_events
@@ -195,13 +196,17 @@ def _await_folder(task: Task, error: RunFolderGoneError) -> Ending:
 
 @contextlib.contextmanager
 def _turn(task: Task) -> Iterator[bool]:
-    """Wait for this run's turn in a local sweep; False when it was cancelled meanwhile."""
-    slots = sorted(slots_folder(task.run.code).glob("slot-*"))
+    """Wait for this run's turn in a local sweep, which has cards of its own; False when cancelled meanwhile."""
+    slots = cards_of_slots(
+        task.run, os.environ.get("CUDA_VISIBLE_DEVICES", ""), count=task.experiment.resources.gpus_per_node
+    )
     if not slots:
         yield True
         return
-    with lock.one_of(slots, is_unwanted=lambda: _is_cancelled(task.run)) as has_turn:
-        yield has_turn
+    with lock.one_of(list(slots), is_unwanted=lambda: _is_cancelled(task.run)) as slot:
+        if slot is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = slots[slot]
+        yield slot is not None
 
 
 def _is_cancelled(run: RunDir) -> bool:

@@ -62,7 +62,10 @@ def share_code(run: RunDir, code: Path) -> None:
 
 
 def slots_folder(code: Path) -> Path:
-    """Where a local sweep keeps its places: beside the frozen code that its points share."""
+    """Where a local sweep keeps its places: beside the frozen code that its points share.
+
+    A file of it is a place for one run at a time, and says which of the visible cards is the first of that run's.
+    """
     return code.resolve().parent / "slots"
 
 

@@ -128,8 +128,10 @@ def _make_sweep_folder(shared: Path, order: Order) -> None:
         return
     slots = slots_folder(shared / "code")
     slots.mkdir()
+    cards = max(experiment.resources.gpus_per_node for experiment in order.request.experiments)
     for number in range(order.request.parallel or 1):  # a machine without a queue: one run after the other
-        (slots / f"slot-{number}").touch()
+        first_card = str(number * cards)  # of those that are visible
+        (slots / f"slot-{number}").write_text(first_card)
 
 
 def _describe(run: RunDir, order: Order, number: int, about: dict[str, Any], now: dt.datetime) -> None:

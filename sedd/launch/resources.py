@@ -190,10 +190,15 @@ def _raw_options(profile: SlurmProfile) -> dict[str, str | int | bool]:
     return profile.sbatch
 
 
+def named_cards(visible: str) -> tuple[str, ...]:
+    """The cards that a value of `CUDA_VISIBLE_DEVICES` names, up to the first that means none."""
+    named = (card.strip() for card in visible.split(","))
+    return tuple(itertools.takewhile(lambda card: card not in ("", "-1", "NoDevFiles"), named))
+
+
 def _chosen_cards(visible: str, count: int) -> tuple[str, ...]:
     """The first `count` cards of `CUDA_VISIBLE_DEVICES`. Raises: SpecError when it names fewer."""
-    named = (card.strip() for card in visible.split(","))
-    cards = tuple(itertools.takewhile(lambda card: card not in ("", "-1", "NoDevFiles"), named))
+    cards = named_cards(visible)
     if len(cards) < count:
         raise SpecError(
             f"resources asks for {count} GPU{'s' if count > 1 else ''}, and CUDA_VISIBLE_DEVICES={visible!r} "

@@ -10,15 +10,16 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sedd.cluster.inherited import Reader, environment_for
 from sedd.cluster.local import find_local
 from sedd.errors import RunError
+from sedd.launch.freeze import slots_folder
 from sedd.launch.pickled_job import job_of
 from sedd.launch.protocol import names_of
-from sedd.launch.resources import local_parameters
+from sedd.launch.resources import local_parameters, named_cards
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_resolved
@@ -83,9 +84,11 @@ def submit_here(run: RunDir) -> None:
     executor = submitit.LocalExecutor(folder=run.submitit)
     parameters = local_parameters(load_resolved(run.spec), os.environ)
     cards = parameters.pop("visible_gpus", None)
+    if parameters["gpus_per_node"] and _slots_of(run):
+        cards = all_cards(os.environ) or cards  # the slot that the run takes decides which of them it has
     executor.update_parameters(**parameters)
     if cards is not None:  # afterwards: submitit refuses to take a card's name (UUID, MIG) for one
-        executor.parameters["visible_gpus"] = cards
+        executor.parameters |= {"visible_gpus": cards, "gpus_per_node": len(cards)}
     pid = int(executor.submit(job_of(run)).job_id)
     controller = find_local(pid)
     host = socket.gethostname()
@@ -98,6 +101,38 @@ def submit_here(run: RunDir) -> None:
         executor="local",
         host=host,
     )
+
+
+def all_cards(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of all cards that CUDA_VISIBLE_DEVICES leaves, else of the driver's; none where no driver answers."""
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return named_cards(visible)
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return tuple(map(str, range(pynvml.nvmlDeviceGetCount())))
+    except Exception:  # no driver, no library: the preflight has the word on that
+        return ()
+
+
+def cards_of_slots(run: RunDir, visible: str, *, count: int) -> dict[Path, str]:
+    """The slots that a point of a local sweep may take, and the `count` cards that each means; none outside a sweep.
+
+    `visible` are the cards of the whole sweep. A slot beyond the last of them is left out, so that no two points share
+    a card; where not even the first slot has enough, it has what there is.
+    """
+    slots = {slot: int(slot.read_text() or 0) for slot in _slots_of(run)}
+    if not count:
+        return dict.fromkeys(slots, visible)
+    cards = named_cards(visible)
+    last = max(0, len(cards) - count)
+    return {slot: ",".join(cards[at : at + count]) for slot, at in slots.items() if at <= last}
+
+
+def _slots_of(run: RunDir) -> list[Path]:
+    return sorted(slots_folder(run.code).glob("slot-*"))
 
 
 if __name__ == "__main__":

@@ -86,13 +86,13 @@ def one_action(run: RunDir) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def one_of(slots: Sequence[Path], *, is_unwanted: Callable[[], bool]) -> Iterator[bool]:
-    """Hold one of the slots, waiting for it; yields False when `is_unwanted` became true first."""
+def one_of(slots: Sequence[Path], *, is_unwanted: Callable[[], bool]) -> Iterator[Path | None]:
+    """Hold one of the slots, waiting for it; yields which, or None when `is_unwanted` became true first."""
     handles = [os.open(slot, os.O_RDWR) for slot in slots]  # NFS locks only what is open for writing
     try:
-        while not (free := any(map(_try_lock, handles))) and not is_unwanted():
+        while (free := next(filter(_try_lock, handles), None)) is None and not is_unwanted():
             time.sleep(POLL_S)
-        yield free
+        yield None if free is None else slots[handles.index(free)]
     finally:
         for handle in handles:
             os.close(handle)

@@ -7,7 +7,10 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from sedd.cluster.local import signal_local
+from sedd.launch.cancel import cancel
 from sedd.launch.local_processes import Role, ask_to_stop, find_members, wait_until
 from sedd.launch.submit_local import submit_local
 from sedd.rundir.attempts import Cause, parse_attempts
@@ -275,6 +278,36 @@ def test_points_of_a_local_sweep_take_turns(local: LocalRuns) -> None:
     )
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
     assert len({run.code.resolve() for run in runs}) == 1
+
+
+def cards_of(run: RunDir) -> set[str]:
+    """What CUDA_VISIBLE_DEVICES says in the run's training processes."""
+    found = set()
+    for member in find_members(run):
+        if member.role is Role.TRAINING:
+            said = Path(f"/proc/{member.process.pid}/environ").read_bytes().split(b"\0")
+            found |= {text.decode() for text in said if text.startswith(b"CUDA_VISIBLE_DEVICES=")}
+    return {text.partition("=")[2] for text in found}
+
+
+def test_points_of_a_local_sweep_that_train_side_by_side_have_cards_of_their_own(
+    local: LocalRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many at a time as there are groups of cards, though `parallel` lets three."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-1f,7,9,2")
+    asked = {"gpus_per_node": 2, "cpus_per_process": 1, "memory": "2GiB", "walltime": "1h"}
+    points = [small_experiment(seed=n, resources=asked) for n in range(3)]
+    runs = local.start(*points, plan="endless", parallel=3)
+
+    def trains() -> list[RunDir]:
+        return [run for run in runs if cards_of(run)]
+
+    assert wait_until(lambda: len(trains()) == 2, timeout_s=30), [logs_of(run) for run in runs]
+    assert sorted(map(cards_of, trains()), key=str) == [{"4,GPU-1f"}, {"7,9"}]
+    ended = next(run for run in trains() if cards_of(run) == {"7,9"})
+    (waits,) = (run for run in runs if not cards_of(run))
+    cancel([ended], now=dt.datetime.now(dt.UTC))
+    assert wait_until(lambda: cards_of(waits) == {"7,9"}, timeout_s=30), logs_of(waits)
 
 
 def test_a_job_lives_in_a_session_of_its_own_and_holds_no_terminal(local: LocalRuns) -> None:

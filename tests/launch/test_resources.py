@@ -1,5 +1,6 @@
 """What submitit is told, and the batch script that comes of it."""
 
+import datetime as dt
 import re
 import shlex
 import shutil
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +24,8 @@ from sedd.cluster.states import JobState
 from sedd.complaints import inner_models
 from sedd.errors import SpecError
 from sedd.job.entry import worker_command
-from sedd.launch.freeze import imported_package
+from sedd.launch.freeze import imported_package, slots_folder
+from sedd.launch.make_runs import make_runs
 from sedd.launch.resources import (
     changes_by_site,
     granted_walltime_s,
@@ -33,9 +36,10 @@ from sedd.launch.resources import (
     signal_lead_s,
     slurm_parameters,
 )
+from sedd.launch.submit_local import all_cards, cards_of_slots
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
-from tests.launch.conftest import small_experiment
+from tests.launch.conftest import order_for, small_experiment
 
 RUN = Path("/shared/my runs/small/20261122-120000-1a2b3c4d")
 PLAIN = SlurmProfile(executor="slurm")
@@ -234,6 +238,51 @@ def test_fewer_cards_than_the_spec_asks_for_are_refused_and_never_made_up(named:
     two = small_experiment(resources={"gpus_per_node": 2, "memory": "1GiB"})
     with pytest.raises(SpecError, match="asks for 2 GPUs, and CUDA_VISIBLE_DEVICES"):
         local_parameters(two, {"CUDA_VISIBLE_DEVICES": named})
+
+
+@pytest.mark.parametrize(
+    ("first_cards", "visible", "count", "groups"),
+    [
+        ("0 1 2", "4,7,GPU-1f", 1, ["4", "7", "GPU-1f"]),
+        ("0 2", "0,1,2,3", 2, ["0,1", "2,3"]),
+        ("0 2", "0,1,2,3", 1, ["0", "2"]),  # a smaller point of a sweep of different ones
+        ("0 2 4", "0,1,2", 2, ["0,1"]),  # what has too few cards is not taken
+        ("0 2", "5", 2, ["5"]),  # the check `gpus` refuses it
+        ("0 1", "", 0, ["", ""]),  # a point that takes none
+    ],
+)
+def test_a_slot_of_a_local_sweep_is_a_group_of_cards(
+    tmp_path: Path, first_cards: str, visible: str, count: int, groups: list[str]
+) -> None:
+    slots = slots_folder(RunDir(tmp_path).code)
+    slots.mkdir()
+    for number, first in enumerate(first_cards.split()):
+        (slots / f"slot-{number}").write_text(first)
+    assert [*cards_of_slots(RunDir(tmp_path), visible, count=count).values()] == groups
+
+
+def test_slots_are_as_wide_as_the_widest_point(tmp_path: Path) -> None:
+    points = [
+        small_experiment(seed=each, resources={"gpus_per_node": each, "memory": "1GiB"}) for each in (1, 2)
+    ]
+    order = order_for(*points, runs=tmp_path, parallel=2)
+    for run in make_runs(order, now=dt.datetime.now(dt.UTC), made=[]).runs:
+        assert [*cards_of_slots(run, "0,1,2,3", count=2).values()] == ["0,1", "2,3"]
+
+
+def test_a_run_that_is_no_point_has_no_slots(tmp_path: Path) -> None:
+    assert cards_of_slots(RunDir(tmp_path), "0,1", count=1) == {}
+
+
+def test_the_cards_of_a_sweep_are_those_that_are_named_else_all_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver = SimpleNamespace(nvmlInit=lambda: None, nvmlDeviceGetCount=lambda: 3)
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    assert all_cards({}) == ("0", "1", "2")
+    assert all_cards({"CUDA_VISIBLE_DEVICES": "7, GPU-1f"}) == ("7", "GPU-1f")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert all_cards({}) == ()
 
 
 def test_this_machine_is_one_node() -> None:

@@ -23,6 +23,10 @@ class Facts:
     asked: int
     has_driver: bool
     cards: tuple[Card, ...]
+    at_once: int = 1
+    """Runs of a sweep on this machine that may go on at the same time, each with cards of its own."""
+    each: int = 0
+    """Cards that are set aside for each of them."""
 
 
 def gather(context: CheckContext) -> Facts | None:
@@ -34,7 +38,14 @@ def gather(context: CheckContext) -> Facts | None:
         return None
     driver = _await_idle(driver, context)
     cards = _others_use(driver, context) if driver else ()
-    return Facts(asked=1 if is_bound(cards, context) else asked, has_driver=driver is not None, cards=cards)
+    together = context.runs_together if context.side is Side.LOGIN else (context.experiment,)
+    return Facts(
+        asked=1 if is_bound(cards, context) else asked,
+        has_driver=driver is not None,
+        cards=cards,
+        at_once=min(context.parallel or 1, len(together)),
+        each=max(run.resources.gpus_per_node for run in together),
+    )
 
 
 def _await_idle(driver: Driver | None, context: CheckContext) -> Driver | None:
@@ -74,7 +85,17 @@ def judge(facts: Facts) -> Verdict:
         )
     names = ", ".join(sorted({card.name for card in facts.cards}))
     problems = [problem for card in facts.cards for problem in _problems(card)]
+    if facts.at_once > 1 and len(facts.cards) < facts.at_once * facts.each:
+        problems.append(_fewer_at_a_time(facts))
     return combine(problems, all_well=f"{len(facts.cards)} × {names}: idle, no memory errors, clocks free")
+
+
+def _fewer_at_a_time(facts: Facts) -> Verdict:
+    fits = max(1, len(facts.cards) // facts.each)
+    return warn(
+        f"{counted(len(facts.cards), 'GPU')} visible: {counted(fits, 'run')} at a time, not {facts.at_once}",
+        f"sweep.parallel: {facts.at_once} takes {facts.at_once * facts.each} GPUs, {facts.each} for each run",
+    )
 
 
 def _problems(card: Card) -> list[Verdict]:

@@ -96,6 +96,29 @@ def test_a_task_that_sees_its_own_card_alone_is_well(monkeypatch, make_context):
     assert verdict.status is Status.OK
 
 
+@pytest.mark.parametrize(
+    ("parallel", "runs", "gpus", "status", "words"),
+    [
+        (2, 6, (2, 2), Status.OK, "idle"),
+        (4, 6, (1, 1), Status.OK, "idle"),
+        (4, 2, (2, 2), Status.OK, "idle"),  # there are no more than two
+        (None, 6, (2, 2), Status.OK, "idle"),  # one after the other
+        (3, 6, (2, 2), Status.WARN, "4 GPUs visible: 2 runs at a time, not 3"),
+        (3, 6, (1, 2), Status.WARN, "4 GPUs visible: 2 runs at a time, not 3"),
+        (2, 2, (3, 3), Status.WARN, "4 GPUs visible: 1 run at a time, not 2"),
+    ],
+)
+def test_a_local_sweep_is_told_how_many_runs_at_a_time_have_cards(
+    monkeypatch, make_context, parallel, runs, gpus, status, words
+):
+    monkeypatch.setattr(check, "query_driver", lambda: DRIVER)
+    kinds = [{"resources.gpus_per_node": n, "training.residues_per_step": 3072} for n in gpus]
+    points = tuple(make_context(kinds[n % 2]).experiment for n in range(runs))
+    verdict = check.judge(check.gather(make_context(kinds[0], request=points, parallel=parallel)))
+    assert verdict.status is status
+    assert words in verdict.saw
+
+
 def with_one_busy(index: int) -> Driver:
     taken = dataclasses.replace(FOUR[index], used_bytes=9 << 30, processes=((4711, None),))
     return dataclasses.replace(DRIVER, cards=(*FOUR[:index], taken, *FOUR[index + 1 :]))
