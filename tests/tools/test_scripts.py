@@ -208,7 +208,7 @@ def test_tests_on_slurm_run_beside_the_others_and_fail_all_the_same(project: Pat
     assert set(asked(project)[-3:]) == {
         f"ran -m pytest {' '.join(LONG_ONES)}",
         f"ran -m pytest tests/slurm {' '.join(f'--ignore={path}' for path in LONG_ONES)}",
-        "ran -m pytest --ignore tests/slurm -n 2 --dist loadfile",
+        "ran -m pytest --ignore tests/slurm -n 3 --dist loadfile --no-loadscope-reorder",
     }
     assert "nobody asked" not in done.stderr
 
