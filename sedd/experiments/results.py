@@ -8,6 +8,7 @@ from typing import Any
 
 from sedd.errors import SeddError
 from sedd.experiments.intervals import Estimate, ratio_of
+from sedd.rundir.attempts import gpus_in_foreground
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.read_usage import read_usage
@@ -93,14 +94,14 @@ def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
         SeddError: the folder cannot be read.
     """
     manifest, events, use = read_manifest(run), read_events(run.events), read_usage(run)
-    point, gpus = manifest.get("point") or {}, int(manifest.get("gpus") or 0)
+    point, own_gpus = manifest.get("point") or {}, gpus_in_foreground(events)
     rows = _metric_rows(run)
     words = [e.event for e in events if e.event in _WORDS]
     return Result(
         run=run,
         point=point,
         settings=_settings(run) if with_spec else dict(point),
-        gpus=gpus,
+        gpus=int(manifest.get("gpus") or 0) if own_gpus is None else own_gpus,
         steps=manifest.get("steps"),
         curve=_curve(rows, _spent(events, use.attempts)),
         rows=read_validation_rows(run.validations),

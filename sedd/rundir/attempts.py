@@ -103,6 +103,18 @@ def events_by_attempt(events: Iterable[Event]) -> list[list[Event]]:
     return groups
 
 
+def gpus_in_foreground(events: Sequence[Event]) -> int | None:
+    """How many GPUs train a run that was last started in the foreground; None for others, of which the manifest tells.
+
+    The manifest has what the spec asks for, while torchrun starts as many processes as its user wants.
+    """
+    placed = next((e for e in reversed(events) if e.event in ("submitted", "attempt_started")), None)
+    if placed is None or placed.event == "submitted" or placed.get("executor") != "foreground":
+        return None
+    gpus = placed.get("gpus")
+    return gpus if isinstance(gpus, int) else None
+
+
 def is_cancelled(events: Sequence[Event]) -> bool:
     """Whether the user cancelled the run, and did not submit it again since."""
     last = [e.event for e in events if e.event in ("cancelled", "submitted")]

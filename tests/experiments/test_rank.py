@@ -22,6 +22,7 @@ from sedd.experiments.ranking_document import best_document, ranking_csv, rankin
 from sedd.experiments.ranking_page import render_ranking
 from sedd.experiments.ranking_text import ALIKE, best_lines, ranking_table
 from sedd.experiments.results import Result, read_result, with_evaluations
+from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir
 from tests.experiments.runs import make_run
 
@@ -300,7 +301,6 @@ def test_an_evaluation_belongs_to_the_training_that_it_evaluates(tmp_path: Path)
 
 
 def test_a_curve_over_hours_counts_what_was_repeated(tmp_path: Path) -> None:
-    from sedd.rundir.events import append_event
     from tests.experiments.runs import START
 
     run = make_run(tmp_path, 0, hours=1.0, gpus=2, ended=None)
@@ -321,3 +321,11 @@ def test_a_curve_over_hours_counts_what_was_repeated(tmp_path: Path) -> None:
     hours = {point.step: point.hours for point in read_result(run).curve}
     # 400 steps in two hours on two GPUs; two more hours that were lost; then 600 steps in three.
     assert hours == pytest.approx({200: 2.0, 400: 4.0, 600: 10.0, 800: 12.0, 1000: 14.0})
+
+
+def test_a_run_under_torchrun_has_the_gpus_that_train_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path, 0, gpus=1, ended=None)
+    assert read_result(run).gpus == 1
+    now = dt.datetime.now(dt.UTC)
+    append_event(run.events, "attempt_started", attempt=2, now=now, executor="foreground", gpus=4)
+    assert read_result(run).gpus == 4

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sedd.rundir.attempts import Cause, is_cancelled, parse_attempts
+from sedd.rundir.attempts import Cause, gpus_in_foreground, is_cancelled, parse_attempts
 from sedd.rundir.events import Event
 
 START = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
@@ -139,3 +139,24 @@ def test_nothing_was_attempted_before_the_first_start():
 )
 def test_the_users_last_word_counts(names: list[str], cancelled: bool):
     assert is_cancelled(told(*((name, {}) for name in names))) is cancelled
+
+
+IN_FOREGROUND: Said = ("attempt_started", {"executor": "foreground", "gpus": 3})
+AS_A_JOB: Said = ("attempt_started", {"executor": "slurm", "gpus": 8})
+
+
+@pytest.mark.parametrize(
+    ("said", "gpus"),
+    [
+        ([], None),
+        ([SUBMITTED, AS_A_JOB], None),
+        ([SUBMITTED, IN_FOREGROUND, saved(5)], 3),
+        ([SUBMITTED, AS_A_JOB, failed("killed"), IN_FOREGROUND], 3),
+        ([SUBMITTED, IN_FOREGROUND, ("stopped", {}), SUBMITTED], None),  # for a job of the spec's size
+        ([SUBMITTED, IN_FOREGROUND, SUBMITTED, AS_A_JOB], None),
+        ([STARTED], None),
+        ([("attempt_started", {"executor": "foreground"})], None),  # of an older version
+    ],
+)
+def test_in_the_foreground_a_run_has_the_gpus_with_which_it_was_started(said: list[Said], gpus: int | None):
+    assert gpus_in_foreground(told(*said)) == gpus

@@ -181,7 +181,7 @@ def view_run(facts: RunFacts, *, now: dt.datetime) -> RunView:
         validation_bound=beat.validation_bound if beat else None,
         residues_per_s=beat.residues_per_s if beat else None,
         eta_s=eta_s(facts, now=now, is_live=trains) if has_end else None,
-        gpus=plan.gpus,
+        gpus=plan.gpus if history.gpus is None else history.gpus,
         gpu=(beat.gpu if beat else None) or plan.gpu_type,
         gpu_memory_bytes=beat.gpu_memory_bytes if beat else None,
         gpu_utilization=beat.gpu_utilization if beat and trains else None,

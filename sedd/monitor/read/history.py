@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sedd.cluster.identity import JobIdentity, read_identity
-from sedd.rundir.attempts import LAST_WORDS, Attempt, Cause, is_cancelled, parse_attempts
+from sedd.rundir.attempts import LAST_WORDS, Attempt, Cause, gpus_in_foreground, is_cancelled, parse_attempts
 from sedd.rundir.events import STAYS, Event, damaged_lines, parse_events
 
 
@@ -31,6 +31,7 @@ class History:
         submitted: first submission.
         revived: submissions by a user after that, of what had ended: more steps, or `sedd requeue`.
         identity: what tells the run's newest SLURM job from others; None where there is none, or no event tells of it.
+        gpus: how many it trains on in the foreground; None: as many as the manifest says.
         causes: how many attempts ended by each cause; completion is not counted.
         last: newest event that moved the run on (those of `STAYS` do not).
         productive_s: seconds of training whose result was kept, the open attempt up to its newest checkpoint.
@@ -44,6 +45,7 @@ class History:
     job_id: str = ""
     identity: JobIdentity | None = None
     host: str = ""
+    gpus: int | None = None
     attempts: tuple[Attempt, ...] = ()
     causes: Mapping[Cause, int] = field(default_factory=dict)
     last: Event | None = None
@@ -111,6 +113,7 @@ def summarise(events: Sequence[Event]) -> History:
         job_id=str(placed.get("job_id", "")) if placed else "",
         identity=_identity(newest("submitted"), placed),
         host=str(placed.get("host", "")) if placed else "",
+        gpus=gpus_in_foreground(events),
         attempts=attempts,
         causes=_causes(attempts),
         last=next((e for e in reversed(events) if e.event not in STAYS), None),

@@ -137,3 +137,14 @@ def test_step_never_falls_behind_a_checkpoint_that_a_slower_heartbeat_has_not_se
 def test_step_never_falls_behind_the_checkpoint_it_resumed_from(farm: Any, view_of: Any) -> None:
     run = farm.run(executor="local").submitted(ago_s=1000).started(ago_s=500).resumed(400, ago_s=490)
     assert view_of(run.beat(0, phase="starting")).step == 400
+
+
+def test_a_run_under_torchrun_shows_the_gpus_that_train_it(
+    farm: Any, view_of: Callable[[Any], RunView]
+) -> None:
+    """Its manifest has the spec's number: torchrun starts as many processes as its user wants."""
+    run = farm.run(executor="local", gpus=1).submitted(ago_s=100)
+    assert view_of(run).gpus == 1
+    for gpus in (4, 0):
+        run.event("attempt_started", ago_s=90, executor="foreground", host="here", pid=1, gpus=gpus)
+        assert view_of(run).gpus == gpus
