@@ -38,9 +38,8 @@ def main(path: str) -> Exit:
     try:
         require_frozen(run, package=imported_package())
         spec = load_resolved(run.spec)
-        if (
-            spec.task == "train"
-        ):  # whose progress is watched: the driver, or the disk under torch, may hang, too
+        # A training's progress is watched from here on: the driver, or the disk under torch, may hang, too.
+        if spec.task == "train":
             progress_writer(os.environ).phase("starting")
         meter = open_meter(os.environ, gpus=spec.resources.gpus_per_node)
         with energy_written(run.energy, rank=rank, attempt=attempt, meter=meter):
