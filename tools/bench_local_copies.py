@@ -3,8 +3,8 @@
 Blocks of some seconds with copies (the real saver, every --every seconds) and without follow each other, so that a busy
 machine slows both alike; what is being written at a block's end is waited for in it. Printed are seconds a step and CPU
 seconds a step (of use where others share the machine; all threads of the process), their ratios as medians over the
-pairs of blocks. A block's first copy is made before its cost is known, and so counts too much in a short block: let
-one be many times as long as the interval.
+pairs of blocks, of which every second has the copies first. The very first copy is made before its cost is known, and
+so counts too much in few short blocks: let one be many times as long as the interval.
 
 With --ranks the moments are spread over so many ranks of this machine (training.shard: optimizer), and each copies its
 part; rank 0's figures are printed.
@@ -125,17 +125,19 @@ def measure(arguments: argparse.Namespace, training: Training, run: RunDir, plac
     pairs = []
     for _ in range(5):
         training.step()
+    saver = Saver(
+        run, spec, attempt=1, make_rows_durable=nothing, notify=print, local=local,
+        writer=ShardWriter(ranks) if spread else None, is_first=ranks.is_first,
+    )  # fmt: skip
+    saver.prepare(training.state.state_dict())
+    saver.wait()
     try:
-        for _ in range(arguments.blocks):
-            without = block(training, None, arguments.seconds)
-            saver = Saver(
-                run, spec, attempt=1, make_rows_durable=nothing, notify=print, local=local,
-                writer=ShardWriter(ranks) if spread else None, is_first=ranks.is_first,
-            )  # fmt: skip
-            saver.prepare(training.state.state_dict())
-            saver.wait()
-            pairs.append((without, block(training, saver, arguments.seconds)))
-            saver.close()
+        for number in range(arguments.blocks):
+            # In turns, also of which comes first: a machine drifts, and what the saver keeps is there in both.
+            arms = (None, saver) if number % 2 == 0 else (saver, None)
+            found = {arm is None: block(training, arm, arguments.seconds) for arm in arms}
+            pairs.append((found[True], found[False]))
+        saver.close()
         (where,) = find_folders(run.path, place.entry, asked=place.folder, environ=os.environ)
         if ranks.is_first:
             report(training, pairs, where.parent, size=size_of(where))

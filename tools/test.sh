@@ -29,7 +29,8 @@ fi
 
 # Tests on SLURM mostly wait: they run beside the others, unless somebody chose some of them, and half of them, whole
 # campaigns and time limits, on a cluster of their own. The others wait, too, for jobs and processes of theirs: three run
-# at a time, those of one file after each other, and the longest files first (tests/conftest.py).
+# at a time, those of one file after each other, and the longest files first (tests/conftest.py). They are nice to those
+# on SLURM, whose every wait for a processor makes all of it longer.
 long_ones=(tests/slurm/test_{chaos,format_1,halving,hangs,plans,usage}.py)
 slurm_tests() {
     local outputs status=0 pid pids=()
@@ -40,7 +41,7 @@ slurm_tests() {
     pids+=($!)
     # By SIGINT pytest takes the cluster down before it ends.
     trap "kill -INT ${pids[*]} 2>/dev/null || :; wait ${pids[*]} || :; rm -rf '$outputs'" EXIT
-    python -m pytest --ignore tests/slurm -n 3 --dist loadfile --no-loadscope-reorder || status=$?
+    nice -n 10 python -m pytest --ignore tests/slurm -n 3 --dist loadfile --no-loadscope-reorder || status=$?
     [ $status -ne 2 ] || return 2  # Ctrl-C
     say "Now what the tests on SLURM, which ran beside them, have to say:"
     for pid in "${pids[@]}"; do

@@ -96,8 +96,9 @@ def devcluster(_cluster: DevCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def empty(cluster: DevCluster) -> None:
     """Cancel all jobs and wait until the nodes are free again."""
-    run(["scancel", "--quiet", "--user=root"])
-    run(["scancel", "--quiet", "--user=root", "--signal=KILL"])
+    for user in ("root", "nobody"):
+        run(["scancel", "--quiet", f"--user={user}"])
+        run(["scancel", "--quiet", f"--user={user}", "--signal=KILL"])
     deadline = time.monotonic() + 30
     while run(["squeue", "--noheader"]).strip() and time.monotonic() < deadline:
         time.sleep(0.3)

@@ -17,7 +17,7 @@ from sedd.cluster.scontrol import query_job
 from sedd.cluster.states import JobState
 from sedd.launch.local_processes import wait_until
 from sedd.rundir.layout import RunDir
-from tests.slurm.conftest import DevCluster, script
+from tests.slurm.conftest import DevCluster, empty, script
 from tests.tiny import PROTEINS
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(400)]
@@ -130,6 +130,7 @@ def somebody(cluster: DevCluster) -> Iterator[User]:
                 "other users may not enter this checkout, or the folder of its Python: move them to try this"
             )
         yield able[0]
+        empty(cluster)  # nobody writes there any more
     finally:
         shutil.rmtree(home)
 
