@@ -108,7 +108,7 @@ def _lead(
                 if handover := _hand_over(task, result, left_out):
                     return handover
                 with signals_held():
-                    why = "no other entry could be told to lead it"
+                    why = "the lead could not be handed over to another node"
                     return leave_job(task, read_events(task.run.events), result, why=why).exit_code
 
 
@@ -138,7 +138,7 @@ def _nodes_of(task: Task, result: AttemptResult) -> dict[str, int]:
 
 
 def _hand_over(task: Task, result: AttemptResult, left_out: Mapping[str, int]) -> Handover | None:
-    """Let the entry of the next attempt's rank 0 lead it, since this node is left out; None: it cannot be told."""
+    """Hand the lead to the entry of the next attempt's rank 0, as this node is left out; None if it is not recorded."""
     ready = find_ready(read_events(task.run.events), result.attempt)
     nodes = {number: int(e.get("node")) for number, e in ready.items()}
     # SLURM numbers the tasks node after node.

@@ -26,7 +26,7 @@ class ModelSpec(StrictModel):
     """Probability with which an activation of a residual branch is dropped in training."""
     token_shift: bool = False
     """Let each residue's attention and MLP take an eighth of their input from the residue before it, and an eighth from
-    the one after: local patterns are learnt sooner. It takes no parameters and, with fused kernels, no time."""
+    the one after: local patterns are learnt sooner. It takes no parameters and, with fused kernels, next to no time."""
     conditions: ConditionsSpec | None = None
     """Labels of proteins that the network is told; absent: none, and the network is as without this field."""
 

@@ -143,10 +143,10 @@ class Group:
 
 @contextlib.contextmanager
 def connected(ranks: Ranks, device: torch.device) -> Iterator[Group]:
-    """Connect the ranks (NCCL on GPUs, gloo on CPUs) and take leave at the end.
+    """Connect the ranks (NCCL on GPUs, gloo on CPUs) and disconnect them at the end.
 
-    A rank that fails takes no leave: NCCL would have it wait for the others, which wait in an exchange for it, and its
-    error would be told to nobody. It is disconnected when its process ends.
+    A rank that fails does not disconnect: with NCCL it would wait for the other ranks, which wait for it in a
+    collective, and its error would never be reported. The end of its process disconnects it.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -1,4 +1,4 @@
-"""What an error says about where the fault lies, and that it is told."""
+"""Whether an error is a fault of the node, and whether it reaches the log."""
 
 import errno
 from pathlib import Path

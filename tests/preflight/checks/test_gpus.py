@@ -38,7 +38,7 @@ time.sleep(60)
 
 @contextlib.contextmanager
 def process_of(name: str = "", **environ: str) -> Iterator[int]:
-    """Another process, with a name once it has one, started with this environment besides ours."""
+    """Another process, with our environment and this one; it bears its name once it is yielded."""
     process = subprocess.Popen(
         [sys.executable, "-c", START_AS, name], env=os.environ | environ, stdout=subprocess.PIPE
     )
