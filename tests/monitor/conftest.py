@@ -57,8 +57,8 @@ class FakeRun:
         }
         return self.event("attempt_started", ago_s=ago_s, **fields)
 
-    def resumed(self, step: int, *, ago_s: float) -> "FakeRun":
-        return self.event("resumed", ago_s=ago_s, step=step, checkpoint=f"step-{step:08d}.pt")
+    def resumed(self, step: int, *, ago_s: float, **fields: Any) -> "FakeRun":
+        return self.event("resumed", ago_s=ago_s, step=step, checkpoint=f"step-{step:08d}.pt", **fields)
 
     def checkpoint(self, step: int, *, ago_s: float, reason: str = "periodic") -> "FakeRun":
         return self.event("checkpoint", ago_s=ago_s, step=step, seconds=2.0, bytes=10**8, reason=reason)

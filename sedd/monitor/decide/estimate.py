@@ -100,14 +100,37 @@ def newest_checkpoint(facts: RunFacts) -> Saved | None:
     return reported if saved is None or reported.t > saved.t else saved
 
 
-def at_risk_s(facts: RunFacts, *, now: dt.datetime, is_live: bool) -> float | None:
-    """Seconds of training that a kill now would lose; None when the run is not training."""
+def newest_copy(facts: RunFacts) -> Saved | None:
+    """The newest copy of the state on the node of the newest attempt, by its heartbeat, or as it resumed from it.
+
+    A restart in the same job continues from it, unless a checkpoint is as new.
+    """
+    beat, attempts, copy = facts.beat, facts.history.attempts, facts.history.copied
+    is_newest = beat is not None and (not attempts or beat.attempt == attempts[-1].number)
+    if is_newest and beat is not None and beat.local_step is not None and beat.local_t is not None:
+        copy = Saved(t=dt.datetime.fromisoformat(beat.local_t), step=beat.local_step, attempt=beat.attempt)
+    return copy
+
+
+def later(copy: Saved | None, saved: Saved | None) -> Saved | None:
+    """What a restart in the same job continues from: the copy on the node, or the checkpoint if that is as new."""
+    return copy if _step(copy) > _step(saved) else saved
+
+
+def at_risk_s(facts: RunFacts, saved: Saved | None, *, now: dt.datetime, is_live: bool) -> float | None:
+    """Seconds of training since `saved`, a checkpoint or a copy on the node; None when the run is not training."""
     history = facts.history
     if not is_live or facts.beat is None or not history.attempts:
         return None
-    saved, newest = newest_checkpoint(facts), history.attempts[-1]
-    start = history.training_since or newest.started
-    return _trained_s(facts.beat, max(saved.t, start) if saved is not None else start, now)
+    start = history.training_since or history.attempts[-1].started
+    since = max(saved.t, start) if saved is not None else start
+    # What an earlier attempt trained and no checkpoint holds is in the copy from which this attempt resumed.
+    before_s = history.in_copy_s if saved is None or saved.step < _step(history.copied) else 0.0
+    return before_s + _trained_s(facts.beat, since, now)
+
+
+def _step(saved: Saved | None) -> int:
+    return saved.step if saved is not None else 0
 
 
 def step_of(facts: RunFacts) -> int:

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sedd.monitor.decide.estimate import at_risk_s, eta_s, ettr, newest_checkpoint, step_of
+from sedd.monitor.decide.estimate import (
+    at_risk_s,
+    eta_s,
+    ettr,
+    later,
+    newest_checkpoint,
+    newest_copy,
+    step_of,
+)
 from sedd.monitor.decide.state import State
 from sedd.monitor.decide.verdict import decide
 from sedd.monitor.read.facts import Facts, QueueFacts, RunFacts
@@ -32,7 +40,8 @@ class RunView:
         validation_bound: nats per residue, of the last validation.
         eta_s: to the run's last step, expected interruptions included; None for a run that stands still.
         attempts: how many were started; `causes`: what ended those that ended before completion.
-        at_risk_steps, at_risk_s: what a kill now would lose.
+        at_risk_steps, at_risk_s: what the loss of its node, or of its job, now would lose.
+        restart_steps, restart_s: what a kill of the training alone would lose: less, with copies on the node.
         ettr: effective training time ratio.
         ended: when it reached its final state, if its own events say so.
         local_step, local_t: of the newest copy of the state on the node.
@@ -70,6 +79,8 @@ class RunView:
     checkpoint_t: dt.datetime | None
     at_risk_steps: int | None
     at_risk_s: float | None
+    restart_steps: int | None
+    restart_s: float | None
     ettr: float | None
     error: str | None
     heartbeat_t: dt.datetime | None
@@ -93,6 +104,11 @@ class RunView:
     def is_live(self) -> bool:
         """Whether an attempt has a node now."""
         return self.state in _LIVE
+
+    @property
+    def has_later_copy(self) -> bool:
+        """Whether a restart in the same job continues from a copy on the node, later than every checkpoint."""
+        return self.local_step is not None and self.local_step > (self.checkpoint_step or 0)
 
     @property
     def validation_perplexity(self) -> float | None:
@@ -160,6 +176,8 @@ def view_run(facts: RunFacts, *, now: dt.datetime) -> RunView:
     live = verdict.state in _LIVE
     step, saved = step_of(facts), newest_checkpoint(facts)
     trains = live and verdict.state is not State.PREFLIGHT
+    copy = newest_copy(facts) if trains else None
+    resumable = later(copy, saved)
     final = verdict.state.is_final
     has_end = not final and verdict.state is not State.STALLED
     return RunView(
@@ -190,12 +208,14 @@ def view_run(facts: RunFacts, *, now: dt.datetime) -> RunView:
         checkpoint_step=saved.step if saved else None,
         checkpoint_t=saved.t if saved else None,
         at_risk_steps=max(0, step - (saved.step if saved else 0)) if trains else None,
-        at_risk_s=at_risk_s(facts, now=now, is_live=trains),
+        at_risk_s=at_risk_s(facts, saved, now=now, is_live=trains),
+        restart_steps=max(0, step - (resumable.step if resumable else 0)) if trains else None,
+        restart_s=at_risk_s(facts, resumable, now=now, is_live=trains),
         ettr=ettr(facts, now=now, is_live=trains),
         error=history.error if verdict.state in (State.FAILED, State.GAVE_UP) else None,
         heartbeat_t=dt.datetime.fromisoformat(beat.t) if beat else None,
-        local_step=beat.local_step if beat and trains else None,
-        local_t=dt.datetime.fromisoformat(beat.local_t) if beat and beat.local_t and trains else None,
+        local_step=copy.step if copy else None,
+        local_t=copy.t if copy else None,
         ranks=_rows(beat.ranks) if beat and trains else (),
         slow=_rows(beat.slow) if beat and trains else (),
         unreadable=facts.unreadable,

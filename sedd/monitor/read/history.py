@@ -16,7 +16,7 @@ from sedd.rundir.events import STAYS, Event, damaged_lines, parse_events
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """A checkpoint, as its event says."""
+    """A checkpoint, or a copy of the state on a node, as an event says."""
 
     t: dt.datetime
     step: int
@@ -34,7 +34,9 @@ class History:
         gpus: how many it trains on in the foreground; None: as many as the manifest says.
         causes: how many attempts ended by each cause; completion is not counted.
         last: newest event that moved the run on (those of `STAYS` do not).
+        copied: the copy on its node from which the newest attempt resumed, later than every checkpoint; else None.
         productive_s: seconds of training whose result was kept, the open attempt up to its newest checkpoint.
+        in_copy_s: of these, what was trained before the newest attempt and is in that copy alone.
         training_since: when the newest attempt began to train, as far as events say.
         damaged: numbers of the lines of events.jsonl that are no events.
         findings: preflight's findings that were not OK, of the newest preflight on each side.
@@ -51,7 +53,9 @@ class History:
     last: Event | None = None
     cancelled: bool = False
     saved: Saved | None = None
+    copied: Saved | None = None
     productive_s: float = 0.0
+    in_copy_s: float = 0.0
     training_since: dt.datetime | None = None
     findings: tuple[Mapping[str, Any], ...] = ()
     error: str | None = None
@@ -106,6 +110,7 @@ def summarise(events: Sequence[Event]) -> History:
         return events[at] if at >= 0 else None
 
     attempts, failure = parse_attempts(events), newest("failed")
+    productive_s, in_copy_s = _productive_s(events) if attempts else (0.0, 0.0)
     placed, training = newest("submitted", "attempt_started"), newest("attempt_started", "resumed")
     return History(
         submitted=next((e.t for e in events if e.event == "submitted"), None),
@@ -118,8 +123,10 @@ def summarise(events: Sequence[Event]) -> History:
         causes=_causes(attempts),
         last=next((e for e in reversed(events) if e.event not in STAYS), None),
         cancelled="cancelled" in place and is_cancelled(events),
-        saved=_saved(events, newest("checkpoint"), newest("checkpoint", "resumed")),
-        productive_s=_productive_s(events) if attempts else 0.0,
+        saved=_saved(events, newest("checkpoint"), _proved(events, newest("checkpoint", "resumed"))),
+        copied=_copied(newest("attempt_started", "checkpoint", "resumed")),
+        productive_s=productive_s,
+        in_copy_s=in_copy_s,
         training_since=training.t if training else None,
         findings=_findings(events) if "preflight" in place else (),
         error=_text(failure.get("error")) if failure else None,
@@ -193,18 +200,48 @@ def _saved(events: Sequence[Event], saved: Event | None, proved: Event | None) -
     return Saved(t=saved.t, step=step, attempt=saved.attempt) if saved is not None and step else None
 
 
-def _productive_s(events: Sequence[Event]) -> float:
-    """Sum over attempts of the time from start of training (or of the attempt) to the last checkpoint."""
-    total, start, end = 0.0, None, None
+def _proved(events: Sequence[Event], newest: Event | None) -> Event | None:
+    """The newest event that proves a checkpoint. To resume from a copy on a node says nothing of checkpoints."""
+    if newest is None or not _is_from_copy(newest):
+        return newest
+    return next((e for e in reversed(events) if e.event in _PROOFS and not _is_from_copy(e)), None)
+
+
+_PROOFS = ("checkpoint", "resumed")
+
+
+def _copied(newest: Event | None) -> Saved | None:
+    if newest is None or not _is_from_copy(newest):
+        return None
+    return Saved(t=newest.t, step=int(newest.get("step", 0)), attempt=newest.attempt)
+
+
+def _is_from_copy(event: Event) -> bool:
+    return event.event == "resumed" and event.get("tier") == "node"
+
+
+def _productive_s(events: Sequence[Event]) -> tuple[float, float]:
+    """Seconds of training that was kept, and how many of them are in a copy on a node alone.
+
+    Of each attempt it is the time from the start of training (or of the attempt) to the last checkpoint; to its end
+    where the next one resumed from a copy on the node, until one resumes without it.
+    """
+    kept, in_copy, unsaved = 0.0, 0.0, 0.0
+    start = end = over = None
     for event in events:
         if event.event == "attempt_started":
-            total += _between(start, end)
-            start, end = event.t, None
+            kept += _between(start, end)
+            if start is not None:
+                unsaved = _between(end or start, over or event.t)
+            start, end, over = event.t, None, None
         elif event.event == "resumed":
+            in_copy, unsaved = in_copy + unsaved if _is_from_copy(event) else 0.0, 0.0
             start = event.t
         elif event.event == "checkpoint":
-            end = event.t
-    return total + _between(start, end)
+            end, kept, in_copy = event.t, kept + in_copy, 0.0
+        elif event.event in ("failed", *LAST_WORDS):
+            over = over or event.t
+    return kept + in_copy + _between(start, end), in_copy
 
 
 def _between(start: dt.datetime | None, end: dt.datetime | None) -> float:

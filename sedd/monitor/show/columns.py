@@ -78,6 +78,13 @@ def _eta(view: RunView, now: dt.datetime, width: int) -> str:
     return "done" if view.state is State.COMPLETED else duration_cell(view.eta_s)
 
 
+def _risk(view: RunView, now: dt.datetime, width: int) -> str:
+    """`12m`: what the loss of the node would lose; `4s–12m`: first what a kill of the training alone would."""
+    least, most = age_cell(view.restart_s), age_cell(view.at_risk_s)
+    both = f"{least}–{most}"
+    return both if least != most and len(both) <= width else most
+
+
 COLUMNS = (
     Column(title="run", cell=label_text, rank=0, width=17, most=44, gap=0, left=True, spanned=False),
     Column(title="state", cell=state_text, rank=0, width=13, most=13, gap=2, left=True, spanned=False),
@@ -90,7 +97,7 @@ COLUMNS = (
     Column(
         title="ckpt", cell=lambda v, t, w: age_cell(seconds_since(v.checkpoint_t, t)), rank=5, width=4, most=4
     ),
-    Column(title="risk", cell=lambda v, t, w: age_cell(v.at_risk_s), rank=6, width=4, most=4),
+    Column(title="risk", cell=_risk, rank=6, width=4, most=9),
     Column(title="ettr", cell=lambda v, t, w: percent_cell(v.ettr), rank=9, width=4, most=4, spanned=False),
     Column(
         title="interrupted by",
@@ -164,7 +171,7 @@ def put_width(text: str, width: int, *, left: bool = True) -> str:
 
 
 def _need(column: Column, views: Sequence[RunView], labels: Sequence[str], now: dt.datetime) -> int:
-    if column.width == column.most or not column.left:
+    if column.width == column.most:
         return column.width
     if column.title == "run":
         return max((cell_len(label) for label in labels), default=0)

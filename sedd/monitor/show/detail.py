@@ -134,15 +134,15 @@ def _saved(seen: Inspection, now: dt.datetime) -> str:
     view, saved = seen.view, "nothing yet"
     if view.checkpoint_step is not None:
         saved = f"step {view.checkpoint_step}, {age_cell(seconds_since(view.checkpoint_t, now))} ago"
-    danger = "a kill now"
-    if view.local_step is not None and view.local_step > (view.checkpoint_step or 0):
+    if view.has_later_copy:
         saved += f"; on its node step {view.local_step}, {age_cell(seconds_since(view.local_t, now))} ago"
-        danger = "the loss of its node"
-    if view.at_risk_s is not None:
-        return (
-            f"{saved}; {danger} would lose {view.at_risk_steps} {view.unit}, {duration_cell(view.at_risk_s)}"
-        )
-    return saved if view.checkpoint_step is not None else ""
+    if view.at_risk_s is None:
+        return saved if view.checkpoint_step is not None else ""
+    lost = f"{view.at_risk_steps} {view.unit}, {duration_cell(view.at_risk_s)}"
+    if not view.has_later_copy:
+        return f"{saved}; a kill now would lose {lost}"
+    less = f"{view.restart_steps} {view.unit}, {duration_cell(view.restart_s)}"
+    return f"{saved}; a kill of the training now would lose {less}; the loss of its node or job {lost}"
 
 
 def _slow(view: RunView) -> Iterator[tuple[str, str]]:

@@ -44,7 +44,11 @@ def run_document(view: RunView) -> dict[str, Any]:
         "checkpoint": {"step": view.checkpoint_step, "t": view.checkpoint_t},
         "local_copy": {"step": view.local_step, "t": view.local_t},
         "result": dataclasses.asdict(view.result) if view.result else None,
-        "at_risk": {"steps": view.at_risk_steps, "seconds": view.at_risk_s},
+        "at_risk": {
+            "steps": view.at_risk_steps,
+            "seconds": view.at_risk_s,
+            "restart": {"steps": view.restart_steps, "seconds": view.restart_s},
+        },
     }
     return _document(view, made, _FIELDS)
 

@@ -66,6 +66,47 @@ def test_at_risk_is_the_time_since_the_newest_checkpoint_of_this_attempt(farm: A
     assert view_of(run.beat(120, ago_s=0)).at_risk_steps == 20
 
 
+def test_a_kill_loses_what_came_after_the_copy_on_the_node_and_its_loss_what_came_after_the_checkpoint(
+    farm: Any, view_of: Any
+) -> None:
+    run = farm.run(executor="local").submitted(ago_s=9000).started(ago_s=8000).checkpoint(100, ago_s=7000)
+    view = view_of(run.beat(150, ago_s=0, local_step=147, local_t=run.at(6).isoformat()))
+    assert (view.at_risk_steps, view.at_risk_s) == (50, 7000)
+    assert (view.restart_steps, view.restart_s) == (3, 6)
+
+
+def test_without_a_later_copy_a_kill_loses_as_much_as_the_loss_of_the_node(farm: Any, view_of: Any) -> None:
+    run = farm.run(executor="local").submitted(ago_s=9000).started(ago_s=8000).checkpoint(100, ago_s=7000)
+    view = view_of(run.beat(150, ago_s=0, local_step=90, local_t=run.at(7500).isoformat()))
+    assert (view.restart_steps, view.restart_s) == (view.at_risk_steps, view.at_risk_s) == (50, 7000)
+
+
+@pytest.mark.parametrize("saved", [None, 40])
+def test_a_copy_that_an_attempt_resumed_from_is_a_copy_and_no_checkpoint(
+    farm: Any, view_of: Any, saved: int | None
+) -> None:
+    run = farm.run(executor="local").submitted(ago_s=1100).started(ago_s=1000)
+    if saved:
+        run.checkpoint(saved, ago_s=800)
+    run.event("failed", ago_s=320, error="killed").event("requeued", ago_s=310, in_job=True)
+    run.started(ago_s=300).resumed(90, ago_s=200, tier="node")
+    view = view_of(run.beat(111, ago_s=0))  # which has made no copy of its own yet
+    assert (view.checkpoint_step, view.local_step) == (saved, 90)
+    assert (view.restart_steps, view.restart_s) == (21, 200)
+    # What the first attempt trained since its checkpoint, or its start, until it failed; and all since.
+    before_s = 800 - 320 if saved else 1000 - 320
+    assert (view.at_risk_steps, view.at_risk_s) == (111 - (saved or 0), before_s + 200)
+    assert view.ettr == pytest.approx((1000 - 320 + 200) / 1100)
+
+
+def test_a_copy_on_the_node_of_an_earlier_attempt_is_none_of_this_one(farm: Any, view_of: Any) -> None:
+    run = farm.run(executor="local").submitted(ago_s=1000).started(ago_s=900).checkpoint(40, ago_s=800)
+    run.started(ago_s=700).resumed(60, ago_s=600, tier="node").event("requeued", ago_s=400, cause="moved")
+    run.started(ago_s=300).resumed(40, ago_s=200)
+    view = view_of(run.beat(50, ago_s=0))
+    assert (view.checkpoint_step, view.local_step, view.at_risk_s, view.restart_s) == (40, None, 200, 200)
+
+
 def test_a_checkpoint_that_only_the_heartbeat_knows_counts(farm: Any, view_of: Any) -> None:
     run = farm.run(executor="local").submitted(ago_s=9000).started(ago_s=8000)
     view = view_of(run.beat(150, ago_s=0, checkpoint_step=140, checkpoint_t=run.at(30).isoformat()))

@@ -178,15 +178,19 @@ def test_a_slow_rank_is_shown_with_its_times(zoo: Snapshot) -> None:
 
 
 @pytest.mark.parametrize(("saved", "words"), [(None, "nothing yet"), (40000, "step 40000, 4m ago")])
-def test_a_copy_on_the_node_leaves_only_the_loss_of_the_node_to_fear(
+def test_beside_a_copy_on_the_node_a_kill_and_the_loss_of_the_node_are_told_apart(
     zoo: Snapshot, saved: int | None, words: str
 ) -> None:
     seen = look(zoo, "uniref50_small")
     copied = zoo.taken - dt.timedelta(seconds=4)
     view = dataclasses.replace(seen.view, checkpoint_step=saved, local_step=40590, local_t=copied)
-    text = render(dataclasses.replace(seen, view=view), width=160)
+    view = dataclasses.replace(view, at_risk_steps=600, at_risk_s=240.0, restart_steps=10, restart_s=4.0)
+    text = render(dataclasses.replace(seen, view=view), width=180)
     (line,) = [line for line in text.splitlines() if line.startswith("saved")]
-    assert f"{words}; on its node step 40590, 4s ago; the loss of its node would lose" in line
+    assert line.endswith(
+        f"{words}; on its node step 40590, 4s ago; a kill of the training now would lose 10 steps, 4s; "
+        "the loss of its node or job 600 steps, 4m"
+    )
 
 
 def test_a_task_that_trains_nothing_is_told_in_its_own_unit(zoo: Snapshot) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from sedd.monitor.read.facts import QueueFacts
 from sedd.monitor.show.columns import COLUMNS
 from sedd.monitor.show.table import recent, run_line, status_table
 from sedd.rundir.layout import RunDir
-from tests.monitor.conftest import FakeRun
+from tests.monitor.conftest import NOW, FakeRun
 
 Sweep = Callable[[int], list[FakeRun]]
 
@@ -199,3 +200,15 @@ def test_at_80_columns_the_keys_of_a_sweep_can_be_read(
     assert all(len(line) <= 80 for line in lines)
     keys = [key.rpartition(".")[2] for key in point]
     assert "=" in shown or lines[1].endswith(f"({', '.join(keys)})")
+
+
+def test_risk_says_what_a_kill_and_what_the_loss_of_the_node_would_lose() -> None:
+    (column,) = [column for column in COLUMNS if column.title == "risk"]
+
+    def cell(restart_s: float, at_risk_s: float, width: int) -> str:
+        view: Any = SimpleNamespace(restart_s=restart_s, at_risk_s=at_risk_s)
+        return column.cell(view, NOW, width)
+
+    assert cell(4, 720, 9) == "4s–12m"
+    assert cell(4, 720, 4) == "12m"  # too narrow for both: the greater
+    assert cell(720, 720, 9) == "12m"
