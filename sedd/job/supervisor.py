@@ -52,11 +52,11 @@ def _supervise(task: Task, box: SignalBox) -> int:
     with contextlib.closing(Standbys()) as standbys:
         if task.environment.executor == "slurm":
             return _lead_or_follow(task, box, standbys)
-        with _turn(task) as has_turn:
-            if not has_turn:
+        with _turn(task) as slots:
+            if slots is None:
                 return 0
             with lock.held(task.run.path, patience_s=LOCK_PATIENCE_S) as handle:
-                outcome = _lead(task, box, standbys, (handle,))
+                outcome = _lead(task, box, standbys, (handle, *slots))
                 assert isinstance(outcome, int), "there is one entry"
                 return outcome
 
@@ -195,18 +195,25 @@ def _await_folder(task: Task, error: RunFolderGoneError) -> Ending:
 
 
 @contextlib.contextmanager
-def _turn(task: Task) -> Iterator[bool]:
-    """Wait for this run's turn in a local sweep, which has cards of its own; False when cancelled meanwhile."""
-    slots = cards_of_slots(
+def _turn(task: Task) -> Iterator[tuple[int, ...] | None]:
+    """Wait for this run's turn in a local sweep, which has cards of its own; None when cancelled meanwhile.
+
+    Yields the descriptors that the training keeps open: a turn ends with the last process of the run, not with this
+    one, which may be killed while the training still saves on its cards.
+    """
+    groups = cards_of_slots(
         task.run, os.environ.get("CUDA_VISIBLE_DEVICES", ""), count=task.experiment.resources.gpus_per_node
     )
-    if not slots:
-        yield True
+    if not groups:
+        yield ()
         return
-    with lock.one_of(list(slots), is_unwanted=lambda: _is_cancelled(task.run)) as slot:
-        if slot is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = slots[slot]
-        yield slot is not None
+    with lock.one_of(groups, is_unwanted=lambda: _is_cancelled(task.run)) as taken:
+        if taken is None:
+            yield None
+            return
+        slots, handles = taken
+        os.environ["CUDA_VISIBLE_DEVICES"] = groups[slots]
+        yield handles
 
 
 def _is_cancelled(run: RunDir) -> bool:

@@ -117,18 +117,24 @@ def all_cards(environ: Mapping[str, str]) -> tuple[str, ...]:
         return ()
 
 
-def cards_of_slots(run: RunDir, visible: str, *, count: int) -> dict[Path, str]:
-    """The slots that a point of a local sweep may take, and the `count` cards that each means; none outside a sweep.
+def cards_of_slots(run: RunDir, visible: str, *, count: int) -> dict[tuple[Path, ...], str]:
+    """The slots that a point of a local sweep may take, and the `count` cards that they mean; none outside a sweep.
 
-    `visible` are the cards of the whole sweep. A slot beyond the last of them is left out, so that no two points share
-    a card; where not even the first slot has enough, it has what there is.
+    `visible` are the cards of the whole sweep. A point takes all slots that begin at one of its cards: one, or, where
+    it has more cards than the sweep was made for (`sedd requeue --gpus`), its neighbours', too. So no two points share
+    a card. Slots with too few cards behind them are left out; where even the first has too few, it has what there is.
     """
-    slots = {slot: int(slot.read_text() or 0) for slot in _slots_of(run)}
+    firsts = {slot: int(slot.read_text() or 0) for slot in _slots_of(run)}
     if not count:
-        return dict.fromkeys(slots, visible)
+        return {(slot,): visible for slot in firsts}
     cards = named_cards(visible)
     last = max(0, len(cards) - count)
-    return {slot: ",".join(cards[at : at + count]) for slot, at in slots.items() if at <= last}
+    return {
+        tuple(slot for slot, at in firsts.items() if first <= at < first + count): ",".join(
+            cards[first : first + count]
+        )
+        for first in sorted({at for at in firsts.values() if at <= last})
+    }
 
 
 def _slots_of(run: RunDir) -> list[Path]:

@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from sedd.errors import RunError
@@ -86,16 +86,34 @@ def one_action(run: RunDir) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def one_of(slots: Sequence[Path], *, is_unwanted: Callable[[], bool]) -> Iterator[Path | None]:
-    """Hold one of the slots, waiting for it; yields which, or None when `is_unwanted` became true first."""
-    handles = [os.open(slot, os.O_RDWR) for slot in slots]  # NFS locks only what is open for writing
+def one_of(
+    groups: Collection[tuple[Path, ...]], *, is_unwanted: Callable[[], bool]
+) -> Iterator[tuple[tuple[Path, ...], tuple[int, ...]] | None]:
+    """Hold all slots of one of the groups, waiting for them; None when `is_unwanted` became true first.
+
+    Yields which group, and descriptors that children keep open to hold it too: it is taken until they, too, are gone.
+    """
+    slots = sorted({slot for group in groups for slot in group})
+    handles = {slot: os.open(slot, os.O_RDWR) for slot in slots}  # NFS locks only what is open for writing
     try:
-        while (free := next(filter(_try_lock, handles), None)) is None and not is_unwanted():
+        while (free := next((g for g in groups if _try_lock_all([handles[s] for s in g])), None)) is None:
+            if is_unwanted():
+                break
             time.sleep(POLL_S)
-        yield None if free is None else slots[handles.index(free)]
+        yield (free, tuple(handles[slot] for slot in free)) if free is not None else None
     finally:
-        for handle in handles:
+        for handle in handles.values():
             os.close(handle)
+
+
+def _try_lock_all(handles: Sequence[int]) -> bool:
+    """Lock all of them, or none."""
+    for number, handle in enumerate(handles):
+        if not _try_lock(handle):
+            for held_already in handles[:number]:
+                fcntl.flock(held_already, fcntl.LOCK_UN)
+            return False
+    return True
 
 
 def _lock_within(handle: int, patience_s: float) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sedd.cluster.local import signal_local
+from sedd.amend.reshape import Shape, reshape
+from sedd.cluster.local import LocalJob, signal_local
 from sedd.launch.cancel import cancel
 from sedd.launch.local_processes import Role, ask_to_stop, find_members, wait_until
 from sedd.launch.submit_local import submit_local
@@ -308,6 +309,44 @@ def test_points_of_a_local_sweep_that_train_side_by_side_have_cards_of_their_own
     (waits,) = (run for run in runs if not cards_of(run))
     cancel([ended], now=dt.datetime.now(dt.UTC))
     assert wait_until(lambda: cards_of(waits) == {"7,9"}, timeout_s=30), logs_of(waits)
+
+
+def test_a_turn_ends_with_the_last_process_of_a_run_not_with_its_job_entry(local: LocalRuns) -> None:
+    """An entry that is killed leaves a training that saves, on the cards of its slot."""
+    runs = local.start(*(small_experiment(seed=n) for n in range(2)), plan="stuck", parallel=1)
+
+    def trainings(run: RunDir) -> list[LocalJob]:
+        return [m.process for m in find_members(run) if m.role is Role.TRAINING]
+
+    def has_saved(run: RunDir) -> bool:
+        return any(e.event == "checkpoint" for e in read_events(run.events))
+
+    assert wait_until(lambda: any(map(trainings, runs)), timeout_s=30), [logs_of(run) for run in runs]
+    first, second = sorted(runs, key=lambda run: not trainings(run))
+    wait_for_steps(first, 1)
+    (entry,) = (m.process for m in find_members(first) if m.role is Role.ENTRY)
+    signal_local(entry, signal.SIGKILL)
+    assert wait_until(lambda: has_saved(first), timeout_s=30), logs_of(first)
+    assert not wait_until(lambda: bool(trainings(second)), timeout_s=3.0), "two train in one slot"
+    (saving,) = trainings(first)
+    signal_local(saving, signal.SIGKILL)
+    assert wait_until(lambda: bool(trainings(second)), timeout_s=30), logs_of(second)
+
+
+def test_a_point_that_has_more_cards_now_waits_for_those_of_its_neighbours(
+    local: LocalRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    asked = {"gpus_per_node": 1, "cpus_per_process": 1, "memory": "2GiB", "walltime": "1h"}
+    runs = local.start(
+        *(small_experiment(seed=n, resources=asked) for n in range(2)), plan="endless", parallel=2
+    )
+    assert wait_until(lambda: all(map(cards_of, runs)), timeout_s=30), [logs_of(run) for run in runs]
+    wide, neighbour = sorted(runs, key=lambda run: cards_of(run) != {"4"})
+    reshape(wide, Shape(gpus=2), check=lambda _: None, now=dt.datetime.now(dt.UTC))
+    assert not wait_until(lambda: bool(cards_of(wide)), timeout_s=3.0), "it trains on its neighbour's card"
+    cancel([neighbour], now=dt.datetime.now(dt.UTC))
+    assert wait_until(lambda: cards_of(wide) == {"4,7"}, timeout_s=30), logs_of(wide)
 
 
 def test_a_job_lives_in_a_session_of_its_own_and_holds_no_terminal(local: LocalRuns) -> None:

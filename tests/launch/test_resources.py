@@ -1,6 +1,7 @@
 """What submitit is told, and the batch script that comes of it."""
 
 import datetime as dt
+import itertools
 import re
 import shlex
 import shutil
@@ -249,6 +250,8 @@ def test_fewer_cards_than_the_spec_asks_for_are_refused_and_never_made_up(named:
         ("0 2 4", "0,1,2", 2, ["0,1"]),  # what has too few cards is not taken
         ("0 2", "5", 2, ["5"]),  # the check `gpus` refuses it
         ("0 1", "", 0, ["", ""]),  # a point that takes none
+        ("0 1 2 3", "a,b,c,d", 2, ["a,b", "b,c", "c,d"]),  # sedd requeue --gpus has made it wider
+        ("0 2", "a,b,c,d,e,f", 3, ["a,b,c", "c,d,e"]),
     ],
 )
 def test_a_slot_of_a_local_sweep_is_a_group_of_cards(
@@ -259,6 +262,23 @@ def test_a_slot_of_a_local_sweep_is_a_group_of_cards(
     for number, first in enumerate(first_cards.split()):
         (slots / f"slot-{number}").write_text(first)
     assert [*cards_of_slots(RunDir(tmp_path), visible, count=count).values()] == groups
+
+
+@pytest.mark.parametrize("firsts", ["0 1 2 3", "0 2 4", "0 3", "0", "  "])
+def test_no_two_points_of_a_local_sweep_hold_slots_and_share_a_card(tmp_path: Path, firsts: str) -> None:
+    """Whatever shapes they have by now: what is taken by one of two that share a card keeps the other waiting."""
+    slots = slots_folder(RunDir(tmp_path).code)
+    slots.mkdir()
+    for number, first in enumerate(firsts.split(" ")):  # empty: of a sweep made before slots named a card
+        (slots / f"slot-{number}").write_text(first)
+    shapes = [
+        (set(group), set(cards.split(",")))
+        for count in range(1, 7)
+        for group, cards in cards_of_slots(RunDir(tmp_path), "a,b,c,d,e,f", count=count).items()
+    ]
+    assert shapes
+    for (held, cards), (others, other_cards) in itertools.combinations(shapes, 2):
+        assert held & others or not cards & other_cards
 
 
 def test_slots_are_as_wide_as_the_widest_point(tmp_path: Path) -> None:
