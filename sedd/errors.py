@@ -75,7 +75,21 @@ _UNFIT = {
     errno.ENAMETOOLONG: ("its name is too long", None),
 }
 """What is wrong with the place that a user named for an output, and a hint."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""A full disk, a quota that is used up: what others remove makes room again."""
+FORBIDDEN = (errno.EACCES, errno.EPERM)
+REFUSED = (*FORBIDDEN, errno.EROFS)
+"""What no waiting mends: somebody has to give the permission, or mount the file system for writing."""
+_HINTS = {
+    errno.ENOSPC: "the disk is full: df -h shows it, and df -i whether it is out of inodes",
+    errno.EDQUOT: "the quota is used up: quota -s shows it",
+    errno.EACCES: "who owns the folder may give the permission: ls -ld shows it",
+    errno.EPERM: "who owns the folder may give the permission: ls -ld shows it",
+    errno.EROFS: "it is mounted for reading alone on this machine",
+    errno.EIO: "the disk, or its server, fails: tell those who run it",
+    errno.ESTALE: "its file server has replaced the folder: mount it anew",
+}
+"""What to look at, by what the system says of a write."""
 
 
 def cannot_write(output: Path | str, error: OSError, *, hint: str | None = None) -> SeddError:
@@ -85,19 +99,27 @@ def cannot_write(output: Path | str, error: OSError, *, hint: str | None = None)
     if error.errno in _UNFIT:
         reason, what_to_do = _UNFIT[error.errno]
         return UsageError(f"cannot write {output}: {reason}", hint=what_to_do)
-    # Not `strerror`: pyarrow has its own.
-    reason = os.strerror(error.errno).lower() if error.errno else str(error)
-    message = f"cannot write {output}: {reason}"
-    if error.errno in _FULL:
+    message = f"cannot write {output}: {reason_of(error)}"
+    if error.errno in FULL:
         return DiskFullError(message, hint=hint)
-    return RunError(message)
+    return RunError(message, hint=hint_of(error))
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says is wrong, as `permission denied` or `disk quota exceeded`, without the file's name."""
+    # Not `strerror`: pyarrow has its own, and so have we.
+    return os.strerror(error.errno).lower() if error.errno else error.strerror or str(error)
+
+
+def hint_of(error: OSError) -> str | None:
+    """What to look at where a file could not be written."""
+    return _HINTS.get(error.errno or 0)
 
 
 def cannot_read(path: Path, error: OSError) -> CheckpointError:
     """The one error for a file or folder of a network that is there, perhaps whole, and cannot be read now."""
     named = error.filename if isinstance(error.filename, str) else path
-    reason = os.strerror(error.errno).lower() if error.errno else str(error)
-    return CheckpointError(f"cannot read {named}: {reason}")
+    return CheckpointError(f"cannot read {named}: {reason_of(error)}")
 
 
 @contextlib.contextmanager
@@ -108,7 +130,7 @@ def writing(output: Path, *, hint: str | None = None) -> Iterator[None]:
     except OSError as e:
         named = Path(e.filename) if isinstance(e.filename, str) else output
         is_above = named != output and output.is_relative_to(named)
-        if not (is_above or output.name in str(named) or e.errno in _FULL):
+        if not (is_above or output.name in str(named) or e.errno in FULL):
             raise
         if is_above and isinstance(e, FileExistsError):  # a file where a folder above the output should be
             e = NotADirectoryError(errno.ENOTDIR, "")

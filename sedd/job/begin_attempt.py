@@ -13,7 +13,7 @@ from sedd.job.final_events import has_ended, record_event_with_retry
 from sedd.job.processes import SignalBox
 from sedd.job.watch import LOOK_S
 from sedd.rundir.attempts import is_cancelled, is_completed, is_paused, is_stopped
-from sedd.rundir.events import Event, read_events
+from sedd.rundir.events import Event, read_events, refusal
 from sedd.rundir.fence import SupersededError, newest_attempt
 from sedd.rundir.read_usage import signs_of_use
 
@@ -66,7 +66,8 @@ def begin_attempt(
         **more,
     )
     if not is_said:
-        raise DiskFullError(f"no attempt can begin: nothing can be written to {task.run.path}")
+        why = refusal(task.run.events) or "the disk or the quota is full"
+        raise DiskFullError(f"no attempt can begin: cannot write {task.run.events}: {why}")
     return meeting
 
 

@@ -117,7 +117,7 @@ def in_newest_attempt(events: Sequence[Event]) -> Sequence[Event]:
 def describe_exit(code: int) -> str:
     """`killed by SIGKILL`, `exit code 1`."""
     if code == Exit.DISK_FULL:
-        return "the disk of the run folder is full, its quota is used up, or it may not be read or written"
+        return "the disk of the run folder is full, or its quota is used up"
     if code >= 0:
         return f"exit code {code}"
     try:

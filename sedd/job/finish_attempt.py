@@ -14,7 +14,7 @@ from sedd.job.next_attempt import ensure_next_attempt
 from sedd.job.own_job import query_job_fact
 from sedd.job.retry import MAX_DELAY_S, Retry
 from sedd.rundir.attempts import Cause
-from sedd.rundir.events import Event
+from sedd.rundir.events import Event, refusal
 from sedd.rundir.fence import newest_attempt, require_newest_in
 from sedd.rundir.heartbeat import read_heartbeat
 
@@ -71,12 +71,16 @@ def finish_attempt(
 
 
 def finish_unrecorded(task: Task, events: Sequence[Event]) -> AttemptResult:
-    """Finish an attempt whose outcome could not be written (disk full): another attempt follows later.
+    """Finish an attempt whose outcome could not be written: with a full disk another attempt follows later.
+
+    None follows where this user may not write, or nobody may: no waiting mends that; `sedd requeue` revives the run.
 
     Until it has begun, minutes later, whoever follows the run does not learn that it has ended. SLURM's pause has to
     be sat out, since a job that skips it would have to be recorded first; and nobody is left here to try once more.
     """
     attempt, is_slurms = newest_attempt(events), task.environment.executor == "slurm"
+    if refusal(task.run.events):
+        return AttemptResult(attempt=attempt, cause=Cause.CRASHED, next=None)
     if is_slurms and not ensure_next_attempt(
         task, events, attempt=attempt, cause=Cause.DISK_FULL, may_pause=True
     ):
@@ -84,7 +88,7 @@ def finish_unrecorded(task: Task, events: Sequence[Event]) -> AttemptResult:
     return AttemptResult(
         attempt=attempt,
         cause=Cause.DISK_FULL,
-        next=Retry(detail="disk full", delay_s=MAX_DELAY_S, avoid_hosts=()),
+        next=Retry(detail="disk or quota full", delay_s=MAX_DELAY_S, avoid_hosts=()),
         starts_in_job=not is_slurms,
     )
 

@@ -21,7 +21,9 @@ _NO_SPACE = re.compile(rf"{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EDQUOT)
 """What a check says that tried to write while the disk was full."""
 
 _OF_WRITING = ("disk_space", "run_folder")
-"""Checks that fail where the run folder cannot be written now: it may have space, or be writable, again later."""
+"""Checks that fail where the run folder cannot be written now."""
+_READ_ONLY = re.compile(os.strerror(errno.EROFS), re.IGNORECASE)
+_NO_PERMISSION = re.compile(rf"{os.strerror(errno.EACCES)}|{os.strerror(errno.EPERM)}", re.IGNORECASE)
 
 
 def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, local_rank: int) -> None:
@@ -69,8 +71,12 @@ def blame(failed: "Sequence[Finding]") -> Exception:
     from sedd.training.faults import NodeFaultError
 
     message = "node preflight failed: " + ", ".join(f"{f.check}: {f.saw}" for f in failed)
-    is_nodes = any(all_checks()[finding.check].of_node for finding in failed)
-    if is_nodes:
+    of_writing = [finding.saw for finding in failed if finding.check in _OF_WRITING]
+    if any(all_checks()[finding.check].of_node for finding in failed) or any(
+        map(_READ_ONLY.search, of_writing)
+    ):
         return NodeFaultError(message)
-    is_full = any(f.check in _OF_WRITING or _NO_SPACE.search(f.saw) for f in failed)
+    if any(map(_NO_PERMISSION.search, of_writing)):
+        return RunError(message)
+    is_full = of_writing or any(_NO_SPACE.search(finding.saw) for finding in failed)
     return DiskFullError(message) if is_full else RunError(message)

@@ -19,6 +19,7 @@ from sedd.job.tasks import WORK
 from sedd.launch.freeze import imported_package, require_frozen
 from sedd.launch.pickled_job import STOP_SIGNALS
 from sedd.rundir.energy_meter import energy_written, open_meter
+from sedd.rundir.events import refusal
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
 from sedd.rundir.process_name import Place, name_process
@@ -81,7 +82,7 @@ def _say_failed(run: RunDir, attempt: int, error: Exception) -> Exit:
         host=os.environ.get("SEDD_HOST", ""),
     )
     # Without room for a word nobody can judge what went wrong: it is to be seen again when there is space.
-    return code if is_said else Exit.DISK_FULL
+    return code if is_said or refusal(run.events) else Exit.DISK_FULL
 
 
 def _deafen() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sedd.errors import RunError
+from sedd.errors import REFUSED, RunError, reason_of
 
 EVENTS = (
     *("submitted", "preflight", "attempt_started", "ready", "resumed", "checkpoint", "stop_requested"),
@@ -76,6 +76,15 @@ def note_event(path: Path, event: str, *, attempt: int, **fields: Any) -> bool:
             print(f"event {event} is lost: {e.message}", flush=True)
         return False
     return True
+
+
+def refusal(path: Path) -> str | None:
+    """Why no event can be recorded that no waiting would mend, such as `permission denied`; else None."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
+    except OSError as e:
+        return reason_of(e) if e.errno in REFUSED else None
+    return None
 
 
 def parse_events(content: bytes) -> tuple[Event, ...]:

@@ -26,7 +26,7 @@ class Heartbeat:
     attempt: int
     phase: str
     """starting, preflight, training, building, evaluating, sampling, validating, checkpointing, stopping, done,
-    or waiting: for space on the disk, or for the permission to write."""
+    or waiting: a checkpoint cannot be written yet."""
     step: int
     steps: int
     """How many there are in all; 0: not known yet."""
@@ -56,6 +56,8 @@ class Heartbeat:
     """Step of the newest copy of the state on rank 0's node."""
     local_t: str | None = None
     """When it was written; UTC, ISO 8601."""
+    waits_for: str | None = None
+    """Why a checkpoint cannot be written yet, as the system says it: `no space left on device`."""
     ranks: Sequence[Mapping[str, Any]] | None = None
     """Of each rank `rank`, `host`, and its own seconds of a step, without waits for other ranks, as medians of the
     last 25 steps: `step_s` in all; of it `data_s`, waiting for data, and computing: `host_s`, `device_s` of a GPU."""

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from sedd.errors import CheckpointError, RunError
+from sedd.errors import REFUSED, CheckpointError, RunError, reason_of
 from sedd.rundir.attempts import save_times_s
 from sedd.rundir.events import note_event, read_events
 from sedd.rundir.fence import require_newest
@@ -24,6 +24,8 @@ Notify = Callable[[str], None]
 
 STOP_PATIENCE_S = 5.0
 """With a full disk: whoever sends a stop signal kills soon."""
+FIRST = "first"
+"""The reason of the checkpoint before the first step."""
 _AGAIN_S = 1.0
 _NOTABLE_S = 0.005
 
@@ -138,12 +140,13 @@ class Saver:
         reason: str,
         patience_s: float,
         is_asked_to_stop: Callable[[], bool] = lambda: False,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float, str], None] = lambda seconds, why: time.sleep(seconds),
     ) -> None:
-        """Write the last checkpoint of an attempt and return when it is whole.
+        """Write the first or last checkpoint of an attempt and return when it is whole.
 
-        While it cannot be written, because the disk is full or the permission gone, it is tried again after a `pause`
-        of so many seconds. Whoever asks us to stop meanwhile kills soon: `STOP_PATIENCE_S` later it is given up.
+        While it cannot be written, it is tried again after a `pause` of so many seconds, which also hears why. Whoever
+        asks us to stop meanwhile kills soon: `STOP_PATIENCE_S` later it is given up. Before the first step nothing is
+        lost by giving up, so what no waiting mends, such as a permission, is not waited for then.
 
         Raises:
             CheckpointError, RunError, OSError: it cannot be written, though we tried again for `patience_s`.
@@ -158,12 +161,14 @@ class Saver:
                     self._write(step, state, reason, time.monotonic())
             except (CheckpointError, RunError, OSError) as e:
                 now = time.monotonic()
+                if reason == FIRST and _is_refused(e):
+                    raise
                 if is_asked_to_stop():
                     deadline, is_asked_to_stop = min(deadline, now + STOP_PATIENCE_S), _never
                 if now > deadline:
                     raise
                 self._notify(f"checkpoint failed, trying again: {e}")
-                pause(_AGAIN_S)
+                pause(_AGAIN_S, _why(e))
             else:
                 return
 
@@ -255,6 +260,17 @@ class Saver:
 
     def _require_newest_attempt(self) -> None:
         require_newest(self._run.events, attempt=self._attempt)
+
+
+def _is_refused(error: Exception) -> bool:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in REFUSED
+
+
+def _why(error: Exception) -> str:
+    """`no space left on device`; where the system did not say it, the whole error."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return reason_of(cause) if isinstance(cause, OSError) else getattr(error, "message", str(error))
 
 
 def _never() -> bool:

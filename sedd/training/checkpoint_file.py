@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import io
 import json
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from sedd.errors import CheckpointError, cannot_read
+from sedd.errors import CheckpointError, cannot_read, hint_of, reason_of
 from sedd.rundir.atomic import atomic_file, replace_text, replaced_file, write_text
 from sedd.rundir.layout import list_checkpoints, step_of
 from sedd.training.sharding.part_files import with_parts
@@ -73,7 +72,7 @@ def write_checkpoint(
     that is not durable may be damaged by a power cut, which its seal shows. `parts` are its other files, already there.
 
     Raises:
-        CheckpointError: the disk is full, or the folder cannot be written.
+        CheckpointError: it cannot be written, with the system's reason; its `__cause__` is the OSError.
     """
     path = checkpoint_path(folder, step)
     own = write_state(path, state, before_publishing, is_durable=is_durable)
@@ -88,10 +87,15 @@ def write_state(
 ) -> Part:
     """Write a file of a checkpoint; else as `write_checkpoint`."""
     with _explained(path), (atomic_file if is_durable else replaced_file)(path) as temporary:
-        torch.save(dict(state), temporary)
+        with _system_errors(temporary):
+            torch.save(dict(state), temporary)
         part = Part(name=path.name, bytes=temporary.stat().st_size, sha256=_sha256(temporary))
         before_publishing()
     return part
+
+
+_PROBE_BYTES = 1 << 20
+"""So much is written to learn why a file could not be: less may still fit into the last block."""
 
 
 def _plain(seal: Seal) -> dict[str, Any]:
@@ -105,21 +109,31 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise CheckpointError(
-            f"cannot write {path}: {e.strerror}", hint="is the disk full, or the quota?"
-        ) from e
-    except RuntimeError as e:  # so torch's zip writer reports what the system says, without its number
-        cause = _cause_of(path.parent, str(e).splitlines()[0])
-        raise CheckpointError(f"cannot write {path}: {cause.strerror}") from cause
+        raise CheckpointError(f"cannot write {path}: {reason_of(e)}", hint=hint_of(e)) from e
 
 
-def _cause_of(folder: Path, message: str) -> OSError:
-    """The system's error behind one of torch's zip writer."""
-    if not folder.is_dir():
-        return OSError(errno.ENOENT, "its folder is gone", str(folder))
-    if not os.access(folder, os.W_OK):
-        return OSError(errno.EACCES, "its folder may not be written", str(folder))
-    return OSError(errno.ENOSPC, f"the disk or the quota is full ({message})")
+@contextlib.contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """Raises: OSError, in place of what torch's zip writer makes of it, which lacks the system's number."""
+    try:
+        yield
+    except RuntimeError as e:
+        raise _cause_of(path, str(e).splitlines()[0]) from e
+
+
+def _cause_of(path: Path, message: str) -> OSError:
+    """What the system says when a little more is written to the file that torch could not write."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            for _ in range(_PROBE_BYTES >> 16):
+                os.write(handle, bytes(1 << 16))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as e:
+        return e
+    return OSError(0, message)
 
 
 def newest_whole(folder: Path, *, notify: Callable[[str], None] | None = None) -> Path | None:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from sedd.errors import DiskFullError, MisfitError
+from sedd.errors import FULL, DiskFullError, MisfitError
 from sedd.rundir.exits import Exit
 from sedd.rundir.fence import SupersededError
 
@@ -25,11 +25,9 @@ _LOST_PEERS = re.compile(
     re.IGNORECASE,
 )
 """Words of NCCL, gloo and torch's store for a rank that is gone: an innocent node says them of a dead one."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-_FORBIDDEN = (errno.EACCES, errno.EPERM)
-"""In the run folder it is as a full disk: whoever took the permission to read or write may give it back."""
-_OF_MOUNT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN)
-"""What a node says of a file system that it lost; in the run folder it is a fault of the node."""
+_OF_MOUNT = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN)
+"""What a node says of a file system that it lost, or has mounted for reading alone; in the run folder it is a fault of
+the node. A permission that is denied is none, and would be on any node: it counts as a crash."""
 
 
 class NodeFaultError(Exception):
@@ -42,7 +40,7 @@ def exit_of(error: BaseException, *, folder: Path) -> Exit:
         return Exit.SUPERSEDED
     if isinstance(error, MisfitError):
         return Exit.MISFIT
-    if any(_is_full(e, folder) for e in _chain(error)):
+    if any(map(_is_full, _chain(error))):
         return Exit.DISK_FULL
     if _is_of_torch(error) and _LOST_PEERS.search(str(error)):
         return Exit.PEER_LOST
@@ -65,13 +63,9 @@ def _is_of_torch(error: BaseException) -> bool:
     return isinstance(error, RuntimeError)
 
 
-def _is_full(error: BaseException, folder: Path) -> bool:
-    """Whether nothing can be written to the run folder, as long as nobody makes space or gives the permission back."""
-    if isinstance(error, DiskFullError):
-        return True
-    if not isinstance(error, OSError):
-        return False
-    return error.errno in _FULL or (error.errno in _FORBIDDEN and _is_of_run(error, folder))
+def _is_full(error: BaseException) -> bool:
+    """Whether nothing can be written as long as nobody makes space."""
+    return isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in FULL)
 
 
 def _is_of_run(error: OSError, folder: Path) -> bool:

@@ -15,7 +15,7 @@ from sedd.rundir.layout import RunDir
 from sedd.rundir.rank_progress import ProgressWriter
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_resolved_as
-from sedd.training.async_saver import STOP_PATIENCE_S
+from sedd.training.async_saver import FIRST, STOP_PATIENCE_S
 from sedd.training.cadence import Tier
 from sedd.training.distributed import Ranks, connected
 from sedd.training.gpu_use import write_gpu_heartbeats
@@ -41,7 +41,7 @@ class Outcome(StrEnum):
     """It may not pass a rung yet; the state is saved."""
 
 
-_PATIENCE_S = {"first": 300.0, "last": 300.0, "rung": 300.0, "stop": STOP_PATIENCE_S}
+_PATIENCE_S = {FIRST: 300.0, "last": 300.0, "rung": 300.0, "stop": STOP_PATIENCE_S}
 """With a full disk: the other ranks wait meanwhile."""
 
 
@@ -201,7 +201,7 @@ def _save_start(s: Session, stop: StopFlag) -> None:
         s.reporter.start_row(
             start_row(found.own.nats_per_residue, found.parents), s.validation.row(0, found.own)
         )
-    _save_last(s, stop, reason="first")
+    _save_last(s, stop, reason=FIRST)
     if s.group.ranks.is_first:
         shutil.rmtree(s.run.initial, ignore_errors=True)
 
@@ -276,14 +276,14 @@ def _save_last(s: Session, stop: StopFlag, *, reason: str) -> None:
             reason=reason,
             patience_s=_PATIENCE_S[reason],
             is_asked_to_stop=lambda: bool(stop),
-            pause=lambda seconds: _wait_for_disk(s, seconds),
+            pause=lambda seconds, why: _wait_for_disk(s, seconds, why),
         )
     with s.progress.within("meeting"):
         s.group.barrier()
 
 
-def _wait_for_disk(s: Session, seconds: float) -> None:
-    s.reporter.phase("waiting")
+def _wait_for_disk(s: Session, seconds: float, why: str) -> None:
+    s.reporter.phase("waiting", why=why)
     time.sleep(seconds)
     s.progress.phase("checkpointing")
 

@@ -67,9 +67,9 @@ class Reporter:
         self._heartbeat.update(phase="training", step=step)
         self._progress.phase("warming up")
 
-    def phase(self, name: str) -> None:
-        """The loop does something else than steps for a while."""
-        self._heartbeat.update(phase=name)
+    def phase(self, name: str, *, why: str | None = None) -> None:
+        """The loop does something else than steps for a while; `why` it waits."""
+        self._heartbeat.update(phase=name, waits_for=why)
         self._progress.phase(name)
 
     def step(self, step: int) -> None:

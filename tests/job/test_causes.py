@@ -174,6 +174,6 @@ def test_a_rank_that_lost_another_is_never_the_root(root: str | None, expected: 
 def test_exits_are_told_in_words() -> None:
     assert describe_exit(-9) == "killed by SIGKILL"
     assert describe_exit(3) == "exit code 3"
-    assert "disk of the run folder is full" in describe_exit(Exit.DISK_FULL)
+    assert describe_exit(Exit.DISK_FULL) == "the disk of the run folder is full, or its quota is used up"
     assert by_exit(Exit.DISK_FULL) is Cause.DISK_FULL
     assert by_exit(-11) is Cause.CRASHED

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from sedd.job import final_events
+from sedd.job import finish_attempt as module
 from sedd.job.attempt import Task
 from sedd.job.causes import Ending
 from sedd.job.environment import TaskEnvironment
@@ -87,3 +88,14 @@ def test_who_may_be_killed_any_time_waits_no_longer_than_before(how: str, run: R
     signals = (signal.SIGTERM,) if how == "asked to leave already" else ()
     assert finish(run, *signals, has_entries=bool(signals)) is Cause.DISK_FULL
     assert disk.now <= PATIENCE_S + 2.0
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_where_nobody_may_write_no_attempt_follows_and_where_there_is_no_room_one_does(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, is_refused: bool
+) -> None:
+    monkeypatch.setattr(module, "refusal", lambda path: "permission denied" if is_refused else None)
+    node = TaskEnvironment(executor="local", job_id="h:1:1", log_name="1", host="h")
+    task = Task(run=run, experiment=small_experiment(), environment=node, command=("true",))
+    result = module.finish_unrecorded(task, read_events(run.events))
+    assert (result.next is None, result.exit_code) == (is_refused, int(is_refused))

@@ -134,10 +134,14 @@ def test_where_no_word_can_be_written_the_exit_code_says_that_the_disk_is_full(t
     assert done.returncode == Exit.DISK_FULL
 
 
-def test_a_folder_without_room_or_permission_is_waited_for() -> None:
+def test_room_in_a_folder_is_waited_for_and_a_permission_is_not() -> None:
     def failed(saw: str) -> list[Finding]:
         return [Finding(check="run_folder", status=Status.FAIL, saw=f"cannot write: {saw}", hint="")]
 
     assert type(blame(failed("no space left on device"))) is DiskFullError
     assert type(blame(failed("Disk quota exceeded"))) is DiskFullError
-    assert type(blame(failed("permission denied"))) is DiskFullError
+    assert type(blame(failed("permission denied"))) is RunError
+    assert type(blame(failed("operation not permitted"))) is RunError
+    assert (
+        type(blame(failed("read-only file system"))) is NodeFaultError
+    )  # another node may have it for writing

@@ -1,6 +1,7 @@
 """events.jsonl: nothing said is ever lost, whoever was killed while saying it."""
 
 import datetime as dt
+import errno
 import json
 import os
 import subprocess
@@ -170,3 +171,26 @@ def test_a_damaged_line_is_named_where_something_is_concluded_from_a_missing_eve
     assert damaged_lines(path.read_bytes()) == (2,)
     with pytest.raises(RunError, match=r"events\.jsonl:2: damaged line"):
         require_undamaged(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (errno.EACCES, "permission denied"),
+        (errno.EROFS, "read-only file system"),
+        (errno.ENOSPC, None),
+        (errno.EDQUOT, None),
+        (errno.ENOENT, None),
+    ],
+)
+def test_what_no_waiting_mends_is_told_from_a_full_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int, expected: str | None
+):
+    append(path)
+    assert events.refusal(path) is None
+
+    def refuse(*_: object) -> int:
+        raise OSError(code, "in some words")
+
+    monkeypatch.setattr(events.os, "open", refuse)
+    assert events.refusal(path) == expected

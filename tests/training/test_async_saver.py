@@ -1,5 +1,6 @@
 """The last save of an attempt waits for a disk that cannot be written, and ends when it is asked to."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +34,32 @@ class Disk:
 FULL = CheckpointError("cannot write step-00000007.pt: No space left on device")
 
 
-def save(run: RunDir, disk: Disk, patch: pytest.MonkeyPatch, *, asked: bool, patience_s: float) -> int:
-    """Save with this disk; how often it was waited."""
+def save(
+    run: RunDir,
+    disk: Disk,
+    patch: pytest.MonkeyPatch,
+    *,
+    asked: bool = False,
+    patience_s: float = 300,
+    reason: str = "last",
+) -> list[str]:
+    """Save with this disk; why it was waited each time."""
     patch.setattr(module, "write_checkpoint", disk.write)
     patch.setattr(module, "STOP_PATIENCE_S", -1.0)
     saver = Saver(run, CheckpointSpec(), attempt=1, make_rows_durable=lambda: None, notify=lambda _: None)
-    waits: list[int] = []
+    waits: list[str] = []
     try:
         saver.save_now(
             7,
             {},
-            reason="last",
+            reason=reason,
             patience_s=patience_s,
             is_asked_to_stop=lambda: asked and len(waits) >= 2,
-            pause=lambda seconds: waits.append(1),
+            pause=lambda seconds, why: waits.append(why),
         )
     finally:
         saver.close()
-    return len(waits)
+    return waits
 
 
 def test_it_waits_for_space_and_for_the_permission_to_write(
@@ -58,7 +67,34 @@ def test_it_waits_for_space_and_for_the_permission_to_write(
 ) -> None:
     refused = PermissionError(13, "Permission denied", str(run.checkpoints))
     disk = Disk(FULL, refused, RunError("cannot read events.jsonl: Permission denied"))
-    assert save(run, disk, monkeypatch, asked=False, patience_s=300) == 3
+    unread = "cannot read events.jsonl: Permission denied"
+    assert save(run, disk, monkeypatch) == [FULL.message, "permission denied", unread]
+
+
+def unwritten(code: int) -> CheckpointError:
+    error = CheckpointError("cannot write step-00000000.pt")
+    error.__cause__ = OSError(code, "as the system words it")
+    return error
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_before_the_first_step_it_waits_for_nothing_that_no_waiting_mends(
+    code: int, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(*[unwritten(code)] * 3)
+    with pytest.raises(CheckpointError, match="cannot write"):
+        save(run, disk, monkeypatch, reason="first")
+    assert len(disk.errors) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [(errno.ENOSPC, "no space left on device"), (errno.EDQUOT, "disk quota exceeded")],
+)
+def test_before_the_first_step_it_waits_for_space_and_says_so(
+    code: int, why: str, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert save(run, Disk(unwritten(code)), monkeypatch, reason="first") == [why]
 
 
 def test_a_signal_during_the_wait_ends_it(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:

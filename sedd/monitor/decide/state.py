@@ -97,5 +97,5 @@ _NOUNS: dict[str, str] = {
     Cause.KILLED: "a kill",
     Cause.CRASHED: "a crash",
     Cause.HUNG: "a hang",
-    Cause.DISK_FULL: "a full disk",
+    Cause.DISK_FULL: "a full disk or quota",
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.states import JobState
 from sedd.monitor.decide.state import State, after_words, cause_words
+from sedd.monitor.read.disks import DISK_FULL
 from sedd.monitor.read.facts import RunFacts
 from sedd.monitor.read.history import History
 from sedd.rundir.attempts import Cause
@@ -132,7 +133,7 @@ def _in_attempt(facts: RunFacts, now: dt.datetime) -> Verdict:
         return Verdict(State.STALLED, "suspended by SLURM")
     if full or silence or (silence := _hang(beat, now)):
         return Verdict(State.STALLED, _join(_waits(full), silence, _unseen(facts)))
-    waits = _waits("disk full") if beat is not None and beat.phase == "waiting" else ""
+    waits = f"{beat.waits_for or 'cannot save'}, waiting" if beat and beat.phase == "waiting" else ""
     state = _unseen_phase(facts) if facts.unread_beat else _phase_state(beat)
     if state is State.PREFLIGHT:  # a beat is seconds old, and its events may tell more
         state = _unseen_phase(facts)
@@ -152,9 +153,9 @@ def slow_words(beat: Heartbeat | None) -> str:
 
 
 def _waits(full: str) -> str:
-    """`disk full, waiting: 0 B free in /scratch`."""
+    """`disk full, waiting: 0 B free in /scratch`. Nothing waits for a permission."""
     reason, colon, where = full.partition(": ")
-    return f"{reason}, waiting{colon}{where}" if full else ""
+    return f"{reason}, waiting{colon}{where}" if reason == DISK_FULL else full
 
 
 def _own_beat(facts: RunFacts) -> Heartbeat | None:

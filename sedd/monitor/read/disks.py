@@ -5,6 +5,7 @@ import stat
 
 from sedd.units import format_bytes
 
+DISK_FULL = "disk full"
 _TOO_LITTLE_BYTES = 1 << 16
 """A heartbeat is written aside before it replaces the old one, and file systems hand out whole blocks."""
 
@@ -45,9 +46,9 @@ def _why_full(path: str) -> str:
     if seen.f_flag & os.ST_RDONLY or not seen.f_blocks:
         return ""
     if (free := seen.f_bavail * seen.f_frsize) < _TOO_LITTLE_BYTES:
-        return f"disk full: {format_bytes(free)} free in {_mount_point(path)}"
+        return f"{DISK_FULL}: {format_bytes(free)} free in {_mount_point(path)}"
     if seen.f_files and not seen.f_favail:
-        return f"disk full: no file can be made in {_mount_point(path)}"
+        return f"{DISK_FULL}: no file can be made in {_mount_point(path)}"
     return ""
 
 

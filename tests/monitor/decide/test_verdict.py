@@ -31,11 +31,22 @@ def event(name: str, ago_s: float, attempt: int = 1, **fields: object) -> Event:
 
 
 def beat(
-    ago_s: float, phase: str = "training", *, attempt: int = 1, progress_ago_s: float | None = None
+    ago_s: float,
+    phase: str = "training",
+    *,
+    attempt: int = 1,
+    progress_ago_s: float | None = None,
+    waits_for: str | None = None,
 ) -> Heartbeat:
     progress = ago(ago_s if progress_ago_s is None else progress_ago_s).isoformat()
     return Heartbeat(
-        t=ago(ago_s).isoformat(), progress_t=progress, attempt=attempt, phase=phase, step=7, steps=100
+        t=ago(ago_s).isoformat(),
+        progress_t=progress,
+        attempt=attempt,
+        phase=phase,
+        step=7,
+        steps=100,
+        waits_for=waits_for,
     )
 
 
@@ -418,7 +429,7 @@ TABLE = {
         beat(1000),
         PENDING,
         State.REQUEUED,
-        "after a full disk, Priority",
+        "after a full disk or quota, Priority",
     ),
     "waits for space with its last checkpoint": (
         "slurm",
@@ -426,15 +437,23 @@ TABLE = {
         beat(3, "waiting", progress_ago_s=3000),
         job(JobState.RUNNING),
         State.CHECKPOINTING,
-        "disk full, waiting",
+        "cannot save, waiting",
     ),
-    "waits for the permission to write": (
+    "says what its last checkpoint waits for": (
+        "slurm",
+        [SUBMITTED, STARTED],
+        beat(3, "waiting", progress_ago_s=3000, waits_for="disk quota exceeded"),
+        job(JobState.RUNNING),
+        State.CHECKPOINTING,
+        "disk quota exceeded, waiting",
+    ),
+    "has no permission to write": (
         "slurm",
         [SUBMITTED, STARTED],
         beat(30),
         dataclasses.replace(job(JobState.RUNNING), disk_full="no write permission: /runs/a/b"),
         State.STALLED,
-        "no write permission, waiting: /runs/a/b",
+        "no write permission: /runs/a/b",
     ),
     "ended by SLURM on a full disk": (
         "slurm",
