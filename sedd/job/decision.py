@@ -99,7 +99,7 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
         fields = {"step": step, "job_id": facts.job_id}
         return Decision(cause=cause, failure=None, event="paused", fields=fields, next=None)
     here = starts_in_job(facts, cause)
-    if cause is Cause.CRASHED and facts.ending.exit_code == Exit.MISFIT:
+    if cause is Cause.CRASHED and _is_misfit(facts):
         following: Retry | GiveUp = GiveUp(detail="another attempt would meet the same")
     else:
         # The rank that continues on another node does not find the copies of this one.
@@ -121,6 +121,12 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
         starts_in_job=here,
         left_out=unfit_nodes(facts.events) if here else frozenset(),
     )
+
+
+def _is_misfit(facts: EndingFacts) -> bool:
+    """Whether another attempt would meet the same: what one rank was given does not fit, whatever became of others."""
+    failures = (e for e in in_newest_attempt(facts.events) if e.event == "failed")
+    return facts.ending.exit_code == Exit.MISFIT or any(e.get("misfit") for e in failures)
 
 
 def starts_in_job(facts: EndingFacts, cause: Cause) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sedd.errors import DiskFullError, RunError
+from sedd.errors import DiskFullError, MisfitError
 from sedd.job.final_events import record_event
 from sedd.launch.resources import read_manifest_profile
 from sedd.rundir.attempts import CARD_SPEED
@@ -20,18 +20,13 @@ if TYPE_CHECKING:
 _NO_SPACE = re.compile(rf"{os.strerror(errno.ENOSPC)}|{os.strerror(errno.EDQUOT)}", re.IGNORECASE)
 """What a check says that tried to write while the disk was full."""
 
-_OF_WRITING = ("disk_space", "run_folder")
-"""Checks that fail where the run folder cannot be written now."""
-_READ_ONLY = re.compile(os.strerror(errno.EROFS), re.IGNORECASE)
-_NO_PERMISSION = re.compile(rf"{os.strerror(errno.EACCES)}|{os.strerror(errno.EPERM)}", re.IGNORECASE)
-
 
 def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, local_rank: int) -> None:
     """Run the node preflight; rank 0 says what it found.
 
     Raises:
         NodeFaultError: the node is at fault. DiskFullError: it is worth waiting for space.
-        RunError: the job is at fault, and would be on any node.
+        MisfitError: the job is at fault, and would be on any node: it is given up.
     """
     from sedd.preflight.finding import Status, has_failures
     from sedd.preflight.run_checks import check_node
@@ -66,17 +61,16 @@ def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, l
 
 
 def blame(failed: "Sequence[Finding]") -> Exception:
-    """The error for failed node checks: another node helps where one is about the node, time where the disk is full."""
-    from sedd.preflight.check import all_checks
+    """The error for failed node checks: by it another node is tried, or space waited for, or the run given up.
+
+    One that may be the node's comes first: what else has failed may follow from it.
+    """
+    from sedd.preflight.finding import Fault
     from sedd.training.faults import NodeFaultError
 
     message = "node preflight failed: " + ", ".join(f"{f.check}: {f.saw}" for f in failed)
-    of_writing = [finding.saw for finding in failed if finding.check in _OF_WRITING]
-    if any(all_checks()[finding.check].of_node for finding in failed) or any(
-        map(_READ_ONLY.search, of_writing)
-    ):
+    faults = {finding.fault for finding in failed}
+    if Fault.NODE in faults:
         return NodeFaultError(message)
-    if any(map(_NO_PERMISSION.search, of_writing)):
-        return RunError(message)
-    is_full = of_writing or any(_NO_SPACE.search(finding.saw) for finding in failed)
-    return DiskFullError(message) if is_full else RunError(message)
+    is_full = Fault.DISK in faults or any(_NO_SPACE.search(finding.saw) for finding in failed)
+    return DiskFullError(message) if is_full else MisfitError(message)

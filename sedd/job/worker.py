@@ -77,6 +77,7 @@ def _say_failed(run: RunDir, attempt: int, error: Exception) -> Exit:
         attempt=attempt,
         cause=by_exit(code),
         lost_peer=code is Exit.PEER_LOST,
+        **({"misfit": True} if code is Exit.MISFIT else {}),
         error=str(error) if _is_users(error) else traceback.format_exception_only(error)[-1].strip(),
         rank=int(os.environ.get("RANK", 0)),
         host=os.environ.get("SEDD_HOST", ""),

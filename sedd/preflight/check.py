@@ -11,10 +11,21 @@ from typing import Any, Generic, TypeVar
 
 from sedd.preflight import checks as folder
 from sedd.preflight.context import SLURM_TIMEOUT_S, CheckContext, Side
-from sedd.preflight.finding import Verdict, combine, fail, ok, unknown, warn
+from sedd.preflight.finding import Fault, Verdict, combine, fail, ok, unknown, warn
 from sedd.spec.task import TaskSpec
 
-__all__ = ["SLURM_TIMEOUT_S", "CheckContext", "Side", "Verdict", "combine", "fail", "ok", "unknown", "warn"]
+__all__ = [
+    "SLURM_TIMEOUT_S",
+    "CheckContext",
+    "Fault",
+    "Side",
+    "Verdict",
+    "combine",
+    "fail",
+    "ok",
+    "unknown",
+    "warn",
+]
 
 Facts = TypeVar("Facts")
 
@@ -33,7 +44,7 @@ class Check(Generic[Facts]):
         only_with: a section of the spec without which the question does not arise, though `reads` names files.
         limit_s: seconds after which it is UNKNOWN on a node, where the usual limit is too short.
         before_cuda: on a node it looks before this process takes memory of a card.
-        of_node: a FAIL is this node's fault: the job goes to another one. Otherwise it would fail there too.
+        fault: whose fault a FAIL on a node is, unless its verdict names another; None: it is no check of a node.
         passing, failing: fact sheets with which it is OK and not OK: proved by the tests, shown in the README.
     """
 
@@ -44,7 +55,7 @@ class Check(Generic[Facts]):
     passing: Facts
     failing: Facts
     before_cuda: bool = False
-    of_node: bool = False
+    fault: Fault | None = None
     of_request: bool = False
     reads: tuple[tuple[str, ...], ...] = ()
     only_with: tuple[str, ...] = ()

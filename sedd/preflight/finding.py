@@ -19,6 +19,21 @@ class Status(StrEnum):
     """What it looks at does not exist yet, because an earlier stage of the plan makes it: the stage's node looks."""
 
 
+class Fault(StrEnum):
+    """Whose fault it is; in doubt the node's. What FILES and CARD come to is found out there (`find_fault.py`)."""
+
+    JOB = "job"
+    """The spec's, or the program's: any attempt would meet the same, so none follows."""
+    NODE = "node"
+    """This node's, or it may be: another attempt follows, on another node."""
+    DISK = "disk"
+    """There may be space again later: another attempt waits for it."""
+    FILES = "files"
+    """Of files that the spec names: the job's if this node sees their file system, else the node's."""
+    CARD = "card"
+    """Of what is asked of a card: the job's if it gets this kind of card on every node, else the node's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One check's answer: what it saw, and what to do about it unless all is well."""
@@ -27,6 +42,8 @@ class Finding:
     status: Status
     saw: str
     hint: str | None = None
+    fault: Fault | None = None
+    """Of a FAIL on a node: JOB, NODE or DISK."""
 
     def as_json(self) -> dict[str, str | None]:
         """The finding as a JSON object."""
@@ -40,6 +57,8 @@ class Verdict:
     status: Status
     saw: str
     hint: str | None = None
+    fault: Fault | None = None
+    """Of a FAIL that is not the fault of whom the check usually blames."""
 
 
 def ok(saw: str) -> Verdict:
@@ -50,8 +69,8 @@ def warn(saw: str, hint: str) -> Verdict:
     return Verdict(Status.WARN, saw, hint)
 
 
-def fail(saw: str, hint: str) -> Verdict:
-    return Verdict(Status.FAIL, saw, hint)
+def fail(saw: str, hint: str, fault: Fault | None = None) -> Verdict:
+    return Verdict(Status.FAIL, saw, hint, fault)
 
 
 def unknown(saw: str, hint: str | None = None) -> Verdict:

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from sedd.cluster.profile import Profile
 from sedd.errors import SeddError
 from sedd.preflight.check import Check, checks_of
 from sedd.preflight.context import Answers, CheckContext, Side, real_slurm
+from sedd.preflight.find_fault import find_fault
 from sedd.preflight.finding import Finding, Status, Verdict, fail, later, unknown
 from sedd.preflight.read.device import use_training_device
 from sedd.preflight.show.merge_findings import Answer, merge
@@ -153,12 +154,21 @@ def _verdict(check: Check[Any], context: CheckContext) -> Verdict | None:
         if verdict := _awaited_verdict(check, context):
             return verdict
         facts = check.gather(context)
-        return None if facts is None else check.judge(facts)
+        return None if facts is None else _with_fault(check.judge(facts), check, context)
     except SeddError as e:
         return Verdict(Status.UNKNOWN, e.message.splitlines()[0], e.hint)
     except Exception as e:  # a check that breaks must not stop the others, nor hide what they found
         lines = str(e).strip().splitlines()
         return unknown(f"could not look: {type(e).__name__}: {lines[0] if lines else ''}".rstrip(": "))
+
+
+def _with_fault(verdict: Verdict, check: Check[Any], context: CheckContext) -> Verdict:
+    """The verdict; where a check of a node has failed, with whose fault that is."""
+    if verdict.status is not Status.FAIL or context.side is not Side.NODE:
+        return replace(verdict, fault=None)
+    fault = verdict.fault or check.fault
+    assert fault is not None, "every check of a node says whose fault it finds"
+    return replace(verdict, fault=find_fault(fault, check.paths(context), context))
 
 
 def _awaited_verdict(check: Check[Any], context: CheckContext) -> Verdict | None:

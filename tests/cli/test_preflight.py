@@ -117,6 +117,7 @@ def test_json_is_one_document(monkeypatch, capsys, spec):
         "status": "FAIL",
         "saw": "full",
         "hint": "free some",
+        "fault": None,
     }
 
 

@@ -108,6 +108,14 @@ def test_each_end_has_its_cause_and_its_event(
     assert (decision.next is not None) == (event == "requeued")
 
 
+def test_what_does_not_fit_one_rank_ends_the_run_whatever_the_others_exit_with() -> None:
+    fields = {"cause": "crashed", "error": "node preflight failed: labels: …", "rank": 3, "misfit": True}
+    decision = decided(Exit.PEER_LOST, Event(NOW, "failed", 1, fields))
+    assert (decision.cause, decision.event, decision.next) == (Cause.CRASHED, "gave_up", None)
+    lost = Event(NOW, "failed", 1, {"cause": "node_fault", "error": "ECC error", "rank": 2, "host": "n2"})
+    assert decided(Exit.PEER_LOST, Event(NOW, "failed", 1, fields), lost).event == "requeued"
+
+
 def test_sigkill_is_named_only_after_signal_9() -> None:
     killed, early = decided(-signal.SIGKILL), decided(1, error="exit code 1 before its first line: no conda")
     assert killed.failure is not None

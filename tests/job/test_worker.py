@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sedd.errors import DiskFullError, RunError
+from sedd.cluster.profile import SlurmProfile
+from sedd.errors import DiskFullError, MisfitError
 from sedd.job.node_preflight import blame
 from sedd.job.standby import STAND_BY
 from sedd.launch.make_runs import make_runs
-from sedd.preflight.finding import Finding, Status
+from sedd.preflight.finding import Fault, Finding, Status
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
@@ -40,7 +41,9 @@ def work(
 
 
 def test_a_node_without_the_data_is_a_node_fault_that_names_the_node(tmp_path: Path) -> None:
-    run = make_runs(order_for(small_experiment(), runs=tmp_path / "my runs"), now=NOW, made=[]).runs[0]
+    profile = SlurmProfile(executor="slurm")
+    order = order_for(small_experiment(), runs=tmp_path / "my runs", profile=profile)
+    run = make_runs(order, now=NOW, made=[]).runs[0]
     done = work(run)
     assert done.returncode == Exit.NODE_FAULT, done.stderr
     preflight, failed = read_events(run.events)
@@ -50,6 +53,19 @@ def test_a_node_without_the_data_is_a_node_fault_that_names_the_node(tmp_path: P
     assert failed.get("error").startswith("node preflight failed: "), "no Python names"
     assert "Traceback" not in done.stderr, "a traceback is for our own mistakes"
     assert done.stderr.splitlines()[-1] == f"error: {failed.get('error')}"
+
+
+def test_data_that_no_node_has_are_the_jobs_fault_and_it_is_given_up(tmp_path: Path) -> None:
+    """The folder that should hold them is there, in the file system of the run."""
+    spec = small_experiment(data={"store": str(tmp_path / "proteins.store")})
+    order = order_for(spec, runs=tmp_path / "my runs", profile=SlurmProfile(executor="slurm"))
+    run = make_runs(order, now=NOW, made=[]).runs[0]
+    done = work(run)
+    assert done.returncode == Exit.MISFIT, done.stderr
+    preflight, failed = read_events(run.events)
+    (finding,) = (f for f in preflight.get("findings") if f["check"] == "data_store")
+    assert (finding["status"], finding["fault"]) == ("FAIL", "job")
+    assert (failed.event, failed.get("cause"), failed.get("misfit")) == ("failed", "crashed", True)
 
 
 @pytest.mark.parametrize(("module", "options"), [("pynvml", ()), ("torch", ()), ("torch", (STAND_BY,))])
@@ -106,16 +122,23 @@ def test_a_mistake_of_the_program_has_its_traceback_in_the_log_and_its_type_in_t
 
 
 @pytest.mark.parametrize(
-    ("checks", "error"),
+    ("faults", "error"),
     [
-        (["known_answer"], NodeFaultError),
-        (["disk_space", "gpus"], NodeFaultError),
-        (["disk_space"], DiskFullError),
-        (["precision", "gpu_memory"], RunError),
+        ({"known_answer": Fault.NODE}, NodeFaultError),
+        ({"disk_space": Fault.DISK, "gpus": Fault.NODE}, NodeFaultError),
+        ({"precision": Fault.JOB, "gpus": Fault.NODE}, NodeFaultError),  # it may follow from that
+        ({"disk_space": Fault.DISK}, DiskFullError),
+        ({"labels": Fault.JOB, "disk_space": Fault.DISK}, DiskFullError),
+        ({"precision": Fault.JOB, "gpu_memory": Fault.JOB}, MisfitError),
     ],
 )
-def test_only_a_fault_of_the_node_sends_the_job_elsewhere(checks: list[str], error: type[Exception]) -> None:
-    failed = [Finding(check=name, status=Status.FAIL, saw="broken", hint="mend it") for name in checks]
+def test_only_a_fault_of_the_node_sends_the_job_elsewhere(
+    faults: dict[str, Fault], error: type[Exception]
+) -> None:
+    checks = list(faults)
+    failed = [
+        Finding(check=name, status=Status.FAIL, saw="broken", fault=fault) for name, fault in faults.items()
+    ]
     blamed = blame(failed)
     assert type(blamed) is error
     assert is_node_fault(blamed) == (error is NodeFaultError)
@@ -134,14 +157,10 @@ def test_where_no_word_can_be_written_the_exit_code_says_that_the_disk_is_full(t
     assert done.returncode == Exit.DISK_FULL
 
 
-def test_room_in_a_folder_is_waited_for_and_a_permission_is_not() -> None:
+def test_a_check_that_could_not_write_waits_for_room() -> None:
     def failed(saw: str) -> list[Finding]:
-        return [Finding(check="run_folder", status=Status.FAIL, saw=f"cannot write: {saw}", hint="")]
+        return [Finding(check="labels", status=Status.FAIL, saw=f"cannot write: {saw}", fault=Fault.JOB)]
 
     assert type(blame(failed("no space left on device"))) is DiskFullError
     assert type(blame(failed("Disk quota exceeded"))) is DiskFullError
-    assert type(blame(failed("permission denied"))) is RunError
-    assert type(blame(failed("operation not permitted"))) is RunError
-    assert (
-        type(blame(failed("read-only file system"))) is NodeFaultError
-    )  # another node may have it for writing
+    assert type(blame(failed("no labels"))) is MisfitError

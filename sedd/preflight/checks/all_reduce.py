@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok
 from sedd.preflight.read.device import training_device
 from sedd.spec.experiment import Experiment
 from sedd.units import counted, format_bytes
@@ -149,7 +149,7 @@ _SOUND = Facts(ranks=4, backend="nccl", meeting="node1:29500", problem=None, sec
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.NODE,),
-    of_node=True,
+    fault=Fault.NODE,
     limit_s=_PATIENCE_S + 30,
     catches="ranks that do not find each other, a slow or broken network, a bad link between cards",
     takes="1 s, and the wait for the last rank",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, unknown, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, unknown, warn
 from sedd.preflight.read.device import BF16_FROM, precision_name, weakest_capability
 from sedd.spec.experiment import Experiment
 
@@ -42,7 +42,7 @@ def judge(facts: Facts) -> Verdict:
     if asked == "padded":
         return ok("padded")
     if not facts.needs_gpu:
-        return fail(f"{asked} on a CPU", _HINT)
+        return fail(f"{asked} on a CPU", _HINT, Fault.JOB)
     if capability is None:
         return unknown(f"{asked}, on a card that nobody named", _HINT)
     where = f"compute capability {capability[0]}.{capability[1]}"
@@ -50,7 +50,7 @@ def judge(facts: Facts) -> Verdict:
     if asked == "flash" and capability < FLASH_FROM:
         return fail(f"flash on {where}: it needs 8.0", _HINT)
     if asked == "flash" and number == "fp32":
-        return fail("flash in fp32: it computes in half precision only", _HINT)
+        return fail("flash in fp32: it computes in half precision only", _HINT, Fault.JOB)
     if asked == "tiled" and (number != "fp16" or capability < TILED_FROM):
         return fail(f"tiled in {number} on {where}: it computes in fp16, from 7.0 on", _HINT)
     if number == "bf16" and capability < BF16_FROM:
@@ -61,6 +61,7 @@ def judge(facts: Facts) -> Verdict:
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.CARD,
     catches="an attention kernel forced on a card that cannot run it: flash on a V100",
     takes="< 0.1 s",
     passing=Facts(asked="efficient", precision="auto", needs_gpu=True, capability=(7, 0)),

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok
 from sedd.preflight.read.filesystem import existing, query_space, unreadable
 from sedd.spec.build import DataTask
 from sedd.units import format_bytes
@@ -25,6 +25,8 @@ class Facts:
     free_bytes: int
     needed_bytes: int
     """By experience; 0 where the store is there already."""
+    is_read_only: bool = False
+    """Whether the place is in a file system that nobody writes to from here."""
 
 
 def gather(context: CheckContext) -> Facts | None:
@@ -33,13 +35,15 @@ def gather(context: CheckContext) -> Facts | None:
         return None
     sizes = {path: path.stat().st_size for path in build.inputs if path.is_file()}
     place = existing(build.store.parent)
+    space = query_space(place)
     return Facts(
         inputs=len(build.inputs),
         input_bytes=sum(sizes.values()),
         problem=unreadable((*build.inputs, *filter(None, (build.clusters,)))),
         place=place,
         may_write=os.access(place, os.W_OK),
-        free_bytes=query_space(place).free_bytes,
+        free_bytes=space.free_bytes,
+        is_read_only=space.is_read_only,
         needed_bytes=0 if build.store.exists() else sum(map(_store_bytes, sizes, sizes.values())),
     )
 
@@ -51,12 +55,16 @@ def judge(facts: Facts) -> Verdict:
         )
     if not facts.may_write:
         return fail(
-            f"cannot write in {facts.place}", "build.store must lie in a folder where your user may write"
+            f"cannot write in {facts.place}",
+            "build.store must lie in a folder where your user may write",
+            Fault.NODE if facts.is_read_only else Fault.JOB,
         )
     saw = f"{format_bytes(facts.free_bytes)} free in {facts.place}"
     if facts.free_bytes < facts.needed_bytes:
         return fail(
-            saw, f"the store needs about {format_bytes(facts.needed_bytes)}: put build.store on a larger disk"
+            saw,
+            f"the store needs about {format_bytes(facts.needed_bytes)}: put build.store on a larger disk",
+            Fault.DISK,
         )
     files = f"{facts.inputs} input{'s' if facts.inputs > 1 else ''}"
     return ok(f"{files} of {format_bytes(facts.input_bytes)}; {saw}")
@@ -80,6 +88,7 @@ CHECK = Check(
     tasks=(DataTask,),
     reads=(("build", "inputs"), ("build", "clusters"), ("build", "labels"), ("build", "onto")),
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.FILES,
     catches="FASTA files that are not there, a disk too small for the store",
     takes="0.1 s",
     passing=_GOOD,

@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, ok, warn
 from sedd.preflight.read.device import training_device, training_dtype
 from sedd.rundir.card_history import CardSpeed, append_speed, history_path, read_speeds
 from sedd.spec.experiment import Experiment
@@ -115,6 +115,7 @@ _USUAL = Facts(host="node7", now=_NOW, earlier=(_NOW,) * 12)
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.NODE,),
+    fault=Fault.NODE,
     catches="a card that has become slower than it was in earlier jobs of this runs folder",
     takes="0.2 s",
     passing=_USUAL,

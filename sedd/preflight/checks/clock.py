@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, ok, warn
 from sedd.preflight.read.filesystem import existing, measure_writing
 
 # Heartbeats are read on another machine; one that is a minute old counts as stale.
@@ -38,7 +38,7 @@ def judge(facts: Facts) -> Verdict:
 
 CHECK = Check(
     sides=(Side.LOGIN, Side.NODE),
-    of_node=True,
+    fault=Fault.NODE,
     of_request=True,
     catches="a wrong clock: runs that look dead or start in the future",
     takes="< 0.1 s",

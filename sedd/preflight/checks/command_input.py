@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.spec.command import CommandTask
 
 
@@ -66,6 +66,7 @@ _SCRIPTS = (".bash", ".jl", ".pl", ".py", ".r", ".R", ".rb", ".sh")
 CHECK = Check(
     tasks=(CommandTask,),
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.FILES,
     reads=(("command", "fasta"),),
     catches="proteins for a program of your own, or its script, that are not there",
     takes="< 0.1 s",

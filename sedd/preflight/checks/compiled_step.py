@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok
 from sedd.preflight.read.compare_networks import Errors, busy_network, errors, one_step, release_gpu_memory
 from sedd.preflight.read.device import is_compiled, training_device, training_dtype
 from sedd.spec.experiment import Experiment
@@ -83,6 +83,7 @@ def _reason(text: str) -> str:
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.NODE,),
+    fault=Fault.NODE,
     limit_s=300.0,
     catches="a compiler that fails, or makes another network of it (only with training.compile)",
     takes="the compilation, which training's own then finds done",

@@ -1,11 +1,12 @@
 """The token store: there, whole, of our alphabet, and large enough for a batch."""
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sedd.errors import DataError
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes, format_count
 
@@ -22,6 +23,8 @@ class Facts:
     problem: str | None = None
     """What is wrong with the store as a whole; then nothing else of it is known."""
     hint: str | None = None
+    is_lost: bool = False
+    """Whether its file system does not give it out, such as a mount that has gone stale."""
     train_sequences: int = 0
     train_residues: int = 0
     validation_residues: int = 0
@@ -51,7 +54,15 @@ def gather(context: CheckContext) -> Facts | None:
             return Facts(store=path, problem=e.message, hint=hint)
         except OSError as e:
             problem = f"{path}: {(e.strerror or str(e)).lower()}"
-            return Facts(store=path, problem=problem, hint="make it readable for your user")
+            is_forbidden = e.errno in (errno.EACCES, errno.EPERM)
+            return Facts(
+                store=path,
+                problem=problem,
+                hint="make it readable for your user"
+                if is_forbidden
+                else "does its file system answer there?",
+                is_lost=not is_forbidden,
+            )
     limit = _READ_BYTES[context.side] // len(opened)
     compared = [_ask(context, store, limit) for store in opened]
     trains = [store.split("train") for store in opened]
@@ -73,11 +84,13 @@ def gather(context: CheckContext) -> Facts | None:
 
 def judge(facts: Facts) -> Verdict:
     if facts.problem:
-        return fail(facts.problem, facts.hint or "build it: sedd data build proteins.fasta -o STORE")
+        hint = facts.hint or "build it: sedd data build proteins.fasta -o STORE"
+        return fail(facts.problem, hint, Fault.NODE if facts.is_lost else None)
     if facts.damaged:
         return fail(
             f"{', '.join(facts.damaged)} in {facts.store}: not the content that was built",
             "build the store again, with --force",
+            Fault.NODE,  # the login node read the right content: the same files may be read wrongly here
         )
     part = (
         "" if facts.compared_bytes == facts.total_bytes else f", first {format_bytes(facts.compared_bytes)}"
@@ -166,8 +179,8 @@ def _stem(path: Path) -> str:
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.FILES,
     reads=(("data",),),
-    of_node=True,  # the login node saw it: this one may lack the file system
     catches="no store, one cut short, swapped or of another alphabet; fewer residues than a batch",
     takes="0.2 s + 1 s a GiB",
     passing=Facts(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.filesystem import Space, existing, query_mount, query_space
 from sedd.preflight.read.footprint import checkpoint_bytes, kept_checkpoints
 from sedd.preflight.read.quota import Quota, query_quota
@@ -84,6 +84,7 @@ _ROOMY = Facts(
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.DISK,
     of_request=True,
     catches="a full disk or quota, too few inodes, more checkpoints than fit",
     takes="0.1 s",

@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from dataclasses import dataclass, replace
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import EmbedTask, EvaluateTask, SampleTask, ScoreTask, TrainedTask
 from sedd.spec.task import TaskSpec
@@ -61,6 +61,7 @@ _REPORT = Facts(
 CHECK = Check(
     tasks=(Experiment, TrainedTask),
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.NODE,
     catches="an optional package that this spec wants: parasail for a report, pyarrow for Parquet, tensorboard",
     takes="< 0.1 s",
     passing=_REPORT,

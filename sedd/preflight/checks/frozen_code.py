@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sedd
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,7 @@ def judge(facts: Facts) -> Verdict:
 
 CHECK = Check(
     sides=(Side.NODE,),
+    fault=Fault.JOB,
     catches="an edited or other `sedd` that the job would import instead of the frozen one",
     takes="< 0.1 s",
     passing=Facts(imported=Path("/runs/a/1/code/sedd"), frozen=Path("/runs/a/1/code/sedd")),

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.compare_networks import Errors, busy_network, errors, one_step, release_gpu_memory
 from sedd.preflight.read.device import training_device, training_dtype, training_kernels
 from sedd.spec.experiment import Experiment
@@ -76,6 +76,7 @@ _EXACT = Facts(
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.NODE,),
+    fault=Fault.NODE,
     catches="a card for which the fused kernels do not compile, or that computes wrong numbers with them",
     takes="2 s",
     passing=_EXACT,

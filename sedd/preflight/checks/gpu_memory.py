@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from sedd.model.size import parameter_count
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, unknown, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, unknown, warn
 from sedd.preflight.read.cards import memory_of_a_card
 from sedd.preflight.read.footprint import FITS, gpu_bytes, largest_fit
 from sedd.spec.experiment import Experiment
@@ -54,6 +54,7 @@ def judge(facts: Facts) -> Verdict:
         return fail(
             f"{facts.processes} processes for {counted(facts.gpus, 'GPU')} of a node: two cannot train on one card",
             f"leave out resources.processes_per_node, or ask for resources.gpus_per_node: {facts.processes}",
+            Fault.JOB,
         )
     saw = (
         f"{format_count(facts.parameters)} parameters and {facts.residues_per_gpu:,} residues "
@@ -83,6 +84,7 @@ _FITTING = Facts(
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.CARD,
     catches="a batch or model that the card's 16 or 32 GiB cannot hold; more processes than cards",
     takes="< 0.1 s",
     passing=_FITTING,

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, replace
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, combine, fail, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, combine, fail, warn
 from sedd.preflight.read.cards import Card, Driver, answers_for_cards, is_bound, query_driver, visible
 from sedd.rundir.process_name import is_of_same_attempt
 from sedd.spec.experiment import Experiment
@@ -142,7 +142,7 @@ def _sheet(used_bytes: int, processes: tuple[tuple[int, int | None], ...]) -> Fa
 CHECK = Check(
     tasks=(Experiment, TrainedTask),
     sides=(Side.LOGIN, Side.NODE),
-    of_node=True,
+    fault=Fault.NODE,
     before_cuda=True,
     catches="cards missing, busy with somebody else's work, throttled, or with memory errors",
     takes="0.1 s a card",

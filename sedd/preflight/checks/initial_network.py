@@ -6,7 +6,7 @@ from pathlib import Path
 from sedd.errors import SeddError
 from sedd.finetune.fitting import count, differences, freezing_problem, trained_shapes
 from sedd.finetune.parent import Parent, find_parent, kept_in, read_parent
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.rundir.best import UndecidedError
 from sedd.spec.experiment import Experiment
 from sedd.units import format_count
@@ -104,6 +104,7 @@ def _missing_store(parent: Parent, given: Path | None) -> Path | None:
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.FILES,
     reads=(("training", "init", "network"),),
     of_request=True,
     catches="a network to fine-tune that is not there, or of another shape, alphabet, graph or noise; "

@@ -7,7 +7,7 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok
 from sedd.preflight.read.device import training_attention, training_device, training_dtype
 from sedd.spec.experiment import Experiment
 
@@ -118,7 +118,7 @@ _RIGHT = Facts(
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.NODE,),
-    of_node=True,
+    fault=Fault.NODE,
     catches="a card, driver or kernel that computes wrong numbers",
     takes="0.2 s",
     passing=_RIGHT,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.errors import DataError
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.spec.experiment import Experiment
 
 FEW = 0.05
@@ -57,6 +57,7 @@ CHECK = Check(
     reads=(("data",),),
     only_with=("model", "conditions"),
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.FILES,
     catches="conditions that the store has no labels for, of another kind, or with more values than rows",
     takes="0.2 s",
     passing=Facts(fields=("ec: 120 values, most often 3.2.1 (900)",), shares={"ec": 0.4}),

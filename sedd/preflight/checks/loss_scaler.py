@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok
 from sedd.preflight.read.device import capability_of, precision_name, training_device
 from sedd.spec.experiment import Experiment
 
@@ -63,7 +63,7 @@ def judge(facts: Facts) -> Verdict:
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.NODE,),
-    of_node=True,
+    fault=Fault.NODE,
     catches="fp16 overflows that reach the weights",
     takes="0.1 s",
     passing=Facts(skipped_overflow=True, scale_before=65536.0, scale_after=32768.0, stepped_after=True),

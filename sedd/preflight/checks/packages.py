@@ -5,7 +5,7 @@ import re
 import sys
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, unknown
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, unknown
 
 DISTRIBUTION = "protein-sedd"
 PYTHON_FROM = (3, 11)
@@ -99,6 +99,7 @@ _REQUIRED = (("torch", ">=2.6,<2.14"), ("submitit", ">=1.5.4"))
 
 CHECK = Check(
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.NODE,
     of_request=True,
     catches="a package missing or of a version that was never tried: the import error after a night in the queue",
     takes="0.1 s",

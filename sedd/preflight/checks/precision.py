@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.device import BF16_FROM, weakest_capability
 from sedd.spec.experiment import Experiment
 
@@ -28,7 +28,7 @@ def judge(facts: Facts) -> Verdict:
     asked, capability = facts.asked, facts.capability
     if not facts.needs_gpu:
         if asked == "fp16":
-            return fail("fp16 on a CPU", "training.precision: auto (fp32 on a CPU)")
+            return fail("fp16 on a CPU", "training.precision: auto (fp32 on a CPU)", Fault.JOB)
         return ok(f"{'fp32' if asked == 'auto' else asked} on the CPU")
     if asked == "bf16" and capability is not None and capability < BF16_FROM:
         return fail(
@@ -45,6 +45,7 @@ def judge(facts: Facts) -> Verdict:
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.CARD,
     catches="bf16 forced on a V100, fp16 on a CPU",
     takes="< 0.1 s",
     passing=Facts(asked="auto", needs_gpu=True, capability=(7, 0)),

@@ -1,10 +1,11 @@
 """The folder of the run: can this user write there, how fast does a checkpoint reach the disk?"""
 
+import errno
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sedd.errors import ClusterError
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.filesystem import Writing, existing, measure_writing
 from sedd.preflight.read.footprint import checkpoint_bytes
 from sedd.preflight.read.stop_notice import preemption_notice
@@ -15,6 +16,13 @@ from sedd.units import format_bytes, format_duration
 _PROBE_BYTES = {Side.LOGIN: 8 << 20, Side.NODE: 64 << 20}
 # Half of the notice is for the step that is being computed, the other ranks and a busy file system.
 _SHARE = 0.5
+_FAULTS = {
+    errno.ENOSPC: Fault.DISK,
+    errno.EDQUOT: Fault.DISK,
+    errno.EACCES: Fault.JOB,
+    errno.EPERM: Fault.JOB,
+}
+"""Of an error in writing, as `sedd/training/faults.py` has it; any other is the node's, which may have lost the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +30,8 @@ class Facts:
     folder: Path
     problem: str | None
     """Why nothing can be written there."""
+    at_fault: Fault = Fault.DISK
+    """Whose fault that is."""
     writing: Writing | None
     checkpoint_bytes: int | None
     """None: the task saves none."""
@@ -33,17 +43,18 @@ def gather(context: CheckContext) -> Facts | None:
     if context.rank != 0:
         return None
     folder = existing(context.folder)
-    writing, problem = None, None
+    writing, problem, at_fault = None, None, Fault.DISK
     try:
         size = _PROBE_BYTES[context.side]
         writing = context.answers.once(
             ("writing", folder, size), lambda: measure_writing(folder, size_bytes=size)
         )
     except OSError as e:
-        problem = (e.strerror or str(e)).lower()
+        problem, at_fault = (e.strerror or str(e)).lower(), _FAULTS.get(e.errno or 0, Fault.NODE)
     return Facts(
         folder=folder,
         problem=problem,
+        at_fault=at_fault,
         writing=writing,
         checkpoint_bytes=_checkpoint_bytes(context.experiment),
         window_s=_window_s(context),
@@ -55,6 +66,7 @@ def judge(facts: Facts) -> Verdict:
         return fail(
             f"cannot write in {facts.folder}: {facts.problem}",
             "set SEDD_RUNS to a folder with space that you may write",
+            facts.at_fault,
         )
     speed = facts.writing.written_bytes / max(facts.writing.seconds, 1e-9)
     saw = f"{format_bytes(speed)}/s into {facts.folder}"
@@ -67,7 +79,9 @@ def judge(facts: Facts) -> Verdict:
     saw += f" of {format_duration(facts.window_s)} notice"
     if save_s > facts.window_s:
         return fail(
-            saw, "a preempted run would lose all since its last periodic checkpoint: write to a faster disk"
+            saw,
+            "a preempted run would lose all since its last periodic checkpoint: write to a faster disk",
+            Fault.NODE,  # from the login node it was fast enough
         )
     if save_s > _SHARE * facts.window_s:
         return warn(
@@ -105,6 +119,7 @@ _FAST = Facts(
 
 CHECK = Check(
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.DISK,
     catches="a read-only or full folder; a checkpoint slower than the notice before a preemption",
     takes="0.1 to 1 s",
     passing=_FAST,

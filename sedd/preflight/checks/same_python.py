@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 from dataclasses import dataclass
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, ok, warn
 from sedd.rundir.layout import read_manifest
 
 
@@ -50,6 +50,7 @@ _NOTED = (("python", "3.11.9"), ("torch", "2.10.0+cu128"))
 
 CHECK = Check(
     sides=(Side.NODE,),
+    fault=Fault.NODE,
     catches="another Python or torch on the node than the one that was checked at the login node",
     takes="< 0.1 s",
     passing=Facts(at_submit=_NOTED, here=_NOTED),

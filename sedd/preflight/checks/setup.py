@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.cluster.setup import setup_failure
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, ok, warn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,7 @@ def judge(facts: Facts) -> Verdict:
 
 CHECK = Check(
     sides=(Side.NODE,),
+    fault=Fault.NODE,
     catches="a line of `setup` that fails, such as a module that is not there, where the profile lets the job go on",
     takes="< 0.1 s",
     passing=Facts(failure=None),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, combine, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, combine, fail, ok, warn
 from sedd.preflight.read.cards import query_driver
 from sedd.preflight.read.device import capability_of, training_device
 from sedd.preflight.read.torch_wheel import covers, install_command
@@ -110,7 +110,7 @@ _WELL = Facts(
 CHECK = Check(
     tasks=(Experiment, TrainedTask),
     sides=(Side.NODE,),
-    of_node=True,
+    fault=Fault.NODE,
     catches="torch that does not import, sees no GPU, has no kernels for it, or wants a newer driver",
     takes="import of torch",
     passing=_WELL,

@@ -9,7 +9,7 @@ from sedd.finetune.adapters_folder import BASE, CONFIG, is_adapters
 from sedd.finetune.base_network import find_base
 from sedd.finetune.checkpoint_facts import read_facts
 from sedd.finetune.parent import find_parent
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.filesystem import unreadable
 from sedd.rundir.best import UndecidedError, find_trained_run
 from sedd.rundir.find import refuse_spec
@@ -159,6 +159,7 @@ CHECK = Check(
     tasks=(TrainedTask,),
     reads=((),),  # all that the spec names
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.FILES,
     catches="a network or FASTA file that is not there, a run without a checkpoint, a condition that the network "
     "does not know (evaluate, sample, score, embed)",
     takes="< 0.1 s",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sedd.model.size import parameter_count
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.compare_networks import release_gpu_memory
 from sedd.preflight.read.device import training_attention, training_device, training_dtype, training_kernels
 from sedd.preflight.read.stand_in import missing_bytes, stand_in
@@ -70,6 +70,7 @@ def judge(facts: Facts) -> Verdict:
         return fail(
             f"{saw}, with a gradient that is not finite",
             "the card or this torch computes wrongly: another node",
+            Fault.NODE,
         )
     if facts.peak_bytes > _TIGHT * facts.card_bytes:
         return warn(f"{saw}: tight", _LESS)
@@ -112,6 +113,7 @@ def _two_steps(context: CheckContext, device: "torch.device") -> tuple[float, fl
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.NODE,),
+    fault=Fault.CARD,
     catches="a batch that the card does not hold; a network that it cannot compute",
     takes="2 s on a GPU",
     passing=Facts(residues=32_768, card_bytes=32 << 30, peak_bytes=8 << 30, gradient_norm=3.1, seconds=0.4),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sedd.errors import UsageError
 from sedd.home import expand_home
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, ok, warn
 from sedd.spec.experiment import Experiment
 
 _HOST = "api.wandb.ai"
@@ -67,6 +67,7 @@ def find_login(environ: Mapping[str, str]) -> str | None:
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN, Side.NODE),
+    fault=Fault.JOB,
     catches="online tracking without a login, or without wandb",
     takes="< 0.1 s",
     passing=Facts(mode="offline", decided_by="the spec", is_installed=True, login=None, project="sedd"),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sedd.errors import ClusterError
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, ok, unknown, warn
+from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, ok, unknown, warn
 from sedd.preflight.read.cards import answers_for_cards, query_driver, visible
 from sedd.preflight.read.kernel_log import Xid, query_xids, uptime_s
 from sedd.spec.experiment import Experiment
@@ -60,7 +60,7 @@ _FELL = Xid(bus=(0, 0x3B, 0), code=79, at_s=90_000.0, words="GPU has fallen off 
 CHECK = Check(
     tasks=(Experiment, TrainedTask),
     sides=(Side.NODE,),
-    of_node=True,
+    fault=Fault.NODE,
     catches="cards of which the driver has reported a fault (Xid), where the kernel's log may be read",
     takes="0.1 s",
     passing=Facts(refusal=None, xids=(), cards=4, now_s=100_000.0),

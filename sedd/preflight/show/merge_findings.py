@@ -35,7 +35,13 @@ def merge(name: str, answers: Sequence[Answer]) -> Finding | None:
     if len(shown) > _SHOWN:
         seen.append(f"and {len(shown) - _SHOWN} more like these")
     hints = dict.fromkeys(verdict.hint for verdict in shown[:_SHOWN] if verdict.hint)
-    return Finding(check=name, status=worst(points), saw="; ".join(seen), hint="; ".join(hints) or None)
+    return Finding(
+        check=name,
+        status=worst(points),
+        saw="; ".join(seen),
+        hint="; ".join(hints) or None,
+        fault=next((verdict.fault for verdict in shown if verdict.fault), None),  # a node checks one run
+    )
 
 
 def _where(points: Sequence[str], *, alone: bool) -> str:

@@ -17,15 +17,18 @@ def renewed(text: str) -> str:
 
 
 def checks_table() -> str:
-    """Markdown: check, side, what it catches, how that looks, its time."""
+    """Markdown: check, side, what it catches, how that looks, whose fault it is on a node, its time."""
     rows = [_row(name, check) for name, check in all_checks().items()]
-    return "\n".join(["| check | side | catches | how it looks | time |", "|---|---|---|---|---|", *rows])
+    return "\n".join(
+        ["| check | side | catches | how it looks | at fault | time |", "|---|---|---|---|---|---|", *rows]
+    )
 
 
 def _row(name: str, check: Check[Any]) -> str:
     verdict = check.judge(check.failing)
     looks = f"{verdict.status}: {verdict.saw}".replace("|", "\\|")
-    return f"| `{name}` | {', '.join(check.sides)} | {check.catches} | {looks} | {check.takes} |"
+    at_fault = check.fault or ""
+    return f"| `{name}` | {', '.join(check.sides)} | {check.catches} | {looks} | {at_fault} | {check.takes} |"
 
 
 if __name__ == "__main__":

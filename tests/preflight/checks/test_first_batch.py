@@ -1,5 +1,6 @@
 """The node's first batch is the login node's, or the job does not train."""
 
+import datetime as dt
 import json
 import shutil
 
@@ -10,7 +11,7 @@ from sedd.data.build import build_store
 from sedd.data.store import TokenStore
 from sedd.preflight.checks import first_batch as check
 from sedd.preflight.context import Answers, Side
-from sedd.preflight.finding import Status
+from sedd.preflight.finding import Fault, Status
 from sedd.preflight.read.batch_hash import first_batch, known_first_batch
 from sedd.rundir.layout import RunDir
 
@@ -51,7 +52,20 @@ def test_other_data_at_the_same_place_fails(make_context, run_of, built_store, t
     assert verdict.status is Status.FAIL
     assert told in verdict.saw
     assert str(own) in verdict.saw
-    assert check.CHECK.of_node
+    assert check.CHECK.fault is Fault.NODE
+    assert verdict.fault is None, "this node may see other data than the others"
+
+
+@pytest.mark.parametrize(("minutes", "fault"), [(-10, Fault.JOB), (10, None), (0, None)])
+def test_a_store_that_was_built_after_the_submission_is_the_jobs_fault(
+    make_context, run_of, built_store, minutes, fault
+):
+    run = run_of("0123456789abcdef")
+    built = dt.datetime.fromtimestamp((built_store / "manifest.json").stat().st_mtime, dt.UTC)
+    created = built + dt.timedelta(minutes=minutes)
+    run.manifest.write_text(json.dumps({"first_batch": "0123456789abcdef", "created": created.isoformat()}))
+    verdict = look(make_context(side=Side.NODE, run=run))
+    assert (verdict.status, verdict.fault) == (Status.FAIL, fault)
 
 
 def test_the_hash_is_of_the_very_batch_that_training_takes_first(make_context, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 
 from sedd.preflight.checks import clock, disk_space, run_folder, shared_folders
 from sedd.preflight.context import Side
-from sedd.preflight.finding import Status
+from sedd.preflight.finding import Fault, Status
 from sedd.preflight.read.filesystem import Mount, Space, Writing
 from sedd.preflight.read.quota import Quota
 from tests.preflight.slurm_facts import partition, profile, silence, slurm
@@ -68,8 +68,17 @@ def test_this_disk_is_looked_at_also_when_the_folder_does_not_exist_yet(make_con
     assert facts.space.free_bytes > 0
 
 
-@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EDQUOT])
-def test_folder_that_cannot_be_written_fails_with_the_systems_reason(monkeypatch, make_context, code):
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        (errno.EROFS, Fault.NODE),
+        (errno.EIO, Fault.NODE),
+        (errno.EACCES, Fault.JOB),
+        (errno.ENOSPC, Fault.DISK),
+        (errno.EDQUOT, Fault.DISK),
+    ],
+)
+def test_folder_that_cannot_be_written_fails_with_the_systems_reason(monkeypatch, make_context, code, fault):
     def refuse(folder, size_bytes):
         raise OSError(code, os.strerror(code))
 
@@ -77,6 +86,7 @@ def test_folder_that_cannot_be_written_fails_with_the_systems_reason(monkeypatch
     verdict = run_folder.judge(run_folder.gather(make_context()))
     assert verdict.status is Status.FAIL
     assert os.strerror(code).lower() in verdict.saw
+    assert verdict.fault is fault
     assert "SEDD_RUNS" in verdict.hint
 
 
@@ -100,7 +110,11 @@ def test_a_checkpoint_must_fit_the_notice(save_s, window_s, status):
     written = Writing(seconds=save_s / 10, written_bytes=GIB // 10, clock_ahead_s=0.0)
     passing = run_folder.CHECK.passing
     facts = dataclasses.replace(passing, writing=written, checkpoint_bytes=GIB, window_s=window_s)
-    assert run_folder.judge(facts).status is status
+    verdict = run_folder.judge(facts)
+    assert verdict.status is status
+    assert verdict.fault is (Fault.NODE if status is Status.FAIL else None), (
+        "it was fast enough at the submission"
+    )
 
 
 @pytest.mark.parametrize(
