@@ -22,7 +22,7 @@ _FAULTS = {
     errno.EACCES: Fault.JOB,
     errno.EPERM: Fault.JOB,
 }
-"""Of an error in writing, as `sedd/training/faults.py` has it; any other is the node's, which may have lost the disk."""
+"""Of an error in writing, as in `sedd/training/faults.py`; any other is the node's, which may have lost the disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
