@@ -10,7 +10,7 @@ import typer
 from sedd.cli.console import out, print_json, show, tell
 from sedd.cli.options import Force, Json
 from sedd.cluster.profile import Profile, SlurmProfile, load_profile, read_profile
-from sedd.rundir.atomic import require_output, write_output
+from sedd.rundir.atomic import is_stdout, require_output, write_output
 from sedd.rundir.find import runs_root
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
@@ -38,7 +38,7 @@ _PROTEINS, _LENGTH, _STORE = 200, 60, "made-up.store"
 @app.command("init")
 def init(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; left out, it is printed.")
+        Path | None, typer.Option("--output", "-o", help="File to write; left out, or -, it is printed.")
     ] = None,
     force: Force = False,
 ) -> None:
@@ -51,11 +51,11 @@ def init(
     from sedd.cluster_init.site_facts import query_site
     from sedd.yaml import parse_document
 
-    require_output(output, force=force, endings=(".yaml", ".yml", ""))
+    require_output(output, force=force, endings=(".yaml", ".yml", ""), to_stdout=True)
     facts = query_site()
     text = profile_text(propose(facts), cluster=facts.config.cluster, now=dt.datetime.now(dt.UTC))
     read_profile(parse_document(text, name="the proposed profile"))
-    if output is None:
+    if output is None or is_stdout(output):
         out().print(text, markup=False, highlight=False, soft_wrap=True, end="")
         return
     write_output(output, text)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.console import out, print_json, print_text, tell
+from sedd.cli.console import out, print_json, require_one_on_stdout, tell, write_text
 from sedd.cli.options import Force
 from sedd.errors import UsageError
 from sedd.experiments.groups import METRICS
@@ -17,7 +17,7 @@ from sedd.experiments.ranking_page import render_ranking
 from sedd.experiments.ranking_text import ranking_table
 from sedd.experiments.results import Result, read_result, with_evaluations
 from sedd.halving.savings import read_savings
-from sedd.rundir.atomic import require_output, write_output
+from sedd.rundir.atomic import is_stdout, require_output, write_output
 from sedd.rundir.find import each_once, find_run, find_runs, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.plan_record import find_plan
@@ -47,20 +47,17 @@ def command(
     if sort not in METRICS:
         raise UsageError(f"--sort is '{sort}'", hint=f"one of {', '.join(METRICS)}")
     require_output(html, force=force, endings=(".html", ""))
-    if str(table) != "-":
-        require_output(table, force=force, endings=(".csv", ""))
+    require_output(table, force=force, endings=(".csv", ""), to_stdout=True)
+    require_one_on_stdout({"--csv": is_stdout(table), "--json": as_json})
     ranking = _rank(runs, sort, against)
     if html is not None:
         write_output(html, render_ranking(ranking, now=dt.datetime.now(dt.UTC)))
         tell(f"page in {html}")
-    if table is not None and str(table) != "-":
-        write_output(table, ranking_csv(ranking))
+    if table is not None and write_text(table, ranking_csv(ranking)):
         tell(f"table in {table}")
     if as_json:
         print_json(ranking_document(ranking))
-    elif table is not None and str(table) == "-":
-        print_text(ranking_csv(ranking))
-    else:
+    elif not is_stdout(table):
         console = out()
         console.print(ranking_table(ranking, width=console.width))
 

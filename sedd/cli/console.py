@@ -2,9 +2,14 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
+from sedd.errors import UsageError
+from sedd.rundir.atomic import is_stdout, write_output
 
 
 def out() -> Console:
@@ -51,3 +56,35 @@ def print_text(text: str) -> None:
     else:
         sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def write_text(path: Path | None, text: str) -> bool:
+    """Write a text to the file that an option names, or to stdout where none is named, or `-`; whether to a file.
+
+    Raises: SeddError where it cannot be written.
+    """
+    if path is None or is_stdout(path):
+        print_text(text)
+        return False
+    write_output(path, text)
+    return True
+
+
+def put_table(path: Path | None, columns: Mapping[str, Sequence[Any]]) -> bool:
+    """As `write_text`, for a table whose format is that of the file's name; on stdout it is CSV."""
+    from sedd.inference.tables import csv_text, write_table
+
+    if path is None or is_stdout(path):
+        print_text(csv_text(columns))
+        return False
+    write_table(path, columns)
+    return True
+
+
+def require_one_on_stdout(outputs: Mapping[str, bool]) -> None:
+    """Refuse two outputs on stdout, where they could not be told apart. Raises: UsageError that names the options."""
+    named = [name for name, is_there in outputs.items() if is_there]
+    if len(named) > 1:
+        raise UsageError(
+            f"{' and '.join(named)} would be mixed on standard output", hint="name a file for one of them"
+        )

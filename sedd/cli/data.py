@@ -11,6 +11,7 @@ from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Json
 from sedd.cli.progress import reading
 from sedd.errors import UsageError
+from sedd.rundir.atomic import refuse_stdout
 from sedd.spec.build import BuildOptions
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def build(
     """
     from sedd.data.build import build_store
 
+    refuse_stdout(output, what="a folder")
     _exit_on_signals()
     options = validated(BuildOptions, given)
     _require_there(*fasta, *filter(None, (options.clusters, options.labels, options.onto)))

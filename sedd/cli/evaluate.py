@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from sedd.cli.console import note, out, print_json
+from sedd.cli.console import err, note, out, print_json, put_table, require_one_on_stdout
 from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Fasta, Force, Json, Network
+from sedd.rundir.atomic import is_stdout
 from sedd.spec.inference import EvaluateOptions
 
 CURVE = (0.05, 0.15, 0.25, 0.5, 0.75, 0.95)
@@ -21,7 +22,8 @@ def command(
     fasta: Fasta,
     given: dict[str, Any],
     per_sequence: Annotated[
-        Path | None, typer.Option(help="Table with a row a protein: .csv, .tsv or .parquet (needs pyarrow).")
+        Path | None,
+        typer.Option(help="Table with a row a protein: .csv, .tsv or .parquet (pyarrow); - is stdout."),
     ] = None,
     curve: Annotated[bool, typer.Option("--curve", help=f"The mask rates {CURVE}.")] = False,
     against: Annotated[
@@ -35,9 +37,10 @@ def command(
     Example: sedd evaluate quickstart --fasta proteins.fasta.gz --per-sequence bounds.csv
     """
     from sedd.data.records import read_records
-    from sedd.inference.tables import require_table, write_table
+    from sedd.inference.tables import require_table
 
     require_table(per_sequence, force=force)
+    require_one_on_stdout({"--per-sequence": is_stdout(per_sequence), "--json": as_json})
     require_network(run)
     if against is not None:
         require_network(against)
@@ -57,8 +60,9 @@ def command(
     for remark in found.result.remarks(longest=longest):
         note(remark)
     if per_sequence is not None:
-        write_table(per_sequence, columns(found.result))
+        put_table(per_sequence, columns(found.result))
     if as_json:
         print_json(found.document)
     else:
-        out().print("\n".join(found.lines()), soft_wrap=True)
+        console = err() if is_stdout(per_sequence) else out()
+        console.print("\n".join(found.lines()), soft_wrap=True)

@@ -37,12 +37,14 @@ def command(
     """
     from sedd.cli.load_network import require_network
     from sedd.errors import UsageError, writing
+    from sedd.rundir.atomic import refuse_stdout
     from sedd.rundir.find import runs_root
 
     if format not in ("plain", "hf"):
         raise UsageError(f"--format is '{format}'; there are plain and hf")
     if adapters and format == "hf":
         raise UsageError("--adapters has a format of its own", hint="without --adapters they are merged")
+    refuse_stdout(output, what="a folder")
     _refuse_adapters_folder(run)
     require_network(run)
     from sedd.inference.export import require_new_export, write_export

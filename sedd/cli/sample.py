@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sedd.cli.console import note, print_text, tell
+from sedd.cli.console import note, put_table, require_one_on_stdout, tell, write_text
 from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Force, Network
 from sedd.errors import UsageError
-from sedd.rundir.atomic import require_output, write_output
+from sedd.rundir.atomic import is_stdout, require_output
 from sedd.spec.inference import SampleOptions
 from sedd.units import counted
 
@@ -39,10 +39,13 @@ def command(
     given: dict[str, Any],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="FASTA file, compressed if it ends in .gz; default: stdout."),
+        typer.Option(
+            "--output", "-o", help="FASTA file, compressed if it ends in .gz; default, and -: stdout."
+        ),
     ] = None,
     table: Annotated[
-        Path | None, typer.Option(help="Table of redesigns: .csv, .tsv or .parquet (needs pyarrow).")
+        Path | None,
+        typer.Option(help="Table of redesigns: .csv, .tsv or .parquet (needs pyarrow); - is stdout."),
     ] = None,
     report: Annotated[
         Path | None,
@@ -62,25 +65,22 @@ def command(
     from sedd.design.given import read_given
 
     how = validated(SampleOptions, given | {"length": _parse_length(given.get("length"))})
-    require_output(output, force=force)
+    require_output(output, force=force, to_stdout=True)
     _require_table(table, how, force=force)
     _require_report(report, force=force)
+    require_one_on_stdout({"FASTA": output is None or is_stdout(output), "--table": is_stdout(table)})
     require_network(run)
     begin = read_given(how)
     from sedd.inference.generation import draw_samples, fasta_text, redesign_columns  # torch
-    from sedd.inference.tables import write_table
 
     trained = load(run).under(how.condition, how.guiding, notify=note)
     with progress("sampling", how.steps) as tick:
         samples = draw_samples(trained, how, begin, tick, note)
     text = fasta_text(trained, how, samples)
-    if output is None:
-        print_text(text)
-    else:
-        write_output(output, text)
+    if write_text(output, text):
         tell(f"{counted(len(samples), 'protein')} in {output}")
     if table is not None:
-        write_table(table, redesign_columns(samples))
+        put_table(table, redesign_columns(samples))
     if report is not None:
         _report(report, trained, how, samples, store)
 

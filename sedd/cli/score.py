@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from sedd.cli.console import note, print_json, print_text, tell
+from sedd.cli.console import note, print_json, put_table, require_one_on_stdout, tell
 from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Force, Json, Network
 from sedd.errors import UsageError
-from sedd.rundir.atomic import require_output
+from sedd.rundir.atomic import is_stdout, require_output
 from sedd.spec.inference import ScoreOptions, ScoreSpec, options_of
 from sedd.units import counted
 
@@ -41,7 +41,9 @@ def command(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Table: .csv, .tsv or .parquet (needs pyarrow); default: CSV on stdout."
+            "--output",
+            "-o",
+            help="Table: .csv, .tsv or .parquet (needs pyarrow); default, and -: CSV on stdout.",
         ),
     ] = None,
     page: Annotated[
@@ -60,7 +62,7 @@ def command(
         raise UsageError("--scan needs --fasta: the wild types")
     require_network(run)
     from sedd.inference.correlation import measured_numbers
-    from sedd.inference.tables import csv_text, require_table, write_table
+    from sedd.inference.tables import require_table
     from sedd.inference.variant_table import read_table
     from sedd.inference.variants import require_substitutions
 
@@ -68,6 +70,7 @@ def command(
     wanted = validated(ScoreSpec, given | subject | {"measured": measured})
     how = options_of(ScoreOptions, wanted)
     require_table(output, force=force)
+    require_one_on_stdout({"-o": is_stdout(output), "--json": as_json})
     require_output(page, force=force, endings=(".html", ".svg", ""))
     table = read_table(wanted)
     require_substitutions(table.variants, how)
@@ -87,12 +90,9 @@ def command(
     if page is not None:
         write_score_page(page, trained, how, scores, measured=measured)
         tell(f"page in {page}")
-    if output is not None:
-        write_table(output, scores.columns())
+    if (output is not None or not as_json) and put_table(output, scores.columns()):
         tell(f"{counted(len(table.variants), 'mutant')} in {output}")
     if as_json:
         print_json(summary(trained, how, scores, measured))
-    elif output is None:
-        print_text(csv_text(scores.columns()))
     for name, found in (correlations(scores, measured) if measured else {}).items():
         tell(f"{name}: Spearman {found.text()}")

@@ -15,8 +15,12 @@ SUFFIXES = (".csv", ".tsv", PARQUET, "")
 
 
 def require_table(path: Path | None, *, force: bool) -> None:
-    """Refuse, before the work, a table that a user named and that could not be written. Raises: UsageError."""
-    require_output(path, force=force, endings=SUFFIXES)
+    """Refuse, before the work, a table that a user named and that could not be written; `-` is CSV on standard output.
+
+    Raises:
+        UsageError: as `require_output`.
+    """
+    require_output(path, force=force, endings=SUFFIXES, to_stdout=True)
     if path is not None:
         require_writer(path)
 

@@ -49,17 +49,31 @@ def _write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def require_output(path: Path | None, *, force: bool, endings: Sequence[str] = ()) -> None:
+def is_stdout(path: Path | None) -> bool:
+    """Whether a user named standard output, as `-`."""
+    return path is not None and str(path) == "-"
+
+
+def refuse_stdout(path: Path | None, *, what: str = "this output") -> None:
+    """Refuse `-` where a file or folder is made. Raises: UsageError."""
+    if is_stdout(path):
+        raise UsageError(f"cannot write {what} to standard output", hint="give it a name instead of -")
+
+
+def require_output(
+    path: Path | None, *, force: bool, endings: Sequence[str] = (), to_stdout: bool = False
+) -> None:
     """Refuse a file that a user named and that could not be written, before the work that would be lost.
 
     `endings` are those that its name may have, such as `.csv`; "" is a name without one, as /dev/stdout; none: any but
-    those of compressed files other than .gz.
+    those of compressed files other than .gz. `to_stdout`: it is text, which `-` writes to standard output.
 
     Raises:
         UsageError: one that is there, too, unless `force`.
     """
-    if path is None:
+    if path is None or (to_stdout and is_stdout(path)):
         return
+    refuse_stdout(path, what=f"a {endings[0]} file" if endings else "this output")
     if endings and path.suffix not in endings:
         *others, last = [ending for ending in endings if ending]
         known = f"{', '.join(others)} or {last}" if others else last

@@ -716,6 +716,47 @@ def test_an_output_that_cannot_be_written_is_told_in_the_same_words_by_all(
     }
 
 
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_dash_is_stdout_for_text_and_refused_elsewhere(
+    trained: RunDir, fasta: Path, tmp_path: Path, name: str
+) -> None:
+    arguments = [word.format(run=trained.path, fasta=fasta) for word in OUTPUTS[name]]
+    done = sedd_here(*arguments, "-", runs=runs_of(trained), cwd=tmp_path)
+    assert not list(tmp_path.glob("-*"))
+    begins = {"new.fasta": ">sample_0 ", "new.csv": "protein,mutant,", "new.parquet": "name,residues,"}
+    if name in begins:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(begins[name])
+        assert not [line for line in done.stdout.splitlines() if "perplexity" in line], "a table alone"
+        return
+    assert (done.returncode, done.stdout) == (2, "")
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "to standard output" in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "{run}", "--report", "-"],
+        ["score", "{run}", "--fasta", "{fasta}", "--scan", "--page", "-"],
+        ["score", "{run}", "--fasta", "{fasta}", "--scan", "-o", "-", "--json"],
+        ["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "-", "--json"],
+        ["sample", "{run}", "--parent", "{fasta}", "--table", "-"],
+        ["compare", "{run}", "--html", "-"],
+        ["compare", "{run}", "--csv", "-", "--json"],
+    ],
+)
+def test_pages_and_two_outputs_at_once_are_kept_from_stdout(
+    trained: RunDir, fasta: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    words = [word.format(run=trained.path, fasta=fasta) for word in arguments]
+    done = sedd_here(*words, runs=runs_of(trained), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len([line for line in done.stderr.splitlines() if line.startswith("error: ")]) == 1
+    assert "standard output" in done.stderr
+    assert not list(tmp_path.glob("-*"))
+
+
 def told_of_a_folder(name: str) -> str:
     what = "a token store" if name == "store" else "an exported network"
     return f"it already exists and is not {what}"
