@@ -71,6 +71,7 @@ SINGLE_FILES: set[tuple[str, str, bool]] = {
     ("data", "sedd.conditions.label_fields", False),  # labels as a store's manifest and files have them
     ("data", "sedd.conditions.label_table", False),  # the table that a build looks names up in
     ("soonest", "sedd.model.size", False),  # the same
+    ("preflight", "sedd.model.adamw", True),  # the optimiser of that step
     ("preflight", "sedd.model.size", False),  # the parameter count in closed form, without torch
     ("preflight", "sedd.model.attention", True),  # the kernel that a node must compute rightly
     ("preflight", "sedd.model.block_ops", True),  # the kernels that a node must compile and compute rightly

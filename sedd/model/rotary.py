@@ -13,13 +13,19 @@ def rotation(
     position: Int[Tensor, "tokens"], head_dim: int, dtype: torch.dtype
 ) -> tuple[Float[Tensor, "tokens 1 half"], Float[Tensor, "tokens 1 half"]]:
     """Cosine and sine of each token's angles, in float32 at least."""
-    cosine, sine = _rotation(position, head_dim, torch.promote_types(dtype, torch.float32))
+    # The operator imports torch's compiler at its first call: a second of the start of a training.
+    angles = _rotation if torch.compiler.is_compiling() else _cosine_and_sine
+    cosine, sine = angles(position, head_dim, torch.promote_types(dtype, torch.float32))
     return cosine, sine
 
 
 @torch.library.custom_op("sedd::rotation", mutates_args=())
 def _rotation(position: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     # An operator of its own: torch.compile would fuse sines and powers into every layer and compute them 24 times.
+    return _cosine_and_sine(position, head_dim, dtype)
+
+
+def _cosine_and_sine(position: Tensor, head_dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     frequency = _BASE ** (-torch.arange(0, head_dim, 2, device=position.device, dtype=dtype) / head_dim)
     angle = (position.to(dtype).unsqueeze(-1) * frequency).unsqueeze(1)
     return angle.cos(), angle.sin()

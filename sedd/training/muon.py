@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
 
+from sedd.model.adamw import AdamW, PlainOptimizer
 from sedd.model.block import Block
 from sedd.model.transformer import Transformer
 
@@ -30,7 +30,7 @@ Orthogonalised = Callable[[Sequence[Tensor], Sequence[int], torch.dtype], list[t
 side."""
 
 
-class Muon(Optimizer):
+class Muon(PlainOptimizer):
     """Optimiser of `matrices`, each with the number of matrices that lie in it one below the other, and of `others`.
 
     `rounding` is the number format in which momentum is orthogonalised: half precision is enough. Like fused AdamW it

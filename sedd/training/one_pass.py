@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import AdamW
 
+from sedd.model.adamw import AdamW
 from sedd.model.ema import Ema
 from sedd.model.fused.launch import at, optimizer_module
 from sedd.model.nvrtc import KernelError

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
+from sedd.model.adamw import AdamW
 from sedd.model.transformer import Transformer
 from sedd.spec.training import TrainingSpec
 from sedd.training.muon import Muon, block_matrices

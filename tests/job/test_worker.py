@@ -21,15 +21,16 @@ from sedd.rundir.rank_progress import VARIABLE, open_progress, parse_progress
 from sedd.training.faults import NodeFaultError, is_node_fault
 from tests.launch.conftest import order_for, small_experiment
 from tests.launch.test_submit import NOW
+from tests.tiny import tiny_spec
 
 
 def work(
-    run: RunDir, *options: str, keep_open: Sequence[int] = (), **more: str
+    run: RunDir, *options: str, keep_open: Sequence[int] = (), python: Sequence[str] = (), **more: str
 ) -> subprocess.CompletedProcess[str]:
     environment = (
         os.environ | {"SEDD_ATTEMPT": "1", "SEDD_HOST": "v100-2", "PYTHONPATH": str(run.code)} | more
     )
-    command = [sys.executable, "-m", "sedd.job.worker", *options, str(run.path)]
+    command = [sys.executable, *python, "-m", "sedd.job.worker", *options, str(run.path)]
     return subprocess.run(
         command,
         env=environment | {"PYTHONSAFEPATH": "1"},
@@ -66,6 +67,37 @@ def test_data_that_no_node_has_are_the_jobs_fault_and_it_is_given_up(tmp_path: P
     (finding,) = (f for f in preflight.get("findings") if f["check"] == "data_store")
     assert (finding["status"], finding["fault"]) == ("FAIL", "job")
     assert (failed.event, failed.get("cause"), failed.get("misfit")) == ("failed", "crashed", True)
+
+
+def test_a_training_takes_its_steps_without_torchs_compiler(tmp_path: Path, store: Path) -> None:
+    """The compiler, and sympy with it, take a second to import, which every restart would cost."""
+    order = order_for(tiny_spec(store, steps=6), runs=tmp_path / "my runs")
+    run = make_runs(order, now=NOW, made=[]).runs[0]
+    done = work(run, python=["-X", "importtime"])
+    assert done.returncode == Exit.COMPLETED, done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"torch", "sedd.training.loop", "sedd.preflight.run_checks"} <= imported
+    assert not {"torch._dynamo", "sympy", "torch.distributed.fsdp"} & imported
+
+
+def test_a_worker_ends_after_what_libraries_do_then_and_takes_nothing_apart(tmp_path: Path) -> None:
+    """To take torch apart costs a core 0.7 s, for which the next attempt would wait."""
+    run = make_runs(order_for(small_experiment(), runs=tmp_path / "my runs"), now=NOW, made=[]).runs[0]
+    stand_in, done_at_exit, taken_apart = (tmp_path / name for name in ("stand-in", "exit", "apart"))
+    stand_in.mkdir()
+    (stand_in / "torch.py").write_text(
+        "import atexit, errno, os\n"
+        "class Heavy:\n"
+        "    def __del__(self, make=os.mkdir):\n"
+        f"        make({str(taken_apart)!r})\n"
+        "errno.heavy = Heavy()  # in a module that stays imported\n"
+        f"atexit.register(os.mkdir, {str(done_at_exit)!r})\n"
+        "raise ValueError('on purpose')\n"
+    )
+    done = work(run, PYTHONPATH=f"{stand_in}{os.pathsep}{run.code}")
+    assert done.returncode == Exit.CRASHED
+    assert done_at_exit.exists()
+    assert not taken_apart.exists()
 
 
 @pytest.mark.parametrize(("module", "options"), [("pynvml", ()), ("torch", ()), ("torch", (STAND_BY,))])

@@ -18,6 +18,8 @@ class Facts:
 def gather(context: CheckContext) -> Facts | None:
     import torch
 
+    from sedd.model.adamw import AdamW
+
     device = training_device(context)
     if (
         precision_name(context.training_run.training.precision, capability_of(device)) != "fp16"
@@ -25,7 +27,7 @@ def gather(context: CheckContext) -> Facts | None:
     ):
         return None
     weight = torch.ones(8, 8, device=device, requires_grad=True)
-    optimizer = torch.optim.SGD([weight], lr=1.0)
+    optimizer = AdamW([weight], lr=1.0)
     scaler = torch.amp.GradScaler("cuda", init_scale=2.0**16)
 
     def step(size: float) -> bool:

@@ -81,6 +81,7 @@ def _two_steps(context: CheckContext, device: "torch.device") -> tuple[float, fl
     """Gradient norm and seconds of the second step on random proteins as long as they may be."""
     import torch
 
+    from sedd.model.adamw import AdamW
     from sedd.model.transformer import Transformer
 
     spec, dtype = stand_in(context.training_run), training_dtype(context, device)
@@ -91,7 +92,7 @@ def _two_steps(context: CheckContext, device: "torch.device") -> tuple[float, fl
         kernels=training_kernels(context, device),
         activation_checkpointing=spec.training.activation_checkpointing,
     ).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    optimizer = AdamW(model.parameters(), lr=1e-6)
     residues, length = spec.training.micro_batch_residues, spec.data.max_length
     borders = torch.tensor([*range(0, residues, length), residues], dtype=torch.int32, device=device)
     tokens = torch.randint(4, 24, (residues,), device=device)

@@ -1,5 +1,6 @@
 """Cut a network by torch's FSDP2: a block's weights are whole while it computes, and nowhere else."""
 
+import sys
 import warnings
 
 import torch
@@ -48,6 +49,7 @@ def shard_network(model: Transformer, ranks: Ranks, precision: Precision, device
 
 def is_sharded(module: nn.Module) -> bool:
     """Whether FSDP2 has cut it: its parameters are DTensors, and its forward pass takes all ranks."""
-    from torch.distributed.fsdp import FSDPModule
-
-    return isinstance(module, FSDPModule)
+    fsdp = sys.modules.get(
+        "torch.distributed.fsdp"
+    )  # nothing is cut before that is imported, which takes a second
+    return fsdp is not None and isinstance(module, fsdp.FSDPModule)
