@@ -207,7 +207,8 @@ def memory(experiment: Experiment, device: torch.device) -> dict[str, Any]:
     if device.type != "cuda":
         return {}
     residues = experiment.training.micro_batch_residues
-    predicted = gpu_bytes(experiment, residues) / GIB - CONTEXT_GIB
+    capability = torch.cuda.get_device_capability(device)
+    predicted = gpu_bytes(experiment, residues, capability=capability) / GIB - CONTEXT_GIB
     peak = torch.cuda.max_memory_allocated(device) / GIB
     free, total = torch.cuda.mem_get_info(device)
     return {

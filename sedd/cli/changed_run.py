@@ -21,7 +21,8 @@ def _check(change: SpecChange) -> None:
     from sedd.preflight.run_checks import check_login
 
     request = Request(experiments=(change.experiment,), points=({},), parallel=None)
-    findings = check_login(request, change.profile, runs=change.run.path.parent.parent)
+    runs = change.run.path.parent.parent
+    findings = check_login(request, change.profile, runs=runs, changed=change.run)
     asked = [finding for finding in findings if finding.check not in NOT_ASKED]
     for finding in asked:
         if finding.status is Status.WARN:

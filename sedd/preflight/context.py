@@ -120,6 +120,8 @@ class CheckContext:
     """Runs of the request that may go on at the same time."""
     point: str = ""
     """Which of a sweep's runs this is, in words."""
+    changed: RunDir | None = None
+    """On the login side: the run that is there already, and is to go on with this spec."""
     awaited: Mapping[Path, str] = field(default_factory=dict)
     """Files and folders that are not there yet, and the earlier stage of the plan that makes each."""
 
@@ -138,6 +140,22 @@ class CheckContext:
     def training_runs(self) -> tuple[Experiment, ...]:
         """The trainings among the runs that are submitted together."""
         return tuple(run for run in self.runs_together if isinstance(run, Experiment))
+
+    @property
+    def runs_at_once(self) -> int:
+        """How many of the runs that are submitted together may go on at the same time; on a node it is one."""
+        return 1 if self.side is Side.NODE else min(self.parallel or 1, len(self.runs_together))
+
+    @property
+    def cards_of_each(self) -> int:
+        """Cards of this machine that each of them has: as many as the one that wants most."""
+        runs = (self.experiment,) if self.side is Side.NODE else self.runs_together
+        return max(run.resources.gpus_per_node for run in runs)
+
+    @property
+    def cards_at_once(self) -> int:
+        """Cards of this machine that they have together."""
+        return self.runs_at_once * self.cards_of_each
 
     @property
     def site(self) -> SlurmProfile | None:

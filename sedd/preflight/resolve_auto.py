@@ -6,6 +6,7 @@ import os
 from sedd.cluster.profile import LocalProfile, Profile
 from sedd.errors import SpecError
 from sedd.preflight.read.cards import memory_of_a_card
+from sedd.preflight.read.device import capability_of_a_card
 from sedd.preflight.read.footprint import FITS, largest_fit
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
@@ -22,32 +23,38 @@ def resolve_auto(request: Request, profile: Profile) -> Request:
     Raises:
         SpecError: the card's memory is not known, or holds no batch.
     """
+    at_once = min(request.parallel or 1, len(request.experiments))
     return dataclasses.replace(
-        request, experiments=tuple(_resolved(experiment, profile) for experiment in request.experiments)
+        request,
+        experiments=tuple(_resolved(experiment, profile, at_once) for experiment in request.experiments),
     )
 
 
-def _resolved(experiment: TaskSpec, profile: Profile) -> TaskSpec:
+def _resolved(experiment: TaskSpec, profile: Profile, at_once: int) -> TaskSpec:
     if not isinstance(experiment, Experiment) or experiment.training.residues_per_gpu != "auto":
         return experiment
-    training = experiment.training.model_copy(update={"residues_per_gpu": _most(experiment, profile)})
+    training = experiment.training.model_copy(
+        update={"residues_per_gpu": _most(experiment, profile, at_once)}
+    )
     # Validated again: the number must share the global batch equally among the ranks.
     return Experiment.model_validate(
         experiment.model_dump(mode="json") | {"training": training.model_dump(mode="json")}
     )
 
 
-def _most(experiment: Experiment, profile: Profile) -> int:
+def _most(experiment: Experiment, profile: Profile, at_once: int) -> int:
+    """`at_once`: runs of the request that go on at the same time on this machine, if they run here."""
     if experiment.resources.gpus_per_node == 0:
         return _on_a_cpu(experiment)
-    is_here = isinstance(profile, LocalProfile)
-    card_bytes = memory_of_a_card(profile, os.environ, is_here=is_here)
+    here = at_once * experiment.resources.gpus_per_node if isinstance(profile, LocalProfile) else None
+    card_bytes = memory_of_a_card(profile, os.environ, here=here)
     if card_bytes is None:
         raise SpecError(
             "training.residues_per_gpu is auto, but the memory of the card is not known",
             hint="write gpu: {memory: 32GiB} in the cluster profile, or a number in the spec",
         )
-    most = largest_fit(experiment, int(FITS * card_bytes))
+    capability = capability_of_a_card(profile, os.environ, here=here)
+    most = largest_fit(experiment, int(FITS * card_bytes), capability=capability)
     if most is None:
         raise SpecError(
             f"training.residues_per_gpu is auto, but no share of residues_per_step "

@@ -36,12 +36,14 @@ def check_login(
     answers: Answers | None = None,
     only: Collection[str] | None = None,
     awaited: Mapping[Path, str] | None = None,
+    changed: RunDir | None = None,
 ) -> tuple[Finding, ...]:
     """Will these runs come to their end there? Asked where they are submitted, without torch, within 5 s.
 
     One finding a check, whatever the number of runs; `only` names the checks that are wanted. `answers` is shared by
     the requests of one command: what one has asked of SLURM or measured holds for the next. `awaited` are files and
     folders that other stages of a plan make, and the stage that makes each: what looks at them is LATER.
+    `changed` is the run that goes on with the request, where it is there already.
     """
     answers = answers or Answers()
     contexts = [
@@ -56,6 +58,7 @@ def check_login(
             request=request.experiments,
             parallel=request.parallel,
             point=group.point,
+            changed=changed,
             awaited=awaited or {},
         )
         for group in sweep_groups(request)

@@ -38,7 +38,7 @@ def settled(experiment: Experiment, profile: Profile) -> int:
 def test_it_is_the_most_that_fits_and_shares_the_batch_among_the_ranks(memory: int) -> None:
     experiment = asked()
     residues = settled(experiment, site(f"{memory}GiB"))
-    state = state_bytes(experiment)
+    state = state_bytes(experiment, capability=None)
     assert 1_048_576 % (residues * 4) == 0
     assert state + activation_bytes(experiment, residues) <= FITS * memory * GIB
     # The next larger share of the batch would not fit.

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from sedd.model.size import parameter_count
 from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, unknown, warn
 from sedd.preflight.read.cards import memory_of_a_card
-from sedd.preflight.read.footprint import FITS, gpu_bytes, largest_fit
+from sedd.preflight.read.device import weakest_capability
+from sedd.preflight.read.footprint import FITS, assumes_replay, gpu_bytes, largest_fit
 from sedd.spec.experiment import Experiment
 from sedd.units import counted, format_bytes, format_count
 
@@ -27,6 +28,8 @@ class Facts:
     processes: int = 1
     gpus: int = 1
     """Both of a node."""
+    is_guess: bool = False
+    """Whether the card is not known, and is taken for one on which gradients are replayed."""
 
 
 def gather(context: CheckContext) -> Facts | None:
@@ -34,17 +37,22 @@ def gather(context: CheckContext) -> Facts | None:
     if experiment.resources.gpus_per_node == 0:
         return None
     training, parameters = experiment.training, parameter_count(experiment.model)
-    card_bytes = memory_of_a_card(context.profile, context.environ, is_here=context.runs_here)
+    here = context.cards_at_once if context.runs_here else None
+    card_bytes = memory_of_a_card(context.profile, context.environ, here=here)
+    capability = weakest_capability(context)
     return Facts(
         parameters=parameters,
         residues_per_gpu=training.micro_batch_residues,
-        needed_bytes=gpu_bytes(experiment, training.micro_batch_residues),
+        needed_bytes=gpu_bytes(experiment, training.micro_batch_residues, capability=capability),
         card_bytes=card_bytes,
-        fitting=largest_fit(experiment, int(FITS * card_bytes)) if card_bytes else None,
+        fitting=largest_fit(experiment, int(FITS * card_bytes), capability=capability)
+        if card_bytes
+        else None,
         recomputes=training.activation_checkpointing,
         shard=_SPREADS_MORE.get(training.shard) if experiment.resources.ranks > 1 else None,
         processes=experiment.resources.ranks_per_node,
         gpus=experiment.resources.gpus_per_node,
+        is_guess=assumes_replay(experiment, capability),
     )
 
 
@@ -60,6 +68,8 @@ def judge(facts: Facts) -> Verdict:
         f"{format_count(facts.parameters)} parameters and {facts.residues_per_gpu:,} residues "
         f"take about {format_bytes(facts.needed_bytes)}"
     )
+    if facts.is_guess:
+        saw += " (with CUDA graphs, as on cards from 8.0 on: gpu: {type: …} in the profile names the card)"
     if facts.card_bytes is None:
         return unknown(f"{saw}; the card's memory is unknown", "write gpu: {memory: 32GiB} in the profile")
     saw += f" of {format_bytes(facts.card_bytes)}"

@@ -2,9 +2,20 @@
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, combine, fail, warn
-from sedd.preflight.read.cards import Card, Driver, answers_for_cards, is_bound, query_driver, visible
+from sedd.preflight.read.cards import (
+    Card,
+    Driver,
+    answers_for_cards,
+    is_bound,
+    own_cards,
+    query_driver,
+    visible,
+)
+from sedd.rundir.find import list_runs_of_name
+from sedd.rundir.layout import read_manifest
 from sedd.rundir.process_name import is_of_same_attempt
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import TrainedTask
@@ -23,6 +34,9 @@ class Facts:
     asked: int
     has_driver: bool
     cards: tuple[Card, ...]
+    """Those that the run gets; of a sweep on this machine, those of the runs that may go on at the same time."""
+    seen: int | None = None
+    """How many this process sees; None: these."""
     at_once: int = 1
     """Runs of a sweep on this machine that may go on at the same time, each with cards of its own."""
     each: int = 0
@@ -37,14 +51,14 @@ def gather(context: CheckContext) -> Facts | None:
     if not answers_for_cards(driver, context):
         return None
     driver = _await_idle(driver, context)
-    cards = _others_use(driver, context) if driver else ()
-    together = context.runs_together if context.side is Side.LOGIN else (context.experiment,)
+    seen = visible(driver, context.environ) if driver else ()
     return Facts(
-        asked=1 if is_bound(cards, context) else asked,
+        asked=1 if is_bound(seen, context) else asked,
         has_driver=driver is not None,
-        cards=cards,
-        at_once=min(context.parallel or 1, len(together)),
-        each=max(run.resources.gpus_per_node for run in together),
+        cards=_others_use(driver, context) if driver else (),
+        seen=len(seen),
+        at_once=context.runs_at_once,
+        each=context.cards_of_each,
     )
 
 
@@ -58,18 +72,43 @@ def _await_idle(driver: Driver | None, context: CheckContext) -> Driver | None:
 
 
 def _others_use(driver: Driver, context: CheckContext) -> tuple[Card, ...]:
-    """The cards that this process sees, without what the processes of its own attempt take of them.
+    """The cards that the run gets, without what the processes of its own attempt take of them.
 
     The ranks of a node look at their cards side by side, and each has a part of its card in use while it does. A rank
     of an earlier attempt that SIGKILL could not end keeps its memory: it counts like anybody else's process.
+
+    On the login side a run that is changed ends before it goes on, and waits for other points of its sweep.
     """
-    cards = []
-    for card in visible(driver, context.environ):
-        ours = [use for use in card.processes if is_of_same_attempt(use[0], context.environ)]
+    cards, fellows = [], _fellows(context)
+    for card in own_cards(driver, context):
+        ours = [
+            use
+            for use in card.processes
+            if is_of_same_attempt(use[0], context.environ) or _works_for(use[0], fellows)
+        ]
         others = tuple(use for use in card.processes if use not in ours)
         used = card.used_bytes - sum(memory or 0 for _, memory in ours) if others or not ours else 0
         cards.append(replace(card, processes=others, used_bytes=used))
     return tuple(cards)
+
+
+def _fellows(context: CheckContext) -> frozenset[str]:
+    """The folders of the run that is changed, and of the runs that share cards with it."""
+    run = context.changed
+    if run is None:
+        return frozenset()
+    sweep = read_manifest(run).get("sweep")
+    points = list_runs_of_name(run.path.parent) if sweep else [run]
+    return frozenset(str(p.path) for p in points if p == run or read_manifest(p).get("sweep") == sweep)
+
+
+def _works_for(pid: int, folders: frozenset[str]) -> bool:
+    """Whether a process is a training of one of these run folders: its command line names it."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return False
+    return not folders.isdisjoint(words)
 
 
 def judge(facts: Facts) -> Verdict:
@@ -83,11 +122,14 @@ def judge(facts: Facts) -> Verdict:
             f"{counted(len(facts.cards), 'GPU')} visible, {facts.asked} asked for",
             "see CUDA_VISIBLE_DEVICES and nvidia-smi -L; or ask for fewer, resources.gpus_per_node",
         )
+    of_all = "" if facts.seen in (None, len(facts.cards)) else f" of {facts.seen}"
     names = ", ".join(sorted({card.name for card in facts.cards}))
     problems = [problem for card in facts.cards for problem in _problems(card)]
     if facts.at_once > 1 and len(facts.cards) < facts.at_once * facts.each:
         problems.append(_fewer_at_a_time(facts))
-    return combine(problems, all_well=f"{len(facts.cards)} × {names}: idle, no memory errors, clocks free")
+    return combine(
+        problems, all_well=f"{len(facts.cards)}{of_all} × {names}: idle, no memory errors, clocks free"
+    )
 
 
 def _fewer_at_a_time(facts: Facts) -> Verdict:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 from sedd.model.size import parameter_count
 from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.compare_networks import release_gpu_memory
-from sedd.preflight.read.device import training_attention, training_device, training_dtype, training_kernels
+from sedd.preflight.read.device import (
+    capability_of,
+    training_attention,
+    training_device,
+    training_dtype,
+    training_kernels,
+)
 from sedd.preflight.read.stand_in import missing_bytes, stand_in
 from sedd.spec.experiment import Experiment
 from sedd.units import format_bytes
@@ -48,7 +54,7 @@ def gather(context: CheckContext) -> Facts | None:
         with torch.random.fork_rng([device]):
             norm, seconds = _two_steps(context, device)
         ema_bytes = _BYTES_OF_EMA * parameter_count(stand_in(context.training_run).model)
-        missing = missing_bytes(context.training_run)
+        missing = missing_bytes(context.training_run, capability=capability_of(device))
         peak_bytes = torch.cuda.max_memory_allocated(device) + ema_bytes + missing
     except torch.cuda.OutOfMemoryError:
         norm, seconds, peak_bytes = math.nan, math.nan, None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sedd.errors import ClusterError
 from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, ok, unknown, warn
-from sedd.preflight.read.cards import answers_for_cards, query_driver, visible
+from sedd.preflight.read.cards import answers_for_cards, own_cards, query_driver
 from sedd.preflight.read.kernel_log import Xid, query_xids, uptime_s
 from sedd.spec.experiment import Experiment
 from sedd.spec.inference import TrainedTask
@@ -30,7 +30,7 @@ def gather(context: CheckContext) -> Facts | None:
     driver = query_driver()
     if driver is None or not answers_for_cards(driver, context):  # without one, the check `gpus` says so
         return None
-    buses = {card.bus for card in visible(driver, context.environ)}
+    buses = {card.bus for card in own_cards(driver, context)}
     try:
         xids = query_xids()
     except ClusterError as e:

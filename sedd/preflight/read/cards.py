@@ -101,6 +101,11 @@ def visible(driver: Driver, environ: Mapping[str, str]) -> tuple[Card, ...]:
     return tuple(chosen)
 
 
+def own_cards(driver: Driver, context: CheckContext) -> tuple[Card, ...]:
+    """Of the cards that this process sees those that the run gets: the first; of a sweep here all that run at once."""
+    return visible(driver, context.environ)[: context.cards_at_once]
+
+
 def is_bound(cards: Sequence[Card], context: CheckContext) -> bool:
     """Whether SLURM has bound one card to each task, of which a process sees its own alone, as these."""
     asked = context.experiment.resources.gpus_per_node
@@ -198,8 +203,8 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def memory_of_a_card(profile: Profile, environ: Mapping[str, str], *, is_here: bool) -> int | None:
-    """Bytes of the smallest card that a job will see: of this machine's if it runs here, else as the profile says."""
-    if is_here and (driver := query_driver()):
-        return min((card.memory_bytes for card in visible(driver, environ)), default=None)
+def memory_of_a_card(profile: Profile, environ: Mapping[str, str], *, here: int | None) -> int | None:
+    """Bytes of the smallest card of a job: of the first `here` of this machine; None: as the profile says."""
+    if here is not None and (driver := query_driver()):
+        return min((card.memory_bytes for card in visible(driver, environ)[:here]), default=None)
     return profile.gpu.memory

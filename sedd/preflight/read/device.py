@@ -1,8 +1,10 @@
 """The device that this process will train on and its number format; torch is imported in functions only."""
 
 import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from sedd.cluster.profile import Profile
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.read.cards import query_driver, visible
 from sedd.preflight.read.torch_wheel import capability_of as wheel_capability_of
@@ -18,10 +20,18 @@ TRITON_FROM = (8, 0)
 
 def weakest_capability(context: CheckContext) -> tuple[int, int] | None:
     """Compute capability of the weakest card that the job will see, without torch; None where it is not known."""
-    if context.runs_here and (driver := query_driver()):
-        cards = visible(driver, context.environ)
+    here = context.cards_at_once if context.runs_here else None
+    return capability_of_a_card(context.profile, context.environ, here=here)
+
+
+def capability_of_a_card(
+    profile: Profile, environ: Mapping[str, str], *, here: int | None
+) -> tuple[int, int] | None:
+    """Capability of the weakest card of a job: of the first `here` of this machine; None: as the profile names it."""
+    if here is not None and (driver := query_driver()):
+        cards = visible(driver, environ)[:here]
         return min((card.capability for card in cards if card.capability), default=None)
-    return wheel_capability_of(context.profile.gpu.type) if context.profile.gpu.type else None
+    return wheel_capability_of(profile.gpu.type) if profile.gpu.type else None
 
 
 def precision_name(asked: str, capability: tuple[int, int] | None) -> str:

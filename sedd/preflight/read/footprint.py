@@ -20,6 +20,9 @@ _BLOCK_INPUT, _ENDS, _ENDS_RECOMPUTED = (
     {"fused": (17, 33), "torch": (31, 35), "compiled": (31, 35)},
     12,
 )
+REPLAYS_FROM = (8, 0)
+"""Compute capability from which `training.cuda_graphs: auto` replays (`sedd/model/cuda_graph.py`)."""
+_WITHOUT_REPLAY = (7, 0)
 FITS = 0.92
 """Share of the card that an estimate may fill: it is good to about a tenth."""
 # CUDA context, cuBLAS workspace, allocator's rounding.
@@ -41,7 +44,35 @@ def kept_checkpoints(experiment: Experiment) -> int:
     return kept.keep + for_ever + 1
 
 
-def state_bytes(experiment: Experiment) -> int:
+def replays(experiment: Experiment, capability: tuple[int, int] | None) -> bool:
+    """Whether gradients are computed by CUDA graphs, as `sedd/training/graphs.py` decides where fused kernels work.
+
+    Of `auto` on a card that nobody names it is assumed: with graphs a step takes more memory.
+    """
+    training, diffusion = experiment.training, experiment.diffusion
+    asked = training.cuda_graphs
+    cannot = (
+        (training.shard == "full" and experiment.resources.ranks > 1)
+        or training.compile is True
+        or training.kernels == "torch"
+        or training.activation_checkpointing
+        or diffusion.estimator == "counts"
+        or diffusion.curriculum is not None
+    )
+    if asked is not True and (asked is False or cannot):
+        return False
+    return asked is True or capability is None or capability >= REPLAYS_FROM
+
+
+def assumes_replay(experiment: Experiment, capability: tuple[int, int] | None) -> bool:
+    """Whether it takes a guess: the card is not known, and more would fit where it does not replay."""
+    if capability is not None:
+        return False
+    kinds = (state_bytes(experiment, capability=each) for each in (None, _WITHOUT_REPLAY))
+    return len(set(kinds)) > 1
+
+
+def state_bytes(experiment: Experiment, *, capability: tuple[int, int] | None) -> int:
     """GPU memory that holds weights, gradients, moments and EMA: needed whatever the batch."""
     shard, ranks = experiment.training.shard, experiment.resources.ranks
     weights, trained = parameter_count(experiment.model), _trained_count(experiment)
@@ -53,27 +84,29 @@ def state_bytes(experiment: Experiment) -> int:
         return own // ranks + gathered + _CONTEXT_BYTES
     if shard == "optimizer":
         averages_and_moments //= ranks
-    is_exchanged_afterwards = experiment.training.cuda_graphs is True and ranks > 1
-    gradient = _GRADIENT_BYTES * (2 if is_exchanged_afterwards else 1)
+    gradient = _GRADIENT_BYTES * (2 if replays(experiment, capability) and ranks > 1 else 1)
     sums = trained * (gradient + _sums_bytes(experiment))
     return weights * (_WEIGHT_BYTES + _COPY_BYTES) + sums + averages_and_moments + _CONTEXT_BYTES
 
 
-def gpu_bytes(experiment: Experiment, residues: int) -> int:
-    """GPU memory at the moment at which a step over micro-batches of so many residues takes most."""
-    state, kept = state_bytes(experiment), activation_bytes(experiment, residues)
-    if not _gradients_come_last(experiment, residues):
+def gpu_bytes(experiment: Experiment, residues: int, *, capability: tuple[int, int] | None) -> int:
+    """GPU memory at the moment at which a step over micro-batches of so many residues takes most.
+
+    `capability` is that of the card, as far as it is known (`replays`).
+    """
+    state, kept = state_bytes(experiment, capability=capability), activation_bytes(experiment, residues)
+    if not _gradients_come_last(experiment, residues, capability):
         return state + kept
     gradients = _trained_count(experiment) * _GRADIENT_BYTES
     return state - gradients + max(gradients, kept)
 
 
-def _gradients_come_last(experiment: Experiment, residues: int) -> bool:
+def _gradients_come_last(experiment: Experiment, residues: int, capability: tuple[int, int] | None) -> bool:
     """Whether gradients come only as activations go: no micro-batch, DDP or CUDA graph keeps any from earlier."""
     training = experiment.training
     is_alone = experiment.resources.ranks == 1 and training.reduction == "all_reduce"
-    has_no_graph = training.activation_checkpointing or training.cuda_graphs is False
-    return is_alone and has_no_graph and residues == training.residues_per_step
+    has_graph = replays(experiment, capability)
+    return is_alone and not has_graph and residues == training.residues_per_step
 
 
 def _sums_bytes(experiment: Experiment) -> int:
@@ -125,7 +158,9 @@ def activation_bytes(experiment: Experiment, residues: int) -> int:
     return int(residues * model.hidden * kept)
 
 
-def largest_fit(experiment: Experiment, memory_bytes: int) -> int | None:
+def largest_fit(
+    experiment: Experiment, memory_bytes: int, *, capability: tuple[int, int] | None
+) -> int | None:
     """The largest `residues_per_gpu` that divides the global batch as the spec wants, and fits; None if none does."""
     training, ranks = experiment.training, experiment.resources.ranks
     most = training.residues_per_step if training.residues_per_gpu == "auto" else training.residues_per_gpu
@@ -133,6 +168,10 @@ def largest_fit(experiment: Experiment, memory_bytes: int) -> int | None:
         residues, left = divmod(training.residues_per_step, share)
         if residues < experiment.data.max_length:
             return None
-        if not left and residues <= most and gpu_bytes(experiment, residues) <= memory_bytes:
+        if (
+            not left
+            and residues <= most
+            and gpu_bytes(experiment, residues, capability=capability) <= memory_bytes
+        ):
             return residues
     return None

@@ -15,7 +15,19 @@ def stand_in(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"model": model, "training": training})
 
 
-def missing_bytes(experiment: Experiment) -> int:
-    """By the formulas, what the experiment takes of a card more than its stand-in; less than 0 where it takes less."""
-    residues = experiment.training.micro_batch_residues
-    return gpu_bytes(experiment, residues) - gpu_bytes(stand_in(experiment), residues)
+def missing_bytes(experiment: Experiment, *, capability: tuple[int, int] | None) -> int:
+    """By the formulas, what the experiment takes of a card more than steps of its stand-in; less than 0 where less.
+
+    These steps are of one rank, of one micro-batch, and no graphs.
+    """
+    residues, small = experiment.training.micro_batch_residues, stand_in(experiment)
+    alone = {"nodes": 1, "gpus_per_node": 1, "processes_per_node": 1}
+    steps = {"cuda_graphs": False, "residues_per_step": residues, "reduction": "all_reduce"}
+    measured = small.model_copy(
+        update={
+            "resources": small.resources.model_copy(update=alone),
+            "training": small.training.model_copy(update=steps),
+        }
+    )
+    as_asked = gpu_bytes(experiment, residues, capability=capability)
+    return as_asked - gpu_bytes(measured, residues, capability=capability)

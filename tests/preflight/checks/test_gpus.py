@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from sedd.preflight.checks import gpus as check
 from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
 from sedd.preflight.read.cards import Driver, Instance, visible
+from sedd.rundir.layout import RunDir
 
 CARD = check.CHECK.passing.cards[0]
 FOUR = tuple(dataclasses.replace(CARD, index=i, uuid=f"GPU-{i}abc") for i in range(4))
@@ -119,9 +121,61 @@ def test_a_local_sweep_is_told_how_many_runs_at_a_time_have_cards(
     assert words in verdict.saw
 
 
-def with_one_busy(index: int) -> Driver:
-    taken = dataclasses.replace(FOUR[index], used_bytes=9 << 30, processes=((4711, None),))
+def with_one_busy(index: int, pid: int = 4711) -> Driver:
+    taken = dataclasses.replace(FOUR[index], used_bytes=9 << 30, processes=((pid, 9 << 30),))
     return dataclasses.replace(DRIVER, cards=(*FOUR[:index], taken, *FOUR[index + 1 :]))
+
+
+@pytest.mark.parametrize(
+    ("busy", "gpus", "runs", "parallel", "devices", "status"),
+    [
+        (1, 1, 1, None, None, Status.OK),  # a card that the run does not get
+        (0, 1, 1, None, None, Status.FAIL),
+        (1, 2, 1, None, None, Status.FAIL),
+        (0, 1, 1, None, "2,0", Status.OK),
+        (2, 1, 1, None, "2,0", Status.FAIL),
+        (2, 1, 6, 2, None, Status.OK),  # two runs at a time have the first two
+        (1, 1, 6, 2, None, Status.FAIL),
+        (1, 1, 6, None, None, Status.OK),
+        (3, 2, 6, 4, None, Status.FAIL),  # all there are
+    ],
+)
+def test_cards_that_a_run_on_this_machine_gets_are_judged_and_no_others(
+    monkeypatch, make_context, busy, gpus, runs, parallel, devices, status
+):
+    monkeypatch.setattr(check, "query_driver", lambda: with_one_busy(busy))
+    spec = {"resources.gpus_per_node": gpus, "training.residues_per_step": 1024}
+    request = tuple(make_context(spec).experiment for _ in range(runs))
+    environ = {"CUDA_VISIBLE_DEVICES": devices} if devices else {}
+    context = make_context(spec, request=request, parallel=parallel, environ=environ)
+    assert check.judge(check.gather(context)).status is status
+
+
+def test_a_run_that_is_changed_is_not_in_its_own_way_nor_are_points_of_its_sweep(
+    monkeypatch, make_context, tmp_path
+):
+    """`sedd requeue --gpus` of a run that trains on this machine ends it first, and waits for its neighbours."""
+    runs = [RunDir(tmp_path / "small" / name) for name in ("1", "2", "3")]
+    for run, sweep in zip(runs, ("sweep-1", "sweep-1", "sweep-2"), strict=True):
+        run.path.mkdir(parents=True)
+        run.manifest.write_text(json.dumps({"sweep": sweep}))
+        run.spec.write_text("")
+    own, neighbour, stranger = runs
+    for user, status in ((own, Status.OK), (neighbour, Status.OK), (stranger, Status.FAIL)):
+        sleeping = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(user.path)])
+        try:
+            monkeypatch.setattr(check, "query_driver", lambda pid=sleeping.pid: with_one_busy(0, pid))
+            context = make_context({"resources.gpus_per_node": 1}, changed=own)
+            assert check.judge(check.gather(context)).status is status
+        finally:
+            sleeping.kill()
+            sleeping.wait()
+
+
+def test_a_node_is_not_at_fault_for_a_card_that_the_job_did_not_ask_for(monkeypatch, make_context):
+    """Where SLURM confines nothing, a job sees all cards and trains on the first."""
+    assert look(monkeypatch, make_context, with_one_busy(2)).status is Status.OK
+    assert look(monkeypatch, make_context, with_one_busy(1)).status is Status.FAIL
 
 
 @pytest.mark.parametrize(("devices", "status"), [("1", Status.OK), ("2", Status.FAIL)])

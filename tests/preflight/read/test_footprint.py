@@ -3,6 +3,8 @@
 import pytest
 
 from sedd.preflight.read.footprint import (
+    REPLAYS_FROM,
+    assumes_replay,
     checkpoint_bytes,
     gpu_bytes,
     kept_checkpoints,
@@ -13,6 +15,7 @@ from sedd.preflight.read.footprint import (
 from sedd.spec.experiment import Experiment
 
 GIB = 1 << 30
+V100, H200 = (7, 0), (9, 0)
 
 
 def experiment(hidden=512, blocks=6, heads=8, **training) -> Experiment:
@@ -60,16 +63,16 @@ PEAKS = [
 def test_estimate_is_within_a_tenth_of_the_measured_peak(spec, peak_gib):
     asked = experiment(**spec)
     context_gib = 0.75
-    estimate = gpu_bytes(asked, asked.training.micro_batch_residues)
+    estimate = gpu_bytes(asked, asked.training.micro_batch_residues, capability=H200)
     assert estimate / GIB - context_gib == pytest.approx(peak_gib, rel=0.1)
 
 
 def test_a_sharded_optimizer_leaves_each_of_four_ranks_a_quarter_of_moments_and_averages():
     whole, sharded = experiment(), experiment(shard="optimizer")
     four = {"resources": whole.resources.model_copy(update={"gpus_per_node": 4})}
-    saved = [state_bytes(asked.model_copy(update=four)) for asked in (whole, sharded)]
+    saved = [state_bytes(asked.model_copy(update=four), capability=H200) for asked in (whole, sharded)]
     assert saved[0] - saved[1] == 9 * 23_930_880
-    assert state_bytes(sharded) == state_bytes(whole)
+    assert state_bytes(sharded, capability=H200) == state_bytes(whole, capability=H200)
 
 
 def sized(hidden: int, cond: int, blocks: int, **training) -> Experiment:
@@ -97,7 +100,7 @@ def test_what_is_cut_over_ranks_takes_an_nth_and_two_blocks_on_their_way():
         update={"resources": cut.resources.model_copy(update={"nodes": 16, "gpus_per_node": 4})}
     )
     parameters, block = 2_974_874_624, 12 * 2560**2 + 7 * 2560 + 6 * 2560 * 257
-    assert state_bytes(many) == 20 * parameters // 64 + 18 * block + (3 << 28)
+    assert state_bytes(many, capability=H200) == 20 * parameters // 64 + 18 * block + (3 << 28)
 
 
 def test_each_process_takes_main_memory_and_saves_its_part_from_there():
@@ -119,7 +122,11 @@ def test_checkpoint_holds_weights_ema_and_two_moments_in_fp32():
 def test_muon_keeps_one_moment_of_the_matrices_in_blocks():
     fewer = 4 * 6 * 12 * 512**2
     assert checkpoint_bytes(experiment()) - checkpoint_bytes(experiment(optimizer="muon")) == fewer
-    assert state_bytes(experiment()) - state_bytes(experiment(optimizer="muon")) == fewer
+    assert (
+        state_bytes(experiment(), capability=H200)
+        - state_bytes(experiment(optimizer="muon"), capability=H200)
+        == fewer
+    )
 
 
 def test_checkpoints_on_disk_count_the_one_being_written_and_those_for_ever():
@@ -130,5 +137,44 @@ def test_checkpoints_on_disk_count_the_one_being_written_and_those_for_ever():
 @pytest.mark.parametrize(("memory_gib", "fitting"), [(80, 65_536), (8, 32_768), (3, 8_192), (1, None)])
 def test_largest_fit_divides_the_batch_and_fits(memory_gib, fitting):
     asked = experiment()
-    found = largest_fit(asked, memory_gib * GIB)
+    found = largest_fit(asked, memory_gib * GIB, capability=H200)
     assert found == fitting
+
+
+def with_gpus(count: int, **training) -> Experiment:
+    asked = experiment(**training)
+    return asked.model_copy(update={"resources": asked.resources.model_copy(update={"gpus_per_node": count})})
+
+
+@pytest.mark.parametrize(
+    ("training", "gpus", "capability", "gradients"),
+    [
+        ({}, 4, V100, 1),
+        ({}, 4, H200, 2),
+        ({}, 4, (8, 0), 2),
+        ({}, 4, None, 2),  # a card that nobody names may replay: less fits then
+        ({}, 1, H200, 1),
+        ({"cuda_graphs": True}, 4, V100, 2),
+        ({"cuda_graphs": False}, 4, H200, 1),
+        ({"activation_checkpointing": True}, 4, H200, 1),  # what no graph records
+        ({"kernels": "torch"}, 4, H200, 1),
+        ({"compile": True}, 4, H200, 1),
+    ],
+)
+def test_ranks_that_replay_graphs_exchange_a_copy_of_the_gradient(training, gpus, capability, gradients):
+    asked = with_gpus(gpus, **training)
+    rest = 4 + 2 + 4 + 8  # weights, their half-precision copy, averages, moments
+    assert state_bytes(asked, capability=capability) == 23_930_880 * (rest + 4 * gradients) + (3 << 28)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "capability", "is_guess"), [(4, None, True), (4, V100, False), (1, None, False)]
+)
+def test_what_is_assumed_of_an_unknown_card_is_said_where_it_matters(gpus, capability, is_guess):
+    assert assumes_replay(with_gpus(gpus), capability) == is_guess
+
+
+def test_cuda_graphs_auto_is_what_training_decides(monkeypatch):
+    from sedd.model import cuda_graph
+
+    assert REPLAYS_FROM == cuda_graph._FROM
