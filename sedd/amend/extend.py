@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from sedd.amend.spec_change import Changes, SpecChange, plan_change, require_training, write_change
 from sedd.cluster.users import user_name
-from sedd.errors import RunError, SeddError, SpecError
+from sedd.errors import RunError, SeddError, SpecError, reason_of
 from sedd.launch.freeze import code_hash
 from sedd.launch.liveness import RunSituation, RunStatus, count_submissions, query_run_status
 from sedd.launch.requeue import revive
 from sedd.launch.unsubmitted import confirm_all, has_no_job
 from sedd.rundir.attempts import is_completed
-from sedd.rundir.events import append_event, read_events
-from sedd.rundir.layout import RunDir, read_manifest, sealed_steps
+from sedd.rundir.events import append_event, read_events, require_undamaged
+from sedd.rundir.layout import RunDir, Seals, read_manifest, read_seals
 from sedd.rundir.lock import one_action
 from sedd.spec.experiment import Experiment
 
@@ -64,6 +64,8 @@ def plan_extension(situation: RunSituation, steps: int, *, rewarm: int | None) -
     run, experiment = situation.run, require_training(situation.run)
     _require_ended(situation)
     reached = _completed_step(run)
+    if reached is None:
+        require_undamaged(run.events, unknown="whether the run is completed")
     earlier = experiment.steps if reached is None else reached
     if steps <= earlier:
         again = f"; sedd requeue {run.id} continues it" if reached is None and steps == earlier else ""
@@ -71,7 +73,7 @@ def plan_extension(situation: RunSituation, steps: int, *, rewarm: int | None) -
             f"run {run.id} has {earlier} steps already: --steps {steps} adds none{again}",
             hint=f"--steps is the new total: {earlier + steps} adds {steps}",
         )
-    _require_checkpoint(run)
+    _require_checkpoints(run)
     changes: Changes = {("training", "steps"): steps}
     if experiment.steps != steps:  # else the same command was killed when it had written the spec
         changes = {**changes, **_schedule_changes(experiment, rewarm)}
@@ -81,7 +83,7 @@ def plan_extension(situation: RunSituation, steps: int, *, rewarm: int | None) -
 
 def _extend(situation: RunSituation, change: SpecChange, now: dt.datetime) -> Extended:
     run, steps = situation.run, change.experiment.steps
-    saved, earlier = sealed_steps(run), _completed_step(run) or require_training(run).steps
+    seals, earlier = read_seals(run), _completed_step(run) or require_training(run).steps
     write_change(change)
     fields = {"earlier_steps": earlier, "steps": steps, "by": user_name(os.geteuid())}
     append_event(run.events, "extended", attempt=situation.attempt, now=now, **fields)
@@ -90,7 +92,8 @@ def _extend(situation: RunSituation, change: SpecChange, now: dt.datetime) -> Ex
     except SeddError as e:
         e.hint = f"run {run.id} has {steps} steps now; sedd requeue {run.id} submits it"
         raise
-    begins = f"continues from step {saved[0]}" if saved else "starts over: nothing was saved yet"
+    begins = f"continues from step {seals.whole[0]}" if seals.whole else "starts over: nothing was saved yet"
+    begins += "".join(f"; that of step {step}: {problem}" for step, problem in _lost(run, seals).items())
     return Extended(
         run=run, changed=True, detail=f"extended from {earlier} to {steps} steps; submitted, {begins}"
     )
@@ -132,20 +135,39 @@ def _require_ended(situation: RunSituation) -> None:
 
 
 def _completed_step(run: RunDir) -> int | None:
-    """The last step of a run that is completed; None for one that is not."""
+    """The last step of a run that is completed; None for one that is not. Raises: RunError where none is told."""
     events = read_events(run.events)
     if not is_completed(events):
         return None
-    return int([e for e in events if e.event == "completed"][-1].get("step", 0))
+    step = [e for e in events if e.event == "completed"][-1].get("step")
+    if not isinstance(step, int) or step < 1:
+        raise RunError(f"run {run.id} is completed, and its events do not tell at which step")
+    return step
 
 
-def _require_checkpoint(run: RunDir) -> None:
-    """Raises: RunError where steps were saved, and nothing is left to continue from."""
-    if not sealed_steps(run) and any(e.event == "checkpoint" for e in read_events(run.events)):
+def _require_checkpoints(run: RunDir) -> None:
+    """Raises: RunError where steps were saved and nothing is left to continue from, or that cannot be known."""
+    seals = read_seals(run)
+    for path, error in seals.unreadable.items():
         raise RunError(
-            f"run {run.id} has no whole checkpoint any more in {run.checkpoints}",
+            f"cannot read {path}: {reason_of(error)}; from which step run {run.id} would continue is not known",
+            hint="make it readable for your user, then repeat this",
+        )
+    if not seals.whole and any(e.event == "checkpoint" for e in read_events(run.events)):
+        lost = "".join(f"; that of step {step}: {problem}" for step, problem in _lost(run, seals).items())
+        raise RunError(
+            f"run {run.id} has no whole checkpoint any more in {run.checkpoints}{lost}",
             hint="put the newest one and its .json back, or submit a new run",
         )
+
+
+def _lost(run: RunDir, seals: Seals) -> dict[int, str]:
+    """What is wrong with the newest checkpoint that was saved, where it is not the newest whole one."""
+    saved = [e.get("step") for e in read_events(run.events) if e.event == "checkpoint"]
+    newest = max((step for step in saved if isinstance(step, int)), default=0)
+    if newest <= (seals.whole[0] if seals.whole else 0):
+        return {}
+    return {newest: seals.broken.get(newest, "it is gone")}
 
 
 def _require_code(run: RunDir, *, knows_extended: bool) -> None:

@@ -99,8 +99,12 @@ def damaged_lines(content: bytes) -> tuple[int, ...]:
     return tuple(number for number, line in enumerate(whole, 1) if line.strip() and _parse_line(line) is None)
 
 
-def require_undamaged(path: Path) -> None:
-    """Before something is concluded from an event that is missing. Raises: RunError that names the damaged line."""
+def require_undamaged(path: Path, *, unknown: str = "whether the run was submitted") -> None:
+    """Before something is concluded from an event that is missing; `unknown` says what that is.
+
+    Raises:
+        RunError: a line is damaged; the message names it.
+    """
     try:
         damaged = damaged_lines(path.read_bytes())
     except FileNotFoundError:
@@ -109,7 +113,7 @@ def require_undamaged(path: Path) -> None:
         raise RunError(f"cannot read {path}: {e.strerror}") from e
     if damaged:
         raise RunError(
-            f"{path}:{damaged[0]}: damaged line: whether the run was submitted is not known",
+            f"{path}:{damaged[0]}: damaged line: {unknown} is not known",
             hint="put the line right from a backup; or remove it, if no job of the run waits or runs",
         )
 

@@ -13,6 +13,7 @@ from sedd.errors import RunError, cannot_read
 from sedd.rundir.atomic import write_first, write_text
 
 _CHECKPOINT = re.compile(r"step-(\d{8,})\.pt")
+_SEAL = re.compile(r"step-(\d{8,})\.json")
 ELSEWHERE = "set SEDD_RUNS to a folder with space that you may write"
 """The hint where no run folder can be made."""
 
@@ -98,20 +99,64 @@ def list_checkpoints(folder: Path, *, unsealed: bool = False) -> list[Path]:
     return sorted(kept, key=step_of, reverse=True)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seals:
+    """What the seals of a run's checkpoints tell; the contents are not read."""
+
+    whole: tuple[int, ...]
+    """Steps of those that are there and as long as their seals say, newest first."""
+    broken: Mapping[int, str]
+    """Of those that are not: the step of their name, and what is wrong with them."""
+    unreadable: Mapping[Path, OSError]
+    """Files and folders of which nothing is known, and why."""
+
+
+def read_seals(run: RunDir) -> Seals:
+    """Look at every checkpoint of a run. One without a seal was never finished, and is none."""
+    whole: list[int] = []
+    broken: dict[int, str] = {}
+    unreadable: dict[Path, OSError] = {}
+    try:
+        names = sorted(os.listdir(run.checkpoints))
+    except FileNotFoundError:
+        names = []
+    except OSError as e:
+        names, unreadable[run.checkpoints] = [], e
+    for match in filter(None, map(_SEAL.fullmatch, names)):
+        seal, step = run.checkpoints / match[0], int(match[1])
+        try:
+            if problem := _problem_of(seal):
+                broken[step] = problem
+            else:
+                whole.append(step)
+        except OSError as e:
+            unreadable[Path(e.filename or seal)] = e
+    return Seals(whole=tuple(sorted(whole, reverse=True)), broken=broken, unreadable=unreadable)
+
+
+def _problem_of(seal: Path) -> str | None:
+    """What is wrong with a sealed checkpoint. Raises: OSError where it may not be, or cannot be, looked at."""
+    content = seal.read_bytes()
+    try:
+        fields = json.loads(content)
+        files = {seal.with_suffix(".pt").name: int(fields["bytes"])}
+        files |= {part["name"]: int(part["bytes"]) for part in fields.get("parts", ())}
+        int(fields["step"])
+    except (ValueError, KeyError, TypeError):
+        return f"its seal {seal.name} is damaged"
+    for name, size in files.items():
+        try:
+            seen = seal.with_name(name).stat().st_size
+        except FileNotFoundError:
+            return f"{name} is gone"
+        if seen != size:
+            return f"{name} has {seen:,} bytes, not {size:,}"
+    return None
+
+
 def sealed_steps(run: RunDir) -> list[int]:
     """Steps of the checkpoints that are there and as long as their seals say, newest first; contents are not read."""
-    found = []
-    for path in run.checkpoints.glob("step-*.pt"):
-        try:
-            seal = json.loads(path.with_suffix(".json").read_bytes())
-            files = {path.name: seal["bytes"]} | {
-                part["name"]: part["bytes"] for part in seal.get("parts", ())
-            }
-            if all(path.with_name(name).stat().st_size == size for name, size in files.items()):
-                found.append(int(seal["step"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return sorted(found, reverse=True)
+    return list(read_seals(run).whole)
 
 
 def run_id(now: dt.datetime, spec_hash: str) -> str:

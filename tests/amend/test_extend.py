@@ -16,8 +16,8 @@ from sedd.launch.cancel import cancel
 from sedd.launch.liveness import query_run_status
 from sedd.launch.requeue import requeue
 from sedd.launch.submitted import find_submitted
-from sedd.rundir.events import read_events
-from sedd.rundir.layout import RunDir, read_manifest, write_manifest
+from sedd.rundir.events import append_event, read_events
+from sedd.rundir.layout import RunDir, Seals, read_manifest, read_seals, write_manifest
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_resolved, load_resolved_as
 from sedd.training.checkpoint_file import newest_whole, read_checkpoint
@@ -162,6 +162,71 @@ def test_what_cannot_be_extended_is_one_line_and_stays_as_it_was(local: LocalRun
     (unsubmitted,) = local.make(constant())
     with pytest.raises(RunError, match="not submitted yet"):
         more(unsubmitted, 90)
+
+
+def test_where_a_run_goes_on_is_said_exactly_or_it_is_refused(local: LocalRuns) -> None:  # noqa: F811
+    run = local.start_one(constant())
+    wait_for_end(run)
+    append_event(run.events, "checkpoint", attempt=1, now=NOW, step=40, reason="last")
+    append_event(run.events, "completed", attempt=1, now=NOW, step=40)
+    save(run, 20)
+    save(run, 40)
+    events, (newest, seal) = (
+        run.events.read_bytes(),
+        (run.checkpoints / f"step-00000040{s}" for s in (".pt", ".json")),
+    )
+    whole = seal.read_bytes()
+    seal.unlink()
+    seal.mkdir()  # as one that may not be read: root may read all
+    with pytest.raises(RunError, match=r"cannot read .*step-00000040\.json: is a directory; from which step"):
+        more(run, 90)
+    seal.rmdir()
+    seal.write_bytes(whole)
+    run.events.write_bytes(
+        events.replace(b'"completed", "attempt": 1, "step": 40', b'"completed", "attempt": 1')
+    )
+    assert run.events.read_bytes() != events
+    with pytest.raises(RunError, match="do not tell at which step"):
+        more(run, 90)
+    run.events.write_bytes(events.replace(b'"event": "completed"', b'"event": "compl'))
+    with pytest.raises(RunError, match="damaged line: whether the run is completed is not known"):
+        more(run, 90)
+    run.events.write_bytes(events)
+    assert "spec-1.yaml" not in {path.name for path in run.path.iterdir()}
+    newest.write_bytes(b"weigh")
+    result = more(run, 90)
+    assert result.detail.endswith(
+        "continues from step 20; that of step 40: step-00000040.pt has 5 bytes, not 7"
+    )
+    wait_for_event(run, "completed", count=3)
+
+
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [
+        (lambda pt, seal: seal.write_text("{}"), "its seal step-00000040.json is damaged"),
+        (lambda pt, seal: seal.write_text('{"step": 40'), "its seal step-00000040.json is damaged"),
+        (lambda pt, seal: pt.unlink(), "step-00000040.pt is gone"),
+        (lambda pt, seal: pt.write_bytes(b""), "step-00000040.pt has 0 bytes, not 7"),
+        (
+            lambda pt, seal: seal.write_text(
+                '{"step": 40, "bytes": 7, "parts": [{"name": "step-00000040-1.part", "bytes": 3}]}'
+            ),
+            "step-00000040-1.part is gone",
+        ),
+    ],
+)
+def test_a_seal_tells_what_is_wrong_with_its_checkpoint(
+    tmp_path: Path, harm: Callable[[Path, Path], object], problem: str
+) -> None:
+    run = RunDir(tmp_path)
+    assert read_seals(run) == Seals(whole=(), broken={}, unreadable={})
+    run.checkpoints.mkdir()
+    for step in (20, 30, 40):
+        save(run, step)
+    harm(run.checkpoints / "step-00000040.pt", run.checkpoints / "step-00000040.json")
+    (run.checkpoints / "step-00000050.pt").write_bytes(b"its writer was killed before the seal")
+    assert read_seals(run) == Seals(whole=(30, 20), broken={40: problem}, unreadable={})
 
 
 def test_code_that_ends_at_the_first_completed_is_refused(local: LocalRuns) -> None:  # noqa: F811
