@@ -89,7 +89,7 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
         "width-768": {"model.hidden": 768, "model.heads": 12},
         "heads-4": {"model.heads": 4},
         "heads-16": {"model.heads": 16},
-        "shift": {"model.token_shift": True},
+        "shift": {"model.token_shift": 4},
     },
     "recipe": {
         "rate-3e-3": {"training.learning_rate": 3e-3},

@@ -14,7 +14,6 @@ from sedd.finetune.parent import lineage_in
 from sedd.inference.export import averaged_or_raw, require_new_export, template, write_weights
 from sedd.inference.find_network import CONFIG, WEIGHTS
 from sedd.inference.model_card import facts_of
-from sedd.model.packing import shifted_columns
 from sedd.rundir.atomic import write_text
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
@@ -84,7 +83,7 @@ def _config(saved: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
         "cond_size": model.cond,
         "num_hidden_layers": model.blocks,
         "num_attention_heads": model.heads,
-        "shifted_columns": shifted_columns(model.hidden) if model.token_shift else 0,
+        "token_shift": model.token_shift,
         "vocab_size": len(TOKENS),
         "graph": experiment.diffusion.graph,
         "parameterization": experiment.diffusion.parameterization,

@@ -25,7 +25,7 @@ def facts_of(saved: Mapping[str, Any], experiment: Experiment, run: RunDir | Non
         "run": f"{saved['run']}, step {saved['step']:,} of {training.steps:,}",
         "weights": "as trained" if raw else "averaged over training (EMA)",
         "network": f"{counted(model.blocks, 'block')}, hidden {model.hidden}, {counted(model.heads, 'head')}"
-        + (", token shift" if model.token_shift else ""),
+        + (f", token shift {model.token_shift}" if model.token_shift else ""),
         "graph, noise, output": f"{process.graph}, {process.noise.kind}, {process.parameterization}",
         **_parent(saved, experiment),
         **({"labels": ", ".join(model.conditions.fields)} if model.conditions else {}),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
 from sedd.model.block_ops import add_branch_and_norm, gelu_mlp, modulation_rows, rotated_attention
-from sedd.model.packing import Packing, shifted_columns
+from sedd.model.packing import Packing
 from sedd.model.size import MLP_FACTOR, SINUSOIDS, VOCABULARY
 from sedd.spec.model import ModelSpec
 
@@ -48,7 +48,7 @@ class Block(nn.Module):
         super().__init__()
         self.number = number
         self.heads = spec.heads
-        self.shifted = shifted_columns(spec.hidden) if spec.token_shift else 0
+        self.reach = spec.token_shift
         self.norm_1 = nn.LayerNorm(spec.hidden, bias=False)
         self.qkv = nn.Linear(spec.hidden, 3 * spec.hidden, bias=False)
         self.out = nn.Linear(spec.hidden, spec.hidden, bias=False)
@@ -74,7 +74,7 @@ class Block(nn.Module):
             modulation, _exact(self.norm_1.weight), _exact(self.norm_2.weight), packing
         )
         place, dtype = 2 * self.number, modulation.dtype
-        how = dtype, self.shifted
+        how = dtype, self.reach
         x, entering = add_branch_and_norm(x, branch, gate, factor_1, shift_1, packing, place, *how)
         mixed = self.out(rotated_attention(self.qkv(entering), turn, self.heads, packing))
         x, entering = add_branch_and_norm(x, mixed, gate_1, factor_2, shift_2, packing, place + 1, *how)

@@ -46,15 +46,15 @@ def add_branch_and_norm(
     packing: Packing,
     place: int,
     dtype: torch.dtype | None = None,
-    shifted: int = 0,
+    reach: int = 0,
 ) -> tuple[Float[Tensor, "tokens hidden"], Float[Tensor, "tokens hidden"]]:
     """The stream x + gate dropout(branch), and its layer norm times factor plus shift, which enters the next layer.
 
     `place` numbers the dropouts of the network. Norm and stream have x's dtype, what enters has `dtype`, or shift's;
-    of that so many columns as `shifted` come from either neighbour (`shift_tokens`).
+    of that columns come from the `reach` nearest tokens on either side (`shift_tokens`).
     """
     operation = KERNELS[packing.kernels].add_branch_and_norm
-    return operation(x, branch, gate, factor, shift, packing, place, dtype or shift.dtype, shifted)
+    return operation(x, branch, gate, factor, shift, packing, place, dtype or shift.dtype, reach)
 
 
 def modulation_rows(
@@ -99,11 +99,11 @@ def _fused_add_branch_and_norm(
     packing: Packing,
     place: int,
     dtype: torch.dtype,
-    shifted: int,
+    reach: int,
 ) -> tuple[Tensor, Tensor]:
     if branch is None or gate is None:
-        return x, fused_norm_modulate(x, factor, shift, packing, dtype, shifted)
-    return fused_gated_norm(x, branch, gate, factor, shift, packing, place, dtype, shifted)
+        return x, fused_norm_modulate(x, factor, shift, packing, dtype, reach)
+    return fused_gated_norm(x, branch, gate, factor, shift, packing, place, dtype, reach)
 
 
 def _torch_add_branch_and_norm(
@@ -115,12 +115,12 @@ def _torch_add_branch_and_norm(
     packing: Packing,
     place: int,
     dtype: torch.dtype,
-    shifted: int,
+    reach: int,
 ) -> tuple[Tensor, Tensor]:
     where = packing.sequence, packing.cu_seqlens
     if branch is not None and gate is not None:
         x = gated_sum(x, F.dropout(branch, packing.dropout), gate, *where)
-    return x, shift_tokens(norm_modulate(x, factor, shift.to(dtype), *where), packing.sequence, shifted)
+    return x, shift_tokens(norm_modulate(x, factor, shift.to(dtype), *where), packing.sequence, reach)
 
 
 def _torch_modulation_rows(modulation: Tensor, weight_1: Tensor, weight_2: Tensor) -> tuple[Tensor, ...]:

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sedd.spec.model import neighbour_columns
+
 
 class Packing(NamedTuple):
     """Where the sequences lie, made once per forward pass, and how a block computes on them."""
@@ -47,22 +49,24 @@ def sum_over_sequences(
     return total.to(values.dtype)
 
 
-def shifted_columns(hidden: int) -> int:
-    """How many of a token's columns the token shift takes from either neighbour: an eighth, in fours."""
-    return max(4, hidden // 32 * 4)
-
-
 def shift_tokens(
-    y: Float[Tensor, "tokens hidden"], sequence: Int[Tensor, "tokens"], columns: int
+    y: Float[Tensor, "tokens hidden"], sequence: Int[Tensor, "tokens"], reach: int
 ) -> Float[Tensor, "tokens hidden"]:
-    """Take each token's first `columns` from the token before it, and as many behind them from the token after.
+    """Take a sixteenth of each token's columns from the token before, the next one from that after, and so on.
 
-    Zeros where the sequence has none. After the token shift of RWKV (arXiv 2305.13048), in both directions.
+    So for the `reach` nearest tokens on either side; zeros where the sequence has none. After the token shift of RWKV
+    (arXiv 2305.13048), in both directions and further.
     """
-    if not columns:
+    if not reach:
         return y
-    is_inner = (sequence[1:] == sequence[:-1]).unsqueeze(1)
-    end = y.new_zeros(1, columns)
-    before = torch.cat((end, y[:-1, :columns] * is_inner))
-    after = torch.cat((y[1:, columns : 2 * columns] * is_inner, end))
-    return torch.cat((before, after, y[:, 2 * columns :]), 1)
+    columns = neighbour_columns(y.shape[1])
+    away = [step for distance in range(1, reach + 1) for step in (distance, -distance)]
+    parts = [_moved(y[:, n * columns : (n + 1) * columns], sequence, step) for n, step in enumerate(away)]
+    return torch.cat((*parts, y[:, 2 * reach * columns :]), 1)
+
+
+def _moved(rows: Tensor, sequence: Tensor, step: int) -> Tensor:
+    """Each token's rows from the token `step` before it (below 0: after it) in its sequence, or zeros."""
+    place = torch.arange(len(sequence), device=sequence.device) - step
+    is_there = (place >= 0) & (place < len(sequence)) & (sequence.roll(step) == sequence)
+    return rows.roll(step, 0) * is_there.unsqueeze(1)

@@ -68,9 +68,9 @@ def inputs(lengths, hidden, dtype):
     )
 
 
-def outcome(given, where, place=3, shifted=0):
+def outcome(given, where, place=3, reach=0):
     """Stream, what enters, and the gradients of both by all that was given."""
-    stream, entering = add_branch_and_norm(*given, where, place, shifted=shifted)
+    stream, entering = add_branch_and_norm(*given, where, place, reach=reach)
     weights = draw(*stream.shape, seed=7), draw(*stream.shape, seed=8)
     loss = (stream * weights[0]).sum() + (entering.float() * weights[1]).sum()
     return [stream, entering, *torch.autograd.grad(loss, [g for g in given if g is not None])]
@@ -79,25 +79,26 @@ def outcome(given, where, place=3, shifted=0):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("device", "hidden"), WIDTHS, indirect=["device"])
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("shifted", [0, 8])
-def test_fused_passes_compute_what_their_operators_do(shifted, dtype, hidden, case):
+@pytest.mark.parametrize("reach", [0, 1, 4])
+def test_fused_passes_compute_what_their_operators_do(reach, dtype, hidden, case):
+    reach = min(reach, hidden // 8)
     given = inputs(CASES[case], hidden, dtype)
     wide = [g.detach().double().requires_grad_() for g in given]
-    exact = outcome(wide, packing(CASES[case], "torch"), shifted=shifted)
-    here = outcome(given, packing(CASES[case], "fused"), shifted=shifted)
+    exact = outcome(wide, packing(CASES[case], "torch"), reach=reach)
+    here = outcome(given, packing(CASES[case], "fused"), reach=reach)
     for ours, theirs in zip(here, exact, strict=True):
         assert relative(ours, theirs) < TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("shifted", [0, 16])
-def test_the_first_norm_has_no_branch(shifted, dtype):
+@pytest.mark.parametrize("reach", [0, 4])
+def test_the_first_norm_has_no_branch(reach, dtype):
     lengths = CASES["odd lengths"]
     x, _, _, factor, shift = inputs(lengths, 64, dtype)
     given = x, None, None, factor, shift
     wide = [g if g is None else g.detach().double().requires_grad_() for g in given]
-    exact = outcome(wide, packing(lengths, "torch"), shifted=shifted)
-    here = outcome(given, packing(lengths, "fused"), shifted=shifted)
+    exact = outcome(wide, packing(lengths, "torch"), reach=reach)
+    here = outcome(given, packing(lengths, "fused"), reach=reach)
     for ours, theirs in zip(here, exact, strict=True):
         assert relative(ours, theirs) < TOLERANCE[dtype]
 
@@ -263,7 +264,7 @@ def test_rotated_attention_is_rotation_and_attention(implementation, dtype, case
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_network_is_the_same_with_either(device, dtype, bound, checkpointing):
     shape = {"hidden": 64, "cond": 32, "blocks": 3, "heads": 2, "dropout": 0.0}
-    lengths, spec = [7, 33, 1, 0, 20], ModelSpec(**shape, token_shift=checkpointing)
+    lengths, spec = [7, 33, 1, 0, 20], ModelSpec(**shape, token_shift=4 * checkpointing)
     torch.manual_seed(0)
     model = Transformer(spec, activation_checkpointing=checkpointing).train()
     for parameter in model.parameters():

@@ -1,10 +1,12 @@
 """Rows of sequences brought to tokens and back, rotation, modulation: each against its definition by autograd."""
 
+import pytest
 import torch
 
 from sedd.model.modulation import gated_sum, norm_modulate
-from sedd.model.packing import sequence_index, shift_tokens, shifted_columns, sum_over_sequences
+from sedd.model.packing import sequence_index, shift_tokens, sum_over_sequences
 from sedd.model.rotary import rotate, rotation
+from sedd.spec.model import neighbour_columns
 
 F64 = torch.float64
 CU = torch.tensor([0, 3, 3, 10, 11], dtype=torch.int32)
@@ -32,21 +34,18 @@ def test_sums_are_of_each_sequences_rows():
     assert sums.tolist() == [[3, 3], [0, 0], [7, 7], [1, 1]]
 
 
-def test_a_shift_takes_columns_from_both_neighbours_within_the_sequence():
-    y, columns = rows(11, 6), 2
-    plain = torch.zeros(11, 6, dtype=F64)
+@pytest.mark.parametrize(("hidden", "reach"), [(8, 1), (40, 5), (136, 3), (136, 8)])
+def test_a_shift_takes_columns_from_neighbours_within_the_sequence(hidden, reach):
+    y, columns = rows(11, hidden), neighbour_columns(hidden)
+    plain = y * 1
     for token in range(11):
-        plain[token, 4:] = y[token, 4:]
-        if token and SEQUENCE[token - 1] == SEQUENCE[token]:
-            plain[token, :2] = y[token - 1, :2]
-        if token < 10 and SEQUENCE[token + 1] == SEQUENCE[token]:
-            plain[token, 2:4] = y[token + 1, 2:4]
-    assert_same_gradients(shift_tokens(y, SEQUENCE, columns), plain, y)
+        for distance in range(1, reach + 1):
+            for side, other in enumerate((token - distance, token + distance)):
+                first = (2 * (distance - 1) + side) * columns
+                is_there = 0 <= other < 11 and SEQUENCE[other] == SEQUENCE[token]
+                plain[token, first : first + columns] = y[other, first : first + columns] if is_there else 0
+    assert_same_gradients(shift_tokens(y, SEQUENCE, reach), plain, y)
     assert shift_tokens(y, SEQUENCE, 0) is y
-
-
-def test_an_eighth_of_the_columns_is_shifted_in_fours():
-    assert [shifted_columns(hidden) for hidden in (8, 40, 64, 512, 776)] == [4, 4, 8, 64, 96]
 
 
 def test_modulated_norm_is_layer_norm_scaled_and_shifted():

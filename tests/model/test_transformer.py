@@ -13,7 +13,7 @@ from sedd.spec.model import ModelSpec
 
 SMALL = ModelSpec(hidden=32, cond=16, blocks=2, heads=2, dropout=0.0)
 LENGTHS = [5, 1, 0, 14]
-SHIFTED = SMALL.model_copy(update={"token_shift": True})
+SHIFTED = SMALL.model_copy(update={"token_shift": 2})
 CU = torch.tensor([0, *LENGTHS]).cumsum(0).int()
 TOKENS = torch.randint(0, 33, (sum(LENGTHS),), generator=torch.Generator().manual_seed(0))
 SIGMA = torch.tensor([0.01, 0.5, 3.0, 6.0], dtype=torch.float64)
@@ -47,7 +47,7 @@ def test_parameter_formula_counts_the_module(hidden, cond, blocks, heads):
 
 
 def test_a_token_shift_takes_no_parameters_and_makes_another_network():
-    (plain, shifted), spec = (busy(spec) for spec in (SMALL, SHIFTED)), ModelSpec(token_shift=True)
+    (plain, shifted), spec = (busy(spec) for spec in (SMALL, SHIFTED)), ModelSpec(token_shift=4)
     assert parameter_count(spec) == parameter_count(ModelSpec())
     assert [p.shape for p in shifted.parameters()] == [p.shape for p in plain.parameters()]
     assert not torch.allclose(forward(shifted), forward(plain))

@@ -24,7 +24,7 @@ CHANGES: dict[str, Any] = {
     "model.blocks": 2,
     "model.heads": 4,
     "model.dropout": 0.2,
-    "model.token_shift": True,
+    "model.token_shift": 4,
     "diffusion.graph": "uniform",
     "diffusion.noise": {"kind": "geometric"},
     "diffusion.noise.epsilon": 0.5,
@@ -163,7 +163,7 @@ def test_what_does_not_go_together_is_refused(training: dict[str, object], told:
 
 
 def test_removed_fields_that_did_nothing_are_read_as_if_they_were_absent():
-    removed = {"layer_dropout": 0.0, "query_key_norm": False, "value_residual": False}
+    removed = {"layer_dropout": 0.0, "query_key_norm": False, "value_residual": False, "token_shift": False}
     assert Experiment.model_validate(LEAST | {"model": removed}).hash() == least("seed").hash()
 
 
@@ -173,6 +173,13 @@ def test_removed_fields_that_did_nothing_are_read_as_if_they_were_absent():
 def test_a_removed_field_that_did_something_is_refused(field: dict[str, object]):
     with pytest.raises(ValidationError, match=f"{next(iter(field))}\n.*not permitted"):
         Experiment.model_validate(LEAST | {"model": field})
+
+
+def test_a_network_has_columns_enough_for_its_token_shift():
+    shift = {"hidden": 64, "heads": 1, "token_shift": 8}
+    assert Experiment.model_validate(LEAST | {"model": shift}).model.token_shift == 8
+    with pytest.raises(ValidationError, match="at most 8"):
+        Experiment.model_validate(LEAST | {"model": shift | {"token_shift": 9}})
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../a", "a/b", ".a", "-a", "a" * 65, "ä"])

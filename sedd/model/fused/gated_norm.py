@@ -23,11 +23,11 @@ def norm_modulate(
     shift: Float[Tensor, "sequences hidden"],
     packing: Packing,
     dtype: torch.dtype,
-    shifted: int,
+    reach: int,
 ) -> Float[Tensor, "tokens hidden"]:
     """layer_norm(x) factor + shift with the rows of each token's sequence, in a dtype; then `shift_tokens`."""
     rows = _rows(factor), _rows(shift)
-    y: Tensor = _GatedNorm.apply(x, None, None, *rows, packing, 0, dtype, shifted)[1]  # type: ignore[no-untyped-call]
+    y: Tensor = _GatedNorm.apply(x, None, None, *rows, packing, 0, dtype, reach)[1]  # type: ignore[no-untyped-call]
     return y
 
 
@@ -40,11 +40,11 @@ def gated_norm(
     packing: Packing,
     place: int,
     dtype: torch.dtype,
-    shifted: int,
+    reach: int,
 ) -> tuple[Float[Tensor, "tokens hidden"], Float[Tensor, "tokens hidden"]]:
     """x + gate dropout(branch), and `norm_modulate` of it. `place` tells this dropout from the network's others."""
     both: tuple[Tensor, Tensor] = _GatedNorm.apply(  # type: ignore[no-untyped-call] # torch
-        x, branch, _rows(gate), _rows(factor), _rows(shift), packing, place, dtype, shifted
+        x, branch, _rows(gate), _rows(factor), _rows(shift), packing, place, dtype, reach
     )
     return both
 
@@ -63,7 +63,7 @@ class _GatedNorm(torch.autograd.Function):
         packing: Packing,
         place: int,
         dtype: torch.dtype,
-        shifted: int,
+        reach: int,
     ) -> tuple[Tensor | None, Tensor]:
         length, hidden = x.shape
         module = block_module(x.device, hidden, branch.dtype if branch is not None else dtype, dtype)
@@ -74,10 +74,10 @@ class _GatedNorm(torch.autograd.Function):
             "gated_norm_forward", (-(-length // ROWS), 1), norm_threads(hidden),
             at(x), at(branch), at(gate), at(factor), at(shift),
             at(packing.sequence), ctypes.c_int(length), *_dropout(packing, place), ctypes.c_float(_EPSILON),
-            ctypes.c_int(shifted), at(x_out), at(y), at(mean), at(rstd),
+            ctypes.c_int(reach), at(x_out), at(y), at(mean), at(rstd),
         )  # fmt: skip
         ctx.save_for_backward(x_out, branch, gate, factor, mean, rstd)
-        ctx.packing, ctx.place, ctx.dtype, ctx.shifted = packing, place, dtype, shifted
+        ctx.packing, ctx.place, ctx.dtype, ctx.reach = packing, place, dtype, reach
         ctx.set_materialize_grads(False)
         return (x_out if branch is not None else None), y
 
@@ -103,7 +103,7 @@ class _GatedNorm(torch.autograd.Function):
             "gated_norm_backward", (tiles, 1), threads,
             at(d_x_out), at(d_y), at(x_out), at(mean), at(rstd), at(factor), at(branch), at(gate),
             at(ctx.packing.sequence), ctypes.c_int(length), ctypes.c_int(rows), *_dropout(ctx.packing, ctx.place),
-            ctypes.c_int(ctx.shifted), at(d_x), at(d_branch), at(parts),
+            ctypes.c_int(ctx.reach), at(d_x), at(d_branch), at(parts),
         )  # fmt: skip
         module.launch(
             "sum_slots", (sequences, -(-3 * hidden // 128)), 128,

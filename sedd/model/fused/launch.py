@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sedd.model.nvrtc import KernelError, Module, compile_cubin, compile_ptx
+from sedd.spec.model import neighbour_columns
 
 ROWS = 16
 """Tokens of a tile, where no sum goes through many."""
@@ -56,6 +57,7 @@ def block_definitions(hidden: int, enters: torch.dtype, leaves: torch.dtype) -> 
     """What the sources of a block are told."""
     threads = norm_threads(hidden)
     told = {"HIDDEN": hidden, "THREADS": threads, "ROWS": ROWS, "BLOCKS": norm_blocks(threads)}
+    told["SHIFTED"] = neighbour_columns(hidden)
     return (*told.items(), ("IN", FORMATS[enters]), ("OUT", FORMATS[leaves]))
 
 

@@ -1,7 +1,7 @@
 // Gate, dropout, residual sum, norm, scale and shift, in one pass over memory. See gated_norm.py.
 //
 // Given by the compiler's options: HIDDEN, the width of a row; THREADS, a multiple of 32 that covers HIDDEN / 4;
-// BLOCKS, how many a multiprocessor shall hold at once; ROWS, tokens of a tile.
+// BLOCKS, how many a multiprocessor shall hold at once; ROWS, tokens of a tile; SHIFTED, see the token shift.
 //
 // A block of threads goes through the rows of one tile, four columns a thread.
 
@@ -51,12 +51,14 @@ template <int N> __device__ void sum_over_block(float (&values)[N], int& turn) {
     turn ^= 1;
 }
 
-// Token shift: of a row of y, the first `shifted` columns are the norm of the token before in the same sequence, and as
-// many behind them that of the token after; 0 where there is none. `shifted` is a multiple of 4.
+// Token shift: of a row of y, the first SHIFTED columns are the norm of the token before in the same sequence, the next
+// SHIFTED that of the token after, and so on for the `reach` nearest tokens on either side; 0 where there is none.
+// SHIFTED is a multiple of 4.
 
-// Which token's y a token's norm goes to, in these columns: the next one's, the one's before, its own.
-__device__ int shift_of(int column, int shifted) {
-    return column < shifted ? 1 : column < 2 * shifted ? -1 : 0;
+// How many rows further a token's norm goes in these columns.
+__device__ int shift_of(int column, int reach) {
+    const int neighbour = column / SHIFTED, distance = neighbour / 2 + 1;
+    return distance > reach ? 0 : neighbour % 2 ? -distance : distance;
 }
 
 __device__ bool is_in_sequence(const long long* sequence, int tokens, int row, int other) {
@@ -67,11 +69,11 @@ __device__ bool is_in_sequence(const long long* sequence, int tokens, int row, i
 extern "C" __global__ void __launch_bounds__(THREADS) gated_norm_forward(
     const float* x, const In* branch, const float* gate, const float* factor, const float* shift,
     const long long* sequence, int tokens, const u64* seed, u32 place, u32 threshold, float scale, float epsilon,
-    int shifted, float* x_out, Out* y, float* mean_out, float* rstd_out
+    int reach, float* x_out, Out* y, float* mean_out, float* rstd_out
 ) {
     const Dropout dropout{threshold ? *seed : 0, place, threshold, scale};
     const int column = 4 * threadIdx.x, first = blockIdx.x * ROWS, end = min(first + ROWS, tokens);
-    const int by = shift_of(column, shifted);
+    const int by = shift_of(column, reach);
     const bool inside = column < HIDDEN;
     int turn = 0;
     for (int row = first; row < end; ++row) {
@@ -114,11 +116,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) gated_norm_backwar
     const float* d_x_out, const Out* d_y, const float* x_out, const float* mean_in, const float* rstd_in,
     const float* factor, const In* branch, const float* gate,
     const long long* sequence, int tokens, int rows, const u64* seed, u32 place, u32 threshold, float scale,
-    int shifted, float* d_x, In* d_branch, float* parts
+    int reach, float* d_x, In* d_branch, float* parts
 ) {
     const Dropout dropout{threshold ? *seed : 0, place, threshold, scale};
     const int column = 4 * threadIdx.x, first = blockIdx.x * rows, end = min(first + rows, tokens);
-    const int by = shift_of(column, shifted);
+    const int by = shift_of(column, reach);
     const bool inside = column < HIDDEN;
     float sums[3][4] = {}, f[4] = {}, gates[4] = {};
     long long current = sequence[first];
