@@ -21,7 +21,7 @@ from sedd.launch.requeue import Requeued, requeue, submit_first
 from sedd.launch.unsubmitted import confirm_all
 from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir
-from sedd.rundir.plan_record import find_plan
+from sedd.rundir.plan_record import find_plan, find_plans
 from sedd.waiting import slow_waits_told
 
 
@@ -87,10 +87,9 @@ def _in_soonest_shape(
 
 def _plans(texts: Sequence[str], now: dt.datetime) -> dict[RunDir, Outcome]:
     """Plans, where nothing else is named: what ended without completing goes on, what runs is left alone."""
-    plans = [find_plan(text, runs_root()) for text in texts]
-    results: dict[RunDir, Outcome] = {}
-    for plan in plans if all(plans) else ():
-        assert plan is not None
+    root, results = runs_root(), dict[RunDir, Outcome]()
+    are_plans = all(find_plan(text, root) for text in texts)
+    for plan in find_plans(texts, root) if are_plans else ():
         done = requeue_plan(plan, now=now)
         results |= {run: Refused(o) if isinstance(o, SeddError) else o for run, o in done.items()}
     return results

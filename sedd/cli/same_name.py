@@ -11,6 +11,7 @@ from sedd.rundir.attempts import is_completed, is_unsubmitted
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs_of_name
 from sedd.rundir.layout import RunDir
+from sedd.rundir.plan_record import plain_name
 from sedd.units import counted
 
 
@@ -63,4 +64,4 @@ def _others_alive(run: RunDir, chosen: Iterable[RunDir]) -> list[RunDir]:
 
 
 def _is_name_of(text: str, run: RunDir) -> bool:
-    return text == run.name or expand_home(text).absolute() == run.path.parent
+    return plain_name(text) == run.name or expand_home(text).absolute() == run.path.parent

@@ -21,7 +21,7 @@ from sedd.monitor.read.queue import Queue
 from sedd.monitor.show.table import recent, status_table
 from sedd.rundir.find import each_once, find_missing_root, find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir
-from sedd.rundir.plan_record import PlanRecord, find_plan, list_plans
+from sedd.rundir.plan_record import PlanRecord, find_plan, find_plans, list_plans
 
 if TYPE_CHECKING:
     from sedd.experiments.rank import Ranking
@@ -52,7 +52,7 @@ def command(
             "--watch is for people, --json for machines", hint="call `sedd status --json` again and again"
         )
     chosen = each_once(run for text in runs for run in find_runs(text, root)) if runs else list_runs(root)
-    plans = [plan for text in runs if (plan := find_plan(text, root))] if runs else list_plans(root)
+    plans = find_plans(runs, root) if runs else list_plans(root)
     if not chosen and (missing := find_missing_root(root)):
         note(missing)
     if watch:
@@ -70,7 +70,7 @@ def command(
     if not chosen:
         message = f"No runs in {root} yet. Start one: sedd submit jobs/quickstart.yaml"
         tell(message)
-    elif runs and len(runs) == len(plans):
+    elif runs and all(find_plan(text, root) for text in runs):
         _print_plans(facts, plans)
     elif len(chosen) == 1 and runs:
         _print_detail(facts, chosen[0])

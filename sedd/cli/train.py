@@ -22,7 +22,7 @@ from sedd.rundir.attempts import Cause, is_completed, parse_attempts
 from sedd.rundir.energy_meter import energy_written, open_meter
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import find_run, runs_root
-from sedd.rundir.layout import RunDir, is_run, read_manifest
+from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.presence import exit_without_folder
 
 if TYPE_CHECKING:
@@ -124,15 +124,13 @@ def _run_and_attempt(
 
 def _given_run(spec: Path) -> RunDir | None:
     """The run to go on with; None for a spec, or a path that is none. Raises: UsageError for an unknown name."""
-    path = expand_home(spec)
-    run = RunDir(path.absolute())
-    if is_run(run):
-        return run
-    if path.is_file() or len(spec.parts) > 1 or spec.suffix:
+    if expand_home(spec).is_file():
         return None
     try:
         return find_run(str(spec), runs_root())
     except UsageError as e:
+        if len(spec.parts) > 1 or spec.suffix:
+            return None
         raise UsageError(f"{spec} is not a spec, and there is {e.message}", hint=e.hint) from e
 
 

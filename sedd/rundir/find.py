@@ -10,7 +10,7 @@ from sedd.errors import UsageError, did_you_mean
 from sedd.home import expand_home
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, has_run_files, is_run, read_manifest
-from sedd.rundir.plan_record import find_plan
+from sedd.rundir.plan_record import find_plan, plain_name
 
 
 def runs_root(environment: Mapping[str, str] = os.environ) -> Path:
@@ -88,11 +88,13 @@ def list_runs_of_name(folder: Path) -> list[RunDir]:
 def find_run(text: str, root: Path) -> RunDir:
     """A run folder, run id (or its unique beginning), `name/id`, job id or run name (its newest run).
 
-    `runs/<name>`, as a shell completes it, is the newest run in that folder.
+    `runs/<name>` is the newest run in that folder. A slash at the end, as a shell completes it, and `./` in front
+    change nothing: what is no path here may be a name.
 
     Raises:
         UsageError: nothing, or more than one thing, answers to `text`.
     """
+    text = plain_name(text)
     folder = RunDir(expand_home(text).absolute())
     if is_run(folder):
         return RunDir(folder.path.resolve())
@@ -125,6 +127,7 @@ def find_runs(text: str, root: Path) -> list[RunDir]:
     Raises:
         UsageError, RunError: as `find_run` and `read_manifest`.
     """
+    text = plain_name(text)
     if plan := find_plan(text, root):
         return [run for run in plan.runs if run.manifest.exists()]
     path = expand_home(text).absolute()

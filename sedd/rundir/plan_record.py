@@ -6,7 +6,8 @@ runs/<plan>/plan-<id>/plan.json     one a submission that changed anything; the 
 """
 
 import json
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,17 +106,33 @@ def read_plan(folder: Path) -> PlanRecord:
         raise RunError(f"cannot read {folder / _FILE}: {e}") from e
 
 
+def plain_name(text: str) -> str:
+    """What a user typed for a run, sweep or plan without what a shell or a habit adds: `mine/`, `./mine` are `mine`."""
+    return str(Path(text)) if text else text
+
+
 def find_plan(text: str, root: Path) -> PlanRecord | None:
     """The plan that an id, a name or a folder of one of these names; of a name the newest. None: it names no plan."""
     if not text:
         return None
+    text = plain_name(text)
     path = expand_home(text).absolute()
     by_id = [path, *(folder / path.name for folder in sorted(root.glob("*")))]
     if path.name.startswith(PREFIX) and (found := [each for each in by_id if (each / _FILE).exists()]):
         return read_plan(found[0])
-    of_name = (path if "/" in text else root / text).glob(f"{PREFIX}*/{_FILE}")
-    newest = max((found.parent for found in of_name), default=None)
-    return read_plan(newest) if newest else None
+    for of_name in dict.fromkeys((path, root / text)):
+        if newest := max((found.parent for found in of_name.glob(f"{PREFIX}*/{_FILE}")), default=None):
+            return read_plan(newest)
+    return None
+
+
+def find_plans(texts: Iterable[str], root: Path) -> list[PlanRecord]:
+    """The plans among what some texts name, each once, however it is named. Raises: RunError for a damaged one."""
+    first: dict[str, PlanRecord] = {}
+    for text in texts:
+        if plan := find_plan(text, root):
+            first.setdefault(os.path.realpath(plan.folder), plan)
+    return list(first.values())
 
 
 def list_plans(root: Path) -> list[PlanRecord]:

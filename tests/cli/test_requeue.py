@@ -1,5 +1,6 @@
 """`sedd requeue RUN…` as a user types it."""
 
+import datetime as dt
 import json
 import os
 import socket
@@ -7,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from sedd.cli import requeue as module
 from sedd.launch.local_processes import find_members
+from sedd.rundir.plan_record import PlanRecord, write_plan
 from tests.disk import fill, small_disk
 from tests.launch.conftest import (
     LocalRuns,
@@ -65,3 +70,13 @@ def test_a_name_revives_its_newest_run_and_names_another_that_is_alive(local: Lo
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert f"is over already; this is the older one, {older.id}" in refused.stderr
     assert f"run {older.id} is a local run of far" in refused.stderr
+
+
+def test_a_plan_that_is_named_twice_is_requeued_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "both" / "plan-20261122-080000-1a2b3c4d"
+    write_plan(PlanRecord(name="both", folder=folder, stages=()), "name: both\n")
+    done: list[Path] = []
+    monkeypatch.setenv("SEDD_RUNS", str(tmp_path))
+    monkeypatch.setattr(module, "requeue_plan", lambda plan, *, now: done.append(plan.folder) or {})
+    module._plans(["both", "both/", str(folder)], dt.datetime.now(dt.UTC))
+    assert done == [folder]

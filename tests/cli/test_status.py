@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from sedd.rundir.events import append_event
 from sedd.rundir.heartbeat import Heartbeat, write_heartbeat
 from sedd.rundir.layout import RunDir, create_run, write_manifest
+from sedd.rundir.plan_record import PlanRecord, StageRecord, write_plan
 from tests.command_line import BY_PERMISSION
 
 
@@ -191,3 +193,27 @@ def test_a_folder_of_runs_that_is_a_file_is_an_error_and_a_missing_one_a_note(tm
     missing = sedd("status", runs=tmp_path / "missing")
     assert missing.returncode == 0
     assert f"note: $SEDD_RUNS names {tmp_path}/missing, which does not exist" in missing.stderr
+
+
+def make_plan(runs: Path, run: RunDir) -> None:
+    stage = StageRecord(name="only", task="train", runs=(run,), waits={}, by_point=())
+    folder = runs / "both" / "plan-20261122-080000-1a2b3c4d"
+    write_plan(PlanRecord(name="both", folder=folder, stages=(stage,)), "name: both\n")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("thing", ["quickstart", "both"])
+def test_what_is_named_twice_is_shown_once(tmp_path: Path, thing: str, as_json: bool) -> None:
+    make_plan(tmp_path, make_run(tmp_path))
+    options = ("--json",) if as_json else ()
+    once = sedd("status", thing, *options, runs=tmp_path)
+    again = sedd("status", thing, f"{thing}/", str(tmp_path / thing), *options, runs=tmp_path)
+    assert (once.returncode, again.returncode) == (0, 0), again.stderr
+
+    if as_json:
+        one, two = json.loads(once.stdout), json.loads(again.stdout)
+        assert one["plans"] == two["plans"]
+        assert [run["id"] for run in one["runs"]] == [run["id"] for run in two["runs"]]
+        return
+    one, two = (re.sub(r"\d+", "0", done.stdout) for done in (once, again))  # time has passed
+    assert one == two

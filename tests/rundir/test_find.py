@@ -12,7 +12,7 @@ from sedd.errors import UsageError
 from sedd.rundir.events import append_event
 from sedd.rundir.find import find_missing_root, find_run, find_runs, list_runs, runs_root
 from sedd.rundir.layout import RunDir, create_run, write_manifest
-from sedd.rundir.plan_record import PlanRecord, StageRecord, find_plan, write_plan
+from sedd.rundir.plan_record import PlanRecord, StageRecord, find_plan, find_plans, write_plan
 
 NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 OLD, NEW, OTHER = "20261122-100000-aaaa1111", "20261122-110000-aaaa1111", "20261123-100000-bbbb2222"
@@ -68,6 +68,19 @@ def test_a_names_folder_as_a_shell_completes_it_is_its_newest_run(
 ):
     monkeypatch.chdir(root.parent)
     assert find_run("my runs/protein/", root).id == NEW
+
+
+@pytest.mark.parametrize("form", ["{}/", "./{}", "./{}/", "{}//", ".//{}"])
+@pytest.mark.parametrize(("name", "identity"), [("protein", NEW), (OLD, OLD), (f"protein/{OLD}", OLD)])
+def test_a_slash_at_the_end_or_a_dot_in_front_changes_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str, identity: str, form: str
+):
+    (root.parent / "protein").mkdir()  # the user's own folder, which is why a shell adds the slash
+    monkeypatch.chdir(root.parent)
+    assert find_run(form.format(name), root).id == identity
+    assert [run.id for run in find_runs(form.format(name), root)] == [identity]
+    with pytest.raises(UsageError, match="no run 'nobody' in"):
+        find_run(form.format("nobody"), root)
 
 
 def test_an_ambiguous_beginning_is_refused_with_the_newest(root: Path):
@@ -207,7 +220,8 @@ def test_a_sweep_is_all_its_points_by_its_id_or_by_a_name_whose_newest_run_is_on
         (path / "spec.yaml").write_text("x")
         (path / "manifest.json").write_text(json.dumps({"sweep": sweep}))
     (root / "grid" / "sweep-1").mkdir()
-    for typed in ("grid", "sweep-1", str(root / "grid"), str(root / "grid" / "sweep-1")):
+    paths = (str(root / "grid"), str(root / "grid" / "sweep-1"))
+    for typed in ("grid", "grid/", "./grid", "sweep-1", "sweep-1/", "./grid/sweep-1", *paths):
         assert [run.path for run in find_runs(typed, root)] == points
     assert [run.path for run in find_runs(points[0].name, root)] == points[:1]
     assert [run.path for run in find_runs(first.name, root)] == [first]
@@ -226,16 +240,20 @@ def test_a_plan_or_a_run_may_have_a_name_that_begins_as_an_id_of_plans(
 ):
     run, named_so = make(root, "plan-b-train", NEW), make(root, "plan-c", OLD)
     train = StageRecord(name="train", task="train", runs=(run,), waits={}, by_point=())
+    older = root / "plan-b" / "plan-20261121-000000-1a1a1a1a"
     for second in (1, 2):
         folder = root / "plan-b" / f"plan-2026112{second}-000000-1a1a1a1a"
         write_plan(PlanRecord(name="plan-b", folder=folder, stages=(train,)), "")
     (root.parent / "plan-b").mkdir()  # the user's own
     monkeypatch.chdir(root.parent)
-    for typed in ("plan-b", str(root / "plan-b"), "my runs/plan-b/", folder.name, str(folder)):
+    paths = (str(root / "plan-b"), "my runs/plan-b/", "./my runs/plan-b", str(folder))
+    for typed in ("plan-b", "plan-b/", "./plan-b", folder.name, f"{folder.name}/", *paths):
         plan = find_plan(typed, root)
         assert plan is not None
         assert plan.folder == folder
         assert find_runs(typed, root) == [run]
+    several = find_plans(["plan-b", "plan-c", "my runs/plan-b", str(folder), str(older)], root)
+    assert [plan.folder for plan in several] == [folder, older]
     assert find_plan("plan-c", root) is None
     assert find_runs("plan-c", root) == [named_so]
     for unknown in ("plan-d", "plan-**"):
