@@ -42,13 +42,21 @@ def slow_waits_told(notify: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told_if_slow(what: str, *, limit_s: float) -> Iterator[None]:
-    """Tell what is waited for inside, such as "sbatch has not answered yet", if that lasts and somebody listens."""
+def told_if_slow(what: str | Callable[[], str], *, limit_s: float) -> Iterator[None]:
+    """Tell what is waited for inside, such as "sbatch has not answered yet", if that lasts and somebody listens.
+
+    A function is asked when it is told, in a thread of its own.
+    """
     if (listener := _listener.get()) is None:
         yield
         return
     limit = f"{limit_s / 60:g} minutes" if limit_s >= 120 and limit_s % 60 == 0 else f"{limit_s:.0f} s"
-    timer = threading.Timer(SLOW_S, listener.tell, [f"{what}; waiting for it, up to {limit}"])
+
+    def tell() -> None:
+        text = what if isinstance(what, str) else what()
+        listener.tell(f"{text}; waiting for it, up to {limit}")
+
+    timer = threading.Timer(SLOW_S, tell)
     timer.daemon = True
     timer.start()
     try:

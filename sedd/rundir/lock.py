@@ -5,9 +5,15 @@ the whole NFS server (or of Lustre, mounted with `flock`); where a file system h
 """
 
 import contextlib
+import datetime as dt
 import errno
 import fcntl
+import itertools
+import json
 import os
+import pwd
+import socket
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -58,15 +64,63 @@ def alone(path: Path, *, patience_s: float, hint: str | None = None) -> Iterator
     except OSError as e:
         raise RunError(f"cannot write into {path.parent}: {(e.strerror or str(e)).lower()}", hint=hint) from e
     try:
-        with told_if_slow(f"another sedd command holds {path}", limit_s=patience_s):
+        with told_if_slow(lambda: f"{_holder_of(handle)} holds {path}", limit_s=patience_s):
             is_ours = _lock_within(handle, patience_s)
         if not is_ours:
             raise BusyError(
-                f"another sedd command still holds {path}", hint="is it waiting for a slow SLURM?"
+                f"{_holder_of(handle)} still holds {path}", hint="is it waiting for a slow SLURM?"
             )
-        yield handle
+        _sign(handle)
+        try:
+            yield handle
+        finally:
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, 0)
     finally:
         os.close(handle)
+
+
+def _sign(handle: int) -> None:
+    """Write into a lock's file who holds it, for those who wait; on a full disk it stays empty."""
+    holder = {
+        "command": _own_command(),
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "uid": os.geteuid(),
+        "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    }
+    with contextlib.suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(holder).encode(), 0)
+
+
+def _own_command() -> str:
+    """`sedd requeue`, or `sedd.job.entry` of a job: without what it was asked, which may be nobody's business."""
+    program = Path(sys.argv[0])
+    if program.stem in ("sedd", "__main__"):
+        return " ".join(["sedd", *itertools.takewhile(str.isalpha, sys.argv[1:2])])
+    within = itertools.dropwhile(lambda part: part != "sedd", program.with_suffix("").parts)
+    return ".".join(within) or program.stem
+
+
+def _holder_of(handle: int) -> str:
+    """Who holds a lock, by what the holder has written: "`sedd requeue` (process 4711 of ada on login1, since …)"."""
+    try:
+        holder = json.loads(os.pread(handle, 1 << 12, 0))
+        command, pid, host = str(holder["command"]), int(holder["pid"]), str(holder["host"])
+        user, since = _name_of(int(holder["uid"])), dt.datetime.fromisoformat(holder["since"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another sedd command"
+    is_gone_now = host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
+    ended = ", which has ended; a command that it started has it" if is_gone_now else ""
+    return f"`{command}` (process {pid} of {user} on {host}, since {since:%H:%M:%S} UTC{ended})"
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 @contextlib.contextmanager

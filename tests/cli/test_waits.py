@@ -2,19 +2,30 @@
 
 import contextlib
 import os
+import pwd
+import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import pytest
+
+from sedd.errors import RunError
 from sedd.halving.fellows import read_halving
 from sedd.halving.rungs import deciding
 from sedd.launch.submitted import one_submission
 from sedd.rundir.layout import RunDir
-from sedd.rundir.lock import one_action
+from sedd.rundir.lock import alone, one_action
 from tests.halving.test_wake import sweep
 from tests.launch.conftest import LocalRuns, local, small_experiment, story, write_events  # noqa: F401
 
+USER = pwd.getpwuid(os.geteuid()).pw_name
+PLACE = f"(process {os.getpid()} of {USER} on {socket.gethostname()}, since …)"
+HERE = f"`{Path(sys.argv[0]).stem}` {PLACE}"
+"""Who holds what this process holds."""
 FAR = {"event": "submitted", "executor": "local", "host": "far", "job_id": "far:1:1"}
 
 
@@ -51,6 +62,10 @@ def heard_then_interrupted(process: "subprocess.Popen[str]") -> str:
     return line + process.stderr.read()
 
 
+def without_time(text: str) -> str:
+    return re.sub(r"since \d\d:\d\d:\d\d UTC", "since …", text)
+
+
 def test_a_command_says_that_it_waits_for_another_of_the_same_run_and_ctrl_c_ends_it(
     local: LocalRuns,  # noqa: F811
 ) -> None:
@@ -63,8 +78,8 @@ def test_a_command_says_that_it_waits_for_another_of_the_same_run_and_ctrl_c_end
     )
     with one_action(run), contextlib.ExitStack() as stack:
         waiting = [stack.enter_context(begun(local, *command)) for command in commands]
-        assert [heard_then_interrupted(process) for process in waiting] == [
-            f"another sedd command holds {run.path}/.action.lock; waiting for it, up to 150 s. "
+        assert [without_time(heard_then_interrupted(process)) for process in waiting] == [
+            f"{HERE} holds {run.path}/.action.lock; waiting for it, up to 150 s. "
             "Ctrl-C ends the waiting; repeated, the same command does what is left.\n"
         ] * len(commands)
     assert story(run) == ["submitted"]
@@ -78,8 +93,8 @@ def test_of_several_runs_each_wait_is_told_once_and_one_ctrl_c_ends_all(local: L
         process = stack.enter_context(begun(local, "cancel", *(run.id for run in runs)))
         assert process.stderr is not None
         lines = [process.stderr.readline() for _ in runs[1:]] + [heard_then_interrupted(process)]
-    expected = [f"another sedd command holds {run.path}/.action.lock" for run in runs]
-    assert sorted(line.split(";")[0] for line in lines) == sorted(expected)
+    expected = [f"{HERE} holds {run.path}/.action.lock" for run in runs]
+    assert sorted(without_time(line).split(";")[0] for line in lines) == sorted(expected)
     assert all(line.count("\n") == 1 for line in lines), "nothing is said after Ctrl-C"
 
 
@@ -105,6 +120,41 @@ def test_a_submission_says_that_it_waits_for_another_of_the_same_name(local: Loc
         one_submission(["small"], local.runs),
         begun(local, "submit", str(spec), "--no-preflight") as process,
     ):
-        assert heard_then_interrupted(process).startswith(
-            f"another sedd command holds {local.runs}/small/.submit.lock; waiting for it, up to 2 minutes."
+        assert without_time(heard_then_interrupted(process)).startswith(
+            f"{HERE} holds {local.runs}/small/.submit.lock; waiting for it, up to 2 minutes."
         )
+
+
+def test_what_holds_a_lock_after_its_command_was_killed_is_said(local: LocalRuns, tmp_path: Path) -> None:  # noqa: F811
+    """As sbatch does, of a `sedd submit` that was killed."""
+    program = """
+import subprocess, sys
+from pathlib import Path
+from sedd.rundir.lock import alone
+sys.argv = ["/usr/bin/sedd", "submit", "--set", "secret=1"]
+with alone(Path({path!r}), patience_s=1) as handle:
+    subprocess.Popen(["sleep", "60"], pass_fds=[handle], stdout=subprocess.DEVNULL)
+    print(flush=True)
+    sys.stdin.read()
+"""
+    path = tmp_path / "lock"
+    command = [sys.executable, "-c", program.replace("{path!r}", repr(str(path)))]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(RunError) as alive, alone(path, patience_s=0):
+            pass
+        holder.kill()
+        holder.wait()
+        with pytest.raises(RunError) as killed, alone(path, patience_s=0):
+            pass
+        os.killpg(holder.pid, signal.SIGKILL)
+    who = f"`sedd submit` (process {holder.pid} of {USER} on {socket.gethostname()}, "
+    assert without_time(alive.value.message) == f"{who}since …) still holds {path}"
+    ended = "which has ended; a command that it started has it"
+    assert without_time(killed.value.message) == f"{who}since …, {ended}) still holds {path}"
+    with alone(path, patience_s=5):
+        assert path.read_text()
+    assert not path.read_text(), "nobody holds it"
