@@ -30,7 +30,9 @@ class SpecError(UsageError):
 
 
 class DataError(SeddError):
-    """A FASTA file or token store that cannot be used."""
+    """A FASTA file, table or token store whose content cannot be used: bad input, as a wrong option."""
+
+    exit_code = 2
 
 
 class MissingDataError(DataError, UsageError):
@@ -50,7 +52,15 @@ class ClusterError(SeddError):
 
 
 class CheckpointError(SeddError):
-    """A checkpoint that cannot be written, or whose content is not whole."""
+    """A file or folder that was named as a network, and is none, is damaged, or does not fit: bad input."""
+
+    exit_code = 2
+
+
+class CheckpointUnavailableError(CheckpointError):
+    """A checkpoint that cannot be written or read now, or is not there yet; what was asked for is right."""
+
+    exit_code = 1
 
 
 class DiskFullError(SeddError):
@@ -119,7 +129,8 @@ def hint_of(error: OSError) -> str | None:
 def cannot_read(path: Path, error: OSError) -> CheckpointError:
     """The one error for a file or folder of a network that is there, perhaps whole, and cannot be read now."""
     named = error.filename if isinstance(error.filename, str) else path
-    return CheckpointError(f"cannot read {named}: {reason_of(error)}")
+    kind = CheckpointError if error.errno in FORBIDDEN else CheckpointUnavailableError
+    return kind(f"cannot read {named}: {reason_of(error)}")
 
 
 @contextlib.contextmanager

@@ -15,4 +15,6 @@ KINDS = [
 def test_exit_code_2_is_for_what_was_asked_and_1_for_what_failed(kind: type[errors.SeddError]):
     error = kind("what", hint="how")
     assert (error.message, error.hint) == ("what", "how")
-    assert error.exit_code == (2 if issubclass(kind, errors.UsageError) else 1)
+    of_input = (errors.UsageError, errors.DataError, errors.CheckpointError)
+    is_input = issubclass(kind, of_input) and kind is not errors.CheckpointUnavailableError
+    assert error.exit_code == (2 if is_input else 1)

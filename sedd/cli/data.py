@@ -10,7 +10,7 @@ from sedd.cli.console import out, print_json, show, tell
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import Json
 from sedd.cli.progress import reading
-from sedd.errors import UsageError
+from sedd.errors import DataError, UsageError
 from sedd.rundir.atomic import refuse_stdout
 from sedd.spec.build import BuildOptions
 
@@ -104,7 +104,12 @@ def verify(store: Store, as_json: Json = False) -> None:
     _require_there(store, hint=_MAKE_IT)
     total = sum(path.stat().st_size for path in store.glob("*/*.npy"))
     with reading("verifying", total) as advance:
-        problems = verify_store(store, advance)
+        try:
+            problems = verify_store(store, advance)
+        except DataError as e:
+            if isinstance(e, UsageError):
+                raise
+            problems = [e.message]  # so damaged that it cannot be opened, which is what was asked
     if as_json:
         print_json({"store": str(store), "ok": not problems, "problems": problems})
     else:

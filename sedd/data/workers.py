@@ -18,7 +18,7 @@ from sedd.data.parts import PartBuilder, PartOptions
 from sedd.data.progress import Progress
 from sedd.data.shared_memory import Receiver, Sender
 from sedd.data.sources import Built, Source, build_source, source_blocks
-from sedd.errors import DataError
+from sedd.errors import RunError
 
 _REPORT_BYTES = 1 << 22
 _PATIENCE_S = 1.0
@@ -38,7 +38,7 @@ def build_sources(
     """Build all sources with about `workers` processes. The result does not depend on how many there are.
 
     Raises:
-        DataError: input that cannot be used, or a process that was killed.
+        DataError: input that cannot be used. RunError: a process was killed.
     """
     crew = _Crew(sources, options, progress, helpers=workers - 1)
     try:
@@ -171,7 +171,7 @@ class _Crew:
         """Raise what another helper says: one that deals ends without a word when a lane has failed."""
         while self._busy and self._listen(_PATIENCE_S):
             pass
-        raise DataError("a process of the build was killed", hint="was there memory enough?")
+        raise RunError("a process of the build was killed", hint="was there memory enough?")
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sedd.errors import CheckpointError, SeddError, UsageError
+from sedd.errors import CheckpointError, CheckpointUnavailableError, SeddError, UsageError
 from sedd.finetune.adapters_folder import CONFIG as ADAPTERS_CONFIG
 from sedd.finetune.adapters_folder import WEIGHTS as ADAPTERS
 from sedd.finetune.adapters_folder import is_adapters, read_config
@@ -75,7 +75,7 @@ def no_checkpoint(run: RunDir) -> CheckpointError:
     """The error for a run without a checkpoint that can be used."""
     older = find_completed_before(run)
     hint = f"the older run {older.name}/{older.id} is completed" if older else f"sedd status {run.id}"
-    return CheckpointError(f"{run.path} has no whole checkpoint yet", hint=hint)
+    return CheckpointUnavailableError(f"{run.path} has no whole checkpoint yet", hint=hint)
 
 
 def find_completed_before(run: RunDir) -> RunDir | None:

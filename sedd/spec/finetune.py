@@ -12,7 +12,8 @@ class InitSpec(StrictModel):
     """The network to start from, its parent; a path alone stands for `network`."""
 
     network: Path
-    """A run's folder, a checkpoint or an exported folder; relative to the spec's own folder."""
+    """A run's folder, runs/NAME (its newest run; of a sweep the point with the lowest validation bound), a checkpoint
+    or an exported folder; relative to the spec's own folder."""
     weights: Literal["ema", "raw"] = "ema"
     """The parent's weights averaged over its training, or as trained; of an export those that it holds."""
     optimizer: bool = False

@@ -144,7 +144,8 @@ class EvaluateSpec(EvaluateOptions):
     """Proteins in, their likelihood bound out."""
 
     network: Path
-    """A run's folder, a checkpoint or an exported folder; relative to the spec's own folder."""
+    """A run's folder, runs/NAME (its newest run; of a sweep the point with the lowest validation bound), a checkpoint
+    or an exported folder; relative to the spec's own folder."""
     fasta: tuple[Path, ...] = Field(min_length=1)
     """FASTA files, plain or gzip; relative to the spec's own folder."""
     against: Path | None = None
@@ -157,7 +158,8 @@ class ScoreSpec(ScoreOptions):
     """Mutants in, scores out."""
 
     network: Path
-    """A run's folder, a checkpoint or an exported folder; relative to the spec's own folder."""
+    """A run's folder, runs/NAME (its newest run; of a sweep the point with the lowest validation bound), a checkpoint
+    or an exported folder; relative to the spec's own folder."""
     wild_types: tuple[Path, ...] = ()
     """FASTA files of the wild types; relative to the spec's own folder."""
     mutants: Path | None = None
@@ -187,7 +189,8 @@ class EmbedSpec(EmbedOptions):
     """Proteins in, hidden states out."""
 
     network: Path
-    """A run's folder, a checkpoint or an exported folder; relative to the spec's own folder."""
+    """A run's folder, runs/NAME (its newest run; of a sweep the point with the lowest validation bound), a checkpoint
+    or an exported folder; relative to the spec's own folder."""
     fasta: tuple[Path, ...] = Field(min_length=1)
     """FASTA files, plain or gzip; relative to the spec's own folder."""
     format: Literal["parquet", "npz", "safetensors"] = "safetensors"
@@ -198,7 +201,8 @@ class SampleSpec(SampleOptions):
     """A network in, proteins out."""
 
     network: Path
-    """A run's folder, a checkpoint or an exported folder; relative to the spec's own folder."""
+    """A run's folder, runs/NAME (its newest run; of a sweep the point with the lowest validation bound), a checkpoint
+    or an exported folder; relative to the spec's own folder."""
     report: bool = True
     """Write a page about the samples beside training and held-out proteins; needs parasail."""
 
@@ -211,7 +215,7 @@ class TrainedTask(TaskSpec):
 
     @property
     def network(self) -> Path:
-        """A run's folder, a checkpoint or an exported folder."""
+        """What the spec names: a run, a sweep, a checkpoint or an exported folder."""
         network: Path = getattr(self, self.task).network
         return network
 

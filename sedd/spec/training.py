@@ -74,7 +74,7 @@ class TrainingSpec(StrictModel):
     ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     """Decay of the weights' exponential moving average, warmed up as (1 + step) / (10 + step)."""
     init: Init | None = None
-    """A trained network to start from: a run, a checkpoint or an export; absent: weights by chance."""
+    """A trained network to start from: a run, a sweep's best, a checkpoint or an export; absent: weights by chance."""
     freeze: tuple[str, ...] = ()
     """Patterns of parameters that keep the parent's values: ["embedding.*", "blocks.[0-3].*"]."""
     lora: LoraSpec | None = None

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from sedd.errors import CheckpointError, cannot_read, hint_of, reason_of
+from sedd.errors import CheckpointError, CheckpointUnavailableError, cannot_read, hint_of, reason_of
 from sedd.rundir.atomic import atomic_file, replace_text, replaced_file, write_text
 from sedd.rundir.layout import list_checkpoints, step_of
 from sedd.training.sharding.part_files import with_parts
@@ -109,7 +109,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise CheckpointError(f"cannot write {path}: {reason_of(e)}", hint=hint_of(e)) from e
+        raise CheckpointUnavailableError(f"cannot write {path}: {reason_of(e)}", hint=hint_of(e)) from e
 
 
 @contextlib.contextmanager

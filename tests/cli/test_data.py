@@ -74,6 +74,18 @@ def test_verify_fails_on_a_changed_file(folder: Path, file: str, place: int):
     assert (done.returncode, json.loads(done.stdout)["ok"]) == (1, False)
 
 
+def test_a_store_too_damaged_to_open_fails_its_verification_and_is_bad_input_elsewhere(
+    folder: Path, tmp_path: Path
+):
+    store = shutil.copytree(folder / "my store", tmp_path / "mine")
+    (store / "manifest.json").write_text("{")
+    done = _sedd("verify", "mine", "--json", cwd=tmp_path)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["ok"], len(told["problems"])) == (1, False, 1)
+    described = _sedd("info", "mine", cwd=tmp_path)
+    assert (described.returncode, described.stderr[:7]) == (2, "error: ")
+
+
 def test_a_missing_file_is_named(tmp_path: Path):
     done = _sedd("build", "no.fasta", "-o", "store", cwd=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (2, "error: no.fasta does not exist")
@@ -178,7 +190,7 @@ def test_unusable_input_is_one_line_and_leaves_nothing(name: str, tmp_path: Path
     (tmp_path / name).write_bytes(content)
     done = _sedd("build", name, "-o", "store", cwd=tmp_path)
     first, *rest = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert first.startswith("error: ")
     assert name in first
     assert told in first

@@ -244,7 +244,7 @@ def test_a_damaged_or_foreign_export_is_named_and_none_is_overwritten(
     ]:
         (folder / "config.json").write_text(text)
         done = sedd_here("sample", folder, "-n", 1, runs=tmp_path)
-        assert done.returncode == 1
+        assert done.returncode == 2
         (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert said in line
 
@@ -435,7 +435,7 @@ def test_a_template_of_what_could_not_be_kept_is_refused(
 ) -> None:
     (tmp_path / "motif.fasta").write_text(f">fine\nMKxbuzo__\n>wrong\n{template}\n")
     done = sedd_here("sample", trained.path, "--infill", tmp_path / "motif.fasta", runs=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(f"error: template 'wrong' holds {named}: no amino acid")
 
 
@@ -505,7 +505,7 @@ def test_records_without_residues_are_left_out_and_counted_as_by_a_build(
     assert "note: 4 records without residues left out" in more.stderr
     (tmp_path / "more.fasta").write_text(">empty\n>gaps\n--\n")
     none = sedd_here("evaluate", trained.path, "--fasta", tmp_path / "more.fasta", runs=tmp_path)
-    assert none.returncode == 1
+    assert none.returncode == 2
     assert none.stderr.endswith("error: there is no protein to evaluate: all 2 records are empty\n")
 
 
@@ -524,7 +524,7 @@ def test_a_template_that_cannot_be_kept_is_told_as_it_is_written(
 ) -> None:
     (tmp_path / "motif.fasta").write_text(f">fine\nMK__\n>motif\n{template}\n")
     done = sedd_here("sample", trained.path, "--infill", tmp_path / "motif.fasta", runs=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "motif'" in done.stderr
     assert told in done.stderr
     assert len(done.stderr.splitlines()) <= 2
@@ -590,7 +590,7 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "--omit", "XJ-"], 2, "--omit names '-J': letters are"),
         (["sample", "{run}", "--omit", "ACDEFGHIKLMNPQRSTVWYXBUZO"], 2, "nothing is left to draw"),
         (["evaluate", "{run}", "--fasta", "{fasta}", "--per-sequence", "."], 2, "a folder"),
-        (["sample", "{run}", "--infill", "{fasta}"], 1, "no free position"),
+        (["sample", "{run}", "--infill", "{fasta}"], 2, "no free position"),
         (["sample", "{run}", "--template", "MK{{5-2}}_"], 2, "the first number is the larger one"),
         (
             ["sample", "{run}", "--parent", "{fasta}", "--keep", "60-24"],
@@ -616,13 +616,13 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
             2,
             "y.txt: its name must end in",
         ),
-        (["evaluate", "{run}", "--fasta", "{fasta}", "--fasta", "{odd}"], 1, "odd.fasta: 'a': '?' in"),
+        (["evaluate", "{run}", "--fasta", "{fasta}", "--fasta", "{odd}"], 2, "odd.fasta: 'a': '?' in"),
         (
             ["embed", "{run}", "--fasta", "{fasta}", "--fasta", "{odd}", "-o", "x.npz"],
-            1,
+            2,
             "odd.fasta: 'a': '?' in",
         ),
-        (["score", "{run}", "--fasta", "{fasta}", "--fasta", "{odd}", "--scan"], 1, "odd.fasta: 'a': '?' in"),
+        (["score", "{run}", "--fasta", "{fasta}", "--fasta", "{odd}", "--scan"], 2, "odd.fasta: 'a': '?' in"),
         (
             ["sample", "{run}", "--parent", "{fasta}", "--template", "M_"],
             2,
@@ -641,7 +641,7 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["data", "verify", "."], 2, "is not a token store"),
         (["data", "build", "nowhere.fasta", "-o", "x"], 2, "does not exist"),
         (["report", "{run}", "--samples", "nowhere.fasta"], 2, "No such file"),
-        (["evaluate", "{run}", "--fasta", "{empty}"], 1, "empty"),
+        (["evaluate", "{run}", "--fasta", "{empty}"], 2, "empty"),
         (["train", "nowhere.yaml"], 2, "no such file"),
         (["train", "{run}", "--set", "training.steps=9"], 2, "--set"),
     ],
@@ -929,7 +929,7 @@ def test_a_network_that_may_not_be_read_is_not_called_damaged(
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line.endswith(f"{secret.name}: permission denied")
     assert "damaged" not in done.stderr
-    assert done.returncode == 1
+    assert done.returncode == 2
 
 
 def test_a_full_disk_under_standard_output_is_one_line_with_cause_and_file(
@@ -977,6 +977,6 @@ def test_a_damaged_checkpoint_is_named(trained: RunDir, tmp_path: Path) -> None:
     assert newest is not None
     (tmp_path / "bad.pt").write_bytes(newest.read_bytes()[:-1000])
     done = sedd_here("sample", tmp_path / "bad.pt", runs=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "bad.pt" in done.stderr
     assert "Traceback" not in done.stderr

@@ -263,7 +263,7 @@ def a_part_that_cannot_be_written_fails_the_save_on_both(ranks: Ranks, folder: P
         if ranks.rank == 1:
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(CheckpointError, match="No space"):
+    with pytest.raises(CheckpointError, match="no space"):
         write(folder, 5, state, before_publishing=disk_is_full)
     assert list_checkpoints(folder) == []
     if ranks.rank == 1:  # no memory for the copy

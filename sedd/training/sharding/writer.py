@@ -6,7 +6,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from sedd.errors import CheckpointError, RunError, SeddError
+from sedd.errors import CheckpointError, CheckpointUnavailableError, RunError, SeddError
 from sedd.training.checkpoint_file import (
     Part,
     Seal,
@@ -63,7 +63,7 @@ class ShardWriter:
         """Take part in a save that this rank cannot make, so that the others hear of it."""
 
         def fail() -> Part:
-            raise CheckpointError(problem)
+            raise CheckpointUnavailableError(problem)
 
         try:
             self.on_all(fail)
@@ -91,5 +91,5 @@ class ShardWriter:
         if problem is not None:
             raise problem
         if told_problems := [text for text, _ in told if text]:
-            raise CheckpointError(told_problems[0])
+            raise CheckpointUnavailableError(told_problems[0])
         return [each for _, each in told]
