@@ -10,7 +10,6 @@ import typer
 from sedd.cli.console import tell
 from sedd.cli.find_run import find_one
 from sedd.cli.options import Force, Run
-from sedd.errors import UsageError
 from sedd.monitor.decide.inspection import inspect
 from sedd.monitor.read.gather import Gatherer
 from sedd.monitor.show.report import read_documents, read_samples, render_report
@@ -42,7 +41,8 @@ def command(
 
 
 def _read_given(path: Path) -> tuple[tuple[str, str], ...]:
-    try:
-        return read_samples(path)
-    except OSError as e:
-        raise UsageError(f"--samples is {path}: {e.strerror}") from e
+    """The first proteins of a FASTA file. Raises: DataError for what is none."""
+    from sedd.data.records import read_records
+
+    next(read_records(path, allow_empty=True), None)
+    return read_samples(path)

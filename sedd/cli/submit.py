@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sedd.cli.console import print_json, tell, tell_wait
+from sedd.cli.console import note, print_json, tell, tell_wait
 from sedd.cli.halving import wake_and_tell
 from sedd.cli.main import INTERRUPTED
 from sedd.cli.options import Cluster, DryRun, Json, Overrides, Preflight
@@ -96,7 +96,8 @@ def command(
         submit_plan.submit(specs[0], cluster, how, dry_run=dry_run)
         return
     earlier = each_once(run for text in after or () for run in find_runs(text, runs_root()))
-    orders = [replace(_order(spec, cluster, set_ or ()), after=earlier) for spec in specs]
+    orders = _each_once(specs, [_order(spec, cluster, set_) for spec in specs])
+    orders = [replace(order, after=earlier) for order in orders]
     picker = Picker(checkpoints=backfill, as_json=as_json) if soonest else None
     now = dt.datetime.now(dt.UTC)
     if dry_run:
@@ -220,9 +221,19 @@ def _finish(
         raise typer.Exit(1)
 
 
-def _order(spec: Path, cluster: Path | None, overrides: Sequence[str]) -> Order:
+def _each_once(specs: Sequence[Path], orders: Sequence[Order]) -> list[Order]:
+    """The orders without those that ask for the same runs as one before, which a note tells."""
+    first: dict[tuple[str, ...], tuple[Path, Order]] = {}
+    for spec, order in zip(specs, orders, strict=True):
+        asked = tuple(experiment.hash() for experiment in order.request.experiments)
+        if first.setdefault(asked, (spec, order))[1] is not order:
+            note(f"{spec} asks for the same as {first[asked][0]}, which is submitted once")
+    return [order for _, order in first.values()]
+
+
+def _order(spec: Path, cluster: Path | None, overrides: Sequence[str] | None) -> Order:
     profile = load_profile(cluster, spec=spec)
-    request = resolved(load_request(spec, overrides), profile)
+    request = resolved(load_request(spec, overrides or ()), profile)
     return Order(
         request=request,
         profile=profile,

@@ -640,7 +640,7 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["data", "info", "nowhere.store"], 2, "does not exist"),
         (["data", "verify", "."], 2, "is not a token store"),
         (["data", "build", "nowhere.fasta", "-o", "x"], 2, "does not exist"),
-        (["report", "{run}", "--samples", "nowhere.fasta"], 2, "No such file"),
+        (["report", "{run}", "--samples", "nowhere.fasta"], 2, "does not exist"),
         (["evaluate", "{run}", "--fasta", "{empty}"], 2, "empty"),
         (["train", "nowhere.yaml"], 2, "no such file"),
         (["train", "{run}", "--set", "training.steps=9"], 2, "--set"),

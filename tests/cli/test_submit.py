@@ -250,6 +250,18 @@ def test_a_dry_run_prints_the_batch_script_and_touches_nothing(desk: Desk) -> No
     assert sorted(desk.folder.rglob("*")) == before
 
 
+def test_a_spec_that_is_named_twice_is_submitted_once(desk: Desk) -> None:
+    again = desk.spec.with_name("again.yaml")
+    again.write_bytes(desk.spec.read_bytes())
+    done = desk.sedd("submit", desk.spec, desk.spec, again, "--dry-run")
+    assert (done.returncode, done.stdout.count("# 1 run")) == (0, 1), done.stderr
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        f"note: {spec} asks for the same as {desk.spec}, which is submitted once"
+        for spec in (desk.spec, again)
+    ]
+
+
 def test_a_sweep_in_parts_says_how_many_wait_and_the_same_command_goes_on(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Render one run as one HTML page that needs no network."""
 
 import functools
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from sedd.rundir.usage import usage_words
 from sedd.units import format_bytes
 
 _SAMPLES = 10
+_GZIP = b"\x1f\x8b"
 _LINE = 60
 _COLUMNS = 300
 _EVENTS = 200
@@ -61,9 +63,20 @@ def read_documents(run: RunDir) -> RunDocuments:
 
 
 def read_samples(path: Path) -> tuple[tuple[str, str], ...]:
-    """(name, sequence) of the first proteins in a FASTA file. Raises: OSError."""
-    records = [r.partition("\n") for r in path.read_text(encoding="utf-8", errors="replace").split(">")[1:]]
-    return tuple((name.strip(), "".join(sequence.split())) for name, _, sequence in records[:_SAMPLES])
+    """(name, sequence) of the first proteins in a FASTA file, plain or gzip. Raises: OSError."""
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == _GZIP
+    found: list[tuple[str, str]] = []
+    with (gzip.open if is_gzip else open)(path, "rt", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith(">") and len(found) == _SAMPLES:
+                break
+            if line.startswith(">"):
+                found.append((line[1:].strip(), ""))
+            elif found:
+                name, sequence = found[-1]
+                found[-1] = name, sequence + "".join(line.split())
+    return tuple(found)
 
 
 def render_report(seen: Inspection, documents: RunDocuments) -> str:
