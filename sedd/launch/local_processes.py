@@ -45,17 +45,29 @@ class Member:
 
 def find_members(run: RunDir) -> list[Member]:
     """The living processes of a run on this machine."""
+    names = _names_of(run)
     return [
         Member(role, process)
         for pid, arguments in _command_lines()
-        if (role := role_in(arguments, run)) and (process := find_local(pid))
+        if (role := _role_by(arguments, names)) and (process := find_local(pid))
     ]
 
 
 def role_in(arguments: list[str], run: RunDir) -> Role | None:
     """The part that a command line plays in a run, or None."""
-    named = {str(run.path), str(run.submitit)} & set(arguments)
-    return next((role for role, modules in _MODULES.items() if named and modules & set(arguments)), None)
+    return _role_by(arguments, _names_of(run))
+
+
+def _names_of(run: RunDir) -> frozenset[str]:
+    """How a command line may name the run: by its real path, or by a link that leads there."""
+    real = RunDir(Path(os.path.realpath(run.path)))
+    return frozenset(str(path) for each in (run, real) for path in (each.path, each.submitit))
+
+
+def _role_by(arguments: list[str], names: frozenset[str]) -> Role | None:
+    if names.isdisjoint(arguments):
+        return None
+    return next((role for role, modules in _MODULES.items() if modules & set(arguments)), None)
 
 
 def ask_to_stop(run: RunDir, *roles: Role) -> int:

@@ -1,4 +1,8 @@
-"""Find the run folders that a user's text names."""
+"""Find the run folders that a user's text names; each by its real path, whatever links lead there.
+
+Jobs name their run by its real path, in their command lines and in notes: by another one a run that trains would pass
+for one of which nothing lives.
+"""
 
 import contextlib
 import os
@@ -77,7 +81,7 @@ def refuse_spec(path: Path) -> None:
 
 def list_runs(root: Path) -> list[RunDir]:
     """Every run below the root, oldest first; none where the folder does not exist."""
-    return sorted(_scan(root), key=lambda run: run.id)
+    return sorted(dict.fromkeys(_scan(root)), key=lambda run: run.id)
 
 
 def list_runs_of_name(folder: Path) -> list[RunDir]:
@@ -101,7 +105,9 @@ def find_run(text: str, root: Path) -> RunDir:
     if inside := list_runs_of_name(folder.path):
         return inside[-1]
     if is_run(below := RunDir(root / text)):  # name/id, as messages have it
-        return below
+        return RunDir(below.path.resolve())
+    if linked := list_runs_of_name(root / text):
+        return linked[-1]
     runs = list_runs(root)
     if named := [run for run in runs if run.name == text]:
         return named[-1]
@@ -163,10 +169,12 @@ def _scan(root: Path) -> Iterator[RunDir]:
 
 
 def _folders(parent: Path) -> list[Path]:
+    """The real paths of the folders in a folder; links to folders are among them."""
     try:
-        return [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir() and entry.name[0] != "."]
+        entries = [e for e in os.scandir(os.path.realpath(parent)) if e.is_dir() and e.name[0] != "."]
     except OSError:
         return []
+    return [Path(os.path.realpath(entry.path) if entry.is_symlink() else entry.path) for entry in entries]
 
 
 def _job_ids(run: RunDir) -> set[str]:

@@ -69,13 +69,20 @@ def test_killed_points_end_as_in_synchronous_halving_and_the_winner_as_one_that_
         assert hurt_until_over(runs, random.Random(3), kills=KILLS, timeout_s=350) == KILLS
     finally:
         cancel(runs, now=dt.datetime.now(dt.UTC))
+    assert_as_never_killed(spec, runs, rungs=(4, 8), steps=12, share=Fraction(1, 2))
+
+
+def assert_as_never_killed(
+    spec: Path, runs: Sequence[RunDir], *, rungs: tuple[int, int], steps: int, share: Fraction
+) -> None:
+    """Those passed each rung that the rule says, none trained a step too many, and a winner has the bits of one run."""
     ordered = sorted(runs, key=lambda run: read_manifest(run)["halving"]["index"])
     # A point that was stopped has no value at later rungs: there it would have been behind those that went on.
-    metric = [[bounds_at(run, 4) or 0.0, bounds_at(run, 8) or 1e9] for run in ordered]
-    passed = by_definition(metric, Fraction(1, 2))
+    metric = [[bounds_at(run, rungs[0]) or 0.0, bounds_at(run, rungs[1]) or 1e9] for run in ordered]
+    passed = by_definition(metric, share)
     assert [len(f[0]) for f in fates(runs)] == passed
     assert [f[1] for f in fates(runs)] == ["completed" if p == 2 else "stopped" for p in passed]
-    assert trained_steps(runs) == 6 * 4 + 3 * 4 + 2 * 4
+    assert trained_steps(runs) == sum((*rungs, steps)[p] for p in passed)
     assert all(story(run).count("promoted") == p for run, p in zip(ordered, passed, strict=True))
     winner = ordered[passed.index(2)]
     request = load_request(spec)
@@ -85,7 +92,7 @@ def test_killed_points_end_as_in_synchronous_halving_and_the_winner_as_one_that_
                 experiments=(request.experiments[passed.index(2)],), points=({},), parallel=None
             ),
             profile=LOCAL,
-            runs=tmp_path / "alone",
+            runs=spec.parent / "alone",
             parameters=[None],
         ),
         now=dt.datetime.now(dt.UTC),

@@ -76,3 +76,13 @@ def test_processes_are_known_by_the_run_in_their_command_line() -> None:
     assert role_in([*python, "sedd.job.worker", "/my runs/r"], run) is Role.TRAINING
     assert role_in([*python, "sedd.job.worker", "/my runs/r2"], run) is None
     assert role_in(["vim", "/my runs/r"], run) is None
+
+
+def test_a_process_is_its_runs_by_whatever_link_the_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "real" / "r").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    real, linked = RunDir(tmp_path / "real" / "r"), RunDir(tmp_path / "link" / "r")
+    for named in (real, linked):
+        command = ["python", "-m", "sedd.job.worker", str(named.path)]
+        assert role_in(command, linked) is Role.TRAINING
+    assert role_in(["python", "-m", "sedd.job.worker", str(real.path)], real) is Role.TRAINING

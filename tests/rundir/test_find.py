@@ -63,6 +63,20 @@ def test_a_folder_is_a_run_wherever_it_lies(root: Path, tmp_path: Path, monkeypa
     assert find_run(".", tmp_path / "elsewhere") == RunDir(run)
 
 
+@pytest.mark.parametrize(
+    "typed", ["protein", NEW, "101", f"protein/{NEW}", "mine", "{link}/protein", "{link}/mine"]
+)
+def test_a_run_is_found_by_its_real_path_whatever_links_lead_there(root: Path, tmp_path: Path, typed: str):
+    """As where $SEDD_RUNS is ~/scratch, a link: a job knows its run by the real path alone."""
+    link, real = tmp_path / "link", (root / "protein" / NEW).resolve()
+    link.symlink_to(root, target_is_directory=True)
+    (root / "mine").symlink_to("protein", target_is_directory=True)
+    text = typed.format(link=link)
+    assert [run.path for run in find_runs(text, link)] == [real]
+    assert find_run(text, link).path == real
+    assert [run.path for run in list_runs(link)].count(real) == 1
+
+
 def test_a_names_folder_as_a_shell_completes_it_is_its_newest_run(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ):
