@@ -9,6 +9,7 @@ then is a training like any other.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -110,13 +111,27 @@ class Standbys:
         self.ready.clear()
 
 
+def import_training() -> None:
+    """Import what a training needs, its checks too; what is there then is no garbage, and is never looked at again.
+
+    Looking for garbage meanwhile takes a tenth of the time.
+    """
+    gc.disable()
+    try:
+        for module in _IMPORTS:
+            importlib.import_module(module)
+        importlib.import_module("sedd.preflight.check").all_checks()
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def await_attempt() -> None:
     """Import what a training needs, then become the training that is handed over; end this process if none is."""
     name_process(STANDING_BY)
     # Whoever is handed an attempt while its imports hang, as on a dead file server, is watched like all others.
     progress_writer(os.environ).phase("starting")
-    for module in _IMPORTS:
-        importlib.import_module(module)
+    import_training()
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):
         sys.exit(0)  # the job entry is gone

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sedd.halving.rungs import open_gate
 from sedd.job.final_events import record_event
 from sedd.job.node_preflight import require_fit_node
+from sedd.job.standby import import_training
 from sedd.launch.resources import read_manifest_profile
 from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
@@ -34,6 +35,7 @@ Work = Callable[[RunDir, int, "StopFlag"], Exit]
 
 def train(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     """Train as the rank that the environment names."""
+    import_training()
     from sedd.training.distributed import Ranks
     from sedd.training.local_copies import NodePlace
     from sedd.training.loop import Outcome
