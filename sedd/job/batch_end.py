@@ -1,16 +1,46 @@
 """`python -m sedd.job.batch_end SUBMITIT_FOLDER`: the last line of a batch script, after srun has returned.
 
 Its exit code is the job's. When every job entry was killed before rank 0 could decide, or none came to its first line,
-it decides here.
+it decides here. Where all of them ended well it has nothing to do, and imports next to nothing: the job that continues
+the run waits for it.
 """
 
+import contextlib
 import datetime as dt
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from sedd.job.environment import done_file, read_slurm_environment
+from sedd.rundir.layout import RunDir
+from sedd.rundir.read_usage import note_job_end
+
+
+def is_done(folder: Path, environ: Mapping[str, str], *, now: dt.datetime) -> bool:
+    """Whether srun saw every entry end well, and task 0's says that nothing is left to do; the job's end is then noted.
+
+    An exit code of 0 alone may be that of a line of `setup` that ended the script.
+    """
+    file = done_file(folder, environ)
+    if file is None or environ.get("SEDD_STEP_EXIT") != "0":
+        return False
+    try:
+        path = file.read_text(encoding="utf-8")
+    except OSError:
+        return False
+    if not path:  # the disk was full
+        return False
+    note_job_end(RunDir(Path(path)), now=now)
+    with contextlib.suppress(OSError):
+        file.unlink()
+    return True
+
+
+if __name__ == "__main__" and is_done(Path(sys.argv[1]), os.environ, now=dt.datetime.now(dt.UTC)):
+    sys.exit(0)
 
 from sedd.errors import DiskFullError, RunError, SeddError
 from sedd.job.attempt import Task
@@ -19,7 +49,6 @@ from sedd.job.causes import Ending, in_newest_attempt
 from sedd.job.continuation import is_continued
 from sedd.job.deadline import StopFacts, seconds_to_secure
 from sedd.job.entry import make_task, refuse, remove_local_copies, require_setup_of
-from sedd.job.environment import read_slurm_environment
 from sedd.job.final_events import FINAL_EVENTS
 from sedd.job.finish_attempt import finish_attempt, finish_unrecorded
 from sedd.job.next_attempt import ensure_next_attempt
@@ -36,8 +65,6 @@ from sedd.rundir.attempts import Cause, slowest_save_s
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.fence import SupersededError, require_newest_in
 from sedd.rundir.job_output import telling_line
-from sedd.rundir.layout import RunDir
-from sedd.rundir.read_usage import note_job_end
 
 ASK_S = 4.0
 """Between two questions to SLURM while a training saves whose entry was killed."""

@@ -12,11 +12,11 @@ from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile
 from sedd.errors import RunError, SeddError
 from sedd.job.attempt import Task
 from sedd.job.begin_attempt import begin_attempt, require_newest_start
-from sedd.job.environment import TaskEnvironment, read_task_environment
+from sedd.job.environment import TaskEnvironment, done_file, read_task_environment
 from sedd.job.final_events import record_event
 from sedd.job.needs import await_needs
 from sedd.job.picked_shape import in_shape_of_job, record_shape
-from sedd.job.processes import SignalBox, accept_signals, signals_held
+from sedd.job.processes import SignalBox, accept_signals, has_children, signals_held
 from sedd.job.stdout import survive_full_disk
 from sedd.job.supervisor import supervise
 from sedd.launch.freeze import imported_package, require_frozen
@@ -141,8 +141,27 @@ def tell_end_of(path: str) -> None:
         tell_end(run, is_login=False)
 
 
+def note_all_done(path: str) -> None:
+    """Spare the batch script's last line a look at what this entry has left undone: nothing, and no process.
+
+    The job that continues the run waits for that line.
+    """
+    environment, run = read_task_environment(), RunDir(Path(path))
+    of_sweep = (
+        run.code.resolve().parent / "submitit"
+    )  # a point's first job has its files there, later ones in the run
+    is_there = (of_sweep / f"{environment.job_id}_submitted.pkl").exists()
+    folder = of_sweep if is_there else run.submitit
+    file = done_file(folder, os.environ) if environment.executor == "slurm" else None
+    if file is not None and environment.rank == 0 and not has_children():
+        with contextlib.suppress(OSError):
+            file.write_text(path, encoding="utf-8")
+
+
 if __name__ == "__main__":
     code = main(sys.argv[1])
     wake_fellows_of(sys.argv[1])
     tell_end_of(sys.argv[1])
+    if code == 0:
+        note_all_done(sys.argv[1])
     sys.exit(code)

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sedd.cluster.local import find_local
 
@@ -90,6 +91,16 @@ def slurm_job_id(environment: Mapping[str, str]) -> str:
     """
     array = environment.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{environment['SLURM_ARRAY_TASK_ID']}" if array else environment["SLURM_JOB_ID"]
+
+
+def done_file(folder: Path, environment: Mapping[str, str]) -> Path | None:
+    """The file by which task 0's entry says that this start of the job leaves nothing to do; it holds the run's path.
+
+    `folder` holds submitit's files. None where the batch script does not say when it began: an id alone may be that of
+    an earlier job.
+    """
+    job_id, began = environment.get("SLURM_JOB_ID"), environment.get("SEDD_JOB_START")
+    return folder / f"{job_id}-{began}.done" if job_id and began else None
 
 
 def _number(environment: Mapping[str, str], name: str) -> int | None:

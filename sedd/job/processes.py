@@ -94,6 +94,11 @@ def end_children(*, grace_s: float, but: frozenset[int] = frozenset()) -> None:
         time.sleep(0.05)
 
 
+def has_children() -> bool:
+    """Whether a child of this process lives that does not carry another run."""
+    return bool(_children(frozenset()))
+
+
 def end_processes(
     running: Mapping[int, "subprocess.Popen[bytes]"], *, grace_s: float, is_unwanted: Callable[[], bool]
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +16,16 @@ from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.setup import ENDED, FAILED
 from sedd.job import batch_end
 from sedd.job.attempt import Task
-from sedd.job.batch_end import finish
+from sedd.job.batch_end import finish, is_done
 from sedd.job.causes import Ending
-from sedd.job.entry import make_task
+from sedd.job.entry import make_task, note_all_done
 from sedd.job.environment import read_slurm_environment
 from sedd.job.finish_attempt import finish_attempt
 from sedd.launch.make_runs import make_runs
 from sedd.launch.pickled_job import Job
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
+from sedd.rundir.read_usage import read_job_ends
 from tests.launch.conftest import order_for, small_experiment, story, write_events
 from tests.launch.test_submit import NOW
 
@@ -244,3 +246,76 @@ def test_a_run_folder_that_is_gone_is_named_and_one_that_is_back_is_finished_by_
     with pytest.raises(SystemExit):
         batch_end.main(str(run.submitit))
     assert started == [[sys.executable, "-m", "sedd.job.batch_end", str(run.submitit)]]
+
+
+DONE = VARIABLES | {"SUBMITIT_EXECUTOR": "slurm", "SEDD_JOB_START": "1796000000", "SEDD_STEP_EXIT": "0"}
+
+
+def note_done(run: RunDir, monkeypatch: pytest.MonkeyPatch, **changes: str) -> bool:
+    """Whether a job entry that comes to its end in such an environment notes that nothing is left to do."""
+    for name, value in (DONE | changes).items():
+        monkeypatch.setenv(name, value)
+    note_all_done(str(run.path))
+    return any(run.submitit.glob("*.done"))
+
+
+def test_where_the_entries_have_done_all_the_last_line_imports_next_to_nothing(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job that continues the run waits for it."""
+    write_events(run, SUBMITTED, STARTED)
+    assert note_done(run, monkeypatch)
+    command = [sys.executable, "-X", "importtime", "-m", "sedd.job.batch_end", str(run.submitit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "sedd.job.environment" in done.stderr
+    assert not {"pydantic", "submitit", "sedd.job.entry"} & {
+        line.rpartition("|")[2].strip() for line in done.stderr.splitlines()
+    }
+    assert list(read_job_ends(run.job_ends)) == [1]
+    assert not is_done(run.submitit, DONE, now=NOW), "said once, of one start of the job"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"SEDD_STEP_EXIT": "137"},  # another entry was killed
+        {"SEDD_STEP_EXIT": ""},
+        {"SEDD_JOB_START": "1796000001"},  # another start of the job
+        {"SLURM_JOB_ID": "124"},
+        {"SEDD_JOB_START": ""},
+    ],
+)
+def test_the_last_line_looks_itself_unless_all_entries_of_this_start_ended_well(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
+) -> None:
+    assert note_done(run, monkeypatch)
+    assert not is_done(run.submitit, DONE | changes, now=NOW)
+    assert is_done(run.submitit, DONE, now=NOW)
+
+
+def test_of_a_points_first_job_it_is_said_where_the_sweep_has_its_files(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sweep = tmp_path / "sweep"
+    (sweep / "submitit").mkdir(parents=True)
+    run.code.rename(sweep / "code")
+    run.code.symlink_to(sweep / "code", target_is_directory=True)
+    pickle = sweep / "submitit" / "120_3_submitted.pkl"
+    pickle.touch()
+    assert not note_done(run, monkeypatch)
+    assert is_done(sweep / "submitit", DONE, now=NOW)
+    pickle.unlink()
+    assert note_done(run, monkeypatch), "a job that continues the point has its files in the run"
+
+
+def test_only_the_first_tasks_entry_says_so_and_only_when_it_leaves_no_process(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not note_done(run, monkeypatch, SLURM_PROCID="1")
+    assert not note_done(run, monkeypatch, SUBMITIT_EXECUTOR="local", SUBMITIT_LOCAL_JOB_ID="1")
+    child = subprocess.Popen(["sleep", "60"])
+    assert not note_done(run, monkeypatch, SLURM_PROCID="0", SUBMITIT_EXECUTOR="slurm")
+    child.kill()
+    child.wait()
+    assert note_done(run, monkeypatch, SLURM_PROCID="0", SUBMITIT_EXECUTOR="slurm")
