@@ -1,8 +1,13 @@
 """Read YAML strictly: every problem of a file is reported at once, with its line and a suggestion."""
 
+import ast
+import copy
 import difflib
 import glob
+import inspect
+import itertools
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +18,12 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    GetJsonSchemaHandler,
     PlainSerializer,
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, core_schema
 
 from sedd.complaints import (
@@ -43,7 +50,7 @@ _NUMBERS = (int, float, int | None, float | None)
 class StrictModel(BaseModel):
     """Base of everything that users write: frozen, no unknown fields, field docstrings in the JSON Schema."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -52,6 +59,51 @@ class StrictModel(BaseModel):
             return data
         numbers = {name for name, field in cls.model_fields.items() if field.annotation in _NUMBERS}
         return {k: str(v).lower() if isinstance(v, bool) and k in numbers else v for k, v in data.items()}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        described = handler(schema)
+        properties = handler.resolve_ref_schema(described).get("properties", {})
+        for name, each in described_fields(cls).items():
+            if each.description and name in properties:
+                properties[name].setdefault("description", each.description)
+        return described
+
+
+def described_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A model's fields, each described by the docstring below it.
+
+    Pydantic's own `use_attribute_docstrings` reads the source of all models as they are imported: a tenth of a second
+    of every command and of every start of a job.
+    """
+    texts: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        texts |= _docstrings(base) if issubclass(base, StrictModel) else {}
+    fields = {name: copy.copy(each) for name, each in model.model_fields.items()}
+    for name, each in fields.items():
+        each.description = each.description or texts.get(name)
+    return fields
+
+
+def _docstrings(model: type) -> dict[str, str]:
+    """The docstrings below the fields of a model's own source."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(model)))
+    except OSError:  # made without source (`create_model`)
+        return {}
+    assert isinstance(tree.body[0], ast.ClassDef)
+    lines = tree.body[0].body
+    return {
+        above.target.id: inspect.cleandoc(below.value.value)
+        for above, below in itertools.pairwise(lines)
+        if isinstance(above, ast.AnnAssign)
+        and isinstance(above.target, ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+        and isinstance(below.value.value, str)
+    }
 
 
 def _duration(value: object) -> object:

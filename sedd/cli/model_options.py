@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from sedd.cli.conditions import parse_condition
 from sedd.complaints import parse_problem
 from sedd.errors import UsageError
-from sedd.yaml import StrictModel
+from sedd.yaml import StrictModel, described_fields
 
 Model = TypeVar("Model", bound=StrictModel)
 _TYPES = (bool, *(kind for one in (int, float, str, Path) for kind in (one, one | None)))
@@ -112,13 +112,13 @@ def _dashed(name: str) -> str:
 def _flat(model: type[StrictModel]) -> Iterator[tuple[str, tuple[FieldInfo, bool]]]:
     """Every field, and whether it stands within a section; the model's own come before those that it inherits."""
     for name, field in sorted(
-        model.model_fields.items(), key=lambda item: item[0] not in model.__annotations__
+        described_fields(model).items(), key=lambda item: item[0] not in model.__annotations__
     ):
         section = _section(field)
         if section is None:
             yield name, (field, False)
         else:
-            yield from ((inner, (one, True)) for inner, one in section.model_fields.items())
+            yield from ((inner, (one, True)) for inner, one in described_fields(section).items())
 
 
 def _section(field: FieldInfo) -> type[StrictModel] | None:

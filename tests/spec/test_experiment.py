@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from sedd.complaints import inner_models
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import FILES
+from sedd.yaml import described_fields
 
 LEAST: dict[str, Any] = {"name": "a", "data": {"store": "/s"}, "training": {"steps": 10}}
 
@@ -214,7 +215,7 @@ def test_every_field_has_a_docstring():
         f"{m.__name__}.{n}"
         for file in FILES.values()
         for m in all_models(file)
-        for n, f in m.model_fields.items()
+        for n, f in described_fields(m).items()
         if not f.description
     ]
     assert bare == []
