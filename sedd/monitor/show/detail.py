@@ -1,6 +1,7 @@
 """Render one run in full for the terminal."""
 
 import datetime as dt
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group
@@ -85,7 +86,13 @@ def _trouble(seen: Inspection) -> list[Text]:
 
 
 def _numbers(seen: Inspection, width: int) -> list[Text]:
-    return [Text.assemble((f"{name:<9} ", "dim"), text) for name, text in _facts(seen, width) if text]
+    return [line for name, text in _facts(seen, width) if text for line in _labelled(name, text, width)]
+
+
+def _labelled(name: str, text: str, width: int) -> list[Text]:
+    """`saved     step 4000, 4m ago; …`, on more lines below each other where it is wider than `width`."""
+    first, *more = textwrap.wrap(text, width - 10, break_long_words=False, break_on_hyphens=False)
+    return [Text.assemble((f"{name:<9} ", "dim"), first), *(Text(f"{'':<10}{line}") for line in more)]
 
 
 def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:

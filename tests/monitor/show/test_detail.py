@@ -172,7 +172,7 @@ def test_a_slow_rank_is_shown_with_its_times(zoo: Snapshot) -> None:
     ]
     slow = {"rank": 1, "host": "v100-2", "over": 0.25, "since_step": 300}
     view = dataclasses.replace(seen.view, ranks=tuple(rows), slow=(slow,))
-    text = render(dataclasses.replace(seen, view=view), width=80)
+    text = render(dataclasses.replace(seen, view=view), width=100)
     assert "slow      rank 1 on v100-2: 25% over the median since step 300\n" in text
     assert "125.0 ms a step (data 1.0 ms, host 20.0 ms, GPU 124.0 ms), the fastest 100.0 ms" in text
 
@@ -190,6 +190,22 @@ def test_beside_a_copy_on_the_node_a_kill_and_the_loss_of_the_node_are_told_apar
     assert line.endswith(
         f"{words}; on its node step 40590, 4s ago; a kill of the training now would lose 10 steps, 4s; "
         "the loss of its node or job 600 steps, 4m"
+    )
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_long_numbers_are_folded_below_each_other(zoo: Snapshot, width: int) -> None:
+    seen = look(zoo, "uniref50_small")
+    copied = zoo.taken - dt.timedelta(seconds=4)
+    view = dataclasses.replace(seen.view, checkpoint_step=40000, local_step=40590, local_t=copied)
+    lines = render(dataclasses.replace(seen, view=view), width=width).splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("saved"))
+    end = next(n for n, line in enumerate(lines) if n > start and line[:1] != " ")
+    assert end - start > 1
+    assert all(len(line) <= width for line in lines[start:end])
+    told = " ".join(line[10:] for line in lines[start:end])
+    assert told.startswith(
+        "step 40000, 4m ago; on its node step 40590, 4s ago; a kill of the training now would"
     )
 
 
