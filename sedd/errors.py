@@ -126,6 +126,13 @@ def hint_of(error: OSError) -> str | None:
     return _HINTS.get(error.errno or 0)
 
 
+def exit_code_of(error: Exception) -> int:
+    """The exit code of a command that ends with an error: 2 for bad input, such as a file that may not be read."""
+    if isinstance(error, SeddError):
+        return error.exit_code
+    return 2 if isinstance(error, OSError) and error.filename and error.errno in _UNFIT else 1
+
+
 def cannot_read(path: Path, error: OSError) -> CheckpointError:
     """The one error for a file or folder of a network that is there, perhaps whole, and cannot be read now."""
     named = error.filename if isinstance(error.filename, str) else path

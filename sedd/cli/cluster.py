@@ -38,7 +38,8 @@ _PROTEINS, _LENGTH, _STORE = 200, 60, "made-up.store"
 @app.command("init")
 def init(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; left out, or -, it is printed.")
+        Path | None,
+        typer.Option("--output", "-o", help="File to write; left out, or -, it is printed.", readable=False),
     ] = None,
     force: Force = False,
 ) -> None:

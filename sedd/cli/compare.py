@@ -31,9 +31,12 @@ def command(
     against: Annotated[
         str | None, typer.Option(metavar="RUN", help="Compare with this run; default: the best.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write one HTML page, with curves.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write one HTML page, with curves.", readable=False)
+    ] = None,
     table: Annotated[
-        Path | None, typer.Option("--csv", help="Write a CSV with a row for each run; - is stdout.")
+        Path | None,
+        typer.Option("--csv", help="Write a CSV with a row for each run; - is stdout.", readable=False),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document (sedd/experiments/README.md).")

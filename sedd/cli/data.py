@@ -34,7 +34,9 @@ def build(
             metavar="FASTA", readable=False, help="FASTA files, plain or gzip; or older .pt files."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store to make.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the store to make.", readable=False)
+    ],
     given: dict[str, Any],
     workers: Annotated[
         int | None,

@@ -18,7 +18,10 @@ def command(
     run: Network,
     fasta: Fasta,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="File: .npz, .safetensors or .parquet (needs pyarrow).")
+        Path,
+        typer.Option(
+            "--output", "-o", help="File: .npz, .safetensors or .parquet (needs pyarrow).", readable=False
+        ),
     ],
     given: dict[str, Any],
     force: Force = False,

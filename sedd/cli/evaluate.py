@@ -23,7 +23,9 @@ def command(
     given: dict[str, Any],
     per_sequence: Annotated[
         Path | None,
-        typer.Option(help="Table with a row a protein: .csv, .tsv or .parquet (pyarrow); - is stdout."),
+        typer.Option(
+            help="Table with a row a protein: .csv, .tsv or .parquet (pyarrow); - is stdout.", readable=False
+        ),
     ] = None,
     curve: Annotated[bool, typer.Option("--curve", help=f"The mask rates {CURVE}.")] = False,
     against: Annotated[

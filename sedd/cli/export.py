@@ -13,7 +13,7 @@ from sedd.cli.console import note, tell
 
 def command(
     run: Annotated[str, typer.Argument(metavar="RUN|CKPT", help="A run, or a checkpoint file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.", readable=False)],
     raw: Annotated[
         bool, typer.Option("--raw", help="The weights as trained instead of their average (EMA).")
     ] = False,

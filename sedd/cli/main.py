@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from sedd.cli.notify_pending import tell_ends
 from sedd.cli.streams import prepare_streams
-from sedd.errors import SeddError
+from sedd.errors import SeddError, exit_code_of, reason_of
 
 if TYPE_CHECKING:
     import typer
@@ -72,7 +72,7 @@ def _run(interrupts: Sequence[int]) -> None:
             traceback.print_exc()
         else:
             _print_error(e)
-        sys.exit(e.exit_code if isinstance(e, SeddError) else 1)
+        sys.exit(exit_code_of(e))
     finally:
         try:
             tell_ends(next((a for a in arguments if not a.startswith("-")), None), said=said)
@@ -178,8 +178,8 @@ def _print_error(error: Exception) -> None:
     if isinstance(error, SeddError):
         message, hint = error.message, error.hint
     elif isinstance(error, OSError):
-        where = f": {error.filename}" if error.filename else ""
-        message, hint = f"{error.strerror or error}{where}", None
+        where = f"{error.filename}: " if error.filename else ""
+        message, hint = f"{where}{reason_of(error)}", None
     else:
         message, hint = f"{type(error).__name__}: {error}", "this is a bug; --debug shows where"
     for line in message.splitlines() or [""]:

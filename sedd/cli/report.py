@@ -18,7 +18,9 @@ from sedd.rundir.atomic import require_output, write_output
 
 def command(
     run: Run,
-    output: Annotated[Path, typer.Option("-o", "--output", help="HTML file to write.")] = Path("report.html"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="HTML file to write.", readable=False)
+    ] = Path("report.html"),
     samples: Annotated[
         Path | None,
         typer.Option(help="FASTA of `sedd sample` to show; default: the newest in the run's samples folder."),

@@ -40,16 +40,23 @@ def command(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="FASTA file, compressed if it ends in .gz; default, and -: stdout."
+            "--output",
+            "-o",
+            help="FASTA file, compressed if it ends in .gz; default, and -: stdout.",
+            readable=False,
         ),
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(help="Table of redesigns: .csv, .tsv or .parquet (needs pyarrow); - is stdout."),
+        typer.Option(
+            help="Table of redesigns: .csv, .tsv or .parquet (needs pyarrow); - is stdout.", readable=False
+        ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Page about the samples beside real proteins, .html; or numbers, .json."),
+        typer.Option(
+            help="Page about the samples beside real proteins, .html; or numbers, .json.", readable=False
+        ),
     ] = None,
     store: Annotated[
         Path | None, typer.Option(help="Training data for the report; default: where the run had it.")

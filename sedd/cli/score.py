@@ -44,10 +44,11 @@ def command(
             "--output",
             "-o",
             help="Table: .csv, .tsv or .parquet (needs pyarrow); default, and -: CSV on stdout.",
+            readable=False,
         ),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="Page with heat maps, .html; or one heat map, .svg.")
+        Path | None, typer.Option(help="Page with heat maps, .html; or one heat map, .svg.", readable=False)
     ] = None,
     force: Force = False,
     as_json: Json = False,

@@ -77,8 +77,9 @@ def build_store(
     """
     options = options or BuildOptions()
     for store in filter(None, (output, options.onto)):
-        if store.parent.is_dir():
-            restore_replaced(store, owner=owner)
+        with writing(store):
+            if store.parent.is_dir():
+                restore_replaced(store, owner=owner)
     for path in (*inputs, *filter(None, (options.clusters, options.labels))):
         require_readable(path)
     recorded = _recorded(options)

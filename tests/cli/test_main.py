@@ -26,7 +26,7 @@ from sedd.cli import version
 from sedd.cli.main import COMMANDS, build_app
 from sedd.cli.wrong_usage import as_usage_error
 from sedd.errors import DataError, SpecError
-from tests.command_line import BY_PERMISSION
+from tests.command_line import BY_PERMISSION, by_permission, sedd_here
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -374,3 +374,48 @@ def test_the_help_of_every_option_that_may_be_repeated_says_so(name: str):
     assert [each.opts[0] for each in options if each.help.count("May be repeated.") != 1] == []
     if name in ("evaluate", "sample", "score", "embed", "submit"):
         assert options
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (PermissionError(13, "Permission denied", "st/offsets.npy"), 2, "st/offsets.npy: permission denied"),
+        (FileNotFoundError(2, "No such file", "st/gone.npy"), 2, "st/gone.npy: no such file or directory"),
+        (OSError(5, "Input/output error", "st/offsets.npy"), 1, "st/offsets.npy: input/output error"),
+        (OSError(28, "No space left on device", "x"), 1, "x: no space left on device"),
+        (PermissionError(1, "Operation not permitted"), 1, "operation not permitted"),
+    ],
+)
+def test_what_the_system_refuses_is_bad_input_where_a_file_that_was_named_is_at_fault(
+    sedd, error, code, told
+):
+    assert sedd(raises(error)) == (code, "", f"error: {told}\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sample nobody -o {}",
+        "sample nobody --table {}",
+        "sample nobody --report {}",
+        "score nobody --scan -o {}",
+        "score nobody --scan --page {}",
+        "evaluate nobody --fasta f --per-sequence {}",
+        "embed nobody --fasta f -o {}",
+        "export nobody -o {}",
+        "report nobody -o {}",
+        "compare nobody --html {}",
+        "compare nobody --csv {}",
+        "cluster init -o {}",
+        "data build f -o {}",
+    ],
+)
+def test_a_file_to_write_need_not_be_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / "there"
+    there.touch(mode=0)
+    with by_permission():
+        done = sedd_here(*words.format(there).split(), runs=tmp_path)
+    assert (done.returncode, "cannot be read" in done.stderr) == (2, False), done.stderr
