@@ -87,12 +87,21 @@ def query_run_status(run: RunDir) -> RunSituation:
 
 
 def newest_submission(run: RunDir, events: Sequence[Event]) -> Event:
-    """The event of the job that has the run now, or had it last. Raises: RunError for a run that has none."""
+    """The event of the job that has the run now, or had it last. Raises: RunError for a run that has none.
+
+    A run of this machine whose submission was killed before it had its event says in its first attempt where it is.
+    """
     submission = next((e for e in reversed(events) if e.event == "submitted"), None)
+    if submission is None:
+        submission = next((e for e in reversed(events) if _is_begun_here(e)), None)
     if submission is None:
         require_undamaged(run.events)
         raise RunError(f"run {run.id} was never submitted")
     return submission
+
+
+def _is_begun_here(event: Event) -> bool:
+    return event.event == "attempt_started" and event.get("executor") == "local"
 
 
 def count_submissions(events: Sequence[Event]) -> int:

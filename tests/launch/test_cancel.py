@@ -11,10 +11,12 @@ from sedd.launch import cancel as cancel_module
 from sedd.launch.cancel import cancel
 from sedd.launch.local_processes import find_members, wait_until
 from sedd.launch.requeue import requeue
+from sedd.launch.submit_local import submit_local
 from sedd.rundir.attempts import Cause, is_cancelled, parse_attempts
 from sedd.rundir.events import read_events
 from tests.launch.conftest import (
     LocalRuns,
+    change_code,
     small_experiment,
     story,
     wait_for_end,
@@ -108,4 +110,19 @@ def test_training_whose_job_entry_was_killed_can_be_cancelled(local: LocalRuns) 
             signal_local(member.process, signal.SIGKILL)
     cancel_result = cancel([run], now=NOW)
     assert cancel_result[0].changed
+    assert not find_members(run)
+
+
+def test_a_run_whose_submission_was_killed_before_its_event_is_cancelled_all_the_same(
+    local: LocalRuns,
+) -> None:
+    (run,) = local.make(small_experiment(), plan="endless")
+    started = "    controller = find_local(pid)\n    host"
+    change_code(run, "launch/submit_local.py", started, f"    os.kill(os.getpid(), 9)\n{started}")
+    with pytest.raises(RunError, match="cannot start"):
+        submit_local([run])
+    wait_for_steps(run, 3)
+    assert "submitted" not in story(run)
+    (done,) = cancel([run], now=dt.datetime.now(dt.UTC))
+    assert (done.changed, done.detail) == (True, "cancelled")
     assert not find_members(run)
