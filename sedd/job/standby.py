@@ -132,6 +132,8 @@ def await_attempt() -> None:
     # Whoever is handed an attempt while its imports hang, as on a dead file server, is watched like all others.
     progress_writer(os.environ).phase("starting")
     import_training()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        importlib.import_module("torch._dynamo")  # as DDP will: a second of a core
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):
         sys.exit(0)  # the job entry is gone

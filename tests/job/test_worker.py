@@ -35,6 +35,7 @@ def work(
         command,
         env=environment | {"PYTHONSAFEPATH": "1"},
         pass_fds=tuple(keep_open),
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
@@ -76,8 +77,18 @@ def test_a_training_takes_its_steps_without_torchs_compiler(tmp_path: Path, stor
     done = work(run, python=["-X", "importtime"])
     assert done.returncode == Exit.COMPLETED, done.stderr
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert {"torch", "sedd.training.loop", "sedd.preflight.run_checks"} <= imported
+    assert {"torch", "sedd.training.session", "sedd.preflight.read.device"} <= imported
     assert not {"torch._dynamo", "sympy", "torch.distributed.fsdp"} & imported
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_process_that_stands_by_has_imported_what_its_training_will(tmp_path: Path, ranks: int) -> None:
+    """Several ranks exchange by DDP, whose constructor imports torch's compiler."""
+    run = make_runs(order_for(small_experiment(), runs=tmp_path / "my runs"), now=NOW, made=[]).runs[0]
+    done = work(run, STAND_BY, python=["-X", "importtime"], WORLD_SIZE=str(ranks))
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"torch", "sedd.training.session", "sedd.preflight.read.device"} <= imported
+    assert ("sympy" in imported) == (ranks == 2)
 
 
 def test_a_worker_ends_after_what_libraries_do_then_and_takes_nothing_apart(tmp_path: Path) -> None:
