@@ -25,8 +25,8 @@ from sedd.cli import main as cli
 from sedd.cli import version
 from sedd.cli.main import COMMANDS, build_app
 from sedd.cli.wrong_usage import as_usage_error
-from sedd.errors import DataError, SpecError
-from tests.command_line import BY_PERMISSION, by_permission, sedd_here
+from sedd.errors import DataError, RunError, SpecError
+from tests.command_line import BY_PERMISSION
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -75,14 +75,15 @@ def test_a_users_error_is_one_line_for_each_problem_and_a_hint(sedd):
 
 
 def test_what_failed_is_1_and_what_was_asked_wrongly_2(sedd):
-    assert sedd(raises(DataError("torn")))[0] == 1
+    assert sedd(raises(RunError("torn")))[0] == 1
+    assert sedd(raises(DataError("torn")))[0] == 2
     assert sedd(raises(SpecError("torn")))[0] == 2
     assert sedd(raises(typer.Exit(1)))[0] == 1
 
 
 def test_the_systems_errors_name_the_file(sedd):
     code, _, said = sedd(lambda: print(Path("/no such folder/file").read_text()))
-    assert (code, said) == (1, "error: No such file or directory: /no such folder/file\n")
+    assert (code, said) == (2, "error: /no such folder/file: no such file or directory\n")
 
 
 def test_a_bug_of_ours_is_admitted_without_a_traceback(sedd):
@@ -410,12 +411,9 @@ def test_what_the_system_refuses_is_bad_input_where_a_file_that_was_named_is_at_
         "data build f -o {}",
     ],
 )
-def test_a_file_to_write_need_not_be_readable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_file_to_write_need_not_be_readable(tmp_path: Path, words: str) -> None:
     there = tmp_path / "there"
     there.touch(mode=0)
-    with by_permission():
-        done = sedd_here(*words.format(there).split(), runs=tmp_path)
+    command = [*BY_PERMISSION, sys.executable, "-m", "sedd", *words.format(there).split()]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, "cannot be read" in done.stderr) == (2, False), done.stderr
