@@ -60,13 +60,64 @@ def bound_terms(
     randomness: Randomness,
 ) -> BoundTerms:
     """One draw of the bound's terms, and which tokens the score rules out."""
-    # The noise levels between which the samplers walk.
-    ends = noise.total(torch.tensor([T_MIN, 1.0], dtype=torch.float64)).tolist()
+    way = path_terms(log_score, x_0, cu_seqlens, u, graph=graph, noise=noise, randomness=randomness)
+    end = end_terms(log_score, x_0, cu_seqlens, u.dtype, graph=graph, noise=noise, randomness=randomness)
+    return BoundTerms(way + end.nats, end.ruled_out)
+
+
+def path_terms(
+    log_score: LogScore,
+    x_0: Packed,
+    cu_seqlens: Borders,
+    u: PerSequence,
+    *,
+    graph: Graph,
+    noise: Noise,
+    randomness: Randomness,
+) -> PerToken:
+    """One draw of the terms that depend on u: on the absorbing graph all of the bound."""
+    levels = _ends(noise)
     if isinstance(graph, Absorbing):
-        nats = _order_bound(log_score, x_0, cu_seqlens, u, graph, ends, randomness)
+        return _order_bound(log_score, x_0, cu_seqlens, u, graph, levels, randomness)
+    index, _ = packed_positions(cu_seqlens, x_0.numel())
+    sigma_bar, weight = (x.to(u.dtype) for x in path_levels(u, *levels))
+    x_t = graph.sample_transition(x_0, sigma_bar[index], _stream(randomness, 1))
+    return score_entropy(log_score(x_t, sigma_bar), x_t, x_0, sigma_bar[index], graph) * weight[index]
+
+
+def end_terms(
+    log_score: LogScore,
+    x_0: Packed,
+    cu_seqlens: Borders,
+    dtype: torch.dtype,
+    *,
+    graph: Graph,
+    noise: Noise,
+    randomness: Randomness,
+) -> BoundTerms:
+    """One draw of what does not depend on u: the clean tokens' cost given x at T_MIN, and the prior's term.
+
+    Nothing, and no call of the network, on the absorbing graph. Such a draw varies little: a thousandth of the tokens
+    have jumped by T_MIN, where the path's terms are of the whole way.
+    """
+    if isinstance(graph, Absorbing):
         # Each score is a probability above 0.
-        return BoundTerms(nats, torch.zeros_like(nats, dtype=torch.bool))
-    return _path_bound(log_score, x_0, cu_seqlens, u, graph, noise, ends, randomness)
+        nothing = torch.zeros(x_0.numel(), dtype=dtype, device=x_0.device)
+        return BoundTerms(nothing, torch.zeros_like(nothing, dtype=torch.bool))
+    index, _ = packed_positions(cu_seqlens, x_0.numel())
+    time = torch.full((cu_seqlens.numel() - 1,), T_MIN, dtype=dtype, device=x_0.device)
+    first = noise.total(time)
+    x_first = graph.sample_transition(x_0, first[index], _stream(randomness, 2))
+    clean = graph.posterior(log_score(x_first, first), x_first, first[index], first[index])
+    likelihood = clean.gather(-1, x_0.long().unsqueeze(-1)).squeeze(-1)
+    prior = graph.prior_divergence(noise.total(torch.ones_like(time)))
+    return BoundTerms(prior[index] - likelihood.clamp_min(RULED_OUT).log(), likelihood < RULED_OUT)
+
+
+def _ends(noise: Noise) -> list[float]:
+    """The noise levels between which the samplers walk."""
+    levels: list[float] = noise.total(torch.tensor([T_MIN, 1.0], dtype=torch.float64)).tolist()
+    return levels
 
 
 def _order_bound(
@@ -101,30 +152,6 @@ def _order_bound(
     per_token = sigma_bar[index]
     cost = score_entropy(log_score(x_t, sigma_bar), x_t, x_0, per_token, graph) * torch.expm1(per_token)
     return cost * (lengths / k).to(cost.dtype)[index]
-
-
-def _path_bound(
-    log_score: LogScore,
-    x_0: Tensor,
-    cu_seqlens: Tensor,
-    u: Tensor,
-    graph: Graph,
-    noise: Noise,
-    ends: Sequence[float],
-    randomness: Randomness,
-) -> BoundTerms:
-    """Score entropy over [T_MIN, 1], plus the clean tokens' cost given x at T_MIN, plus the prior term."""
-    index, _ = packed_positions(cu_seqlens, x_0.numel())
-    sigma_bar, weight = (x.to(u.dtype) for x in path_levels(u, *ends))
-    x_t = graph.sample_transition(x_0, sigma_bar[index], _stream(randomness, 1))
-    path = score_entropy(log_score(x_t, sigma_bar), x_t, x_0, sigma_bar[index], graph) * weight[index]
-
-    first = noise.total(torch.full_like(u, T_MIN))
-    x_first = graph.sample_transition(x_0, first[index], _stream(randomness, 2))
-    clean = graph.posterior(log_score(x_first, first), x_first, first[index], first[index])
-    likelihood = clean.gather(-1, x_0.long().unsqueeze(-1)).squeeze(-1)
-    prior = graph.prior_divergence(noise.total(torch.ones_like(u)))
-    return BoundTerms(path - likelihood.clamp_min(RULED_OUT).log() + prior[index], likelihood < RULED_OUT)
 
 
 def path_levels(u: PerSequence, first: float, last: float) -> tuple[PerSequence, PerSequence]:

@@ -3,15 +3,28 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sedd.diffusion.bound import LogScore, bound_terms
-from sedd.diffusion.draws import Borders, Packed, counter_noise, packed_positions, uniform
+from sedd.diffusion.bound import LogScore, end_terms, path_terms
+from sedd.diffusion.draws import (
+    Borders,
+    CounterNoise,
+    Packed,
+    PerSequence,
+    PerToken,
+    counter_noise,
+    packed_positions,
+    uniform,
+)
 from sedd.diffusion.noise import Noise
 from sedd.diffusion.process import Graph
+
+_WAYS_OF_AN_END = 8
+"""Draws of the path's terms for one of its end, which costs a call of the network, too, and varies far less."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -22,7 +35,7 @@ class Bound:
     """Estimates in nats by sets of draws that know nothing of each other, float64."""
     residues: Int[Tensor, "sequences"]
     ruled_out: Int[Tensor, "sequences"]
-    """How often, over all draws, the score gave one of its residues a chance below `bound.RULED_OUT`.
+    """How often, over all draws of the end, the score gave one of its residues a chance below `bound.RULED_OUT`.
 
     Each counts as that in `nats`, which is an upper bound only where this is 0.
     """
@@ -116,20 +129,29 @@ def likelihood_bound(
     numbers = keys if keys is not None else first_sample + torch.arange(sequences, device=tokens.device)
 
     ruled_out = torch.zeros(sequences, dtype=torch.int64, device=tokens.device)
+    process: dict[str, Any] = {"graph": graph, "noise": noise}
 
-    def one(draw: int, u: Tensor) -> Tensor:
-        randomness = counter_noise(seed, draw, numbers, cu_seqlens, tokens.numel(), places)
-        terms = bound_terms(log_score, tokens, cu_seqlens, u, graph=graph, noise=noise, randomness=randomness)
-        ruled_out.index_add_(0, index, terms.ruled_out.long())
+    def noise_of(draw: int) -> CounterNoise:
+        return counter_noise(seed, draw, numbers, cu_seqlens, tokens.numel(), places)
+
+    def summed(nats: PerToken) -> PerSequence:
         # Not by index_add, which on a GPU adds up in no fixed order; `unsafe` skips a check that would wait for it.
-        nats = terms.nats.double()
-        return torch.segment_reduce(nats, "sum", offsets=cu_seqlens.long(), unsafe=True, initial=0)
+        return torch.segment_reduce(nats.double(), "sum", offsets=cu_seqlens.long(), unsafe=True, initial=0)
+
+    def way(draw: int, u: Tensor) -> Tensor:
+        return summed(path_terms(log_score, tokens, cu_seqlens, u, randomness=noise_of(draw), **process))
+
+    def end(draw: int) -> Tensor:
+        terms = end_terms(log_score, tokens, cu_seqlens, torch.float64, randomness=noise_of(draw), **process)
+        ruled_out.index_add_(0, index, terms.ruled_out.long())
+        return summed(terms.nats)
 
     estimates = []
     for which, members in enumerate(torch.arange(draws).tensor_split(4 if draws >= 16 else 2)):
         levels = _spread(len(members), graph, _shift(seed, which, numbers))
-        drawn = [one(draw, u) for draw, u in zip(members.tolist(), levels, strict=True)]
-        estimates.append(torch.stack(drawn).mean(0))
+        ways = [way(draw, u) for draw, u in zip(members.tolist(), levels, strict=True)]
+        ends = [end(draw) for draw in members[::_WAYS_OF_AN_END].tolist()]
+        estimates.append(torch.stack(ways).mean(0) + torch.stack(ends).mean(0))
     return Bound(estimates=torch.stack(estimates), residues=cu_seqlens.diff().long(), ruled_out=ruled_out)
 
 

@@ -162,6 +162,27 @@ def test_likelihood_is_reproducible_and_indifferent_to_batches(graph):
     assert not torch.equal(other.nats, whole.nats)
 
 
+@pytest.mark.parametrize(("graph", "ends"), [("absorbing", 0), ("uniform", 4 * 2)])
+def test_the_end_is_drawn_for_one_draw_in_eight_of_each_set_and_the_bound_stays_the_same(graph, ends):
+    # So early an end costs much.
+    world, noise, draws = World(small_graph(graph), 2), Geometric(sigma_min=0.3, sigma_max=5.0), 4 * 9
+    exact, levels = world.log_score(), []
+
+    def log_score(x, sigma_bar):
+        levels.append(sigma_bar)
+        return exact(x, sigma_bar)
+
+    copies = 4000
+    tokens, cu = world.states[6].repeat(copies), torch.arange(copies + 1, dtype=torch.int32) * 2
+    bound = likelihood_bound(log_score, tokens, cu, graph=world.graph, noise=noise, draws=draws, seed=0)
+    assert len(levels) == draws + ends
+    assert sum(bool((level == noise.total(torch.tensor(T_MIN, dtype=F64))).all()) for level in levels) == ends
+    error = (bound.nats.std() / copies**0.5).item()
+    whole, spread = mean_bound(world, noise, exact, world.states[6])
+    assert bound.nats.mean().item() == pytest.approx(whole, abs=4 * math.hypot(error, spread))
+    assert error < 0.03
+
+
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_standard_error_covers_the_spread_over_seeds(graph):
     world, noise = World(small_graph(graph), 2), noise_named("loglinear")
