@@ -15,7 +15,7 @@ DEFAULT_TIMEOUT_S = 20.0
 
 _NO_CLUSTER = "could not establish a configuration source"
 """SLURM's commands are here, but no slurm.conf and no server that would give one: sbatch has sent nothing."""
-_HERE = "run this on a login node of the cluster, or use --cluster slurm/local.yaml"
+_HERE = "run this on a login node of the cluster; the profile slurm/local.yaml needs no SLURM"
 _UNREACHABLE = (
     "unable to contact slurm controller",
     "socket timed out",
