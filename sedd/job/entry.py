@@ -11,9 +11,9 @@ from pathlib import Path
 from sedd.cluster.profile import LocalProfile, Profile, SlurmProfile
 from sedd.errors import RunError, SeddError
 from sedd.job.attempt import Task
-from sedd.job.begin_attempt import begin_attempt, require_newest_start
+from sedd.job.begin_attempt import begin_attempt, find_start, require_newest_start
 from sedd.job.environment import TaskEnvironment, done_file, read_task_environment
-from sedd.job.final_events import record_event
+from sedd.job.final_events import is_decided, record_event
 from sedd.job.needs import await_needs
 from sedd.job.picked_shape import in_shape_of_job, record_shape
 from sedd.job.processes import SignalBox, accept_signals, has_children, signals_held
@@ -141,10 +141,23 @@ def tell_end_of(path: str) -> None:
         tell_end(run, is_login=False)
 
 
+def is_settled(path: str) -> bool:
+    """Whether the newest attempt is of this start of the job, and what follows it is recorded."""
+    environment, run = read_task_environment(), RunDir(Path(path))
+    try:
+        events = read_events(run.events)
+    except RunError:
+        return False
+    start = find_start(events, job_id=environment.job_id, restarts=environment.restarts)
+    newest = newest_attempt(events)
+    return start is not None and start.attempt == newest and is_decided(events, newest)
+
+
 def note_all_done(path: str) -> None:
     """Spare the batch script's last line a look at what this entry has left undone: nothing, and no process.
 
-    The job that continues the run waits for that line.
+    The job that continues the run waits for that line. Only for an attempt that `is_settled` before this entry wakes
+    others and tells its user: where it was not yet, as where another entry leads, that line does so.
     """
     environment, run = read_task_environment(), RunDir(Path(path))
     of_sweep = (
@@ -160,8 +173,9 @@ def note_all_done(path: str) -> None:
 
 if __name__ == "__main__":
     code = main(sys.argv[1])
+    has_done_all = code == 0 and is_settled(sys.argv[1])
     wake_fellows_of(sys.argv[1])
     tell_end_of(sys.argv[1])
-    if code == 0:
+    if has_done_all:
         note_all_done(sys.argv[1])
     sys.exit(code)

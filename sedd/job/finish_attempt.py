@@ -6,6 +6,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sedd.errors import FORBIDDEN, REFUSED
 from sedd.job.attempt import Task
 from sedd.job.causes import Ending, SlurmFacts, is_stop
 from sedd.job.decision import Decision, EndingFacts, decide
@@ -73,22 +74,27 @@ def finish_attempt(
 def finish_unrecorded(task: Task, events: Sequence[Event]) -> AttemptResult:
     """Finish an attempt whose outcome could not be written: with a full disk another attempt follows later.
 
-    None follows where this user may not write, or nobody may: no waiting mends that; `sedd requeue` revives the run.
+    None follows where this user may not write: no waiting mends that; `sedd requeue` revives the run. What this node
+    has mounted for reading alone another one may write: under SLURM the next attempt goes there.
 
     Until it has begun, minutes later, whoever follows the run does not learn that it has ended. SLURM's pause has to
     be sat out, since a job that skips it would have to be recorded first; and nobody is left here to try once more.
     """
     attempt, is_slurms = newest_attempt(events), task.environment.executor == "slurm"
-    if refusal(task.run.events):
+    if refusal(task.run.events, codes=FORBIDDEN if is_slurms else REFUSED):
         return AttemptResult(attempt=attempt, cause=Cause.CRASHED, next=None)
+    is_nodes = refusal(task.run.events) is not None
+    cause = Cause.NODE_FAULT if is_nodes else Cause.DISK_FULL
+    avoid = (task.environment.host,) if is_nodes else ()
+    why = "a read-only file system on this node" if is_nodes else "disk or quota full"
     if is_slurms and not ensure_next_attempt(
-        task, events, attempt=attempt, cause=Cause.DISK_FULL, may_pause=True
+        task, events, attempt=attempt, cause=cause, avoid=avoid, may_pause=True
     ):
-        return AttemptResult(attempt=attempt, cause=Cause.DISK_FULL, next=None)
+        return AttemptResult(attempt=attempt, cause=cause, next=None)
     return AttemptResult(
         attempt=attempt,
-        cause=Cause.DISK_FULL,
-        next=Retry(detail="disk or quota full", delay_s=MAX_DELAY_S, avoid_hosts=()),
+        cause=cause,
+        next=Retry(detail=why, delay_s=MAX_DELAY_S, avoid_hosts=avoid),
         starts_in_job=not is_slurms,
     )
 

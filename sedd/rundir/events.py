@@ -5,7 +5,7 @@ import datetime as dt
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,12 +78,15 @@ def note_event(path: Path, event: str, *, attempt: int, **fields: Any) -> bool:
     return True
 
 
-def refusal(path: Path) -> str | None:
-    """Why no event can be recorded that no waiting would mend, such as `permission denied`; else None."""
+def refusal(path: Path, *, codes: Collection[int] = REFUSED) -> str | None:
+    """Why no event can be recorded that no waiting would mend, such as `permission denied`; else None.
+
+    `codes` are the system's numbers of what counts.
+    """
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
     except OSError as e:
-        return reason_of(e) if e.errno in REFUSED else None
+        return reason_of(e) if e.errno in codes else None
     return None
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from submitit.core.utils import DelayedSubmission, JobPaths
@@ -292,6 +292,36 @@ def test_the_last_line_looks_itself_unless_all_entries_of_this_start_ended_well(
     assert note_done(run, monkeypatch)
     assert not is_done(run.submitit, DONE | changes, now=NOW)
     assert is_done(run.submitit, DONE, now=NOW)
+
+
+REQUEUED = {"event": "requeued", "attempt": 1, "cause": "preempted"}
+ELSEWHERE = STARTED | {"attempt": 2, "restarts": 1}
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([REQUEUED], True),
+        ([], False),  # another entry leads: nobody was told, no fellow woken
+        ([REQUEUED, ELSEWHERE], False),  # this start is late: the attempt that began last is not its own
+    ],
+)
+def test_an_entry_says_so_only_of_its_own_attempt_that_has_its_final_event(
+    run: RunDir, events: list[dict[str, Any]], expected: bool
+) -> None:
+    write_events(run, SUBMITTED, STARTED, *events)
+    environment = os.environ | DONE | {"PYTHONPATH": str(run.code), "PYTHONSAFEPATH": "1"}
+    script = (
+        "import sys, sedd.job.entry as entry, runpy, sedd.job.supervisor as supervisor\n"
+        "supervisor.supervise = lambda task, box: 0\n"
+        "sys.argv = ['entry', sys.argv[1]]\n"
+        "del sys.modules['sedd.job.entry']\n"
+        "runpy.run_module('sedd.job.entry', run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", script, str(run.path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert any(run.submitit.glob("*.done")) == expected
 
 
 def test_of_a_points_first_job_it_is_said_where_the_sweep_has_its_files(

@@ -1,8 +1,11 @@
 """The end of a run that has saved all is recorded as soon as the disk has space, without another attempt."""
 
+import errno
+import os
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -94,8 +97,30 @@ def test_who_may_be_killed_any_time_waits_no_longer_than_before(how: str, run: R
 def test_where_nobody_may_write_no_attempt_follows_and_where_there_is_no_room_one_does(
     run: RunDir, monkeypatch: pytest.MonkeyPatch, is_refused: bool
 ) -> None:
-    monkeypatch.setattr(module, "refusal", lambda path: "permission denied" if is_refused else None)
+    monkeypatch.setattr(module, "refusal", lambda path, **_: "permission denied" if is_refused else None)
     node = TaskEnvironment(executor="local", job_id="h:1:1", log_name="1", host="h")
     task = Task(run=run, experiment=small_experiment(), environment=node, command=("true",))
     result = module.finish_unrecorded(task, read_events(run.events))
     assert (result.next is None, result.exit_code) == (is_refused, int(is_refused))
+
+
+def test_where_this_node_alone_may_not_write_another_one_goes_on(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that one node has mounted for reading alone must not end a run."""
+
+    def is_read_only(path: object, *arguments: object) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(module, "ensure_next_attempt", lambda task, events, **how: not asked.append(how))
+    node = TaskEnvironment(executor="slurm", job_id="7", log_name="7", host="v100-2")
+    task = Task(run=run, experiment=small_experiment(), environment=node, command=("true",))
+    events = read_events(run.events)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", is_read_only)
+        result = module.finish_unrecorded(task, events)
+    assert (result.cause, result.exit_code, result.starts_in_job) == (Cause.NODE_FAULT, 0, False)
+    assert [(how["cause"], how["avoid"], how["may_pause"]) for how in asked] == [
+        (Cause.NODE_FAULT, ("v100-2",), True)
+    ]
