@@ -5,7 +5,6 @@ It ends with a code of `sedd/rundir/exits.py`; the job entry decides what follow
 
 import atexit
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -109,7 +108,6 @@ class _End:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # a full disk, a closed stream
                 stream.flush()
-        ctypes.CDLL(None).fflush(None)  # what C has buffered: lines of NCCL_DEBUG, which may say why
         os._exit(self.code)
 
 
