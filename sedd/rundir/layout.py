@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,16 +169,20 @@ def create_run(runs: Path, name: str, identity: str, spec_yaml: str) -> RunDir:
     """Make the folders of a new run and write its spec; a taken id gets `-2`, `-3`, ….
 
     Raises:
-        RunError: the folder cannot be made.
+        RunError: the folder cannot be made; what there was of it is removed.
     """
+    made: Path | None = None
     try:
         (runs / name).mkdir(parents=True, exist_ok=True)
-        run = RunDir(_new_folder((runs / name).resolve(), identity))
+        made = _new_folder((runs / name).resolve(), identity)
+        run = RunDir(made)
         for folder in (run.checkpoints, run.logs, run.submitit):
             folder.mkdir()
         # The manifest, written last and renamed into place, makes the folder durable.
         write_first(run.spec, spec_yaml)
     except OSError as e:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
         raise RunError(
             f"cannot write {runs / name}: {(e.strerror or str(e)).lower()}",
             hint=ELSEWHERE,

@@ -1,6 +1,7 @@
 """Making a run folder."""
 
 import datetime as dt
+import errno
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,19 @@ def test_a_place_that_cannot_be_written_is_told_with_the_way_out(tmp_path: Path)
     with pytest.raises(RunError, match="cannot write") as caught:
         create_run(tmp_path / "file", "probe", "id", "x")
     assert "SEDD_RUNS" in str(caught.value.hint)
+
+
+def test_a_run_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, monkeypatch):
+    def disk_is_full(path: Path, text: str) -> None:
+        path.write_text("")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("sedd.rundir.layout.write_first", disk_is_full)
+    earlier = tmp_path / "probe" / "earlier"
+    earlier.mkdir(parents=True)
+    with pytest.raises(RunError, match="no space left"):
+        create_run(tmp_path, "probe", "id", "x")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "probe", earlier]
 
 
 def test_a_manifest_is_read_back(tmp_path: Path):
