@@ -4,7 +4,7 @@ import datetime as dt
 import math
 
 from sedd.monitor.read.facts import RunFacts
-from sedd.monitor.read.history import History, Saved, queued_s
+from sedd.monitor.read.history import Saved, queued_s
 from sedd.rundir.heartbeat import Heartbeat
 
 _TRUSTED_S = 600.0
@@ -14,23 +14,16 @@ _TRUSTED_S = 600.0
 def ettr(facts: RunFacts, *, now: dt.datetime, is_live: bool) -> float | None:
     """Effective training time ratio (Kokolis et al. 2024, arXiv 2410.21680): productive time / all time.
 
-    All time runs from the first submission, queue and restarts included, but not what lay between a run's end and
-    its extension or revival. Productive is the training whose result was kept or, in a live attempt, may still be.
-    None before an attempt has trained.
+    All time runs from the first submission, queue and restarts included, but not what lay between a run's end, or the
+    last event of a killed one, and its extension or revival. Productive is the training whose result was kept or, in
+    a live attempt, may still be. None before an attempt has trained.
     """
     history = facts.history
     if history.submitted is None or not history.attempts:
         return None
-    total = ((now if is_live else _last_sign(facts)) - history.submitted).total_seconds() - _rested_s(history)
+    total = ((now if is_live else _last_sign(facts)) - history.submitted).total_seconds() - history.rested_s
     productive = productive_s(facts, now=now, is_live=is_live)
     return min(1.0, productive / total) if total > 0 and productive > 0 else None
-
-
-def _rested_s(history: History) -> float:
-    """Seconds between an end of the run and its next submission by a user."""
-    ends = [a.ended for a in history.attempts if a.ended]
-    rests = [t - max(before) for t in history.revived if (before := [end for end in ends if end <= t])]
-    return sum(rest.total_seconds() for rest in rests)
 
 
 def _last_sign(facts: RunFacts) -> dt.datetime:
@@ -69,7 +62,7 @@ def eta_s(facts: RunFacts, *, now: dt.datetime, is_live: bool) -> float | None:
     productive = productive_s(facts, now=now, is_live=is_live)
     if len(history.attempts) < 2 or productive < _TRUSTED_S or history.first_start is None:
         return by_limit
-    since_start = (now - history.first_start).total_seconds() - _rested_s(history)
+    since_start = (now - history.first_start).total_seconds() - history.rested_s
     return max(by_limit, left * since_start / productive)
 
 

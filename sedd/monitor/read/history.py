@@ -30,6 +30,7 @@ class History:
     Attributes:
         submitted: first submission.
         revived: submissions by a user after that, of what had ended: more steps, or `sedd requeue`.
+        rested_s: seconds between the run's last sign, in events, and each of these.
         identity: what tells the run's newest SLURM job from others; None where there is none, or no event tells of it.
         gpus: how many it trains on in the foreground; None: as many as the manifest says.
         causes: how many attempts ended by each cause; completion is not counted.
@@ -44,6 +45,7 @@ class History:
 
     submitted: dt.datetime | None = None
     revived: tuple[dt.datetime, ...] = ()
+    rested_s: float = 0.0
     job_id: str = ""
     identity: JobIdentity | None = None
     host: str = ""
@@ -111,10 +113,12 @@ def summarise(events: Sequence[Event]) -> History:
 
     attempts, failure = parse_attempts(events), newest("failed")
     productive_s, in_copy_s = _productive_s(events) if attempts else (0.0, 0.0)
+    revived = tuple(_revived(events)) if attempts else ()
     placed, training = newest("submitted", "attempt_started"), newest("attempt_started", "resumed")
     return History(
         submitted=next((e.t for e in events if e.event == "submitted"), None),
-        revived=tuple(_revived(events)) if attempts else (),
+        revived=tuple(t for _, t in revived),
+        rested_s=sum(_between(*pair) for pair in revived),
         job_id=str(placed.get("job_id", "")) if placed else "",
         identity=_identity(newest("submitted"), placed),
         host=str(placed.get("host", "")) if placed else "",
@@ -143,13 +147,23 @@ def queued_s(history: History) -> list[float | None]:
     return [(a.started - t).total_seconds() if t else None for a, t in zip(attempts, since, strict=False)]
 
 
-def _revived(events: Iterable[Event]) -> Iterator[dt.datetime]:
-    """Submissions of a run that had started and that no job was to continue."""
-    may_be = False
+def _revived(events: Iterable[Event]) -> Iterator[tuple[dt.datetime, dt.datetime]]:
+    """Submissions of a run that had started and that no job was to continue: its last sign before, and when.
+
+    A killed attempt has no final event; its checkpoints are signs, too.
+    """
+    may_be, sign = False, None
     for event in events:
-        if event.event == "submitted" and may_be:
-            yield event.t
+        if event.event == "submitted":
+            if may_be and sign is not None:
+                yield sign, event.t
+            may_be = False  # a second submission ends the same rest
+        if event.event in _SIGNS:
+            sign = event.t
         may_be = event.event != "requeued" if event.event in ("attempt_started", *LAST_WORDS) else may_be
+
+
+_SIGNS = ("attempt_started", "resumed", "checkpoint", "stop_requested", "failed", *LAST_WORDS)
 
 
 def lost_steps(attempts: Sequence[Attempt]) -> list[int]:
