@@ -1,6 +1,7 @@
 """Packages beyond the required ones, for what this spec asks for."""
 
 import importlib.util
+import shlex
 import sys
 from dataclasses import dataclass, replace
 
@@ -34,10 +35,8 @@ def gather(context: CheckContext) -> Facts | None:
 def judge(facts: Facts) -> Verdict:
     if facts.is_here:
         return ok(f"{facts.package}, for {facts.asked}")
-    return fail(
-        f"{facts.asked} needs {facts.package}, which is not installed",
-        f"{sys.executable} -m pip install 'protein-sedd[{facts.extra}]'; or {facts.without}",
-    )
+    mend = shlex.join([sys.executable, "-m", "pip", "install", f"protein-sedd[{facts.extra}]"])
+    return fail(f"{facts.asked} needs {facts.package}, which is not installed", f"{mend}; or {facts.without}")
 
 
 def _wanted(task: TaskSpec) -> tuple[str, str, str, str] | None:

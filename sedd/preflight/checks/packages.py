@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import shlex
 import sys
 from dataclasses import dataclass
 
@@ -53,10 +54,8 @@ def judge(facts: Facts) -> Verdict:
     if missing or wrong:
         problems = [f"not installed: {', '.join(missing)}"] if missing else []
         problems += [f"outside the range: {', '.join(wrong)}"] if wrong else []
-        mend = " ".join(
-            f"'{n}{w}'" for n, w in facts.required if n in missing or f"{n} {versions.get(n)}" in wrong
-        )
-        return fail("; ".join(problems), f"{sys.executable} -m pip install {mend}")
+        mend = [f"{n}{w}" for n, w in facts.required if n in missing or f"{n} {versions.get(n)}" in wrong]
+        return fail("; ".join(problems), shlex.join([sys.executable, "-m", "pip", "install", *mend]))
     return ok(f"Python {python}, all {len(facts.required)} required packages in range")
 
 

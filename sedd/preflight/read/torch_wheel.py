@@ -3,6 +3,7 @@
 import importlib.util
 import mmap
 import re
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,4 +104,4 @@ def capability_of(gpu_type: str) -> tuple[int, int] | None:
 def install_command(capability: tuple[int, int] | None) -> str:
     """The command that installs a torch with kernels for the card into this Python."""
     wanted = V100_REQUIREMENT if capability and capability < (7, 5) else "torch>=2.6,<2.14"
-    return f"{sys.executable} -m pip install --force-reinstall '{wanted}'"
+    return shlex.join([sys.executable, "-m", "pip", "install", "--force-reinstall", wanted])

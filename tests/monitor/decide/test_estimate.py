@@ -137,9 +137,13 @@ def test_a_killed_attempt_rests_from_its_last_event_and_not_from_an_end_before_i
 ) -> None:
     run = farm.run(executor="local").submitted(ago_s=5000).started(ago_s=5000).resumed(0, ago_s=4900)
     run.checkpoint(100, ago_s=4500).event("gave_up", ago_s=4500, cause="interrupted", step=100)
-    run.event("submitted", ago_s=4000).started(ago_s=4000).resumed(100, ago_s=3000).checkpoint(200, ago_s=2500)
+    run.event("submitted", ago_s=4000).started(ago_s=4000).resumed(100, ago_s=3000).checkpoint(
+        200, ago_s=2500
+    )
     # Killed, and revived 1500 s later; submitted once more while it was queued.
-    run.event("submitted", ago_s=1000).event("submitted", ago_s=900).started(ago_s=500).resumed(200, ago_s=400)
+    run.event("submitted", ago_s=1000).event("submitted", ago_s=900).started(ago_s=500).resumed(
+        200, ago_s=400
+    )
     run.checkpoint(300, ago_s=0).event("completed", ago_s=0, step=300)
     # 500 s of the first attempt, 1500 s of the second, 1000 s of the third since somebody wanted it.
     assert view_of(run).ettr == pytest.approx((400 + 500 + 400) / (500 + 1500 + 1000))

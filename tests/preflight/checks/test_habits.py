@@ -1,6 +1,7 @@
 """W&B login, duplicate_runs, git, packages, frozen code."""
 
 import datetime as dt
+import shlex
 
 import pytest
 
@@ -8,9 +9,10 @@ import sedd
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import LocalProfile
 from sedd.errors import ClusterError
-from sedd.preflight.checks import duplicate_runs, frozen_code, git_state, packages, wandb_login
+from sedd.preflight.checks import duplicate_runs, extras, frozen_code, git_state, packages, wandb_login
 from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
+from sedd.preflight.read.torch_wheel import install_command
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir, create_run, write_manifest
 
@@ -142,6 +144,19 @@ def test_package_missing_or_out_of_range_fails_with_the_command(installed, saw):
     assert verdict.status is Status.FAIL
     assert saw in verdict.saw
     assert verdict.hint.endswith("-m pip install 'torch>=2.6,<2.14'")
+
+
+def test_commands_that_install_can_be_pasted_where_the_path_of_python_has_a_space(monkeypatch):
+    python = "/home/a b/.venv/bin/python"
+    monkeypatch.setattr("sys.executable", python)
+    missing = packages.Facts(python=(3, 12, 0), required=(("torch", ">=2.6"),), installed=())
+    extra = extras.Facts(extra="report", package="parasail", asked="a page", without="no page", is_here=False)
+    for command in (
+        packages.judge(missing).hint,
+        extras.judge(extra).hint.partition(";")[0],
+        install_command(None),
+    ):
+        assert shlex.split(command)[:4] == [python, "-m", "pip", "install"]
 
 
 def test_old_python_fails():
