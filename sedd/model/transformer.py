@@ -1,11 +1,11 @@
 """The network: a bidirectional transformer over packed tokens, conditioned on the noise level."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from sedd.model.block import Block, Final, NoiseLevel
 from sedd.model.block_ops import fastest_kernels
@@ -20,6 +20,15 @@ from sedd.spec.model import ModelSpec
 def draw_dropout_seed() -> int:
     """The seed of one pass's dropout in the fused kernels, from torch's generator for the CPU."""
     return int(torch.randint(2**62, ()))
+
+
+def _recomputed(block: nn.Module, *arguments: Any) -> Any:
+    """What a block makes of its arguments; the backward pass computes it again."""
+    from torch.utils.checkpoint import (
+        checkpoint,
+    )  # up to torch 2.6, at least, it imports sympy: half a second
+
+    return checkpoint(block, *arguments, use_reentrant=False)
 
 
 class Transformer(nn.Module):
@@ -75,9 +84,7 @@ class Transformer(nn.Module):
         branch = gate = None
         for block in self.blocks:
             if self.activation_checkpointing and self.training:
-                x, branch, gate = checkpoint(
-                    block, x, branch, gate, condition, turn, packing, use_reentrant=False
-                )
+                x, branch, gate = _recomputed(block, x, branch, gate, condition, turn, packing)
             else:
                 x, branch, gate = block(x, branch, gate, condition, turn, packing)
         output: Tensor = self.final(x, branch, gate, condition, packing)

@@ -1,9 +1,11 @@
 """The first batch that this machine reads, and whether it is the one that the login node read."""
 
+import contextlib
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
 
+from sedd.data.manifest import read_manifest as read_store_manifest
 from sedd.errors import DataError
 from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok
 from sedd.preflight.read.batch_hash import first_batch
@@ -58,12 +60,17 @@ def judge(facts: Facts) -> Verdict:
 
 
 def _is_newer(store: Path, run: RunDir) -> bool:
-    """Whether a store was built after its run was submitted, by more than clocks differ."""
+    """Whether a store was built after its run was submitted, by more than clocks differ.
+
+    By what the store itself says: a copy of it on this node, which may be damaged, has newer files.
+    """
     created = read_manifest(run).get("created")
     if not created:
         return False
-    built = dt.datetime.fromtimestamp((store / "manifest.json").stat().st_mtime, dt.UTC)
-    return built > dt.datetime.fromisoformat(created) + _CLOCKS_DIFFER
+    with contextlib.suppress(ValueError, TypeError):  # of a store that another program wrote
+        built = dt.datetime.fromisoformat(read_store_manifest(store).created)
+        return built > dt.datetime.fromisoformat(created) + _CLOCKS_DIFFER
+    return False
 
 
 def _asked(context: CheckContext) -> tuple[Experiment, ...]:

@@ -2,7 +2,9 @@
 
 import datetime as dt
 import json
+import os
 import shutil
+import time
 
 import pytest
 
@@ -58,13 +60,16 @@ def test_other_data_at_the_same_place_fails(make_context, run_of, built_store, t
 
 @pytest.mark.parametrize(("minutes", "fault"), [(-10, Fault.JOB), (10, None), (0, None)])
 def test_a_store_that_was_built_after_the_submission_is_the_jobs_fault(
-    make_context, run_of, built_store, minutes, fault
+    make_context, run_of, built_store, tmp_path, minutes, fault
 ):
-    run = run_of("0123456789abcdef")
-    built = dt.datetime.fromtimestamp((built_store / "manifest.json").stat().st_mtime, dt.UTC)
+    """By what it says of itself: of a copy on this node, which may be damaged, all files are newer."""
+    run, copy = run_of("0123456789abcdef"), shutil.copytree(built_store, tmp_path / "copy.store")
+    later = time.time() + 3600
+    os.utime(copy / "manifest.json", (later, later))
+    built = dt.datetime.fromisoformat(TokenStore.open(copy).manifest.created)
     created = built + dt.timedelta(minutes=minutes)
     run.manifest.write_text(json.dumps({"first_batch": "0123456789abcdef", "created": created.isoformat()}))
-    verdict = look(make_context(side=Side.NODE, run=run))
+    verdict = look(make_context({"data.store": str(copy)}, side=Side.NODE, run=run))
     assert (verdict.status, verdict.fault) == (Status.FAIL, fault)
 
 
