@@ -98,7 +98,7 @@ def find_run(text: str, root: Path) -> RunDir:
     Raises:
         UsageError: nothing, or more than one thing, answers to `text`.
     """
-    text = plain_name(text)
+    text = _required(text)
     folder = RunDir(expand_home(text).absolute())
     if is_run(folder):
         return RunDir(folder.path.resolve())
@@ -113,15 +113,16 @@ def find_run(text: str, root: Path) -> RunDir:
         return named[-1]
     if exact := [run for run in runs if run.id == text]:
         return exact[0]
+    # Before beginnings of ids, which are dates: 202611 may be a job.
+    is_job = text.replace("_", "").isdigit() or ":" in text  # SLURM's 12_3, or host:pid:start of a local one
+    if is_job and (found := [run for run in runs if text in _job_ids(run)]):
+        return found[-1]
     begun = [run for run in runs if run.id.startswith(text)]
     if len(begun) == 1:
         return begun[0]
     if begun:
         many = f"'{text}' is the beginning of {len(begun)} run ids"
         raise UsageError(many, hint=f"the newest is {begun[-1].id}")
-    is_job = text.replace("_", "").isdigit() or ":" in text  # SLURM's 12_3, or host:pid:start of a local one
-    if is_job and (found := [run for run in runs if text in _job_ids(run)]):
-        return found[-1]
     if os.sep in text or folder.path.is_file() or folder.manifest.exists():
         raise _no_run_at(folder.path)
     raise UsageError(f"no run '{text}' in {root}", hint=_hint(text, runs, root))
@@ -133,7 +134,7 @@ def find_runs(text: str, root: Path) -> list[RunDir]:
     Raises:
         UsageError, RunError: as `find_run` and `read_manifest`.
     """
-    text = plain_name(text)
+    text = _required(text)
     if plan := find_plan(text, root):
         return [run for run in plan.runs if run.manifest.exists()]
     path = expand_home(text).absolute()
@@ -148,6 +149,13 @@ def find_runs(text: str, root: Path) -> list[RunDir]:
     sweep = read_manifest(found).get("sweep")
     is_all = text == found.name or path == found.path.parent
     return _points(found.path.parent, sweep) if sweep and is_all else [found]
+
+
+def _required(text: str) -> str:
+    """The plain name. An empty one, as of an unset variable, would be the beginning of every id."""
+    if not text.strip():
+        raise UsageError("the name of a run is empty", hint="`sedd status --all` lists the runs")
+    return plain_name(text)
 
 
 def each_once(runs: Iterable[RunDir]) -> list[RunDir]:

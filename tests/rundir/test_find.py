@@ -97,6 +97,23 @@ def test_a_slash_at_the_end_or_a_dot_in_front_changes_nothing(
         find_run(form.format("nobody"), root)
 
 
+@pytest.mark.parametrize("typed", ["", " "])
+def test_an_empty_name_as_of_an_unset_variable_is_no_run_even_where_there_is_only_one(
+    tmp_path: Path, typed: str
+):
+    make(tmp_path, "protein", OLD, "100")
+    for find in (find_run, find_runs):
+        with pytest.raises(UsageError, match="the name of a run is empty"):
+            find(typed, tmp_path)
+
+
+def test_a_job_whose_number_begins_as_a_date_is_that_job(tmp_path: Path):
+    make(tmp_path, "protein", "20261022-100000-aaaa1111", "202611")
+    make(tmp_path, "protein", OTHER, "202701")  # the only id that begins with 202611
+    assert find_run("202611", tmp_path).id == "20261022-100000-aaaa1111"
+    assert [run.id for run in find_runs("202611", tmp_path)] == ["20261022-100000-aaaa1111"]
+
+
 def test_an_ambiguous_beginning_is_refused_with_the_newest(root: Path):
     with pytest.raises(UsageError, match="'20261122' is the beginning of 2 run ids") as caught:
         find_run("20261122", root)
