@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from sedd.training.faults import NodeFaultError, is_node_fault
 from tests.launch.conftest import order_for, small_experiment
 from tests.launch.test_submit import NOW
 from tests.tiny import tiny_spec
+
+TORCH = tuple(map(int, metadata.version("torch").split(".")[:2]))
 
 
 def work(
@@ -70,6 +73,7 @@ def test_data_that_no_node_has_are_the_jobs_fault_and_it_is_given_up(tmp_path: P
     assert (failed.event, failed.get("cause"), failed.get("misfit")) == ("failed", "crashed", True)
 
 
+@pytest.mark.skipif(TORCH < (2, 8), reason="there einops imports the compiler")
 def test_a_training_takes_its_steps_without_torchs_compiler(tmp_path: Path, store: Path) -> None:
     """The compiler, and sympy with it, take a second to import, which every restart would cost."""
     order = order_for(tiny_spec(store, steps=6), runs=tmp_path / "my runs")
