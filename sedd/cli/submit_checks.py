@@ -84,7 +84,7 @@ def _refuse(order: Order, findings: Sequence[Finding], *, as_json: bool) -> NoRe
         out().print(conclusion(findings))
         name = order.request.experiments[0].name
         tell(
-            f"Nothing was submitted: {name} would not run to its end. --no-preflight submits all the same; "
-            "its node looks again."
+            f"Nothing was submitted: {name} would not run to its end. --no-preflight submits it all the same; "
+            "it is checked again on its node."
         )
     raise typer.Exit(1)

@@ -131,7 +131,7 @@ def _remarks(groups: Sequence[Group], differences: Mapping[int, Difference], met
         remarks.append(_NO_INTERVAL[metric])
     if Method.PAIRED in methods:
         remarks.append(
-            "paired differences speak of these networks; what another seed would change, only seeds tell"
+            "paired differences compare these very networks; how much another seed would change, several seeds tell"
         )
     return tuple(remarks)
 
