@@ -1,6 +1,7 @@
 """The batch script's last line: what the job entries left undone is done, once."""
 
 import json
+import multiprocessing
 import os
 import stat
 import subprocess
@@ -251,11 +252,26 @@ def test_a_run_folder_that_is_gone_is_named_and_one_that_is_back_is_finished_by_
 DONE = VARIABLES | {"SUBMITIT_EXECUTOR": "slurm", "SEDD_JOB_START": "1796000000", "SEDD_STEP_EXIT": "0"}
 
 
-def note_done(run: RunDir, monkeypatch: pytest.MonkeyPatch, **changes: str) -> bool:
-    """Whether a job entry that comes to its end in such an environment notes that nothing is left to do."""
+def note_done(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, *, leaves_one: bool = False, **changes: str
+) -> bool:
+    """Whether a job entry that comes to its end in such an environment notes that nothing is left to do.
+
+    In a process of its own: that of the tests may have children of other tests.
+    """
     for name, value in (DONE | changes).items():
         monkeypatch.setenv(name, value)
-    note_all_done(str(run.path))
+
+    def end() -> None:
+        left = subprocess.Popen(["sleep", "60"]) if leaves_one else None
+        note_all_done(str(run.path))
+        if left is not None:
+            left.kill()
+
+    process = multiprocessing.get_context("fork").Process(target=end)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     return any(run.submitit.glob("*.done"))
 
 
@@ -344,8 +360,5 @@ def test_only_the_first_tasks_entry_says_so_and_only_when_it_leaves_no_process(
 ) -> None:
     assert not note_done(run, monkeypatch, SLURM_PROCID="1")
     assert not note_done(run, monkeypatch, SUBMITIT_EXECUTOR="local", SUBMITIT_LOCAL_JOB_ID="1")
-    child = subprocess.Popen(["sleep", "60"])
-    assert not note_done(run, monkeypatch, SLURM_PROCID="0", SUBMITIT_EXECUTOR="slurm")
-    child.kill()
-    child.wait()
+    assert not note_done(run, monkeypatch, leaves_one=True, SLURM_PROCID="0", SUBMITIT_EXECUTOR="slurm")
     assert note_done(run, monkeypatch, SLURM_PROCID="0", SUBMITIT_EXECUTOR="slurm")

@@ -18,7 +18,7 @@ from sedd.spec.inference import EmbedSpec, EvaluateSpec, SampleSpec, ScoreSpec
 from sedd.spec.load import FILES
 from sedd.spec.plan import PlanSpec
 from sedd.spec.task import Name
-from sedd.yaml import Document, StrictModel, parse_document, validate
+from sedd.yaml import Document, StrictModel, described_fields, parse_document, validate
 
 WRONG = (None, True, "x", -1, 10**30, [], [[]], [1, 2, 3], {1: 2}, dt.date(2020, 1, 1))
 PYDANTIC = re.compile(
@@ -151,6 +151,6 @@ def test_what_the_words_leave_out_does_not_fit(text: str) -> None:
 
 @pytest.mark.parametrize("kind", [EvaluateSpec, ScoreSpec, EmbedSpec, SampleSpec, InitSpec])
 def test_a_field_for_a_network_says_what_it_may_name(kind: type[StrictModel]) -> None:
-    said = " ".join((kind.model_fields["network"].description or "").split())
+    said = " ".join((described_fields(kind)["network"].description or "").split())
     for word in ("run's folder", "newest run", "sweep", "lowest validation bound", "checkpoint", "exported"):
         assert word in said

@@ -24,7 +24,7 @@ def session(
     return SimpleNamespace(
         group=SimpleNamespace(ranks=Ranks(rank=rank, size=2), any=meet, barrier=meet),
         progress=progress,
-        reporter=progress,
+        reporter=SimpleNamespace(phase=lambda name, *, why=None: progress.phase(name)),
         saves=rank == 0,
         saver=SimpleNamespace(save_now=save_now),
         description={},
@@ -47,8 +47,8 @@ def test_rank_0_waits_for_a_disk_only_between_two_tries(monkeypatch: pytest.Monk
     seen: list[str] = []
     monkeypatch.setattr("time.sleep", lambda seconds: seen.append(s.progress.last.phase))
 
-    def save_now(*_: object, pause: Callable[[float], None], **__: object) -> None:
-        pause(1.0)
+    def save_now(*_: object, pause: Callable[[float, str], None], **__: object) -> None:
+        pause(1.0, "No space left on device")
         seen.append(s.progress.last.phase)
 
     s = session(0, seen, save_now)
