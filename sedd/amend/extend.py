@@ -135,13 +135,13 @@ def _require_ended(situation: RunSituation) -> None:
 
 
 def _completed_step(run: RunDir) -> int | None:
-    """The last step of a run that is completed; None for one that is not. Raises: RunError where none is told."""
+    """The step at which a run completed; None if it has not. Raises: RunError if its events do not say which."""
     events = read_events(run.events)
     if not is_completed(events):
         return None
     step = [e for e in events if e.event == "completed"][-1].get("step")
     if not isinstance(step, int) or step < 1:
-        raise RunError(f"run {run.id} is completed, and its events do not tell at which step")
+        raise RunError(f"run {run.id} is completed, and its events do not say at which step")
     return step
 
 

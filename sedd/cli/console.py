@@ -82,7 +82,7 @@ def put_table(path: Path | None, columns: Mapping[str, Sequence[Any]]) -> bool:
 
 
 def require_one_on_stdout(outputs: Mapping[str, bool]) -> None:
-    """Refuse two outputs on stdout, where they could not be told apart. Raises: UsageError that names the options."""
+    """Refuse two outputs on stdout, where they would mix. Raises: UsageError that names the options."""
     named = [name for name, is_there in outputs.items() if is_there]
     if len(named) > 1:
         raise UsageError(

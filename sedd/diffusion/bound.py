@@ -60,9 +60,9 @@ def bound_terms(
     randomness: Randomness,
 ) -> BoundTerms:
     """One draw of the bound's terms, and which tokens the score rules out."""
-    way = path_terms(log_score, x_0, cu_seqlens, u, graph=graph, noise=noise, randomness=randomness)
+    path = path_terms(log_score, x_0, cu_seqlens, u, graph=graph, noise=noise, randomness=randomness)
     end = end_terms(log_score, x_0, cu_seqlens, u.dtype, graph=graph, noise=noise, randomness=randomness)
-    return BoundTerms(way + end.nats, end.ruled_out)
+    return BoundTerms(path + end.nats, end.ruled_out)
 
 
 def path_terms(
@@ -76,11 +76,11 @@ def path_terms(
     randomness: Randomness,
 ) -> PerToken:
     """One draw of the terms that depend on u: on the absorbing graph all of the bound."""
-    levels = _ends(noise)
+    limits = _limits(noise)
     if isinstance(graph, Absorbing):
-        return _order_bound(log_score, x_0, cu_seqlens, u, graph, levels, randomness)
+        return _order_bound(log_score, x_0, cu_seqlens, u, graph, limits, randomness)
     index, _ = packed_positions(cu_seqlens, x_0.numel())
-    sigma_bar, weight = (x.to(u.dtype) for x in path_levels(u, *levels))
+    sigma_bar, weight = (x.to(u.dtype) for x in path_levels(u, *limits))
     x_t = graph.sample_transition(x_0, sigma_bar[index], _stream(randomness, 1))
     return score_entropy(log_score(x_t, sigma_bar), x_t, x_0, sigma_bar[index], graph) * weight[index]
 
@@ -97,8 +97,8 @@ def end_terms(
 ) -> BoundTerms:
     """One draw of what does not depend on u: the clean tokens' cost given x at T_MIN, and the prior's term.
 
-    Nothing, and no call of the network, on the absorbing graph. Such a draw varies little: a thousandth of the tokens
-    have jumped by T_MIN, where the path's terms are of the whole way.
+    Nothing, and no call of the network, on the absorbing graph. Such a draw varies little: by T_MIN
+    only about one token in a thousand has jumped.
     """
     if isinstance(graph, Absorbing):
         # Each score is a probability above 0.
@@ -114,7 +114,7 @@ def end_terms(
     return BoundTerms(prior[index] - likelihood.clamp_min(RULED_OUT).log(), likelihood < RULED_OUT)
 
 
-def _ends(noise: Noise) -> list[float]:
+def _limits(noise: Noise) -> list[float]:
     """The noise levels between which the samplers walk."""
     levels: list[float] = noise.total(torch.tensor([T_MIN, 1.0], dtype=torch.float64)).tolist()
     return levels

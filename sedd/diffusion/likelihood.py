@@ -23,8 +23,8 @@ from sedd.diffusion.draws import (
 from sedd.diffusion.noise import Noise
 from sedd.diffusion.process import Graph
 
-_WAYS_OF_AN_END = 8
-"""Draws of the path's terms for one of its end, which costs a call of the network, too, and varies far less."""
+_PATHS_PER_END = 8
+"""Draws of the path's terms for each draw of its end, which costs a call of the network, too, and varies far less."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -112,7 +112,8 @@ def likelihood_bound(
     """Estimate the bound of packed sequences with `draws` >= 2 noise levels for each.
 
     From 16 draws on they make four sets, below that two, each spread evenly by itself. Sets know nothing of each
-    other, so that what they differ by is their error, all of it.
+    other, so that what they differ by is their error, all of it. The end of the path, which only the uniform graph has,
+    is drawn for one in eight.
 
     Random numbers are keyed by (seed, draw, key of the sequence, position): `keys` are the sequences' numbers from
     `first_sample` on, so that a set cut into other batches gives the same, or given. Sequences of one key share levels
@@ -138,7 +139,7 @@ def likelihood_bound(
         # Not by index_add, which on a GPU adds up in no fixed order; `unsafe` skips a check that would wait for it.
         return torch.segment_reduce(nats.double(), "sum", offsets=cu_seqlens.long(), unsafe=True, initial=0)
 
-    def way(draw: int, u: Tensor) -> Tensor:
+    def path(draw: int, u: Tensor) -> Tensor:
         return summed(path_terms(log_score, tokens, cu_seqlens, u, randomness=noise_of(draw), **process))
 
     def end(draw: int) -> Tensor:
@@ -149,9 +150,9 @@ def likelihood_bound(
     estimates = []
     for which, members in enumerate(torch.arange(draws).tensor_split(4 if draws >= 16 else 2)):
         levels = _spread(len(members), graph, _shift(seed, which, numbers))
-        ways = [way(draw, u) for draw, u in zip(members.tolist(), levels, strict=True)]
-        ends = [end(draw) for draw in members[::_WAYS_OF_AN_END].tolist()]
-        estimates.append(torch.stack(ways).mean(0) + torch.stack(ends).mean(0))
+        paths = [path(draw, u) for draw, u in zip(members.tolist(), levels, strict=True)]
+        ends = [end(draw) for draw in members[::_PATHS_PER_END].tolist()]
+        estimates.append(torch.stack(paths).mean(0) + torch.stack(ends).mean(0))
     return Bound(estimates=torch.stack(estimates), residues=cu_seqlens.diff().long(), ruled_out=ruled_out)
 
 

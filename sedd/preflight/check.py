@@ -44,7 +44,7 @@ class Check(Generic[Facts]):
         only_with: a section of the spec without which the question does not arise, though `reads` names files.
         limit_s: seconds after which it is UNKNOWN on a node, where the usual limit is too short.
         before_cuda: on a node it looks before this process takes memory of a card.
-        fault: whose fault a FAIL on a node is, unless its verdict names another; None: it is no check of a node.
+        fault: what a FAIL on a node is blamed on, unless its verdict says otherwise; None: it does not run on nodes.
         passing, failing: fact sheets with which it is OK and not OK: proved by the tests, shown in the README.
     """
 

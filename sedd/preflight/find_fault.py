@@ -27,7 +27,7 @@ def _sees(path: Path, context: CheckContext) -> bool:
     A folder that is empty may be the place of a file system that this node lacks; so may one of the root folder.
     """
     if context.site is None:
-        return True  # there is no other node
+        return True  # a local run: there is no other node to try
     with contextlib.suppress(OSError):
         nearest = existing(path)
         if nearest == path:

@@ -43,7 +43,7 @@ def check_login(
     One finding a check, whatever the number of runs; `only` names the checks that are wanted. `answers` is shared by
     the requests of one command: what one has asked of SLURM or measured holds for the next. `awaited` are files and
     folders that other stages of a plan make, and the stage that makes each: what looks at them is LATER.
-    `changed` is the run that goes on with the request, where it is there already.
+    `changed` is the run that the request changes; None for a new run.
     """
     answers = answers or Answers()
     contexts = [

@@ -56,9 +56,15 @@ def block_module(device: torch.device, hidden: int, enters: torch.dtype, leaves:
 def block_definitions(hidden: int, enters: torch.dtype, leaves: torch.dtype) -> Definitions:
     """What the sources of a block are told."""
     threads = norm_threads(hidden)
-    told = {"HIDDEN": hidden, "THREADS": threads, "ROWS": ROWS, "BLOCKS": norm_blocks(threads)}
-    told["SHIFTED"] = neighbour_columns(hidden)
-    return (*told.items(), ("IN", FORMATS[enters]), ("OUT", FORMATS[leaves]))
+    return (
+        ("HIDDEN", hidden),
+        ("THREADS", threads),
+        ("ROWS", ROWS),
+        ("BLOCKS", norm_blocks(threads)),
+        ("SHIFTED", neighbour_columns(hidden)),
+        ("IN", FORMATS[enters]),
+        ("OUT", FORMATS[leaves]),
+    )
 
 
 OPTIMIZER: Definitions = (("IN", 0), ("OUT", 0))

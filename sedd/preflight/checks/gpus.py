@@ -77,7 +77,8 @@ def _others_use(driver: Driver, context: CheckContext) -> tuple[Card, ...]:
     The ranks of a node look at their cards side by side, and each has a part of its card in use while it does. A rank
     of an earlier attempt that SIGKILL could not end keeps its memory: it counts like anybody else's process.
 
-    On the login side a run that is changed ends before it goes on, and waits for other points of its sweep.
+    On the login side the processes of a run that is being changed do not count, as it ends before it continues; nor do
+    those of other points of its sweep, whose turn it waits for.
     """
     cards, fellows = [], _fellows(context)
     for card in own_cards(driver, context):

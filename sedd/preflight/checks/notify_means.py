@@ -75,7 +75,7 @@ _TO_DO = "nobody is told how the run ends: mend `notify` in the profile or in ~/
 
 CHECK = Check(
     sides=(Side.LOGIN,),
-    catches="a `notify` program or file that is not there, so that nobody is told how runs end",
+    catches="a missing `notify` program or file: nobody would be told how runs end",
     takes="< 0.1 s",
     of_request=True,
     passing=Facts(means=("command /home/ada/tell.sh",)),

@@ -113,7 +113,7 @@ _OPEN = Facts(
 
 CHECK = Check(
     sides=(Side.LOGIN,),
-    catches="a partition that does not exist or is down; walltime, nodes, account or qos that it refuses",
+    catches="a partition that does not exist, is down, or refuses the walltime, nodes, account or qos",
     takes="0.1 s",
     passing=_OPEN,
     failing=replace(_OPEN, asked="gpus", chosen=()),
