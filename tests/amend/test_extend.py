@@ -186,7 +186,7 @@ def test_where_a_run_goes_on_is_said_exactly_or_it_is_refused(local: LocalRuns) 
         events.replace(b'"completed", "attempt": 1, "step": 40', b'"completed", "attempt": 1')
     )
     assert run.events.read_bytes() != events
-    with pytest.raises(RunError, match="do not tell at which step"):
+    with pytest.raises(RunError, match="do not say at which step"):
         more(run, 90)
     run.events.write_bytes(events.replace(b'"event": "completed"', b'"event": "compl'))
     with pytest.raises(RunError, match="damaged line: whether the run is completed is not known"):
