@@ -63,6 +63,7 @@ DOORS: dict[str, set[str]] = {
 
 INSIDE_FUNCTIONS: dict[str, set[str]] = {
     "job": {"training", "inference", "preflight", "data", "amend", "soonest"},
+    "preflight": {"soonest"},  # on the login node
     "": {"inference"},  # sedd.load
 }
 """Rooms that may be imported inside functions (or for types) only: the job's own steps, on the compute node."""

@@ -9,12 +9,8 @@ from pathlib import Path
 from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.profile import Profile, SlurmProfile
 from sedd.errors import ClusterError, RunError, UsageError
-from sedd.model.size import parameter_count
-from sedd.soonest.earlier_runs import Earlier, find_earlier
+from sedd.soonest.earlier_runs import find_earlier, foreseen_speed, work_left
 from sedd.soonest.forecast import (
-    PAUSE_IN_PLACE_S,
-    PAUSE_S,
-    START_S,
     Forecast,
     Work,
     forecast,
@@ -23,9 +19,17 @@ from sedd.soonest.forecast import (
     walltime_for,
 )
 from sedd.soonest.queue_wait import Room, query_room, query_wait
-from sedd.soonest.shapes import JobShape, Layout, in_shape, layouts, left_out, time_limits_s, why_not
-from sedd.soonest.speed import Speed, speed_of
-from sedd.soonest.v100 import estimated_residue_s
+from sedd.soonest.shapes import (
+    JobShape,
+    granted,
+    in_shape,
+    layouts,
+    left_out,
+    own_shape,
+    time_limits_s,
+    why_not,
+)
+from sedd.soonest.speed import Speed
 from sedd.spec.experiment import Experiment
 from sedd.spec.task import TaskSpec
 
@@ -97,15 +101,9 @@ def choose(wish: Wish, profile: SlurmProfile, *, runs: Path, patience_s: float =
     room = query_room(profile)
     experiment = wish.experiment
     earlier = find_earlier(experiment, profile, runs, patience_s=until - time.monotonic())
-    speed = _speed(experiment, earlier)
-    work = Work(
-        steps=wish.steps,
-        residues_per_step=experiment.training.residues_per_step,
-        start_s=earlier.restart_s or START_S,
-        pause_s=PAUSE_IN_PLACE_S if profile.requeue else PAUSE_S,
-        save_s=earlier.save_s,
-    )
-    own = _own_shape(experiment, profile)
+    speed = foreseen_speed(experiment, earlier)
+    work = work_left(experiment, wish.steps, profile, earlier)
+    own = own_shape(experiment, profile)
     asked = {own: _foresee(own, wish, work, speed, room, profile)}
     for shape in _shapes(wish, profile, work, speed, room):
         if shape not in asked and time.monotonic() < until:
@@ -133,21 +131,15 @@ def _foresee(
         raise
     except ClusterError as e:
         return refused(shape, e.message.rpartition(": ")[2])
-    has_nodes = wish.is_running and shape == _own_shape(wish.experiment, profile)
+    has_nodes = wish.is_running and shape == own_shape(wish.experiment, profile)
     first_s = 0.0 if has_nodes else wait.first_s
     return forecast(shape, work, speed, wait_s=first_s, waits_again_s=wait.again_s)
-
-
-def _own_shape(experiment: Experiment, profile: SlurmProfile) -> JobShape:
-    asked = experiment.resources
-    layout = Layout(nodes=asked.nodes, gpus_per_node=asked.gpus_per_node)
-    return JobShape(layout=layout, walltime_s=_granted(asked.walltime, profile))
 
 
 def _shapes(wish: Wish, profile: SlurmProfile, work: Work, speed: Speed, room: Room) -> list[JobShape]:
     asked = wish.experiment.resources
     shortest, longest = asked.walltimes or (asked.walltime, asked.walltime)
-    bounds_s = (_granted(shortest, profile), _granted(longest, profile))
+    bounds_s = (granted(shortest, profile), granted(longest, profile))
     found = []
     for layout in layouts(wish.experiment, most_per_node=_most_per_node(wish, room)):
         step_s = speed.step_s(work.residues_per_step, layout)
@@ -167,27 +159,12 @@ def _most_per_node(wish: Wish, room: Room) -> int:
     return room.most_per_node or wish.experiment.resources.gpus_per_node
 
 
-def _granted(walltime_s: int, profile: SlurmProfile) -> int:
-    return min(walltime_s, profile.max_walltime or walltime_s)
-
-
 def _between_saves_s(experiment: Experiment, work: Work, step_s: float) -> float:
     """Seconds from one periodic checkpoint to the next."""
     wish = experiment.training.checkpoint
     if wish.every_steps is not None:
         return wish.every_steps * step_s
     return min(max((work.save_s or _SAVE_S) / wish.overhead, MIN_S), MAX_S)
-
-
-def _speed(experiment: Experiment, earlier: Earlier) -> Speed:
-    parameters = parameter_count(experiment.model)
-    if earlier.measured:
-        others = f" and {len(earlier.runs) - 1} more" if len(earlier.runs) > 1 else ""
-        return speed_of(
-            earlier.measured, parameters=parameters, source=f"measured, run {earlier.runs[0]}{others}"
-        )
-    residue_s = estimated_residue_s(experiment.model, experiment.data.max_length)
-    return Speed(residue_s=residue_s, parameters=parameters, source="estimated for a V100, not measured")
 
 
 def in_picked_shape(experiments: Sequence[TaskSpec], shape: JobShape) -> tuple[TaskSpec, ...]:

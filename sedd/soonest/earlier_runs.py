@@ -15,8 +15,10 @@ from sedd.rundir.attempts import slowest_save_s
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir, read_manifest
+from sedd.soonest.forecast import PAUSE_IN_PLACE_S, PAUSE_S, START_S, Work
 from sedd.soonest.shapes import Layout
-from sedd.soonest.speed import Measured
+from sedd.soonest.speed import Measured, Speed, speed_of
+from sedd.soonest.v100 import estimated_residue_s
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_resolved
 
@@ -66,6 +68,29 @@ def find_earlier(
         measured=tuple(measured),
         restart_s=statistics.median(restarts) if restarts else None,
         save_s=max(saves, default=None),
+    )
+
+
+def foreseen_speed(experiment: Experiment, earlier: Earlier) -> Speed:
+    """As earlier runs measured it, else as it is estimated for a V100."""
+    parameters = parameter_count(experiment.model)
+    if earlier.measured:
+        others = f" and {len(earlier.runs) - 1} more" if len(earlier.runs) > 1 else ""
+        return speed_of(
+            earlier.measured, parameters=parameters, source=f"measured, run {earlier.runs[0]}{others}"
+        )
+    residue_s = estimated_residue_s(experiment.model, experiment.data.max_length)
+    return Speed(residue_s=residue_s, parameters=parameters, source="estimated for a V100, not measured")
+
+
+def work_left(experiment: Experiment, steps: int, profile: SlurmProfile, earlier: Earlier) -> Work:
+    """`steps` of a training, in attempts that start and save as earlier ones did."""
+    return Work(
+        steps=steps,
+        residues_per_step=experiment.training.residues_per_step,
+        start_s=earlier.restart_s or START_S,
+        pause_s=PAUSE_IN_PLACE_S if profile.requeue else PAUSE_S,
+        save_s=earlier.save_s,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from sedd.cluster.profile import SlurmProfile
 from sedd.spec.experiment import Experiment
 from sedd.units import exact_duration, format_duration
 
@@ -40,6 +41,18 @@ class JobShape:
         nodes, gpus = self.layout.nodes, self.layout.gpus_per_node
         plural = ("s" if nodes > 1 else "", "s" if gpus > 1 else "")
         return f"{nodes} node{plural[0]} x {gpus} GPU{plural[1]}, {format_duration(self.walltime_s)}"
+
+
+def own_shape(experiment: Experiment, profile: SlurmProfile) -> JobShape:
+    """What the spec asks for; of ranges the upper ends."""
+    asked = experiment.resources
+    layout = Layout(nodes=asked.nodes, gpus_per_node=asked.gpus_per_node)
+    return JobShape(layout=layout, walltime_s=granted(asked.walltime, profile))
+
+
+def granted(walltime_s: int, profile: SlurmProfile) -> int:
+    """A time limit as the site grants it."""
+    return min(walltime_s, profile.max_walltime or walltime_s)
 
 
 def layouts(experiment: Experiment, *, most_per_node: int) -> list[Layout]:
