@@ -10,11 +10,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sedd.rundir.layout import RunDir
 from sedd.spec.experiment import Experiment
+
+TORCH = tuple(map(int, metadata.version("torch").split(".")[:2]))
+cuts_networks = pytest.mark.skipif(
+    TORCH < (2, 10), reason="before torch 2.10 shard: full works on GPUs alone"
+)
 
 PROTEINS = Path(__file__).parents[1] / "jobs/data/uniprot2k.fasta.gz"
 MAX_LENGTH, RESIDUES_PER_STEP = 64, 512

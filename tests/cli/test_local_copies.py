@@ -12,14 +12,18 @@ from sedd.launch.local_processes import find_members, wait_until
 from sedd.rundir.events import read_events
 from sedd.rundir.heartbeat import read_heartbeat
 from tests.cli.test_submit import Desk, desk, only_run
+from tests.tiny import cuts_networks
 
 __all__ = ["desk"]
 
 INTERVAL_S = 1
 
 
+SPREAD = ("resources.processes_per_node=2", "training.shard=full")
+
+
 @pytest.mark.parametrize(
-    "how", [(), ("resources.processes_per_node=2", "training.shard=full")], ids=["whole", "spread"]
+    "how", [pytest.param((), id="whole"), pytest.param(SPREAD, id="spread", marks=cuts_networks)]
 )
 def test_a_killed_rank_costs_seconds_of_steps_and_leaves_nothing_on_the_node(
     how: tuple[str, ...], desk: Desk

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -22,9 +21,7 @@ from sedd.rundir.rank_progress import VARIABLE, open_progress, parse_progress
 from sedd.training.faults import NodeFaultError, is_node_fault
 from tests.launch.conftest import order_for, small_experiment
 from tests.launch.test_submit import NOW
-from tests.tiny import tiny_spec
-
-TORCH = tuple(map(int, metadata.version("torch").split(".")[:2]))
+from tests.tiny import TORCH, tiny_spec
 
 
 def work(

@@ -14,7 +14,7 @@ from sedd.rundir.node_folder import ENTRY_VARIABLE, entry_name
 from sedd.spec.experiment import Experiment
 from sedd.training.checkpoint_file import FORMAT
 from sedd.training.local_copies import LocalCopies, NodePlace
-from tests.tiny import tiny_spec, train_process
+from tests.tiny import cuts_networks, tiny_spec, train_process
 from tests.training.test_resume import assert_same_end
 
 MakeRun = Callable[[Experiment], RunDir]
@@ -54,7 +54,7 @@ def steps_of_all_ranks(node: Path) -> set[int]:
     return found[0] & found[1]
 
 
-@pytest.mark.parametrize("shard", ["optimizer", "full"])
+@pytest.mark.parametrize("shard", ["optimizer", pytest.param("full", marks=cuts_networks)])
 def test_a_spread_state_continues_from_the_newest_step_that_every_ranks_node_has(
     shard: str, store: Path, make_run: MakeRun, node: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

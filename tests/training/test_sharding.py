@@ -11,8 +11,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import multiprocessing
+from torch.torch_version import TorchVersion
 
-from sedd.errors import CheckpointError
+from sedd.errors import CheckpointError, SpecError
 from sedd.finetune.lora import add_adapters
 from sedd.inference.load_network import load_trained
 from sedd.rundir.layout import RunDir, create_run, list_checkpoints, sealed_steps
@@ -43,7 +44,7 @@ from sedd.training.sharding.shards import ReplicatedShards, find_shards
 from sedd.training.sharding.step import clip_and_step
 from sedd.training.sharding.writer import ShardWriter
 from sedd.training.train_state import TrainState, fresh_state
-from tests.tiny import tiny_spec, train_process
+from tests.tiny import TORCH, cuts_networks, tiny_spec, train_process
 from tests.training.test_resume import (
     KILLED,
     STOPPED,
@@ -196,11 +197,34 @@ def test_what_two_ranks_agree_on(tmp_path: Path, store: Path) -> None:
 
 
 def all_claims_of_two(ranks: Ranks, folder: Path, store: Path) -> None:
-    a_gradient_that_is_not_finite_on_one_rank_holds_both_back(ranks, store)
+    if TORCH >= (2, 10):
+        a_cut_networks_gradient_is_the_average_over_the_ranks(ranks, store)
+        a_gradient_that_is_not_finite_on_one_rank_holds_both_back(ranks, store)
     two_ranks_orthogonalise_the_matrices_of_one(ranks)
     a_matrix_of_one_row_comes_from_the_first_rank(ranks, store)
     a_part_that_cannot_be_written_fails_the_save_on_both(ranks, folder)
     a_copy_that_one_rank_cannot_write_is_kept_on_neither_node(ranks, folder)
+
+
+def a_cut_networks_gradient_is_the_average_over_the_ranks(ranks: Ranks, store: Path) -> None:
+    """Optimisers hardly tell a gradient from its double, and torch's gloo once added up what it was to average."""
+    whole = build_network(tiny_spec(store), Ranks(), EXACT, CPU).model
+    cut = build_network(tiny_spec(store, shard="full"), ranks, EXACT, CPU).model
+    noise = torch.Generator().manual_seed(0)  # a fresh network's gradient is 0 but at its end
+    changes = {name: torch.randn(p.shape, generator=noise) / 10 for name, p in whole.named_parameters()}
+    for model in (whole, cut):
+        for name, parameter in model.named_parameters():
+            own = parameter.to_local() if model is cut else parameter
+            first = rows_of_rank(len(parameter), ranks.rank, ranks.size)[0] if model is cut else 0
+            own.data += changes[name][first : first + len(own)]
+        tokens, borders = torch.arange(64) % 20 + 4 + ranks.rank, torch.tensor([0, 64], dtype=torch.int32)
+        torch.manual_seed(0)
+        model(tokens, borders, torch.tensor([0.5]), max_length=64).square().sum().backward()
+    theirs = dict(whole.named_parameters())
+    for name, parameter in cut.named_parameters():
+        average = theirs[name].grad.clone()
+        dist.all_reduce(average)
+        torch.testing.assert_close(parameter.grad.full_tensor(), average / 2, rtol=1e-4, atol=1e-5)
 
 
 def a_gradient_that_is_not_finite_on_one_rank_holds_both_back(ranks: Ranks, store: Path) -> None:
@@ -323,6 +347,14 @@ def a_copy_that_one_rank_cannot_write_is_kept_on_neither_node(ranks: Ranks, fold
 # --- whole trainings ---
 
 
+def test_a_torch_that_cannot_cut_a_network_on_a_cpu_is_told_by_its_version(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.__version__", TorchVersion("2.8.0+cpu"))
+    with pytest.raises(SpecError, match=r"torch 2\.10 on a CPU: this is 2\.8\.0"):
+        build_network(tiny_spec(store, shard="full"), Ranks(size=2), EXACT, CPU)
+
+
 def cut(store: Path, **training: object) -> Experiment:
     """Two micro-batches a step on each of two ranks, recomputed; Muon and its AdamW."""
     how = {"shard": "full", "optimizer": "muon", "activation_checkpointing": True, "steps": 10}
@@ -336,6 +368,7 @@ def undisturbed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir
     return run
 
 
+@cuts_networks
 def test_a_cut_network_that_was_killed_ends_as_an_undisturbed_one_and_goes_on_elsewhere(
     store: Path, make_run: MakeRun, undisturbed: RunDir, tmp_path: Path
 ) -> None:
@@ -354,6 +387,7 @@ def test_a_cut_network_that_was_killed_ends_as_an_undisturbed_one_and_goes_on_el
     assert_close_weights(four, undisturbed)
 
 
+@cuts_networks
 def test_a_plain_checkpoint_goes_on_cut(store: Path, make_run: MakeRun, undisturbed: RunDir) -> None:
     run = make_run(cut(store, shard="none"))
     assert train_process(run, end="stop:5") == STOPPED
@@ -362,6 +396,7 @@ def test_a_plain_checkpoint_goes_on_cut(store: Path, make_run: MakeRun, undistur
     assert_close_weights(run, undisturbed)
 
 
+@cuts_networks
 def test_what_a_cut_network_learned_is_used_and_fine_tuned_as_any(
     store: Path, make_run: MakeRun, undisturbed: RunDir
 ) -> None:

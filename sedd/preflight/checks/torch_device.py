@@ -27,6 +27,8 @@ class Facts:
     cudnn: int | None = None
     driver: str | None = None
     threads: int = 1
+    can_cut: bool = True
+    """False where the spec says shard: full, and this torch cannot do that here."""
 
 
 def gather(context: CheckContext) -> Facts:
@@ -37,6 +39,8 @@ def gather(context: CheckContext) -> Facts:
     device = training_device(context)
     on_gpu, driver = device.type == "cuda", query_driver()
     cudnn: Any = torch.backends.cudnn  # without types in torch itself
+    wanted = context.experiment
+    is_cut = isinstance(wanted, Experiment) and wanted.training.shard == "full" and wanted.resources.ranks > 1
     return Facts(
         import_error=None,
         version=torch.__version__,
@@ -48,6 +52,7 @@ def gather(context: CheckContext) -> Facts:
         cudnn=cudnn.version() if on_gpu else None,
         driver=driver.version if driver else None,
         threads=torch.get_num_threads(),
+        can_cut=not is_cut or on_gpu or torch.__version__ >= "2.10",
     )
 
 
@@ -55,6 +60,12 @@ def judge(facts: Facts) -> Verdict:
     if facts.import_error is not None:
         return fail(f"import torch: {facts.import_error}", install_command(None))
     build = f"torch {facts.version}"
+    if not facts.needs_gpu and not facts.can_cut:
+        return fail(
+            f"{build} cannot train with shard: full on a CPU",
+            "torch 2.10 can; training.shard: optimizer works with this one",
+            Fault.JOB,
+        )
     if not facts.needs_gpu:
         return ok(f"{build} on the CPU, {facts.threads} {'thread' if facts.threads == 1 else 'threads'}")
     if facts.cuda is None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
+from sedd.errors import SpecError
 from sedd.model.transformer import Transformer
 from sedd.training.distributed import Ranks
 from sedd.training.precision import Precision
@@ -17,7 +18,16 @@ def shard_network(model: Transformer, ranks: Ranks, precision: Precision, device
 
     Blocks are gathered in the format that autocast would cast their weights to, half as many bytes; gradients are
     added up in float32. What is around them computes in float32.
+
+    Raises:
+        SpecError: this torch cannot do that on a CPU.
     """
+    # On CPUs, FSDP of torch 2.6 calls what is not there, and gloo of 2.8 adds gradients up that it is to average.
+    if device.type == "cpu" and torch.__version__ < "2.10":  # a `TorchVersion`, which compares numbers
+        raise SpecError(
+            f"training.shard is full, which takes torch 2.10 on a CPU: this is {torch.__version__}",
+            hint="shard: optimizer works with it, and on GPUs full does, too",
+        )
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
     # The gates that a block returns are views, which nobody changes in place.

@@ -4,11 +4,12 @@ import builtins
 import dataclasses
 
 import pytest
+from torch.torch_version import TorchVersion
 
 from sedd.cluster.profile import LocalProfile
 from sedd.preflight.checks import attention, gpu_memory, loss_scaler, main_memory, precision, torch_device
 from sedd.preflight.context import Side
-from sedd.preflight.finding import Status
+from sedd.preflight.finding import Fault, Status
 from sedd.preflight.read import cards
 from tests.preflight.slurm_facts import profile
 
@@ -34,6 +35,20 @@ def test_torch_that_does_not_import_fails_with_its_error(monkeypatch, make_conte
 
 def test_cpu_job_on_this_machine_is_well(make_context):
     assert torch_device.judge(torch_device.gather(make_context(side=Side.NODE))).status is Status.OK
+
+
+def test_a_torch_that_cannot_cut_a_network_on_a_cpu_fails_by_its_version(monkeypatch, make_context):
+    monkeypatch.setattr("torch.__version__", TorchVersion("2.8.0+cu128"))
+    cut = {"training.shard": "full", "training.residues_per_gpu": 256, "resources.processes_per_node": 2}
+    verdict = torch_device.judge(torch_device.gather(make_context(cut, side=Side.NODE)))
+    assert (verdict.status, verdict.fault) == (Status.FAIL, Fault.JOB)
+    assert "2.8.0" in verdict.saw
+    assert "torch 2.10 can" in verdict.hint
+    monkeypatch.setattr("torch.__version__", TorchVersion("2.10.0+cu128"))
+    assert torch_device.judge(torch_device.gather(make_context(cut, side=Side.NODE))).status is Status.OK
+    monkeypatch.setattr("torch.__version__", TorchVersion("2.8.0+cu128"))
+    for fits in (cut | {"training.shard": "optimizer"}, cut | {"resources.processes_per_node": 1}):
+        assert torch_device.judge(torch_device.gather(make_context(fits, side=Side.NODE))).status is Status.OK
 
 
 @pytest.mark.parametrize(
