@@ -82,6 +82,8 @@ def _trouble(seen: Inspection) -> list[Text]:
     if seen.log is not None:
         lines.append(Text(f"the end of {seen.log}:", style="dim"))
     error_lines = seen.log_end or (seen.view.error or "").splitlines()[-_ERROR_LINES:]
+    if seen.log is None and list(error_lines) == [seen.view.why]:
+        return lines
     return [*lines, *(Text(f"  {line}") for line in error_lines)]
 
 

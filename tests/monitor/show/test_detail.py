@@ -78,7 +78,7 @@ def test_a_run_that_gave_up_shows_error_and_log_first(
 
 
 def test_without_a_log_the_error_event_is_shown(zoo: Snapshot) -> None:
-    assert "\n  RuntimeError: CUDA error" in render(look(zoo, "gave_up"), width=80)
+    assert "\nRuntimeError: CUDA error" in render(look(zoo, "gave_up"), width=80)
 
 
 def test_every_run_can_be_looked_at(zoo: Snapshot) -> None:
@@ -207,6 +207,15 @@ def test_long_numbers_are_folded_below_each_other(zoo: Snapshot, width: int) -> 
     assert told.startswith(
         "step 40000, 4m ago; on its node step 40590, 4s ago; a kill of the training now would"
     )
+
+
+def test_an_error_of_one_line_is_told_once(zoo: Snapshot) -> None:
+    seen = look(zoo, "uniref50_small")
+    error = "PermissionError: [Errno 13] Permission denied: '/data/p.store/offsets.npy'"
+    view = dataclasses.replace(seen.view, state=State.GAVE_UP, why=error, error=error)
+    for log_end, times in (((), 1), (("Traceback:", error), 2)):
+        text = render(dataclasses.replace(seen, view=view, log_end=log_end), width=80)
+        assert text.count(error) == times
 
 
 def test_a_task_that_trains_nothing_is_told_in_its_own_unit(zoo: Snapshot) -> None:
