@@ -45,7 +45,7 @@ def stage_store(path: Path, folder: str) -> Staged:
     if "$" in place or not place:
         return Staged(store=shared, problem=f"{folder}: this node's environment does not have the variable")
     try:
-        copy = expand_home(place) / f"sedd-{shared.content_hash[:16]}.store"
+        copy = expand_home(place) / f"sedd-{_name_of_files(shared)}.store"
     except UsageError as e:
         return Staged(store=shared, problem=e.message)
     try:
@@ -57,8 +57,8 @@ def stage_store(path: Path, folder: str) -> Staged:
 
 
 def _copied(shared: TokenStore, copy: Path) -> Staged:
-    if (there := _whole(copy, shared.manifest)) is not None:
-        return Staged(store=there, problem=None)
+    if _is_whole(copy, shared.manifest):
+        return Staged(store=TokenStore(copy, shared.manifest), problem=None)
     files = _files(shared)
     needed = sum(path.stat().st_size for path in files)
     free = shutil.disk_usage(copy.parent).free
@@ -77,13 +77,19 @@ def _copied(shared: TokenStore, copy: Path) -> Staged:
     return Staged(store=TokenStore.open(copy), problem=None, copied_bytes=needed)
 
 
-def _whole(copy: Path, manifest: Manifest) -> TokenStore | None:
-    """The copy, if it is there: it got its name when its checksums had been seen."""
+def _is_whole(copy: Path, manifest: Manifest) -> bool:
+    """Whether the copy is there: it got its name when its checksums had been seen."""
     try:
-        there = TokenStore.open(copy)
+        there = TokenStore.open(copy).manifest
     except DataError:
-        return None
-    return there if there.manifest == manifest else None
+        return False
+    return (there.splits, there.labels) == (manifest.splits, manifest.labels)
+
+
+def _name_of_files(store: TokenStore) -> str:
+    """Names the files and what is in them: a store of the same content may lie in others, as after `--onto`."""
+    named = (f"{path.relative_to(store.path)} {checksum}" for path, checksum in _files(store).items())
+    return str(xxhash.xxh3_64_hexdigest("\n".join(named).encode()))
 
 
 def _files(store: TokenStore) -> dict[Path, str | None]:

@@ -10,8 +10,10 @@ import pytest
 from sedd.data import node_cache as stage
 from sedd.data.build import build_store
 from sedd.data.node_cache import stage_store
+from sedd.data.store import TokenStore
 from sedd.data.verify import verify_store
 from sedd.errors import DataError
+from sedd.spec.build import BuildOptions
 from tests.data.proteins import made_up_proteins, write_fasta
 
 
@@ -97,3 +99,21 @@ def test_of_the_processes_of_a_node_one_copies(shared: Path, tmp_path: Path):
     ranks = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     copied = [int(rank.communicate(timeout=120)[0]) for rank in ranks]
     assert sum(count > 0 for count in copied) == 1
+
+
+def test_a_store_of_the_same_content_in_other_files_does_not_replace_a_copy_that_is_read(tmp_path: Path):
+    """One that was extended has a file more than one that was built at once, and their content has one name."""
+    proteins = made_up_proteins(120)
+    halves = [
+        write_fasta(tmp_path / f"{n}.fasta", part) for n, part in enumerate((proteins[:60], proteins[60:]))
+    ]
+    half = build_store(halves[:1], tmp_path / "half.store").path
+    extended = build_store(halves[1:], tmp_path / "extended.store", BuildOptions(onto=half)).path
+    whole = build_store([write_fasta(tmp_path / "all.fasta", proteins)], tmp_path / "whole.store").path
+    reading = stage_store(whole, str(tmp_path / "node")).store
+    assert stage_store(extended, str(tmp_path / "node")).problem is None
+    train, original = reading.split("train"), TokenStore.open(whole).split("train")
+    assert TokenStore.open(extended).content_hash == reading.content_hash
+    assert [train.tokens(n).tolist() for n in range(train.sequences)] == [
+        original.tokens(n).tolist() for n in range(train.sequences)
+    ]
