@@ -54,7 +54,7 @@ DOORS: dict[str, set[str]] = {
     "amend": {"launch", "spec", "cluster", "rundir", *BASE},
     "soonest": {"launch", "spec", "cluster", "rundir", *BASE},
     "job": {"halving", "launch", "notify", "spec", "cluster", "rundir", *BASE},
-    "preflight": {"finetune", "spec", "cluster", "rundir", "data", "conditions", *BASE},
+    "preflight": {"finetune", "spec", "cluster", "rundir", "data", "conditions", "design", *BASE},
     "monitor": {"cluster", "rundir", "charts", "page", *BASE},
     "cli": {"*"},
     "__main__": {"cli"},

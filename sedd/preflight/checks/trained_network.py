@@ -1,8 +1,9 @@
-"""What evaluation and sampling start from: a network that is there and knows the condition, and FASTA files."""
+"""What evaluation and sampling start from: a network that is there and can do what is asked, and readable files."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sedd.errors import SeddError, UsageError
 from sedd.finetune.adapters_folder import BASE, CONFIG, is_adapters
@@ -14,7 +15,8 @@ from sedd.preflight.read.filesystem import unreadable
 from sedd.rundir.best import UndecidedError, find_trained_run
 from sedd.rundir.find import refuse_spec
 from sedd.rundir.layout import list_checkpoints
-from sedd.spec.inference import TrainedTask
+from sedd.spec.inference import SampleTask, TrainedTask
+from sedd.yaml import parse_document
 
 EXPORTED = ("config.json", "model.safetensors")
 _NOTHING = "{} is not a run, checkpoint or exported folder"
@@ -34,6 +36,8 @@ class Facts:
     """Why what is named is no network, or not one: a spec, a plan, a sweep whose best run is not known."""
     choice: str | None = None
     """Of a sweep: which of its runs is taken, and why."""
+    drawing_problem: SeddError | None = None
+    """Why samples cannot be drawn as asked: templates or parents that are none, a graph without masks."""
     base_problem: str | None = None
     """Of adapters: why the network that they were trained on is not found."""
     condition_problem: str | None = None
@@ -57,6 +61,9 @@ def gather(context: CheckContext) -> Facts:
         problem=unreadable(task.inputs),
         network_problem=next((one for one in (told, other) if isinstance(one, UsageError)), None),
         choice="; ".join(one for one in (told, other) if isinstance(one, str)) or None,
+        drawing_problem=_drawing_problem(task, can_ask=bool(can_ask))
+        if isinstance(task, SampleTask)
+        else None,
         base_problem=_missing_base(task.network) if kind == "adapters" else None,
         condition_problem=unknown.message if unknown else None,
         condition_hint=unknown.hint if unknown else None,
@@ -67,6 +74,8 @@ def gather(context: CheckContext) -> Facts:
 def judge(facts: Facts) -> Verdict:
     if facts.problem:
         return fail(facts.problem, "paths are taken from the spec's own folder")
+    if (undrawable := facts.drawing_problem) is not None:
+        return fail(undrawable.message, undrawable.hint or "")
     if (wrong := facts.network_problem) is not None:
         is_early = isinstance(wrong, UndecidedError) and wrong.is_early
         return (warn if is_early else fail)(wrong.message, wrong.hint or "")
@@ -134,10 +143,7 @@ def _judge_condition(task: TrainedTask) -> tuple[UsageError | None, str | None]:
         CheckpointError: the network cannot be read.
     """
     condition = getattr(task, task.task).condition
-    if not condition:
-        return None, None
-    path = task.network if is_adapters(task.network) else find_parent(task.network)
-    if path is None:
+    if not condition or (facts := _read_facts(task.network)) is None:
         return None, None
     from sedd.conditions.known import (
         beyond_training,
@@ -145,14 +151,47 @@ def _judge_condition(task: TrainedTask) -> tuple[UsageError | None, str | None]:
         parse_known,
     )  # numpy: a tenth of a second
 
-    config = path / (CONFIG if is_adapters(path) else EXPORTED[0])
-    facts = json.loads(config.read_bytes()) if path.is_dir() else read_facts(path)
-    fields = parse_known(facts.get("conditions") or (), str(path))
+    fields = parse_known(facts.get("conditions") or (), str(task.network))
     try:
         condition_row(fields, condition)
     except UsageError as e:
         return e, None
     return None, "; ".join(beyond_training(fields, condition)) or None
+
+
+def _read_facts(network: Path) -> dict[str, Any] | None:
+    """What the files of a network say of it; None for a run without a checkpoint. Raises: CheckpointError."""
+    path = network if is_adapters(network) else find_parent(network)
+    if path is None or not path.is_dir():
+        return read_facts(path) if path else None
+    config: dict[str, Any] = json.loads((path / (CONFIG if is_adapters(path) else EXPORTED[0])).read_bytes())
+    return config
+
+
+def _drawing_problem(task: SampleTask, *, can_ask: bool) -> SeddError | None:
+    """Why what is asked for cannot be drawn, whatever the network computes. `can_ask`: its files are there."""
+    from sedd.design.given import read_given  # numpy: a tenth of a second
+
+    wanted = task.sample
+    try:
+        read_given(wanted)
+    except SeddError as e:
+        return e
+    asked = {"sample.remask": wanted.remask > 0, "sample.order": wanted.order != "random"}
+    names = [name for name, is_asked in asked.items() if is_asked]
+    if not names or not can_ask or _graph_of(task.network) in (None, "absorbing"):
+        return None
+    return UsageError(
+        f"{' and '.join(names)} {'needs' if len(names) == 1 else 'need'} the absorbing graph, which hides residues",
+        hint=f"{task.network} is of the uniform one: leave {'it' if len(names) == 1 else 'them'} out",
+    )
+
+
+def _graph_of(network: Path) -> str | None:
+    spec = (_read_facts(network) or {}).get("spec")
+    data = parse_document(spec, name=str(network)).data if isinstance(spec, str) else spec
+    graph: str | None = ((data or {}).get("diffusion") or {}).get("graph")
+    return graph
 
 
 CHECK = Check(
@@ -161,7 +200,7 @@ CHECK = Check(
     sides=(Side.LOGIN, Side.NODE),
     fault=Fault.FILES,
     catches="a network or FASTA file that is not there, a run without a checkpoint, a condition that the network "
-    "does not know (evaluate, sample, score, embed)",
+    "does not know, templates and parents that are none (evaluate, sample, score, embed)",
     takes="< 0.1 s",
     passing=Facts(network=Path("/runs/small"), kind="run", checkpoints=3),
     failing=Facts(network=Path("/runs/smal"), kind=None),

@@ -10,7 +10,8 @@ from sedd.preflight.checks.trained_network import EXPORTED, gather, judge
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Status
 from sedd.rundir.layout import create_run
-from sedd.spec.inference import EvaluateTask
+from sedd.spec.inference import EvaluateTask, SampleTask
+from tests.inference.networks import write_small_checkpoint
 
 
 @pytest.fixture
@@ -84,6 +85,61 @@ def test_a_spec_is_no_network(look, tmp_path: Path):
     missing = look(tmp_path / "my.pt", against=tmp_path / "nothing")
     assert missing.status is Status.FAIL
     assert "nothing is not a run" in missing.saw
+
+
+@pytest.fixture
+def look_at_sampling(tmp_path: Path):
+    (tmp_path / "wt.fasta").write_text(">wt\nMKTAYIAK\n")
+
+    def look(graph: str = "absorbing", **wanted: object):
+        for name in EXPORTED:
+            (tmp_path / name).write_text(json.dumps({"spec": {"diffusion": {"graph": graph}}}))
+        task = SampleTask.model_validate(
+            {"name": "s", "task": "sample", "sample": {"network": tmp_path, **wanted}}
+        )
+        context = CheckContext(
+            side=Side.LOGIN,
+            experiment=task,
+            profile=LocalProfile(executor="local"),
+            folder=tmp_path,
+            environ={},
+        )
+        return judge(gather(context))
+
+    return look
+
+
+def test_samplers_that_hide_residues_need_the_graph_that_does(look_at_sampling):
+    for wanted in ({"remask": 1.0}, {"order": "margin"}):
+        assert look_at_sampling(**wanted).status is Status.OK
+        found = look_at_sampling("uniform", **wanted)
+        assert found.status is Status.FAIL
+        assert f"sample.{next(iter(wanted))} needs the absorbing graph" in found.saw
+    assert look_at_sampling("uniform").status is Status.OK
+
+
+def test_what_samples_cannot_begin_with_is_told_before_the_job_waits(look_at_sampling, tmp_path: Path):
+    parent = {"parent": tmp_path / "wt.fasta"}
+    assert look_at_sampling(redesign={**parent, "keep": "1-8"}).status is Status.FAIL
+    assert "names position 9" in look_at_sampling(redesign={**parent, "keep": "9"}).saw
+    assert look_at_sampling(redesign={**parent, "keep": "2-4"}).status is Status.OK
+    assert "no free position" in look_at_sampling(template=["MK"]).saw
+    gone = look_at_sampling(redesign={"parent": tmp_path / "gone.fasta"})
+    assert (gone.status, "gone.fasta does not exist" in gone.saw) == (Status.FAIL, True)
+
+
+def test_the_graph_of_a_run_is_that_of_its_checkpoint(tmp_path: Path):
+    """As text, which the checkpoint holds; an export has it as fields."""
+    path = write_small_checkpoint(tmp_path / "small.pt", graph="uniform")
+    spec = {"name": "s", "task": "sample", "sample": {"network": path, "order": "margin"}}
+    context = CheckContext(
+        side=Side.LOGIN,
+        experiment=SampleTask.model_validate(spec),
+        profile=LocalProfile(executor="local"),
+        folder=tmp_path,
+        environ={},
+    )
+    assert "sample.order needs the absorbing graph" in judge(gather(context)).saw
 
 
 def test_what_is_not_there_fails(look, tmp_path: Path):
