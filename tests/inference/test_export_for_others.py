@@ -23,7 +23,7 @@ from sedd.rundir.layout import RunDir
 from sedd.training.checkpoint_file import read_checkpoint
 from tests.inference.networks import write_small_checkpoint
 
-SEQUENCES = ["MKTAY_AKQR", "MK_AW", "ACDEFGHIKLMNPQRSTVWY"]
+SEQUENCES = ["MKTAY_AKQR", "MK_AW", "ACDEFGHIKLMNPQRSTVWY", "MK"]
 
 
 def saved(folder: Path, **kind: Any):
@@ -42,10 +42,11 @@ def test_the_readme_of_an_export_computes_the_network(
     space: dict[str, object] = {}
     exec(code, space)
     net = sedd.load(tmp_path / "small.pt", device="cpu")
-    tokens = torch.from_numpy(encode(SEQUENCES[2])).long()
-    found = space["logits"](tokens, 0.3).numpy()  # type: ignore[operator]
-    (expected,) = net.logits(SEQUENCES[2], sigma_bar=0.3)
-    np.testing.assert_allclose(found, expected, atol=2e-5, rtol=1e-5)
+    for sequence in SEQUENCES[2:]:  # one shorter than the token shift reaches
+        tokens = torch.from_numpy(encode(sequence)).long()
+        found = space["logits"](tokens, 0.3).numpy()  # type: ignore[operator]
+        (expected,) = net.logits(sequence, sigma_bar=0.3)
+        np.testing.assert_allclose(found, expected, atol=2e-5, rtol=1e-5)
 
 
 def folder_of(tmp_path: Path, **kind: Any) -> Path:
