@@ -62,6 +62,8 @@ class Attempt:
     """Whether the next attempt starts in the same job."""
     from_copy: bool = False
     """Whether it resumed from a copy on its node, which a later job may not find."""
+    in_foreground: bool = False
+    """Whether its user started it in their terminal: until then nobody had asked for it."""
     checkpoint_step: int = 0
     """Newest step known to be in a checkpoint, which every later attempt finds."""
 
@@ -113,6 +115,11 @@ def gpus_in_foreground(events: Sequence[Event]) -> int | None:
         return None
     gpus = placed.get("gpus")
     return gpus if isinstance(gpus, int) else None
+
+
+def starts_in_foreground(event: Event) -> bool:
+    """Whether a user starts an attempt in their terminal (`sedd train`): nothing was queued before it."""
+    return event.event == "attempt_started" and event.get("executor") == "foreground"
 
 
 def is_cancelled(events: Sequence[Event]) -> bool:
@@ -223,6 +230,7 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
         has_begun=resumed is not None or bool(saved),
         next_in_job=bool(word and word.get("in_job")),
         from_copy=from_copy,
+        in_foreground=starts_in_foreground(start),
         checkpoint_step=max(saved, default=0 if from_copy else first),
         slow_hosts=tuple(dict.fromkeys(slow)),
     )

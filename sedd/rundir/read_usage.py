@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sedd.errors import RunError
-from sedd.rundir.attempts import LAST_WORDS, events_by_attempt
+from sedd.rundir.attempts import LAST_WORDS, events_by_attempt, starts_in_foreground
 from sedd.rundir.energy_meter import read_rank
 from sedd.rundir.events import Event, read_events
 from sedd.rundir.fence import newest_attempt
@@ -109,7 +109,7 @@ def waits_of(
             since = since or event.t
         elif event.event == "attempt_started":
             start = _job_start(event)
-            if since is not None and start > max(since, ready):
+            if since is not None and start > max(since, ready) and not starts_in_foreground(event):
                 waits.append((max(since, ready), start))
             since = None
         elif event.event in LAST_WORDS:

@@ -45,7 +45,15 @@ class FakeRun:
         proof = {"token": token_of(job_id), "user": "ada"} if self.executor == "slurm" else {}
         return self.event("submitted", ago_s=ago_s, **fields | proof | about)
 
-    def started(self, *, ago_s: float, host: str = "v100-1", pid: int = 1, job_id: str = "4711") -> "FakeRun":
+    def started(
+        self,
+        *,
+        ago_s: float,
+        host: str = "v100-1",
+        pid: int = 1,
+        job_id: str = "4711",
+        executor: str | None = None,
+    ) -> "FakeRun":
         self.attempt += 1
         fields = {
             "job_id": job_id,
@@ -53,7 +61,7 @@ class FakeRun:
             "pid": pid,
             "nodes": 1,
             "ranks": 4,
-            "executor": self.executor,
+            "executor": executor or self.executor,
         }
         return self.event("attempt_started", ago_s=ago_s, **fields)
 

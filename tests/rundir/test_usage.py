@@ -65,6 +65,30 @@ def test_hours_of_running_waiting_and_losing() -> None:
     assert total.lost_to == pytest.approx({"preempted": 4 * HOUR * 0.1, "killed": 4 * HOUR * 1.2})
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        (("gave_up", 1, {"cause": "interrupted"}),),
+        (("requeued", 1, {"cause": "preempted"}),),
+        (("gave_up", 1, {"cause": "crashed"}), ("submitted", 1, {})),
+        (),
+    ],
+)
+def test_before_an_attempt_in_the_foreground_nothing_was_queued(before: tuple[Any, ...]) -> None:
+    """It was interrupted, its job is gone, or it was killed; then it rested until its user continued it."""
+    events = story(
+        (0.0, "submitted", 0),
+        (0.0, "attempt_started", 1),
+        (2.0, "checkpoint", 1, {"step": 400}),
+        *((2.0, *told) for told in before),
+        (9.0, "attempt_started", 2, {"executor": "foreground"}),
+        (9.0, "resumed", 2, {"step": 400}),
+        (10.0, "completed", 2),
+    )
+    total = used(events)
+    assert (total.queued_s, total.run_s) == pytest.approx((0.0, HOUR * 3.0))
+
+
 def test_a_period_takes_its_part_of_everything() -> None:
     use = RunUse(attempts=attempt_uses(PREEMPTED, gpus=4), waits=waits_of(PREEMPTED))
     early, late = use.within(until=at(7.5)), use.within(since=at(7.5))

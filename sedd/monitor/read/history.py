@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sedd.cluster.identity import JobIdentity, read_identity
-from sedd.rundir.attempts import LAST_WORDS, Attempt, Cause, gpus_in_foreground, is_cancelled, parse_attempts
+from sedd.rundir.attempts import (
+    LAST_WORDS,
+    Attempt,
+    Cause,
+    gpus_in_foreground,
+    is_cancelled,
+    parse_attempts,
+    starts_in_foreground,
+)
 from sedd.rundir.events import STAYS, Event, damaged_lines, parse_events
 
 
@@ -29,7 +37,7 @@ class History:
 
     Attributes:
         submitted: first submission.
-        revived: submissions by a user after that, of what had ended: more steps, or `sedd requeue`.
+        revived: when a user let it go on after that, which had ended: by more steps, `sedd requeue` or `sedd train`.
         rested_s: seconds between the run's last sign, in events, and each of these.
         identity: what tells the run's newest SLURM job from others; None where there is none, or no event tells of it.
         gpus: how many it trains on in the foreground; None: as many as the manifest says.
@@ -138,26 +146,33 @@ def summarise(events: Sequence[Event]) -> History:
 
 
 def queued_s(history: History) -> list[float | None]:
-    """Seconds each attempt waited before it started; None in the same job, or where the end before it is not known."""
+    """Seconds each attempt waited before it started.
+
+    None in the same job, in the foreground, or where the end before it is not known.
+    """
     attempts = history.attempts
     since = [history.submitted, *(None if a.next_in_job else a.ended for a in attempts[:-1])]
     for number, (before, after) in enumerate(itertools.pairwise(attempts), start=1):
         again = [t for t in history.revived if before.started < t <= after.started]
         since[number] = again[0] if again else since[number]  # until then nobody had asked for it
-    return [(a.started - t).total_seconds() if t else None for a, t in zip(attempts, since, strict=False)]
+    waits = [(a.started - t).total_seconds() if t else None for a, t in zip(attempts, since, strict=False)]
+    return [None if a.in_foreground else wait for a, wait in zip(attempts, waits, strict=True)]
 
 
 def _revived(events: Iterable[Event]) -> Iterator[tuple[dt.datetime, dt.datetime]]:
     """Submissions of a run that had started and that no job was to continue: its last sign before, and when.
 
-    A killed attempt has no final event; its checkpoints are signs, too.
+    A killed attempt has no final event; its checkpoints are signs, too. A start in the foreground is as such a
+    submission; of a run that was submitted, too, since it has no job by then.
     """
     may_be, sign = False, None
     for event in events:
+        in_foreground = starts_in_foreground(event)
+        if sign is not None and (in_foreground or (may_be and event.event == "submitted")):
+            yield sign, event.t
         if event.event == "submitted":
-            if may_be and sign is not None:
-                yield sign, event.t
             may_be = False  # a second submission ends the same rest
+            sign = event.t if sign is not None else None
         if event.event in _SIGNS:
             sign = event.t
         may_be = event.event != "requeued" if event.event in ("attempt_started", *LAST_WORDS) else may_be

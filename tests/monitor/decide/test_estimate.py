@@ -132,6 +132,22 @@ def test_time_between_an_end_and_an_extension_counts_neither_in_ettr_nor_in_eta(
     assert view.eta_s == pytest.approx(1000)
 
 
+def test_time_between_an_interruption_and_sedd_train_counts_neither_in_ettr_nor_in_eta(
+    farm: Any, view_of: Any
+) -> None:
+    day, here = 86_400, {"executor": "foreground"}
+    run = (
+        farm.run(executor="local")
+        .event("submitted", ago_s=day + 1000, **here)
+        .started(ago_s=day + 1000, **here)
+    )
+    run.checkpoint(100, ago_s=day + 100).event("gave_up", ago_s=day, cause="interrupted", step=100)
+    run.started(ago_s=1000, **here).resumed(100, ago_s=900).checkpoint(200, ago_s=0)
+    view = view_of(run.beat(200, ago_s=0, eta_s=900.0))
+    assert view.ettr == pytest.approx(0.9)
+    assert view.eta_s == pytest.approx(1000)
+
+
 def test_a_killed_attempt_rests_from_its_last_event_and_not_from_an_end_before_it(
     farm: Any, view_of: Any
 ) -> None:

@@ -3,6 +3,8 @@
 import datetime as dt
 from typing import Any
 
+import pytest
+
 from sedd.monitor.read.history import History, lost_steps, queued_s, summarise
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import read_events
@@ -44,6 +46,33 @@ def test_a_run_that_had_ended_queues_from_its_new_submission_on(farm: Any) -> No
     run = farm.run().event("submitted", ago_s=910).started(ago_s=900).event("completed", ago_s=800, step=10)
     told = history(run.event("submitted", ago_s=100).started(ago_s=70))
     assert queued_s(told) == [10, 30]
+
+
+@pytest.mark.parametrize("end", ["gave_up", "requeued", None])
+def test_a_run_that_its_user_continues_in_the_foreground_has_not_queued(farm: Any, end: str | None) -> None:
+    """However it had ended: interrupted, given back to SLURM by a job that is gone, or killed without a word."""
+    run = farm.run().event("submitted", ago_s=902).started(ago_s=900, executor="foreground")
+    run.checkpoint(100, ago_s=700)
+    if end:
+        run.event(end, ago_s=700, cause="interrupted", step=100)
+    told = history(run.started(ago_s=100, executor="foreground").resumed(100, ago_s=90))
+    assert queued_s(told) == [None, None]
+    assert told.rested_s == 600
+
+
+def test_a_run_that_was_submitted_and_is_continued_in_the_foreground_instead_has_not_queued(
+    farm: Any,
+) -> None:
+    """Its second job is gone, nobody knows since when."""
+    run = (
+        farm.run()
+        .event("submitted", ago_s=910)
+        .started(ago_s=900)
+        .event("gave_up", ago_s=700, cause="crashed")
+    )
+    told = history(run.event("submitted", ago_s=500).started(ago_s=100, executor="foreground"))
+    assert queued_s(told) == [10, None]
+    assert told.rested_s == 600
 
 
 def test_an_attempt_that_starts_in_the_job_of_the_one_before_has_not_queued(farm: Any) -> None:
