@@ -15,7 +15,18 @@ import sedd
 
 PACKAGE = Path(sedd.__path__[0])
 
-BASE = {"alive", "errors", "units", "yaml", "yaml_tree", "yaml_text", "complaints", "home", "waiting"}
+BASE = {
+    "alive",
+    "errors",
+    "units",
+    "yaml",
+    "yaml_tree",
+    "yaml_text",
+    "complaints",
+    "home",
+    "waiting",
+    "cuda_order",
+}
 PURE = {"diffusion"}
 DOORS: dict[str, set[str]] = {
     "errors": set(),
@@ -27,9 +38,10 @@ DOORS: dict[str, set[str]] = {
     "yaml_text": set(),
     "alive": set(),
     "waiting": set(),
+    "cuda_order": set(),
     "spec": BASE,
     "config": BASE,
-    "rundir": {"alive", "errors", "home", "config", "waiting", "yaml_text"},
+    "rundir": {"alive", "cuda_order", "errors", "home", "config", "waiting", "yaml_text"},
     "notify": {"rundir", "config", *BASE},
     "diffusion": set(),
     "model": {"spec"},

@@ -48,6 +48,10 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line: errors become one line and an exit code; a traceback only with --debug."""
     prepare_streams()
+    if "SLURM_JOB_ID" in os.environ:  # in an allocation, before anything asks CUDA
+        from sedd.cuda_order import slurm_order
+
+        os.environ.update(slurm_order(os.environ))
     with noted_interrupts() as interrupts:
         _run(interrupts)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sedd.cluster.inherited import Reader, environment_for
 from sedd.cluster.users import user_name
+from sedd.cuda_order import slurm_order
 from sedd.job.environment import TaskEnvironment
 from sedd.job.processes import end_children, start
 from sedd.job.standby import Standbys
@@ -147,7 +148,7 @@ def rank_environment(
     named = {"USER": user_name(os.geteuid())}
     # Threads that wait by spinning make a step several times slower when anything else wants a core.
     threads = {"OMP_NUM_THREADS": str(cpus), "OMP_WAIT_POLICY": "PASSIVE"}
-    return named | threads | environment_for(Reader.RANK, environment) | own
+    return named | threads | environment_for(Reader.RANK, environment) | slurm_order(environment) | own
 
 
 def own_ranks(task: Task, meeting: Meeting) -> dict[int, int]:

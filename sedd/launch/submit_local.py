@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sedd.cluster.inherited import Reader, environment_for
 from sedd.cluster.local import find_local
+from sedd.cuda_order import cuda_order, query_cards
 from sedd.errors import RunError
 from sedd.launch.freeze import slots_folder
 from sedd.launch.pickled_job import job_of
@@ -104,7 +105,7 @@ def submit_here(run: RunDir) -> None:
 
 
 def all_cards(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of all cards that CUDA_VISIBLE_DEVICES leaves, else of the driver's; none where no driver answers."""
+    """The names of all cards that CUDA_VISIBLE_DEVICES leaves, else CUDA's numbers; none where no driver answers."""
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return named_cards(visible)
@@ -112,7 +113,7 @@ def all_cards(environ: Mapping[str, str]) -> tuple[str, ...]:
         import pynvml
 
         pynvml.nvmlInit()
-        return tuple(map(str, range(pynvml.nvmlDeviceGetCount())))
+        return tuple(map(str, range(len(cuda_order(query_cards(pynvml), environ)))))
     except Exception:  # no driver, no library: the preflight has the word on that
         return ()
 

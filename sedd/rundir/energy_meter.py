@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from sedd.cuda_order import cuda_order, query_cards
 from sedd.rundir.atomic import replace_text
 from sedd.rundir.usage import Energy
 
@@ -69,17 +70,20 @@ def open_meter(environment: Mapping[str, str], *, gpus: int = 1) -> Meter | None
         import pynvml
 
         pynvml.nvmlInit()
-        card = card_of_rank(environment, gpus=gpus, present=pynvml.nvmlDeviceGetCount())
-        if card is None:
-            return None
-        handle = (
-            pynvml.nvmlDeviceGetHandleByIndex(int(card))
-            if card.isdecimal()
-            else pynvml.nvmlDeviceGetHandleByUUID(card)
-        )
+        handle = _handle_of_rank(pynvml, environment, gpus=gpus)
     except Exception:  # no driver, no such card, an old library: a run must not end for want of a number
         return None
-    return meter_of(pynvml, handle)
+    return None if handle is None else meter_of(pynvml, handle)
+
+
+def _handle_of_rank(nvml: Any, environment: Mapping[str, str], *, gpus: int) -> Any:
+    """The driver's handle of this rank's card; None where it has none. Raises: what NVML raises."""
+    card = card_of_rank(environment, gpus=gpus, present=nvml.nvmlDeviceGetCount())
+    if card is None:
+        return None
+    if not card.isdecimal():
+        return nvml.nvmlDeviceGetHandleByUUID(card)
+    return nvml.nvmlDeviceGetHandleByIndex(cuda_order(query_cards(nvml), environment)[int(card)])
 
 
 def meter_of(nvml: Any, handle: Any) -> Meter | None:
@@ -95,7 +99,7 @@ def meter_of(nvml: Any, handle: Any) -> Meter | None:
 
 
 def card_of_rank(environment: Mapping[str, str], *, gpus: int, present: int) -> str | None:
-    """Number or UUID of the card that CUDA gives this local rank; None where it has none, or a part of one.
+    """CUDA's number or the UUID of the card that it gives this local rank; None where it has none, or a part of one.
 
     Of `present` cards, and of the job's `gpus` on this node: where a rank of several cards sees a single one, SLURM has
     bound one to each task. Ranks that share a card have it measured by the first of them.

@@ -27,6 +27,11 @@ def gpu_utilization(device: int | None) -> float | None:
     if device is None:
         return None
     try:
-        return float(torch.cuda.utilization(device))
+        import pynvml
+
+        pynvml.nvmlInit()
+        # By its UUID: torch.cuda.utilization takes CUDA's number for the driver's.
+        name = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+        return float(pynvml.nvmlDeviceGetUtilizationRates(pynvml.nvmlDeviceGetHandleByUUID(name)).gpu)
     except Exception:  # drivers and containers fail in many ways: none may end the heartbeat, hence the run
         return None

@@ -55,6 +55,14 @@ def test_a_job_without_gpus_sees_none_and_one_with_gpus_those_that_slurm_gave_it
     assert environment_of(0, {"CUDA_VISIBLE_DEVICES": "2"}, gpus_per_node=1)["CUDA_VISIBLE_DEVICES"] == "2"
 
 
+def test_the_numbers_that_slurm_gives_are_counted_as_slurm_counts() -> None:
+    """On a node with cards of several kinds CUDA would take others: somebody else's, where nothing confines a job."""
+    given = {"SLURM_JOB_ID": "7", "CUDA_VISIBLE_DEVICES": "2"}
+    assert environment_of(0, given, gpus_per_node=1)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    chosen = given | {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}
+    assert environment_of(0, chosen, gpus_per_node=1)["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+
+
 @pytest.mark.parametrize(
     ("node", "local_rank", "left_out", "rank"),
     [

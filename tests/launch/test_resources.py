@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from submitit import SlurmExecutor
 
+from sedd import cuda_order
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.profile import STORED, LocalProfile, SlurmProfile
 from sedd.cluster.states import JobState
@@ -297,9 +298,19 @@ def test_a_run_that_is_no_point_has_no_slots(tmp_path: Path) -> None:
 def test_the_cards_of_a_sweep_are_those_that_are_named_else_all_of_the_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    driver = SimpleNamespace(nvmlInit=lambda: None, nvmlDeviceGetCount=lambda: 3)
+    names = ["V100", "V100", "V100"]
+    driver = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 3,
+        nvmlDeviceGetHandleByIndex=lambda number: number,
+        nvmlDeviceGetUUID=lambda number: f"GPU-{number}",
+        nvmlDeviceGetName=names.__getitem__,
+    )
     monkeypatch.setitem(sys.modules, "pynvml", driver)
     assert all_cards({}) == ("0", "1", "2")
+    names[1] = "T400"
+    monkeypatch.setattr(cuda_order, "query_cuda_uuids", lambda order: ("GPU-2", "GPU-0"))
+    assert all_cards({}) == ("0", "1"), "by CUDA's numbers, which a card has not that CUDA cannot use"
     assert all_cards({"CUDA_VISIBLE_DEVICES": "7, GPU-1f"}) == ("7", "GPU-1f")
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert all_cards({}) == ()

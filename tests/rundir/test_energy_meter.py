@@ -1,12 +1,15 @@
 """Energy of a GPU: by its counter, else by its power; written down as long as the block runs."""
 
 import itertools
+import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from sedd import cuda_order
 from sedd.rundir import energy_meter
 from sedd.rundir.energy_meter import (
     CounterMeter,
@@ -85,6 +88,33 @@ def test_where_slurm_binds_a_card_to_each_task_every_rank_measures_its_own() -> 
 def test_ranks_that_share_the_jobs_only_card_have_it_measured_once() -> None:
     shared = [{"CUDA_VISIBLE_DEVICES": "2", "LOCAL_RANK": str(rank)} for rank in range(3)]
     assert [card_of_rank(each, gpus=1, present=4) for each in shared] == ["2", None, None]
+
+
+def test_numbers_of_cards_are_cudas_which_begin_with_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver's first card, of the screen, has taken 7 kJ since, the second 5 kJ."""
+    counted = {0: itertools.count(0, 7_000_000), 1: itertools.count(0, 5_000_000)}
+    driver = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda number: number,
+        nvmlDeviceGetHandleByUUID=lambda uuid: {"GPU-screen": 0, "GPU-big": 1}[uuid],
+        nvmlDeviceGetUUID=lambda handle: ("GPU-screen", "GPU-big")[handle],
+        nvmlDeviceGetName=lambda handle: (b"T400", "A100")[handle],
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: next(counted[handle]),
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    monkeypatch.setattr(cuda_order, "query_cuda_uuids", lambda order: ("GPU-big", "GPU-screen"))
+
+    def kilojoules(**environment: str) -> float:
+        meter = open_meter(environment)
+        assert meter is not None
+        return meter.joules() / 1000
+
+    assert kilojoules() == 5
+    assert kilojoules(CUDA_VISIBLE_DEVICES="0") == 5
+    assert kilojoules(CUDA_VISIBLE_DEVICES="1") == 7
+    assert kilojoules(CUDA_VISIBLE_DEVICES="GPU-screen") == 7
+    assert kilojoules(CUDA_VISIBLE_DEVICES="0", CUDA_DEVICE_ORDER="PCI_BUS_ID") == 7
 
 
 def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The heartbeat says how busy the GPU is, and no driver can stop it from beating."""
 
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,9 +24,20 @@ def test_without_a_gpu_the_utilization_is_not_known(tmp_path: Path) -> None:
 
 def test_with_a_gpu_every_beat_samples_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = iter(range(40, 100))
+    driver = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID={"GPU-aa": "other", "GPU-cc": "mine"}.__getitem__,
+        nvmlDeviceGetUtilizationRates=lambda card: SimpleNamespace(
+            gpu=next(samples) if card == "mine" else 0
+        ),
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    uuids = {0: "aa", 2: "cc"}
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=uuids[number])
+    )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "utilization", lambda device: next(samples) if device == 2 else 0)
     monkeypatch.setattr(module, "INTERVAL_S", 0.01)
     path = tmp_path / "heartbeat.json"
     with write_gpu_heartbeats(path, attempt=1, steps=10, gpu="Tesla V100"):
@@ -38,8 +51,8 @@ def test_with_a_gpu_every_beat_samples_it(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_driver_that_fails_costs_only_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(device: int) -> int:
+    def fail() -> None:
         raise RuntimeError("NVML: driver/library version mismatch")
 
-    monkeypatch.setattr(torch.cuda, "utilization", fail)
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(nvmlInit=fail))
     assert gpu_utilization(0) is None

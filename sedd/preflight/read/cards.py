@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sedd.cluster.profile import Profile
+from sedd.cuda_order import cuda_order
 from sedd.preflight.context import CheckContext, Side
 
 # Bits of nvmlDeviceGetCurrentClocksThrottleReasons that mean trouble, not idleness or a set limit.
@@ -28,6 +29,7 @@ class Card:
     """One GPU. None: this driver or card does not say.
 
     Attributes:
+        index: the driver's number, as nvidia-smi shows it.
         bus: PCI address: domain, bus, device.
         used_bytes: memory in use now, by whomever, the driver's own share included.
         processes: (pid, memory) of compute processes that are not this one.
@@ -88,17 +90,28 @@ def query_driver() -> Driver | None:
 
 
 def visible(driver: Driver, environ: Mapping[str, str]) -> tuple[Card, ...]:
-    """The cards that CUDA_VISIBLE_DEVICES leaves this process, in its order; a part of one with its own memory."""
+    """The cards that CUDA_VISIBLE_DEVICES leaves this process, in its order; a part of one with its own memory.
+
+    Numbers there, and the order without it, are CUDA's, not the driver's.
+    """
     asked = environ.get("CUDA_VISIBLE_DEVICES")
     if asked is None:
-        return driver.cards
+        return _as_cuda_counts(driver, environ)
     chosen: list[Card] = []
     for word in filter(None, map(str.strip, asked.split(","))):
-        found = [card for card in (_named(card, word) for card in driver.cards) if card]
+        if word.isdecimal():
+            found = list(_as_cuda_counts(driver, environ)[int(word) :][:1])
+        else:
+            found = [card for card in (_named(card, word) for card in driver.cards) if card]
         if not found:
             break  # CUDA stops at the first name that it does not know
         chosen.append(found[0])
     return tuple(chosen)
+
+
+def _as_cuda_counts(driver: Driver, environ: Mapping[str, str]) -> tuple[Card, ...]:
+    order = cuda_order([(card.uuid, card.name) for card in driver.cards], environ)
+    return tuple(driver.cards[number] for number in order)
 
 
 def own_cards(driver: Driver, context: CheckContext) -> tuple[Card, ...]:
@@ -120,8 +133,8 @@ def answers_for_cards(driver: Driver | None, context: CheckContext) -> bool:
 
 
 def _named(card: Card, name: str) -> Card | None:
-    """The card, or the part of it, that has this name: a number, (the beginning of) a UUID, or of a MIG name."""
-    if name == str(card.index) or card.uuid.startswith(name):
+    """The card, or the part of it, that has this name: (the beginning of) a UUID, or of a MIG name."""
+    if card.uuid.startswith(name):
         return card
     if part := card.find_instance(name):
         return dataclasses.replace(

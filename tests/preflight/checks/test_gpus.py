@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sedd import cuda_order
 from sedd.preflight.checks import gpus as check
 from sedd.preflight.context import Side
 from sedd.preflight.finding import Status
@@ -80,6 +81,27 @@ def test_no_driver_fails(monkeypatch, make_context):
 def test_visible_cards_are_counted(monkeypatch, make_context, devices, status):
     verdict = look(monkeypatch, make_context, DRIVER, environ={"CUDA_VISIBLE_DEVICES": devices})
     assert verdict.status is status
+
+
+@pytest.mark.parametrize(
+    ("environ", "seen"),
+    [
+        ({}, [2, 0, 1, 3]),
+        ({"CUDA_VISIBLE_DEVICES": "0"}, [2]),
+        ({"CUDA_VISIBLE_DEVICES": "3,1"}, [3, 0]),
+        ({"CUDA_VISIBLE_DEVICES": "4,1"}, []),
+        ({"CUDA_VISIBLE_DEVICES": f"{FOUR[1].uuid},0"}, [1, 2]),
+        ({"CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, [0]),
+        ({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}, [0, 1, 2, 3]),
+    ],
+)
+def test_numbers_of_cards_are_cudas_which_begin_with_the_fastest(monkeypatch, environ, seen):
+    """Else the check would look at one card, and the run take another, which may be somebody else's."""
+    cards = (*FOUR[:2], dataclasses.replace(FOUR[2], name="A100"), FOUR[3])
+    by_speed = tuple(cards[number].uuid for number in (2, 0, 1, 3))
+    monkeypatch.setattr(cuda_order, "query_cuda_uuids", lambda order: by_speed)
+    driver = dataclasses.replace(DRIVER, cards=cards)
+    assert [card.index for card in visible(driver, environ)] == seen
 
 
 def test_a_part_of_a_card_is_found_by_its_names_and_has_its_own_memory():
