@@ -17,10 +17,12 @@ from sedd.cli.submit_checks import LoginChecks, parameters_of, print_ignored_var
 from sedd.cli.submit_output import LISTED, REST_HINT, print_dry_run, print_submitted, submission_document
 from sedd.cluster.profile import load_profile
 from sedd.errors import RunError, UsageError
+from sedd.launch.liveness import find_jobless
 from sedd.launch.make_runs import Order
 from sedd.launch.submit import Submission, render, resume, submit
 from sedd.launch.submitted import (
     Known,
+    continuing,
     find_submitted,
     find_unfinished,
     one_submission,
@@ -111,8 +113,9 @@ def command(
         known += _submit_alone(
             left, submissions, now=now, may_wait=is_waiting, resubmit=resubmit, as_json=as_json
         )
-    for run in known:
-        tell(_describe_known(run))
+    gone = find_jobless([each.run for each in known])
+    for each in known:
+        tell(_describe_known(each, gone.get(each.run)))
     runs = [*(each.run for each in known), *(run for each in submissions for run in each.runs)]
     succeeded = None
     if is_waiting and not any(isinstance(each.stopped_by, KeyboardInterrupt) for each in submissions):
@@ -242,9 +245,11 @@ def _order(spec: Path, cluster: Path | None, overrides: Sequence[str] | None) ->
     )
 
 
-def _describe_known(known: Known) -> str:
-    what = f"This spec was submitted before: run {known.run.name}/{known.run.id}, {known.standing}."
-    return f"{what} --resubmit submits another."
+def _describe_known(known: Known, gone: str | None) -> str:
+    standing = f"of which nothing waits or runs any more: {gone} is gone" if gone else known.standing
+    what = f"This spec was submitted before: run {known.run.name}/{known.run.id}, {standing}."
+    go_on = f" {continuing([known.run])} lets it go on." if gone else ""
+    return f"{what}{go_on} --resubmit submits another."
 
 
 def _watch(runs: Sequence[RunDir], orders: Sequence[Order], *, follow: bool) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from sedd.experiments.plan_graph import Graph, Stage
 from sedd.experiments.stages import Step
 from sedd.experiments.submit_plan import PlanSubmission
-from sedd.launch.submitted import describe_progress
+from sedd.launch.submitted import continuing, describe_progress
 from sedd.rundir.attempts import is_left_out
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
@@ -74,6 +74,8 @@ def submitted_lines(submission: PlanSubmission) -> list[str]:
     if submission.waiting:
         lines.append(f"  {len(submission.waiting)} wait for a place: {submission.why}")
         lines.append("  rest    the same command submits the rest as places come free")
+    for run in submission.gone:
+        lines.append(f"  {run.name}/{run.id}: nothing of it waits or runs any more: {continuing([run])}")
     for run in submission.replaced:
         lines.append(f"  {run.name}/{run.id} is of the plan as it was, and under way: sedd cancel {run.id}")
     lines.append(f"  folder  {record.folder}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from sedd.cluster.profile import Profile
 from sedd.experiments.plan_graph import Graph
 from sedd.experiments.stages import Missing, Resolver, Step, record_of
+from sedd.launch.liveness import find_jobless
 from sedd.launch.make_runs import Order, make_runs, remove_runs
 from sedd.launch.resources import require_no_secrets, require_plain_path
 from sedd.launch.submitted import STOPPED, describe_progress, one_submission
@@ -54,6 +55,7 @@ class PlanSubmission:
         waiting: those for which there was no place.
         why: why they wait.
         stuck: runs that were there already, and will not complete by themselves.
+        gone: runs of which nothing waits or runs any more, though no event says so.
         replaced: runs of the plan as it was before that are still under way.
     """
 
@@ -62,6 +64,7 @@ class PlanSubmission:
     waiting: Sequence[RunDir] = ()
     why: str | None = None
     stuck: Sequence[RunDir] = ()
+    gone: Sequence[RunDir] = ()
     replaced: Sequence[RunDir] = ()
 
 
@@ -193,6 +196,7 @@ def submit_rest(record: PlanRecord) -> PlanSubmission:
         waiting=[run for run in record.runs if _has_no_job(run)],
         why=why,
         stuck=[run for run in record.runs if _is_stuck(run)],
+        gone=list(find_jobless([run for run in record.runs if _is_open(run)])),
     )
 
 

@@ -1,16 +1,26 @@
 """Is anything of a run under way, wherever it runs? What `cancel` and `requeue` must know before they act."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sedd.cluster.identity import ForeignJobError, JobIdentity, ProvenJob, prove_job, read_identity
+from sedd.cluster.identity import (
+    ForeignJobError,
+    JobIdentity,
+    ProvenJob,
+    parse_mark,
+    prove_job,
+    query_cluster_name,
+    read_identity,
+)
 from sedd.cluster.jobs import JobFact
 from sedd.cluster.local import is_process_of
 from sedd.cluster.site import query_config
-from sedd.errors import RunError
+from sedd.cluster.squeue import query_comments
+from sedd.errors import ClusterError, RunError
 from sedd.launch.local_processes import find_members
 from sedd.launch.unconfirmed import submitit_folders
 from sedd.rundir.attempts import is_cancelled, is_completed, is_paused, is_stopped, parse_attempts
@@ -112,6 +122,52 @@ def count_submissions(events: Sequence[Event]) -> int:
 def identity_of(run: RunDir, submission: Event) -> JobIdentity:
     """What proves a SLURM job to be that of a `submitted` event of the run."""
     return read_identity(submission.fields, noted_at=submission.t, folders=submitit_folders(run))
+
+
+def find_jobless(runs: Sequence[RunDir]) -> dict[RunDir, str]:
+    """Those of the runs that are to be under way by their events and of which nothing waits or runs; what is gone.
+
+    All jobs are asked for at once. What cannot be known is left out: jobs that SLURM does not show, or not now, and
+    what may run on another machine or cluster.
+    """
+    gone: dict[RunDir, str] = {}
+    jobs: dict[int, dict[str, str]] = {}
+    for run in runs:
+        with contextlib.suppress(RunError, ClusterError, OSError):
+            before = read_events(run.events)
+            if is_cancelled(before) or _known_status(before) is not None:
+                continue
+            what = _what_is_gone(run, before, jobs)
+            now = read_events(run.events)
+            if what and len(now) == len(before):  # else it has ended meanwhile, or goes on in another job
+                gone[run] = what
+    return gone
+
+
+def _what_is_gone(run: RunDir, events: Sequence[Event], jobs: dict[int, dict[str, str]]) -> str | None:
+    """What a run's newest event needs and is not there; `jobs` are the comments of users' jobs, as they are asked for.
+
+    Raises: RunError, ClusterError, OSError where it cannot be known.
+    """
+    submission = newest_submission(run, events)
+    placed = next(e for e in reversed(events) if e.event in ("submitted", "attempt_started"))
+    if placed.get("executor") != "slurm":
+        is_over = query_run_status(run).status is RunStatus.OVER
+        return f"its process on {placed.get('host')}" if is_over else None
+    job_id, cluster, owner = str(submission.get("job_id")), submission.get("cluster"), run.path.stat().st_uid
+    if os.geteuid() not in (0, owner) or (cluster and cluster != query_cluster_name()):
+        return None
+    if owner not in jobs:
+        lines = query_comments(str(owner)).splitlines()
+        jobs[owner] = {job.strip(): comment for job, _, comment in (line.partition("|") for line in lines)}
+    mark = parse_mark(jobs[owner].get(job_id))
+    if job_id in jobs[owner] and (mark is None or submission.get("token") is None):
+        is_over = (
+            query_run_status(run).status is RunStatus.OVER
+        )  # its site rewrites comments, or it is of format 1
+    else:
+        is_over = mark is None or mark.token != submission.get("token")
+    return f"job {job_id} of SLURM" if is_over else None
 
 
 def _require_shown(run: RunDir, job: ProvenJob) -> ProvenJob:

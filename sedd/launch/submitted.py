@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import RunError
+from sedd.launch.liveness import find_jobless
 from sedd.rundir import lock
 from sedd.rundir.attempts import is_cancelled, is_paused, is_stopped, is_unsubmitted, parse_attempts
 from sedd.rundir.events import STAYS, Event, read_events, require_undamaged
 from sedd.rundir.layout import ELSEWHERE, RunDir, read_manifest, spec_hashes
 from sedd.spec.task import TaskSpec
+from sedd.units import counted
 
 STOPPED = "stopped by rule"
 """What is said of a run that its halving sweep does without."""
@@ -138,17 +140,30 @@ def require_not_submitted(experiments: Sequence[TaskSpec], runs: Path) -> None:
     known = find_submitted(experiments, runs)
     if not known:
         return
-    newest = known[-1]
+    gone = find_jobless([each.run for each in known])
+    newest = next((each for each in reversed(known) if each.run not in gone), known[-1])
+    if len(experiments) == 1 and newest.run in gone:
+        raise RunError(
+            f"this spec was submitted before, as run {newest.run.name}/{newest.run.id}, and nothing of that waits or "
+            f"runs any more: {gone[newest.run]} is gone",
+            hint=f"go on with it: {continuing([newest.run])}; submit another of the same: sedd submit --resubmit …",
+        )
+    hint = f"follow it: sedd status {newest.run.id}; submit another of the same: sedd submit --resubmit …"
     if len(experiments) == 1:
         what = f"this spec is submitted already: run {newest.run.name}/{newest.run.id}, {newest.standing}"
     else:
         what = (
             f"{len(known)} of these {len(experiments)} runs are submitted already, the newest {newest.run.id}"
         )
-    raise RunError(
-        what,
-        hint=f"follow it: sedd status {newest.run.id}; submit another of the same: sedd submit --resubmit …",
-    )
+    if len(experiments) > 1 and gone:
+        what += f"; nothing waits or runs any more of {counted(len(gone), 'run')}"
+        hint = f"go on with {'it' if len(gone) == 1 else 'them'}: {continuing(list(gone))}; {hint}"
+    raise RunError(what, hint=hint)
+
+
+def continuing(runs: Sequence[RunDir]) -> str:
+    """The command that lets exactly these runs go on."""
+    return f"sedd requeue {' '.join(run.id for run in runs)}"
 
 
 def _with_beginning(folder: Path, beginnings: set[str]) -> Iterator[RunDir]:
