@@ -22,20 +22,21 @@ from sedd.rundir.read_usage import note_job_end
 def is_done(folder: Path, environ: Mapping[str, str], *, now: dt.datetime) -> bool:
     """Whether srun saw every entry end well, and task 0's says that nothing is left to do; the job's end is then noted.
 
-    An exit code of 0 alone may be that of a line of `setup` that ended the script.
+    An exit code of 0 alone may be that of a line of `setup` that ended the script. Nobody looks at the file again,
+    whatever it says: it is removed.
     """
     file = done_file(folder, environ)
-    if file is None or environ.get("SEDD_STEP_EXIT") != "0":
+    if file is None:
         return False
     try:
         path = file.read_text(encoding="utf-8")
     except OSError:
         return False
-    if not path:  # the disk was full
-        return False
-    note_job_end(RunDir(Path(path)), now=now)
     with contextlib.suppress(OSError):
         file.unlink()
+    if not path or environ.get("SEDD_STEP_EXIT") != "0":  # no path: the disk was full
+        return False
+    note_job_end(RunDir(Path(path)), now=now)
     return True
 
 

@@ -167,6 +167,9 @@ def note_all_done(path: str) -> None:
     folder = of_sweep if is_there else run.submitit
     file = done_file(folder, os.environ) if environment.executor == "slurm" else None
     if file is not None and environment.rank == 0 and not has_children():
+        # Of earlier starts there is one left where SLURM has killed the batch script, which removes it.
+        for left in folder.glob("*.done" if folder == run.submitit else f"{file.stem.split('-')[0]}-*.done"):
+            left.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             file.write_text(path, encoding="utf-8")
 

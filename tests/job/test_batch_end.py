@@ -307,7 +307,21 @@ def test_the_last_line_looks_itself_unless_all_entries_of_this_start_ended_well(
 ) -> None:
     assert note_done(run, monkeypatch)
     assert not is_done(run.submitit, DONE | changes, now=NOW)
-    assert is_done(run.submitit, DONE, now=NOW)
+    of_this_start = {*changes} == {"SEDD_STEP_EXIT"}
+    assert any(run.submitit.glob("*.done")) is not of_this_start, "nobody looks at it again"
+    assert is_done(run.submitit, DONE, now=NOW) is not of_this_start
+
+
+@pytest.mark.parametrize("step_exit", ["0", "1", "143"])
+def test_no_start_of_a_job_leaves_its_file_behind(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, step_exit: str
+) -> None:
+    """SLURM has killed the scripts of two earlier starts; a job that gives way ends with another code than 0."""
+    for began, job_id in (("1795000000", "123"), ("1795900000", "119")):
+        (run.submitit / f"{job_id}-{began}.done").write_text(str(run.path))
+    assert note_done(run, monkeypatch)
+    is_done(run.submitit, DONE | {"SEDD_STEP_EXIT": step_exit}, now=NOW)
+    assert not any(run.submitit.glob("*.done"))
 
 
 REQUEUED = {"event": "requeued", "attempt": 1, "cause": "preempted"}
