@@ -24,6 +24,7 @@ class JobFact:
         slurm_id: the number SLURM counts with; for an array task it differs from `job_id`.
         reason: why the job waits, or why it ended.
         nodes: SLURM's node list, unexpanded: `v100-[1-2]`.
+        excluded: nodes that it must not get, written likewise.
         starts_at: when it started; for a waiting job the expected start, if SLURM has one.
         preempted_at: when SLURM announced that a job of higher priority takes its nodes.
         restarts: how often SLURM requeued it.
@@ -42,6 +43,7 @@ class JobFact:
     partition: str | None = None
     reason: str | None = None
     nodes: str | None = None
+    excluded: str | None = None
     submitted_at: datetime | None = None
     starts_at: datetime | None = None
     ended_at: datetime | None = None

@@ -47,6 +47,15 @@ def query_jobs(job_id: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> list[Job
         raise
 
 
+def query_hostnames(nodes: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> list[str]:
+    """The nodes that SLURM's list names: `v100-1` and `v100-2` in `v100-[1-2]`.
+
+    Raises:
+        SlurmUnreachableError, ClusterError: as `command.run`.
+    """
+    return run(["scontrol", "show", "hostnames", nodes], timeout_s=timeout_s).split()
+
+
 def parse_jobs(text: str) -> list[JobFact]:
     """One fact for each job of `scontrol show job`, pending array tasks expanded."""
     return [
@@ -95,6 +104,7 @@ def _job_facts(record: Record) -> list[JobFact]:
             partition=text_or_none(record.get("Partition", "")),
             reason=text_or_none(record.get("Reason", "")),
             nodes=text_or_none(record.get("NodeList", "")),
+            excluded=text_or_none(record.get("ExcNodeList", "")),
             submitted_at=parse_time(record.get("SubmitTime", "")),
             starts_at=parse_time(record.get("StartTime", "")),
             ended_at=parse_time(record.get("EndTime", "")) if state.is_final else None,

@@ -11,13 +11,14 @@ from sedd.job.attempt import Task
 from sedd.job.causes import Ending, SlurmFacts, is_stop
 from sedd.job.decision import Decision, EndingFacts, decide
 from sedd.job.final_events import PATIENCE_S, record_event, record_event_with_retry
-from sedd.job.next_attempt import ensure_next_attempt
+from sedd.job.next_attempt import ensure_next_attempt, nodes_without_record, starts_without_record
 from sedd.job.own_job import query_job_fact
 from sedd.job.retry import MAX_DELAY_S, Retry
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import Event, refusal
 from sedd.rundir.fence import newest_attempt, require_newest_in
 from sedd.rundir.heartbeat import read_heartbeat
+from sedd.units import counted
 
 _SAVED = (Cause.COMPLETED, Cause.PAUSED)
 """Ends after which nothing is left to train, for the moment or for good."""
@@ -75,7 +76,8 @@ def finish_unrecorded(task: Task, events: Sequence[Event]) -> AttemptResult:
     """Finish an attempt whose outcome could not be written: with a full disk another attempt follows later.
 
     None follows where this user may not write: no waiting mends that; `sedd requeue` revives the run. What this node
-    has mounted for reading alone another one may write: under SLURM the next attempt goes there.
+    has mounted for reading alone another one may write: under SLURM the next attempt goes there, unless more nodes
+    than `retry.node_faults` allows have it so: then the fault follows the run.
 
     Until it has begun, minutes later, whoever follows the run does not learn that it has ended. SLURM's pause has to
     be sat out, since a job that skips it would have to be recorded first; and nobody is left here to try once more.
@@ -85,7 +87,16 @@ def finish_unrecorded(task: Task, events: Sequence[Event]) -> AttemptResult:
         return AttemptResult(attempt=attempt, cause=Cause.CRASHED, next=None)
     is_nodes = refusal(task.run.events) is not None
     cause = Cause.NODE_FAULT if is_nodes else Cause.DISK_FULL
-    avoid = (task.environment.host,) if is_nodes else ()
+    avoid = nodes_without_record(task, events) if is_nodes else ()
+    spent, allowed = min(len(avoid), starts_without_record(task, events)), task.experiment.retry.node_faults
+    if spent > allowed:
+        print(
+            f"given up: {task.run.path} is on a read-only file system on {counted(spent, 'node')} "
+            f"({', '.join(avoid)}); retry.node_faults allows {allowed}. Once nodes may write there: "
+            f"sedd requeue {task.run.id}",
+            flush=True,
+        )
+        return AttemptResult(attempt=attempt, cause=cause, next=None)
     why = "a read-only file system on this node" if is_nodes else "disk or quota full"
     if is_slurms and not ensure_next_attempt(
         task, events, attempt=attempt, cause=cause, avoid=avoid, may_pause=True

@@ -11,7 +11,9 @@ from sedd.job.attempt import Task
 from sedd.job.continuation import skip_pause
 from sedd.job.entry import make_task
 from sedd.job.environment import read_slurm_environment
+from sedd.job.next_attempt import ensure_next_attempt
 from sedd.launch.make_runs import make_runs
+from sedd.rundir.attempts import Cause
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import read_manifest, write_manifest
 from tests.launch.conftest import order_for, small_experiment, write_events
@@ -19,7 +21,11 @@ from tests.launch.test_submit import NOW
 
 SCONTROL = """#!/bin/bash
 [ "$2" = config ] && exit
-[ "$3" = 120_3 ] && echo "JobId=123 ArrayJobId=120 ArrayTaskId=3 JobState=COMPLETING Restarts=1" && exit
+[ "$2" = hostnames ] && echo "$3" | tr , '\\n' && exit
+[ "$3" = node ] && cat '{folder}/nodes' && exit
+[ "$1" = update ] && echo "$*" >> '{folder}/updates' && exit
+[ "$1" = requeue ] && touch '{folder}/requeued' && exit
+[ "$3" = 120_3 ] && echo "JobId=123 ArrayJobId=120 ArrayTaskId=3 JobState=COMPLETING Restarts=1 Partition=gpu" && exit
 echo "JobId=200 JobState=PENDING Restarts=0 SubmitTime=2026-11-22T12:00:00"
 echo "   Comment=$(grep -o 'sedd token=[0-9a-f]*' '{folder}/script')"
 """
@@ -33,6 +39,7 @@ case "$*" in *%E*) cat '{folder}/waiting';; esac
 SCANCEL = """#!/bin/bash
 echo "$*" >> '{folder}/cancelled'
 """
+NODES = (("a", "gpu"), ("b", "cpu,gpu"), ("c", "cpu"))
 POINT = {"SLURM_JOB_ID": "123", "SLURM_ARRAY_JOB_ID": "120", "SLURM_ARRAY_TASK_ID": "3"}
 
 
@@ -46,6 +53,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).write_text(text.replace("{folder}", str(folder)))
         (folder / name).chmod(0o755)
     (folder / "waiting").touch()
+    (folder / "nodes").write_text("".join(f"NodeName={n} State=IDLE Partitions={p}\n" for n, p in NODES))
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return folder
 
@@ -81,3 +89,29 @@ def test_a_point_stays_where_somebody_waits_for_the_success_of_its_array(tmp_pat
     (slurm / "waiting").write_text("300|afterok:120_*(unfulfilled)|mine\n")
     assert leave(point(tmp_path, parallel=None)) == ["120_3"]
     assert not (slurm / "cancelled").exists()
+
+
+@pytest.mark.parametrize(
+    ("at_fault", "follows"),
+    [(("a",), True), (("c", "a"), True), (("a", "b"), False), (("a", "b", "c"), False)],
+)
+def test_after_faults_of_all_nodes_of_its_partition_a_run_is_given_up(
+    tmp_path: Path, slurm: Path, at_fault: tuple[str, ...], follows: bool
+):
+    """SLURM would take the requeue, and let the job wait for ever (BadConstraints)."""
+    task = point(tmp_path, parallel=4)
+    events = read_events(task.run.events)
+    how = {"attempt": 1, "cause": Cause.NODE_FAULT}
+    assert ensure_next_attempt(task, events, **how, avoid=at_fault) is follows
+    gave_up = [e.get("detail") for e in read_events(task.run.events) if e.event == "gave_up"]
+    assert gave_up == (
+        [] if follows else [f"too few nodes are left for another attempt without {', '.join(at_fault)}"]
+    )
+    assert (slurm / "updates").exists() is follows
+
+
+def test_nodes_that_are_merely_slow_are_better_than_none(tmp_path: Path, slurm: Path):
+    task = point(tmp_path, parallel=4)
+    how = {"attempt": 1, "cause": Cause.PREEMPTED, "avoid": ("a", "b")}
+    assert ensure_next_attempt(task, read_events(task.run.events), **how)
+    assert not (slurm / "updates").exists()

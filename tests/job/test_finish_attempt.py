@@ -1,6 +1,7 @@
 """The end of a run that has saved all is recorded as soon as the disk has space, without another attempt."""
 
 import errno
+import json
 import os
 import signal
 import threading
@@ -9,17 +10,19 @@ from typing import Any
 
 import pytest
 
-from sedd.job import final_events
+from sedd.cluster.jobs import JobFact
+from sedd.cluster.states import JobState
+from sedd.job import final_events, next_attempt
 from sedd.job import finish_attempt as module
 from sedd.job.attempt import Task
 from sedd.job.causes import Ending
 from sedd.job.environment import TaskEnvironment
 from sedd.job.final_events import PATIENCE_S, record_event
-from sedd.job.finish_attempt import finish_attempt
+from sedd.job.finish_attempt import AttemptResult, finish_attempt
 from sedd.job.processes import signals_held
 from sedd.rundir.attempts import Cause
 from sedd.rundir.events import read_events
-from sedd.rundir.layout import RunDir, create_run
+from sedd.rundir.layout import RunDir, create_run, write_manifest
 from tests.launch.conftest import small_experiment
 
 SPACE_AFTER_S = 100.0
@@ -49,6 +52,7 @@ class Disk:
 @pytest.fixture
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     made = create_run(tmp_path_factory.mktemp("runs"), "small", "20261122-080000-aaaaaaaa", "name: small\n")
+    write_manifest(made, {"profile": {"executor": "slurm"}})
     record_event(made, "attempt_started", attempt=1, job_id="h:1:1", restarts=0)
     record_event(made, "checkpoint", attempt=1, step=40, reason="last")
     return made
@@ -104,23 +108,99 @@ def test_where_nobody_may_write_no_attempt_follows_and_where_there_is_no_room_on
     assert (result.next is None, result.exit_code) == (is_refused, int(is_refused))
 
 
+@pytest.fixture
+def read_only(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's events can be read and not written."""
+    opened = os.open
+
+    def is_read_only(path: object, *arguments: Any) -> int:
+        if str(path) == str(run.events):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return opened(path, *arguments)  # type: ignore[arg-type] # as it was called
+
+    monkeypatch.setattr(os, "open", is_read_only)
+
+
+class Slurm:
+    """Starts a job on one node after another that it does not leave out, as often as it is asked to."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, nodes: int, leaves_out: tuple[str, ...] = ()
+    ) -> None:
+        self.nodes = [f"v100-{number}" for number in range(1, nodes + 1)]
+        self.left_out, self.asked = leaves_out, list[dict[str, Any]]()
+        monkeypatch.setattr(next_attempt, "query_own_fact", self.query_own_fact)
+        monkeypatch.setattr(next_attempt, "query_hostnames", lambda nodes: nodes.split(","))
+        monkeypatch.setattr(module, "ensure_next_attempt", self.ensure_next_attempt)
+
+    def query_own_fact(self, *_: object) -> JobFact:
+        return JobFact(job_id="7", state=JobState.RUNNING, excluded=",".join(self.left_out) or None)
+
+    def ensure_next_attempt(self, *_: object, **how: Any) -> bool:
+        self.left_out = how["avoid"]  # SLURM's new list replaces the old one
+        self.asked.append(how)
+        return True
+
+    def run_job(self, run: RunDir, *, first_restarts: int = 0) -> list[tuple[str, AttemptResult]]:
+        """Where it was started, and what came of it, until no attempt follows."""
+        starts: list[tuple[str, AttemptResult]] = []
+        while (not starts or starts[-1][1].next) and len(starts) < 20:
+            host = next(name for name in self.nodes if name not in self.left_out)
+            restarts = first_restarts + len(starts)
+            node = TaskEnvironment(executor="slurm", job_id="7", log_name="7", host=host, restarts=restarts)
+            task = Task(run=run, experiment=small_experiment(), environment=node, command=("true",))
+            starts.append((host, module.finish_unrecorded(task, read_events(run.events))))
+        return starts
+
+
+@pytest.mark.usefixtures("read_only")
 def test_where_this_node_alone_may_not_write_another_one_goes_on(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file system that one node has mounted for reading alone must not end a run."""
-
-    def is_read_only(path: object, *arguments: object) -> int:
-        raise OSError(errno.EROFS, "Read-only file system", str(path))
-
-    asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(module, "ensure_next_attempt", lambda task, events, **how: not asked.append(how))
-    node = TaskEnvironment(executor="slurm", job_id="7", log_name="7", host="v100-2")
-    task = Task(run=run, experiment=small_experiment(), environment=node, command=("true",))
-    events = read_events(run.events)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", is_read_only)
-        result = module.finish_unrecorded(task, events)
+    slurm = Slurm(monkeypatch, nodes=9)
+    _, result = slurm.run_job(run)[0]
     assert (result.cause, result.exit_code, result.starts_in_job) == (Cause.NODE_FAULT, 0, False)
-    assert [(how["cause"], how["avoid"], how["may_pause"]) for how in asked] == [
-        (Cause.NODE_FAULT, ("v100-2",), True)
-    ]
+    how = slurm.asked[0]
+    assert (how["cause"], how["avoid"], how["may_pause"]) == (Cause.NODE_FAULT, ("v100-1",), True)
+
+
+@pytest.mark.usefixtures("read_only")
+def test_where_every_node_has_it_read_only_the_fault_is_the_runs_and_ends_it(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    allowed = small_experiment().retry.node_faults
+    starts = Slurm(monkeypatch, nodes=9).run_job(run)
+    assert [host for host, _ in starts] == [f"v100-{number}" for number in range(1, allowed + 2)]
+    assert (starts[-1][1].next, starts[-1][1].exit_code) == (None, 1)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "given up" in line]
+    assert f"{allowed + 1} nodes" in line
+    assert f"sedd requeue {run.id}" in line
+
+
+@pytest.mark.usefixtures("read_only")
+def test_nodes_that_somebody_else_keeps_from_the_job_are_no_faults(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the profile, which says so anew each time, and by `scontrol update`."""
+    write_manifest(run, {"profile": {"executor": "slurm", "exclude": "v100-1,v100-2"}})
+    slurm = Slurm(monkeypatch, nodes=20, leaves_out=tuple(f"v100-{number}" for number in range(1, 9)))
+    allowed = small_experiment().retry.node_faults
+    assert len(slurm.run_job(run)) == allowed + 1
+    assert slurm.asked[0]["avoid"] == tuple(f"v100-{number}" for number in range(3, 10))
+
+
+@pytest.mark.usefixtures("read_only")
+def test_starts_before_the_last_that_was_recorded_do_not_count(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = {
+        "event": "attempt_started",
+        "attempt": 2,
+        "job_id": "7",
+        "restarts": 6,
+        "t": "2026-11-22T09:00:00Z",
+    }
+    run.events.write_text(run.events.read_text() + json.dumps(earlier) + "\n")
+    slurm = Slurm(monkeypatch, nodes=20, leaves_out=tuple(f"v100-{number}" for number in range(1, 9)))
+    assert len(slurm.run_job(run, first_restarts=7)) == small_experiment().retry.node_faults + 1
