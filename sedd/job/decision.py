@@ -3,7 +3,7 @@
 import dataclasses
 import datetime as dt
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,9 @@ class EndingFacts:
     """Node of rank 0's entry, which leads the attempt."""
     copied_step: int = 0
     """Newest step that the attempt has copied to rank 0's node, as far as its heartbeat tells."""
+    nodes: tuple[str, ...] = ()
+    """Names of the nodes that trained, in the order of their ranks, where some rank was missed; none: not known."""
+    ranks_per_node: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,8 @@ class Decision:
     cause: Cause
     failure: Mapping[str, Any] | None
     """Fields of a `failed` event for a process that ended without recording one."""
+    missed: tuple[Mapping[str, Any], ...] = ()
+    """The same for each node that is at fault because its ranks never came to where all meet."""
     event: str | None
     """The attempt's final event; None when it is recorded already."""
     fields: Mapping[str, Any]
@@ -85,8 +90,10 @@ _MAY_START_IN_JOB: dict[Cause, bool] = {
 def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
     """The cause of the end, the events that record it, and whether the run starts again."""
     failure = unrecorded_failure(facts)
-    failed = (Event(facts.now, "failed", facts.attempt, failure),) if failure else ()
+    missed = tuple(missed_failures(facts))
+    failed = (Event(facts.now, "failed", facts.attempt, fields) for fields in (failure, *missed) if fields)
     events = (*facts.events, *failed)
+    facts = dataclasses.replace(facts, events=events)
     cause = cause_of(facts.ending, events, facts.slurm, now=facts.now)
     history = submission_history(events, job_id=facts.job_id, cause=cause)
     step = history[-1].last_step if history else 0
@@ -94,7 +101,9 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
         return Decision(cause=cause, failure=None, event="completed", fields={"step": step}, next=None)
     if cause is Cause.CANCELLED:
         event = None if is_cancelled(events) else "cancelled"
-        return Decision(cause=cause, failure=failure, event=event, fields={"by": "scancel"}, next=None)
+        return Decision(
+            cause=cause, failure=failure, missed=missed, event=event, fields={"by": "scancel"}, next=None
+        )
     if cause is Cause.PAUSED:
         fields = {"step": step, "job_id": facts.job_id}
         return Decision(cause=cause, failure=None, event="paused", fields=fields, next=None)
@@ -111,10 +120,13 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
         alive = {"alive": True}  # when this is recorded: it is killed after the next attempt is secured
     fields = {"cause": cause, "step": step, "detail": detail, **alive}
     if isinstance(following, GiveUp):
-        return Decision(cause=cause, failure=failure, event="gave_up", fields=fields, next=None)
+        return Decision(
+            cause=cause, failure=failure, missed=missed, event="gave_up", fields=fields, next=None
+        )
     return Decision(
         cause=cause,
         failure=failure,
+        missed=missed,
         event="requeued",
         fields=fields | ({"in_job": True} if here else {}),
         next=following,
@@ -157,8 +169,39 @@ def unfit_nodes(events: Sequence[Event]) -> frozenset[str]:
     """Nodes of the job that the newest attempt left out, and those that were at fault in it."""
     newest = in_newest_attempt(events)
     earlier = (newest[0].get("left_out") or {}) if newest else {}
-    faulty = (e.get("host") for e in newest if e.event == "failed" and e.get("cause") == Cause.NODE_FAULT)
-    return frozenset([*earlier, *(host for host in faulty if host)])
+    return frozenset([*earlier, *(e.get("host") for e in newest if _blames_node(e) and e.get("host"))])
+
+
+def _blames_node(event: Event) -> bool:
+    """Whether a `failed` event blames the node that it names; where ranks were missed, others say who is at fault."""
+    return event.event == "failed" and event.get("cause") == Cause.NODE_FAULT and not event.get("absent")
+
+
+def missed_failures(facts: EndingFacts) -> Iterator[dict[str, Any]]:
+    """Fields of a `failed` event for each node that is at fault, where ranks did not come to where all meet.
+
+    At fault are the nodes that most nodes have missed. Who has missed all others, of two or more, counts itself in
+    their place; who could not even reach the place of the meeting, itself as well.
+    """
+    reports = [e for e in in_newest_attempt(facts.events) if e.event == "failed" and e.get("absent")]
+    votes: dict[str, set[str]] = {}
+    for report in reports:
+        voter = str(report.get("host"))
+        missed = {node for rank in report.get("absent") if (node := _node_of(facts, int(rank)))}
+        if len(missed) > 1 and missed | {voter} == set(facts.nodes):
+            missed = {voter}
+        for node in missed | ({voter} if report.get("cause") == Cause.NODE_FAULT else set()):
+            votes.setdefault(node, set()).add(voter)
+    most = max(map(len, votes.values()), default=0)
+    for node in sorted(name for name, voters in votes.items() if len(voters) == most):
+        rank = facts.nodes.index(node) * facts.ranks_per_node if node in facts.nodes else None
+        error = f"{node} is taken to be at fault: its ranks and those of other nodes did not meet"
+        yield {"cause": Cause.NODE_FAULT, "error": error, "rank": rank, "host": node}
+
+
+def _node_of(facts: EndingFacts, rank: int) -> str | None:
+    number = rank // facts.ranks_per_node
+    return facts.nodes[number] if number < len(facts.nodes) else None
 
 
 def unrecorded_failure(facts: EndingFacts) -> dict[str, Any] | None:
@@ -170,8 +213,9 @@ def unrecorded_failure(facts: EndingFacts) -> dict[str, Any] | None:
     newest = in_newest_attempt(facts.events)
     if any(e.event == "failed" and e.get("rank") == ending.rank for e in newest):
         return None
-    if code == Exit.PEER_LOST and any(e.event == "failed" and not e.get("lost_peer") for e in newest):
-        return None  # what ended it is recorded
+    tells_why = (e.get("absent") or not e.get("lost_peer") for e in newest if e.event == "failed")
+    if code == Exit.PEER_LOST and any(tells_why):
+        return None
     error = ending.error or describe_exit(code)
     if code in (-signal.SIGKILL, 128 + signal.SIGKILL) and not ending.signals and ending.error is None:
         error += " (kill -9, or out of memory)"
@@ -192,5 +236,5 @@ def submission_history(events: Sequence[Event], *, job_id: str, cause: Cause | N
     attempts = [attempt for attempt in parse_attempts(events) if attempt.job_id in jobs]
     if cause is not None and attempts:
         attempts[-1] = dataclasses.replace(attempts[-1], cause=cause)
-    faulty = {e.attempt: e.get("host") for e in events if e.event == "failed" and e.get("host")}
+    faulty = {e.attempt: e.get("host") for e in events if _blames_node(e) and e.get("host")}
     return [dataclasses.replace(a, host=faulty.get(a.number, a.host)) for a in attempts]

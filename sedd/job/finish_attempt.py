@@ -2,13 +2,15 @@
 
 import dataclasses
 import datetime as dt
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sedd.errors import FORBIDDEN, REFUSED
+from sedd.cluster.scontrol import query_hostnames
+from sedd.errors import FORBIDDEN, REFUSED, ClusterError
 from sedd.job.attempt import Task
-from sedd.job.causes import Ending, SlurmFacts, is_stop
+from sedd.job.causes import Ending, SlurmFacts, in_newest_attempt, is_stop
 from sedd.job.decision import Decision, EndingFacts, decide
 from sedd.job.final_events import PATIENCE_S, record_event, record_event_with_retry
 from sedd.job.next_attempt import ensure_next_attempt, nodes_without_record, starts_without_record
@@ -20,6 +22,7 @@ from sedd.rundir.fence import newest_attempt, require_newest_in
 from sedd.rundir.heartbeat import read_heartbeat
 from sedd.units import counted
 
+_NAMES_TIMEOUT_S = 5.0
 _SAVED = (Cause.COMPLETED, Cause.PAUSED)
 """Ends after which nothing is left to train, for the moment or for good."""
 _SAVED_PATIENCE_S = 150.0
@@ -68,6 +71,8 @@ def finish_attempt(
         spare_nodes=task.experiment.resources.spare_nodes,
         host=task.environment.host,
         copied_step=_copied_step(task, attempt),
+        nodes=_nodes_if_missed(task, events),
+        ranks_per_node=task.experiment.resources.ranks_per_node,
     )
     return _act(task, facts, decide(facts, task.experiment.retry))
 
@@ -127,6 +132,22 @@ def query_slurm_facts(task: Task, events: Sequence[Event]) -> SlurmFacts | None:
     return SlurmFacts(job=query_job_fact(task, events), restarts=node.restarts, lead_s=node.lead_s)
 
 
+def _nodes_if_missed(task: Task, events: Sequence[Event]) -> tuple[str, ...]:
+    """The nodes of the newest attempt in the order of their ranks, if ranks were missed where all meet."""
+    newest, resources = in_newest_attempt(events), task.experiment.resources
+    if not any(e.event == "failed" and e.get("absent") for e in newest):
+        return ()
+    if resources.all_nodes == 1:
+        return (task.environment.host,)
+    try:
+        names = query_hostnames(os.environ.get("SLURM_JOB_NODELIST", ""), timeout_s=_NAMES_TIMEOUT_S)
+    except ClusterError as e:
+        print(f"cannot tell on which nodes the missed ranks are: {e.message}", flush=True)
+        return ()
+    left_out = (newest[0].get("left_out") or {}).values()
+    return tuple(name for number, name in enumerate(names) if number not in left_out)[: resources.nodes]
+
+
 def _copied_step(task: Task, attempt: int) -> int:
     beat = read_heartbeat(task.run.heartbeat)
     return (beat.local_step or 0) if beat is not None and beat.attempt == attempt else 0
@@ -134,8 +155,8 @@ def _copied_step(task: Task, attempt: int) -> int:
 
 def _act(task: Task, facts: EndingFacts, decision: Decision) -> AttemptResult:
     """Record what was decided, then secure the next attempt."""
-    if decision.failure:
-        record_event(task.run, "failed", attempt=facts.attempt, **decision.failure)
+    for failure in filter(None, (decision.failure, *decision.missed)):
+        record_event(task.run, "failed", attempt=facts.attempt, **failure)
     end = AttemptResult(attempt=facts.attempt, cause=decision.cause, next=None)
     if decision.next is None:
         return end if _record_last(task, facts, decision) else finish_unrecorded(task, facts.events)

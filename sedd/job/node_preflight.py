@@ -1,6 +1,5 @@
 """The node preflight of a job, before its work begins."""
 
-import dataclasses
 import errno
 import os
 import re
@@ -26,7 +25,7 @@ def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, l
 
     Raises:
         NodeFaultError: the node is at fault. DiskFullError: it is worth waiting for space.
-        MisfitError: the job is at fault, and would be on any node: it is given up.
+        MisfitError: the job is at fault, and would be on any node: it is given up. PeerAbsentError: another node is.
     """
     from sedd.preflight.finding import Status, has_failures
     from sedd.preflight.run_checks import check_node
@@ -45,7 +44,7 @@ def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, l
     fails = has_failures(findings)
     is_slow = any(finding.check == CARD_SPEED for finding in remarkable)
     if rank == 0 or fails or is_slow:
-        found = [dataclasses.asdict(finding) for finding in remarkable]
+        found = [finding.as_json() for finding in remarkable]
         record_event(
             run,
             "preflight",
@@ -63,14 +62,18 @@ def require_fit_node(run: RunDir, attempt: int, *, ranks_size: int, rank: int, l
 def blame(failed: "Sequence[Finding]") -> Exception:
     """The error for failed node checks: by it another node is tried, or space waited for, or the run given up.
 
-    One that may be the node's comes first: what else has failed may follow from it.
+    One that may be the node's comes first: what else has failed may follow from it. That another node is missed comes
+    last.
     """
     from sedd.preflight.finding import Fault
-    from sedd.training.faults import NodeFaultError
+    from sedd.training.faults import NodeFaultError, PeerAbsentError
 
     message = "node preflight failed: " + ", ".join(f"{f.check}: {f.saw}" for f in failed)
     faults = {finding.fault for finding in failed}
+    absent = tuple(dict.fromkeys(rank for finding in failed for rank in finding.absent))
     if Fault.NODE in faults:
-        return NodeFaultError(message)
+        return NodeFaultError(message, absent=absent)
+    if faults == {Fault.PEER}:
+        return PeerAbsentError(message, absent=absent)
     is_full = Fault.DISK in faults or any(_NO_SPACE.search(finding.saw) for finding in failed)
     return DiskFullError(message) if is_full else MisfitError(message)

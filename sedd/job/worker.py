@@ -62,9 +62,9 @@ def _print_error(error: Exception) -> None:
 
 
 def _is_users(error: Exception) -> bool:
-    from sedd.training.faults import NodeFaultError
+    from sedd.training.faults import NodeFaultError, PeerAbsentError
 
-    return isinstance(error, SeddError | NodeFaultError)
+    return isinstance(error, SeddError | NodeFaultError | PeerAbsentError)
 
 
 def _say_failed(run: RunDir, attempt: int, error: Exception) -> Exit:
@@ -80,6 +80,7 @@ def _say_failed(run: RunDir, attempt: int, error: Exception) -> Exit:
         cause=by_exit(code),
         lost_peer=code is Exit.PEER_LOST,
         **({"misfit": True} if code is Exit.MISFIT else {}),
+        **({"absent": absent} if (absent := list(getattr(error, "absent", ()))) else {}),
         error=str(error) if _is_users(error) else traceback.format_exception_only(error)[-1].strip(),
         rank=int(os.environ.get("RANK", 0)),
         host=os.environ.get("SEDD_HOST", ""),

@@ -13,7 +13,7 @@ from sedd.preflight.read.filesystem import existing
 
 
 def find_fault(fault: Fault, paths: Iterable[Path], context: CheckContext) -> Fault:
-    """JOB, NODE or DISK; `paths` are the files that the check opens."""
+    """JOB, NODE, DISK or PEER; `paths` are the files that the check opens."""
     if fault is Fault.FILES:
         return Fault.JOB if all(_sees(path, context) for path in paths) else Fault.NODE
     if fault is Fault.CARD:

@@ -32,6 +32,8 @@ class Fault(StrEnum):
     """Of files that the spec names: the job's if this node sees their file system, else the node's."""
     CARD = "card"
     """Of what is asked of a card: the job's if it gets this kind of card on every node, else the node's."""
+    PEER = "peer"
+    """Another node's, whose ranks this one waited for in vain: `absent` names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +45,13 @@ class Finding:
     saw: str
     hint: str | None = None
     fault: Fault | None = None
-    """Of a FAIL on a node: JOB, NODE or DISK."""
+    """Of a FAIL on a node: JOB, NODE, DISK or PEER."""
+    absent: tuple[int, ...] = ()
+    """Ranks that did not come to where all ranks meet."""
 
     def as_json(self) -> dict[str, str | None]:
-        """The finding as a JSON object."""
-        return asdict(self)
+        """The finding as a JSON object; whom it waited for in vain is in what it saw."""
+        return {name: value for name, value in asdict(self).items() if name != "absent"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Verdict:
     hint: str | None = None
     fault: Fault | None = None
     """Of a FAIL that is not the fault of whom the check usually blames."""
+    absent: tuple[int, ...] = ()
+    """As in `Finding`."""
 
 
 def ok(saw: str) -> Verdict:
@@ -69,8 +75,8 @@ def warn(saw: str, hint: str) -> Verdict:
     return Verdict(Status.WARN, saw, hint)
 
 
-def fail(saw: str, hint: str, fault: Fault | None = None) -> Verdict:
-    return Verdict(Status.FAIL, saw, hint, fault)
+def fail(saw: str, hint: str, fault: Fault | None = None, absent: tuple[int, ...] = ()) -> Verdict:
+    return Verdict(Status.FAIL, saw, hint, fault, absent)
 
 
 def unknown(saw: str, hint: str | None = None) -> Verdict:

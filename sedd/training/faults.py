@@ -33,6 +33,19 @@ the node. A permission that is denied is none, and would be on any node: it coun
 class NodeFaultError(Exception):
     """This node cannot run the job; another may."""
 
+    def __init__(self, message: str, *, absent: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.absent = absent
+        """Ranks that did not come to where all meet: it may be their nodes' fault instead."""
+
+
+class PeerAbsentError(Exception):
+    """Other ranks did not come to where all meet: their nodes are at fault, this one has only waited."""
+
+    def __init__(self, message: str, *, absent: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.absent = absent
+
 
 def exit_of(error: BaseException, *, folder: Path) -> Exit:
     """The exit code that tells the job entry what kind of error ended this process; `folder` is that of the run."""
@@ -40,6 +53,8 @@ def exit_of(error: BaseException, *, folder: Path) -> Exit:
         return Exit.SUPERSEDED
     if isinstance(error, MisfitError):
         return Exit.MISFIT
+    if isinstance(error, PeerAbsentError):
+        return Exit.PEER_LOST
     if any(map(_is_full, _chain(error))):
         return Exit.DISK_FULL
     if _is_of_torch(error) and _LOST_PEERS.search(str(error)):

@@ -35,6 +35,8 @@ def decided(
     spare_nodes: int = 0,
     copied_step: int = 0,
     policy: RetrySpec | None = None,
+    nodes: tuple[str, ...] = (),
+    ranks_per_node: int = 1,
 ) -> Decision:
     slurm = SlurmFacts(job=job, restarts=0, lead_s=30) if executor == "slurm" else None
     ending = Ending(exit_code=exit_code, signals=frozenset(signals), time_left_s=None, rank=0, error=error)
@@ -49,6 +51,8 @@ def decided(
         spare_nodes=spare_nodes,
         host="a",
         copied_step=copied_step,
+        nodes=nodes,
+        ranks_per_node=ranks_per_node,
     )
     return decide(facts, policy or RetrySpec())
 
@@ -216,6 +220,59 @@ def test_a_faulty_node_is_left_out_where_a_spare_one_can_take_its_place() -> Non
     own = Event(NOW, "failed", 1, {"cause": "node_fault", "host": "a", "rank": 0})
     assert decided(Exit.NODE_FAULT, own, job=RUNNING, spare_nodes=1).left_out == {"a"}
     assert not decided(Exit.NODE_FAULT, faulty, job=RUNNING).starts_in_job, "without spare nodes: requeued"
+
+
+NODES = ("a", "b", "c", "d")
+
+
+def waited(host: str, *ranks: int) -> Event:
+    """A rank on this node has waited in vain for others to come to where all meet."""
+    fields = {"cause": "killed", "lost_peer": True, "absent": ranks, "host": host, "rank": NODES.index(host)}
+    return Event(NOW, "failed", 1, fields)
+
+
+def cut_off(host: str) -> Event:
+    """A rank on this node did not get to where all meet, on the node of rank 0, nor an answer."""
+    return Event(NOW, "failed", 1, {**waited(host, 0).fields, "cause": "node_fault", "lost_peer": False})
+
+
+@pytest.mark.parametrize(
+    ("reports", "at_fault"),
+    [
+        ([waited("a", 3), waited("b", 3), waited("c", 3)], {"d"}),
+        ([waited("a", 3)], {"d"}),  # the others were ended for it before they gave up
+        ([waited("b", 0), waited("c", 0), waited("d", 0)], {"a"}),  # rank 0 has not opened the meeting
+        ([waited("a", 1, 3), waited("c", 1, 3)], {"b", "d"}),
+        ([waited("a", 3), waited("b", 3), waited("c", 3), cut_off("d")], {"d"}),
+        ([waited("a", 1, 2, 3), cut_off("b"), cut_off("c"), cut_off("d")], {"a"}),
+        ([waited("a", 1, 2, 3)], {"a"}),
+        ([cut_off("d")], {"a", "d"}),  # nobody can tell
+    ],
+)
+def test_the_node_that_the_others_have_waited_for_is_at_fault_not_those_that_waited(
+    reports: list[Event], at_fault: set[str]
+) -> None:
+    decision = decided(Exit.PEER_LOST, *reports, job=RUNNING, nodes=NODES, spare_nodes=2)
+    assert decision.cause is Cause.NODE_FAULT
+    assert decision.left_out == at_fault
+    assert {each["host"] for each in decision.missed} == at_fault
+    assert decision.failure is None, "why it ended is recorded"
+    elsewhere = decided(Exit.PEER_LOST, *reports, job=RUNNING, nodes=NODES)
+    assert elsewhere.next is not None
+    assert {*elsewhere.next.avoid_hosts} <= at_fault
+    assert elsewhere.next.avoid_hosts
+
+
+def test_two_ranks_of_a_node_are_missed_with_it() -> None:
+    fields = {**waited("a", 2, 3).fields}
+    report = Event(NOW, "failed", 1, fields)
+    decision = decided(Exit.PEER_LOST, report, job=RUNNING, nodes=("a", "b"), ranks_per_node=2, spare_nodes=1)
+    assert (decision.left_out, decision.missed[0]["rank"]) == ({"b"}, 2)
+
+
+def test_where_the_nodes_are_not_known_nobody_is_blamed() -> None:
+    decision = decided(Exit.PEER_LOST, waited("a", 3), job=RUNNING)
+    assert (decision.cause, decision.missed) == (Cause.KILLED, ())
 
 
 def test_a_node_that_was_left_out_stays_so_in_its_job() -> None:

@@ -18,7 +18,7 @@ from sedd.rundir.events import read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.layout import RunDir
 from sedd.rundir.rank_progress import VARIABLE, open_progress, parse_progress
-from sedd.training.faults import NodeFaultError, is_node_fault
+from sedd.training.faults import NodeFaultError, PeerAbsentError, exit_of, is_node_fault
 from tests.launch.conftest import order_for, small_experiment
 from tests.launch.test_submit import NOW
 from tests.tiny import TORCH, tiny_spec
@@ -174,6 +174,10 @@ def test_a_mistake_of_the_program_has_its_traceback_in_the_log_and_its_type_in_t
         ({"disk_space": Fault.DISK}, DiskFullError),
         ({"labels": Fault.JOB, "disk_space": Fault.DISK}, DiskFullError),
         ({"precision": Fault.JOB, "gpu_memory": Fault.JOB}, MisfitError),
+        ({"all_reduce": Fault.PEER}, PeerAbsentError),
+        ({"all_reduce": Fault.PEER, "known_answer": Fault.NODE}, NodeFaultError),
+        ({"all_reduce": Fault.PEER, "precision": Fault.JOB}, MisfitError),
+        ({"all_reduce": Fault.PEER, "disk_space": Fault.DISK}, DiskFullError),
     ],
 )
 def test_only_a_fault_of_the_node_sends_the_job_elsewhere(
@@ -185,8 +189,16 @@ def test_only_a_fault_of_the_node_sends_the_job_elsewhere(
     ]
     blamed = blame(failed)
     assert type(blamed) is error
+    assert (exit_of(blamed, folder=Path("/runs/x")) is Exit.PEER_LOST) == (error is PeerAbsentError)
     assert is_node_fault(blamed) == (error is NodeFaultError)
     assert all(name in str(blamed) for name in checks)
+
+
+def test_whom_a_rank_has_waited_for_in_vain_is_said_with_its_error() -> None:
+    missing = Finding(check="all_reduce", status=Status.FAIL, saw="2 ranks", fault=Fault.PEER, absent=(1, 3))
+    assert getattr(blame([missing]), "absent", None) == (1, 3)
+    broken = Finding(check="gpus", status=Status.FAIL, saw="busy", fault=Fault.NODE)
+    assert getattr(blame([broken, missing]), "absent", None) == (1, 3)
 
 
 def test_where_no_word_can_be_written_the_exit_code_says_that_the_disk_is_full(tmp_path: Path) -> None:

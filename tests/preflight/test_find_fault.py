@@ -16,7 +16,7 @@ from sedd.preflight.finding import Fault, Status
 from sedd.preflight.run_checks import in_turn
 from tests.preflight.slurm_facts import node, partition, profile, silence, slurm
 
-FINAL = {Fault.JOB, Fault.NODE, Fault.DISK}
+FINAL = {Fault.JOB, Fault.NODE, Fault.DISK, Fault.PEER}
 ELSEWHERE = Path("/dev/shm")  # another file system than that of the tests' folders
 
 each_check = pytest.mark.parametrize(

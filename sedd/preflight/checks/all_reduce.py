@@ -1,6 +1,7 @@
 """The ranks of the job find each other and sum a tensor: NCCL on GPUs, gloo on CPUs."""
 
 import datetime as dt
+import socket
 import threading
 import time
 from concurrent.futures import Future
@@ -22,6 +23,8 @@ _MEETING = dt.timedelta(seconds=40)
 _SUMMING = dt.timedelta(seconds=15)
 _PATIENCE_S = 90.0
 """For all of it: NCCL has no limit for finding the others, as where a network swallows what it sends."""
+_PROBE_S = 2.0
+"""For an answer of the meeting's host, once nobody has come there."""
 _BYTES = 32 << 20
 # Rank 0's store stays: training's own meeting, at the same port, goes on in it without a moment in between at which
 # another rank would find nobody there.
@@ -37,6 +40,18 @@ class Facts:
     seconds: float
     """Of one all-reduce."""
     is_right: bool
+    absent: tuple[int, ...] = ()
+    """Ranks that did not come to the meeting, as far as this one sees."""
+    is_cut_off: bool = False
+    """Whether this rank cannot reach the meeting's host at all, so that its own node may as well be at fault."""
+
+
+class _AbsentError(RuntimeError):
+    """The others did not come in time."""
+
+    def __init__(self, message: str, ranks: tuple[int, ...], *, is_cut_off: bool = False) -> None:
+        super().__init__(message)
+        self.ranks, self.is_cut_off = ranks, is_cut_off
 
 
 def gather(context: CheckContext) -> Facts | None:
@@ -47,8 +62,12 @@ def gather(context: CheckContext) -> Facts | None:
     backend = "nccl" if device.type == "cuda" else "gloo"
     meeting = f"{context.environ['MASTER_ADDR']}:{context.environ['MASTER_PORT']}"
     problem, seconds, is_right = None, 0.0, False
+    absent: tuple[int, ...] = ()
+    is_cut_off = False
     try:
         seconds, is_right = _within(_PATIENCE_S, lambda: _sum_over_ranks(context, device, backend))
+    except _AbsentError as e:
+        problem, absent, is_cut_off = str(e), e.ranks, e.is_cut_off
     except RuntimeError as e:  # torch.distributed's errors are subclasses
         problem = str(e).strip().splitlines()[0]
     return Facts(
@@ -58,11 +77,20 @@ def gather(context: CheckContext) -> Facts | None:
         problem=problem,
         seconds=seconds,
         is_right=is_right,
+        absent=absent,
+        is_cut_off=is_cut_off,
     )
 
 
 def judge(facts: Facts) -> Verdict:
     saw = f"{counted(facts.ranks, 'rank')}, {facts.backend}"
+    if facts.absent:
+        return fail(
+            f"{saw}, meeting at {facts.meeting}: {facts.problem}",
+            "their logs say how far they came; or the network between nodes: see NCCL_SOCKET_IFNAME, firewalls",
+            None if facts.is_cut_off else Fault.PEER,
+            facts.absent,
+        )
     if facts.problem:
         return fail(
             f"{saw}, meeting at {facts.meeting}: {facts.problem}",
@@ -121,27 +149,47 @@ def _sum_over_ranks(context: CheckContext, device: "torch.device", backend: str)
 
 
 def _meet(context: CheckContext) -> Any:
-    """The store at the job's meeting point, once all ranks are there. Raises: RuntimeError."""
+    """The store at the job's meeting point, once all ranks are there. Raises: RuntimeError, _AbsentError."""
     import torch.distributed
 
     dist: Any = torch.distributed  # its stores are not in its types
 
     is_host = context.rank == 0 and context.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    store = dist.TCPStore(
-        context.environ["MASTER_ADDR"],
-        int(context.environ["MASTER_PORT"]),
-        context.ranks_size,
-        is_host,
-        timeout=_MEETING,
-        wait_for_workers=False,
-        multi_tenant=True,
-    )
+    place = context.environ["MASTER_ADDR"], int(context.environ["MASTER_PORT"])
+    try:
+        store = dist.TCPStore(
+            *place, context.ranks_size, is_host, timeout=_MEETING, wait_for_workers=False, multi_tenant=True
+        )
+    except RuntimeError as e:
+        if is_host:
+            raise
+        raise _host_missed(place, str(e)) from e
     _stores.append(store)
     attempt = context.environ.get("SEDD_ATTEMPT", "0")  # keys of their own: training's must not be taken
     mine = dist.PrefixStore(f"preflight-{attempt}", store)
     mine.set(f"here-{context.rank}", "1")
-    mine.wait([f"here-{rank}" for rank in range(context.ranks_size)], _MEETING)
+    ranks = range(context.ranks_size)
+    try:
+        mine.wait([f"here-{rank}" for rank in ranks], _MEETING)
+    except RuntimeError as e:
+        absent = tuple(rank for rank in ranks if not mine.check([f"here-{rank}"]))
+        if not absent:  # the last one came just now
+            raise
+        named = f"rank{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))}"
+        raise _AbsentError(f"{named} did not come within {_MEETING.total_seconds():g} s", absent) from e
     return mine
+
+
+def _host_missed(place: tuple[str, int], problem: str) -> _AbsentError:
+    """Rank 0 has not come to open the meeting, or this rank does not get there."""
+    try:
+        with socket.create_connection(place, timeout=_PROBE_S):
+            is_refused = False
+    except OSError as e:
+        is_refused = isinstance(e, ConnectionRefusedError)
+    if is_refused:
+        return _AbsentError(f"rank 0 did not come within {_MEETING.total_seconds():g} s", (0,))
+    return _AbsentError(problem.strip().splitlines()[0], (0,), is_cut_off=True)
 
 
 _SOUND = Facts(ranks=4, backend="nccl", meeting="node1:29500", problem=None, seconds=0.004, is_right=True)
@@ -154,5 +202,5 @@ CHECK = Check(
     catches="ranks that do not find each other, a slow or broken network, a bad link between cards",
     takes="1 s, and the wait for the last rank",
     passing=_SOUND,
-    failing=replace(_SOUND, problem="wait timeout after 40000ms, keys: /preflight-1/here-3"),
+    failing=replace(_SOUND, problem="rank 3 did not come within 40 s", absent=(3,)),
 )

@@ -41,6 +41,7 @@ def merge(name: str, answers: Sequence[Answer]) -> Finding | None:
         saw="; ".join(seen),
         hint="; ".join(hints) or None,
         fault=next((verdict.fault for verdict in shown if verdict.fault), None),  # a node checks one run
+        absent=next((verdict.absent for verdict in shown if verdict.absent), ()),
     )
 
 

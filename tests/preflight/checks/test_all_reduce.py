@@ -11,7 +11,7 @@ import torch
 
 from sedd.preflight.checks import all_reduce as check
 from sedd.preflight.context import Side
-from sedd.preflight.finding import Status
+from sedd.preflight.finding import Fault, Status
 
 TWO_CARDS = [
     pytest.mark.gpu,
@@ -86,7 +86,35 @@ def test_a_rank_that_never_comes_is_a_finding_and_no_traceback(make_context, hur
     verdict = check.judge(check.gather(make_context(side=Side.NODE, environ=meeting(port), ranks_size=2)))
     assert verdict.status is Status.FAIL
     assert f"2 ranks, gloo, meeting at 127.0.0.1:{port}: " in verdict.saw
-    assert "here-1" in verdict.saw
+    assert "rank 1 did not come" in verdict.saw
+    assert (verdict.fault, verdict.absent) == (Fault.PEER, (1,)), "this one has only waited"
+
+
+def test_who_waits_for_several_names_those_that_never_came(make_context, hurried):
+    import torch.distributed as dist
+
+    port = free_port()
+    agents = dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    agents.set("preflight-0/here-2", "1")
+    one_of_four = {"environ": meeting(port, TORCHELASTIC_USE_AGENT_STORE="True"), "ranks_size": 4, "rank": 0}
+    verdict = check.judge(check.gather(make_context(side=Side.NODE, **one_of_four)))
+    assert "ranks 1, 3 did not come" in verdict.saw
+    assert (verdict.fault, verdict.absent) == (Fault.PEER, (1, 3))
+
+
+@pytest.mark.parametrize(("answer", "fault"), [(ConnectionRefusedError, Fault.PEER), (TimeoutError, None)])
+def test_where_the_first_rank_has_not_come_it_is_missed_and_behind_a_cut_cable_perhaps_nobody_is(
+    make_context, hurried, monkeypatch, answer, fault
+):
+    """A machine that is there refuses the connection; without an answer either node may be at fault."""
+
+    def connect(*_: object, **__: object) -> None:
+        raise answer
+
+    monkeypatch.setattr(check.socket, "create_connection", connect)
+    context = make_context(side=Side.NODE, environ=meeting(free_port()), ranks_size=2, rank=1, local_rank=1)
+    verdict = check.judge(check.gather(context))
+    assert (verdict.status, verdict.fault, verdict.absent) == (Status.FAIL, fault, (0,))
 
 
 def test_ranks_that_never_find_each_other_fail_the_node_before_the_check_is_given_up(
@@ -126,7 +154,7 @@ def test_ranks_of_an_earlier_attempt_are_not_taken_for_this_ones(make_context, h
     again = meeting(port, SEDD_ATTEMPT="2", TORCHELASTIC_USE_AGENT_STORE="True")
     verdict = check.judge(check.gather(make_context(side=Side.NODE, environ=again, ranks_size=2)))
     assert verdict.status is Status.FAIL
-    assert "preflight-2/here-1" in verdict.saw
+    assert verdict.absent == (1,)
 
 
 def test_one_process_has_nobody_to_meet(make_context):
