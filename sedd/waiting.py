@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 SLOW_S = 10.0
-"""After so many seconds the user hears what is still waited for."""
+"""After this many seconds the user hears what is still waited for."""
 
 
 @dataclass(slots=True)

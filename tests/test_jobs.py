@@ -107,7 +107,7 @@ def test_arithmetic_in_comments_is_true(spec: Path):
     for factor, billions in re.findall(r"x ([\d,]+) = (\d+) billion residues", text):
         assert int(factor.replace(",", "")) == training.residues_per_step
         assert round(residues / 1e9) == int(billions)
-    if speed := re.search(r"hours: +([\d.]+),.* at ([\d,]+) a second and card", text):
+    if speed := re.search(r"hours: +([\d.]+)\b[^.]*? at ([\d,]+) a second and\s+#?\s*card", text):
         hours = residues / (int(speed[2].replace(",", "")) * cards) / 3600
         assert math.isclose(hours, float(speed[1]), rel_tol=0.05)
 

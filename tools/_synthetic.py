@@ -45,7 +45,7 @@ class Likeness:
 def write_synthetic_fasta(
     path: Path, like: Likeness, *, size_bytes: int | None = None, sequences: int | None = None, first: int = 0
 ) -> None:
-    """Random proteins, all different, in lines of 60: at least `size_bytes`, or so many; numbered from `first` on."""
+    """Random proteins, all different, in lines of 60: at least `size_bytes`, or this many; numbered from `first` on."""
     with path.open("wb") as file:
         for number, count in _pieces(sequences):
             if size_bytes is not None and file.tell() >= size_bytes:
@@ -54,7 +54,7 @@ def write_synthetic_fasta(
 
 
 def write_synthetic_clusters(path: Path, *, sequences: int, size: int = 3) -> None:
-    """A cluster table of the proteins that `write_synthetic_fasta` numbers from 0 on, so many of them a cluster."""
+    """A cluster table of the proteins that `write_synthetic_fasta` numbers from 0 on, `size` of them a cluster."""
     with path.open("wb") as file:
         for first, count in _pieces(sequences):
             name = _header(first).split(b" ", 1)[0][1:]

@@ -34,7 +34,7 @@ LONGEST = 1024
 
 @dataclass(frozen=True, slots=True)
 class Proteins:
-    """Packed, the longest first, with the law that their residues follow."""
+    """Packed, the longest first, with the distribution that their residues follow."""
 
     tokens: Tensor
     cu_seqlens: Tensor
@@ -50,8 +50,8 @@ class Proteins:
         every = torch.arange(SIZE)
 
         def log_score(x: Tensor, sigma_bar: Tensor) -> Tensor:
-            law = graph.log_transition(every.repeat(len(sigma_bar), 1), sigma_bar.unsqueeze(-1)).exp()
-            p_t = torch.einsum("a,say->sy", self.frequencies, law).clamp_min(1e-300).log()[index]
+            kernel = graph.log_transition(every.repeat(len(sigma_bar), 1), sigma_bar.unsqueeze(-1)).exp()
+            p_t = torch.einsum("a,say->sy", self.frequencies, kernel).clamp_min(1e-300).log()[index]
             return p_t - p_t.gather(-1, x.unsqueeze(-1))
 
         return log_score

@@ -115,7 +115,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def read_labels(path: Path, least: int) -> dict[str, str]:
-    """Member → representative of its cluster, for clusters of at least so many members."""
+    """Member → representative of its cluster, for clusters of at least this many members."""
     pairs = [line.rstrip("\n").split("\t") for line in path.open()]
     sizes = Counter(representative for representative, _ in pairs)
     return {member: representative for representative, member in pairs if sizes[representative] >= least}

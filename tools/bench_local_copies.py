@@ -6,8 +6,8 @@ seconds a step (of use where others share the machine; all threads of the proces
 pairs of blocks, of which every second has the copies first. The very first copy is made before its cost is known, and
 so counts too much in few short blocks: let one be many times as long as the interval.
 
-With --ranks the moments are spread over so many ranks of this machine (training.shard: optimizer), and each copies its
-part; rank 0's figures are printed.
+With --ranks the moments are spread over that many ranks of this machine (training.shard: optimizer), and each copies
+its part; rank 0's figures are printed.
 
 python tools/bench_local_copies.py --blocks 4 --seconds 120
 python tools/bench_local_copies.py --ranks 2 --blocks 4 --seconds 120

@@ -159,7 +159,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="seeds an arm, from 0 on")
     parser.add_argument("--parallel", type=int, default=1, help="arms at a time, dealt out to the GPUs")
     parser.add_argument("--residues", type=float, help="trained on by each arm (default 126e6; tiny: 2e5)")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after so many")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop, saved, after this many")
     parser.add_argument(
         "--device", choices=["cuda", "cpu"], default="cuda" if torch.cuda.is_available() else "cpu"
     )

@@ -67,7 +67,7 @@ class Row:
     bound: float
     """nats a residue, under the network itself."""
     bound_error: float
-    """By which sets of so many proteins differ, and the estimate's own."""
+    """By which sets of this many proteins differ, and the estimate's own."""
     divergence: float
     """KL(set || training data) of the composition, nats."""
     low_complexity: float

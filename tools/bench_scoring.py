@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--alone", type=int, default=20)
     parser.add_argument("--method", default="masked", choices=["masked", "wild_type", "orders", "bound"])
     parser.add_argument("--hidden", type=int, default=512, help="width of the new network")
-    parser.add_argument("--residues", type=int, help="cut the protein to so many")
+    parser.add_argument("--residues", type=int, help="cut the protein to this many")
     options = parser.parse_args()
     trained, protein = network(options), wild_type(options)
     how = ScoreOptions(methods=(options.method,))

@@ -1,9 +1,9 @@
 """Measure `training.shard`: one card with all, then several with a share each; speed, memory, bits.
 
-On one rank `none`; on `--ranks` ranks each of `--arms`: so many steps, a checkpoint in the middle, written by all ranks
-at once; the same from the start once more (the same bits?); and from the checkpoint on (the same bits?). Memory is the
-peak of what torch allocated beside what preflight predicts less CUDA's own. On CPUs gloo exchanges, and memory is left
-out. `--quick` is a tiny network.
+On one rank `none`; on `--ranks` ranks each of `--arms`: this many steps, a checkpoint in the middle, written by all
+ranks at once; the same from the start once more (the same bits?); and from the checkpoint on (the same bits?). Memory
+is the peak of what torch allocated beside what preflight predicts less CUDA's own. On CPUs gloo exchanges, and memory
+is left out. `--quick` is a tiny network.
 
 python tools/bench_sharding.py jobs/uniref50_650m.yaml --ranks 2
 """
@@ -220,7 +220,7 @@ def memory(experiment: Experiment, device: torch.device) -> dict[str, Any]:
 
 
 def experiment_for(arguments: argparse.Namespace, arm: str, ranks: Ranks, device: torch.device) -> Experiment:
-    """The spec's network on so many ranks, with its own batch on each."""
+    """The spec's network on this many ranks, with its own batch on each."""
     (spec,) = load_request(arguments.spec).experiments
     assert isinstance(spec, Experiment)
     fields = spec.model_dump(mode="json")

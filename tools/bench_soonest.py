@@ -139,7 +139,7 @@ def work_of(experiment: Experiment, steps: int) -> Work:
 
 
 def asked(options: argparse.Namespace) -> Experiment:
-    """A training that takes so many GPU-seconds, on 1 to 8 GPUs."""
+    """A training that takes this many GPU-seconds, on 1 to 8 GPUs."""
     return Experiment.model_validate(
         {
             "name": "replayed",

@@ -313,7 +313,7 @@ def attention_of(arm: str) -> str:
 
 
 def timed(step: Callable[[], None], seconds: float, device: torch.device) -> float:
-    """Steps per second over about so many seconds, after a warm-up; as in training, nobody waits within them."""
+    """Steps per second over about this many seconds, after a warm-up; as in training, nobody waits within them."""
     for _ in range(3):
         step()
     wait(device)

@@ -46,7 +46,7 @@ class Table:
         self.rows: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
 
     def run(self, name: str, command: Sequence[str], *, read: int = 0) -> str:
-        """Measure a command that reads so many bytes of FASTA text."""
+        """Measure a command that reads this many bytes of FASTA text."""
         done = measured(command)
         row = {"seconds": done.seconds, "peak MB": done.peak_mb, "processes": done.processes}
         if read:

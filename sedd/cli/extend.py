@@ -30,7 +30,7 @@ def command(
 ) -> None:
     """Let runs that completed, gave up or were cancelled go on to more steps, each in its folder.
 
-    With a constant or inverse_sqrt schedule, a run ends with the same bits as one that was asked for so many steps
+    With a constant or inverse_sqrt schedule, a run ends with the same bits as one that was asked for that many steps
     from the start. A cosine schedule has fallen to its end: --rewarm N lets it rise in N steps and fall once more.
 
     Example: sedd extend uniref50-small --steps 400000 --rewarm 1000

@@ -106,7 +106,7 @@ class SlurmProfile(StrictModel):
     """Further long options of sbatch, without dashes in front: `reservation: proteins`, `exclusive: true`."""
 
     def for_job(self, *, gpus_per_node: int) -> "SlurmProfile":
-        """The profile as it holds for a job with so many GPUs a node."""
+        """The profile as it holds for a job with this many GPUs a node."""
         return self if gpus_per_node or self.cpu is None else self.model_copy(update=dict(self.cpu))
 
     @field_validator("partition", "account", "qos", "constraint", "exclude")

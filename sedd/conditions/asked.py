@@ -21,7 +21,7 @@ class Asked:
     labels: Tensor | None = None
     """float32 [fields], as the network takes them: NaN where a field is left open; None: all are."""
     weight: float = 1.0
-    """Of classifier-free guidance: 0 is the law without the condition, 1 the law under it."""
+    """Of classifier-free guidance: 0 is the distribution without the condition, 1 the one given it."""
     classifier: Classifier | None = None
     guide: GuidanceOptions | None = None
     """How the classifier is asked, if there is one."""
@@ -30,7 +30,7 @@ class Asked:
 
     @property
     def unguided(self) -> "Asked":
-        """The same labels at weight 1 and without a guide: a law whose likelihoods mean something."""
+        """The same labels at weight 1 and without a guide: a distribution whose likelihoods mean something."""
         return Asked(labels=self.labels, text=self.text)
 
     def steered(self, score: LogScore, cu_seqlens: Tensor, n: int) -> LogScore:

@@ -44,7 +44,7 @@ class Distinct:
 
 
 def draw_distinct(parent: Parent, wanted: int, draw: Callable[[int, int], Sequence[Tokens]]) -> Distinct:
-    """Draw until so many redesigns differ from the parent and from each other, or `TRIES` times as many are drawn.
+    """Draw until this many redesigns differ from the parent and from each other, or `TRIES` times as many are drawn.
 
     `draw(first, count)` gives the draws of a parent with these numbers. Each round asks for what is missing, at least
     for an eighth of all; what is drawn beyond need is left out.

@@ -37,8 +37,8 @@ def cleanest_level(noise: Noise) -> float:
 def hidden_level(graph: Graph, noise: Noise, hidden: int, length: int) -> float:
     """The sigma_bar at which to ask for residues where `hidden` of `length` positions are hidden.
 
-    Absorbing: the level at which so many masks are expected, as the bound has it, and not below the cleanest; an exact
-    score is the same at every level. Uniform: the cleanest, since what is not hidden is known to be right.
+    Absorbing: the level at which that many masks are expected, as the bound has it, and not below the cleanest; an
+    exact score is the same at every level. Uniform: the cleanest, since what is not hidden is known to be right.
     """
     cleanest = cleanest_level(noise)
     if not graph.settles or not length:

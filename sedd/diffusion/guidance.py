@@ -1,8 +1,9 @@
 """Guidance: scores under a condition, weighted against those without, or tilted by a classifier.
 
 A score is the ratio p_t(y) / p_t(x), so conditions multiply it: p_t(y | c) / p_t(x | c) is the ratio without the
-condition times p(c | y) / p(c | x). Both forms below raise that factor to a weight w, of which 0 is the law without
-the condition and 1 the law under it. On either graph, and for either parameterization: both are read as log scores.
+condition times p(c | y) / p(c | x). Both forms below raise that factor to a weight w, of which 0 is the distribution
+without the condition and 1 the one given it. On either graph, and for
+either parameterization: both are read as log scores.
 
 Source: for rates of discrete jump processes Nisonoff et al. 2024 (arXiv 2406.01572), R_w(x, y) = R(x, y | c)^w
 R(x, y)^(1 - w); Schiff et al. 2024 (arXiv 2412.10193) normalise the residue's distribution after that, which is what

@@ -176,16 +176,16 @@ class _Chain:
         return self._moved(self.score(x, t), x, t, s, u)
 
     def _moved(self, log_score: Tensor, x: Tensor, t: Tensor, s: Tensor, u: Tensor) -> Tensor:
-        law = self.on_the_way.moves(self.predictor(self.graph, self.noise, log_score, x, t, s), x)
+        p_s = self.on_the_way.moves(self.predictor(self.graph, self.noise, log_score, x, t, s), x)
         if self.remask:
             sigma = chance_to_remask(self.remask, self.noise, t, s)
-            law = with_remasking(law, x, self.mask, sigma, self.noise.total(t) - self.noise.total(s))
+            p_s = with_remasking(p_s, x, self.mask, sigma, self.noise.total(t) - self.noise.total(s))
         if self.confidence is None:
-            moved = draw_change(law, x, u)
+            moved = draw_change(p_s, x, u)
         else:
             p = self.graph.log_conditional(log_score, x, self.noise.total(t)).exp() * self.sharpening.allowed
             confidence = self.confidence(p / p.sum(-1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny))
-            moved = by_confidence(law, x, u, confidence, self.sequence, self.sequences, self.mask)
+            moved = by_confidence(p_s, x, u, confidence, self.sequence, self.sequences, self.mask)
         return self.template.onto(moved) if self.remask and self.template is not None else moved
 
     @property

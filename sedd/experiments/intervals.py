@@ -73,7 +73,7 @@ def difference_of(one: Estimate, other: Estimate) -> Estimate:
 
 
 def simultaneous(comparisons: int, confidence: float = CONFIDENCE) -> float:
-    """The confidence of each of so many intervals with which all of them hold together (Bonferroni)."""
+    """The confidence of each of this many intervals with which all of them hold together (Bonferroni)."""
     return 1 - (1 - confidence) / max(1, comparisons)
 
 

@@ -123,15 +123,15 @@ def _remarks(groups: Sequence[Group], differences: Mapping[int, Difference], met
         remarks.append(f"last validated at different steps, from {min(steps):,} to {max(steps):,}")
     if metric == "validation" and Method.UNPAIRED in methods:
         remarks.append(
-            "validation sets differ: such runs cannot be paired, their intervals are wider, and of sets from different "
-            "data a part of the difference is the data's. On the same proteins: "
+            "runs with different validation sets cannot be paired: their intervals are wider, and part of a difference "
+            "may come from the proteins. On the same proteins: "
             "sedd evaluate RUN --fasta FILE --against OTHER"
         )
     if Method.NONE in methods and metric in ("validation", "best", "evaluation", "loss"):
         remarks.append(_NO_INTERVAL[metric])
     if Method.PAIRED in methods:
         remarks.append(
-            "paired differences compare these very networks; how much another seed would change, several seeds tell"
+            "paired differences compare these very networks; runs with several seeds show how much a seed matters"
         )
     return tuple(remarks)
 

@@ -61,7 +61,7 @@ def _ranks(ranking: Ranking) -> str:
         )
         for group in ranking.groups
     ]
-    header = ("run", f"{metric.title}, {metric.unit}", "seeds", f"less #{ranking.reference}, 95 %", "by")
+    header = ("run", f"{metric.title}, {metric.unit}", "seeds", f"vs #{ranking.reference}, 95 %", "by")
     return table(header, rows, kind="numbers lines")
 
 

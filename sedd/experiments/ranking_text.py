@@ -49,7 +49,7 @@ def ranking_table(ranking: Ranking, *, width: int) -> Lines:
 
 def _titles(ranking: Ranking) -> list[str]:
     metric = METRICS[ranking.metric]
-    return ["#", "run", f"{metric.title}, {metric.unit}", "n", f"less #{ranking.reference}", "GPU-h"]
+    return ["#", "run", f"{metric.title}, {metric.unit}", "n", f"vs #{ranking.reference}", "GPU-h"]
 
 
 def _row(ranking: Ranking, group: Group, *, is_wide: bool) -> list[str]:
@@ -171,7 +171,9 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
     if ranking.differences and any(group.was_stopped for group in ranking.groups):
         lines.append("points stopped by rule are compared as they were at their rung")
     if any(d.method is Method.PAIRED for d in ranking.differences.values()):
-        lines.append("this compares these very networks; of other seeds, only more seeds tell")
+        lines.append(
+            "this compares these very networks; how much a seed matters, only runs with other seeds can tell"
+        )
     return lines
 
 

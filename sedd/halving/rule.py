@@ -59,7 +59,7 @@ def judge(standings: Sequence[Standing], *, rungs: int, share: Fraction) -> dict
     """What becomes of each point that stands at a rung and has no decision yet, by its number.
 
     Of a rung's n points, ceil(n * share) go on. A point goes on when it would even if all missing ones were better,
-    and stops when so many better ones have arrived; of equal ones the first in the sweep is the better.
+    and stops when that many better ones have arrived; of equal ones the first in the sweep is the better.
     """
     decisions: dict[int, Decision] = {}
     points, contenders = len(standings), set(range(len(standings)))

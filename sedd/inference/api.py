@@ -64,7 +64,7 @@ class Network:
     ) -> list[NDArray[np.float32]]:
         """The raw output for each sequence: [length, 33], in the order of `sedd.data.alphabet.TOKENS`.
 
-        `_` and `?` stand for hidden residues. `sigma_bar` is the noise level; absent: that of so many hidden residues.
+        `_` and `?` stand for hidden residues. `sigma_bar` is the noise level; absent: that of as many hidden residues.
         """
         queries, found = self._queries(sequences, sigma_bar), []
         for first, stop in batches([len(query.tokens) for query in queries], self.trained.batch_residues):

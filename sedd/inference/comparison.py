@@ -18,7 +18,7 @@ from sedd.units import counted
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A network's nats per residue less those of another: below 0 the first is better."""
+    """A network's nats per residue minus those of another: below 0 the first is better."""
 
     nats_per_residue: float
     standard_error: float
@@ -65,7 +65,7 @@ class Report:
             for rate, cost in self.masked.items()
         ]
         if against := document.get("against"):
-            lines.append(f"less those of {against['run']}, step {against['step']} (below 0: better):")
+            lines.append(f"difference from {against['run']}, step {against['step']} (below 0: better):")
             named = {"bound": against["bound"]} | {
                 f"{row['rate']:.0%} hidden": row["difference"] for row in against["masked"]
             }

@@ -193,7 +193,7 @@ def _sample(
     if max(lengths) > longest:
         raise UsageError(
             f"the network was trained on at most {longest} residues; asked for {max(lengths)}",
-            hint="longer proteins take a training with a larger data.max_length",
+            hint="for longer proteins, train with a larger data.max_length",
         )
     device = trained.device
     edges = np.concatenate([[0], np.cumsum(lengths)])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def batches(lengths: Sequence[int], at_most: int) -> Iterator[tuple[int, int]]:
-    """Runs of sequences, as (first, behind the last), of at most so many residues, or of one sequence."""
+    """Runs of sequences, as (first, behind the last), of at most this many residues, or of one sequence."""
     first, residues = 0, 0
     for number, length in enumerate(lengths):
         if number > first and residues + length > at_most:

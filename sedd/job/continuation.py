@@ -72,7 +72,7 @@ def skip_pause(task: Task, own: ProvenJob, events: Sequence[Event], avoid: Seque
 def _is_bound_to_array(task: Task, own: ProvenJob) -> bool:
     """Whether a job is a point of a sweep that must not leave its array for a job of its own.
 
-    Where the array lets so many points train at a time, another would start in its place; and a job that waits for
+    Where the array lets as many points train at a time, another would start in its place; and a job that waits for
     the success of the whole array would wait for ever for the point that was cancelled in it.
 
     Raises:

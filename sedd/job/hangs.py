@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from sedd.rundir.rank_progress import RankProgress
 
 SLOWER = 10.0
-"""A step may take so many times as long as the slowest one of its attempt."""
+"""A step may take this many times as long as the slowest one of its attempt."""
 _SAVE_S = 900.0
 """For a checkpoint; ten times the slowest one, where that is more."""
 _OTHERS = 1.5
-"""Ranks other than 0 have so many times as long: mostly all stand still, and rank 0's entry is to say so, once."""
+"""Ranks other than 0 have this many times as long: mostly all stand still, and rank 0's entry is to say so, once."""
 _LONGEST_TICK_S = 1.0
 """Between two looks; what is more was no time of ours: the job was suspended, or this process got no CPU."""
 

@@ -25,7 +25,7 @@ def in_shape_of_job(experiment: TaskSpec, environment: TaskEnvironment) -> TaskS
     So a run cannot have other ranks than its job has tasks, whoever was killed between the two being written.
 
     Raises:
-        SpecError: it cannot be trained on so many.
+        SpecError: it cannot be trained on this many.
     """
     nodes, each = environment.nodes, environment.ranks_per_node
     asked = experiment.resources

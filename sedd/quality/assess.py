@@ -50,7 +50,7 @@ class Assessment:
     """Real proteins of the validation split, cut to the samples' lengths; None where the store was not at hand."""
     training_composition: tuple[int, ...]
     divergence_by_chance: float
-    """To expect of so many residues drawn from the training data's own frequencies, nats."""
+    """To expect of this many residues drawn from the training data's own frequencies, nats."""
     sample_lengths: tuple[int, ...]
     training_lengths: tuple[int, ...]
     """Quantiles at 0, 0.1, ... 100 %, as the network was trained: long proteins cut."""

@@ -64,7 +64,7 @@ class Wish:
 
     Attributes:
         steps: that are left.
-        checkpoints: time limits are also looked at that are just enough for so many checkpoints; None: not.
+        checkpoints: time limits are also looked at that are just enough for this many checkpoints; None: not.
         is_running: it trains now, in the shape of its spec: in that it need not wait.
     """
 

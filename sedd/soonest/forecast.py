@@ -94,7 +94,7 @@ def usable(walltime_s: int, work: Work) -> float:
 
 
 def walltime_for(training_s: float, work: Work) -> float:
-    """The time limit in which so many seconds of training fit, with a tenth to spare. The reverse of `usable`."""
+    """The time limit in which this many seconds of training fit, with a tenth to spare. The reverse of `usable`."""
     needed_s = work.start_s + 1.1 * training_s
     lead_s = signal_lead_s(10**9, work.save_s)
     return min(needed_s + lead_s, needed_s / 0.75)

@@ -38,7 +38,7 @@ class Room:
         return max(self.cards, default=0)
 
     def is_gap_for(self, *, nodes: int, gpus_per_node: int, until: dt.datetime) -> bool:
-        """Whether so many cards are free now, and given back before the first waiting job is due."""
+        """Whether this many cards are free now, and given back before the first waiting job is due."""
         if self.first_due is None or until + dt.timedelta(seconds=MARGIN_S) > self.first_due:
             return False
         return sum(free >= gpus_per_node for free in self.free) >= nodes

@@ -11,7 +11,7 @@ from sedd.spec.experiment import Experiment
 from sedd.units import exact_duration, format_duration
 
 MOST_COUNTS = 5
-"""GPU counts that are looked at, the largest ones; with three time limits each, so many questions to SLURM."""
+"""GPU counts that are looked at, the largest ones; with each with three time limits, and each a question to SLURM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def time_limits_s(
 ) -> list[int]:
     """Time limits to look at: the shortest, a middle one, the one that lets the run end in it, and those asked for.
 
-    `whole_s` is what the run needs in one piece, `checkpoints_s` what so many checkpoints need; whole minutes.
+    `whole_s` is what the run needs in one piece, `checkpoints_s` what this many checkpoints need; whole minutes.
     """
     least, most = bounds_s
     wanted = {least, _between(math.sqrt(least * most), bounds_s), _between(whole_s, bounds_s)}

@@ -1,4 +1,4 @@
-"""How long a step takes on so many GPUs: one GPU's time shared out, and the sum of the gradients. Pure."""
+"""How long a step takes on a number of GPUs: one GPU's time shared out, and the sum of the gradients. Pure."""
 
 import statistics
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class Speed:
     source: str
 
     def step_s(self, residues: int, layout: Layout) -> float:
-        """Seconds of a step of so many residues over all GPUs."""
+        """Seconds of a step of this many residues over all GPUs."""
         return residues * self.residue_s / layout.gpus + messages_s(self.parameters, layout)
 
     def efficiency(self, residues: int, layout: Layout) -> float:

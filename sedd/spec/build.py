@@ -26,9 +26,9 @@ class BuildOptions(StrictModel):
     keep_duplicates: bool = False
     """Keep sequences that occur again."""
     limit: int | None = Field(default=None, ge=1)
-    """Stop after so many sequences that pass the filters."""
+    """Stop after this many sequences that pass the filters."""
     sample: int | None = Field(default=None, ge=1)
-    """Keep so many sequences, drawn uniformly."""
+    """Keep this many sequences, drawn uniformly."""
     sample_seed: int = Field(default=0, ge=0)
     """Another seed draws another sample."""
     labels: Path | None = None

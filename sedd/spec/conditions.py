@@ -43,7 +43,7 @@ class ConditionsSpec(StrictModel):
     fields: dict[FieldName, LabelSpec] = Field(min_length=1)
     """By the name of a column of the table that the store was built with (`sedd data build --labels`)."""
     drop_all: Dropped = 0.1
-    """Probability with which all labels are hidden from a sequence in training: how the unconditional law is learnt."""
+    """Probability that all labels of a sequence are hidden in training: so the network learns to do without."""
 
 
 Condition = dict[FieldName, str | int | float]
@@ -54,7 +54,7 @@ class GuidanceOptions(StrictModel):
     """How strongly a condition counts, and a classifier of the user's that steers, too."""
 
     guidance: float = Field(default=1.0, ge=0, le=100)
-    """Weight of the condition: 0 is the law without it, 1 the law under it, more is a stronger one."""
+    """Weight of the condition: 0 ignores it, 1 is as trained, more insists on it (classifier-free guidance)."""
     guide: str | None = None
     """NAME=TARGET of an installed guide, or module:make=TARGET: a classifier that steers sampling."""
     guide_weight: float = Field(default=1.0, ge=0, le=100)

@@ -44,7 +44,7 @@ class SampleOptions(GuidanceOptions):
     steps: int = Field(default=128, ge=1)
     """Sampling steps."""
     predictor: Literal["analytic", "euler"] = "analytic"
-    """One step back in time: Tweedie's formula, or first order."""
+    """How a step is computed: analytic (Tweedie's formula) is better in few steps, euler is of first order."""
     remask: float = Field(default=0.0, ge=0, le=1000)
     """How often a residue is hidden and drawn again on average (ReMDM; absorbing graph); 0: never."""
     order: Literal["random", "confidence", "margin"] = "random"

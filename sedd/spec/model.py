@@ -30,9 +30,9 @@ class ModelSpec(StrictModel):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Probability with which an activation of a residual branch is dropped in training."""
     token_shift: int = Field(default=0, ge=0)
-    """Let each residue's attention and MLP take a sixteenth of their input from each of so many residues before it and
-    after it, 4 being the best known: local patterns are learnt sooner. It takes no parameters and, with fused kernels,
-    next to no time."""
+    """N: a sixteenth of what attention and MLP read of a residue comes from each of the N residues before and after it;
+    0: none. 4 is the best known. Local patterns are learnt sooner. It takes no parameters and, with fused kernels, next
+    to no time."""
     conditions: ConditionsSpec | None = None
     """Labels of proteins that the network is told; absent: none, and the network is as without this field."""
 

@@ -70,7 +70,7 @@ class RandomSearchSpec(StrictModel):
     """Dotted keys to ranges: {training.learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}}."""
 
     def drawn(self) -> list[dict[str, Any]]:
-        """The points, no two alike. Raises: ValueError where there are not so many."""
+        """The points, no two alike. Raises: ValueError where there are not this many."""
         found: dict[str, dict[str, Any]] = {}
         for number in range(_TRIES * self.points):
             point = {key: draw.value(_share(self.seed, number, key)) for key, draw in self.over.items()}

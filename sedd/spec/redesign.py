@@ -41,7 +41,7 @@ class RedesignSpec(RedesignOptions):
     """Which proteins are redesigned, and how far."""
 
     parent: Path
-    """FASTA of parents: so many redesigns of each are drawn."""
+    """FASTA of the proteins to redesign; each is redesigned on its own."""
 
 
 def parse_ranges(text: str) -> tuple[tuple[int, int], ...]:

@@ -144,9 +144,9 @@ class Saver:
     ) -> None:
         """Write the first or last checkpoint of an attempt and return when it is whole.
 
-        While it cannot be written, it is tried again after a `pause` of so many seconds, which also hears why. Whoever
-        asks us to stop meanwhile kills soon: `STOP_PATIENCE_S` later it is given up. Before the first step nothing is
-        lost by giving up, so what no waiting mends, such as a permission, is not waited for then.
+        While it cannot be written, it is tried again after a `pause` of that many seconds, which also hears why.
+        Whoever asks us to stop meanwhile kills soon: `STOP_PATIENCE_S` later it is given up. Before the first step
+        nothing is lost by giving up, so what no waiting mends, such as a permission, is not waited for then.
 
         Raises:
             CheckpointError, RunError, OSError: it cannot be written, though we tried again for `patience_s`.

@@ -68,7 +68,7 @@ def interval_s(save_s: float | None, *, overhead: float) -> float:
 
 
 class LocalCadence:
-    """Rank 0's clock of copies to the node: every so many seconds, less often where they cost the training more."""
+    """Rank 0's clock of copies to the node: every this many seconds, less often where they cost the training more."""
 
     def __init__(self, every_s: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._every_s = every_s

@@ -59,7 +59,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def point(tmp_path: Path, *, parallel: int | None) -> Task:
-    """A run that is a point of a sweep of which so many train at a time."""
+    """A run that is a point of a sweep of which this many train at a time."""
     order = order_for(small_experiment(), runs=tmp_path / "runs", profile=SlurmProfile(executor="slurm"))
     (run,) = make_runs(order, now=NOW, made=[]).runs
     write_manifest(run, read_manifest(run) | {"parallel": parallel})

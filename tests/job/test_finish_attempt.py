@@ -29,7 +29,7 @@ SPACE_AFTER_S = 100.0
 
 
 class Disk:
-    """Refuses events until so many seconds have been waited; the clock that is waited by."""
+    """Refuses events until this many seconds have been waited; the clock that is waited by."""
 
     def __init__(self, space_after_s: float) -> None:
         self.now, self._space_after_s = 0.0, space_after_s

@@ -42,7 +42,7 @@ def attempt(
 
 
 def chain(*causes: Cause | None, steps: int = 10) -> list[Attempt]:
-    """Attempts that each save so many steps more than the one before."""
+    """Attempts that each save this many steps more than the one before."""
     starts = [100 + steps * k for k in range(len(causes))]
     return [
         attempt(cause, first=start, last=start + steps) for cause, start in zip(causes, starts, strict=True)

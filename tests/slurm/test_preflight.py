@@ -34,7 +34,7 @@ def experiment_of(spec: dict[str, Any]) -> Experiment:
 def look(
     tmp_path: Path, spec: dict[str, Any] | None = None, runs: int = 1, **site: Any
 ) -> dict[str, Finding]:
-    """Findings about SLURM, of a run or of a sweep over so many seeds."""
+    """Findings about SLURM, of a run or of a sweep over this many seeds."""
     one = experiment_of(spec or {})
     experiments = tuple(one.model_copy(update={"seed": seed}) for seed in range(runs))
     points = tuple({"seed": seed} for seed in range(runs))

@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 class Disk:
-    """Refuses so many writes, each with the next of the errors."""
+    """Refuses this many writes, each with the next of the errors."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)

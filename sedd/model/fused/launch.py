@@ -131,7 +131,7 @@ def norm_blocks(threads: int) -> int:
 
 
 def tile_rows(x: Tensor, blocks: int, columns: int = 1) -> int:
-    """Rows of a tile where each multiprocessor holds so many blocks, `columns` a tile: all work at once."""
+    """Rows of a tile where each multiprocessor holds this many blocks, `columns` a tile: all work at once."""
     tiles = max(1, blocks * _multiprocessors(x.device) // columns)
     return max(1, -(-x.shape[0] // tiles))
 

@@ -25,7 +25,7 @@ from sedd.rundir.layout import RunDir
 _KEEP_S = 30.0
 _TURNS = 32
 _MANY = 1000
-"""From so many runs on a view is kept `_KEEP_S`; of fewer all are up to date."""
+"""From this many runs on a view is kept `_KEEP_S`; of fewer all are up to date."""
 _LIVE = frozenset({State.PREFLIGHT, State.RUNNING, State.CHECKPOINTING, State.STALLED})
 
 

@@ -22,7 +22,7 @@ FOLD = 24
 """Groups with more runs than this become a summary and their best runs."""
 BEST = 3
 TROUBLED = 3
-"""Of a folded group's runs in trouble so many are shown besides."""
+"""Of a folded group's runs in trouble this many are shown besides."""
 RECENT_S = 86400.0
 """Runs that ended longer ago are shown only when asked for."""
 _NOTES = 5

@@ -90,7 +90,7 @@ def state_bytes(experiment: Experiment, *, capability: tuple[int, int] | None) -
 
 
 def gpu_bytes(experiment: Experiment, residues: int, *, capability: tuple[int, int] | None) -> int:
-    """GPU memory at the moment at which a step over micro-batches of so many residues takes most.
+    """GPU memory at the moment at which a step over micro-batches of this many residues takes most.
 
     `capability` is that of the card, as far as it is known (`replays`).
     """
@@ -143,7 +143,7 @@ def _moments_bytes(experiment: Experiment) -> int:
 
 
 def activation_bytes(experiment: Experiment, residues: int) -> int:
-    """GPU memory that a forward pass over so many residues keeps for the backward pass, to some 10 %.
+    """GPU memory that a forward pass over this many residues keeps for the backward pass, to some 10 %.
 
     With activation checkpointing: every block's input, and one block in full.
     """

@@ -73,7 +73,7 @@ def test_states_are_words_and_colour_is_only_added(zoo: Snapshot) -> None:
 
 @pytest.fixture
 def sweep_of(farm: Any) -> Sweep:
-    """Makes a sweep of so many running points; the later, the better."""
+    """Makes a sweep of this many running points; the later, the better."""
 
     def make(points: int) -> list[FakeRun]:
         runs = []
