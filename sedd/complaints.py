@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from sedd.errors import SpecError, did_you_mean
 
 Key = tuple[str | int, ...]
+_MOST_LISTED = 120
+"""Letters of a section's fields, where none is like what was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,13 @@ def _suggest(model: type[BaseModel], loc: Key, dotted: str) -> str | None:
         for field in everywhere
         if difflib.get_close_matches(wrong, [field.rsplit(".", 1)[-1]], cutoff=0.8)
     ]
-    return f"did you mean '{near[0]}'?" if near else None
+    return f"did you mean '{near[0]}'?" if near else _listed(here) if len(loc) > 1 else None
+
+
+def _listed(fields: Iterable[str]) -> str | None:
+    """A section's fields, where they are few enough to be read."""
+    text = ", ".join(sorted(fields))
+    return f"its section has {text}" if text and len(text) <= _MOST_LISTED else None
 
 
 def _models_at(model: type[BaseModel], loc: Key) -> Iterator[type[BaseModel]]:

@@ -112,7 +112,7 @@ def _schedule_changes(experiment: Experiment, rewarm: int | None) -> Changes:
     if rewarm is None:
         raise SpecError(
             f"training.schedule is cosine, which ends at step {training.steps}: a longer one would have differed",
-            hint="--rewarm STEPS lets the learning rate rise to its peak in as many steps, and fall again",
+            hint="--rewarm STEPS raises the learning rate to its peak again in STEPS steps; then it falls as before",
         )
     restart = {"from_step": training.steps, "steps": rewarm}
     return {("training", "rewarm"): [each.model_dump() for each in training.rewarm] + [restart]}

@@ -4,11 +4,14 @@ import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sedd.cli.console import note, tell
+
+if TYPE_CHECKING:
+    from sedd.rundir.layout import RunDir
 
 
 def command(
@@ -41,7 +44,8 @@ def command(
     from sedd.rundir.find import runs_root
 
     if format not in ("plain", "hf"):
-        raise UsageError(f"--format is '{format}'; there are plain and hf")
+        hint = "transformers reads hf" if format.lower().startswith(("hugging", "transf")) else None
+        raise UsageError(f"--format is '{format}'; there are plain and hf", hint=hint)
     if adapters and format == "hf":
         raise UsageError("--adapters has a format of its own", hint="without --adapters they are merged")
     refuse_stdout(output, what="a folder")
@@ -60,6 +64,7 @@ def command(
     if path.is_dir():
         raise UsageError(f"{path} is exported already")
     saved, of_run = read_checkpoint(path), run_of(path)
+    _tell_what_is_missing(saved, of_run, adapters=adapters)
     with writing(output), _nothing_left_of_half(output):
         if adapters:
             _write_adapters(saved, output, raw=raw, force=force)
@@ -93,6 +98,24 @@ def _nothing_left_of_half(folder: Path) -> Iterator[None]:
         if is_new:
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _tell_what_is_missing(saved: Mapping[str, Any], run: "RunDir | None", *, adapters: bool) -> None:
+    """That a training goes on, and that adapters alone will find no base."""
+    from sedd.finetune.base_network import saved_base
+    from sedd.finetune.parent import lineage_in
+    from sedd.rundir.attempts import is_completed
+    from sedd.rundir.events import read_events
+    from sedd.rundir.find import runs_root
+
+    if run is not None and not is_completed(read_events(run.events)):
+        note(f"the training is not completed: this is its step {saved['step']:,}")
+    parent = lineage_in(saved)
+    if adapters and parent and not (base := saved_base(parent, runs_root())).is_file():
+        tell(
+            f"warning: the network that they adapt, {parent['run']}, step {parent['step']}, is not at {base}: "
+            "without it they are of no use; without --adapters the whole network is written"
+        )
 
 
 def _write_adapters(saved: Mapping[str, Any], output: Path, *, raw: bool, force: bool) -> None:

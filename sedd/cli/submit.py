@@ -128,6 +128,8 @@ def _dry_run(orders: list[Order], picker: Picker | None, *, now: dt.datetime, as
     orders = list(map(picker, orders)) if picker else orders
     scripts = [render(order, now=now) for order in orders]
     print_dry_run(scripts, as_json=as_json, choices=picker.documents if picker else None)
+    if after := next((order.after for order in orders if order.after), ()):
+        tell(f"Its jobs would wait for {', '.join(f'{run.name}/{run.id}' for run in after)}.")
     for order in orders:
         if (halving := order.request.halving) and (steps := order.request.experiments[0].steps):
             tell(halving.outlook(len(order.request.points), steps))

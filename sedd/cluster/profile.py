@@ -197,7 +197,10 @@ def _load(path: Path, given: str | Path | None, environ: Mapping[str, str]) -> D
                 f"{e.message} ({origin} names it, relative to the current folder, {Path.cwd()})",
                 hint=e.hint or f'export SEDD_CLUSTER="$PWD/{path}", where {path} is, holds in every folder',
             ) from e
-        raise SpecError(f"{e.message} ({origin} names it)" if origin else e.message, hint=e.hint) from e
+        is_itself = e.hint is not None and str(config_file(environ)) in e.hint  # its neighbour in that folder
+        raise SpecError(
+            f"{e.message} ({origin} names it)" if origin else e.message, hint=None if is_itself else e.hint
+        ) from e
 
 
 def _setting(environ: Mapping[str, str]) -> str | None:

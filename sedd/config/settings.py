@@ -5,13 +5,17 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from sedd.home import expand_home
 from sedd.yaml import StrictModel
 
 Occasion = Literal["completed", "gave_up", "stalled", "plan_done"]
 
 
 def _words(value: object) -> object:
-    return tuple(shlex.split(value)) if isinstance(value, str) else value
+    """A program that is there, spaces in its path and all; else words as in a shell."""
+    if not isinstance(value, str):
+        return value
+    return (value,) if expand_home(value).is_file() else tuple(shlex.split(value))
 
 
 class NotifySettings(StrictModel):

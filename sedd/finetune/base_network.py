@@ -1,6 +1,8 @@
 """Where the network lies that a folder of adapters was trained on. Torch-free: preflight asks, too."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sedd.errors import CheckpointError
 from sedd.finetune.adapters_folder import BASE, read_config
@@ -18,10 +20,23 @@ def find_base(folder: Path, runs: Path | None = None) -> Path:
     beside = folder / BASE
     if beside.exists() and (found := find_parent(beside)) is not None:
         return found
-    saved = runs / str(parent["run"]) / "checkpoints" / f"step-{int(parent['step']):08}.pt"
+    saved = saved_base(parent, runs)
     if saved.is_file():
         return saved
-    raise CheckpointError(
-        f"{folder} holds adapters alone, and their base is not there: {parent['run']}, step {parent['step']}",
-        hint=f"link its checkpoint or export as {beside}, or set SEDD_RUNS to the folder of its run ({saved})",
+    missing = (
+        f"{folder} holds adapters alone, and their base is not there: {parent['run']}, step {parent['step']}"
     )
+    if saved.parent.is_dir():
+        raise CheckpointError(
+            f"{missing}: its run keeps that step no longer",
+            hint="`sedd export` of the fine-tuned run, without --adapters, writes the whole network",
+        )
+    raise CheckpointError(
+        missing,
+        hint=f"link its checkpoint or export as {beside}, or set SEDD_RUNS to the folder that holds {parent['run']}",
+    )
+
+
+def saved_base(parent: Mapping[str, Any], runs: Path) -> Path:
+    """The checkpoint that a network was fine-tuned from, whether it is still there or not."""
+    return runs / str(parent["run"]) / "checkpoints" / f"step-{int(parent['step']):08}.pt"

@@ -185,6 +185,8 @@ class Network:
         return queries
 
     def _encode(self, text: str) -> NDArray[np.uint8]:
+        if os.path.isfile(text):
+            raise UsageError(f"{text} is a file; sequences are text", hint="read its sequences first")
         tokens = encode(text)
         if not len(tokens):
             raise DataError("a sequence is empty")

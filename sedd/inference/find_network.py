@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sedd.errors import CheckpointError, CheckpointUnavailableError, SeddError, UsageError
+from sedd.errors import CheckpointUnavailableError, SeddError, UsageError
 from sedd.finetune.adapters_folder import CONFIG as ADAPTERS_CONFIG
 from sedd.finetune.adapters_folder import WEIGHTS as ADAPTERS
 from sedd.finetune.adapters_folder import is_adapters, read_config
@@ -16,7 +16,7 @@ from sedd.rundir.attempts import is_completed
 from sedd.rundir.best import find_trained_run
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs_of_name, refuse_spec
-from sedd.rundir.layout import RunDir, is_run, list_checkpoints
+from sedd.rundir.layout import RunDir, is_run, list_checkpoints, read_manifest
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 """The files of an exported network."""
@@ -71,8 +71,13 @@ def _refuse_single_file(file: Path) -> None:
         )
 
 
-def no_checkpoint(run: RunDir) -> CheckpointError:
-    """The error for a run without a checkpoint that can be used."""
+def no_checkpoint(run: RunDir) -> SeddError:
+    """The error for a run without a checkpoint that can be used: a UsageError if it never has one."""
+    task = read_manifest(run).get("task", "train")
+    if task != "train":
+        return UsageError(
+            f"{run.name}/{run.id} holds no network: its task is {task}", hint="name the training that it used"
+        )
     older = find_completed_before(run)
     hint = f"the older run {older.name}/{older.id} is completed" if older else f"sedd status {run.id}"
     return CheckpointUnavailableError(f"{run.path} has no whole checkpoint yet", hint=hint)

@@ -34,7 +34,8 @@ class SampleOptions(GuidanceOptions):
     count: int = Field(default=10, ge=1)
     """Proteins; or as many of each template or parent."""
     length: int | tuple[int, int] | None = None
-    """Residues, or the shortest and the longest; absent: drawn as in the training data."""
+    """Residues, or the shortest and the longest; absent: drawn as in the training data, where longer proteins than
+    data.max_length were cut to it."""
     infill: Path | None = None
     """FASTA of templates: _ or ? marks a free position, {5-20}_ 5 to 20 of them; the rest stays."""
     template: tuple[str, ...] = ()
@@ -56,7 +57,7 @@ class SampleOptions(GuidanceOptions):
     omit: str = "XBUZO"
     """Letters that are never drawn, as "XBUZOC" for no cysteine either; "": none."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """The same seed draws the same proteins."""
+    """The same seed draws the same proteins, if all else is the same, too."""
     condition: Condition = Field(default={})
     """Labels under which the network is asked, as ec=3.2.1; fields that are not named are left open."""
 

@@ -103,3 +103,23 @@ def test_a_mistake_is_told_with_its_line(configure: Path, text: str) -> None:
     configure.write_text(text)
     with pytest.raises(SpecError, match=r"config\.yaml:1"):
         read_user_config()
+
+
+def test_a_profile_that_is_not_there_is_not_taken_for_the_file_that_names_it(configure: Path) -> None:
+    configure.write_text("cluster: nope.yaml\n")
+    with pytest.raises(SpecError, match=r"nope\.yaml") as missing:
+        load_profile(None)
+    assert "config.yaml" not in str(missing.value.hint)
+
+
+def test_a_program_with_a_space_in_its_path_is_one_word(configure: Path, tmp_path: Path) -> None:
+    program = tmp_path / "my scripts" / "tell.sh"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    told = {str(program): (str(program),), "mail -s 'it is done' ada": ("mail", "-s", "it is done", "ada")}
+    for text, words in told.items():
+        configure.write_text(f'notify: {{command: "{text}"}}\n')
+        config = read_user_config()
+        assert config is not None
+        assert config.notify is not None
+        assert config.notify.command == words

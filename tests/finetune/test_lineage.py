@@ -150,6 +150,14 @@ def test_adapters_alone_load_as_the_network_that_they_were_exported_from_where_t
     monkeypatch.setenv("SEDD_RUNS", str(tmp_path / "nowhere"))
     with pytest.raises(CheckpointError, match="their base is not there: base/one, step 3"):
         find_trained(str(alone), tmp_path, notify=print)
+    pruned = tmp_path / "pruned"
+    (pruned / "base" / "one" / "checkpoints").mkdir(parents=True)
+    monkeypatch.setenv("SEDD_RUNS", str(pruned))
+    with pytest.raises(CheckpointError, match="its run keeps that step no longer") as gone:
+        find_trained(str(alone), tmp_path, notify=print)
+    assert "without --adapters" in str(gone.value.hint)
+    again = ["export", str(child.path), "-o", str(alone), "--adapters", "--force"]
+    assert "without it they are of no use" in CliRunner().invoke(build_app(["export"]), again).output
     for network in (plain, newest_whole(base.checkpoints)):
         (alone / "base").unlink(missing_ok=True)
         (alone / "base").symlink_to(str(network))

@@ -122,3 +122,9 @@ def test_the_second_card_draws_what_the_first_does_while_the_first_is_current(tm
     for mine, theirs in zip(one.logits(["MKT_Y"]), other.logits(["MKT_Y"]), strict=True):
         assert np.array_equal(mine, theirs)
     assert torch.cuda.current_device() == 0
+
+
+def test_a_file_is_not_read_as_a_sequence(tmp_path: Path):
+    (tmp_path / "p.fasta").write_text(">a\nMKV\n")
+    with pytest.raises(UsageError, match="is a file; sequences are text"):
+        sedd.load(export(tmp_path)).embed(str(tmp_path / "p.fasta"))

@@ -16,9 +16,9 @@ from sedd.rundir.best import UndecidedError
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir, create_run, write_manifest
 from sedd.rundir.plan_record import PlanRecord, StageRecord, write_plan
-from sedd.training.checkpoint_file import write_checkpoint
+from sedd.training.checkpoint_file import read_checkpoint, write_checkpoint
 from tests.command_line import call
-from tests.inference.networks import write_adapters_folder
+from tests.inference.networks import write_adapters_folder, write_small_checkpoint
 from tests.inference.test_export import checkpoint_of
 from tests.tiny import tiny_spec
 
@@ -214,3 +214,21 @@ def test_a_spec_or_a_plan_is_told_to_be_one_with_what_to_name(tmp_path: Path) ->
         with pytest.raises(UsageError, match="all is a plan, not a trained network") as caught:
             notes_on(tmp_path, network)
         assert caught.value.hint == f"name one of its trainings: tiny/{NEW}"
+
+
+def test_a_run_that_trains_nothing_is_told_to_be_none(tmp_path: Path) -> None:
+    run = make(tmp_path, OLD, "completed", step=None)
+    write_manifest(run, {"name": "tiny", "task": "embed"})
+    with pytest.raises(UsageError, match=f"tiny/{OLD} holds no network: its task is embed"):
+        find_trained("tiny", tmp_path, notify=print)
+
+
+def test_an_export_of_a_training_that_goes_on_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = write_small_checkpoint(tmp_path / "small.pt")
+    for identity, events in ((OLD, ("completed",)), (NEW, ())):
+        run = make(tmp_path, identity, *events, step=None)
+        write_checkpoint(run.checkpoints, 3, dict(read_checkpoint(saved)))
+        call("export", run.path, "-o", tmp_path / identity)
+        assert ("the training is not completed" in capsys.readouterr().err) == (not events)

@@ -53,6 +53,10 @@ def test_overrides_and_sweeps_reach_a_data_task(tmp_path: Path):
     [
         (BUILD.replace("task: data", "task: dta"), "spec.yaml:2: task is 'dta'"),
         (BUILD + "training: {steps: 1}\n", "unknown field 'training'"),
+        (
+            "name: a\ntask: score\nscore: {network: n, fasta: x.fasta}\n",
+            "unknown field 'score.fasta' (its section has ",
+        ),
         (BUILD + "resources: {gpus_per_node: 4}\n", "resources.gpus_per_node"),
         (BUILD.replace("[x.fasta, /y.fasta.gz]", "[]"), "build.inputs"),
         (BUILD.replace("20}", "20, max_length: 9}"), "max_length 9 is less than min_length 20"),

@@ -47,9 +47,10 @@ def judge(facts: Facts) -> Verdict:
     identity, word = (refusing or facts.runs)[-1]
     others = f" and {len(facts.runs) - 1} more" if len(facts.runs) > 1 else ""
     state = word if word in _ENDED else f"last event: {word}"
-    since = "; its spec was changed since" if identity in facts.changed else ""
+    is_now = "was submitted as" if identity in facts.changed else "is"
+    since = ", since then extended or reshaped" if identity in facts.changed else ""
     return warn(
-        f"this very spec is run {identity} already ({state}{since}){others}",
+        f"this very spec {is_now} run {identity} already ({state}{since}){others}",
         f"look first: sedd status {identity}",
     )
 

@@ -84,7 +84,9 @@ def test_a_run_whose_spec_was_changed_since_has_done_this_work_too(make_context,
     append_event(run.events, "completed", attempt=1, now=dt.datetime.now(dt.UTC))
     verdict = duplicate_runs.judge(duplicate_runs.gather(context))
     assert verdict.status is Status.WARN
-    assert f"is run {run.id} already (completed; its spec was changed since)" in verdict.saw
+    assert (
+        f"was submitted as run {run.id} already (completed, since then extended or reshaped)" in verdict.saw
+    )
 
 
 def test_of_several_runs_of_a_spec_the_one_is_named_for_which_submit_refuses_it(make_context, tmp_path):
