@@ -46,6 +46,8 @@ class Task:
     """Starts one training process."""
     limit_s: float | None = None
     """Seconds after which the entry itself asks the training to stop; None: the scheduler does, early enough."""
+    cards: str | None = None
+    """Those of the slot of a local sweep's point, as CUDA_VISIBLE_DEVICES names them; None: all that the entry sees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,8 @@ def rank_environment(
         ENTRY_VARIABLE: entry_name(os.getpid()),
         "PYTHONUNBUFFERED": "1",
     }
+    if task.cards is not None:
+        own["CUDA_VISIBLE_DEVICES"] = task.cards
     if resources.gpus_per_node == 0:
         own["CUDA_VISIBLE_DEVICES"] = ""  # where nothing confines a job, it would see the cards of others
     # Programs that want a user's name fail where the uid has none, as in a container.

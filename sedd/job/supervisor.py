@@ -5,6 +5,7 @@ import datetime as dt
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from sedd.errors import DiskFullError, RunError
 from sedd.job.attempt import Meeting, Task, training_processes
@@ -52,11 +53,12 @@ def _supervise(task: Task, box: SignalBox) -> int:
     with contextlib.closing(Standbys()) as standbys:
         if task.environment.executor == "slurm":
             return _lead_or_follow(task, box, standbys)
-        with _turn(task) as slots:
-            if slots is None:
+        with _turn(task) as turn:
+            if turn is None:
                 return 0
             with lock.held(task.run.path, patience_s=LOCK_PATIENCE_S) as handle:
-                outcome = _lead(task, box, standbys, (handle, *slots))
+                mine = replace(task, cards=turn.cards)
+                outcome = _lead(mine, box, standbys, (handle, *turn.slots))
                 assert isinstance(outcome, int), "there is one entry"
                 return outcome
 
@@ -194,26 +196,33 @@ def _await_folder(task: Task, error: RunFolderGoneError) -> Ending:
     return folder_was_away()
 
 
-@contextlib.contextmanager
-def _turn(task: Task) -> Iterator[tuple[int, ...] | None]:
-    """Wait for this run's turn in a local sweep, which has cards of its own; None when cancelled meanwhile.
+class _Turn(NamedTuple):
+    """A place on this machine, until the last process of the run is gone.
 
-    Yields the descriptors that the training keeps open: a turn ends with the last process of the run, not with this
-    one, which may be killed while the training still saves on its cards.
+    That need not be this one, which may be killed while the training still saves on its cards.
     """
+
+    slots: tuple[int, ...] = ()
+    """Descriptors that the training keeps open."""
+    cards: str | None = None
+    """Those of the slots. The entry goes on seeing all: it may start other points of the sweep."""
+
+
+@contextlib.contextmanager
+def _turn(task: Task) -> Iterator[_Turn | None]:
+    """Wait for this run's turn in a local sweep, which has cards of its own; None when cancelled meanwhile."""
     groups = cards_of_slots(
         task.run, os.environ.get("CUDA_VISIBLE_DEVICES", ""), count=task.experiment.resources.gpus_per_node
     )
     if not groups:
-        yield ()
+        yield _Turn()
         return
     with lock.one_of(groups, is_unwanted=lambda: _is_cancelled(task.run)) as taken:
         if taken is None:
             yield None
             return
         slots, handles = taken
-        os.environ["CUDA_VISIBLE_DEVICES"] = groups[slots]
-        yield handles
+        yield _Turn(handles, groups[slots])
 
 
 def _is_cancelled(run: RunDir) -> bool:

@@ -1,13 +1,21 @@
 """What a training process finds in its environment."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from sedd.job import supervisor
 from sedd.job.attempt import Meeting, Task, own_ranks, rank_environment
 from sedd.job.environment import TaskEnvironment
+from sedd.job.processes import SignalBox
+from sedd.launch.freeze import slots_folder
+from sedd.launch.make_runs import make_runs
+from sedd.launch.submit_local import all_cards
+from sedd.rundir import lock
 from sedd.rundir.layout import RunDir
-from tests.launch.conftest import small_experiment
+from tests.launch.conftest import order_for, small_experiment
+from tests.launch.test_submit import NOW
 
 MEETING = Meeting(attempt=3, address="v100-1", port=4711)
 
@@ -98,3 +106,27 @@ def test_a_spare_node_takes_the_place_of_one_that_is_left_out(
     )
     meeting = Meeting(attempt=1, address="v100-1", port=4711, left_out=left_out)
     assert own_ranks(task, meeting) == ({} if rank is None else {rank: local_rank})
+
+
+def test_a_point_of_a_local_sweep_trains_on_its_slots_card_and_starts_others_with_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a halving sweep that passes its rung starts those that wait; they take other slots, and so other cards."""
+    points = [small_experiment(seed=n, resources={"gpus_per_node": 1, "memory": "1GiB"}) for n in (1, 2)]
+    run = make_runs(order_for(*points, runs=tmp_path, parallel=2), now=NOW, made=[]).runs[1]
+    node = TaskEnvironment(executor="local", job_id="v100-2:7:0", log_name="7", host="v100-2")
+    task = Task(run=run, experiment=points[1], environment=node, command=("true",))
+    seen = []
+
+    def lead(task: Task, *_: object) -> int:
+        own = rank_environment(os.environ, task, MEETING, rank=0, local_rank=0)
+        seen.append((own["CUDA_VISIBLE_DEVICES"], all_cards(os.environ)))
+        return 0
+
+    monkeypatch.setattr(supervisor, "_lead", lead)
+    monkeypatch.setattr(supervisor, "adopt_orphans", lambda: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    with lock.held(slots_folder(run.code) / "slot-0", patience_s=0):
+        assert supervisor.supervise(task, SignalBox()) == 0
+    assert seen == [("7", ("4", "7"))]
+    assert all_cards(os.environ) == ("4", "7"), "at its end it starts others, too"
