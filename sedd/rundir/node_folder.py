@@ -141,10 +141,12 @@ def _is_alive(entry: str) -> bool:
 
 
 def _changed(folder: Path) -> float:
-    try:
-        return folder.stat().st_mtime
-    except OSError:
-        return 0.0
+    """When something was last written there, or in one of its folders: each rank may have one."""
+    times = []
+    for path in (folder, *folder.glob("*/")):
+        with contextlib.suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times, default=0.0)
 
 
 def _expanded(folder: str, environ: Mapping[str, str]) -> Path | None:

@@ -110,6 +110,19 @@ def test_what_a_killed_job_left_is_removed_and_what_lives_is_not(node: Path) -> 
     assert [mine.exists(), theirs.exists(), left.exists(), foreign.exists()] == [True, True, False, True]
 
 
+def test_what_ranks_write_into_folders_of_their_own_is_a_sign_of_life(node: Path) -> None:
+    """Of a job whose processes are not seen from here."""
+    folder = make(node, OTHER, "999999-1")
+    (folder / "rank-1").mkdir()
+    os.utime(folder, (0, 0))
+    remove_stale(RUN, ENTRY, asked=str(node), environ={})
+    assert folder.exists()
+    os.utime(folder / "rank-1", (0, 0))
+    os.utime(folder, (0, 0))
+    remove_stale(RUN, ENTRY, asked=str(node), environ={})
+    assert not folder.exists()
+
+
 def test_a_rank_keeps_what_another_rank_of_its_run_has_on_the_node(node: Path) -> None:
     """Under SLURM each has an entry, and so a folder, of its own."""
     own, fellows = make(node), make(node, entry=entry_name(os.getpid()))
