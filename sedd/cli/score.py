@@ -1,7 +1,7 @@
 """`sedd score`: mutants beside their wild type, under a trained network."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,11 @@ from sedd.errors import UsageError
 from sedd.rundir.atomic import is_stdout, require_output
 from sedd.spec.inference import ScoreOptions, ScoreSpec, options_of
 from sedd.units import counted
+
+if TYPE_CHECKING:
+    from sedd.inference.load_network import Trained
+    from sedd.inference.score import Scores
+    from sedd.inference.variants import VariantTable
 
 
 @with_options_of(ScoreOptions)
@@ -62,32 +67,18 @@ def command(
     if scan and not fasta:
         raise UsageError("--scan needs --fasta: the wild types")
     require_network(run)
-    from sedd.inference.correlation import measured_numbers
-    from sedd.inference.tables import require_table
-    from sedd.inference.variant_table import read_table
-    from sedd.inference.variants import require_substitutions
-
     subject = {"network": run, "wild_types": fasta or [], "mutants": mutants, "offset": offset}
     wanted = validated(ScoreSpec, given | subject | {"measured": measured})
     how = options_of(ScoreOptions, wanted)
-    require_table(output, force=force)
-    require_one_on_stdout({"-o": is_stdout(output), "--json": as_json})
-    require_output(page, force=force, endings=(".html", ".svg", ""))
-    table = read_table(wanted)
-    require_substitutions(table.variants, how)
-    if measured is not None:
-        measured_numbers(table, measured)
-    from sedd.inference.score import correlations, score_table, summary  # torch
+    _require_outputs(output, page, force=force, as_json=as_json)
+    table = _read_scorable(wanted, how)
+    from sedd.inference.score import score_table, summary  # torch
     from sedd.inference.score_page import write_score_page
 
     trained = load(run).under(how.condition, notify=note)
     with progress("scoring", len(table.variants)) as step:
         scores = score_table(trained, table, how, progress=step)
-    if scores.windows:
-        # The protein is longer than the network was trained on.
-        tell(
-            f"note: {counted(scores.windows, 'mutant')} scored by the {trained.longest} residues around the mutation"
-        )
+    _tell_windows(scores, trained)
     if page is not None:
         write_score_page(page, trained, how, scores, measured=measured)
         tell(f"page in {page}")
@@ -95,5 +86,42 @@ def command(
         tell(f"{counted(len(table.variants), 'mutant')} in {output}")
     if as_json:
         print_json(summary(trained, how, scores, measured))
-    for name, found in (correlations(scores, measured) if measured else {}).items():
+    if measured:
+        _tell_correlations(scores, measured)
+
+
+def _require_outputs(output: Path | None, page: Path | None, *, force: bool, as_json: bool) -> None:
+    """Refuse what could not be written, before anything is computed. Raises: UsageError."""
+    from sedd.inference.tables import require_table
+
+    require_table(output, force=force)
+    require_one_on_stdout({"-o": is_stdout(output), "--json": as_json})
+    require_output(page, force=force, endings=(".html", ".svg", ""))
+
+
+def _read_scorable(wanted: ScoreSpec, how: ScoreOptions) -> "VariantTable":
+    """The mutants, which can be scored so and compared with what was measured. Raises: SeddError."""
+    from sedd.inference.correlation import measured_numbers
+    from sedd.inference.variant_table import read_table
+    from sedd.inference.variants import require_substitutions
+
+    table = read_table(wanted)
+    require_substitutions(table.variants, how)
+    if wanted.measured is not None:
+        measured_numbers(table, wanted.measured)
+    return table
+
+
+def _tell_windows(scores: "Scores", trained: "Trained") -> None:
+    """Of proteins that are longer than those on which the network was trained."""
+    if scores.windows:
+        tell(
+            f"note: {counted(scores.windows, 'mutant')} scored by the {trained.longest} residues around the mutation"
+        )
+
+
+def _tell_correlations(scores: "Scores", measured: str) -> None:
+    from sedd.inference.score import correlations
+
+    for name, found in correlations(scores, measured).items():
         tell(f"{name}: Spearman {found.text()}")

@@ -78,6 +78,7 @@ def command(
         raise UsageError("--follow draws on the terminal, --json is for machines", hint="use --wait --json")
     if backfill is not None and not soonest:
         raise UsageError("--backfill is about time limits that --soonest picks", hint="give both")
+    picker = Picker(checkpoints=backfill, as_json=as_json) if soonest else None
     if is_plan(specs[0]):
         from sedd.cli import submit_plan
 
@@ -93,19 +94,44 @@ def command(
             anew=resubmit or again,
             any_code=any_code,
             as_json=as_json,
-            picker=Picker(checkpoints=backfill, as_json=as_json) if soonest else None,
+            picker=picker,
         )
         submit_plan.submit(specs[0], cluster, how, dry_run=dry_run)
-        return
+    elif dry_run:
+        _dry_run(_orders(specs, cluster, set_, after), picker, as_json=as_json)
+    else:
+        _submit(
+            _orders(specs, cluster, set_, after),
+            picker,
+            preflight=preflight,
+            is_waiting=follow or wait,
+            follow=follow,
+            resubmit=resubmit or again,
+            as_json=as_json,
+        )
+
+
+def _orders(
+    specs: Sequence[Path], cluster: Path | None, overrides: Sequence[str] | None, after: Sequence[str] | None
+) -> list[Order]:
+    """What the specs ask for, each once, to begin after the runs that `after` names."""
     earlier = each_once(run for text in after or () for run in find_runs(text, runs_root()))
-    orders = _each_once(specs, [_order(spec, cluster, set_) for spec in specs])
-    orders = [replace(order, after=earlier) for order in orders]
-    picker = Picker(checkpoints=backfill, as_json=as_json) if soonest else None
+    orders = _each_once(specs, [_order(spec, cluster, overrides) for spec in specs])
+    return [replace(order, after=earlier) for order in orders]
+
+
+def _submit(
+    orders: Sequence[Order],
+    picker: Picker | None,
+    *,
+    preflight: bool,
+    is_waiting: bool,
+    follow: bool,
+    resubmit: bool,
+    as_json: bool,
+) -> None:
+    """Submit what is not submitted yet; with `is_waiting` return when all runs have ended."""
     now = dt.datetime.now(dt.UTC)
-    if dry_run:
-        _dry_run(orders, picker, now=now, as_json=as_json)
-        return
-    is_waiting, resubmit = follow or wait, resubmit or again
     left, known = _left_to_submit(orders, may_attach=is_waiting, resubmit=resubmit)
     left = _checked(left, picker, preflight=preflight, as_json=as_json)
     submissions: list[Submission] = []
@@ -123,9 +149,9 @@ def command(
     _finish(runs, submissions, succeeded, as_json=as_json, choices=picker.documents if picker else None)
 
 
-def _dry_run(orders: list[Order], picker: Picker | None, *, now: dt.datetime, as_json: bool) -> None:
+def _dry_run(orders: list[Order], picker: Picker | None, *, as_json: bool) -> None:
     """Print what would be submitted, and how a halving sweep would go."""
-    orders = list(map(picker, orders)) if picker else orders
+    orders, now = list(map(picker, orders)) if picker else orders, dt.datetime.now(dt.UTC)
     scripts = [render(order, now=now) for order in orders]
     print_dry_run(scripts, as_json=as_json, choices=picker.documents if picker else None)
     if after := next((order.after for order in orders if order.after), ()):
