@@ -24,6 +24,7 @@ from sedd.launch.cancel import end_local
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
 from sedd.launch.requeue import Requeued, move_on, revive
 from sedd.launch.resources import local_parameters
+from sedd.launch.submit_local import cards_of_sweep, with_cards
 from sedd.launch.unsubmitted import confirm_all, has_no_job
 from sedd.rundir.attempts import LAST_WORDS, MOVED_BY
 from sedd.rundir.events import append_event, read_events
@@ -101,7 +102,8 @@ def plan_shape(situation: RunSituation, shape: Shape) -> SpecChange:
         raise SpecError(f"--partition {shape.partition}: run {run.id} is a local one, without partitions")
     change = plan_change(run, _changes(experiment, shape), origin=str(shape), profile=profile)
     if situation.executor != "slurm":
-        local_parameters(change.experiment, os.environ)  # refuses what this machine does not have
+        # Refuses what this machine, or the run's sweep, does not have.
+        local_parameters(change.experiment, with_cards(os.environ, cards_of_sweep(run)))
     return change
 
 

@@ -4,6 +4,7 @@ submitit starts a job's controller as a child in the caller's session: Ctrl-C or
 `sedd submit` therefore starts this program in a session of its own, with the frozen code on its path.
 """
 
+import contextlib
 import datetime as dt
 import os
 import socket
@@ -21,6 +22,7 @@ from sedd.launch.freeze import slots_folder
 from sedd.launch.pickled_job import job_of
 from sedd.launch.protocol import names_of
 from sedd.launch.resources import local_parameters, named_cards
+from sedd.rundir.atomic import write_text
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.layout import RunDir
 from sedd.spec.load import load_resolved
@@ -83,10 +85,12 @@ def submit_here(run: RunDir) -> None:
     import submitit
 
     executor = submitit.LocalExecutor(folder=run.submitit)
-    parameters = local_parameters(load_resolved(run.spec), os.environ)
-    cards = parameters.pop("visible_gpus", None)
-    if parameters["gpus_per_node"] and _slots_of(run):
-        cards = all_cards(os.environ) or cards  # the slot that the run takes decides which of them it has
+    experiment = load_resolved(run.spec)
+    # The slot that a point of a sweep takes decides which of its sweep's cards it has.
+    of_sweep = (cards_of_sweep(run) or _record_cards(run)) if experiment.resources.gpus_per_node else ()
+    parameters = local_parameters(experiment, with_cards(os.environ, of_sweep))
+    named = parameters.pop("visible_gpus", None)
+    cards = of_sweep or named
     executor.update_parameters(**parameters)
     if cards is not None:  # afterwards: submitit refuses to take a card's name (UUID, MIG) for one
         executor.parameters |= {"visible_gpus": cards, "gpus_per_node": len(cards)}
@@ -102,6 +106,34 @@ def submit_here(run: RunDir) -> None:
         executor="local",
         host=host,
     )
+
+
+def cards_of_sweep(run: RunDir) -> tuple[str, ...]:
+    """The cards that the points of a local sweep share: those that its first one saw; none as long as it has none.
+
+    A slot is a place among them. Points that are started again from a shell that sees others would take each other's.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return named_cards(_cards_file(run).read_text(encoding="utf-8"))
+    return ()
+
+
+def _record_cards(run: RunDir) -> tuple[str, ...]:
+    """What this process sees, for the sweep's other points; none outside a sweep."""
+    cards = all_cards(os.environ) if _slots_of(run) else ()
+    if cards:
+        with contextlib.suppress(OSError):  # a full disk, which the job itself will tell
+            write_text(_cards_file(run), ",".join(cards))
+    return cards
+
+
+def _cards_file(run: RunDir) -> Path:
+    return slots_folder(run.code) / "cards"
+
+
+def with_cards(environ: Mapping[str, str], cards: Sequence[str]) -> dict[str, str]:
+    """The environment in which these cards are visible; unchanged where there are none."""
+    return {**environ, **({"CUDA_VISIBLE_DEVICES": ",".join(cards)} if cards else {})}
 
 
 def all_cards(environ: Mapping[str, str]) -> tuple[str, ...]:

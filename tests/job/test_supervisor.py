@@ -343,6 +343,7 @@ def test_a_point_that_has_more_cards_now_waits_for_those_of_its_neighbours(
     )
     assert wait_until(lambda: all(map(cards_of, runs)), timeout_s=30), [logs_of(run) for run in runs]
     wide, neighbour = sorted(runs, key=lambda run: cards_of(run) != {"4"})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # of another shell: the sweep's cards count
     reshape(wide, Shape(gpus=2), check=lambda _: None, now=dt.datetime.now(dt.UTC))
     assert not wait_until(lambda: bool(cards_of(wide)), timeout_s=3.0), "it trains on its neighbour's card"
     cancel([neighbour], now=dt.datetime.now(dt.UTC))
