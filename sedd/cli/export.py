@@ -69,6 +69,8 @@ def command(
         if adapters:
             _write_adapters(saved, output, raw=raw, force=force)
         elif format == "hf":
+            if saved.get("conditions"):
+                note("transformers gets the network that is told no label: the conditions are left out")
             write_transformers_export(saved, output, raw=raw, force=force, run=of_run, license_name=license)
         else:
             write_export(saved, output, raw=raw, force=force, run=of_run)

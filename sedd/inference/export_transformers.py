@@ -49,7 +49,7 @@ def write_transformers_export(
     write_weights(weights, folder / WEIGHTS)
     write_text(folder / CODE, template(f"{CODE}.txt"))
     write_text(folder / "vocab.txt", "\n".join(TOKENS) + "\n")
-    for name, content in _TOKENIZER.items():
+    for name, content in _tokenizer(longest=experiment.data.max_length).items():
         write_text(folder / name, json.dumps(content, indent=1) + "\n")
     facts = facts_of(saved, experiment, run, raw=raw)
     card = template("card.md.txt").format(
@@ -109,7 +109,13 @@ def _fills_masks(experiment: Experiment) -> bool:
 
 
 _SPECIAL = {f"{name}_token": f"<{name}>" for name in ("cls", "pad", "eos", "unk", "mask")}
-_TOKENIZER: dict[str, dict[str, Any]] = {
-    "tokenizer_config.json": {"tokenizer_class": "EsmTokenizer", "model_max_length": 1_000_000, **_SPECIAL},
-    "special_tokens_map.json": dict(_SPECIAL),
-}
+
+
+def _tokenizer(*, longest: int) -> dict[str, dict[str, Any]]:
+    """Its files. Of proteins longer than the network was trained on transformers warns, or cuts them if told to."""
+    settings = {
+        "tokenizer_class": "EsmTokenizer",
+        "model_max_length": longest + 2,
+        **_SPECIAL,
+    }  # and <cls>, <eos>
+    return {"tokenizer_config.json": settings, "special_tokens_map.json": dict(_SPECIAL)}

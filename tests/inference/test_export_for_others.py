@@ -118,6 +118,14 @@ with torch.no_grad():
     together = model(**batch).logits
     bare = [tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"] for text in texts]
     alone = [model(ids).logits[0] for ids in bare]
+    assert model(**batch).hidden_states is None
+    whole = tokenizer([text for text in texts if "<" not in text], return_tensors="pt", padding=True)
+    states = model(**whole, output_hidden_states=True).hidden_states
+    assert len(states) == model.config.num_hidden_layers + 1
+    for layer, state in enumerate(states):
+        for row, expected in zip(state, json.loads(sys.argv[3])[f"layer_{layer}"], strict=True):
+            assert (row[1 : 1 + len(expected)] - torch.tensor(expected)).abs().max() < 2e-4
+assert tokenizer.model_max_length == model.config.max_length + 2
 packed = [row[1 : 1 + len(one)] for row, one in zip(together, alone)]
 if model.config.graph == "absorbing":
     from transformers import AutoModelForMaskedLM, pipeline
@@ -138,7 +146,11 @@ def test_transformers_loads_it_and_computes_our_logits(tmp_path: Path, graph: st
     folder = folder_of(tmp_path, graph=graph, hidden=32, token_shift=token_shift)
     environment = os.environ | {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     texts = SEQUENCES if graph == "absorbing" else [text.replace("_", "A") for text in SEQUENCES]
-    command = [sys.executable, "-P", "-c", CHECK, str(folder), json.dumps(texts)]
+    net = sedd.load(tmp_path / "small.pt", device="cpu")
+    kept = [text for text in texts if "_" not in text]
+    states = net.embed(kept, layers=(0, 1, 2), pooling="none")
+    told = json.dumps({name: [row.tolist() for row in rows] for name, rows in states.items()})
+    command = [sys.executable, "-P", "-c", CHECK, str(folder), json.dumps(texts), told]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
