@@ -22,8 +22,12 @@ _ASCII = (
 )
 """Characters of tables, bars and curves, each by one of ASCII, so that columns stay columns."""
 _PAIRS = {"→": "->", "±": "+-", "≥": ">=", "≤": "<="}
-"""Signs that no one character of ASCII stands for. They take the place of a space before a number: columns stay."""
-_PAIRED = re.compile(f"([{''.join(_PAIRS)}])( (?=[0-9?]))?")
+"""Signs that no one character of ASCII stands for. Two take the place of the sign and a space beside it."""
+_ALONE = {"→": ">", "±": "~", "≥": ">", "≤": "<"}
+"""The same where no space is beside them, as in what a user wrote: they say less, and columns stay columns."""
+_SIGN = f"[{''.join(_PAIRS)}]"
+_PAIRED = re.compile(f"(?<= ) {_SIGN}| {_SIGN}(?! )|{_SIGN} ?")
+"""A sign with the space that it takes: of an indent, else the one behind it, else the one before."""
 CLOSED_PIPE = 141
 """Exit code when the reader of stdout has gone, as `head` does: 128 + SIGPIPE, as a shell has it of other commands."""
 _C_LOCALES = ("C", "POSIX")
@@ -39,11 +43,22 @@ def prepare_streams(environment: Mapping[str, str] = os.environ) -> None:
     if isinstance(plain := sys.stdout, io.TextIOWrapper) and plain is sys.__stdout__:
         named = io.BufferedWriter(_NamedFile(plain.fileno(), "wb", closefd=False))
         at_once = plain.line_buffering or plain.write_through  # a terminal, or PYTHONUNBUFFERED
-        sys.stdout = io.TextIOWrapper(named, plain.encoding, line_buffering=at_once)
+        sys.stdout = _FittedText(named, plain.encoding, line_buffering=at_once)
+    if isinstance(plain := sys.stderr, io.TextIOWrapper) and plain is sys.__stderr__:
+        raw = io.BufferedWriter(io.FileIO(plain.fileno(), "wb", closefd=False))
+        sys.stderr = _FittedText(raw, plain.encoding, line_buffering=True, write_through=plain.write_through)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             encoding = "ascii" if is_ascii(environment) else stream.encoding
             stream.reconfigure(encoding=encoding, errors="sedd")
+
+
+class _FittedText(io.TextIOWrapper):
+    """Text of which what the encoding lacks is replaced line by line: a codec's error handler sees no space before."""
+
+    def write(self, text: str, /) -> int:
+        super().write(fitted(text, self.encoding))
+        return len(text)
 
 
 class _NamedFile(io.FileIO):
@@ -71,23 +86,45 @@ def is_ascii(environment: Mapping[str, str]) -> bool:
 
 
 def as_ascii(text: str) -> str:
-    """The text in ASCII, as long as it was but for `->` and the like: accents go, what has no likeness is `?`."""
-    text = _PAIRED.sub(lambda found: _PAIRS[found[1]], text)
-    return "".join(c if c.isascii() else _letter(c) for c in text)
+    """The text in ASCII, as many columns wide as it was: accents go, what has no likeness is `?`."""
+    return fitted(text, "ascii")
+
+
+def fitted(text: str, encoding: str) -> str:
+    """The text with only what the encoding has, as many columns wide as it was."""
+    if _has(text, encoding):
+        return text
+    text = _PAIRED.sub(lambda found: found[0] if _has(found[0], encoding) else _pair(found[0]), text)
+    return "".join(c if _has(c, encoding) else _letter(c) for c in text)
+
+
+def _has(text: str, encoding: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _pair(found: str) -> str:
+    sign = found.strip()
+    return (_ALONE if found == sign else _PAIRS)[sign]
 
 
 def _letter(c: str) -> str:
     if "\u2801" <= c <= "\u28ff":  # a curve's dots
         return "*" if bin(ord(c) - 0x2800).count("1") > 2 else "."
+    if unicodedata.combining(c):  # an accent of the letter before it, which has no width of its own
+        return ""
     plain = _ASCII.get(ord(c), unicodedata.normalize("NFKD", c)[0])
     letter = chr(plain) if isinstance(plain, int) else plain
-    return letter if letter.isascii() else "?"
+    letter = letter if letter.isascii() else "?"
+    is_wide = unicodedata.east_asian_width(c) in ("W", "F")
+    return letter.ljust(2, "?" if letter == "?" else " ") if is_wide else letter
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
-    text, end = error.object, error.end
-    if found := _PAIRED.match(text, end - 1):
-        end = found.end()
-        return as_ascii(text[error.start : end - len(found[0])]) + _PAIRS[found[1]], end
-    return as_ascii(text[error.start : end]), end
+    return as_ascii(error.object[error.start : error.end]), error.end

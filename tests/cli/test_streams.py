@@ -1,17 +1,23 @@
 """Output in a locale of ASCII."""
 
+import io
 import os
+import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
-from sedd.cli.streams import as_ascii, is_ascii
+from sedd.cli.streams import as_ascii, fitted, is_ascii
 from sedd.monitor.show.cells import bar
 from sedd.monitor.show.plot import plot
 from sedd.monitor.show.sparkline import sparkline
+from sedd.preflight.finding import Finding, Status
+from sedd.preflight.show.render import findings_table
 
 
 @pytest.mark.parametrize(
@@ -41,15 +47,45 @@ def test_bars_and_curves_stay_as_wide_and_tell_what_they_told() -> None:
     assert all(line.isascii() for line in drawn)
     assert [len(line) for line in drawn] == [len(line) for line in curve]
     assert "?" not in "".join(drawn)
-    assert as_ascii("é×3…漢") == "ex3~?"
+    assert as_ascii("é×3…漢") == "ex3~??"
 
 
-def test_a_sign_of_two_characters_takes_the_space_before_a_number() -> None:
+def test_a_sign_of_two_characters_takes_a_space_beside_it() -> None:
     assert as_ascii("2.43 ± 0.02 │ 1,000 → 2,000 │ ± ? ") == "2.43 +-0.02 | 1,000 ->2,000 | +-? "
-    assert as_ascii("± standard error, ≥ 3 and ≤4") == "+- standard error, >=3 and <=4"
+    assert as_ascii("± standard error, ≥ 3 and ≤ x") == "+-standard error, >=3 and <=x"
+    assert as_ascii("check    → install it") == "check   -> install it"  # an indent gives one of its own
+    assert as_ascii("2.43 ±\n0.02") == "2.43+-\n0.02"
     code = "from sedd.cli.streams import prepare_streams as p; p(); print('é 2.43 ± 0.02 ─→ 5 ±')"
-    written = subprocess.check_output([sys.executable, "-c", code], env=os.environ | {"LC_ALL": "C"})
-    assert written == b"e 2.43 +-0.02 -->5 +-\n"
+    code += "; import sys; print('a ± b', file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"LC_ALL": "C"}, capture_output=True)
+    assert done.stdout == b"e 2.43 +-0.02 -->5+-\n"
+    assert done.stderr == b"a +-b\n"
+
+
+def test_what_an_encoding_has_stays_in_it() -> None:
+    assert fitted("é 2.43 ± 0.02 → 5", "latin-1") == "é 2.43 ± 0.02 ->5"
+    assert fitted("é 2.43 ± 0.02 → 5", "utf-8") == "é 2.43 ± 0.02 → 5"
+
+
+def test_no_line_becomes_wider_or_narrower_in_ascii() -> None:
+    draw = random.Random(0)
+    letters = "a 1  →±≥≤…·█▁│é漢Ａ→± ⣿"
+    lines = ["".join(draw.choices(letters, k=draw.randrange(1, 20))) for _ in range(5000)]
+    wrong = [(line, plain) for line in lines if len(plain := as_ascii(line)) != cell_len(line)]
+    assert wrong == []
+    assert as_ascii("e\u0301t") == "et"  # an accent on its own has no width
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_tables_are_as_wide_in_ascii(width: int) -> None:
+    finding = Finding(check="gpu", status=Status.FAIL, saw="x " * 60, hint="mend the " + "driver, " * 40)
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    with console.capture() as drawn:
+        console.print(findings_table([finding]))
+    lines = drawn.get().splitlines()
+    assert any("→" in line for line in lines)
+    assert [len(as_ascii(line)) for line in lines] == [cell_len(line) for line in lines]
+    assert max(map(len, lines)) <= width
 
 
 def test_the_command_line_is_ascii_in_locale_c_and_its_data_is_utf_8(tmp_path: Path) -> None:
