@@ -4,6 +4,8 @@ import contextlib
 import difflib
 import errno
 import os
+import re
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -153,3 +155,99 @@ def writing(output: Path, *, hint: str | None = None) -> Iterator[None]:
         if is_above and isinstance(e, FileExistsError):  # a file where a folder above the output should be
             e = NotADirectoryError(errno.ENOTDIR, "")
         raise cannot_write(output, e, hint=hint) from e
+
+
+def why_unreadable(path: Path, error: OSError) -> tuple[str, str | None]:
+    """What is wrong with an input that cannot be opened, to follow its name, and a hint."""
+    match error.errno:
+        case errno.EISDIR:
+            inside = sorted(each.name for each in path.glob("*.yaml"))
+            return "is a folder, not a file", f"name a file in it{f': {path / inside[0]}' if inside else ''}"
+        case errno.ENOTDIR:
+            above = next((each for each in reversed(path.absolute().parents) if each.is_file()), path)
+            return f"cannot be read: {above} is a file, not a folder", None
+        case errno.EACCES | errno.EPERM:
+            return "cannot be read: permission denied", permission_hint(path)
+    return f"cannot be read: {reason_of(error)}", hint_of(error)
+
+
+def permission_hint(path: Path) -> str:
+    """What to look at where `path` may not be read: itself, or a folder above it that lets nobody in."""
+    above = reversed(path.absolute().parents)
+    closed = next((each for each in above if not os.access(each, os.X_OK)), path)
+    return f"its owner may give the permission: ls -ld {shlex.quote(str(closed))} shows it"
+
+
+HEAD_BYTES = 4096
+"""Of a file that was to be text: enough to tell what it is instead."""
+_COMPRESSED = {
+    b"\x1f\x8b": ("gzip", "gunzip -c"),
+    b"BZh": ("bzip2", "bunzip2 -c"),
+    b"\xfd7zXZ\x00": ("xz", "unxz -c"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "unzstd -c"),
+    b"PK\x03\x04": ("zip", "unzip -p"),
+}
+_FORMATS = {
+    b"PAR1": "a Parquet file",
+    b"%PDF-": "a PDF file",
+    b"\x89PNG": "a picture (PNG)",
+    b"\x93NUMPY": "an array of NumPy",
+    b"SQLite format 3": "a SQLite database",
+}
+_IN_ZIP = {
+    b"/data.pkl": "a file of PyTorch, perhaps a checkpoint",
+    b"[Content_Types].xml": "an office document",
+    b"xl/": "an office document",
+}
+"""Kinds of zip archives, by a name in their beginning."""
+_UTF_16 = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+
+
+def why_binary(path: Path, head: bytes) -> tuple[str, str | None] | None:
+    """What a file that was to be text is instead, by its first bytes, to follow "is", and a hint; None: perhaps text.
+
+    Commands in the hint leave the file as it is and write another one beside it.
+    """
+    for magic, what in _FORMATS.items():
+        if head.startswith(magic):
+            return what, None
+    for magic, (how, command) in _COMPRESSED.items():
+        if head.startswith(magic):
+            inside = next((what for name, what in _IN_ZIP.items() if how == "zip" and name in head), None)
+            return (inside, None) if inside else (f"compressed with {how}", _first(command, path))
+    if name := _UTF_16.get(head[:2]) or _utf_16_without_mark(head):
+        return f"text in {name}, not UTF-8", _first(f"iconv -f {name} -t UTF-8", path)
+    strange = len(re.findall(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]", head))
+    return ("binary", None) if b"\0" in head or strange > 0.02 * len(head) else None
+
+
+def why_not_utf_8(path: Path, content: bytes) -> tuple[str, str | None] | None:
+    """As `why_binary`, of a file's whole content; also text with letters of an older encoding."""
+    if found := why_binary(path, content[:HEAD_BYTES]):
+        return found
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as e:
+        line = content.count(b"\n", 0, e.start) + 1
+        return f"not text in UTF-8: byte 0x{content[e.start]:02x} in line {line}", latin_1_hint(path)
+    return None
+
+
+def latin_1_hint(path: Path) -> str:
+    """What to do with a text that is not UTF-8."""
+    return f"if it is Latin-1, {_first('iconv -f LATIN1 -t UTF-8', path)}"
+
+
+def _utf_16_without_mark(head: bytes) -> str | None:
+    """Its name where every other byte, nearly, is 0, as in a language of Latin letters."""
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if not head or max(even, odd) < 0.4 * len(head) or min(even, odd) > 0.05 * len(head):
+        return None
+    return "UTF-16LE" if odd > even else "UTF-16BE"
+
+
+def _first(command: str, path: Path) -> str:
+    """`first: gunzip -c a.yaml.gz > a.yaml`, with a name for the text that is not the file's own."""
+    packed = (".gz", ".bz2", ".xz", ".zst", ".zip")
+    text = path.with_suffix("") if path.suffix in packed else path.with_name(f"{path.stem}_text{path.suffix}")
+    return f"first: {command} {shlex.quote(str(path))} > {shlex.quote(str(text))}"

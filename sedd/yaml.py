@@ -6,6 +6,7 @@ import difflib
 import glob
 import inspect
 import itertools
+import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ from sedd.complaints import (
     shown,
     what_is_expected,
 )
-from sedd.errors import SpecError
+from sedd.errors import HEAD_BYTES, SpecError, why_binary, why_not_utf_8, why_unreadable
 from sedd.units import exact_bytes, exact_duration, parse_bytes, parse_duration_s
 from sedd.yaml_tree import BOOLEAN_OR_WORD, FLOAT_WITHOUT_DOT, WORD_BOOLEANS, TreeReader, Unreadable, trap
 
@@ -184,16 +185,24 @@ def load_document(path: Path, *, may_be_empty: bool = False) -> Document:
     """
     try:
         with path.open("rb") as file:
-            text = file.read(_MOST_BYTES + 1).decode("utf-8-sig")
+            content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError as e:
+        if path.is_symlink():
+            raise SpecError(f"{path}: a link to {os.readlink(path)}, which does not exist") from e
         near = _near(path)
         raise SpecError(f"{path}: no such file", hint=f"did you mean '{near}'?" if near else None) from e
     except OSError as e:
-        raise SpecError(f"{path}: cannot be read: {e.strerror or e}") from e
-    except UnicodeDecodeError as e:
-        raise SpecError(f"{path}: not a text file (UTF-8)") from e
-    if len(text) > _MOST_BYTES:
+        what, hint = why_unreadable(path, e)
+        raise SpecError(f"{path}: {what}", hint=hint) from e
+    if found := why_binary(path, content[:HEAD_BYTES]):
+        raise SpecError(
+            f"{path}: is {found[0]}", hint=found[1] or "is this the right file? It should be YAML"
+        )
+    if len(content) > _MOST_BYTES:
         raise SpecError(f"{path}: larger than {_MOST_BYTES >> 20} MiB: is this the right file?")
+    if found := why_not_utf_8(path, content):
+        raise SpecError(f"{path}: is {found[0]}", hint=found[1])
+    text = content.decode("utf-8-sig")
     return parse_document(text, name=str(path), may_be_empty=may_be_empty)
 
 

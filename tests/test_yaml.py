@@ -1,5 +1,9 @@
 """Strict YAML: traps, places, suggestions."""
 
+import bz2
+import gzip
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field, StringConstraints
 
-from sedd.errors import SpecError
+from sedd.errors import SpecError, why_binary, why_not_utf_8
 from sedd.yaml import (
     Document,
     StrictModel,
@@ -18,6 +22,7 @@ from sedd.yaml import (
     parse_override,
     validate,
 )
+from tests.command_line import BY_PERMISSION
 
 
 class Steep(StrictModel):
@@ -282,12 +287,91 @@ def test_what_is_nested_too_deeply_is_one_line():
     assert problems("a: " + "[" * 3000) == ["f.yaml: nested too deeply"]
 
 
-@pytest.mark.parametrize("content", [b"\x80\x00\xff\xfe", "name: a\n".encode("utf-16")])
-def test_a_binary_file_is_told_so(tmp_path: Path, content: bytes):
+TEXT = "name: café  # of Müller\ninner: {count: 2}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (gzip.compress(TEXT.encode()), "is compressed with gzip"),
+        (bz2.compress(TEXT.encode()), "is compressed with bzip2"),
+        (TEXT.encode("utf-16"), "is text in UTF-16, not UTF-8"),
+        (TEXT.encode("utf-16-le"), "is text in UTF-16LE, not UTF-8"),
+        (TEXT.encode("utf-16-be"), "is text in UTF-16BE, not UTF-8"),
+        (TEXT.encode("latin-1"), "is not text in UTF-8: byte 0xe9 in line 1"),
+    ],
+)
+def test_what_is_packed_or_written_otherwise_is_read_after_the_command_of_the_hint(
+    tmp_path: Path, content: bytes, told: str
+):
+    path = tmp_path / "a spec.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SpecError) as caught:
+        load_document(path)
+    assert caught.value.message == f"{path}: {told}"
+    command = (caught.value.hint or "").partition("first: ")[2]
+    subprocess.run(["bash", "-c", command], check=True)
+    (made,) = set(tmp_path.iterdir()) - {path}
+    assert made.read_text(encoding="utf-8") == TEXT
+    assert path.read_bytes() == content
+    assert load_document(made).data["inner"] == {"count": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\x80\x00\xff\xfe", "is binary"),
+        (bytes(range(1, 256)) * 9000, "is binary"),  # larger than any spec, too
+        (b"PK\x03\x04" + bytes(20) + b"archive/data.pkl", "is a file of PyTorch, perhaps a checkpoint"),
+        (b"PK\x03\x04" + bytes(20) + b"[Content_Types].xml", "is an office document"),
+        (b"%PDF-1.7 ", "is a PDF file"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_so(tmp_path: Path, content: bytes, told: str):
     path = tmp_path / "f.yaml"
     path.write_bytes(content)
-    with pytest.raises(SpecError, match="not a text file"):
+    with pytest.raises(SpecError) as caught:
         load_document(path)
+    assert caught.value.message == f"{path}: {told}"
+    assert caught.value.hint == "is this the right file? It should be YAML"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"a", b"name: a\n", TEXT.encode(), b"\xef\xbb\xbfname: a\n", b"a\tb\r\n"]
+)
+def test_text_is_not_taken_for_anything_else(content: bytes):
+    assert why_binary(Path("f"), content) is None
+    assert why_not_utf_8(Path("f"), content) is None
+
+
+def test_one_strange_character_has_its_line(tmp_path: Path):
+    (tmp_path / "f.yaml").write_text("name: a" + " " * 90 + "\nb: \x07\n")
+    with pytest.raises(SpecError, match=r"f.yaml:2: not valid YAML"):
+        load_document(tmp_path / "f.yaml")
+
+
+def test_letters_of_two_bytes_at_the_limit_of_size_do_not_make_it_no_text(tmp_path: Path):
+    (tmp_path / "f.yaml").write_text("# " + "é" * (1 << 20))
+    with pytest.raises(SpecError, match="larger than 1 MiB"):
+        load_document(tmp_path / "f.yaml")
+
+
+def test_what_may_not_be_read_names_what_refuses(tmp_path: Path):
+    closed = tmp_path / "closed folder"
+    closed.mkdir()
+    (closed / "a.yaml").write_text("name: a\n")
+    (tmp_path / "b.yaml").write_text("name: a\n")
+    program = "import sys; from pathlib import Path; from sedd.yaml import load_document\n"
+    program += "try: load_document(Path(sys.argv[1]))\nexcept Exception as e: print(e.message); print(e.hint)"
+    for path, refuses in ((closed / "a.yaml", closed), (tmp_path / "b.yaml", tmp_path / "b.yaml")):
+        refuses.chmod(0)
+        command = [*BY_PERMISSION, sys.executable, "-c", program, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        refuses.chmod(0o700)
+        message, hint = done.stdout.splitlines()
+        assert message == f"{path}: cannot be read: permission denied"
+        named = str(refuses) if refuses.suffix else f"'{refuses}'"  # in quotes, as it has a space
+        assert hint == f"its owner may give the permission: ls -ld {named} shows it"
 
 
 @pytest.mark.parametrize(
@@ -315,13 +399,31 @@ def test_a_file_without_its_folder_is_found_below(tmp_path: Path, written: str):
     assert caught.value.hint == f"did you mean '{tmp_path / 'jobs' / 'quickstart.yaml'}'?"
 
 
-def test_a_folder_or_unreadable_path_gives_one_line_and_no_foolish_hint(tmp_path: Path):
+def test_a_folder_or_a_path_through_a_file_is_told_so(tmp_path: Path):
     (tmp_path / "file").write_text("x")
-    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "file" / "x", "Not a directory")):
-        with pytest.raises(SpecError) as caught:
-            load_document(path)
-        assert caught.value.message == f"{path}: cannot be read: {reason}"
-        assert caught.value.hint is None
+    with pytest.raises(SpecError) as caught:
+        load_document(tmp_path)
+    assert (caught.value.message, caught.value.hint) == (
+        f"{tmp_path}: is a folder, not a file",
+        "name a file in it",
+    )
+    (tmp_path / "spec.yaml").write_text("name: a\n")
+    with pytest.raises(SpecError) as caught:
+        load_document(tmp_path)
+    assert caught.value.hint == f"name a file in it: {tmp_path / 'spec.yaml'}"
+    with pytest.raises(SpecError) as caught:
+        load_document(tmp_path / "file" / "x")
+    what = f"{tmp_path / 'file'} is a file, not a folder"
+    assert (caught.value.message, caught.value.hint) == (
+        f"{tmp_path / 'file' / 'x'}: cannot be read: {what}",
+        None,
+    )
+
+
+def test_a_link_to_nothing_is_told_so(tmp_path: Path):
+    (tmp_path / "a.yaml").symlink_to("gone.yaml")
+    with pytest.raises(SpecError, match=r"a.yaml: a link to gone.yaml, which does not exist"):
+        load_document(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize(

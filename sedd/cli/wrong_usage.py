@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from sedd.complaints import clip, not_a_choice, what_is_expected
-from sedd.errors import UsageError, did_you_mean
+from sedd.errors import UsageError, did_you_mean, permission_hint
 
 _PLAINER = {
     r"got unexpected extra argument(?:s|\(s\))? \((.*)\)": r"unexpected argument \1",
@@ -61,11 +62,16 @@ def _bad_value(name: str, error: Any) -> tuple[str, str | None]:
             (re.sub(p, words, text, flags=re.DOTALL) for p, words in known if re.match(p, text, re.DOTALL)),
             text,
         )
-        return f"{name} is {reason}", None
+        return f"{name} is {reason}", _about_permission(text)
     first = cause.errors()[0]
     seen = clip(str(first["input"]))
     seen = f"'{seen}'" if first["type"].endswith("_parsing") else seen
     return f"{name} is {seen}; it {what_is_expected(first)}", None
+
+
+def _about_permission(text: str) -> str | None:
+    found = re.match(r"(?:path|file|directory) '(.*)' is not (?:read|writ)able", text, re.DOTALL)
+    return permission_hint(Path(found[1])) if found else None
 
 
 def _other(error: Any, arguments: Sequence[str]) -> tuple[str, str | None]:

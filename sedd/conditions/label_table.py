@@ -20,7 +20,7 @@ from sedd.conditions.label_fields import LabelColumn, LabelField
 from sedd.data.clusters import mmseqs_name
 from sedd.data.fasta import first_word, line_text, tsv_hint
 from sedd.data.progress import Progress, ignore_progress
-from sedd.errors import DataError
+from sedd.errors import DataError, latin_1_hint
 from sedd.spec.conditions import FIELD_NAME
 
 _LINES = 1 << 16
@@ -252,7 +252,8 @@ def _text(line: bytes, source: Path, number: int) -> str:
     try:
         return line.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as e:
-        raise DataError(f"{source}:{number}: not text (UTF-8): {line_text(line)}") from e
+        hint = latin_1_hint(source)
+        raise DataError(f"{source}:{number}: not text (UTF-8): {line_text(line)}", hint=hint) from e
 
 
 def _require_agreement(

@@ -14,7 +14,7 @@ from sedd.data.assemble import Selection, assemble, content_hash, join_labels
 from sedd.data.atomic_folder import AppearedError, atomic_folder, restore_replaced
 from sedd.data.clusters import ClusterTable, table_notes, table_problem, write_cluster_table
 from sedd.data.encode import TALLY, Filters
-from sedd.data.fasta import ends_open, require_readable
+from sedd.data.fasta import ends_open, require_readable, require_text
 from sedd.data.files import file_checksum
 from sedd.data.manifest import (
     MANIFEST,
@@ -80,8 +80,10 @@ def build_store(
         with writing(store):
             if store.parent.is_dir():
                 restore_replaced(store, owner=owner)
-    for path in (*inputs, *filter(None, (options.clusters, options.labels))):
+    for path in inputs:
         require_readable(path)
+    for table in filter(None, (options.clusters, options.labels)):
+        require_text(table)
     recorded = _recorded(options)
     before = _before(options, recorded)
     with writing(output, hint=_ROOM):

@@ -12,7 +12,14 @@ import xxhash
 from isal import igzip, isal_zlib
 
 from sedd.data.legacy_pt import is_older_file
-from sedd.errors import DataError, MissingDataError
+from sedd.errors import (
+    HEAD_BYTES,
+    DataError,
+    MissingDataError,
+    permission_hint,
+    why_binary,
+    why_unreadable,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -22,12 +29,6 @@ SPAN_BYTES = 1 << 27
 _LONGEST_RECORD_BYTES = 1 << 26
 Halves = tuple[bytes, memoryview]
 """A block as what was left over of one piece of a file, and what the next begins with."""
-_DECOMPRESSORS = {
-    b"BZh": "bunzip2",
-    b"\xfd7zXZ\x00": "unxz",
-    b"\x28\xb5\x2f\xfd": "unzstd",
-    b"PK\x03\x04": "unzip",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +183,8 @@ def _with_line_feeds(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _not_fasta(path: Path, start: bytes) -> DataError:
-    for magic, command in _DECOMPRESSORS.items():
-        if start.startswith(magic):
-            return DataError(
-                f"{path} is compressed in a way that is not read here", hint=f"first: {command} {path}"
-            )
-    if any(byte < 9 or 13 < byte < 32 for byte in start[:4096]):
-        return DataError(f"{path} is binary, not FASTA")
+    if found := why_binary(path, start[:HEAD_BYTES]):
+        return DataError(f"{path} is {found[0]}, not FASTA", hint=found[1])
     line = start.split(b"\n", 1)[0][:40].decode("utf-8", "replace").strip()
     return DataError(f"{path} is not FASTA: it starts with {line!r} instead of a '>' line")
 
@@ -218,13 +214,27 @@ def tsv_hint(line: bytes, hint: str) -> str:
     return f"columns are separated by commas here; {hint}" if b"," in line and b"\t" not in line else hint
 
 
+def require_text(path: Path) -> None:
+    """As `require_readable`, of a table; also raise DataError where it is compressed, UTF-16 or binary."""
+    require_readable(path)
+    with path.open("rb") as file:
+        if found := why_binary(path, file.read(HEAD_BYTES)):
+            raise DataError(
+                f"{path} is {found[0]}, not a table", hint=found[1] or "write the table as text: TSV"
+            )
+
+
 def require_readable(path: Path) -> None:
     """Raise MissingDataError unless `path` is a file that can be read, DataError when it is empty."""
-    if not path.exists():
-        raise MissingDataError(f"{path} does not exist")
+    try:
+        if not path.exists():
+            raise MissingDataError(f"{path} does not exist")
+    except PermissionError as e:  # of a folder above it
+        what, hint = why_unreadable(path, e)
+        raise MissingDataError(f"{path} {what}", hint=hint) from e
     if not path.is_file():
         raise MissingDataError(f"{path} is not a file")
     if not os.access(path, os.R_OK):
-        raise MissingDataError(f"{path} may not be read")
+        raise MissingDataError(f"{path} may not be read", hint=permission_hint(path))
     if not path.stat().st_size:
         raise DataError(f"{path} is empty")

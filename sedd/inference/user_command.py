@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import io
 import math
 import os
 import signal
@@ -17,7 +18,7 @@ import numpy as np
 
 from sedd.charts import bar_panel, svg
 from sedd.data.records import Record
-from sedd.errors import DataError, MisfitError, RunError, did_you_mean
+from sedd.errors import DataError, MisfitError, RunError, did_you_mean, why_not_utf_8
 from sedd.page import page, table
 from sedd.spec.command import CommandSpec
 from sedd.units import counted
@@ -146,12 +147,14 @@ def read_column(path: Path, wanted: CommandSpec, proteins: Sequence[Record]) -> 
 
 def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """The header and the rows; what a short row lacks is empty. Raises: MisfitError."""
+    content = path.read_bytes()
+    if found := why_not_utf_8(path, content):
+        raise MisfitError(f"{path} is {found[0]}, not a CSV table", hint=found[1])
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            rows = list(reader)
-            return list(reader.fieldnames or ()), rows
-    except (csv.Error, UnicodeDecodeError) as e:
+        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), restval="")
+        rows = list(reader)
+        return list(reader.fieldnames or ()), rows
+    except csv.Error as e:
         raise MisfitError(f"{path} is not a CSV table: {e}") from e
 
 

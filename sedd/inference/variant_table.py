@@ -14,7 +14,7 @@ from sedd.data.alphabet import AMINO_ACIDS, TOKENS
 from sedd.data.fasta import require_readable
 from sedd.data.records import Record, read_records
 from sedd.design.mutations import substitutions
-from sedd.errors import DataError, UsageError
+from sedd.errors import DataError, UsageError, why_not_utf_8
 from sedd.inference.variants import Variant, VariantTable, residues_of, scan, share_of
 from sedd.spec.inference import ScoreSpec
 from sedd.units import counted
@@ -100,10 +100,10 @@ def _by_name(wild_types: Sequence[Record]) -> dict[str, Record]:
 def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header, and each row with its line number."""
     require_readable(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as e:
-        raise DataError(f"{path} is not a text file (UTF-8)", hint="write the table as CSV or TSV") from e
+    content = path.read_bytes()
+    if found := why_not_utf_8(path, content):
+        raise DataError(f"{path} is {found[0]}", hint=found[1] or "write the table as text: CSV or TSV")
+    text = re.sub("\r\n?", "\n", content.decode("utf-8-sig"))
     first = text.partition("\n")[0]
     # Strict: else a quote that is never closed takes the rows behind it into its cell.
     lines = csv.reader(text.splitlines(), delimiter="\t" if "\t" in first else ",", strict=True)

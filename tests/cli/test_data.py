@@ -198,6 +198,37 @@ def test_unusable_input_is_one_line_and_leaves_nothing(name: str, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+NOT_TEXT = {
+    "garbage": (random.Random(0).randbytes(5000), "is binary"),
+    "packed": (gzip.compress(b"P1\tP1\n"), "is compressed with gzip"),
+    "excel": ("P1\tP1\n".encode("utf-16"), "is text in UTF-16, not UTF-8"),
+    "parquet": (b"PAR1" + bytes(100), "is a Parquet file"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_TEXT)
+@pytest.mark.parametrize(
+    "words",
+    [
+        "data build a.fasta --clusters {} -o store",
+        "data build a.fasta --labels {} -o store",
+    ],
+)
+def test_a_table_that_is_no_text_is_told_so_without_its_bytes(tmp_path: Path, name: str, words: str):
+    content, told = NOT_TEXT[name]
+    (tmp_path / name).write_bytes(content)
+    (tmp_path / "a.fasta").write_text(">P1\nMKV\n")
+    command = [sys.executable, "-m", "sedd", *words.format(name).split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    first, second = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert first.startswith(f"error: {name} {told}")
+    assert second.startswith(
+        "hint: first: " if name in ("packed", "excel") else "hint: write the table as text"
+    )
+    assert done.stderr.isascii()
+
+
 def test_a_protein_of_40_000_residues_is_stored_whole(tmp_path: Path):
     (tmp_path / "titin.fasta").write_text(">titin\n" + "MKVLAWQTRE\n" * 4000)
     done = _sedd("build", "titin.fasta", "-o", "store", "--json", cwd=tmp_path)

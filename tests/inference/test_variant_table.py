@@ -1,5 +1,6 @@
 """Tables of mutants as people have them."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,36 @@ def test_shares_are_the_whole_table_in_order(shares: int):
     table = scan([WILD_TYPE])
     names = [name for k in range(1, shares + 1) for name in share_of(table, k, shares).columns["mutant"]]
     assert names == table.columns["mutant"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "hint"),
+    [
+        (
+            "mutant\nK2A\n".encode("utf-16"),
+            "is text in UTF-16, not UTF-8",
+            "first: iconv",
+        ),  # Excel's "Unicode text"
+        (gzip.compress(b"mutant\nK2A\n"), "is compressed with gzip", "first: gunzip"),
+        (b"PAR1" + bytes(40), "is a Parquet file", "write the table as text: CSV or TSV"),
+        (
+            "mutant,note\nK2A,é\n".encode("latin-1"),
+            "is not text in UTF-8: byte 0xe9 in line 2",
+            "if it is Latin-1",
+        ),
+        (bytes(range(256)), "is binary", "write the table as text: CSV or TSV"),
+    ],
+)
+def test_a_table_that_is_no_text_is_told_so(tmp_path: Path, content: bytes, told: str, hint: str):
+    path = tmp_path / "m.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as error:
+        read_variants(path, [WILD_TYPE], offset=0)
+    assert error.value.message == f"{path} {told}"
+    assert (error.value.hint or "").startswith(hint)
+
+
+def test_lines_end_as_on_any_system(tmp_path: Path):
+    for end in ("\n", "\r\n", "\r"):
+        (tmp_path / "m.csv").write_bytes(f"mutant,x{end}K2A,1{end}Y5W,2{end}".encode())
+        assert mutants(read_variants(tmp_path / "m.csv", [WILD_TYPE], offset=0)) == ["MATAY", "MKTAW"]
