@@ -103,10 +103,38 @@ def parse_problem(error: Any, model: type[BaseModel], data: object, where: Calla
             return not_a_choice(where(key), dotted, seen, error["ctx"]["expected"])
     if kind == "value_error":
         what = error["msg"].removeprefix("Value error, ")
-        return Problem(where(key), f"{dotted}: {what}" if dotted else what)
+        places = [where(named) for named in _named_keys(what, key, data)] or [where(key)]
+        # Best one that an option has changed.
+        at = next((place for place in places if place.startswith("--")), places[0])
+        return Problem(at, f"{dotted}: {what}" if dotted else what)
     if error["loc"][-1:] == ("[key]",):
         return Problem(where(key), f"{dotted}: this name {what_is_expected(error)}")
     return Problem(where(key), f"{dotted} is {shown(seen)}; it {what_is_expected(error)}")
+
+
+def _named_keys(what: str, section: Key, data: Any) -> list[Key]:
+    """The keys below a section that a text about it names, dotted or not, and that are given, in their order.
+
+    A name without dots may stand for one beside the name before it: `training.steps / warmup`. The keys of a sweep are
+    dotted themselves, and one section deeper.
+    """
+    for part in section:
+        data = data[part]
+    if not isinstance(data, dict):
+        return []
+    keys: list[Key] = []
+    inside = [(name,) for name, value in data.items() if isinstance(value, dict)]
+    before: Key = ()
+    for name in _NAME.findall(what):
+        parts: Key = tuple(name.split("."))
+        tried = (parts, (*before, *parts), (name,), *((*k, *p) for k in inside for p in (parts, (name,))))
+        found = next((key for key in tried if _key_in(data, key, missing=False) == key), None)
+        keys += [(*section, *found)] if found else []
+        before = parts[:-1] or before
+    return keys
+
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*(?:[.][a-z][a-z0-9_]*)*")
 
 
 def what_is_expected(error: Any) -> str:

@@ -138,6 +138,49 @@ def test_rules_over_several_fields_name_the_fields(load: Load):
     assert "sigma_min 20 is not below sigma_max 1" in noise
 
 
+@pytest.mark.parametrize(
+    ("more", "at_fault"),
+    [
+        ("model:\n  blocks: 2\n  heads: 2\n  hidden: 100", "hidden: 100"),
+        ("model:\n  blocks: 2\n  heads: 7", "heads: 7"),  # hidden is not given
+        ("model:\n  blocks: 2\n  token_shift: 900", "token_shift: 900"),
+        (
+            "diffusion:\n  noise:\n    kind: geometric\n    sigma_max: 1.0\n    sigma_min: 20.0",
+            "sigma_min: 20.0",
+        ),
+        ("diffusion:\n  graph: uniform\n  estimator: counts", "estimator: counts"),
+        ("resources:\n  nodes: 1\n  repick: true", "repick: true"),
+        ("resources:\n  gpus: 2\n  spare_nodes: 1", "gpus: 2"),
+        ("sweep:\n  parallel: 2\n  grid:\n    seed: [1]\n    model.blocks: []", "model.blocks: []"),
+        ("sweep:\n  parallel: 2\n  model.blocks: [2]", "model.blocks: [2]"),
+        ("sweep:\n  parallel: 2\n  zip:\n    seed: [1]\n    model.blocks: [2, 3]", "zip:"),
+        ("sweep:\n  halving:\n    rungs: [3]\n    keep: 4/3\n  grid:\n    seed: [1, 2]", "keep: 4/3"),
+    ],
+)
+def test_a_rule_over_several_fields_has_the_line_of_the_first_that_is_given(
+    load: Load, more: str, at_fault: str
+):
+    lines = (SPEC + more).splitlines()
+    (number,) = [n for n, line in enumerate(lines, start=1) if line.strip() == at_fault]
+    (problem,) = told(load, more + "\n")
+    assert problem.startswith(f"probe.yaml:{number}: "), problem
+
+
+def test_a_rule_over_sections_has_the_line_of_a_field(load: Load):
+    steps = SPEC.replace(
+        "  steps: 10\n", "  steps: 10\n  residues_per_step: 4096\n  residues_per_gpu: 1024\n"
+    )
+    with pytest.raises(SpecError, match=r"probe.yaml:6: training.residues_per_step / residues_per_gpu = 4"):
+        load("resources:\n  gpus_per_node: 3\n", spec=steps)
+    with pytest.raises(SpecError, match=r"probe.yaml:6: training.residues_per_step / residues_per_gpu"):
+        load("resources:\n  gpus_per_node: 3\n", spec=SPEC + "  residues_per_gpu: 1024\n")
+
+
+def test_of_several_fields_one_that_an_option_changes_is_named(load: Load):
+    (problem,) = told(load, "model: {hidden: 512}\n", "model.heads=7")
+    assert problem.startswith("--set model.heads=7: model: hidden 512 is not a multiple")
+
+
 def test_a_store_is_taken_from_the_specs_own_folder(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
