@@ -28,6 +28,7 @@ from sedd.launch.submit_local import cards_of_sweep, with_cards
 from sedd.launch.unsubmitted import confirm_all, has_no_job
 from sedd.rundir.attempts import LAST_WORDS, MOVED_BY
 from sedd.rundir.events import append_event, read_events
+from sedd.rundir.find import typed_name
 from sedd.rundir.layout import RunDir, sealed_steps
 from sedd.rundir.lock import one_action
 from sedd.spec.experiment import Experiment
@@ -149,7 +150,9 @@ def _each(option: str, count: int, nodes: int) -> int:
 
 def _require_begun(run: RunDir) -> RunSituation:
     if has_no_job(run):
-        raise RunError(f"run {run.id} is not submitted yet", hint=f"sedd requeue {run.id} submits it")
+        raise RunError(
+            f"run {run.id} is not submitted yet", hint=f"sedd requeue {typed_name(run)} submits it"
+        )
     situation = query_run_status(run)
     if situation.status is RunStatus.COMPLETED:
         raise RunError(

@@ -19,7 +19,7 @@ from sedd.monitor.read.facts import Facts, QueueFacts, RunFacts
 from sedd.monitor.read.gather import Gatherer
 from sedd.monitor.read.queue import Queue
 from sedd.monitor.show.table import recent, status_table
-from sedd.rundir.find import each_once, find_missing_root, find_runs, list_runs, runs_root
+from sedd.rundir.find import each_once, find_missing_root, find_runs, list_runs, runs_root, typed_sweep
 from sedd.rundir.layout import RunDir
 from sedd.rundir.plan_record import PlanRecord, find_plan, find_plans, list_plans
 
@@ -215,7 +215,8 @@ def _print_best(facts: Facts) -> None:
     is_over = all(view.state.is_final for view in take_snapshot(facts).runs)
     for line in best_lines(ranking, is_over=is_over):
         out().print(line, soft_wrap=True, markup=False)
-    sweep = facts.runs[0].plan.sweep
+    first = facts.runs[0]
+    sweep = typed_sweep(first.run, first.plan.sweep or "")
     out().print(f"sedd compare {sweep}", style="bold", soft_wrap=True, markup=False)
 
 

@@ -21,7 +21,7 @@ from sedd.home import expand_home
 from sedd.rundir.attempts import Cause, is_completed, parse_attempts
 from sedd.rundir.energy_meter import energy_written, open_meter
 from sedd.rundir.events import append_event, read_events
-from sedd.rundir.find import find_run, runs_root
+from sedd.rundir.find import find_run, runs_root, typed_name
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.presence import exit_without_folder
 
@@ -172,7 +172,7 @@ def _next_attempt(run: RunDir) -> int:
     if read_manifest(run).get("halving"):
         raise RunError(
             f"{run.name}/{run.id} is a point of a halving sweep: its fellows decide at each rung",
-            hint=f"sedd requeue {run.id} lets it go on, where it may",
+            hint=f"sedd requeue {typed_name(run)} lets it go on, where it may",
         )
     if is_completed(events):
         raise RunError(
@@ -210,7 +210,7 @@ def _require_idle(run: RunDir, *, is_open: bool) -> None:
     if standing in (RunStatus.RUNNING, RunStatus.WAITING):
         raise RunError(
             f"run {run.id} is {standing}, in the background or as a job",
-            hint=f"sedd cancel {run.id} ends that first",
+            hint=f"sedd cancel {typed_name(run)} ends that first",
         )
 
 

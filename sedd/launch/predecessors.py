@@ -21,6 +21,7 @@ from sedd.launch.liveness import identity_of, newest_submission
 from sedd.launch.submitted import describe_progress
 from sedd.rundir.attempts import is_cancelled, is_completed, is_paused, is_stopped, is_unsubmitted
 from sedd.rundir.events import read_events
+from sedd.rundir.find import typed_name
 from sedd.rundir.layout import RunDir, read_manifest
 
 
@@ -170,7 +171,7 @@ def _job_to_wait_for(run: RunDir, executor: str) -> JobIdentity:
     if is_unsubmitted(read_events(run.events)):
         raise RunError(
             f"run {run.name}/{run.id} is not submitted yet: nothing can wait for its job",
-            hint=f"sedd requeue {run.id} submits it, as far as the site has a place",
+            hint=f"sedd requeue {typed_name(run)} submits it, as far as the site has a place",
         )
     if _standing(run) is None:
         raise _hopeless(run)
@@ -179,7 +180,7 @@ def _job_to_wait_for(run: RunDir, executor: str) -> JobIdentity:
         where = "on this machine" if executor != "slurm" else "under SLURM"
         raise RunError(
             f"run {run.name}/{run.id} is {_standing(run)}, and nothing {where} can wait for it",
-            hint=f"follow it with `sedd logs {run.id} -f`, and submit when it is completed",
+            hint=f"follow it with `sedd logs {typed_name(run)} -f`, and submit when it is completed",
         )
     return identity_of(run, submission)
 
@@ -203,5 +204,5 @@ def _is_under_way(identity: JobIdentity, job: JobFact | None) -> bool:
 def _hopeless(run: RunDir) -> RunError:
     return RunError(
         f"run {run.name}/{run.id} was cancelled, gave up or was lost: it will not complete",
-        hint=f"sedd requeue {run.id} continues it; then repeat this",
+        hint=f"sedd requeue {typed_name(run)} continues it; then repeat this",
     )

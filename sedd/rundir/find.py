@@ -6,6 +6,7 @@ for one of which nothing lives.
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sedd.errors import UsageError, did_you_mean
 from sedd.home import expand_home
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, has_run_files, is_run, read_manifest
-from sedd.rundir.plan_record import find_plan, plain_name
+from sedd.rundir.plan_record import PlanRecord, find_plan, plain_name
 
 
 def runs_root(environment: Mapping[str, str] = os.environ) -> Path:
@@ -68,6 +69,32 @@ def _named_root(environment: Mapping[str, str]) -> tuple[Path, str | None]:
     if config and config.runs:
         return config_path(config.runs, environment), f"`runs:` in {config_file(environment)}"
     return Path("runs").absolute(), None
+
+
+def typed_name(run: RunDir, environment: Mapping[str, str] = os.environ) -> str:
+    """What to type for a run in a command: its id, or its path where the folder of runs has no run of that id, or
+    another one.
+    """
+    return _typed_folder(run.path, run.id, run.path, environment)
+
+
+def typed_plan(record: PlanRecord, environment: Mapping[str, str] = os.environ) -> str:
+    """As `typed_name`, of a plan: its name, or the folder of that name."""
+    return _typed_folder(record.folder, record.name, record.folder.parent, environment)
+
+
+def typed_sweep(run: RunDir, sweep: str, environment: Mapping[str, str] = os.environ) -> str:
+    """As `typed_name`, of the sweep that a run is a point of: its id, or a path that ends in it."""
+    return _typed_folder(run.path, sweep, run.path.parent / sweep, environment)
+
+
+def _typed_folder(inside: Path, name: str, path: Path, environment: Mapping[str, str]) -> str:
+    """`name` where `inside` is a folder two levels below the folder of runs, else `path`."""
+    with contextlib.suppress(UsageError):
+        root = os.path.realpath(_named_root(environment)[0])
+        if os.path.dirname(os.path.dirname(os.path.realpath(inside))) == root:
+            return shlex.quote(name)
+    return shlex.quote(str(path))
 
 
 def refuse_spec(path: Path) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from sedd.rundir.events import append_event
+from sedd.rundir.find import find_runs, typed_plan, typed_sweep
 from sedd.rundir.heartbeat import Heartbeat, write_heartbeat
-from sedd.rundir.layout import RunDir, create_run, write_manifest
-from sedd.rundir.plan_record import PlanRecord, StageRecord, write_plan
+from sedd.rundir.layout import RunDir, create_run, read_manifest, write_manifest
+from sedd.rundir.plan_record import PlanRecord, StageRecord, find_plan, write_plan
 from tests.command_line import BY_PERMISSION
 
 
@@ -104,6 +105,61 @@ def test_json_of_one_run_tells_its_attempts(tmp_path: Path) -> None:
     }
     assert [set(attempt) for attempt in run["timeline"]] == [keys] * run["attempts"]
     assert "timeline" not in json.loads(sedd("status", "--json", runs=tmp_path).stdout)["runs"][0]
+
+
+@pytest.mark.parametrize("has_namesake", [False, True])
+def test_the_commands_below_a_run_outside_the_folder_of_runs_find_it(
+    tmp_path: Path, has_namesake: bool
+) -> None:
+    run = make_run(tmp_path / "old runs")
+    if has_namesake:  # as after a copy
+        make_run(tmp_path / "runs")
+    now = dt.datetime.now(dt.UTC)
+    for number, host in enumerate(("elsewhere", "far"), start=1):
+        proof = {"job_id": f"{host}:1:1", "executor": "local", "host": host}
+        append_event(run.events, "submitted", attempt=number - 1, now=now, **proof)
+        end = {"cause": "crashed", "detail": "RuntimeError: no", "step": 100}
+        append_event(run.events, "gave_up", attempt=number, now=now, **end)
+    (run.logs / "1_0.out").write_text("from elsewhere\n")
+    shown = sedd("status", str(run.path), runs=tmp_path / "runs").stdout
+    commands = [line for line in shown.splitlines() if line.startswith("sedd ")]
+    assert [command.split()[1] for command in commands] == ["logs", "requeue", "report"]
+    known = os.environ | {"SEDD_RUNS": str(tmp_path / "runs")}
+    for command in commands:
+        typed = command.replace("sedd", f"{sys.executable} -m sedd", 1)
+        done = subprocess.run(typed, shell=True, env=known, cwd=tmp_path, capture_output=True, text=True)
+        assert "no run '" not in done.stderr
+        match command.split()[1]:
+            case "logs":
+                assert done.stdout.endswith("from elsewhere\n")
+            case "report":
+                assert done.returncode == 0
+                assert "RuntimeError: no" in (tmp_path / "report.html").read_text(), "not of its namesake"
+            case "requeue":
+                assert f"run {run.id} is a local run of far" in done.stderr
+
+
+def test_the_commands_below_a_run_in_the_folder_of_runs_have_its_id(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "kept")
+    (tmp_path / "link").symlink_to("kept")
+    for runs in ("kept", "link"):
+        shown = sedd("status", str(run.path), runs=tmp_path / runs).stdout
+        assert f"\nsedd requeue {run.id}\n" in shown
+
+
+def test_the_commands_below_a_sweep_or_plan_outside_the_folder_of_runs_find_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "old")
+    stage = StageRecord(name="all", task="train", runs=(run,), waits={}, by_point=())
+    plan = PlanRecord(name="p", folder=tmp_path / "old" / "p" / "plan-1", stages=(stage,))
+    assert typed_plan(plan, {"SEDD_RUNS": str(tmp_path / "old")}) == "p"
+    assert typed_sweep(run, "sweep-1", {"SEDD_RUNS": str(tmp_path / "old")}) == "sweep-1"
+    elsewhere = {"SEDD_RUNS": str(tmp_path / "runs")}
+    write_plan(plan, "")
+    named = find_plan(typed_plan(plan, elsewhere), tmp_path / "runs")
+    assert named is not None
+    assert named.folder == plan.folder
+    write_manifest(run, read_manifest(run) | {"sweep": "sweep-1"})
+    assert find_runs(typed_sweep(run, "sweep-1", elsewhere), tmp_path / "runs") == [run]
 
 
 def test_status_imports_no_heavy_library(tmp_path: Path) -> None:

@@ -73,12 +73,18 @@ def test_a_run_waits_for_all_that_are_under_way(scontrol: None, tmp_path: Path) 
     ],
 )
 def test_what_will_not_complete_by_itself_is_refused(
-    scontrol: None, tmp_path: Path, events: list[dict[str, object]], job_id: str
+    scontrol: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    events: list[dict[str, object]],
+    job_id: str,
 ) -> None:
     run = make(tmp_path, *events, job_id=job_id)
-    with pytest.raises(RunError, match=run.id) as refusal:
-        dependency_on(Needs(completed=(run,)), executor="slurm")
-    assert f"sedd requeue {run.id}" in (refusal.value.hint or "")
+    for runs, typed in ((tmp_path / "runs", run.id), (tmp_path / "others", run.path)):
+        monkeypatch.setenv("SEDD_RUNS", str(runs))
+        with pytest.raises(RunError, match=run.id) as refusal:
+            dependency_on(Needs(completed=(run,)), executor="slurm")
+        assert f"sedd requeue {typed} " in (refusal.value.hint or "")
 
 
 @pytest.mark.parametrize(("executor", "mine"), [("local", "slurm"), ("slurm", "local")])

@@ -16,7 +16,8 @@ from sedd.monitor.read.facts import RunFacts
 from sedd.monitor.read.logs import last_lines, telling_log
 from sedd.monitor.read.task_result import TaskResult
 from sedd.rundir.events import Event, read_events
-from sedd.rundir.layout import read_lineage
+from sedd.rundir.find import typed_name
+from sedd.rundir.layout import RunDir, read_lineage
 from sedd.rundir.read_usage import read_usage
 from sedd.rundir.usage import Usage
 
@@ -38,6 +39,10 @@ class Inspection:
     log: Path | None
     log_end: tuple[str, ...]
     """Its last lines, for a run in trouble."""
+    typed: str
+    """What to type for the run in a command."""
+    store: Path | None = None
+    """What a run of `task: data` builds."""
     lineage: Mapping[str, Any] | None = None
     """Of a fine-tuning: the network that it started from; before it has, the one it was submitted with."""
 
@@ -59,6 +64,8 @@ def inspect(facts: RunFacts, *, now: dt.datetime) -> Inspection:
         log_end=_readable(lambda: tuple(last_lines(log, _LOG_LINES).splitlines()), ())
         if trouble and log
         else (),
+        typed=typed_name(facts.run),
+        store=_readable(lambda: _store(facts.run), None) if view.unit == "bytes" else None,
         lineage=known_lineage(facts),
     )
 
@@ -66,6 +73,17 @@ def inspect(facts: RunFacts, *, now: dt.datetime) -> Inspection:
 def known_lineage(facts: RunFacts) -> dict[str, Any] | None:
     """The network that a run was fine-tuned from; None for other runs, or where it may not be read."""
     return _readable(lambda: read_lineage(facts.run), None)
+
+
+def _store(run: RunDir) -> Path | None:
+    import yaml
+
+    try:
+        document = yaml.safe_load(run.spec.read_bytes())
+    except yaml.YAMLError:
+        return None
+    store = document.get("store") if isinstance(document, dict) else None
+    return Path(store) if isinstance(store, str) else None
 
 
 def result_text(result: TaskResult) -> str:
@@ -97,21 +115,21 @@ def _readable(read: Callable[[], T], default: T) -> T:
         return default
 
 
-def next_commands(view: RunView) -> tuple[str, str, str]:
-    """The three commands that make sense now."""
+def next_commands(view: RunView, typed: str, *, store: Path | None = None) -> tuple[str, str, str]:
+    """The three commands that make sense now; `typed` is what to type for the run, `store` what it built."""
     commands, shown = _NEXT.get(view.state, _WHILE_LIVE), view.run.path
     if view.state is State.COMPLETED and view.unit != "steps":
         commands = _DATA_DONE if view.unit == "bytes" else _TASK_DONE
         if view.result is not None:
             shown = view.result.file
             commands = _TEXT_DONE if shown.suffix in _TEXTS else _TASK_DONE
-    path = shlex.quote(str(shown))
-    return tuple(command.format(id=view.id, path=path) for command in commands)  # type: ignore[return-value] # three of them
+    path, built = shlex.quote(str(shown)), shlex.quote(str(store)) if store else "STORE"
+    return tuple(command.format(id=typed, path=path, store=built) for command in commands)  # type: ignore[return-value] # three of them
 
 
 _WHILE_LIVE: Sequence[str] = ("sedd logs {id} -f", "sedd requeue {id}", "sedd cancel {id}")
 _AFTER_TROUBLE: Sequence[str] = ("sedd logs {id}", "sedd requeue {id}", "sedd report {id} -o report.html")
-_DATA_DONE: Sequence[str] = ("sedd logs {id}", "sedd data info STORE", "sedd data verify STORE")
+_DATA_DONE: Sequence[str] = ("sedd logs {id}", "sedd data info {store}", "sedd data verify {store}")
 _TASK_DONE: Sequence[str] = ("sedd logs {id}", "ls -l {path}", "sedd report {id} -o report.html")
 _TEXT_DONE: Sequence[str] = ("sedd logs {id}", "less {path}", "sedd report {id} -o report.html")
 _TEXTS = frozenset({".json", ".csv", ".fasta"})

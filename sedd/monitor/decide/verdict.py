@@ -246,7 +246,7 @@ def _is_taken(facts: RunFacts) -> bool:
 
 
 def _taken(facts: RunFacts) -> str:
-    return f"another job has id {facts.history.job_id} now; sedd requeue {facts.run.id} starts it again"
+    return f"another job has id {facts.history.job_id} now; sedd requeue starts it again"
 
 
 def _ended_by_slurm(job: JobFact, when: str, full: str = "", output: str = "") -> Verdict:

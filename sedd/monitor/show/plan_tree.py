@@ -9,6 +9,7 @@ from sedd.monitor.decide.state import State
 from sedd.monitor.show.cells import STYLES, loss_cell
 from sedd.monitor.show.table import state_counts
 from sedd.rundir.attempts import LEFT_OUT_BY
+from sedd.rundir.find import typed_plan
 from sedd.rundir.layout import RunDir
 from sedd.rundir.plan_record import PlanRecord, StageRecord
 from sedd.units import counted, format_duration
@@ -24,7 +25,7 @@ def plan_row(record: PlanRecord, snapshot: Snapshot) -> Text:
     head = Text.assemble(
         (record.name, "bold"), f"  plan of {counted(len(record.stages), 'stage')}: ", state_counts(shown)
     )
-    return head.append(f"; sedd status {record.name}", style="dim")
+    return head.append(f"; sedd status {typed_plan(record)}", style="dim")
 
 
 def plan_tree(record: PlanRecord, snapshot: Snapshot, *, width: int) -> list[Text]:
@@ -86,7 +87,7 @@ def _stage(record: PlanRecord, stage: StageRecord, views: Views) -> Text:
     failed = {v.run for v in views.values() if v.state.is_final and not v.state.is_success}
     vain = [view for view in shown if not view.state.is_final and record.is_in_vain(view.run, failed)]
     if vain:
-        line.append(f"  waits in vain: sedd requeue {record.name}", style="yellow")
+        line.append(f"  waits in vain: sedd requeue {typed_plan(record)}", style="yellow")
     for part in _progress(shown):
         line.append(f"  {part}")
     if len(shown) == 1 and shown[0].why and not vain and shown[0].state is not State.COMPLETED:

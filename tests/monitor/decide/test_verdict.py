@@ -348,7 +348,7 @@ TABLE = {
         None,
         STRANGER,
         State.LOST,
-        "another job has id 4711 now; sedd requeue b starts it again",
+        "another job has id 4711 now; sedd requeue starts it again",
     ),
     "just submitted, and SLURM was asked before: the job with its id was another": (
         "slurm",
@@ -364,7 +364,7 @@ TABLE = {
         beat(90),
         STRANGER,
         State.LOST,
-        "another job has id 4711 now; sedd requeue b starts it again, no heartbeat for 1m 30s",
+        "another job has id 4711 now; sedd requeue starts it again, no heartbeat for 1m 30s",
     ),
     "trains, and another job has its id now": (
         "slurm",

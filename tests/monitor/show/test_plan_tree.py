@@ -27,8 +27,12 @@ def run(farm: Farm, name: str, number: int = 0) -> FakeRun:
 
 
 @pytest.fixture
-def plan(farm: Farm) -> Plan:
-    """The data is built, one of two trainings is done, the other half way; one evaluation runs; the rest waits."""
+def plan(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """The data is built, one of two trainings is done, the other half way; one evaluation runs; the rest waits.
+
+    It lies in the folder of runs.
+    """
+    monkeypatch.setenv("SEDD_RUNS", str(farm.root))
     data = run(farm, "p-data").started(ago_s=7000).event("completed", ago_s=6900)
     done = run(farm, "p-train", 1).started(ago_s=6800).resumed(0, ago_s=6790)
     done.beat(100_000, ago_s=1000, phase="done", validation_bound=2.6).event("completed", ago_s=1000)

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from sedd.monitor.show.table import status_table
 from sedd.spec.tasks import TASKS
 
 Look = Callable[..., Snapshot]
-UNITS = {"sample": "sampling steps", "score": "mutants"}
+UNITS = {"sample": "sampling steps", "score": "mutants", "data": "bytes"}
 EVALUATION = {"nats_per_residue": 2.41234, "standard_error": 0.00211, "perplexity": 11.1600}
 SCORES = {
     "methods": {"masked": {"mean": -1.0, "spearman": {"rho": 0.4321, "pairs": 9}}, "bound": {"mean": 1}}
@@ -61,7 +62,7 @@ def test_an_evaluation_shows_its_bound_and_perplexity(farm: Any, snapshot_of: Lo
     assert "11.16" in row
     found = run_document(snapshot.runs[0])["result"]
     assert found == EVALUATION | {"file": str(run.folder.evaluation), "spearman": {}}
-    assert next_commands(seen.view)[1] == f"less '{run.folder.evaluation}'"
+    assert next_commands(seen.view, seen.typed)[1] == f"less '{run.folder.evaluation}'"
 
 
 def test_a_score_job_shows_its_correlations(farm: Any, snapshot_of: Look) -> None:
@@ -81,9 +82,22 @@ def test_the_file_of_every_result_is_named(farm: Any, snapshot_of: Look, task: s
     seen, detail, _, page = texts(run, snapshot_of(run))
     assert f"result    {file}" in detail.splitlines()
     assert file in page
-    assert file in next_commands(seen.view)[1]
-    assert not any(c.startswith(("sedd sample", "sedd evaluate")) for c in next_commands(seen.view))
+    assert file in next_commands(seen.view, seen.typed)[1]
+    assert not any(
+        c.startswith(("sedd sample", "sedd evaluate")) for c in next_commands(seen.view, seen.typed)
+    )
     assert run_document(seen.view)["result"]["file"] == file
+
+
+def test_a_store_that_was_built_is_named_in_the_commands(farm: Any, snapshot_of: Look) -> None:
+    run = finish(farm, "data", "x", {})
+    run.folder.spec.write_text("task: data\nname: x\nstore: /data/my store\n")
+    seen, *_ = texts(run, snapshot_of(run))
+    assert seen.store == Path("/data/my store")
+    assert next_commands(seen.view, seen.typed, store=seen.store)[1:] == (
+        "sedd data info '/data/my store'",
+        "sedd data verify '/data/my store'",
+    )
 
 
 def test_every_task_has_its_result_or_leaves_it_outside_the_run_folder() -> None:
