@@ -140,18 +140,27 @@ def _forgetting(seen: Inspection) -> str:
 
 
 def _saved(seen: Inspection, now: dt.datetime) -> str:
-    view, saved = seen.view, "nothing yet"
+    """What is saved, and what of a run that trains a kill would lose."""
+    view, has_begun = seen.view, seen.view.at_risk_s is not None or seen.view.step > 0
+    saved = ("nothing" if view.state.is_final else "nothing yet") if has_begun else ""
     if view.checkpoint_step is not None:
         saved = f"step {view.checkpoint_step}, {age_cell(seconds_since(view.checkpoint_t, now))} ago"
     if view.has_later_copy:
         saved += f"; on its node step {view.local_step}, {age_cell(seconds_since(view.local_t, now))} ago"
-    if view.at_risk_s is None:
-        return saved if view.checkpoint_step is not None else ""
-    lost = f"{view.at_risk_steps} {view.unit}, {duration_cell(view.at_risk_s)}"
+    if view.at_risk_s is None or (not view.step and view.checkpoint_step is None):
+        return saved
+    whole = "all " if view.checkpoint_step is None else ""
+    lost = _loss(whole, view.at_risk_steps, view.at_risk_s)
     if not view.has_later_copy:
         return f"{saved}; a kill now would lose {lost}"
-    less = f"{view.restart_steps} {view.unit}, {duration_cell(view.restart_s)}"
+    less = _loss("", view.restart_steps, view.restart_s)
     return f"{saved}; a kill of the training now would lose {less}; the loss of its node or job {lost}"
+
+
+def _loss(whole: str, steps: int | None, seconds: float | None) -> str:
+    """`600 steps, 3m`; with `all ` in front where nothing is saved."""
+    plural = "" if steps == 1 else "s"
+    return f"{whole}{steps} step{plural}, {duration_cell(seconds)}" if steps else "nothing"
 
 
 def _slow(view: RunView) -> Iterator[tuple[str, str]]:
@@ -237,4 +246,4 @@ def _paths(seen: Inspection) -> list[Text]:
 
 
 def _commands(seen: Inspection) -> list[Text]:
-    return [Text(command, style="bold") for command in next_commands(seen.view)]
+    return [Text(command, style="bold") for command in next_commands(seen.view, seen.typed, store=seen.store)]

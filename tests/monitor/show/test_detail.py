@@ -24,8 +24,9 @@ from sedd.monitor.show.detail import detail_view
 
 
 @pytest.fixture(autouse=True)
-def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _utc(monkeypatch: pytest.MonkeyPatch, farm: Any) -> Iterator[None]:
     monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("SEDD_RUNS", str(farm.root))
     time.tzset()
     yield
     monkeypatch.undo()
@@ -111,7 +112,7 @@ def test_suggested_commands_exist(zoo: Snapshot) -> None:
     from sedd.cli.main import COMMANDS
 
     for view in zoo.runs:
-        commands = next_commands(view)
+        commands = next_commands(view, view.id)
         assert len(set(commands)) == 3
         for command in commands:
             if command == f"rm -r {view.run.path}":
@@ -122,7 +123,7 @@ def test_suggested_commands_exist(zoo: Snapshot) -> None:
 
 
 def test_what_is_suggested_fits_the_state(zoo: Snapshot) -> None:
-    by_state = {view.state: next_commands(view) for view in zoo.runs}
+    by_state = {view.state: next_commands(view, view.id) for view in zoo.runs}
     assert "cancel" in by_state[State.RUNNING][2]
     assert "requeue" in by_state[State.GAVE_UP][1]
     assert all(any("rm -r" in c for c in three) == (s is State.UNSUBMITTED) for s, three in by_state.items())
@@ -177,9 +178,52 @@ def test_a_slow_rank_is_shown_with_its_times(zoo: Snapshot) -> None:
     assert "125.0 ms a step (data 1.0 ms, host 20.0 ms, GPU 124.0 ms), the fastest 100.0 ms" in text
 
 
-@pytest.mark.parametrize(("saved", "words"), [(None, "nothing yet"), (40000, "step 40000, 4m ago")])
+def _saved_line(farm: Any, run: Any, now: dt.datetime, *, alive: bool) -> str:
+    facts = Gatherer(alive=lambda history: alive).gather([run.folder], now=now).runs[0]
+    lines = render(inspect(facts, now=now), width=200).splitlines()
+    return next((line.removeprefix("saved     ") for line in lines if line.startswith("saved")), "")
+
+
+def test_what_is_saved_and_what_a_kill_would_lose_is_right_in_each_state(farm: Any, zoo: Snapshot) -> None:
+    now = zoo.taken
+    run = farm.run("w", executor="local").submitted(ago_s=900)
+    assert _saved_line(farm, run, now, alive=True) == "", "a run that waits has nothing to save"
+    run.started(ago_s=600).event("ready", ago_s=590).beat(0, ago_s=590)
+    assert _saved_line(farm, run, now, alive=True) == "nothing yet"
+    run.beat(1, ago_s=300)
+    found = _saved_line(farm, run, now, alive=True)
+    assert re.fullmatch(r"nothing yet; a kill now would lose all 1 step, [45]m", found), found
+    run.beat(120, ago_s=2)
+    found = _saved_line(farm, run, now, alive=True)
+    assert re.fullmatch(r"nothing yet; a kill now would lose all 120 steps, 9m", found), found
+    assert _saved_line(farm, run, now, alive=False) in ("nothing", "nothing yet"), "it was killed"
+    moment = (now - dt.timedelta(seconds=62)).isoformat()
+    run.beat(120, ago_s=2, local_step=100, local_t=moment)
+    found = _saved_line(farm, run, now, alive=True)
+    assert re.fullmatch(
+        r"nothing yet; on its node step 100, 1m ago; a kill of the training now would lose 20 steps, 1m; "
+        r"the loss of its node or job all 120 steps, 9m",
+        found,
+    ), found
+    run.event("checkpoint", ago_s=2, step=120, seconds=1, bytes=9).beat(120, ago_s=2)
+    assert _saved_line(farm, run, now, alive=True) == "step 120, 2s ago; a kill now would lose nothing"
+    run.beat(150, ago_s=1)
+    assert _saved_line(farm, run, now, alive=True) == "step 120, 2s ago; a kill now would lose 30 steps, 1s"
+    run.event("checkpoint", ago_s=0, step=150, seconds=1, bytes=9).event("completed", ago_s=0, step=150)
+    assert _saved_line(farm, run, now, alive=False) == "step 150, 0s ago"
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_has_saved_nothing(farm: Any, zoo: Snapshot) -> None:
+    run = farm.run("w", executor="local").submitted(ago_s=900).started(ago_s=600).beat(7, ago_s=9)
+    run.event("gave_up", ago_s=5, cause="crashed", step=7, detail="RuntimeError: no")
+    assert _saved_line(farm, run, zoo.taken, alive=False) == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("saved", "words", "whole"), [(None, "nothing yet", "all "), (40000, "step 40000, 4m ago", "")]
+)
 def test_beside_a_copy_on_the_node_a_kill_and_the_loss_of_the_node_are_told_apart(
-    zoo: Snapshot, saved: int | None, words: str
+    zoo: Snapshot, saved: int | None, words: str, whole: str
 ) -> None:
     seen = look(zoo, "uniref50_small")
     copied = zoo.taken - dt.timedelta(seconds=4)
@@ -189,7 +233,7 @@ def test_beside_a_copy_on_the_node_a_kill_and_the_loss_of_the_node_are_told_apar
     (line,) = [line for line in text.splitlines() if line.startswith("saved")]
     assert line.endswith(
         f"{words}; on its node step 40590, 4s ago; a kill of the training now would lose 10 steps, 4s; "
-        "the loss of its node or job 600 steps, 4m"
+        f"the loss of its node or job {whole}600 steps, 4m"
     )
 
 
