@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from sedd.amend.spec_change import Changes, SpecChange, plan_change, require_training, write_change
 from sedd.cluster.users import user_name
-from sedd.errors import RunError, SeddError, SpecError, reason_of
+from sedd.errors import RunError, SeddError, SpecError, UsageError, reason_of
 from sedd.launch.freeze import code_hash
 from sedd.launch.liveness import RunSituation, RunStatus, count_submissions, query_run_status
 from sedd.launch.requeue import revive
 from sedd.launch.unsubmitted import confirm_all, has_no_job
 from sedd.rundir.attempts import is_completed
 from sedd.rundir.events import append_event, read_events, require_undamaged
+from sedd.rundir.find import typed_name
 from sedd.rundir.layout import RunDir, Seals, read_manifest, read_seals
 from sedd.rundir.lock import one_action
 from sedd.spec.experiment import Experiment
@@ -40,12 +41,13 @@ def extend(run: RunDir, steps: int, *, rewarm: int | None, check: Check, now: dt
     `rewarm`: steps in which the learning rate of a cosine schedule rises again; other schedules need none.
 
     Raises:
-        RunError, SpecError: it cannot be extended, and is as it was. ClusterError: SLURM refuses, or does not answer.
+        UsageError: no more steps than it has, or no training. RunError, SpecError: it cannot be extended now. In any
+            case it is as it was. ClusterError: SLURM refuses, or does not answer.
     """
     if has_no_job(run):
         raise RunError(
             f"run {run.id} is not submitted yet: it can be extended when it has ended",
-            hint=f"sedd requeue {run.id} submits it",
+            hint=f"sedd requeue {typed_name(run)} submits it",
         )
     confirm_all([run])
     before = count_submissions(read_events(run.events))
@@ -60,7 +62,7 @@ def extend(run: RunDir, steps: int, *, rewarm: int | None, check: Check, now: dt
 
 
 def plan_extension(situation: RunSituation, steps: int, *, rewarm: int | None) -> SpecChange:
-    """What `extend` would change. Raises: RunError, SpecError as `extend`."""
+    """What `extend` would change. Raises: as `extend`."""
     run, experiment = situation.run, require_training(situation.run)
     _require_ended(situation)
     reached = _completed_step(run)
@@ -68,8 +70,10 @@ def plan_extension(situation: RunSituation, steps: int, *, rewarm: int | None) -
         require_undamaged(run.events, unknown="whether the run is completed")
     earlier = experiment.steps if reached is None else reached
     if steps <= earlier:
-        again = f"; sedd requeue {run.id} continues it" if reached is None and steps == earlier else ""
-        raise RunError(
+        again = (
+            f"; sedd requeue {typed_name(run)} continues it" if reached is None and steps == earlier else ""
+        )
+        raise UsageError(
             f"run {run.id} has {earlier} steps already: --steps {steps} adds none{again}",
             hint=f"--steps is the new total: {earlier + steps} adds {steps}",
         )
@@ -90,7 +94,7 @@ def _extend(situation: RunSituation, change: SpecChange, now: dt.datetime) -> Ex
     try:
         revive(situation)
     except SeddError as e:
-        e.hint = f"run {run.id} has {steps} steps now; sedd requeue {run.id} submits it"
+        e.hint = f"run {run.id} has {steps} steps now; sedd requeue {typed_name(run)} submits it"
         raise
     begins = f"continues from step {seals.whole[0]}" if seals.whole else "starts over: nothing was saved yet"
     begins += "".join(f"; that of step {step}: {problem}" for step, problem in _lost(run, seals).items())
@@ -130,7 +134,7 @@ def _require_ended(situation: RunSituation) -> None:
         what = "runs" if situation.status is RunStatus.RUNNING else "waits in the queue"
         raise RunError(
             f"run {run.id} {what}: it can be extended when it has ended",
-            hint=f"or end it first: sedd cancel {run.id}",
+            hint=f"or end it first: sedd cancel {typed_name(run)}",
         )
 
 

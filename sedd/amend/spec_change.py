@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sedd.cluster.profile import STORED, Profile, read_profile
-from sedd.errors import RunError
+from sedd.errors import RunError, UsageError
 from sedd.launch.resources import read_manifest_profile
 from sedd.rundir.atomic import write_text
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest
@@ -37,10 +37,10 @@ class SpecChange:
 
 
 def require_training(run: RunDir) -> Experiment:
-    """The spec of a run. Raises: RunError where it is no training; SpecError for a damaged spec."""
+    """The spec of a run. Raises: UsageError where it is no training; SpecError for a damaged spec."""
     experiment = load_resolved(run.spec)
     if not isinstance(experiment, Experiment):
-        raise RunError(f"run {run.id} has task: {experiment.task}; only a training has steps and ranks")
+        raise UsageError(f"run {run.id} has task: {experiment.task}; only a training has steps and ranks")
     return experiment
 
 

@@ -72,7 +72,7 @@ def for_each(
 ) -> None:
     """Find the runs, do `act` to each, tell, and so with the `others`.
 
-    Ends the command with exit code 1 when one of them refused.
+    Ends the command with exit code 1 when one of them refused, 2 when all that refused did so for bad input.
 
     Of a sweep, what is completed is left out, unless all points are, or `also_completed` ones are meant.
 
@@ -99,8 +99,8 @@ def for_each(
     else:
         for target, outcome in zip(targets, outcomes, strict=True):
             _print_outcome(target, outcome)
-    if any(isinstance(outcome, Refused) for outcome in outcomes):
-        raise typer.Exit(1)
+    if codes := [outcome.error.exit_code for outcome in outcomes if isinstance(outcome, Refused)]:
+        raise typer.Exit(min(codes))
 
 
 def retry_while_unreachable(act: Callable[[], Outcome], *, notify: Callable[[str], None]) -> Outcome:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sedd.cluster.identity import Mark
 from sedd.cluster.profile import SlurmProfile
-from sedd.errors import RunError, SeddError
+from sedd.errors import RunError, SeddError, UsageError
 from sedd.launch.feed import Group, grouped, submit_what_fits
 from sedd.launch.local_processes import find_members
 from sedd.launch.make_runs import Order, add_points, make_runs, remove_runs
@@ -99,14 +99,14 @@ def resume(order: Order, unfinished: Unfinished, *, now: dt.datetime) -> Submiss
     """Submit what an earlier submission of the same order has left, with the code that it has frozen.
 
     Raises:
-        RunError: it was for another executor. SeddError: it cannot be known what was submitted.
+        UsageError: it was for another executor. SeddError: it cannot be known what was submitted.
     """
     folder, runs = unfinished.folder, dict(unfinished.runs)
     like = next(iter(runs.values()))
     manifest = read_manifest(like)
     if manifest.get("executor") != order.profile.executor:
         left = counted(len(unfinished.waiting), "run")
-        raise RunError(
+        raise UsageError(
             f"{left} of {folder.name} {'waits' if left == '1 run' else 'wait'} to be submitted with executor "
             f"{manifest.get('executor')}, not {order.profile.executor}",
             hint="repeat it with the --cluster of the first time; or --resubmit submits all of them anew",

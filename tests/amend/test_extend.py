@@ -11,7 +11,7 @@ import pytest
 from sedd.amend.extend import Extended, extend, plan_extension
 from sedd.amend.preview import preview
 from sedd.amend.spec_change import SpecChange, plan_change, write_change
-from sedd.errors import RunError, SeddError, SpecError
+from sedd.errors import RunError, SeddError, SpecError, UsageError
 from sedd.launch.cancel import cancel
 from sedd.launch.liveness import query_run_status
 from sedd.launch.requeue import requeue
@@ -150,7 +150,7 @@ def test_what_cannot_be_extended_is_one_line_and_stays_as_it_was(local: LocalRun
         more(run, 90)
     save(run, 3)
     for steps in (39, 40):
-        with pytest.raises(RunError, match=f"has 40 steps already: --steps {steps} adds none") as caught:
+        with pytest.raises(UsageError, match=f"has 40 steps already: --steps {steps} adds none") as caught:
             more(run, steps)
         assert caught.value.hint == f"--steps is the new total: {40 + steps} adds {steps}"
     with pytest.raises(SpecError, match="the schedule constant needs none"):

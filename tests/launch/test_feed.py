@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sedd.cluster.profile import SlurmProfile
-from sedd.errors import RunError
+from sedd.errors import RunError, UsageError
 from sedd.launch import feed
 from sedd.launch import submit_slurm as submission
 from sedd.launch.cancel import cancel
@@ -153,7 +153,7 @@ def test_another_executor_does_not_take_over_the_rest(slurm: Path, order: Order)
     (slurm / "limit").write_text("3")
     submit(order, now=NOW)
     here = order_for(*order.request.experiments, runs=order.runs)  # type: ignore[arg-type]
-    with pytest.raises(RunError, match="wait to be submitted with executor slurm"):
+    with pytest.raises(UsageError, match="wait to be submitted with executor slurm"):
         again(here)
 
 
