@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sedd.cli.console import out, print_json, show, tell
-from sedd.cli.options import Force, Json
+from sedd.cli.options import FILE, Force, Json
 from sedd.cluster.profile import Profile, SlurmProfile, load_profile, read_profile
 from sedd.rundir.atomic import is_stdout, require_output, write_output
 from sedd.rundir.find import runs_root
@@ -39,7 +39,13 @@ _PROTEINS, _LENGTH, _STORE = 200, 60, "made-up.store"
 def init(
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write; left out, or -, it is printed.", readable=False),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; left out, or -, it is printed.",
+            metavar=FILE,
+            readable=False,
+        ),
     ] = None,
     force: Force = False,
 ) -> None:

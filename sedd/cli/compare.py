@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sedd.cli.console import out, print_json, require_one_on_stdout, tell, write_text
-from sedd.cli.options import Force
+from sedd.cli.options import FILE, Force
 from sedd.errors import UsageError
 from sedd.experiments.groups import METRICS
 from sedd.experiments.rank import Ranking, rank
@@ -32,11 +32,13 @@ def command(
         str | None, typer.Option(metavar="RUN", help="Compare with this run; default: the best.")
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write one HTML page, with curves.", readable=False)
+        Path | None, typer.Option(help="Write one HTML page, with curves.", metavar=FILE, readable=False)
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option("--csv", help="Write a CSV with a row for each run; - is stdout.", readable=False),
+        typer.Option(
+            "--csv", help="Write a CSV with a row for each run; - is stdout.", metavar=FILE, readable=False
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document (sedd/experiments/README.md).")

@@ -8,10 +8,10 @@ import typer
 
 from sedd.cli.console import out, print_json, show, tell
 from sedd.cli.model_options import validated, with_options_of
-from sedd.cli.options import Json
+from sedd.cli.options import FOLDER, Json
 from sedd.cli.progress import reading
-from sedd.errors import DataError, UsageError
-from sedd.rundir.atomic import refuse_stdout
+from sedd.errors import DataError, UsageError, writing
+from sedd.rundir.atomic import require_folder
 from sedd.spec.build import BuildOptions
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def build(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the store to make.", readable=False)
+        Path, typer.Option("--output", "-o", metavar=FOLDER, help="The store to make.", readable=False)
     ],
     given: dict[str, Any],
     workers: Annotated[
@@ -53,7 +53,9 @@ def build(
     """
     from sedd.data.build import build_store
 
-    refuse_stdout(output, what="a folder")
+    with writing(output):
+        if not output.exists():  # one that is whole need not be written
+            require_folder(output)
     _exit_on_signals()
     options = validated(BuildOptions, given)
     _require_there(*fasta, *filter(None, (options.clusters, options.labels, options.onto)))

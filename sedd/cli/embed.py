@@ -8,7 +8,7 @@ import typer
 from sedd.cli.console import note, tell
 from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
-from sedd.cli.options import Fasta, Force, Network
+from sedd.cli.options import FILE, Fasta, Force, Network
 from sedd.spec.inference import EmbedOptions
 
 
@@ -20,7 +20,11 @@ def command(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="File: .npz, .safetensors or .parquet (needs pyarrow).", readable=False
+            "--output",
+            "-o",
+            help="File: .npz, .safetensors or .parquet (needs pyarrow).",
+            metavar=FILE,
+            readable=False,
         ),
     ],
     given: dict[str, Any],

@@ -8,7 +8,7 @@ import typer
 from sedd.cli.console import err, note, out, print_json, put_table, require_one_on_stdout
 from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
-from sedd.cli.options import Fasta, Force, Json, Network
+from sedd.cli.options import FILE, Fasta, Force, Json, Network
 from sedd.rundir.atomic import is_stdout
 from sedd.spec.inference import EvaluateOptions
 
@@ -24,7 +24,9 @@ def command(
     per_sequence: Annotated[
         Path | None,
         typer.Option(
-            help="Table with a row a protein: .csv, .tsv or .parquet (pyarrow); - is stdout.", readable=False
+            help="Table with a row a protein: .csv, .tsv or .parquet (pyarrow); - is stdout.",
+            metavar=FILE,
+            readable=False,
         ),
     ] = None,
     curve: Annotated[bool, typer.Option("--curve", help=f"The mask rates {CURVE}.")] = False,

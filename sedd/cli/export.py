@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sedd.cli.console import note, tell
+from sedd.cli.options import FOLDER
 
 if TYPE_CHECKING:
     from sedd.rundir.layout import RunDir
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 def command(
     run: Annotated[str, typer.Argument(metavar="RUN|CKPT", help="A run, or a checkpoint file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="New folder.", readable=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar=FOLDER, help="It is made.", readable=False)
+    ],
     raw: Annotated[
         bool, typer.Option("--raw", help="The weights as trained instead of their average (EMA).")
     ] = False,
@@ -40,7 +43,9 @@ def command(
     """
     from sedd.cli.load_network import require_network
     from sedd.errors import UsageError, writing
-    from sedd.rundir.atomic import refuse_stdout
+    from sedd.finetune.adapters_folder import require_new_adapters
+    from sedd.inference.find_network import require_new_export
+    from sedd.rundir.atomic import require_folder
     from sedd.rundir.find import runs_root
 
     if format not in ("plain", "hf"):
@@ -48,18 +53,17 @@ def command(
         raise UsageError(f"--format is '{format}'; there are plain and hf", hint=hint)
     if adapters and format == "hf":
         raise UsageError("--adapters has a format of its own", hint="without --adapters they are merged")
-    refuse_stdout(output, what="a folder")
+    require_folder(output)
+    with writing(output):
+        (require_new_adapters if adapters else require_new_export)(output, force=force)
     _refuse_adapters_folder(run)
     require_network(run)
-    from sedd.inference.export import require_new_export, write_export
+    from sedd.inference.export import write_export
     from sedd.inference.export_transformers import write_transformers_export
     from sedd.inference.find_network import run_of
     from sedd.inference.load_network import find_trained
     from sedd.training.checkpoint_file import read_checkpoint
 
-    if not adapters:
-        with writing(output):
-            require_new_export(output, force=force)
     path = find_trained(run, runs_root(), notify=note)
     if path.is_dir():
         raise UsageError(f"{path} is exported already")

@@ -1,10 +1,13 @@
 """What several commands have: arguments, options, and the form of their usage lines."""
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from sedd.errors import UsageError
 
 Network = Annotated[
     str, typer.Argument(metavar="RUN|CKPT", help="A run, a checkpoint file or an exported folder.")
@@ -38,6 +41,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist already.")]
 
 
+FILE, FOLDER = "FILE", "FOLDER"
+"""The metavars of outputs."""
 _REPEATED = "May be repeated."
 _VALUES = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
@@ -54,6 +59,13 @@ class Command(TyperCommand):
         """Arguments and options, with a user's word for what each takes."""
         return _in_plain_words(super().get_params(ctx))
 
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """As typer's. Raises: UsageError for a file to write whose name ends in a slash, which a `Path` forgets."""
+        for each in self.params:
+            if getattr(each, "metavar", None) == FILE:
+                _refuse_slash(each.opts, args)
+        return super().parse_args(ctx, args)
+
 
 class Group(TyperGroup):
     """A group of commands whose options read as those of a `Command`."""
@@ -61,6 +73,18 @@ class Group(TyperGroup):
     def get_params(self, ctx: Any) -> Any:
         """Options, with a user's word for what each takes."""
         return _in_plain_words(super().get_params(ctx))
+
+
+def _refuse_slash(names: list[str], arguments: list[str]) -> None:
+    pairs = [
+        *itertools.pairwise(arguments),
+        *(tuple(each.split("=", 1)) for each in arguments if "=" in each),
+    ]
+    typed = [value for name, value in pairs if name in names]
+    if slashed := next((value for value in typed if value.endswith("/")), None):
+        raise UsageError(
+            f"cannot write {slashed}: the slash at its end makes it a folder", hint="name a file in it"
+        )
 
 
 def _usage_piece(argument: Any) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from sedd.cli.console import tell
 from sedd.cli.find_run import find_one
-from sedd.cli.options import Force, Run
+from sedd.cli.options import FILE, Force, Run
 from sedd.monitor.decide.inspection import inspect
 from sedd.monitor.read.gather import Gatherer
 from sedd.monitor.show.report import read_documents, read_samples, render_report
@@ -19,7 +19,7 @@ from sedd.rundir.atomic import require_output, write_output
 def command(
     run: Run,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="HTML file to write.", readable=False)
+        Path, typer.Option("-o", "--output", help="HTML file to write.", metavar=FILE, readable=False)
     ] = Path("report.html"),
     samples: Annotated[
         Path | None,

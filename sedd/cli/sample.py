@@ -9,7 +9,7 @@ import typer
 from sedd.cli.console import note, put_table, require_one_on_stdout, tell, write_text
 from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
-from sedd.cli.options import Force, Network
+from sedd.cli.options import FILE, Force, Network
 from sedd.errors import UsageError
 from sedd.rundir.atomic import is_stdout, require_output
 from sedd.spec.inference import SampleOptions
@@ -43,19 +43,24 @@ def command(
             "--output",
             "-o",
             help="FASTA file, compressed if it ends in .gz; default, and -: stdout.",
+            metavar=FILE,
             readable=False,
         ),
     ] = None,
     table: Annotated[
         Path | None,
         typer.Option(
-            help="Table of redesigns: .csv, .tsv or .parquet (needs pyarrow); - is stdout.", readable=False
+            help="Table of redesigns: .csv, .tsv or .parquet (needs pyarrow); - is stdout.",
+            metavar=FILE,
+            readable=False,
         ),
     ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
-            help="Page about the samples beside real proteins, .html; or numbers, .json.", readable=False
+            help="Page about the samples beside real proteins, .html; or numbers, .json.",
+            metavar=FILE,
+            readable=False,
         ),
     ] = None,
     store: Annotated[

@@ -8,7 +8,7 @@ import typer
 from sedd.cli.console import note, print_json, put_table, require_one_on_stdout, tell
 from sedd.cli.load_network import load, progress, require_network
 from sedd.cli.model_options import validated, with_options_of
-from sedd.cli.options import Force, Json, Network
+from sedd.cli.options import FILE, Force, Json, Network
 from sedd.errors import UsageError
 from sedd.rundir.atomic import is_stdout, require_output
 from sedd.spec.inference import ScoreOptions, ScoreSpec, options_of
@@ -49,11 +49,13 @@ def command(
             "--output",
             "-o",
             help="Table: .csv, .tsv or .parquet (needs pyarrow); default, and -: CSV on stdout.",
+            metavar=FILE,
             readable=False,
         ),
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="Page with heat maps, .html; or one heat map, .svg.", readable=False)
+        Path | None,
+        typer.Option(help="Page with heat maps, .html; or one heat map, .svg.", metavar=FILE, readable=False),
     ] = None,
     force: Force = False,
     as_json: Json = False,

@@ -11,7 +11,7 @@ import safetensors.torch
 from torch import Tensor
 
 from sedd.errors import CheckpointError, UsageError, cannot_read
-from sedd.finetune.adapters_folder import CONFIG, WEIGHTS, read_config
+from sedd.finetune.adapters_folder import CONFIG, WEIGHTS, read_config, require_new_adapters
 from sedd.finetune.base_network import find_base
 from sedd.finetune.fitting import CONDITIONS
 from sedd.finetune.lora import plain_weights, scale_of, trained_weights
@@ -35,13 +35,7 @@ def write_adapters(
     lora = experiment.training.lora
     if lora is None:
         raise UsageError(f"{saved['run']} was trained without training.lora: it has no adapters")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        if not (folder / CONFIG).is_file():
-            raise UsageError(
-                f"cannot write {folder}: it already exists and holds no adapters", hint="name a new folder"
-            )
-        if not force:
-            raise UsageError(f"cannot write {folder}: it already exists", hint="--force replaces it")
+    require_new_adapters(folder, force=force)
     weights = trained_weights(saved, raw=raw)
     adapters = {
         n: each.contiguous() for n, each in weights.items() if ".lora_" in n or n.startswith(CONDITIONS)

@@ -13,11 +13,11 @@ from pydantic import Field
 from torch import Tensor
 
 from sedd.data.alphabet import TOKENS
-from sedd.errors import CheckpointError, SpecError, UsageError, cannot_read
+from sedd.errors import CheckpointError, SpecError, cannot_read
 from sedd.finetune.adapters_file import without_paths
 from sedd.finetune.lora import plain_weights, trained_weights
 from sedd.finetune.parent import lineage_in, refuse_transformers_export, sha256_of
-from sedd.inference.find_network import CONFIG, WEIGHTS, is_export
+from sedd.inference.find_network import CONFIG, WEIGHTS, require_new_export
 from sedd.inference.model_card import facts_of
 from sedd.inference.weights import require_finite
 from sedd.rundir.atomic import atomic_file, write_text
@@ -121,19 +121,6 @@ def write_weights(weights: Mapping[str, Tensor], path: Path) -> str:
 def template(name: str) -> str:
     """A file of `exported/`: what is written into exports."""
     return (resources.files("sedd.inference") / "exported" / name).read_text(encoding="utf-8")
-
-
-def require_new_export(folder: Path, *, force: bool) -> None:
-    """Refuse a folder that holds something; with `force` only one that is no export. Raises: UsageError."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not is_export(folder):
-        raise UsageError(
-            f"cannot write {folder}: it already exists and is not an exported network",
-            hint="name a new folder",
-        )
-    if not force:
-        raise UsageError(f"cannot write {folder}: it already exists", hint="--force replaces it")
 
 
 def read_export(folder: Path) -> tuple[ExportConfig, dict[str, Tensor]]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from sedd.data.alphabet import TOKENS
 from sedd.diffusion.conditional import cleanest_level
 from sedd.finetune.parent import lineage_in
-from sedd.inference.export import averaged_or_raw, require_new_export, template, write_weights
-from sedd.inference.find_network import CONFIG, WEIGHTS
+from sedd.inference.export import averaged_or_raw, template, write_weights
+from sedd.inference.find_network import CONFIG, WEIGHTS, require_new_export
 from sedd.inference.model_card import facts_of
 from sedd.rundir.atomic import write_text
 from sedd.rundir.layout import RunDir

@@ -15,7 +15,7 @@ from sedd.home import expand_home
 from sedd.rundir.attempts import is_completed
 from sedd.rundir.best import find_trained_run
 from sedd.rundir.events import read_events
-from sedd.rundir.find import list_runs_of_name, refuse_spec
+from sedd.rundir.find import list_runs_of_name, refuse_spec, typed_name
 from sedd.rundir.layout import RunDir, is_run, list_checkpoints, read_manifest
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -25,6 +25,19 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 def is_export(path: Path) -> bool:
     """Whether a folder looks like one of ours."""
     return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
+
+
+def require_new_export(folder: Path, *, force: bool) -> None:
+    """Refuse a folder that holds something; with `force` only one that is no export. Raises: UsageError."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not is_export(folder):
+        raise UsageError(
+            f"cannot write {folder}: it already exists and is not an exported network",
+            hint="name a new folder",
+        )
+    if not force:
+        raise UsageError(f"cannot write {folder}: it already exists", hint="--force replaces it")
 
 
 def find_network(
@@ -79,7 +92,9 @@ def no_checkpoint(run: RunDir) -> SeddError:
             f"{run.name}/{run.id} holds no network: its task is {task}", hint="name the training that it used"
         )
     older = find_completed_before(run)
-    hint = f"the older run {older.name}/{older.id} is completed" if older else f"sedd status {run.id}"
+    hint = (
+        f"the older run {older.name}/{older.id} is completed" if older else f"sedd status {typed_name(run)}"
+    )
     return CheckpointUnavailableError(f"{run.path} has no whole checkpoint yet", hint=hint)
 
 

@@ -95,6 +95,30 @@ def require_output(
     raise cannot_write(path, OSError(problem, os.strerror(problem)))
 
 
+def require_folder(path: Path) -> None:
+    """Refuse a folder that a user named and that could not be made, or written to, before the work that would be lost.
+
+    What lies in it already is for the caller to judge. Folders above it that do not exist will be made.
+
+    Raises:
+        UsageError: `-`, too, which is standard output.
+    """
+    refuse_stdout(path, what="a folder")
+    with writing(path):
+        there = path.absolute()
+        while not (there.exists() or there.is_symlink()):
+            there = there.parent
+        if not there.is_dir():
+            if there == path.absolute():  # which --force does not replace
+                return
+            problem = errno.ENOTDIR
+        elif not os.access(there, os.W_OK | os.X_OK):
+            problem = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+        else:
+            return
+    raise cannot_write(path, OSError(problem, os.strerror(problem)))
+
+
 @contextlib.contextmanager
 def output_file(path: Path) -> Iterator[Path]:
     """`atomic_file` for a path that a user gave. Raises: SeddError, as `cannot_write` words it."""

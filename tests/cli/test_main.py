@@ -338,7 +338,8 @@ def test_a_file_that_may_not_be_read_is_told_in_a_sentence(tmp_path: Path, argum
     file.touch(mode=0)
     command = [*BY_PERMISSION, sys.executable, "-m", "sedd", *(a.format(file=file) for a in arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.splitlines()[0]) == (2, f"error: {told.format(file=file)}")
+    hint = f"hint: its owner may give the permission: ls -ld {file} shows it"
+    assert (done.returncode, done.stderr.splitlines()) == (2, [f"error: {told.format(file=file)}", hint])
 
 
 @pytest.mark.parametrize(
@@ -417,3 +418,73 @@ def test_a_file_to_write_need_not_be_readable(tmp_path: Path, words: str) -> Non
     command = [*BY_PERMISSION, sys.executable, "-m", "sedd", *words.format(there).split()]
     done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, "cannot be read" in done.stderr) == (2, False), done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sample nobody -o {}",
+        "sample nobody --output={}",
+        "sample nobody --table {}",
+        "sample nobody --report {}",
+        "score nobody --scan -o {}",
+        "score nobody --scan --page {}",
+        "evaluate nobody --fasta f --per-sequence {}",
+        "embed nobody --fasta f -o {}",
+        "report nobody -o {}",
+        "compare nobody --html {}",
+        "compare nobody --csv {}",
+        "cluster init -o {}",
+    ],
+)
+def test_a_file_to_write_whose_name_ends_in_a_slash_is_refused(
+    shell: Run, tmp_path: Path, words: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    for name in (tmp_path / "new", tmp_path / "there"):
+        done = shell(*words.format(f"{name}/").split())
+        refused = f"error: cannot write {name}/: the slash at its end makes it a folder\n"
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"{refused}hint: name a file in it\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_every_output_is_a_file_or_a_folder() -> None:
+    """`metavar` says which; outputs are the options whose paths need not be readable."""
+    texts = [path.read_text() for path in (Path(__file__).parents[2] / "sedd" / "cli").glob("*.py")]
+    options = [
+        found
+        for text in texts
+        for found in re.findall(r"typer\.Option\((.*?readable=False)", text, re.DOTALL)
+    ]
+    options = [found.rpartition("typer.Option(")[2] for found in options]
+    assert len(options) > 10
+    assert [each for each in options if "metavar=FILE" not in each and "metavar=FOLDER" not in each] == []
+
+
+@pytest.mark.parametrize(
+    "words", ["data build a.fasta -o {}", "export step.pt -o {}", "export step.pt --adapters -o {}"]
+)
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("closed/new", "permission denied"),
+        ("closed/new/below", "permission denied"),
+        ("file/new", "its folder is a file"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_told_before_torch_is_imported(
+    tmp_path: Path, words: str, name: str, told: str
+) -> None:
+    (tmp_path / "closed").mkdir(mode=0o555)
+    (tmp_path / "file").touch()
+    (tmp_path / "a.fasta").write_text(">a\nMKV\n")
+    (tmp_path / "step.pt").write_bytes(b"PK\x03\x04")
+    code = "import sys; from sedd.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    command = [*BY_PERMISSION, sys.executable, "-c", code, *words.format(name).split()]
+    done = subprocess.run(command, env=ENVIRONMENT, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2,
+        "False\n",
+        f"error: cannot write {name}: {told}\n",
+    )
