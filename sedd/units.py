@@ -87,3 +87,18 @@ def format_count(count: float) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 protein`, `4,996 proteins`: a number before a noun whose plural ends in s."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def format_share(count: int, total: int) -> str:
+    """`27%`; `all but 1` where rounding would say 100% of what is not all, and `<1%` where it would say 0% of some."""
+    text = f"{count / total:.0%}"
+    if text == "100%" and count < total:
+        return f"all but {total - count:,}"
+    return "<1%" if text == "0%" and count else text
+
+
+def decimal_comma_hint(text: str) -> str | None:
+    """What to write for a number such as `1,5`; None for any other text."""
+    number = text.strip()
+    is_one = re.fullmatch(r"[-+]?[0-9]+,[0-9]+(?:[eE][-+]?[0-9]+)?", number)
+    return f"write {number} with a point: {number.replace(',', '.')}" if is_one else None

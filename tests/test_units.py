@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from sedd.units import (
     counted,
+    decimal_comma_hint,
     exact_bytes,
     exact_duration,
     format_bytes,
     format_count,
     format_duration,
+    format_share,
     parse_bytes,
     parse_duration_s,
 )
@@ -107,9 +109,19 @@ def test_what_is_no_amount_of_memory_is_refused(text: str):
         (counted(1, "protein"), "1 protein"),
         (counted(0, "protein"), "0 proteins"),
         (counted(4996, "mutant"), "4,996 mutants"),
+        (format_share(27, 100), "27%"),
+        (format_share(3741, 3742), "all but 1"),
+        (format_share(2_000_000, 2_001_000), "all but 1,000"),
+        (format_share(3742, 3742), "100%"),
+        (format_share(1, 3742), "<1%"),
+        (format_share(0, 3742), "0%"),
+        (decimal_comma_hint("1,5"), "write 1,5 with a point: 1.5"),
+        (decimal_comma_hint(" -0,25e-3 "), "write -0,25e-3 with a point: -0.25e-3"),
+        (decimal_comma_hint("1,5,2"), None),
+        (decimal_comma_hint("A2,G"), None),
     ],
 )
-def test_shown(shown: str, expected: str):
+def test_shown(shown: str | None, expected: str | None):
     assert shown == expected
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sedd.units import counted, format_share
+
 DTYPES = {"category": "<i4", "number": "<f4"}
 """By kind: a category's number, -1 where there is none; a number, NaN where there is none."""
 _AT_ONCE = 1 << 20
@@ -122,13 +124,13 @@ def label_files(
     return {f.file: (f.checksums[split], DTYPES[f.kind], sequences) for f in fields}
 
 
-def label_notes(fields: tuple[LabelField, ...]) -> list[str]:
-    """What a reader of the labels should know."""
+def label_notes(fields: tuple[LabelField, ...], *, sequences: int) -> list[str]:
+    """What a reader of the labels should know; `sequences` are those of the training split."""
     return [
-        f"{field.missing['train']:,} of the training sequences ({field.missing_share['train']:.0%}) have no "
+        f"{missing:,} of the {sequences:,} training sequences ({format_share(missing, sequences)}) have no "
         f"label '{field.name}'"
         for field in fields
-        if field.missing_share["train"] > 0.5
+        if (missing := field.missing["train"]) > sequences / 2
     ]
 
 
@@ -141,7 +143,7 @@ def describe(field: LabelField) -> str:
     if not counts:
         return "none"
     most = max(range(len(counts)), key=counts.__getitem__)
-    return f"{len(field.values):,} values, most often {field.values[most]} ({counts[most]:,})"
+    return f"{counted(len(field.values), 'value')}, most often {field.values[most]} ({counts[most]:,})"
 
 
 def label_problem(field: LabelField, split: str, column: NDArray[Any]) -> str | None:

@@ -22,6 +22,7 @@ from sedd.data.fasta import first_word, line_text, tsv_hint
 from sedd.data.progress import Progress, ignore_progress
 from sedd.errors import DataError, latin_1_hint
 from sedd.spec.conditions import FIELD_NAME
+from sedd.units import decimal_comma_hint, format_share
 
 _LINES = 1 << 16
 _MOST_VALUES = 1_000_000
@@ -133,7 +134,9 @@ def table_use(source: Path, lines: int, found: int) -> list[str]:
     unused = lines - found
     if unused <= lines / 100:
         return []
-    return [f"{unused:,} of {lines:,} ({unused / lines:.0%}) lines of the label table name no sequence"]
+    return [
+        f"{unused:,} of {lines:,} ({format_share(unused, lines)}) lines of the label table name no sequence"
+    ]
 
 
 class _Cells:
@@ -156,7 +159,8 @@ class _Cells:
             number = next(n for n, text in enumerate(texts) if not self._is_good(text))
             raise DataError(
                 f"{where(number)}: '{self.name}' is {texts[number][:40]!r}, not a finite number",
-                hint="leave the cell empty where there is none; a category needs no --label-number",
+                hint=decimal_comma_hint(texts[number])
+                or "leave the cell empty where there is none; a category needs no --label-number",
             ) from None
         if len(self.codes) > _MOST_VALUES:
             raise DataError(
@@ -270,7 +274,7 @@ def _require_agreement(
         if any(not np.array_equal(c[one], c[other], equal_nan=c.dtype.kind == "f") for c in data):
             raise DataError(
                 f"{source}:{other + 2}: names the sequence of line {one + 2} again, with other labels",
-                hint="one line a sequence",
+                hint="one line a sequence; the first column holds their names",
             )
 
 

@@ -1,6 +1,7 @@
 """Build a token store from FASTA files."""
 
 import os
+import shlex
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from sedd.conditions.label_table import LabelTable, TableFiles, table_use, write
 from sedd.data.append import require_appendable, stored_part
 from sedd.data.assemble import Selection, assemble, content_hash, join_labels
 from sedd.data.atomic_folder import AppearedError, atomic_folder, restore_replaced
-from sedd.data.clusters import ClusterTable, table_notes, table_problem, write_cluster_table
+from sedd.data.clusters import ClusterTable, count_repeats, table_notes, table_problem, write_cluster_table
 from sedd.data.encode import TALLY, Filters
 from sedd.data.fasta import ends_open, require_readable, require_text
 from sedd.data.files import file_checksum
@@ -147,7 +148,7 @@ def _build(
     shutil.rmtree(scratch)
     if options.validation_fraction:
         notes += [f"the {name} split is empty" for name, split in splits.items() if not split.sequences]
-    notes += label_notes(labels)
+    notes += label_notes(labels, sequences=splits["train"].sequences)
     manifest = Manifest(
         content_hash=content_hash(splits, labels),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -254,6 +255,8 @@ def _cluster_notes(parts: list[Part], scratch: Path, inputs: list[Path], options
         return []
     counts, kept = merged_tally(parts).counts, _sequences(parts)
     use = ClusterTable(scratch / _CLUSTERS).use()
+    if use.repeated > use.members / 100:
+        _refuse_swapped(options.clusters)
     if problem := table_problem(use, sequences=kept, unclustered=counts["unclustered"]):
         raise DataError(
             f"{options.clusters} {problem} ({', '.join(map(str, inputs))})",
@@ -263,6 +266,18 @@ def _cluster_notes(parts: list[Part], scratch: Path, inputs: list[Path], options
     # With a limit most of the file is not looked up.
     dropped = use.members if options.limit is not None else counts["records"] - kept
     return table_notes(use, sequences=kept, unclustered=counts["unclustered"], dropped=dropped)
+
+
+def _refuse_swapped(table: Path) -> None:
+    """Raise DataError for a table whose first column is that of the members: each would be a cluster of its own."""
+    first, second = count_repeats(table)
+    if first < second / 10:
+        raise DataError(
+            f"{table}: its columns look swapped: names are repeated in the second column, as representatives are, "
+            f"and {'hardly ever' if first else 'never'} in the first",
+            hint=f"the representative comes first: awk -F'\\t' '{{print $2 FS $1}}' {shlex.quote(str(table))} > "
+            f"{shlex.quote(str(table.with_name(f'{table.stem}_turned{table.suffix}')))}",
+        )
 
 
 def _recorded(options: BuildOptions) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sedd.data.fasta import first_word, line_text, tsv_hint
 from sedd.data.files import NpyWriter
 from sedd.data.progress import Progress, ignore_progress
 from sedd.errors import DataError
-from sedd.units import counted
+from sedd.units import counted, format_share
 
 _LINES = 1 << 16
 _BUCKET_BITS = 6  # a table of 60 M members is sorted by 8 MB at a time
@@ -23,6 +23,8 @@ _SIDE, _ALIAS, _NAME = np.uint64(1), np.uint64(2), ~np.uint64(3)
 """The bits of an entry: is the cluster in validation; is the name only MMseqs2's part of what the table says; and the
 hash of the name without its last two bits."""
 _AT_ONCE = 1 << 20
+_COUNTED_BYTES = 1 << 26
+"""Of a table, some millions of names: all of a larger one are not counted."""
 _MMSEQS_FIELDS = {
     **dict.fromkeys((b"cl|", b"sp|", b"tr|", b"gb|", b"ref|", b"pdb|", b"bbs|", b"lcl|"), 1),
     **dict.fromkeys((b"pir||", b"prf||", b"gnl|", b"pat|"), 2),
@@ -169,10 +171,28 @@ def table_notes(use: TableUse, *, sequences: int, unclustered: int, dropped: int
         (unused, use.members, "members of the cluster table are the name of no sequence"),
     )
     return [
-        f"{count:,} of {total:,} ({count / total:.0%}) {what}"
+        f"{count:,} of {total:,} ({format_share(count, total)}) {what}"
         for count, total, what in counts
         if count > total / 100
     ]
+
+
+def count_repeats(source: Path) -> tuple[int, int]:
+    """Lines of a cluster table whose first column has a name that an earlier line has there; the same of the second.
+
+    MMseqs2 names a representative once for each of its members, and a member once. Of a large table the names of
+    some hashes stand for all, so that they fit in memory.
+    """
+    keep = (1 << 64) // max(1, source.stat().st_size // _COUNTED_BYTES)
+    seen: tuple[set[int], set[int]] = (set(), set())
+    lines = [0, 0]
+    with source.open("rb") as file:
+        for line in file:
+            for column, cell in enumerate(line.split(b"\t")[:2]):
+                if (number := xxhash.xxh3_64_intdigest(first_word(cell))) < keep:
+                    seen[column].add(number)
+                    lines[column] += 1
+    return lines[0] - len(seen[0]), lines[1] - len(seen[1])
 
 
 class ClusterTable:

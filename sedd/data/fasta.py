@@ -88,6 +88,17 @@ def is_gzip(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
+def looks_like_fasta(path: Path) -> bool:
+    """Whether a file begins as FASTA does, or its name ends so, with `.gz` or without."""
+    if path.name.removesuffix(".gz").endswith((".fasta", ".fa", ".faa", ".fas")):
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(1) == b">"
+    except OSError:
+        return False
+
+
 def spans(path: Path, *, span_bytes: int = SPAN_BYTES) -> list[Span]:
     """A plain file cut at records into spans of about `span_bytes`; other files, which have no cuts, whole."""
     size = path.stat().st_size
@@ -210,8 +221,15 @@ def line_text(line: bytes) -> str:
 
 
 def tsv_hint(line: bytes, hint: str) -> str:
-    """The hint about a line that has not the columns of a TSV; before it that they are separated by commas, if so."""
-    return f"columns are separated by commas here; {hint}" if b"," in line and b"\t" not in line else hint
+    """The hint about a line that has not the columns of a TSV; before it what they are separated by instead."""
+    if b"\t" in line:
+        return hint
+    seen = next((name for mark, name in _SEPARATORS.items() if mark in line.strip()), None)
+    return f"columns are separated by {seen} here; {hint}" if seen else hint
+
+
+_SEPARATORS = {b";": "semicolons", b",": "commas", b" ": "spaces"}
+"""The semicolon first: with it, a comma is that of a number."""
 
 
 def require_text(path: Path) -> None:
@@ -226,6 +244,7 @@ def require_text(path: Path) -> None:
 
 def require_readable(path: Path) -> None:
     """Raise MissingDataError unless `path` is a file that can be read, DataError when it is empty."""
+    refuse_stdin(path)
     try:
         if not path.exists():
             raise MissingDataError(f"{path} does not exist")
@@ -233,8 +252,26 @@ def require_readable(path: Path) -> None:
         what, hint = why_unreadable(path, e)
         raise MissingDataError(f"{path} {what}", hint=hint) from e
     if not path.is_file():
-        raise MissingDataError(f"{path} is not a file")
+        raise _not_a_file(path)
     if not os.access(path, os.R_OK):
         raise MissingDataError(f"{path} may not be read", hint=permission_hint(path))
     if not path.stat().st_size:
         raise DataError(f"{path} is empty")
+
+
+def refuse_stdin(path: Path) -> None:
+    """Raise MissingDataError for `-`, unless a file is called so."""
+    if str(path) == "-" and not path.exists():
+        raise MissingDataError("cannot read standard input (-)", hint="give a file")
+
+
+def _not_a_file(path: Path) -> MissingDataError:
+    if path.is_dir():
+        endings = (".fasta", ".fa", ".faa", ".fas", ".fasta.gz", ".fa.gz", ".faa.gz", ".fas.gz")
+        seen = next((ending for ending in endings if any(path.glob(f"*{ending}"))), None)
+        files = f"give the FASTA files in it: {path}/*{seen}" if seen else "give a file in it"
+        return MissingDataError(f"{path} is a folder, not a file", hint=files)
+    return MissingDataError(
+        f"{path} is not a file: input is read more than once, which a pipe does not allow",
+        hint="write it to a file first, and give that",
+    )

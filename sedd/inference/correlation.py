@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sedd.complaints import clip
 from sedd.errors import MisfitError
 from sedd.inference.variants import VariantTable
-from sedd.units import counted
+from sedd.units import counted, decimal_comma_hint
 
 RESAMPLES = 500
 FEWEST = 3
@@ -59,7 +59,7 @@ def measured_numbers(table: VariantTable, measured: str) -> NDArray[np.float64]:
                 where = f"{table.source}:{table.lines[row]}: " if table.lines else ""
                 raise MisfitError(
                     f"{where}column '{measured}' holds '{clip(cell)}', which is not a number",
-                    hint="a value that is missing is an empty cell, or NA",
+                    hint=decimal_comma_hint(cell) or "a value that is missing is an empty cell, or NA",
                 ) from e
     return numbers
 

@@ -21,7 +21,7 @@ from sedd.data.records import Record
 from sedd.errors import DataError, MisfitError, RunError, did_you_mean, why_not_utf_8
 from sedd.page import page, table
 from sedd.spec.command import CommandSpec
-from sedd.units import counted
+from sedd.units import counted, decimal_comma_hint
 
 ASK_EVERY_S = 0.5
 LEAVE_WITHIN_S = 20.0
@@ -139,8 +139,10 @@ def read_column(path: Path, wanted: CommandSpec, proteins: Sequence[Record]) -> 
             numbers[words[0]] = number
     values = {one.name: numbers[one.name] for one in proteins if one.name in numbers}
     if not values:
+        commas = (decimal_comma_hint(row[wanted.column]) for row in rows)
         raise MisfitError(
-            f"{path}: no row of column '{wanted.column}' has a number for a protein of the FASTA file"
+            f"{path}: no row of column '{wanted.column}' has a number for a protein of the FASTA file",
+            hint=next(filter(None, commas), None),
         )
     return Found(wanted.column, values, tuple(one.name for one in proteins if one.name not in values))
 

@@ -1,6 +1,7 @@
 """Tables of mutants, CSV or TSV: names such as `A24G:L30P`, or whole sequences as ProteinGym has them."""
 
 import csv
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from sedd.design.mutations import substitutions
 from sedd.errors import DataError, UsageError, why_not_utf_8
 from sedd.inference.variants import Variant, VariantTable, residues_of, scan, share_of
 from sedd.spec.inference import ScoreSpec
-from sedd.units import counted
+from sedd.units import counted, decimal_comma_hint
 
 MUTANT_COLUMNS = ("mutant", "mutants", "mutation", "mutations", "variant", "variants")
 SEQUENCE_COLUMNS = ("mutated_sequence", "mutant_sequence", "sequence")
@@ -114,10 +115,48 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if not table:
         raise DataError(f"{path} is empty")
     header = table[0][1]
+    if header[0].startswith(">"):
+        raise DataError(
+            f"{path} is a FASTA file, not a table of mutants",
+            hint="give wild types with --fasta, and mutants as a CSV or TSV with a column mutant (A24G)",
+        )
+    if len(header) == 1 and (seen := _other_separator(first)):
+        comma = next(filter(None, map(decimal_comma_hint, re.split(r"[;|\s]", text))), None)
+        raise DataError(
+            f"{path}:{table[0][0]}: columns are separated by {seen}: '{clip(first.strip())}'",
+            hint="separate them by commas (CSV) or tabs (TSV)" + (f"; {comma}" if comma else ""),
+        )
     for line, row in table[1:]:
         if len(row) != len(header):
-            raise DataError(f"{path}:{line}: {counted(len(row), 'cell')}, the header has {len(header)}")
+            raise DataError(
+                f"{path}:{line}: {counted(len(row), 'cell')}, the header has {len(header)}",
+                hint=_row_hint(row, header, "\t" if "\t" in first else ","),
+            )
     return header, table[1:]
+
+
+_SEPARATORS = {";": "semicolons", "|": "bars", "\t": "tabs", ",": "commas", " ": "spaces"}
+
+
+def _other_separator(header: str) -> str | None:
+    """What separates the columns of a header without commas and tabs, as a plural; None if it is one column."""
+    for mark in (";", "|", " "):
+        cells = [cell.strip().lower() for cell in header.split(mark)]
+        known = (*MUTANT_COLUMNS, *SEQUENCE_COLUMNS)
+        if len(cells) > 1 and (mark == ";" or any(cell.strip('"') in known for cell in cells)):
+            return _SEPARATORS[mark]
+    return None
+
+
+def _row_hint(row: Sequence[str], header: Sequence[str], separator: str) -> str | None:
+    """Why a row may have another number of cells than the header."""
+    for mark, name in _SEPARATORS.items():
+        if mark != separator and len(row) == 1 and len(row[0].split(mark)) == len(header):
+            return f"columns are separated by {name} here, by {_SEPARATORS[separator]} in the header"
+    if separator == "," and len(row) > len(header):
+        pairs = (decimal_comma_hint(f"{one},{two}") for one, two in itertools.pairwise(row))
+        return next((f"a number with a comma? {hint}" for hint in pairs if hint), None)
+    return None
 
 
 def _require_one_protein(path: Path, wild_type: str, cells: Sequence[tuple[int, str]]) -> None:
@@ -206,9 +245,21 @@ class _RowReader:
             return protein, _mutated(residues_of(sequence, where), name, self.offset, where, back=True)
         if not self.wild_types:
             raise UsageError(f"{where}: there is no wild type for this mutant", hint="give it with --fasta")
+        few = ", ".join([*list(self.wild_types)[:5], *(["…"] if len(self.wild_types) > 5 else [])])
+        if not protein:
+            column = self.columns.protein
+            raise DataError(
+                f"{where}: the FASTA file has {len(self.wild_types)} wild types ({few}), and "
+                + (
+                    f"column {column} is empty here"
+                    if column
+                    else "no column of the table says which is meant"
+                ),
+                hint=f"name it in {'that column' if column else f'a column {PROTEIN_COLUMNS[0]}'}",
+            )
         raise DataError(
-            f"{where}: no wild type '{protein}'; the FASTA file has {', '.join(list(self.wild_types)[:5])}",
-            hint=f"name it in a column {PROTEIN_COLUMNS[0]}",
+            f"{where}: no wild type '{clip(protein)}'; the FASTA file has {few}",
+            hint=f"column {self.columns.protein} holds the first word of a header of the FASTA file",
         )
 
 

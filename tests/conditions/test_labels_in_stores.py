@@ -2,11 +2,13 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sedd.conditions.label_fields import describe
 from sedd.data.build import build_store
 from sedd.data.node_cache import stage_store
 from sedd.data.store import TokenStore
@@ -178,8 +180,28 @@ def test_lines_in_vain_and_labels_that_are_rare_are_told(tmp_path: Path):
     table = write_table(tmp_path / "t", ["ec"], {"P0_1": ["a"], "P0_2": ["a"], "nobody": ["b"]})
     notes = build(tmp_path, "s", OF, labels=table).manifest.notes
     assert notes[0] == "1 of 3 (33%) lines of the label table name no sequence"
-    assert "of the training sequences" in notes[1]
-    assert "have no label 'ec'" in notes[1]
+    assert re.fullmatch(r"\d+ of the \d+ training sequences \(all but [12]\) have no label 'ec'", notes[1])
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "hint"),
+    [
+        ("id;ec", "P0_1;a", "columns are separated by semicolons here; a label table is a TSV"),
+        ("id;ec,temp", "P0_1;1,5", "columns are separated by semicolons here; a label table is a TSV"),
+        ("id ec", "P0_1 a", "columns are separated by spaces here; a label table is a TSV"),
+        ("id\ttemp", "P0_1\t1,5", "write 1,5 with a point: 1.5"),
+    ],
+)
+def test_what_separates_columns_and_decimals_is_told(tmp_path: Path, header: str, row: str, hint: str):
+    (tmp_path / "t").write_text(f"{header}\n{row}\n")
+    with pytest.raises(DataError) as error:
+        build(tmp_path, "s", OF, labels=tmp_path / "t", label_numbers=("temp",) if "\ttemp" in header else ())
+    assert (error.value.hint or "").startswith(hint)
+
+
+def test_one_value_is_told_in_the_singular(tmp_path: Path):
+    table = write_table(tmp_path / "t", ["ec"], {"P0_1": ["a"], "P0_2": ["a"]})
+    assert describe(build(tmp_path, "s", OF, labels=table).manifest.labels[0]).startswith("1 value, most ")
 
 
 def test_other_labels_are_another_store_and_a_changed_byte_is_seen(

@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from proteins import made_up_proteins, write_fasta
 
-from sedd.data import assemble, build, sources
+from sedd.data import assemble, build, clusters, sources
 from sedd.data.alphabet import decode
 from sedd.data.build import BuildResult, build_store
 from sedd.data.manifest import read_manifest
@@ -196,6 +197,42 @@ def test_a_cluster_table_of_other_proteins_is_refused(tmp_path: Path):
     table.write_text("Q1\tQ1\nQ1\tQ2\n")
     with pytest.raises(DataError, match="names none of the sequences"):
         build_store([fasta], tmp_path / "store", BuildOptions(clusters=table))
+
+
+@pytest.mark.parametrize("order", ["as written", "sorted", "shuffled"])
+def test_a_table_with_its_columns_swapped_is_told_so_and_the_hint_mends_it(order: str, tmp_path: Path):
+    """Else each member would be a cluster of its own, and relatives on both sides."""
+    fasta, table = _families(tmp_path, "P{}")
+    good = table.read_text().splitlines()
+    swapped = ["\t".join(reversed(line.split("\t"))) for line in good]
+    match order:
+        case "sorted":
+            swapped.sort()
+        case "shuffled":
+            random.Random(1).shuffle(swapped)
+    swapped.insert(3, swapped[0])  # a line that is there twice does not hide it
+    table.write_text("".join(f"{line}\n" for line in swapped))
+    with pytest.raises(DataError, match=r"families.tsv: its columns look swapped: names are repeated") as e:
+        build_store([fasta], tmp_path / "store", BuildOptions(clusters=table))
+    subprocess.run(["bash", "-c", (e.value.hint or "").partition(": ")[2]], check=True)
+    turned = tmp_path / "families_turned.tsv"
+    assert set(turned.read_text().splitlines()) == set(good)
+    build_store([fasta], tmp_path / "store", BuildOptions(clusters=turned, validation_fraction=0.3))
+
+
+def test_members_that_are_named_again_beside_their_representative_are_not_swapped(tmp_path: Path):
+    fasta, table = _families(tmp_path, "P{}")
+    text = table.read_text()
+    table.write_text(text + text[:200])
+    build_store([fasta], tmp_path / "store", BuildOptions(clusters=table, validation_fraction=0.3))
+
+
+def test_of_a_large_table_some_names_stand_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(clusters, "_COUNTED_BYTES", 1 << 10)
+    (tmp_path / "t").write_text("".join(f"P{n // 4}\tP{n}\n" for n in range(4000)))
+    first, second = clusters.count_repeats(tmp_path / "t")
+    assert 0 < first < 1000
+    assert second == 0
 
 
 @pytest.mark.parametrize("content", ["", "P1 P2\n", "P1\tP2\tP3\n"])

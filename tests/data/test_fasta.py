@@ -1,13 +1,14 @@
 import bz2
 import gzip
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sedd.data.fasta import BLOCK_BYTES, SpanReader, first_word, is_gzip, read_blocks, spans
-from sedd.errors import DataError
+from sedd.data.fasta import BLOCK_BYTES, SpanReader, first_word, is_gzip, read_blocks, require_readable, spans
+from sedd.errors import DataError, MissingDataError
 
 RECORDS = st.lists(
     st.tuples(st.text("abc|> =", max_size=12), st.lists(st.text("MKVLy*", max_size=70), max_size=5)),
@@ -127,3 +128,33 @@ def test_a_file_whose_lines_end_with_cr_alone_is_read(tmp_path: Path, is_gzipped
     other.write_bytes(records.replace(b"\r", b"\n"))
     assert _read(path) == _read(other)
     assert len(_read(path)) == 40_000
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "hint"),
+    [
+        ("-", "cannot read standard input (-)", "give a file"),
+        ("full", "full is a folder, not a file", "give the FASTA files in it: full/*.faa.gz"),
+        ("empty", "empty is a folder, not a file", "give a file in it"),
+        ("pipe", "pipe is not a file: input is read more than once, which a pipe does not allow", None),
+        ("gone", "gone does not exist", None),
+    ],
+)
+def test_what_is_no_file_is_told_as_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str, hint: str | None
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a.faa.gz").touch()
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(MissingDataError) as caught:
+        require_readable(Path(name))
+    assert caught.value.message == told
+    assert hint in (caught.value.hint, None)
+
+
+def test_a_file_that_is_called_like_standard_input_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").write_text(">a\nMKV\n")
+    require_readable(Path("-"))

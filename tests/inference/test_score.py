@@ -141,11 +141,13 @@ def test_a_page_speaks_of_draws_and_their_error_where_something_is_drawn(
 def files(tmp_path: Path) -> dict[str, Path]:
     write_small_checkpoint(tmp_path / "n.pt")
     (tmp_path / "w.fasta").write_text(f">w\n{PROTEIN}\n")
+    (tmp_path / "comma.tsv").write_text("mutant\tother\nK2A\t1,5\n")
     (tmp_path / "m.csv").write_text("mutant,fitness,other\nK2A,0.1,x\nT3W,0.9,\nA4G,0.3,\nY5F,,z\n")
     return {
         "net": tmp_path / "n.pt",
         "fasta": tmp_path / "w.fasta",
         "table": tmp_path / "m.csv",
+        "comma": tmp_path / "comma.tsv",
         "at": tmp_path,
     }
 
@@ -211,6 +213,11 @@ def test_insertions_are_refused_before_the_work_for_the_methods_that_cannot_scor
             2,
             "m.csv:2: column 'other' holds 'x', which is not a number",
         ),
+        (
+            ["--fasta", "{fasta}", "--mutants", "{comma}", "--measured", "other"],
+            2,
+            "comma.tsv:2: column 'other' holds '1,5', which is not a number",
+        ),
         (["--fasta", "{fasta}", "--mutants", "nowhere.csv"], 2, "does not exist"),
         (["--fasta", "{fasta}", "--scan", "--page", "x.pdf"], 2, "must end in .html or .svg"),
     ],
@@ -223,4 +230,5 @@ def test_what_cannot_be_scored_gets_one_clear_line(
         call("score", files["net"], *(a.format(**files) for a in arguments))
     assert caught.value.exit_code == code
     assert word in caught.value.message
+    assert ("1,5" in word) == (caught.value.hint == "write 1,5 with a point: 1.5")
     assert "\n" not in caught.value.message

@@ -83,13 +83,15 @@ def test_proteins_without_a_number_are_counted(tmp_path: Path, spec: CommandSpec
         ("", "seen nothing"),
         ("name,pLDDT\na,nan\n", "no row"),
         ("name,pLDDT\n", "no row"),
+        ('name,pLDDT\na,"71,5"\n', "no row"),
         (f"name,pLDDT\na,{'1' * 200_000}\n", "is not a CSV table: field larger"),
     ],
 )
 def test_a_table_that_does_not_fit_is_named(tmp_path: Path, spec: CommandSpec, text: str, message: str):
     (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(MisfitError, match=message):
+    with pytest.raises(MisfitError, match=message) as refusal:
         read_column(tmp_path / "t.csv", spec, [Record("a", "MK")])
+    assert refusal.value.hint == "write 71,5 with a point: 71.5" if "71,5" in text else True
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,72 @@ def test_a_scan_is_every_other_amino_acid_at_every_position():
     assert all(len(one.sites) == 1 for one in table.variants)
 
 
+@pytest.mark.parametrize(
+    ("text", "told", "hint"),
+    [
+        (
+            "mutant;fitness\nK2A;1,5\n",
+            "1: columns are separated by semicolons: 'mutant;fitness'",
+            "separate them by commas (CSV) or tabs (TSV); write 1,5 with a point: 1.5",
+        ),
+        (
+            "fitness mutant\n1.5 K2A\n",
+            "1: columns are separated by spaces: 'fitness mutant'",
+            "separate them by commas (CSV) or tabs (TSV)",
+        ),
+        (
+            '"mutant"|"fitness"\nK2A|1\n',
+            '1: columns are separated by bars: \'"mutant"|"fitness"\'',
+            "separate them by commas (CSV) or tabs (TSV)",
+        ),
+        (
+            "mutant,fitness\nK2A,1\nT3A,1,5\n",
+            "3: 3 cells, the header has 2",
+            "a number with a comma? write 1,5 with a point: 1.5",
+        ),
+        (
+            "mutant\tfitness\nK2A,1\n",
+            "2: 1 cell, the header has 2",
+            "columns are separated by commas here, by tabs in the header",
+        ),
+        (
+            ">w a, b\nMKT\n",
+            "mutants.csv is a FASTA file, not a table of mutants",
+            "give wild types with --fasta, and mutants as a CSV or TSV with a column mutant (A24G)",
+        ),
+        ("mutant,fitness\nK2A,1,T\n", "2: 3 cells, the header has 2", None),
+    ],
+)
+def test_what_separates_columns_and_decimals_is_told(tmp_path: Path, text: str, told: str, hint: str | None):
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, text)
+    assert caught.value.message.endswith(told)
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize("text", ["mutant\nK2A;T3A\n", "mutant\nK2A T3A\n", "my mutant,mutant\n1,K2A\n"])
+def test_what_separates_substitutions_separates_no_columns(tmp_path: Path, text: str):
+    assert len(read(tmp_path, text).variants) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "hint"),
+    [
+        ("mutant\nK2A\n", "no column of the table says which is meant", "name it in a column protein"),
+        ("mutant,target\nK2A,\n", "column target is empty here", "name it in that column"),
+    ],
+)
+def test_a_row_that_does_not_say_which_of_several_wild_types_it_changes_is_told_so(
+    tmp_path: Path, text: str, told: str, hint: str
+):
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, text, *(Record(f"w{n}", "MKT") for n in range(7)))
+    assert caught.value.message.endswith(
+        f":2: the FASTA file has 7 wild types (w0, w1, w2, w3, w4, …), and {told}"
+    )
+    assert caught.value.hint == hint
+
+
 @pytest.mark.parametrize("column", [*MUTANT_COLUMNS, "Mutant"])
 def test_names_of_one_and_more_substitutions(tmp_path: Path, column: str):
     table = read(tmp_path, f"{column},x\nK2A,1\nk2a:Y5W,2\n_wt,3\np.M1L,4\n")
