@@ -12,13 +12,14 @@ from sedd.errors import REFUSED, CheckpointError, RunError, reason_of
 from sedd.rundir.attempts import save_times_s
 from sedd.rundir.events import note_event, read_events
 from sedd.rundir.fence import require_newest
-from sedd.rundir.layout import RunDir
+from sedd.rundir.layout import RunDir, sealed_steps
 from sedd.spec.training import CheckpointSpec
 from sedd.training.cadence import Cadence, LocalCadence, Tier
 from sedd.training.checkpoint_file import prune_checkpoints, write_checkpoint
 from sedd.training.host_copy import Snapshot, SnapshotMemory
 from sedd.training.local_copies import LocalCopies
 from sedd.training.sharding.writer import ShardWriter
+from sedd.units import format_duration
 
 Notify = Callable[[str], None]
 
@@ -27,6 +28,8 @@ STOP_PATIENCE_S = 5.0
 FIRST = "first"
 """The reason of the checkpoint before the first step."""
 _AGAIN_S = 1.0
+_TELL_AGAIN_S = 60.0
+"""While a checkpoint cannot be written for the same reason."""
 _NOTABLE_S = 0.005
 
 
@@ -153,6 +156,7 @@ class Saver:
             SupersededError: a newer attempt has begun.
         """
         deadline = time.monotonic() + patience_s
+        told, tell_again = "", 0.0
         while True:
             self.wait()
             try:
@@ -167,10 +171,22 @@ class Saver:
                     deadline, is_asked_to_stop = min(deadline, now + STOP_PATIENCE_S), _never
                 if now > deadline:
                     raise
-                self._notify(f"checkpoint failed, trying again: {e}")
+                if str(e) != told or now >= tell_again:
+                    told, tell_again = str(e), now + _TELL_AGAIN_S
+                    left = format_duration(deadline - now)
+                    self._notify(f"checkpoint failed, trying again for {left}: {e}; {self._at_stake(step)}")
                 pause(_AGAIN_S, _why(e))
             else:
                 return
+
+    def _at_stake(self, step: int) -> str:
+        """What is lost if a checkpoint at this step is never written, and how to end the waiting."""
+        sealed = self.newest.step if self.newest else max(sealed_steps(self._run), default=None)
+        end = f"a stop (Ctrl-C) ends the waiting {STOP_PATIENCE_S:g}s later"
+        if step == 0 or sealed == step:
+            return f"{end}: nothing is lost"
+        since = "all steps are lost" if sealed is None else f"the steps after {sealed} are lost"
+        return f"{end}, and then {since}"
 
     def wait(self) -> None:
         """Return when nothing is being written."""

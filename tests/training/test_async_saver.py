@@ -34,6 +34,62 @@ class Disk:
 FULL = CheckpointError("cannot write step-00000007.pt: No space left on device")
 
 
+class Clock:
+    """Seconds, of which each pause takes its own."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def pause(self, seconds: float, why: str) -> None:
+        self.now += seconds
+
+
+def told_while_full(run: RunDir, patch: pytest.MonkeyPatch, *errors: Exception, step: int = 7) -> list[str]:
+    """What a user reads of a last save that fails once a second with these errors, for five minutes at most."""
+    clock, told = Clock(), []
+    patch.setattr(module, "write_checkpoint", Disk(*errors).write)
+    patch.setattr(module, "time", clock)
+    saver = Saver(run, CheckpointSpec(), attempt=1, make_rows_durable=lambda: None, notify=told.append)
+    try:
+        saver.save_now(step, {}, reason="last", patience_s=300, pause=clock.pause)
+    finally:
+        saver.close()
+    return told
+
+
+def test_a_full_disk_is_told_once_and_then_once_a_minute(run: RunDir, monkeypatch: pytest.MonkeyPatch):
+    assert told_while_full(run, monkeypatch, *[FULL] * 150) == [
+        f"checkpoint failed, trying again for {left}: {FULL.message}; a stop (Ctrl-C) ends the waiting 5s later, "
+        "and then all steps are lost"
+        for left in ("5m", "4m", "3m")
+    ]
+
+
+def test_another_reason_is_told_at_once(run: RunDir, monkeypatch: pytest.MonkeyPatch):
+    refused = RunError("cannot write step-00000007.pt: permission denied")
+    told = told_while_full(run, monkeypatch, FULL, FULL, refused, refused)
+    assert ["permission" in text for text in told] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("sealed", "step", "told"),
+    [
+        ((5,), 7, "and then the steps after 5 are lost"),
+        ((2, 5), 5, "later: nothing is lost"),
+        ((), 0, "later: nothing is lost"),
+    ],
+)
+def test_what_a_stop_would_lose_is_told(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, sealed: tuple[int, ...], step: int, told: str
+):
+    monkeypatch.setattr(module, "sealed_steps", lambda _: sorted(sealed, reverse=True))
+    (text,) = told_while_full(run, monkeypatch, FULL, step=step)
+    assert text.endswith(told)
+
+
 def save(
     run: RunDir,
     disk: Disk,
