@@ -1,5 +1,7 @@
 """Under which condition a network is asked, how strongly, and which guide steers it."""
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +28,7 @@ class Asked:
     guide: GuidanceOptions | None = None
     """How the classifier is asked, if there is one."""
     text: str = ""
-    """All of it in words, for the header of a sample."""
+    """All of it as KEY=VALUE, for the header of a sample."""
 
     @property
     def unguided(self) -> "Asked":
@@ -43,6 +45,22 @@ class Asked:
 
 WITHOUT = Asked()
 """No condition."""
+HEADER_KEYS = (
+    *("run", "step", "seed", "steps", "remask", "order", "guidance", "guide", "guide_weight"),
+    *("length", "mutations", "identity", "score"),
+)
+"""What the header of a sample tells besides its labels."""
+
+
+def _header_key(field: str) -> str:
+    """A field's name; `label.length` where a header has another `length`, which no field can be called."""
+    return f"label.{field}" if field in HEADER_KEYS else field
+
+
+def _header_word(value: str | int | float) -> str:
+    """A label as one word: in quotes, as a shell takes them, where it holds spaces."""
+    text = str(value)
+    return shlex.quote(text) if re.search(r"[\s'\"]", text) else text
 
 
 def ask(
@@ -56,7 +74,7 @@ def ask(
     if not condition and how.guidance != 1:
         raise UsageError("guidance weights a condition, and there is none", hint="--condition FIELD=VALUE")
     labels = torch.from_numpy(condition_row(fields, condition)).to(device) if condition else None
-    words = [f"{name}={value}" for name, value in condition.items()]
+    words = [f"{_header_key(name)}={_header_word(value)}" for name, value in condition.items()]
     words += [f"guidance={how.guidance:g}"] if condition and how.guidance != 1 else []
     words += [f"guide={how.guide} guide_weight={how.guide_weight:g}"] if how.guide else []
     return Asked(

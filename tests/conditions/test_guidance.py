@@ -1,11 +1,17 @@
 """Guided sampling in worlds with known p(x | y), against laws written down by enumeration."""
 
 import itertools
+import shlex
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from sedd.conditions.asked import HEADER_KEYS, ask
 from sedd.conditions.guides import guided_by
+from sedd.conditions.known import KnownField
+from sedd.design.redesigns import Redesign
 from sedd.diffusion.graph import GRAPHS
 from sedd.diffusion.guidance import exact_changes, first_order_changes, guided, tilted
 from sedd.diffusion.objective import Objective
@@ -14,6 +20,9 @@ from sedd.diffusion.predictor import PREDICTORS
 from sedd.diffusion.sampler import sample
 from sedd.diffusion.times import T_MIN
 from sedd.errors import UsageError
+from sedd.inference.generation import Sample, fasta_text
+from sedd.spec.conditions import FIELD_NAME, GuidanceOptions
+from sedd.spec.inference import SampleOptions
 from tests.diffusion.enumeration import World, chi_square_p, expm, noise_named, small_graph
 
 F64 = torch.float64
@@ -264,3 +273,26 @@ def test_a_guide_that_rules_out_or_knows_nothing_is_one_clear_error():
         )
         with pytest.raises(UsageError, match="the guide gives a probability of zero, or none"):
             score(torch.tensor([2]), torch.ones(1, dtype=F64))
+
+
+def test_no_key_of_a_samples_header_is_there_twice_and_every_label_is_one_word():
+    """Whatever fields are called, as one `length`: a parser could not tell a label from the sample's own."""
+    fields = tuple(KnownField(name=key, kind="number") for key in (*HEADER_KEYS, "heat"))
+    family = KnownField(name="family", kind="category", values=("zinc finger",))
+    condition: dict[str, str | int | float] = {**dict.fromkeys((*HEADER_KEYS, "heat"), 300)}
+    condition["family"] = "zinc finger"
+    asked = ask((*fields, family), condition, GuidanceOptions(guidance=2), torch.device("cpu"))
+    how = SampleOptions(remask=0.1, order="margin")
+    one = Redesign(
+        name="r", parent="p", mutations="A1G", count=1, identity=0.9, score=0.1, standard_error=0.1
+    )
+    network: Any = SimpleNamespace(run="a/b", step=3, asked=asked)
+    header = fasta_text(network, how, [Sample("s", "MKV", one)]).splitlines()[0]
+    pairs = [word.split("=", 1) for word in shlex.split(header) if "=" in word]
+    told = dict(pairs)
+    assert len(told) == len(pairs)
+    assert (told["length"], told["label.length"], told["heat"]) == ("3", "300", "300")
+    assert told["family"] == "zinc finger"
+    own = set(told) - {"heat", "family"} - {f"label.{key}" for key in HEADER_KEYS}
+    assert own | {"guide", "guide_weight"} == set(HEADER_KEYS)
+    assert not FIELD_NAME.fits("label.length"), "no field is called so"
