@@ -109,7 +109,18 @@ def parse_problem(error: Any, model: type[BaseModel], data: object, where: Calla
         return Problem(at, f"{dotted}: {what}" if dotted else what)
     if error["loc"][-1:] == ("[key]",):
         return Problem(where(key), f"{dotted}: this name {what_is_expected(error)}")
-    return Problem(where(key), f"{dotted} is {shown(seen)}; it {what_is_expected(error)}")
+    return Problem(where(key), f"{dotted} is {shown(seen)}; it {what_is_expected(error)}", share_hint(error))
+
+
+def share_hint(error: Any) -> str | None:
+    """For a share, of at most 1, that was written in percent: the share."""
+    limit, seen = (error.get("ctx") or {}).get("le", (error.get("ctx") or {}).get("lt")), error.get("input")
+    try:
+        percent = float(seen)
+    except (TypeError, ValueError):
+        return None
+    is_share = error["type"] in ("less_than", "less_than_equal") and isinstance(limit, float) and limit <= 1
+    return f"did you mean {percent / 100:g}?" if is_share and 1 < percent <= 100 * limit else None
 
 
 def _named_keys(what: str, section: Key, data: Any) -> list[Key]:

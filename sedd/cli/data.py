@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sedd.cli.console import out, print_json, show, tell
+from sedd.cli.load_network import tells_interrupt
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import FOLDER, Json
 from sedd.cli.progress import reading
@@ -25,7 +26,8 @@ Store = Annotated[Path, typer.Argument(readable=False, help="Folder of a token s
 
 
 @app.command("build")
-@with_options_of(BuildOptions)
+@with_options_of(BuildOptions, settings={"label_numbers": {"metavar": "COLUMN"}})
+@tells_interrupt("output")
 def build(
     *,
     fasta: Annotated[
@@ -126,7 +128,10 @@ _MAKE_IT = "make it with: sedd data build proteins.fasta -o STORE"
 
 def _require_there(*paths: Path, hint: str | None = None) -> None:
     """Raise UsageError for a path that leads nowhere: a slip of the pen, unlike a file that cannot be used."""
+    from sedd.data.fasta import refuse_stdin
+
     for path in paths:
+        refuse_stdin(path)
         if not path.exists():
             raise UsageError(f"{path} does not exist", hint=hint)
 

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from sedd.cli.console import note, tell
-from sedd.cli.load_network import load, progress, require_network
+from sedd.cli.load_network import load, progress, require_fasta, require_network, tells_interrupt
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import FILE, Fasta, Force, Network
 from sedd.spec.inference import EmbedOptions
 
 
 @with_options_of(EmbedOptions)
+@tells_interrupt("output", task="embed")
 def command(
     *,
     run: Network,
@@ -40,6 +41,7 @@ def command(
     how = validated(EmbedOptions, given)
     require_format(output, force=force)
     require_network(run)
+    require_fasta(*fasta)
     records = [record for path in fasta for record in read_records(path, allow_empty=True)]
     from sedd.inference.embed import embed  # torch
     from sedd.inference.work import read_residues

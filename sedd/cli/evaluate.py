@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sedd.cli.console import err, note, out, print_json, put_table, require_one_on_stdout
-from sedd.cli.load_network import load, progress, require_network
+from sedd.cli.load_network import load, progress, require_fasta, require_network, tells_interrupt
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import FILE, Fasta, Force, Json, Network
 from sedd.rundir.atomic import is_stdout
@@ -16,6 +16,7 @@ CURVE = (0.05, 0.15, 0.25, 0.5, 0.75, 0.95)
 
 
 @with_options_of(EvaluateOptions)
+@tells_interrupt("per_sequence", task="evaluate")
 def command(
     *,
     run: Network,
@@ -48,6 +49,7 @@ def command(
     require_network(run)
     if against is not None:
         require_network(against)
+    require_fasta(*fasta)
     rates = sorted({*given["mask_rates"], *(CURVE if curve else ())})
     how = validated(EvaluateOptions, given | {"mask_rates": rates})
     records = [record for path in fasta for record in read_records(path, allow_empty=True)]

@@ -1,15 +1,20 @@
-"""Load the network that a command names by run, checkpoint or export, on the best device."""
+"""What the commands of a trained network share: its loading, their progress, and what they tell at Ctrl-C."""
 
+import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sedd.cli.console import err, note, tell
 from sedd.cli.progress import LOG_EVERY_S
+from sedd.errors import SeddError, UsageError
 
 if TYPE_CHECKING:
     from sedd.inference.load_network import Trained
+
+Command = Callable[..., None]
 
 
 def load(run_or_checkpoint: str) -> "Trained":
@@ -36,9 +41,86 @@ def require_network(run_or_checkpoint: str) -> None:
     find_network(run_or_checkpoint, runs_root())
 
 
+def require_fasta(*paths: Path, option: str = "--fasta") -> None:
+    """Refuse a run where a FASTA file is asked for. Raises: UsageError."""
+    for path in paths:
+        if not path.is_file() and _is_run(str(path)):
+            raise UsageError(
+                f"{option} is {path}, which is a run; a FASTA file is wanted",
+                hint="the run is named first, without an option",
+            )
+
+
+def _is_run(text: str) -> bool:
+    from sedd.rundir.find import find_runs, runs_root
+
+    try:
+        return bool(find_runs(text, runs_root()))
+    except SeddError:
+        return False
+
+
+def tells_interrupt(*outputs: str, task: str | None = None) -> Callable[[Command], Command]:
+    """A command that, at Ctrl-C, tells in a line how far it was, and which of the files of its options `outputs` are
+    written; `task` is the job that would have kept what is finished.
+    """
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def called(**values: Any) -> None:
+            named = [Path(values[name]) for name in outputs if values.get(name) and str(values[name]) != "-"]
+            before = [_file_identity(path) for path in named]
+            try:
+                command(**values)
+            except KeyboardInterrupt as e:
+                after = map(_file_identity, named)
+                written = [str(p) for p, old, new in zip(named, before, after, strict=True) if new != old]
+                tell(interrupt_text(written, " ".join(getattr(e, "__notes__", ())), task=task))
+                raise
+
+        return called
+
+    return decorate
+
+
+def interrupt_text(written: Sequence[str], reached: str, *, task: str | None) -> str:
+    """`interrupted while scoring, 12 of 60 done: nothing was written. …`"""
+    state = f"{' and '.join(written)} {'are' if len(written) > 1 else 'is'} complete" if written else ""
+    at = f" while {reached}" if reached else ""
+    again = f"the same command starts over{', with --force' if written else ''}"
+    kept = f"; a job (task: {task} in a spec) keeps what it has finished" if task else ""
+    return f"interrupted{at}: {state or 'nothing was written'}; {again}{kept}"
+
+
+def _file_identity(path: Path) -> tuple[int, int] | None:
+    """What a new file in the place of another one changes."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, in a log a line now and then; call it with (done, total)."""
+    """A bar on stderr, in a log a line now and then; call it with (done, total). An interrupt hears how far it was."""
+    reached = f"{what}, 0 of {total} done"
+    try:
+        with _shown(what, total) as show:
+
+            def step(done: int, of: int) -> None:
+                nonlocal reached
+                reached = f"{what}, {done} of {of} done"
+                show(done, of)
+
+            yield step
+    except KeyboardInterrupt as e:
+        e.add_note(reached)
+        raise
+
+
+@contextmanager
+def _shown(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     if not err().is_terminal:
         shown = time.monotonic()
 

@@ -40,10 +40,14 @@ def with_options_of(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         fields = dict(_flat(model))
         signature = inspect.signature(command)
+        flags = {name: _flag(name, field) for name, (field, _) in fields.items()}
         added = {
             name: _option(name, field, within, names.get(name, ()), settings.get(name, {}))
             for name, (field, within) in fields.items()
         }
+        for parameter in added.values():  # a docstring names fields, a help the options
+            option = get_args(parameter.annotation)[1]
+            option.help = re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), option.help)
         parameters = [
             replaced
             for parameter in signature.parameters.values()
@@ -78,6 +82,12 @@ def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
         name: next(inner for inner, field in section.model_fields.items() if field.is_required())
         for name, section in sections.items()
     }
+    for name, typed in nested.items():
+        if typed and mains[name] not in typed:
+            raise UsageError(
+                f"{_dashed(next(iter(typed)))} belongs to {_dashed(mains[name])}, which is missing",
+                hint=_main_hint(sections[name], mains[name]),
+            )
     inside = {inner for section in nested.values() for inner in section}
     data = {name: value for name, value in given.items() if name not in inside}
     data |= {name: section for name, section in nested.items() if section}
@@ -93,6 +103,12 @@ def validated(model: type[Model], given: Mapping[str, Any]) -> Model:
             raise UsageError(re.sub(r"[a-z]+(_[a-z]+)+", lambda m: fields.get(m[0], m[0]), what)) from e
         problem = parse_problem(first, model, data, lambda key: "")
         raise UsageError(_as_option(problem.what, mains), hint=problem.hint) from e
+
+
+def _main_hint(section: type[StrictModel], main: str) -> str:
+    """What the option that a section cannot do without takes."""
+    text = " ".join((described_fields(section)[main].description or "").split())
+    return f"{_dashed(main)}: {text}"
 
 
 def _as_option(what: str, sections: Mapping[str, str]) -> str:
@@ -132,10 +148,9 @@ def _option(
     """A command's parameter for a field; of one within a section, which may be absent, None if it is not typed."""
     kind: Any = field.annotation
     text = " ".join((field.description or "").split())
-    default, flag = field.default, _dashed(name)
-    if is_list := get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
-        kind, default = get_args(kind)[0], list(default)
-        kind, flag = _plain(kind), flag.removesuffix("s")
+    default, flag = field.default, _flag(name, field)
+    if is_list := _is_list(field):
+        kind, default = _plain(get_args(kind)[0]), list(default)
     if get_origin(kind) is Literal:
         kind, text = str, f"{text} ({', '.join(get_args(kind))})"
     if is_list:
@@ -157,6 +172,15 @@ def _option(
         default=None if within or field.is_required() else default,
         annotation=Annotated[kind, typer.Option(*names, help=text, **{**_limits(field), **settings})],
     )
+
+
+def _flag(name: str, field: FieldInfo) -> str:
+    """The option of a field that is given no other name: of one of many values in the singular."""
+    return _dashed(name.removesuffix("s") if _is_list(field) else name)
+
+
+def _is_list(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is tuple and get_args(field.annotation)[-1] is Ellipsis
 
 
 def _is_mapping(field: FieldInfo) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sedd.cli.console import note, put_table, require_one_on_stdout, tell, write_text
-from sedd.cli.load_network import load, progress, require_network
+from sedd.cli.load_network import load, progress, require_fasta, require_network, tells_interrupt
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import FILE, Force, Network
 from sedd.errors import UsageError
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         "guide": {"metavar": "NAME=TARGET"},
     },
 )
+@tells_interrupt("output", "table", "report", task="sample")
 def command(
     *,
     run: Network,
@@ -82,6 +83,8 @@ def command(
     _require_report(report, force=force)
     require_one_on_stdout({"FASTA": output is None or is_stdout(output), "--table": is_stdout(table)})
     require_network(run)
+    require_fasta(*filter(None, (how.infill,)), option="--infill")
+    require_fasta(*([how.redesign.parent] if how.redesign else ()), option="--parent")
     begin = read_given(how)
     from sedd.inference.generation import draw_samples, fasta_text, redesign_columns  # torch
 

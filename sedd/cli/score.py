@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sedd.cli.console import note, print_json, put_table, require_one_on_stdout, tell
-from sedd.cli.load_network import load, progress, require_network
+from sedd.cli.load_network import load, progress, require_fasta, require_network, tells_interrupt
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import FILE, Force, Json, Network
 from sedd.errors import UsageError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 @with_options_of(ScoreOptions)
+@tells_interrupt("output", "page", task="score")
 def command(
     *,
     run: Network,
@@ -69,6 +70,7 @@ def command(
     if scan and not fasta:
         raise UsageError("--scan needs --fasta: the wild types")
     require_network(run)
+    require_fasta(*(fasta or ()))
     subject = {"network": run, "wild_types": fasta or [], "mutants": mutants, "offset": offset}
     wanted = validated(ScoreSpec, given | subject | {"measured": measured})
     how = options_of(ScoreOptions, wanted)

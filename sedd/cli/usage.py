@@ -32,10 +32,16 @@ def command(
         list[str] | None, typer.Argument(metavar="RUN", help="Runs or sweeps; none: all of them.")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="Only what was used since: 30d ago, or a date (UTC).")
+        str | None,
+        typer.Option(
+            metavar="WHEN", help="Only what was used since then: 30d for the last 30 days, or a date (UTC)."
+        ),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(help="Only what was used until: 7d ago, or a date (UTC).")
+        str | None,
+        typer.Option(
+            metavar="WHEN", help="Only what was used until then: 7d for 7 days ago, or a date (UTC)."
+        ),
     ] = None,
     by: Annotated[By, typer.Option(help="What a row is a sum of.")] = By.NAME,
     as_json: Annotated[

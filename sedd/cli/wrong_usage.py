@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sedd.complaints import clip, not_a_choice, what_is_expected
+from sedd.complaints import clip, not_a_choice, share_hint, what_is_expected
 from sedd.errors import UsageError, did_you_mean, permission_hint
 
 _PLAINER = {
@@ -37,7 +37,7 @@ def as_usage_error(error: Any, command: str, arguments: Sequence[str] = ()) -> U
     name = _name_of(error)
     match type(error).__name__:
         case "MissingParameter":
-            message, hint = f"{name} is missing", None
+            message, hint = f"{name} is missing", _meant_for(error, name, arguments)
         case "NoSuchOption":
             message, hint = (
                 f"there is no option {clip(error.option_name)}",
@@ -62,11 +62,19 @@ def _bad_value(name: str, error: Any) -> tuple[str, str | None]:
             (re.sub(p, words, text, flags=re.DOTALL) for p, words in known if re.match(p, text, re.DOTALL)),
             text,
         )
-        return f"{name} is {reason}", _about_permission(text)
+        return f"{name} is {reason}", _about_permission(text) or _share_meant(text)
     first = cause.errors()[0]
     seen = clip(str(first["input"]))
     seen = f"'{seen}'" if first["type"].endswith("_parsing") else seen
-    return f"{name} is {seen}; it {what_is_expected(first)}", None
+    return f"{name} is {seen}; it {what_is_expected(first)}", share_hint(first)
+
+
+def _share_meant(text: str) -> str | None:
+    """As `share_hint`, of click's words in older versions: `15.0 is not in the range 0<=x<=1.`"""
+    found = re.match(r"(.*) is not in the range .*x<=?([01](?:\.[0-9]+)?)$", text, re.DOTALL)
+    if found is None:
+        return None
+    return share_hint({"type": "less_than_equal", "ctx": {"le": float(found[2])}, "input": found[1]})
 
 
 def _about_permission(text: str) -> str | None:
@@ -78,7 +86,10 @@ def _other(error: Any, arguments: Sequence[str]) -> tuple[str, str | None]:
     text = _plain(error.message)
     if command := re.match(r"no such command '(.*?)'", text, re.DOTALL):
         return f"there is no command '{clip(command[1])}'", _meant(command[1], error.ctx.command.commands)
-    hint = _repeated(error, arguments) if text.startswith("got unexpected extra argument") else None
+    hint = None
+    if text.startswith("got unexpected extra argument"):
+        repeated, meant = _repeated(error, arguments), _meant_for(error, None, arguments)
+        hint = meant if meant and "--mutants" in meant else repeated or meant
     for pattern, plainer in _PLAINER.items():
         text = re.sub(pattern, plainer, text)
     return text, hint
@@ -92,6 +103,39 @@ def _repeated(error: Any, arguments: Sequence[str]) -> str | None:
         if is_one and not first.startswith("-") and not second.startswith("-"):
             return f"{option} takes one value and may be repeated: {option} {clip(first)} {option} {clip(second)}"
     return None
+
+
+def _meant_for(error: Any, missing: str | None, arguments: Sequence[str]) -> str | None:
+    """How the first text was meant that no option or argument takes: as `--fasta p60.fasta`, or the missing option."""
+    taken, left = _parsed(error, arguments)
+    if not left:
+        return None
+    known = {name for each in error.ctx.command.params for name in each.opts}
+    first, run = Path(left[0]), taken.get("run")
+    if isinstance(run, str) and "--fasta" in known and Path(run).is_file() and not first.is_file():
+        return f"the network comes first: {error.ctx.command_path} {clip(left[0])} --fasta {clip(run)}"
+    wanted = [missing] if missing and missing.startswith("--") else []
+    if first.is_file():
+        wanted += ["--mutants"] if first.suffix in (".csv", ".tsv") else ["--fasta", "--parent"]
+    elif first.suffix:
+        wanted += ["--output"]
+    option = next((name for name in wanted if name in known), None)
+    return f"did you mean {option} {clip(left[0])}?" if option else None
+
+
+def _parsed(error: Any, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """What options and arguments of the called command take of a command line, by parameter, and what is left."""
+    if error.ctx is None:
+        return {}, []
+    rest = list(arguments)
+    for name in error.ctx.command_path.split()[1:]:
+        rest = rest[rest.index(name) + 1 :] if name in rest else rest
+    click_error = next(each for each in type(error).__mro__ if each.__name__ == "ClickException")
+    try:
+        taken, left, _ = error.ctx.command.make_parser(error.ctx).parse_args(rest)
+    except click_error:
+        return {}, []
+    return taken, list(left)
 
 
 def _meant(wrong: str, possible: Iterable[str] | None) -> str | None:

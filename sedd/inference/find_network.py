@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sedd.data.fasta import looks_like_fasta
 from sedd.errors import CheckpointUnavailableError, SeddError, UsageError
 from sedd.finetune.adapters_folder import CONFIG as ADAPTERS_CONFIG
 from sedd.finetune.adapters_folder import WEIGHTS as ADAPTERS
@@ -71,8 +72,13 @@ def find_network(
 
 
 def _refuse_single_file(file: Path) -> None:
-    """Raises: UsageError for one file of an export or of adapters, which is nothing without the others."""
+    """Raises: UsageError for proteins, and for one file of an export or of adapters, nothing without the others."""
     folder = file.parent
+    if looks_like_fasta(file):
+        raise UsageError(
+            f"{file} is a FASTA file, not a run, a checkpoint or an exported network",
+            hint="the network is named first; proteins are an option's value, as --fasta",
+        )
     if is_adapters(folder) and file.name in (ADAPTERS_CONFIG, ADAPTERS):
         raise UsageError(f"{file} is one file of a folder of adapters", hint=f"name the folder: {folder}")
     if is_export(folder) and file.name in (CONFIG, WEIGHTS):

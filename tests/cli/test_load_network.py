@@ -26,6 +26,7 @@ from sedd.spec.load import dump_resolved
 from sedd.training.checkpoint_file import newest_whole
 from tests.command_line import by_permission, call, sedd, sedd_here
 from tests.disk import fill, small_disk
+from tests.inference.networks import write_small_checkpoint
 from tests.tiny import MAX_LENGTH, tiny_spec
 
 PROTEINS = ">one\nMKTAYIAKQRQISFVKSHFSRQ\n>two\nMSLNFLDFEQPIAELEAKIDSL\nTAVSRQDEKLDINIDEEVHRL\n>three\nmgh\n"
@@ -634,7 +635,7 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
             "--parent takes the length of its parents",
         ),
         (["evaluate", "{run}", "--fasta", "nowhere.fasta"], 2, "does not exist"),
-        (["evaluate", "{run}", "--fasta", "."], 2, "is not a file"),
+        (["evaluate", "{run}", "--fasta", "."], 2, "is a folder, not a file"),
         (["sample", "{run}", "--infill", "nowhere.fasta"], 2, "does not exist"),
         (["sample", "nowhere.pt"], 2, "no such checkpoint"),
         (["data", "info", "nowhere.store"], 2, "does not exist"),
@@ -980,3 +981,62 @@ def test_a_damaged_checkpoint_is_named(trained: RunDir, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "bad.pt" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "work", "doing"),
+    [
+        ("evaluate {net} --fasta {fasta} --per-sequence {out}.csv", "comparison.report", "evaluating"),
+        ("score {net} --fasta {fasta} --scan -o {out}.csv --page {out}.html", "score.score_table", "scoring"),
+        ("embed {net} --fasta {fasta} -o {out}.npz", "embed.embed", "embedding"),
+        ("sample {net} -n 2 -o {out}.fasta", "generation.draw_samples", "sampling"),
+    ],
+)
+def test_ctrl_c_is_told_with_how_far_it_was_and_how_to_go_on(
+    fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, work: str, doing: str
+) -> None:
+    def interrupted(*given: object, **named: object) -> None:
+        tick = named.get("progress") or given[3]
+        assert callable(tick)
+        tick(7, 20)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    write_small_checkpoint(tmp_path / "n.pt")
+    monkeypatch.setattr(f"sedd.inference.{work}", interrupted)
+    here = words.format(net=tmp_path / "n.pt", fasta=fasta, out=tmp_path / "out").split()
+    done = sedd_here(*here)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.splitlines()[-1] == (
+        f"interrupted while {doing}, 7 of 20 done: nothing was written; the same command starts over; "
+        f"a job (task: {here[0]} in a spec) keeps what it has finished"
+    )
+    assert list(tmp_path.glob("out*")) == []
+
+
+def test_what_was_written_before_ctrl_c_is_named(
+    fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*given: object) -> bool:
+        os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    write_small_checkpoint(tmp_path / "n.pt")
+    (tmp_path / "s.csv").write_text("an older table\n")
+    monkeypatch.setattr("sedd.cli.score.put_table", interrupted)
+    page = tmp_path / "s.html"
+    command = ("score", tmp_path / "n.pt", "--fasta", fasta, "--scan", "--method", "masked", "--force")
+    done = sedd_here(*command, "-o", tmp_path / "s.csv", "--page", page)
+    assert done.returncode == 130
+    assert f"interrupted: {page} is complete; the same command starts over, with --force; " in done.stderr
+
+
+def test_ctrl_c_in_a_build_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*given: object, **named: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    (tmp_path / "p.fasta").write_text(">a\nMKV\n")
+    monkeypatch.setattr("sedd.data.build.assemble", interrupted)
+    done = sedd_here("data", "build", tmp_path / "p.fasta", "-o", tmp_path / "s")
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "interrupted: nothing was written; the same command starts over\n"
+    assert not (tmp_path / "s").exists()

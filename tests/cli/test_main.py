@@ -242,13 +242,63 @@ def test_a_usage_line_says_what_may_be_left_out_or_repeated(command: str, argume
                 "--fasta takes one value and may be repeated: --fasta a.fasta --fasta b.fasta",
             ],
         ),
+        (["evaluate", "mine", "p.fasta"], ["--fasta is missing", "did you mean --fasta p.fasta?"]),
+        (
+            ["embed", "-o", "a.npz", "mine", "p.fasta"],
+            ["--fasta is missing", "did you mean --fasta p.fasta?"],
+        ),
+        (
+            ["score", "mine", "--scan", "p.fasta"],
+            ["unexpected argument p.fasta", "did you mean --fasta p.fasta?"],
+        ),
+        (
+            ["evaluate", "p.fasta", "mine"],
+            ["--fasta is missing", "the network comes first: sedd evaluate mine --fasta p.fasta"],
+        ),
+        (
+            ["score", "--scan", "p.fasta", "mine"],
+            ["unexpected argument mine", "the network comes first: sedd score mine --fasta p.fasta"],
+        ),
+        (
+            ["score", "mine", "--fasta", "p.fasta", "m.csv"],
+            ["unexpected argument m.csv", "did you mean --mutants m.csv?"],
+        ),
+        (
+            ["score", "mine", "--fasta", "p.fasta", "p.fasta", "--scan"],
+            [
+                "unexpected argument p.fasta",
+                "--fasta takes one value and may be repeated: --fasta p.fasta --fasta p.fasta",
+            ],
+        ),
+        (
+            ["sample", "mine", "new.fasta"],
+            ["unexpected argument new.fasta", "did you mean --output new.fasta?"],
+        ),
+        (["sample", "mine", "p.fasta"], ["unexpected argument p.fasta", "did you mean --parent p.fasta?"]),
+        (["data", "build", "p.fasta"], ["--output is missing", "sedd data build --help"]),
+        (["export", "mine", "folder"], ["--output is missing", "did you mean --output folder?"]),
+        (
+            ["sample", "mine", "--noise", "30", "--parent", "p.fasta"],
+            ["--noise is 30; it must be less than or equal to 1", "did you mean 0.3?"],
+        ),
+        (
+            ["data", "build", "p.fasta", "-o", "s", "--validation-fraction", "5"],
+            ["--validation-fraction is 5; it must be less than or equal to 0.5", "did you mean 0.05?"],
+        ),
         (["compare"], ["RUN is missing", "sedd compare --help"]),
         (["embed", "run"], ["--fasta is missing", "sedd embed --help"]),
     ],
 )
 def test_bad_usage_is_2_with_a_line_why_and_a_hint(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], told: list[str]
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    told: list[str],
 ):
+    (tmp_path / "p.fasta").write_text(">a\nMKV\n")
+    (tmp_path / "m.csv").write_text("mutant\nM1A\n")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["sedd", *arguments])
     with pytest.raises(SystemExit) as caught:
         cli.main()

@@ -1,5 +1,6 @@
 """A spec's section as options of a command."""
 
+import inspect
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -90,3 +91,43 @@ def test_a_field_of_many_values_is_an_option_that_may_be_repeated():
     assert found == [Many(), Many(rates=(0.1, 1.0), kinds=("other",))]
     with pytest.raises(UsageError, match=r"^--rate is 2\.0; it must be less than or equal to 1$"):
         runner.invoke(app, ["--rate", "2"], catch_exceptions=False)
+
+
+def test_a_share_in_percent_is_offered_as_a_share():
+    for percent, meant in (("15", "0.15"), ("100", "1"), ("1.5", "0.015")):
+        with pytest.raises(UsageError) as caught:
+            validated(Wanted, {"where": "here", "how_much": float(percent)})
+        assert caught.value.hint == f"did you mean {meant}?"
+    with pytest.raises(UsageError) as caught:
+        validated(Wanted, {"where": "here", "how_much": 101.0})
+    assert caught.value.hint is None
+
+
+def test_an_option_of_a_section_names_the_one_that_it_belongs_to():
+    with pytest.raises(UsageError) as caught:
+        typed("--how-much", "0.25")
+    assert caught.value.message == "--how-much belongs to --where, which is missing"
+    assert caught.value.hint == "--where: Needed if anything of the section is."
+
+
+class Table(StrictModel):
+    """What names other fields in its texts."""
+
+    labels: str = ""
+    """A table."""
+    label_numbers: tuple[str, ...] = ()
+    """Columns of `labels`; a `cpu` is no field."""
+    most: int = 3
+    """Of `label_numbers`."""
+
+
+def test_a_help_names_options_where_a_docstring_names_fields():
+    @with_options_of(Table)
+    def command(*, given: dict[str, Any]) -> None:
+        pass
+
+    helps = {
+        p.name: p.annotation.__metadata__[0].help for p in inspect.signature(command).parameters.values()
+    }
+    assert helps["label_numbers"] == "Columns of --labels; a `cpu` is no field."
+    assert helps["most"] == "Of --label-number."

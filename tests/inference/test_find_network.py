@@ -232,3 +232,33 @@ def test_an_export_of_a_training_that_goes_on_says_so(
         write_checkpoint(run.checkpoints, 3, dict(read_checkpoint(saved)))
         call("export", run.path, "-o", tmp_path / identity)
         assert ("the training is not completed" in capsys.readouterr().err) == (not events)
+
+
+@pytest.mark.parametrize("name", ["p.fasta", "p.faa.gz", "proteins.txt"])
+def test_a_fasta_file_is_no_network(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(">a\nMKV\n")
+    with pytest.raises(UsageError) as caught:
+        find_trained(str(tmp_path / name), tmp_path, notify=print)
+    assert caught.value.message.endswith(
+        f"{name} is a FASTA file, not a run, a checkpoint or an exported network"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "evaluate {net} --fasta {wrong}",
+        "embed {net} -o {net}.npz --fasta {wrong}",
+        "score {net} --scan --fasta {wrong}",
+        "sample {net} --parent {wrong}",
+        "sample {net} --infill {wrong}",
+    ],
+)
+def test_a_run_is_no_fasta_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    run = make(tmp_path / "runs", NEW, "completed", step=40)
+    monkeypatch.chdir(tmp_path)
+    for wrong in ("tiny", "runs/tiny", str(run.path)):
+        with pytest.raises(UsageError) as caught:
+            call(*words.format(net="tiny", wrong=wrong).split())
+        option = words.split()[-2]
+        assert caught.value.message == f"{option} is {wrong}, which is a run; a FASTA file is wanted"
