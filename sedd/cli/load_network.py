@@ -104,13 +104,13 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, in a log a line now and then; call it with (done, total). An interrupt hears how far it was."""
-    reached = f"{what}, 0 of {total} done"
+    reached = f"{what}, 0 of {total:,} done"
     try:
         with _shown(what, total) as show:
 
             def step(done: int, of: int) -> None:
                 nonlocal reached
-                reached = f"{what}, {done} of {of} done"
+                reached = f"{what}, {done:,} of {of:,} done"
                 show(done, of)
 
             yield step
