@@ -106,6 +106,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise DataError(f"{path} is {found[0]}", hint=found[1] or "write the table as text: CSV or TSV")
     text = re.sub("\r\n?", "\n", content.decode("utf-8-sig"))
     first = text.partition("\n")[0]
+    _require_separator(path, first, text)
     # Strict: else a quote that is never closed takes the rows behind it into its cell.
     lines = csv.reader(text.splitlines(), delimiter="\t" if "\t" in first else ",", strict=True)
     try:
@@ -115,17 +116,6 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if not table:
         raise DataError(f"{path} is empty")
     header = table[0][1]
-    if header[0].startswith(">"):
-        raise DataError(
-            f"{path} is a FASTA file, not a table of mutants",
-            hint="give wild types with --fasta, and mutants as a CSV or TSV with a column mutant (A24G)",
-        )
-    if len(header) == 1 and (seen := _other_separator(first)):
-        comma = next(filter(None, map(decimal_comma_hint, re.split(r"[;|\s]", text))), None)
-        raise DataError(
-            f"{path}:{table[0][0]}: columns are separated by {seen}: '{clip(first.strip())}'",
-            hint="separate them by commas (CSV) or tabs (TSV)" + (f"; {comma}" if comma else ""),
-        )
     for line, row in table[1:]:
         if len(row) != len(header):
             raise DataError(
@@ -133,6 +123,21 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
                 hint=_row_hint(row, header, "\t" if "\t" in first else ","),
             )
     return header, table[1:]
+
+
+def _require_separator(path: Path, first: str, text: str) -> None:
+    """Raise DataError for a FASTA file, and for a header whose columns neither commas nor tabs separate."""
+    if first.startswith(">"):
+        raise DataError(
+            f"{path} is a FASTA file, not a table of mutants",
+            hint="give wild types with --fasta, and mutants as a CSV or TSV with a column mutant (A24G)",
+        )
+    if "," not in first and "\t" not in first and (seen := _other_separator(first)):
+        comma = next(filter(None, map(decimal_comma_hint, re.split(r"[;|\s\"]+", text))), None)
+        raise DataError(
+            f"{path}:1: columns are separated by {seen}: '{clip(first.strip())}'",
+            hint="separate them by commas (CSV) or tabs (TSV)" + (f"; {comma}" if comma else ""),
+        )
 
 
 _SEPARATORS = {";": "semicolons", "|": "bars", "\t": "tabs", ",": "commas", " ": "spaces"}

@@ -33,8 +33,8 @@ def test_a_scan_is_every_other_amino_acid_at_every_position():
     ("text", "told", "hint"),
     [
         (
-            "mutant;fitness\nK2A;1,5\n",
-            "1: columns are separated by semicolons: 'mutant;fitness'",
+            '"mutant";"fitness"\n"K2A";"1,5"\n',
+            '1: columns are separated by semicolons: \'"mutant";"fitness"\'',
             "separate them by commas (CSV) or tabs (TSV); write 1,5 with a point: 1.5",
         ),
         (
