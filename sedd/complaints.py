@@ -114,13 +114,16 @@ def parse_problem(error: Any, model: type[BaseModel], data: object, where: Calla
 
 def share_hint(error: Any) -> str | None:
     """For a share, of at most 1, that was written in percent: the share."""
-    limit, seen = (error.get("ctx") or {}).get("le", (error.get("ctx") or {}).get("lt")), error.get("input")
+    if error["type"] not in ("less_than", "less_than_equal"):
+        return None
+    context = error["ctx"]
+    limit = context.get("le", context.get("lt"))
     try:
-        percent = float(seen)
+        percent = float(error["input"])
     except (TypeError, ValueError):
         return None
-    is_share = error["type"] in ("less_than", "less_than_equal") and isinstance(limit, float) and limit <= 1
-    return f"did you mean {percent / 100:g}?" if is_share and 1 < percent <= 100 * limit else None
+    is_share = isinstance(limit, float) and limit <= 1 and 1 < percent <= 100 * limit
+    return f"did you mean {percent / 100:g}?" if is_share else None
 
 
 def _named_keys(what: str, section: Key, data: Any) -> list[Key]:

@@ -130,7 +130,7 @@ def _parsed(error: Any, arguments: Sequence[str]) -> tuple[dict[str, Any], list[
     rest = list(arguments)
     for name in error.ctx.command_path.split()[1:]:
         rest = rest[rest.index(name) + 1 :] if name in rest else rest
-    click_error = next(each for each in type(error).__mro__ if each.__name__ == "ClickException")
+    click_error: Any = next(each for each in type(error).__mro__ if each.__name__ == "ClickException")
     try:
         taken, left, _ = error.ctx.command.make_parser(error.ctx).parse_args(rest)
     except click_error:

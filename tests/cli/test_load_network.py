@@ -600,7 +600,7 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         ),
         (["sample", "{run}", "--parent", "{fasta}", "--keep", "900"], 2, "names position 900"),
         (["sample", "{run}", "--parent", "{fasta}", "--noise", "0"], 2, "--noise is 0.0; it must be greater"),
-        (["sample", "{run}", "--noise", "0.5"], 2, "--parent is missing"),
+        (["sample", "{run}", "--noise", "0.5"], 2, "--noise belongs to --parent, which is missing"),
         (["sample", "{run}", "--table", "new.csv"], 2, "there is no --parent"),
         (
             ["sample", "{run}", "--parent", "{fasta}", "--table", "new.xlsx"],
