@@ -158,6 +158,7 @@ def evaluate(
 
     def compute(number: int) -> Arrays:
         first, stop = parts[number]
+        progress(int(proteins.copies[:first].sum()))
         tokens, borders, longest = pack(proteins.distinct[first:stop], trained.device)
         bound = likelihood_bound(
             trained.log_score(borders, longest),
@@ -169,10 +170,10 @@ def evaluate(
             seed=how.seed,
             keys=keys[first:stop],
         )
-        progress(int(proteins.copies[:stop].sum()))
         return arrays_of(bound)
 
     bounds = [bound_of(arrays) for arrays in keep(name, len(parts), compute)]
+    progress(len(proteins.names))
     return Evaluation(proteins=proteins, bound=join_bounds(bounds, torch.from_numpy(proteins.copies)))
 
 

@@ -133,6 +133,7 @@ def generate(
     def compute(number: int) -> Arrays:
         first, stop = parts[number]
         show = _part_of(progress, number, len(parts))
+        show(0, how.steps)
         return _arrays_of(_sample(trained, lengths[first:stop], how, number, None, show))
 
     for drawn in keep("samples", len(parts), compute):
@@ -160,6 +161,7 @@ def infill(
             torch.from_numpy(np.concatenate([f.free for f in given])),
         )
         show = _part_of(progress, number, len(parts))
+        show(0, how.steps)
         return _arrays_of(_sample(trained, lengths[first:stop], how, number, template, show, begin))
 
     name = "-".join(("samples", *map(str, begin.counters)))

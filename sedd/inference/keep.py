@@ -39,11 +39,14 @@ class KeptParts:
     size: int
     ask: Callable[[], None]
     """Raises where the attempt has to stop: asked while another rank is waited for."""
+    begin: Callable[[], None] = lambda: None
+    """Told before a part is computed: the progress that is told next is what all parts before it came to."""
 
     def __call__(self, name: str, count: int, compute: Callable[[int], Arrays]) -> Iterator[Arrays]:
         """Compute this rank's share now; parts are read, and those of others awaited, as the result is gone through."""
         for number in range(self.rank, count, self.size):
             if not self._path(name, number).exists():
+                self.begin()
                 self._write(name, number, compute(number))
         return (self._read(name, number) for number in range(count))
 

@@ -41,16 +41,17 @@ def masked_costs(
 
     def compute(number: int) -> Arrays:
         first = starts[number]
+        progress(int(proteins.copies[:first].sum()))
         part = proteins.distinct[first : first + _TOGETHER]
         orders = [_orders(how, key, len(tokens)) for key, tokens in zip(keys[first:], part, strict=False)]
         found: dict[str, NDArray[Any]] = {}
         for place, rate in enumerate(how.mask_rates):
             costs = arrays_of(_costs(trained, part, orders, rate))
             found |= {f"{place}.{what}": values for what, values in costs.items()}
-        progress(int(proteins.copies[: first + _TOGETHER].sum()))
         return found
 
     parts = list(keep(name, len(starts), compute))
+    progress(len(proteins.names))
     return {
         rate: join_bounds(
             [bound_of(_of_rate(part, place)) for part in parts], torch.from_numpy(proteins.copies)

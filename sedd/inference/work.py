@@ -62,6 +62,8 @@ class Job:
     """This process among those that share the work; the first writes what comes of it."""
     ask: Callable[[], None] = lambda: None
     """Raises where the attempt has to stop."""
+    begin: Callable[[], None] = lambda: None
+    """Told before a part is computed, as `KeptParts.begin`."""
 
     def note(self, text: str) -> None:
         """Tell what a user should know of a result that is given all the same, once for all ranks."""
@@ -79,10 +81,16 @@ class Job:
             found = find_trained(str(network), self.run.path.parents[1], notify=self.notify)
             return {"path": np.array(str(found))}
 
-        (found,) = self.parts()(f"network-{place}-attempt-{self.attempt}", 1, find)
+        (found,) = self._notes()(f"network-{place}-attempt-{self.attempt}", 1, find)
         trained = load_trained(Path(str(found["path"])), self.ranks.device())
-        batch = self.parts(trained)("batch", 1, lambda number: {"residues": np.array(trained.batch_residues)})
+        batch = self._notes(trained)(
+            "batch", 1, lambda number: {"residues": np.array(trained.batch_residues)}
+        )
         return replace(trained, fixed_batch=int(next(iter(batch))["residues"]))
+
+    def _notes(self, *networks: Trained) -> KeptParts:
+        """What ranks agree on: parts, too, but none of the work."""
+        return replace(self.parts(*networks), begin=lambda: None)
 
     def parts(self, *networks: Trained, read: Sequence[Path | None] = ()) -> KeptParts:
         """The parts of work with these networks on the files that were read.
@@ -93,7 +101,12 @@ class Job:
         named += "".join(f" {file_checksum(path)}" for path in read if path is not None)
         prefix = hashlib.blake2b(named.encode(), digest_size=4).hexdigest()
         return KeptParts(
-            run=self.run, prefix=prefix, rank=self.ranks.rank, size=self.ranks.size, ask=self.ask
+            run=self.run,
+            prefix=prefix,
+            rank=self.ranks.rank,
+            size=self.ranks.size,
+            ask=self.ask,
+            begin=self.begin,
         )
 
 
@@ -203,6 +216,7 @@ def do_embed(job: Job) -> str:
         def tell(done: int, of: int) -> None:
             job.progress(starts[number] + done, total)
 
+        tell(0, total)
         return {**embed(trained, [tokens for _, tokens in some(number)], how, progress=tell)}
 
     kept = job.parts(trained, read=wanted.fasta)("embeddings", len(starts), compute)

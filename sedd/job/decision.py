@@ -20,7 +20,7 @@ from sedd.job.causes import (
     time_left_s,
 )
 from sedd.job.retry import GiveUp, Retry, retry_decision
-from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts
+from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts, saved_step
 from sedd.rundir.events import Event
 from sedd.rundir.exits import ENDED_WELL, Exit
 from sedd.spec.retry import RetrySpec
@@ -96,7 +96,7 @@ def decide(facts: EndingFacts, policy: RetrySpec) -> Decision:
     facts = dataclasses.replace(facts, events=events)
     cause = cause_of(facts.ending, events, facts.slurm, now=facts.now)
     history = submission_history(events, job_id=facts.job_id, cause=cause)
-    step = history[-1].last_step if history else 0
+    step = saved_step(parse_attempts(events))
     if cause is Cause.COMPLETED:
         return Decision(cause=cause, failure=None, event="completed", fields={"step": step}, next=None)
     if cause is Cause.CANCELLED:

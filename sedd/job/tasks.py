@@ -1,5 +1,6 @@
 """What a job's process does, by the spec's `task:`. Each imports what it works with when it is its turn."""
 
+import datetime as dt
 import os
 import time
 from collections.abc import Callable
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _TELL_S = 60.0
 """Between two lines about progress in the log."""
+_RECORD_S = 10.0
+"""Between two events about what is kept."""
 _POLL_S = 1.0
 """Between two looks for the first rank's last event."""
 
@@ -99,32 +102,40 @@ def use_network(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     choose_device(ranks)
     task = load_resolved(run.spec)
     work, path = BY_NETWORK[task.task], run.heartbeat if ranks.is_first else None
-    total = _known_total(run, work.unit)
+    reached, total = _known_progress(run, work.unit)
     with write_heartbeats(path, attempt=attempt, steps=total, unit=work.unit) as beat:
-        tell = _Progress(beat, total, stop, phase=work.phase)
+        kept = _Kept(run, attempt, beat, reached=reached)
+        tell = _Progress(beat, total, stop, phase=work.phase, kept=kept if ranks.is_first else None)
         try:
-            line = work.do(Job(run, task, tell.until, _print_line, attempt, ranks, tell.ask))
+            line = work.do(Job(run, task, tell.until, _print_line, attempt, ranks, tell.ask, tell.begin))
             if not ranks.is_first:
                 _await_first(run, attempt, tell.ask)
                 return Exit.COMPLETED
         except _StoppedError:
             beat.update(phase="stopping")
+            kept.record(reason="stop")
             return Exit.STOPPED
+        kept.found(tell.done)
         beat.update(phase="done")
     _print_line(line)
     record_event(run, "checkpoint", attempt=attempt, step=tell.done, reason="last")
     return Exit.COMPLETED
 
 
-def _known_total(run: RunDir, unit: str) -> int:
-    """How much there is to do, as an earlier attempt knew; 0 as long as none did."""
+def _known_progress(run: RunDir, unit: str) -> tuple[int, int]:
+    """How far an earlier attempt came, and how much there is to do, as it knew; 0 as long as none did."""
     earlier = read_heartbeat(run.heartbeat)
-    return earlier.steps if earlier and earlier.unit == unit else 0
+    return (earlier.step, earlier.steps) if earlier and earlier.unit == unit else (0, 0)
 
 
 def _await_first(run: RunDir, attempt: int, ask: Callable[[], None]) -> None:
     """Wait until the first rank has written the results: ranks that end long before the others look lost."""
-    while not any(e.event == "checkpoint" and e.attempt == attempt for e in read_events(run.events)):
+
+    def is_done() -> bool:
+        events = (e for e in read_events(run.events) if e.event == "checkpoint" and e.attempt == attempt)
+        return any(e.get("reason") == "last" for e in events)
+
+    while not is_done():
         ask()
         time.sleep(_POLL_S)
 
@@ -137,17 +148,62 @@ class _StoppedError(Exception):
     """The flag was set."""
 
 
+class _Kept:
+    """Records, as a training does of its checkpoints, how much of the work the kept parts hold.
+
+    Args:
+        reached: how far an earlier attempt came; what of it no part holds is done again.
+    """
+
+    def __init__(self, run: RunDir, attempt: int, beat: HeartbeatWriter, *, reached: int) -> None:
+        self._run, self._attempt, self._beat, self._reached = run, attempt, beat, reached
+        self._is_known = False
+        self._step = self._recorded = 0
+        self._recorded_at = time.monotonic()
+
+    def found(self, done: int) -> None:
+        """So much is in parts before this attempt computes any; later calls change nothing."""
+        if self._is_known:
+            return
+        self._is_known, self._step, self._recorded = True, done, done
+        if done and self._attempt > 1:
+            repeats = max(0, self._reached - done)
+            record_event(self._run, "resumed", attempt=self._attempt, step=done, repeats=repeats)
+
+    def until(self, done: int) -> None:
+        """So much is in parts."""
+        self.found(done)
+        self._step = max(self._step, done)
+        if self._step:
+            self._beat.update(checkpoint_step=self._step, checkpoint_t=dt.datetime.now(dt.UTC).isoformat())
+        if time.monotonic() - self._recorded_at > _RECORD_S:
+            self.record(reason="periodic")
+
+    def record(self, *, reason: str) -> None:
+        """Write an event, where there is more than at the last one."""
+        if self._step > self._recorded:
+            self._recorded, self._recorded_at = self._step, time.monotonic()
+            record_event(self._run, "checkpoint", attempt=self._attempt, step=self._step, reason=reason)
+
+
 class _Progress:
     """Tells the heartbeat how much has been done, now and then the log, too; and asks the flag."""
 
-    def __init__(self, beat: HeartbeatWriter, total: int, stop: "StopFlag", *, phase: str) -> None:
+    def __init__(
+        self, beat: HeartbeatWriter, total: int, stop: "StopFlag", *, phase: str, kept: _Kept | None = None
+    ) -> None:
         self._beat, self._total, self._stop, self._phase = beat, total, stop, phase
+        self._kept, self._begins = kept, False
         self._first: tuple[int, float] | None = None
         self._told, self.done = time.monotonic(), 0
 
     def more(self, count: int) -> None:
         """So much more has been done."""
         self.until(self.done + count)
+
+    def begin(self) -> None:
+        """A part is computed now: what is told next is in the parts before it."""
+        self._begins = True
 
     def ask(self) -> None:
         """Raises: _StoppedError when the flag is set."""
@@ -156,6 +212,9 @@ class _Progress:
 
     def until(self, done: int, total: int | None = None) -> None:
         """So much has been done in all, of `total` if that is known only now."""
+        if self._begins and self._kept is not None:
+            self._kept.until(done)
+        self._begins = False
         self.ask()
         now = time.monotonic()
         self.done, self._total = done, total or self._total

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +19,9 @@ from sedd.launch.resources import Parameters, read_manifest_profile, slurm_param
 from sedd.launch.submit_local import submit_local
 from sedd.launch.submit_slurm import submit_slurm
 from sedd.launch.unsubmitted import confirm_all, submit_unsubmitted
-from sedd.rundir.attempts import MOVED_BY, slowest_save_s
+from sedd.rundir.attempts import MOVED_BY, parse_attempts, saved_step, slowest_save_s
 from sedd.rundir.events import append_event, read_events
+from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.layout import RunDir
 from sedd.rundir.lock import one_action
 from sedd.spec.load import load_resolved
@@ -147,10 +149,28 @@ def _requeue_one(situation: RunSituation, now: dt.datetime) -> Requeued:
         end_all(run, grace_s=GRACE_S)
     elif situation.status is RunStatus.RUNNING:
         return move_on(situation, now)
-    has_saved = any(event.event == "checkpoint" for event in read_events(run.events))
+    follows = _describe_start(run)
     revive(situation)
-    follows = "continues from its newest checkpoint" if has_saved else "starts over: nothing was saved yet"
     return Requeued(run=run, changed=True, detail=f"submitted again; {follows}")
+
+
+def _describe_start(run: RunDir) -> str:
+    """Where the next attempt begins, by the run's events and the parts that lie in its folder."""
+    events, task = read_events(run.events), load_resolved(run.spec).task
+    if task == "train":
+        has_saved = any(event.event == "checkpoint" for event in events)
+        return "continues from its newest checkpoint" if has_saved else "starts over: nothing was saved yet"
+    kept, beat = saved_step(parse_attempts(events)), read_heartbeat(run.heartbeat)
+    if not kept and not _has_parts(run):
+        return "starts over: nothing was saved yet"
+    amount = f": {kept:,} {beat.unit}" if kept and beat is not None else ""
+    return f"continues behind what it has kept{amount}"
+
+
+def _has_parts(run: RunDir) -> bool:
+    """Whether parts of the work are there, besides those in which ranks agree on a network and a batch."""
+    notes = re.compile(r"part-[^-]*-(network|batch)-")
+    return any(not notes.match(path.name) for path in run.parts.glob("part-*"))
 
 
 def _hurry(situation: RunSituation) -> Requeued:

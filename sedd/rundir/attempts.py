@@ -94,6 +94,18 @@ def _before(attempt: Attempt, following: Attempt) -> Attempt:
     )
 
 
+def saved_step(attempts: Sequence[Attempt]) -> int:
+    """The step from which a run goes on, as far as its events tell: its newest attempt may have ended before that.
+
+    What an earlier attempt kept on a node alone does not count.
+    """
+    newest = attempts[-1] if attempts else None
+    if newest is not None and newest.has_begun:
+        return newest.last_step
+    begun = [attempt for attempt in attempts if attempt.has_begun]
+    return next((a.checkpoint_step for a in reversed(begun) if a.checkpoint_step), 0)
+
+
 def events_by_attempt(events: Iterable[Event]) -> list[list[Event]]:
     """The events of each attempt, from its start on; those before the first, and latecomers, are left out."""
     groups: list[list[Event]] = []

@@ -112,6 +112,21 @@ def test_each_end_has_its_cause_and_its_event(
     assert (decision.next is not None) == (event == "requeued")
 
 
+def test_an_attempt_that_ends_before_it_resumes_is_at_the_step_that_the_one_before_has_saved() -> None:
+    """It was said to have given up at step 0."""
+    again = Event(NOW, "attempt_started", 2, {"job_id": "7", "host": "a", "pid": 2})
+    killed = Event(NOW, "requeued", 1, {"cause": "killed", "step": 20})
+    assert decided(Exit.MISFIT, SAVED, killed, again).fields["step"] == 20
+    by_user = Event(NOW, "submitted", 1, {"job_id": "8"})
+    other = Event(NOW, "attempt_started", 2, {"job_id": "8", "host": "a", "pid": 2})
+    assert decided(Exit.MISFIT, SAVED, killed, by_user, other).fields["step"] == 20
+    resumed = Event(NOW, "resumed", 2, {"step": 10})
+    assert decided(Exit.MISFIT, SAVED, killed, again, resumed).fields["step"] == 10, "the newest was damaged"
+    on_node = Event(NOW, "resumed", 2, {"step": 30, "tier": "node"})
+    third = Event(NOW, "attempt_started", 3, {"job_id": "7", "host": "b", "pid": 3})
+    assert decided(Exit.MISFIT, SAVED, killed, again, on_node, third).fields["step"] == 20
+
+
 def test_what_does_not_fit_one_rank_ends_the_run_whatever_the_others_exit_with() -> None:
     fields = {"cause": "crashed", "error": "node preflight failed: labels: …", "rank": 3, "misfit": True}
     decision = decided(Exit.PEER_LOST, Event(NOW, "failed", 1, fields))

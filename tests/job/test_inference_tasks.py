@@ -1,6 +1,7 @@
 """`task: evaluate` and `task: sample`: the work of the two commands, as jobs that can be stopped and revived."""
 
 import csv
+import datetime as dt
 import json
 import os
 import shutil
@@ -18,8 +19,14 @@ from sedd.inference.work import WORK as BY_NETWORK
 from sedd.inference.work import Job
 from sedd.job.tasks import WORK
 from sedd.launch.make_runs import make_runs
+from sedd.launch.requeue import _describe_start
+from sedd.monitor.decide.inspection import Inspection, inspect
+from sedd.monitor.read.gather import Gatherer
+from sedd.monitor.read.queue import Queue
 from sedd.monitor.read.task_result import find_result
-from sedd.rundir.events import read_events
+from sedd.monitor.show.sentences import sentence
+from sedd.rundir.attempts import Cause, parse_attempts, saved_step
+from sedd.rundir.events import append_event, read_events
 from sedd.rundir.exits import Exit
 from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.layout import RunDir, create_run, read_manifest
@@ -46,7 +53,7 @@ PARTED = {
     ),
     "evaluate": (
         ("sedd.inference.masked_cost._TOGETHER", 1),
-        1,
+        6,
         lambda folder: {
             "fasta": [str(folder / "two.fasta")],
             "draws": 2,
@@ -203,6 +210,71 @@ def test_an_interrupted_task_leaves_the_same_files_as_one_that_was_not(
         assert attempts < 50
     assert attempts > 2
     assert results(run) == results(undisturbed)
+
+
+@pytest.mark.parametrize("kind", PARTED)
+def test_what_a_killed_attempt_has_kept_is_counted_where_the_run_is_shown_and_revived(
+    make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """It was called lost, and the next attempt said to start over, while the parts held all of it."""
+    constant, times, wanted = PARTED[kind]
+    monkeypatch.setattr(*constant)
+    monkeypatch.setattr("sedd.job.tasks._RECORD_S", 0.0)
+    run = make(kind, **wanted(tmp_path))
+    shutil.rmtree(run.code)  # this process runs the code of the tests
+    append_event(run.events, "submitted", attempt=0, now=dt.datetime.now(dt.UTC), executor="local")
+    start_attempt(run, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(StopFlag, "__bool__", dies_after(times))
+        with pytest.raises(KilledError):
+            WORK[kind](run, 1, StopFlag())
+    start_attempt(run, 2)
+    assert "continues behind what it has kept: " in _describe_start(run)
+    kept = saved_step(parse_attempts(read_events(run.events)))
+    assert kept > 0
+    assert (shown(run).view.step, shown(run).view.checkpoint_step) == (kept, kept), "the bar does not fall"
+    assert shown(run).view.ettr
+    assert WORK[kind](run, 2, StopFlag()) is Exit.COMPLETED
+    killed, second = shown(run).timeline
+    assert (killed.cause, killed.first_step, second.first_step) == (Cause.KILLED, 0, kept)
+    assert killed.lost == (killed.last_step or 0) - kept
+    assert second.last_step == shown(run).view.steps
+    told = [sentence(e, unit=shown(run).view.unit) for e in read_events(run.events)]
+    assert any(text.startswith("resumed with what was kept: ") for text in told)
+    assert told.count("wrote the results") == 1
+
+
+class KilledError(BaseException):
+    """What SIGKILL is to a process: nobody writes anything any more."""
+
+
+def dies_after(times: int):
+    """In place of a stop flag: the process ends without a word when it is asked for the n-th time."""
+    left = iter(range(times))
+
+    def ask(self: StopFlag) -> bool:
+        if next(left, None) is None:
+            raise KilledError
+        return False
+
+    return ask
+
+
+def start_attempt(run: RunDir, number: int) -> None:
+    append_event(
+        run.events,
+        "attempt_started",
+        attempt=number,
+        now=dt.datetime.now(dt.UTC),
+        job_id="1",
+        host="n",
+        pid=1,
+    )
+
+
+def shown(run: RunDir) -> Inspection:
+    now = dt.datetime.now(dt.UTC)
+    return inspect(Gatherer(queue=Queue(squeue=lambda users: "")).gather([run], now=now).runs[0], now=now)
 
 
 def test_parts_of_a_file_that_was_changed_between_two_attempts_are_not_taken(

@@ -144,7 +144,12 @@ def _saved(seen: Inspection, now: dt.datetime) -> str:
     view, has_begun = seen.view, seen.view.at_risk_s is not None or seen.view.step > 0
     saved = ("nothing" if view.state.is_final else "nothing yet") if has_begun else ""
     if view.checkpoint_step is not None:
-        saved = f"step {view.checkpoint_step}, {age_cell(seconds_since(view.checkpoint_t, now))} ago"
+        kept = (
+            f"step {view.checkpoint_step}"
+            if view.unit == "steps"
+            else f"{view.checkpoint_step:,} {view.unit}"
+        )
+        saved = f"{kept}, {age_cell(seconds_since(view.checkpoint_t, now))} ago"
     if view.has_later_copy:
         saved += f"; on its node step {view.local_step}, {age_cell(seconds_since(view.local_t, now))} ago"
     if view.at_risk_s is None or (not view.step and view.checkpoint_step is None):

@@ -31,8 +31,10 @@ def _amount(e: Event, unit: str) -> str:
 
 _OF_RESULTS: dict[str, Callable[[Event, str], str]] = {
     "completed": lambda e, unit: f"completed{_amount(e, unit)}",
-    "checkpoint": lambda e, unit: "wrote the results",
-    "resumed": lambda e, unit: "resumed",
+    "checkpoint": lambda e, unit: (
+        "wrote the results" if e.get("reason") in (None, "last") else f"kept what is done{_amount(e, unit)}"
+    ),
+    "resumed": lambda e, unit: f"resumed with what was kept{_amount(e, unit)}",
 }
 """Of a task that does not train."""
 

@@ -52,6 +52,18 @@ def test_only_what_an_event_says_is_told(name: str, fields: dict[str, object], s
     assert sentence(Event(T, name, 1, fields)) == said
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("checkpoint", {"step": 4774, "reason": "periodic"}, "kept what is done: 4,774 proteins"),
+        ("checkpoint", {"step": 4774, "reason": "last"}, "wrote the results"),
+        ("resumed", {"step": 4774}, "resumed with what was kept: 4,774 proteins"),
+    ],
+)
+def test_parts_that_are_kept_are_no_results_yet(name: str, fields: dict[str, object], said: str) -> None:
+    assert sentence(Event(T, name, 1, fields), unit="proteins") == said
+
+
 @pytest.mark.parametrize("name", EVENTS)
 @pytest.mark.parametrize("unit", ["proteins", "bytes", "sampling steps"])
 def test_what_counts_no_steps_of_a_training_is_at_no_step(name: str, unit: str) -> None:
