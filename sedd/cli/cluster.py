@@ -116,6 +116,8 @@ def check(
                 out().print(findings_table(found))
             show(f"test job: {outcome}   sedd logs {run.id}")
     if not as_json:
+        for line in _remarks(site, asked=test_job, was_run=run is not None):
+            show(line)
         out().print(_closing((*findings, *found), has_answered=has_answered, outcome=outcome))
     else:
         print_json(
@@ -136,16 +138,34 @@ def _document(run: "RunDir | None", outcome: str | None, found: "Sequence[Findin
 
 
 def _closing(findings: "Sequence[Finding]", *, has_answered: bool, outcome: str | None) -> "Text":
-    """The last line: whether jobs of this profile would train here, as far as it could be tested."""
+    """The last line: whether jobs of this profile would run here, as far as it could be tested.
+
+    That they train is known only where one has trained.
+    """
     from rich.text import Text
 
+    from sedd.preflight.finding import has_failures
     from sedd.preflight.show.render import conclusion, counted
 
     if not has_answered:
         return Text(f"NOT TESTED: SLURM does not answer here ({counted(findings)})", style="bold red")
     if outcome not in (None, "completed"):
         return Text(f"NOT READY: the test job did not complete ({counted(findings)})", style="bold red")
+    if outcome is None and not has_failures(findings):
+        return Text(f"PROFILE FITS THIS SITE ({counted(findings)})", style="bold green")
     return conclusion(findings)
+
+
+def _remarks(profile: Profile, *, asked: bool, was_run: bool) -> list[str]:
+    """What was not looked at, in a line each."""
+    lines = ["test job: not run, since what is above would stop it"] if asked and not was_run else []
+    if isinstance(profile, SlurmProfile) and profile.gpu.memory is None:
+        lines.append(
+            "gpu.memory is not set: preflight cannot say whether a network fits a card (gpu: {memory: 32GiB})"
+        )
+    if not asked:
+        lines.append("no spec was checked (sedd preflight SPEC), and no job has run here (--test-job)")
+    return lines
 
 
 def _has_answered(answers: "Answers") -> bool:

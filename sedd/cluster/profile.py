@@ -1,5 +1,6 @@
 """A profile says where jobs run: a SLURM site, or this machine. Users edit it as YAML (`slurm/*.yaml`)."""
 
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -180,18 +181,22 @@ def load_profile(
         SpecError: no such file, or one with problems.
     """
     path = find_profile(given, spec=spec, environ=environ)
-    profile = LocalProfile(executor="local") if path is None else read_profile(_load(path, given, environ))
+    profile = (
+        LocalProfile(executor="local") if path is None else read_profile(_load(path, given, spec, environ))
+    )
     if path is not None and profile.notify is not None:
         profile = profile.model_copy(update={"notify_from": str(path.absolute())})
     return with_mail(profile, environ)
 
 
-def _load(path: Path, given: str | Path | None, environ: Mapping[str, str]) -> Document:
+def _load(path: Path, given: str | Path | None, spec: Path | None, environ: Mapping[str, str]) -> Document:
     """The profile's document. Raises: SpecError that names the setting, too, where no option has named the file."""
     try:
         return load_document(path)
     except SpecError as e:
         origin = None if given else _setting(environ)
+        if given and not path.exists():
+            raise SpecError(e.message, hint=_meant_profile(path, spec, e.hint)) from e
         if origin and not path.is_absolute() and not path.exists():
             raise SpecError(
                 f"{e.message} ({origin} names it, relative to the current folder, {Path.cwd()})",
@@ -201,6 +206,26 @@ def _load(path: Path, given: str | Path | None, environ: Mapping[str, str]) -> D
         raise SpecError(
             f"{e.message} ({origin} names it)" if origin else e.message, hint=None if is_itself else e.hint
         ) from e
+
+
+def _meant_profile(path: Path, spec: Path | None, other: str | None) -> str | None:
+    """A hint: the profile of nearly that name in a folder `slurm/`; else `other`, or which ones are there."""
+    there = [each for folder in _folders(spec) for each in sorted((folder / "slurm").glob("*.yaml"))]
+    names = {each.stem: _shown(each) for each in reversed(there)}  # the folder that counts first, last
+    near = difflib.get_close_matches(path.stem, names, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean '{names[near[0]]}'?"
+    return other or (f"there are {', '.join(names.values())}" if names else None)
+
+
+def _shown(path: Path) -> str:
+    """From the current folder, where it is below it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _folders(spec: Path | None) -> list[Path]:
+    """Where `slurm/` is looked for: beside the spec and one folder up (`jobs/x.yaml` → `slurm/`), then here."""
+    return [*list(spec.resolve().parents)[:2], Path.cwd()] if spec else [Path.cwd()]
 
 
 def _setting(environ: Mapping[str, str]) -> str | None:
@@ -236,8 +261,9 @@ def find_profile(given: str | Path | None, *, spec: Path | None, environ: Mappin
         return expand_home(chosen)
     if (config := read_user_config(environ)) is not None and config.cluster is not None:
         return config_path(config.cluster, environ)
-    folders = [*list(spec.resolve().parents)[:2], Path.cwd()] if spec else [Path.cwd()]
-    return next((path for folder in folders if (path := folder / "slurm" / "local.yaml").is_file()), None)
+    return next(
+        (path for folder in _folders(spec) if (path := folder / "slurm" / "local.yaml").is_file()), None
+    )
 
 
 def read_profile(document: Document, *, context: object = None) -> Profile:

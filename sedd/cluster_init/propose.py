@@ -196,16 +196,24 @@ def _cpu(facts: SiteFacts) -> Iterator[Line]:
 
 def _walltime(partition: Partition, choice: QosChoice | None, facts: SiteFacts) -> Iterator[Line]:
     qos = choice.default if choice else ""
-    limits = {f"partition {partition.name}": partition.max_time_s, f"QOS {qos}": facts.qos_walltimes.get(qos)}
+    limits = {
+        f"partition '{partition.name}'": partition.max_time_s,
+        f"QOS '{qos}'": facts.qos_walltimes.get(qos),
+    }
     known = {name: seconds for name, seconds in limits.items() if seconds is not None}
     default = partition.default_time_s
-    without = f" Without one a job gets {format_duration(default)}." if default is not None else ""
+    without = (
+        f" A job that asks for no time limit gets {format_duration(default)}." if default is not None else ""
+    )
     why = "A spec's longer walltime is cut to this; the run requeues itself and continues."
     if not known:
         yield Line("max_walltime: 24h", f"This partition sets no limit.{without} {why}", is_active=False)
         return
     holder = min(known, key=lambda name: known[name])
-    yield Line(f"max_walltime: {exact_duration(known[holder])}", f"Limit of {holder}.{without} {why}")
+    yield Line(
+        f"max_walltime: {exact_duration(known[holder])}",
+        f"The longest time limit in {holder}.{without} {why}",
+    )
 
 
 def _preemption(partition: Partition, facts: SiteFacts) -> Iterator[Line]:
@@ -225,7 +233,8 @@ def _preemption(partition: Partition, facts: SiteFacts) -> Iterator[Line]:
     if not config.job_requeue:
         reason += " JobRequeue=0: jobs ask for being requeued."
     reason += (
-        " A new job continues a run that must leave; true: its own job does, after a pause of two minutes."
+        " When a run has to leave its node, a new job continues it at once; with true the same job is requeued,"
+        " which takes two minutes longer."
     )
     yield Line("requeue: true", reason, is_active=False)
 

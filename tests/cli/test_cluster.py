@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import typer
 
 from tests.command_line import sedd
 
@@ -35,4 +36,23 @@ def test_a_profile_without_slurm_ends_with_a_verdict_too(runs: Path, tmp_path: P
     profile = tmp_path / "local.yaml"
     profile.write_text("executor: local\n")
     done = sedd("cluster", "check", profile, runs=runs)
-    assert (done.returncode, done.stdout.splitlines()[-1][:14]) == (0, "READY TO TRAIN")
+    *_, before, last = done.stdout.splitlines()
+    assert (done.returncode, last.partition(" (")[0]) == (0, "PROFILE FITS THIS SITE")
+    assert "no spec was checked" in before
+
+
+def test_a_test_job_that_was_not_run_is_told(monkeypatch, capsys, runs: Path, tmp_path: Path) -> None:
+    import sedd.cli.cluster as module
+    from sedd.preflight.finding import Finding, Status
+
+    profile = tmp_path / "site.yaml"
+    profile.write_text("executor: slurm\npartition: gpu\n")
+    found = Finding(check="torch_wheel", status=Status.FAIL, saw="cpu wheel", hint="another")
+    monkeypatch.setattr(module, "_check_login", lambda *_, **__: (found,))
+    monkeypatch.setattr(module, "_has_answered", lambda answers: True)
+    with pytest.raises(typer.Exit):
+        module.check(profile, test_job=True, gpus=1, as_json=False)
+    *_, job, memory, last = capsys.readouterr().out.splitlines()
+    assert job == "test job: not run, since what is above would stop it"
+    assert memory.startswith("gpu.memory is not set")
+    assert last == "NOT READY (1 FAIL)"

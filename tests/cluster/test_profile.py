@@ -174,3 +174,25 @@ def test_a_missing_profile_says_which_one_is_near(tmp_path: Path) -> None:
         load_profile(tmp_path / "v1000.yaml")
     assert caught.value.hint is not None
     assert "v100.yaml" in caught.value.hint
+
+
+def test_a_profiles_bare_name_suggests_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("v100", "local"):
+        (tmp_path / "slurm" / f"{name}.yaml").write_text("executor: local\n")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    spec = tmp_path / "jobs" / "x.yaml"
+    hints = {}
+    for given in ("v100", "v10.yaml", "other/v100.yaml", "zzz"):
+        with pytest.raises(SpecError, match="no such file") as caught:
+            load_profile(given, spec=spec)
+        hints[given] = caught.value.hint
+    meant = f"did you mean '{tmp_path / 'slurm' / 'v100.yaml'}'?"
+    assert [hints[given] for given in ("v100", "v10.yaml", "other/v100.yaml")] == [meant] * 3
+    assert str(tmp_path / "slurm" / "local.yaml") in (hints["zzz"] or "")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError) as caught:
+        load_profile("v100")
+    assert caught.value.hint == "did you mean 'slurm/v100.yaml'?"

@@ -215,7 +215,7 @@ def test_the_walltime_is_the_least_of_the_limits(
         qos_walltimes={"short": qos_s},
     )
     assert profile_of(facts).max_walltime == expected
-    assert "Without one a job gets 10m." in comments_of(facts)
+    assert "A job that asks for no time limit gets 10m." in comments_of(facts)
 
 
 def test_jobs_without_gpus_go_to_the_largest_open_partition_without_cards() -> None:

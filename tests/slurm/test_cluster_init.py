@@ -17,12 +17,12 @@ def test_a_proposed_profile_passes_its_check_and_runs_a_job(
     monkeypatch.setenv("SEDD_RUNS", str(tmp_path / "runs"))
     written = tmp_path / "here.yaml"
     assert sedd("cluster", "init", "-o", written).returncode == 0
-    assert "# Limit of partition requeue." in written.read_text()
+    assert "# The longest time limit in partition 'requeue'." in written.read_text()
     again = sedd("cluster", "init", "-o", written)
     assert (again.returncode, "already exists" in again.stderr) == (2, True)
     # The cluster's cards are empty files, so the job itself runs on CPUs.
     first = sedd("cluster", "check", written)
-    assert (first.returncode, first.stdout.splitlines()[-1][:14]) == (0, "READY TO TRAIN")
+    assert (first.returncode, first.stdout.splitlines()[-1][:22]) == (0, "PROFILE FITS THIS SITE")
     checked = sedd("cluster", "check", written, "--gpus", "0", "--test-job", "--json")
     document = json.loads(checked.stdout)
     assert (checked.returncode, document["test_job"]["outcome"]) == (0, "completed"), checked.stderr
