@@ -183,6 +183,11 @@ def load_document(path: Path, *, may_be_empty: bool = False) -> Document:
         SpecError: no such file, not YAML, or not a mapping. Traps and repeated keys: `validate` raises. A file without
             anything but comments, too, unless it `may_be_empty`: it is then a mapping without keys.
     """
+    if (path / "manifest.json").is_file() and (path / "train").is_dir():
+        raise SpecError(
+            f"{path}: this is a token store, not a spec",
+            hint=f"a training's spec names it, data: {{store: {path}}}; `sedd data info` describes it",
+        )
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
@@ -206,8 +211,17 @@ def load_document(path: Path, *, may_be_empty: bool = False) -> Document:
     return parse_document(text, name=str(path), may_be_empty=may_be_empty)
 
 
+_FASTA = re.compile(r"\s*>[^\n]*\n[A-Za-z*-]+\s")
+"""A header and a line of letters."""
+
+
 def parse_document(text: str, *, name: str, may_be_empty: bool = False) -> Document:
     """Parse YAML text; `name` stands for the file in messages. Raises: SpecError, as `load_document`."""
+    if _FASTA.match(text):
+        raise SpecError(
+            f"{name}: this is a FASTA file, not YAML",
+            hint="`sedd data build` makes a token store of it, which a training's spec names: data: {store: STORE}",
+        )
     root = _compose(text, name)
     is_empty = root is None or (
         isinstance(root, yaml.ScalarNode) and not root.value

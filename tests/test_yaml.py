@@ -523,3 +523,18 @@ def test_a_file_without_anything_is_empty_unless_it_may_be(text: str) -> None:
     with pytest.raises(SpecError, match=r"^job\.yaml: empty: write 'key: value' lines$"):
         parse_document(text, name="job.yaml")
     assert parse_document(text, name="config.yaml", may_be_empty=True).data == {}
+
+
+@pytest.mark.parametrize("text", [">a b\nMKVL\n", "\n>1\nMKVLAA\nGGG", ">a: b\nMKV*\n"])
+def test_a_fasta_file_is_told_so(text: str):
+    with pytest.raises(SpecError, match=r"p\.yaml: this is a FASTA file, not YAML") as caught:
+        parse_document(text, name="p.yaml")
+    assert "sedd data build" in caught.value.hint
+
+
+def test_a_token_store_is_told_so(tmp_path: Path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(SpecError, match="this is a token store, not a spec") as caught:
+        load_document(tmp_path)
+    assert f"data: {{store: {tmp_path}}}" in caught.value.hint
