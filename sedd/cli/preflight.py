@@ -12,7 +12,7 @@ from sedd.errors import UsageError
 from sedd.preflight.finding import has_failures
 from sedd.preflight.resolve_auto import resolve_auto
 from sedd.preflight.run_checks import check_login, check_node
-from sedd.preflight.show.render import conclusion, findings_table
+from sedd.preflight.show.render import conclusion, failures_again, findings_table
 from sedd.rundir.find import runs_root
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_request
@@ -57,7 +57,15 @@ def command(
         side = "node" if node else "login"
         print_json({"ready": is_ready, "side": side, "findings": [finding.as_json() for finding in findings]})
     else:
-        out().print(findings_table(findings))
+        table, console = findings_table(findings), out()
+        console.print(table)
+        printed = len(console.render_lines(table))
+        again = failures_again(
+            [("", finding) for finding in findings], printed=printed, height=console.height, strict=strict
+        )
+        if again:
+            console.print("\nwhat failed, once more:")
+            console.print(again)
         trains = any(isinstance(one, Experiment) for one in request.experiments)
         out().print(conclusion(findings, strict=strict, trains=trains))
     if not is_ready:

@@ -18,7 +18,7 @@ from sedd.experiments.submit_plan import Site, foresee, resolver_for
 from sedd.preflight.context import Answers
 from sedd.preflight.finding import Finding, has_failures
 from sedd.preflight.run_checks import check_login
-from sedd.preflight.show.render import conclusion, counted, findings_table
+from sedd.preflight.show.render import conclusion, counted, failures_again, findings_table
 from sedd.rundir.plan_record import find_plan
 from sedd.spec.experiment import Experiment
 from sedd.spec.plan import load_plan
@@ -70,6 +70,7 @@ def _print(graph: Graph, checked: Sequence[Checked], *, strict: bool) -> None:
     """The stages, the findings of each, and the verdict; a finding that several stages share is printed once."""
     for line in foreseen_lines(graph, [stage.step for stage in checked]):
         show(line)
+    console, lines = out(), 0
     printed = set[Finding]()
     for stage in checked:
         if stage.step.missing is None:
@@ -77,17 +78,23 @@ def _print(graph: Graph, checked: Sequence[Checked], *, strict: bool) -> None:
         new = [finding for finding in stage.findings if finding not in printed]
         shared = [finding for finding in stage.findings if finding in printed]
         printed |= set(new)
-        out().print(Text(f"\n{stage.step.stage.name}", style="bold"))
+        console.print(Text(f"\n{stage.step.stage.name}", style="bold"))
         if new:
-            out().print(findings_table(new))
+            table = findings_table(new)
+            console.print(table)
+            lines += len(console.render_lines(table))
         if shared:
             show(f"and as above: {counted(shared)}")
     failed = [s.step.stage.name for s in checked if has_failures(s.findings, strict=strict)]
     missing = [stage.step.missing for stage in checked if stage.step.missing]
     trains = any(isinstance(run, Experiment) for each in missing for run in each.request.experiments)
     findings = [finding for stage in checked for finding in stage.findings]
+    named = [(stage.step.stage.name, finding) for stage in checked for finding in stage.findings]
+    if again := failures_again(named, printed=lines, height=console.height, strict=strict):
+        console.print("\nwhat failed, once more:")
+        console.print(again)
     verdict = conclusion(findings, strict=strict, trains=trains or not missing)
-    out().print(Text("\n").append_text(verdict).append(f": {', '.join(failed)}" if failed else ""))
+    console.print(Text("\n").append_text(verdict).append(f": {', '.join(failed)}" if failed else ""))
 
 
 def _document(graph: Graph, checked: Sequence[Checked], *, is_ready: bool) -> dict[str, Any]:

@@ -157,12 +157,29 @@ def _verdict(check: Check[Any], context: CheckContext) -> Verdict | None:
         if verdict := _awaited_verdict(check, context):
             return verdict
         facts = check.gather(context)
-        return None if facts is None else _with_fault(check.judge(facts), check, context)
+        if facts is None:
+            return None
+        return _with_plain_paths(_with_fault(check.judge(facts), check, context), context)
     except SeddError as e:
         return Verdict(Status.UNKNOWN, e.message.splitlines()[0], e.hint)
     except Exception as e:  # a check that breaks must not stop the others, nor hide what they found
         lines = str(e).strip().splitlines()
         return unknown(f"could not look: {type(e).__name__}: {lines[0] if lines else ''}".rstrip(": "))
+
+
+def _with_plain_paths(verdict: Verdict, context: CheckContext) -> Verdict:
+    """The verdict with the specs' paths as people write them: `/x/runs` for `/x/jobs/../runs`."""
+    if "/../" not in f"{verdict.saw}{verdict.hint}":
+        return verdict
+    named = {
+        str(path) for run in context.runs_together for path in run.paths().values() if ".." in path.parts
+    }
+    saw, hint = verdict.saw, verdict.hint
+    for path in sorted(named, key=len, reverse=True):
+        plain = os.path.normpath(path)
+        if os.path.realpath(plain) == os.path.realpath(path):  # else a link is on the way: `..` is elsewhere
+            saw, hint = saw.replace(path, plain), hint.replace(path, plain) if hint else hint
+    return replace(verdict, saw=saw, hint=hint)
 
 
 def _with_fault(verdict: Verdict, check: Check[Any], context: CheckContext) -> Verdict:

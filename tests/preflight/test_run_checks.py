@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,17 @@ def test_what_has_an_own_limit_may_take_longer(context: CheckContext):
     patient = dataclasses.replace(a_check(lambda s: time.sleep(0.2) or "a"), limit_s=5.0)
     (found,) = in_turn({"compiles": patient}, [context], limit_s=0.05)
     assert found.status is Status.OK
+
+
+@RUNNERS
+def test_paths_of_the_spec_are_told_without_dots_unless_a_link_makes_them_another(
+    run, make_context: Callable[..., CheckContext], tmp_path: Path
+):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    for folder, expected in (("jobs", tmp_path / "x.store"), ("link", tmp_path / "link" / ".." / "x.store")):
+        asked = make_context({"data.store": str(tmp_path / folder / ".." / "x.store")})
+        checks = {"a": a_check(lambda c: f"{c.experiment.data.store} is gone", lambda s: fail(s, s))}
+        (found,) = run(checks, [asked], limit_s=5)
+        assert (found.saw, found.hint) == (f"{expected} is gone", f"{expected} is gone")

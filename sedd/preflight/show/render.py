@@ -32,6 +32,30 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
+def failures_again(
+    named: Sequence[tuple[str, Finding]], *, printed: int, height: int, strict: bool = False
+) -> Table | None:
+    """What failed once more, below a table that is longer than the screen; None where all of it is in sight.
+
+    Args:
+        named: findings, each with its stage of a plan; "" without a plan.
+        printed: lines of the table or tables; height: of the screen.
+        strict: a WARN counts as a failure.
+    """
+    failed = [(stage, finding) for stage, finding in named if has_failures([finding], strict=strict)]
+    if not failed or printed < height:
+        return None
+    table = Table(box=None, padding=(0, 1, 0, 0), show_header=False)
+    for _ in ("status", "check"):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in dict.fromkeys(finding for _, finding in failed):
+        stages = ", ".join(stage for stage, other in failed if other == finding and stage)
+        saw = f"{finding.saw} (stage {stages})" if stages else finding.saw
+        table.add_row(Text(finding.status.value, style=_STYLES[finding.status]), finding.check, Text(saw))
+    return table
+
+
 def conclusion(findings: Sequence[Finding], *, strict: bool = False, trains: bool = True) -> Text:
     """The last line: READY TO TRAIN (to RUN where nothing is trained) or NOT READY, and the count of findings."""
     if has_failures(findings, strict=strict):

@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from sedd.preflight.finding import Finding, Status
-from sedd.preflight.show.render import conclusion, findings_table
+from sedd.preflight.show.render import conclusion, failures_again, findings_table
 
 FINDINGS = (
     Finding(check="disk_space", status=Status.OK, saw="90.0 GiB free in /scratch/runs", hint="never shown"),
@@ -45,3 +45,18 @@ def test_conclusion_counts_and_decides():
     warned = (Finding(check="clock", status=Status.WARN, saw="x"),)
     assert shown(conclusion(warned)).startswith("READY TO TRAIN")
     assert shown(conclusion(warned, strict=True)).startswith("NOT READY")
+
+
+def test_what_failed_is_repeated_below_a_table_that_is_longer_than_the_screen():
+    named = [("first", FINDINGS[1]), ("first", FINDINGS[0]), ("second", FINDINGS[1]), ("second", FINDINGS[2])]
+    assert failures_again(named, printed=23, height=24) is None
+    text = shown(failures_again(named, printed=24, height=24))
+    assert (text.count("FAIL"), text.count("UNKNOWN"), text.count("OK")) == (1, 0, 0)
+    assert "(stage first, second)" in " ".join(text.split())
+    warned = [("", Finding(check="clock", status=Status.WARN, saw="[bold]late", hint="x"))]
+    assert failures_again(warned, printed=99, height=24) is None
+    assert shown(failures_again(warned, printed=99, height=24, strict=True)).split() == [
+        "WARN",
+        "clock",
+        "[bold]late",
+    ]
