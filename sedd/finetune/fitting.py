@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from sedd.errors import CheckpointError
+from sedd.errors import CheckpointError, did_you_mean
 from sedd.finetune.parent import Parent
 from sedd.model.size import MLP_FACTOR, SINUSOIDS, VOCABULARY, WAVES
-from sedd.spec.conditions import CategorySpec
+from sedd.spec.conditions import CategorySpec, ConditionsSpec, LabelSpec
 from sedd.spec.experiment import Experiment
 from sedd.spec.model import ModelSpec
 from sedd.spec.training import TrainingSpec
+from sedd.units import counted
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -38,7 +39,7 @@ def differences(parent: Parent, experiment: Experiment) -> list[str]:
         ("diffusion.noise", _noise(theirs), _noise(ours)),
     ]
     if theirs.model.conditions is not None:  # one without may be told some from now on: that begins at zero
-        pairs.append(("model.conditions", theirs.model.conditions, ours.model.conditions))
+        pairs.append(("model.conditions", _conditions(theirs), _conditions(ours)))
     found = [f"its {name} is {seen}, this spec's {wanted}" for name, seen, wanted in pairs if seen != wanted]
     if parent.tokens != VOCABULARY:
         found.append(f"its alphabet has {parent.tokens} tokens, ours {VOCABULARY}")
@@ -66,12 +67,36 @@ def _noise(experiment: Experiment) -> str:
     return f"{noise.pop('kind')} ({', '.join(f'{name} {value:g}' for name, value in noise.items())})"
 
 
+def _conditions(experiment: Experiment) -> str:
+    """`{family: category of 8 values}`, with every probability that is not the default."""
+    conditions = experiment.model.conditions
+    if conditions is None:
+        return "absent"
+    fields = ", ".join(f"{name}: {_label(field)}" for name, field in conditions.fields.items())
+    drop_all = ConditionsSpec.model_fields["drop_all"].default
+    rest = f" with drop_all {conditions.drop_all:g}" if conditions.drop_all != drop_all else ""
+    return f"{{{fields}}}{rest}"
+
+
+def _label(field: LabelSpec) -> str:
+    what = f"category of {counted(field.values, 'value')}" if isinstance(field, CategorySpec) else "number"
+    return f"{what}, drop {field.drop:g}" if field.drop else what
+
+
+FREEZE_HINT = (
+    "names begin with embedding., noise_level., blocks.N. (N from 0) or final.; for example training.freeze: "
+    "['embedding.*', 'blocks.0.*']"
+)
+"""What to write where a pattern was not meant so."""
+
+
 def freezing_problem(experiment: Experiment) -> str | None:
     """Why `training.freeze` cannot be what was meant; None if it can."""
     names = [*parameter_shapes(experiment.model), *adapter_shapes(experiment)]
     for pattern in experiment.training.freeze:
         if not any(fnmatchcase(name, pattern) for name in names):
-            return f"training.freeze: no parameter's name matches {pattern!r}; one is {names[1]}"
+            meant = did_you_mean(pattern.split(".")[0], {name.split(".")[0] for name in names})
+            return f"training.freeze: no parameter's name matches {pattern!r}{f'; {meant}' if meant else ''}"
     trained = trained_shapes(experiment)
     if not trained:
         return "training.freeze leaves nothing to train"

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from sedd.errors import CheckpointError, SeddError, UsageError, cannot_read
+from sedd.finetune.adapters_folder import CONFIG as ADAPTERS_CONFIG
+from sedd.finetune.adapters_folder import WEIGHTS as ADAPTERS
 from sedd.finetune.adapters_folder import is_adapters, read_config
 from sedd.finetune.checkpoint_facts import read_facts
 from sedd.rundir.atomic import write_text
 from sedd.rundir.best import find_trained_run
-from sedd.rundir.find import refuse_spec
-from sedd.rundir.layout import RunDir, list_checkpoints
+from sedd.rundir.find import list_runs_of_name, refuse_spec
+from sedd.rundir.layout import RunDir, is_run, list_checkpoints
 from sedd.spec.experiment import Experiment
 from sedd.spec.finetune import InitSpec
 from sedd.spec.load import dump_resolved
@@ -64,15 +66,40 @@ def find_parent(network: Path, *, notify: Callable[[str], None] = lambda text: N
     Of a sweep that of its best run, which `notify` hears.
 
     Raises:
-        UsageError: no such run or file, a spec, a plan, or adapters alone.
+        UsageError: no such run or file, a spec, a plan, adapters alone, or an export that has lost a file.
         UndecidedError: a sweep whose best run is not known. CheckpointError: a folder of checkpoints cannot be read.
     """
     _refuse_adapters(network)
     refuse_spec(network)
     if network.is_file() or _is_export(network):
         return network
+    refuse_incomplete(network)
     run = find_trained_run(str(network), network, notify=notify)
     return next(iter(list_checkpoints(run.checkpoints)), None)
+
+
+def refuse_incomplete(folder: Path) -> None:
+    """Refuse a folder of an export, or of adapters, that has lost one of its two files. Raises: UsageError."""
+    for names, what in (
+        ((CONFIG, WEIGHTS), "an exported network"),
+        ((ADAPTERS_CONFIG, ADAPTERS), "adapters"),
+    ):
+        there = [name for name in names if (folder / name).is_file()]
+        if len(there) == 1:
+            lost = next(name for name in names if name not in there)
+            raise UsageError(
+                f"{folder} lacks {lost}: {what}, of which {there[0]} is there, needs both",
+                hint="copy the whole folder again, or write it again: sedd export RUN -o FOLDER",
+            )
+
+
+def same_name_hint(network: Path, runs: Path, key: str) -> str | None:
+    """How to write a run's name in a spec, where names are paths; None where no run in `runs` has that name."""
+    for below in (Path(network.name), Path(network.parent.name, network.name)):
+        folder = runs / below
+        if not network.exists() and (is_run(RunDir(folder)) or list_runs_of_name(folder)):
+            return f"{below} is a run in {runs}; in a spec it is named by its path: `{key}: {folder}`"
+    return None
 
 
 def require_whole(experiments: Iterable[TaskSpec]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sedd.errors import CheckpointError, SpecError, cannot_read
-from sedd.finetune.fitting import CONDITIONS, freezing_problem, is_trained, rate_scale
+from sedd.finetune.fitting import CONDITIONS, FREEZE_HINT, freezing_problem, is_trained, rate_scale
 from sedd.finetune.lora import add_adapters, plain_weights, trained_weights
 from sedd.finetune.parent import WEIGHTS, Parent, sha256_of
 from sedd.model.transformer import Transformer
@@ -28,7 +28,7 @@ def prepare(model: Transformer, experiment: Experiment) -> None:
     """
     training = experiment.training
     if problem := freezing_problem(experiment):
-        raise SpecError(problem)
+        raise SpecError(problem, hint=FREEZE_HINT)
     if training.lora:
         add_adapters(model, training.lora)
     for name, parameter in model.named_parameters():

@@ -12,6 +12,7 @@ from sedd.finetune.adapters_folder import WEIGHTS as ADAPTERS
 from sedd.finetune.adapters_folder import is_adapters, read_config
 from sedd.finetune.base_network import find_base
 from sedd.finetune.checkpoint_facts import read_facts
+from sedd.finetune.parent import refuse_incomplete
 from sedd.home import expand_home
 from sedd.rundir.attempts import is_completed
 from sedd.rundir.best import find_trained_run
@@ -49,7 +50,7 @@ def find_network(
     Of a sweep the best run, which `notify` hears.
 
     Raises:
-        UsageError: no such run or file, a spec, a plan, or one file of an export.
+        UsageError: no such run or file, a spec, a plan, one file of an export, or an export without one.
         UndecidedError: a sweep whose best run is not known. CheckpointError: the run has no checkpoint yet,
             or its folder cannot be read.
     """
@@ -63,6 +64,7 @@ def find_network(
     if is_adapters(path):
         find_base(path)  # which it is nothing without
         return path
+    refuse_incomplete(path)
     if path.suffix == ".pt":
         raise UsageError(f"{path}: no such checkpoint")
     run = find_trained_run(text, runs, notify=notify)

@@ -262,3 +262,24 @@ def test_a_run_is_no_fasta_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
             call(*words.format(net="tiny", wrong=wrong).split())
         option = words.split()[-2]
         assert caught.value.message == f"{option} is {wrong}, which is a run; a FASTA file is wanted"
+
+
+@pytest.mark.parametrize("network", ["./exported", "exported"])
+def test_a_folder_that_has_lost_one_of_its_files_is_told_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    for there, lost in (
+        (("model.safetensors",), "config.json"),
+        (("adapters.json",), "adapters.safetensors"),
+    ):
+        for name in there:
+            (folder / name).touch()
+        with pytest.raises(UsageError, match=rf"exported lacks {lost}"):
+            find_trained(network, tmp_path / "runs", notify=print)
+        with pytest.raises(UsageError, match=rf"exported lacks {lost}"):
+            find_parent(folder)
+        for name in there:
+            (folder / name).unlink()

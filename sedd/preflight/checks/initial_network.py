@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sedd.errors import SeddError
-from sedd.finetune.fitting import count, differences, freezing_problem, trained_shapes
-from sedd.finetune.parent import Parent, find_parent, kept_in, read_parent
+from sedd.finetune.fitting import FREEZE_HINT, count, differences, freezing_problem, trained_shapes
+from sedd.finetune.parent import Parent, find_parent, kept_in, read_parent, same_name_hint
 from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.rundir.best import UndecidedError
 from sedd.spec.experiment import Experiment
@@ -25,7 +25,7 @@ class Facts:
     trained: int = 0
     """Parameters that learn."""
     meant: str | None = None
-    """What may have been meant instead of a network that is not there."""
+    """What may have been meant instead, or what to write."""
     missing_store: Path | None = None
     """The parent's token store, where it is not there."""
     choice: str | None = None
@@ -71,7 +71,7 @@ def _look(experiment: Experiment, context: CheckContext) -> Facts:
     init = experiment.training.init
     assert init is not None
     if problem := freezing_problem(experiment):
-        return Facts(network=init.network, problem=problem)
+        return Facts(network=init.network, problem=problem, meant=FREEZE_HINT)
     kept = kept_in(context.run.initial) if context.run is not None else None
     told: list[str] = []
     try:
@@ -80,8 +80,9 @@ def _look(experiment: Experiment, context: CheckContext) -> Facts:
     except UndecidedError as e:
         return Facts(network=init.network, problem=e.message, meant=e.hint, is_early=e.is_early)
     except SeddError as e:
-        is_better = (e.hint or "").startswith(("did you mean", "name "))
-        meant = e.hint if is_better else None
+        is_better = (e.hint or "").startswith(("did you mean", "name ", "copy "))
+        same_name = same_name_hint(init.network, context.folder, "training.init")
+        meant = same_name or (e.hint if is_better else None)
         return Facts(network=init.network, problem=e.message, meant=meant)
     if parent is None:
         return Facts(network=init.network)

@@ -9,7 +9,7 @@ from sedd.errors import SeddError, UsageError
 from sedd.finetune.adapters_folder import BASE, CONFIG, is_adapters
 from sedd.finetune.base_network import find_base
 from sedd.finetune.checkpoint_facts import read_facts
-from sedd.finetune.parent import find_parent
+from sedd.finetune.parent import find_parent, refuse_incomplete, same_name_hint
 from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.filesystem import unreadable
 from sedd.rundir.best import UndecidedError, find_trained_run
@@ -30,6 +30,8 @@ class Facts:
     """checkpoint, export, adapters or run; None where there is nothing of the kind."""
     checkpoints: int = 0
     """Of a run: sealed ones."""
+    meant: str | None = None
+    """How to write the run that may be meant, where there is nothing of the kind."""
     problem: str | None = None
     """Why a FASTA file cannot be read."""
     network_problem: UsageError | None = None
@@ -58,6 +60,7 @@ def gather(context: CheckContext) -> Facts:
         network=task.network,
         kind=kind,
         checkpoints=checkpoints,
+        meant=same_name_hint(task.network, context.folder, "network") if kind is None else None,
         problem=unreadable(task.inputs),
         network_problem=next((one for one in (told, other) if isinstance(one, UsageError)), None),
         choice="; ".join(one for one in (told, other) if isinstance(one, str)) or None,
@@ -80,7 +83,7 @@ def judge(facts: Facts) -> Verdict:
         is_early = isinstance(wrong, UndecidedError) and wrong.is_early
         return (warn if is_early else fail)(wrong.message, wrong.hint or "")
     if facts.kind is None:
-        return fail(_NOTHING.format(facts.network), _NAMES.format("network"))
+        return fail(_NOTHING.format(facts.network), facts.meant or _NAMES.format("network"))
     if facts.kind == "run" and not facts.checkpoints:
         return warn(f"{facts.network} has no checkpoint yet", "submit when its training has saved one")
     if facts.base_problem:
@@ -106,6 +109,7 @@ def _kind(path: Path) -> tuple[str | None, int, str | UsageError | None]:
         return None, 0, None
     told: list[str] = []
     try:
+        refuse_incomplete(path)
         run = find_trained_run(str(path), path, notify=told.append)
     except UsageError as e:
         return None, 0, e

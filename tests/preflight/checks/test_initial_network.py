@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 
+from sedd.finetune.fitting import differences
+from sedd.finetune.parent import Parent
+from sedd.model.size import VOCABULARY
 from sedd.preflight.checks.initial_network import gather, judge
 from sedd.preflight.context import CheckContext
 from sedd.preflight.finding import Status
+from sedd.rundir.layout import create_run
+from sedd.spec.experiment import Experiment
 from tests.inference.networks import write_adapters_folder, write_small_checkpoint
 
 MakeContext = Callable[..., CheckContext]
@@ -90,3 +95,40 @@ def test_adapters_alone_are_no_start_and_the_way_to_one_is_named(
     found = judge(facts)
     assert (found.status, "holds adapters alone" in found.saw) == (Status.FAIL, True)
     assert "sedd export family/one -o FOLDER" in (found.hint or "")
+
+
+def test_a_pattern_of_no_name_is_answered_with_the_names_there_are(
+    make_context: MakeContext, tmp_path: Path
+) -> None:
+    parent = str(write_small_checkpoint(tmp_path / "small.pt"))
+    facts = gather(make_context({"model": MODEL, "training.init": parent, "training.freeze": ["embeding.*"]}))
+    assert facts is not None
+    found = judge(facts)
+    assert "did you mean 'embedding'?" in found.saw
+    assert "names begin with embedding., noise_level., blocks.N." in (found.hint or "")
+
+
+def test_labels_in_which_a_parent_differs_are_told_in_words(make_context: MakeContext) -> None:
+    labels = {
+        "fields": {"family": {"kind": "category", "values": 8}, "heat": {"kind": "number", "drop": 0.2}}
+    }
+    theirs = make_context({"model": MODEL | {"conditions": labels}}).experiment
+    assert isinstance(theirs, Experiment)
+    parent = Parent(
+        path=Path("x"), run="a/b", step=1, sha256="", data_hash="", tokens=VOCABULARY, experiment=theirs
+    )
+    ours = make_context({"model": MODEL}).experiment
+    assert isinstance(ours, Experiment)
+    words = (
+        "its model.conditions is {family: category of 8 values, heat: number, drop 0.2}, this spec's absent"
+    )
+    assert differences(parent, ours) == [words]
+    assert differences(parent, theirs) == []
+
+
+def test_a_runs_name_is_answered_with_its_path(make_context: MakeContext, tmp_path: Path) -> None:
+    run = create_run(tmp_path, "mine", "20261122-100000-aaaa1111", "x")
+    run.manifest.write_text("{}")
+    facts = gather(make_context({"training.init": str(tmp_path / "jobs" / "mine")}))
+    assert facts is not None
+    assert f"`training.init: {tmp_path / 'mine'}`" in (judge(facts).hint or "")

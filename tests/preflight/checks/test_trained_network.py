@@ -45,6 +45,23 @@ def test_a_run_needs_a_whole_checkpoint(look, tmp_path: Path):
     assert look(run.path.parent).status is Status.OK, "the newest run of that name"
 
 
+def test_a_runs_name_is_answered_with_its_path(look, tmp_path: Path):
+    run = create_run(tmp_path, "small", "20261122-100000-aaaa1111", "x")
+    run.manifest.write_text("{}")
+    for written, folder in (("small", run.path.parent), (f"small/{run.id}", run.path)):
+        found = look(tmp_path / "jobs" / written)
+        assert found.status is Status.FAIL
+        assert f"`network: {folder}`" in found.hint
+    assert "`network:" not in look(tmp_path / "jobs" / "other").hint
+
+
+def test_an_export_says_which_file_it_has_lost(look, tmp_path: Path):
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "model.safetensors").touch()
+    found = look(tmp_path / "exported")
+    assert (found.status, "exported lacks config.json" in found.saw) == (Status.FAIL, True)
+
+
 def test_checkpoints_and_exports_stand_alone(look, tmp_path: Path):
     (tmp_path / "my.pt").touch()
     assert look(tmp_path / "my.pt").status is Status.OK
