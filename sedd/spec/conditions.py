@@ -1,8 +1,8 @@
 """Spec of what a network is conditioned on beside the noise level: labels of proteins, by the name of their field."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sedd.yaml import Spelling, StrictModel
 
@@ -61,6 +61,16 @@ class GuidanceOptions(StrictModel):
     """Weight of the guide's log probability."""
     guide_changes: Literal["first_order", "exact"] = "first_order"
     """How a guide is asked: by one gradient a step, or about every single change."""
+
+    @model_validator(mode="after")
+    def _weights_a_guide(self) -> Self:
+        own = GuidanceOptions.model_fields
+        given = [
+            name for name in ("guide_weight", "guide_changes") if getattr(self, name) != own[name].default
+        ]
+        if given and self.guide is None:
+            raise ValueError(f"{given[0]} needs a guide, as NAME=TARGET")
+        return self
 
     @property
     def guiding(self) -> "GuidanceOptions":

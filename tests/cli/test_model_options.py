@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from sedd.cli.model_options import validated, with_options_of
 from sedd.errors import UsageError
+from sedd.spec.inference import SampleOptions
 from sedd.yaml import StrictModel
 
 
@@ -130,3 +131,11 @@ def test_a_help_names_options_where_a_docstring_names_fields():
     }
     assert helps["label_numbers"] == "Columns of --labels; a `cpu` is no field."
     assert helps["most"] == "Of --label-number."
+
+
+@pytest.mark.parametrize("given", [{"guide_weight": 2.0}, {"guide_changes": "exact"}])
+def test_how_a_guide_counts_needs_a_guide(given: dict[str, Any]) -> None:
+    option = f"--{next(iter(given)).replace('_', '-')}"
+    with pytest.raises(UsageError, match=f"^{option} needs a guide, as NAME=TARGET"):
+        validated(SampleOptions, given)
+    assert validated(SampleOptions, given | {"guide": "soluble=1"}).guide == "soluble=1"
