@@ -44,6 +44,10 @@ def command(
 ) -> None:
     """Show what runs are doing; of a single RUN everything, of a sweep all its points, of a plan its stages.
 
+    Columns: ppl is the perplexity, ckpt how long ago the newest checkpoint was written, risk how much training a kill
+    now would lose (4s–12m: of the training alone, and of its node), ettr the share of the time since submission that
+    went into training.
+
     Example: sedd status
     """
     root = runs_root()

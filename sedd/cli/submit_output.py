@@ -51,7 +51,7 @@ def print_submitted(submission: Submission, order: Order) -> None:
     if order.after:
         show(f"  after   {', '.join(f'{run.name}/{run.id}' for run in order.after[:LISTED])}")
     together = runs[0].id if total == 1 else str(read_manifest(runs[0]).get("sweep"))
-    show(f"  follow  sedd status {together}")
+    show(f"  follow  sedd status {together} -w")
     show(f"  log     sedd logs {runs[0].id} -f")
     show(f"  end     sedd cancel {together}")
 

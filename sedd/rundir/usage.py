@@ -157,13 +157,19 @@ def source_words(usage: Usage) -> str:
 
 
 def usage_words(usage: Usage) -> str:
-    """`12.30 GPU-hours, 3.10 kWh (counter), 1.20 kg CO₂; 2.00 h queued; 0.40 GPU-hours lost`."""
-    return "; ".join(filter(None, (spent_words(usage), waste_words(usage))))
+    """`12.30 GPU-hours, 3.10 kWh (counter), 1.20 kg CO₂; 2.00 hours queued; 0.40 GPU-hours lost to …`."""
+    queued, lost = queued_words(usage), restart_words(usage)
+    parts = (
+        spent_words(usage),
+        f"{queued} queued" if queued else "",
+        f"{lost[0]} lost to {lost[1]}" if lost else "",
+    )
+    return "; ".join(filter(None, parts))
 
 
 def spent_words(usage: Usage) -> str:
     """`12.30 GPU-hours, 3.10 kWh (counter), 1.20 kg CO₂`, with the measured share of the energy, where not all is."""
-    words = f"{usage.gpu_hours:.2f} GPU-hours" if usage.gpu_s else f"{usage.run_s / 3600:.2f} hours"
+    words = _hours(usage.gpu_s, "GPU-hours") if usage.gpu_s else _hours(usage.run_s, "hours")
     if usage.kwh is not None:
         share = measured_share(usage)
         part = "" if share >= 0.995 else f", of {share:.0%}"
@@ -171,14 +177,21 @@ def spent_words(usage: Usage) -> str:
     return words if usage.co2_kg is None else f"{words}, {usage.co2_kg:.2f} kg CO₂"
 
 
-def waste_words(usage: Usage) -> str:
-    """`2.00 h queued; 0.40 GPU-hours lost to restarts and repeats`; nothing below half a minute."""
-    lost_s, unit = (
-        (usage.lost_gpu_s, "GPU-hours") if usage.gpu_s else (usage.restart_s + usage.repeat_s, "hours")
-    )
-    parts = [f"{usage.queued_s / 3600:.2f} h queued"] if usage.queued_s >= 36 else []
-    parts += [f"{lost_s / 3600:.2f} {unit} lost to restarts and repeats"] if lost_s >= 36 else []
-    return "; ".join(parts)
+def queued_words(usage: Usage) -> str:
+    """`2.00 hours`, which started attempts had waited; nothing below half a minute."""
+    return _hours(usage.queued_s, "hours") if usage.queued_s >= 36 else ""
+
+
+def restart_words(usage: Usage) -> tuple[str, str] | None:
+    """`0.40 GPU-hours` and what they went to; None below half a minute."""
+    in_gpus, in_hours = usage.lost_gpu_s, usage.restart_s + usage.repeat_s
+    lost_s, unit = (in_gpus, "GPU-hours") if usage.gpu_s else (in_hours, "hours")
+    return (_hours(lost_s, unit), "restarts and repeats") if lost_s >= 36 else None
+
+
+def _hours(seconds: float, unit: str) -> str:
+    """`0.40 GPU-hours`, or `less than 0.01 hours`."""
+    return f"{seconds / 3600:.2f} {unit}" if not seconds or seconds >= 36 else f"less than 0.01 {unit}"
 
 
 def measured_share(usage: Usage) -> float:

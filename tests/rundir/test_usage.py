@@ -254,3 +254,10 @@ def test_energy_is_summed_over_ranks_and_priced(tmp_path: Path) -> None:
 def test_a_missing_energy_is_not_zero(tmp_path: Path) -> None:
     assert read_energies(tmp_path / "absent") == {}
     assert used(PREEMPTED).kwh is None
+
+
+def test_hours_are_written_alike_and_a_little_is_not_nothing() -> None:
+    usage = Usage(run_s=20.0, queued_s=108.0, restart_s=36.0)
+    words = "less than 0.01 hours; 0.03 hours queued; 0.01 hours lost to restarts and repeats"
+    assert usage_words(usage) == words
+    assert usage_words(Usage(run_s=20.0)) == "less than 0.01 hours"

@@ -33,9 +33,9 @@ from sedd.monitor.show.cells import (
 )
 from sedd.monitor.show.columns import put_width
 from sedd.monitor.show.plot import plot
-from sedd.monitor.show.sentences import sentence
+from sedd.monitor.show.sentences import preflight_outcome, sentence
 from sedd.rundir.events import Event
-from sedd.rundir.usage import spent_words, waste_words
+from sedd.rundir.usage import queued_words, restart_words, spent_words
 from sedd.units import format_bytes
 
 _EVENTS = 8
@@ -126,7 +126,9 @@ def _facts(seen: Inspection, width: int) -> Iterator[tuple[str, str]]:
         yield ("trained", f"{share} training (ETTR)") if trains else ("worked", f"{share} the work")
     if seen.usage.run_s:
         yield "used", spent_words(seen.usage)
-        yield "lost", waste_words(seen.usage)
+        yield "queued", queued_words(seen.usage)
+        if lost := restart_words(seen.usage):
+            yield "lost", f"{lost[0]} to {lost[1]}"
     ended = causes_text(view.causes)
     yield "attempts", f"{view.attempts}, of which {ended}" if ended else ""
 
@@ -219,16 +221,24 @@ def _curve(name: str, points: Sequence[tuple[float, float]], width: int, *, heig
 def _findings(seen: Inspection) -> list[Text]:
     lines = [Text(f"cannot read {what}", style="yellow") for what in seen.view.unreadable]
     lines += [Text(what, style="yellow") for what in seen.view.damaged]
+    sides: dict[str, list[str]] = {}
     for f in seen.findings:
         hint = f" ({f['hint']})" if f.get("hint") else ""
-        where = f"{f.get('side')} preflight".strip()
-        lines.append(Text(f"{where}: {f.get('check')} {str(f.get('status')).lower()}: {f.get('saw')}{hint}"))
+        what = f"{f.get('check')} {str(f.get('status')).lower()}: {f.get('saw')}{hint}"
+        sides.setdefault(what, []).append(str(f.get("side") or ""))
+    for what, where in sides.items():
+        looks = f"{' and '.join(where)} preflight".strip()
+        lines.append(Text(f"{looks}: {what}"))
     return lines
 
 
 def _events(seen: Inspection) -> list[Text]:
+    told = {(f.get("check"), f.get("saw")) for f in seen.findings}
     return [
-        Text.assemble((f"{e.t.astimezone():%d %b %H:%M:%S}  ", "dim"), sentence(e, unit=seen.view.unit))
+        Text.assemble(
+            (f"{e.t.astimezone():%d %b %H:%M:%S}  ", "dim"),
+            preflight_outcome(e, told=told) if e.event == "preflight" else sentence(e, unit=seen.view.unit),
+        )
         for e in _worth_showing(seen.events)[-_EVENTS:]
     ]
 

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -26,6 +26,8 @@ POLL_S = 0.5
 _PAST = 5
 """Events from before the following began that are printed."""
 _QUIET = ("checkpoint", "ready")
+_ENDS = ("completed", "gave_up", "cancelled")
+"""Events that tell the end of a run."""
 _EVENT_STYLES = {
     "requeued": STYLES[State.REQUEUED],
     "gave_up": STYLES[State.GAVE_UP],
@@ -61,7 +63,7 @@ def follow(
     printer = _EventPrinter(runs, console)
     try:
         show = _live if console.is_terminal else _plain
-        with show(console) as update:
+        with show(console, printer.ended) as update:
             for snapshot in snapshots:
                 printer.print_new()
                 update(snapshot)
@@ -100,6 +102,8 @@ class _EventPrinter:
         self._tails = [(run, EventTail(run.events)) for run in runs]
         self._console = console
         self._many = len(runs) > 1
+        self.ended = set[str]()
+        """Ids of the runs whose end is printed."""
         self._first = True
 
     def print_new(self) -> None:
@@ -108,6 +112,7 @@ class _EventPrinter:
         news.sort(key=lambda pair: pair[0].t)
         for event, run in news[-_PAST:] if self._first else news:
             self._console.print(self._line(event, run), soft_wrap=True)
+            (self.ended.add if event.event in _ENDS else self.ended.discard)(run.id)
         self._first = False
 
     def _line(self, event: Event, run: RunDir) -> Text:
@@ -126,30 +131,32 @@ def _unit(run: RunDir) -> str:
 
 
 @contextmanager
-def _live(console: Console) -> Iterator[Callable[[Snapshot], None]]:
+def _live(console: Console, ended: Collection[str]) -> Iterator[Callable[[Snapshot], None]]:
     """A table that stays at the bottom of the terminal."""
     with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
         yield lambda s: live.update(status_table(s, s.runs, width=console.width), refresh=True)
 
 
 @contextmanager
-def _plain(console: Console) -> Iterator[Callable[[Snapshot], None]]:
-    """A line a run now and then: often at the beginning, less often later."""
+def _plain(console: Console, ended: Collection[str]) -> Iterator[Callable[[Snapshot], None]]:
+    """A line a run now and then: often at the beginning, less often later; of the `ended` only the last numbers."""
     begun = time.monotonic()
     due = begun
     printed: dict[str, tuple[int, State]] = {}
 
     def update(snapshot: Snapshot) -> None:
         nonlocal due
-        ended = all(view.state.is_final for view in snapshot.runs)
-        if time.monotonic() < due and not ended:
+        is_over = all(view.state.is_final for view in snapshot.runs)
+        if time.monotonic() < due and not is_over:
             return
         due = time.monotonic() + pace_s(time.monotonic() - begun)
         for view in snapshot.runs:
             if printed.get(view.id) != (view.step, view.state):
                 printed[view.id] = (view.step, view.state)
                 name = f"{view.name} {view.id}  " if len(snapshot.runs) > 1 else ""
-                console.print(progress_line(view, snapshot.taken, name=name), soft_wrap=True)
+                line = result_line if view.state.is_final and view.id in ended else progress_line
+                if text := line(view, snapshot.taken, name=name):
+                    console.print(text, soft_wrap=True)
 
     yield update
 
@@ -161,16 +168,26 @@ def pace_s(elapsed_s: float) -> float:
 
 def progress_line(view: RunView, now: dt.datetime, *, name: str = "") -> str:
     """`12:03:04  running  step 1200/4000  loss 2.612  perplexity 12.31  9876 residues/s  3m 2s left`."""
-    perplexity = view.validation_perplexity
     parts = [
         str(view.state) + (f" ({view.why})" if view.why else ""),
         _progress(view),
-        f"loss {loss_cell(view.loss)}" if view.loss is not None else "",
-        f"validation perplexity {loss_cell(perplexity)}" if perplexity is not None else "",
+        *_losses(view),
         rate(view.residues_per_s) if view.is_live else "",
         outlook(view.eta_s) if view.is_live else "",
     ]
     return f"{now.astimezone():%H:%M:%S}  {name}" + "  ".join(part for part in parts if part)
+
+
+def result_line(view: RunView, now: dt.datetime, *, name: str = "") -> str:
+    """`12:03:04  loss 2.612  validation perplexity 12.31`, below the event of its end; empty without such numbers."""
+    numbers = "  ".join(_losses(view))
+    return f"{now.astimezone():%H:%M:%S}  {name}{numbers}" if numbers else ""
+
+
+def _losses(view: RunView) -> list[str]:
+    perplexity = view.validation_perplexity
+    parts = [f"loss {loss_cell(view.loss)}"] if view.loss is not None else []
+    return parts + ([f"validation perplexity {loss_cell(perplexity)}"] if perplexity is not None else [])
 
 
 def _progress(view: RunView) -> str:

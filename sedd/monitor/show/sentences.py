@@ -1,7 +1,7 @@
 """Render events as sentences."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from sedd.monitor.decide.state import after_words, cause_words
 from sedd.monitor.show.cells import count_cell
@@ -39,10 +39,12 @@ _OF_RESULTS: dict[str, Callable[[Event, str], str]] = {
 """Of a task that does not train."""
 
 
-def _preflight(e: Event) -> str:
+def preflight_outcome(e: Event, *, told: Collection[tuple[object, object]] = ()) -> str:
+    """`node preflight passed (clock: 4 s late)`; findings that are `told`, by check and what it saw, by name alone."""
     bad = [f for f in e.get("findings") or () if isinstance(f, dict)]
     outcome = "passed" if e.get("ok") else "failed"
-    named = ", ".join(f"{f.get('check')}: {f.get('saw')}" for f in bad)
+    known = [(f.get("check"), f.get("saw")) for f in bad]
+    named = ", ".join(str(check) if (check, saw) in told else f"{check}: {saw}" for check, saw in known)
     return f"{e.get('side', '')} preflight {outcome}".strip() + (f" ({named})" if named else "")
 
 
@@ -112,7 +114,7 @@ def _rung(e: Event) -> str:
 
 _SENTENCES: dict[str, Callable[[Event], str]] = {
     "submitted": _submitted,
-    "preflight": _preflight,
+    "preflight": preflight_outcome,
     "attempt_started": _attempt,
     "resumed": lambda e: (
         f"resumed from step {e.get('step')}" + (", copied on the node" if e.get("tier") else "")

@@ -100,6 +100,18 @@ def test_findings_that_were_not_ok_are_shown(farm: Any, zoo: Snapshot) -> None:
     )
 
 
+def test_a_finding_of_both_sides_is_told_once(farm: Any, zoo: Snapshot) -> None:
+    finding = {"check": "data_store", "status": "WARN", "saw": "few proteins for validation", "hint": "more"}
+    run = farm.run("w", executor="local").submitted(ago_s=9)
+    for side in ("login", "node"):
+        run.event("preflight", side=side, ok=True, findings=[finding])
+    facts = Gatherer(alive=lambda h: True).gather([run.folder], now=zoo.taken).runs[0]
+    text = render(inspect(facts, now=zoo.taken), width=80)
+    assert text.count("few proteins for validation") == 1
+    assert "login and node preflight: data_store warn: few proteins" in text
+    assert "node preflight passed (data_store)" in text
+
+
 def test_timeline_counts_waiting_running_and_losses(zoo: Snapshot, squeue_line: Callable[..., str]) -> None:
     first, second = look(zoo, "uniref50_small", squeue_line("100")).timeline
     assert (first.queued_s, first.lasted_s, first.lost) == (3600, 3820, 0)
