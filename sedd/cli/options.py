@@ -1,6 +1,8 @@
 """What several commands have: arguments, options, and the form of their usage lines."""
 
+import inspect
 import itertools
+import re
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -50,6 +52,10 @@ _VALUES = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 class Command(TyperCommand):
     """A command whose help reads the same with every typer: usage as `sedd status [OPTIONS] [RUN]...`, `--draws N`."""
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.help = _unwrapped(self.help)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """After the command's name: `[OPTIONS]` and every argument."""
         arguments = [each for each in self.params if each.param_type_name == "argument"]
@@ -85,6 +91,11 @@ def _refuse_slash(names: list[str], arguments: list[str]) -> None:
         raise UsageError(
             f"cannot write {slashed}: the slash at its end makes it a folder", hint="name a file in it"
         )
+
+
+def _unwrapped(text: str | None) -> str | None:
+    """A help text with each paragraph in one line: the source's line ends are not the terminal's."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(text)) if text else text
 
 
 def _usage_piece(argument: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sedd.experiments.plan_graph import Graph, Stage
-from sedd.experiments.stages import Step
+from sedd.experiments.stages import NEW, Step
 from sedd.experiments.submit_plan import PlanSubmission
 from sedd.launch.submitted import continuing, describe_progress
 from sedd.rundir.attempts import is_left_out
@@ -79,7 +79,7 @@ def submitted_lines(submission: PlanSubmission) -> list[str]:
     for run in submission.replaced:
         lines.append(f"  {run.name}/{run.id} is of the plan as it was, and under way: sedd cancel {run.id}")
     lines.append(f"  folder  {record.folder}")
-    lines.append(f"  follow  sedd status {record.name}")
+    lines.append(f"  follow  sedd status {record.name} -w")
     lines.append(f"  end     sedd cancel {record.name}")
     return lines
 
@@ -106,8 +106,9 @@ def _does(step: Step) -> str:
     if step.missing is None:
         return f"there: {_states(step.made.runs, set())}"
     made = len(step.missing.numbers)
-    some = "" if made == step.stage.size else f" ({made} of them)"
-    return f"runs{some}: {step.why}"
+    some = "" if made == step.stage.size else f"{made} of them "
+    why = "" if step.why == NEW else f": {step.why}"
+    return f"{some}to be made{why}"
 
 
 def _after(graph: Graph, stage: Stage) -> str:

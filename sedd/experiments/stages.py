@@ -19,6 +19,9 @@ from sedd.spec.build import DataTask
 from sedd.spec.load import Request
 from sedd.spec.plan import Wait
 
+NEW = "new"
+"""Why a stage is made that the plan has not made before."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
@@ -41,7 +44,7 @@ class Step:
 
     Attributes:
         missing: what is to be made of it; None where all its runs are there.
-        why: why it is made: `new`, `spec changed`.
+        why: why it is made: `NEW`, `spec changed`.
         awaited: files and folders that are not there yet, and the stage, of those that it needs, that makes each.
     """
 
@@ -199,11 +202,11 @@ class Resolver:
             return "asked for anew"
         before = next((s for s in self.before.stages if s.name == stage.name), None) if self.before else None
         if before is None:
-            return "new"
+            return NEW
         if inputs is None:
             return "what it needs runs anew"
         if number >= len(before.runs) or not before.runs[number].manifest.exists():
-            return "new"
+            return NEW
         return difference(read_manifest(before.runs[number]).get("inputs"), inputs)
 
 

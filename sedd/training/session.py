@@ -98,7 +98,8 @@ def open_session(
     step, parent = (resumed.step, resumed.parent) if resumed else (0, None)
     if is_new := resumed is None and spec.init is not None:
         parent = begin_from_parent(run, experiment, state, stores, group, notify=notify)
-    how = f"{precision.name} on {device}, {ranks.size} rank(s), {network.means()}, {spec.optimizer}"
+    processes = "1 process" if ranks.size == 1 else f"{ranks.size} processes"
+    how = f"{precision.name} on {device}, {processes}, {network.means()}, {spec.optimizer} optimizer"
     where = " from the copy on this node" if resumed and resumed.is_local else ""
     notify(f"{how}; {'resumed at' if step else 'starting at'} step {step}{where}")
     saver, reporter = _open_writers(

@@ -123,7 +123,7 @@ def test_two_processes_under_torchrun_share_one_run_folder(store: Path, tmp_path
     )
     assert done.returncode == 0, done.stderr.decode()
     (run,) = list_runs(tmp_path)
-    assert "2 rank(s)" in done.stdout.decode()
+    assert "2 processes" in done.stdout.decode()
     assert newest_whole(run.checkpoints) is not None
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
@@ -538,3 +539,13 @@ def test_a_folder_that_cannot_be_made_is_told_before_torch_is_imported(
         "False\n",
         f"error: cannot write {name}: {told}\n",
     )
+
+
+@pytest.mark.parametrize("command", ["preflight", "requeue", "export", "extend"])
+def test_a_second_paragraph_of_help_is_wrapped_for_the_terminal_alone(command: str) -> None:
+    result = CliRunner().invoke(cli.build_app([command]), [command, "--help"], env={"COLUMNS": "400"})
+    text = result.output.partition("Example:")[0]
+    paragraphs = [p for p in text.replace(" ", "\0").split("\n") if p.strip("\0\n")]
+    module = importlib.import_module(f"sedd.cli.{command}")
+    written = inspect.cleandoc(module.command.__doc__).partition("Example:")[0].strip().split("\n\n")
+    assert len(paragraphs) - 1 == len(written), text  # the first line is the usage

@@ -38,11 +38,11 @@ def test_a_dry_run_shows_the_graph_and_touches_nothing(plan: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines() == [
         "plan tiny-plan: 5 stages, 7 runs to be made",
-        "  data      1 run   runs: new",
-        "  train     2 runs  runs: new  after data",
-        "  evaluate  2 runs  runs: new  after each of train",
-        "  sample    1 run   runs: new  after train",
-        "  rescue    1 run   runs: new  after train (if it fails)",
+        "  data      1 run   to be made",
+        "  train     2 runs  to be made  after data",
+        "  evaluate  2 runs  to be made  after each of train",
+        "  sample    1 run   to be made  after train",
+        "  rescue    1 run   to be made  after train (if it fails)",
     ]
     assert not (plan.parent / "runs").exists()
     stages = json.loads(sedd("submit", str(plan), "--dry-run", "--json").stdout)["stages"]
@@ -71,7 +71,7 @@ def test_a_plan_is_known_by_its_name_from_then_on(plan: Path) -> None:
     (listed,) = json.loads(sedd("status", "--json").stdout)["plans"]
     assert [i for stage in listed["stages"].values() for i in stage] == ids
     plan.write_text(PLAN.replace("length: 20", "length: 30"))
-    assert "sample    1 run   runs: spec changed" in sedd("submit", str(plan), "--dry-run").stdout
+    assert "sample    1 run   to be made: spec changed" in sedd("submit", str(plan), "--dry-run").stdout
     ended = json.loads(sedd("cancel", "tiny-plan", "--json").stdout)["runs"]
     assert [(one["id"], one["cancelled"]) for one in ended] == [(i, True) for i in ids]
 
