@@ -183,11 +183,6 @@ def load_document(path: Path, *, may_be_empty: bool = False) -> Document:
         SpecError: no such file, not YAML, or not a mapping. Traps and repeated keys: `validate` raises. A file without
             anything but comments, too, unless it `may_be_empty`: it is then a mapping without keys.
     """
-    if (path / "manifest.json").is_file() and (path / "train").is_dir():
-        raise SpecError(
-            f"{path}: this is a token store, not a spec",
-            hint=f"a training's spec names it, data: {{store: {path}}}; `sedd data info` describes it",
-        )
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
@@ -197,12 +192,18 @@ def load_document(path: Path, *, may_be_empty: bool = False) -> Document:
         near = _near(path)
         raise SpecError(f"{path}: no such file", hint=f"did you mean '{near}'?" if near else None) from e
     except OSError as e:
+        if isinstance(e, IsADirectoryError) and _is_store(path):
+            raise SpecError(
+                f"{path}: this is a token store, not a spec",
+                hint=f"a training's spec names it, data: {{store: {path}}}; `sedd data info` describes it",
+            ) from e
         what, hint = why_unreadable(path, e)
         raise SpecError(f"{path}: {what}", hint=hint) from e
     if found := why_binary(path, content[:HEAD_BYTES]):
         raise SpecError(
             f"{path}: is {found[0]}", hint=found[1] or "is this the right file? It should be YAML"
         )
+    _refuse_fasta(content[:HEAD_BYTES].decode("utf-8", "replace"), str(path))
     if len(content) > _MOST_BYTES:
         raise SpecError(f"{path}: larger than {_MOST_BYTES >> 20} MiB: is this the right file?")
     if found := why_not_utf_8(path, content):
@@ -211,17 +212,25 @@ def load_document(path: Path, *, may_be_empty: bool = False) -> Document:
     return parse_document(text, name=str(path), may_be_empty=may_be_empty)
 
 
+def _is_store(folder: Path) -> bool:
+    return os.path.isfile(folder / "manifest.json") and os.path.isdir(folder / "train")
+
+
 _FASTA = re.compile(r"\s*>[^\n]*\n[A-Za-z*-]+\s")
 """A header and a line of letters."""
 
 
-def parse_document(text: str, *, name: str, may_be_empty: bool = False) -> Document:
-    """Parse YAML text; `name` stands for the file in messages. Raises: SpecError, as `load_document`."""
+def _refuse_fasta(text: str, name: str) -> None:
     if _FASTA.match(text):
         raise SpecError(
             f"{name}: this is a FASTA file, not YAML",
             hint="`sedd data build` makes a token store of it, which a training's spec names: data: {store: STORE}",
         )
+
+
+def parse_document(text: str, *, name: str, may_be_empty: bool = False) -> Document:
+    """Parse YAML text; `name` stands for the file in messages. Raises: SpecError, as `load_document`."""
+    _refuse_fasta(text, name)
     root = _compose(text, name)
     is_empty = root is None or (
         isinstance(root, yaml.ScalarNode) and not root.value

@@ -19,6 +19,7 @@ from sedd.rundir.atomic import write_text
 from sedd.rundir.best import find_trained_run
 from sedd.rundir.find import list_runs_of_name, refuse_spec
 from sedd.rundir.layout import RunDir, is_run, list_checkpoints
+from sedd.rundir.presence import is_gone
 from sedd.spec.experiment import Experiment
 from sedd.spec.finetune import InitSpec
 from sedd.spec.load import dump_resolved
@@ -97,7 +98,7 @@ def same_name_hint(network: Path, runs: Path, key: str) -> str | None:
     """How to write a run's name in a spec, where names are paths; None where no run in `runs` has that name."""
     for below in (Path(network.name), Path(network.parent.name, network.name)):
         folder = runs / below
-        if not network.exists() and (is_run(RunDir(folder)) or list_runs_of_name(folder)):
+        if is_gone(network) and (is_run(RunDir(folder)) or list_runs_of_name(folder)):
             return f"{below} is a run in {runs}; in a spec it is named by its path: `{key}: {folder}`"
     return None
 
