@@ -49,7 +49,7 @@ def command(
     trained = load(run).under(how.condition, notify=note)
     proteins = read_residues(records, longest=trained.longest, notify=note)
     names, residues = [name for name, _ in proteins], [tokens for _, tokens in proteins]
-    with progress("embedding", len(proteins)) as step:
+    with progress("embedding", len(proteins), "proteins") as step:
         found = embed(trained, residues, how, progress=step)
     write_embeddings(output, [(names, residues, found)], pooled=how.pooling == "mean")
     shapes = ", ".join(f"{name} {list(rows.shape)}" for name, rows in found.items())

@@ -61,7 +61,7 @@ def command(
     other = load(against) if against is not None else None
     longest = min(trained.longest, other.longest if other is not None else trained.longest)
     proteins = read_proteins(records, longest=longest)
-    with progress("evaluating", len(proteins.names)) as step:
+    with progress("evaluating", len(proteins.names), "proteins") as step:
         found = report(trained, proteins, how, against=other, progress=step)
     for remark in found.result.remarks(longest=longest):
         note(remark)

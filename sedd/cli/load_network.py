@@ -102,15 +102,18 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr, in a log a line now and then; call it with (done, total). An interrupt hears how far it was."""
-    reached = f"{what}, 0 of {total:,} done"
+def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, in a log a line now and then; call it with (done, total), counted in `unit`s.
+
+    An interrupt hears how far it was.
+    """
+    reached = f"{what}, 0 of {total:,} {unit} done"
     try:
-        with _shown(what, total) as show:
+        with _shown(what, total, unit) as show:
 
             def step(done: int, of: int) -> None:
                 nonlocal reached
-                reached = f"{what}, {done:,} of {of:,} done"
+                reached = f"{what}, {done:,} of {of:,} {unit} done"
                 show(done, of)
 
             yield step
@@ -120,7 +123,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def _shown(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+def _shown(what: str, total: int, unit: str) -> Iterator[Callable[[int, int], None]]:
     if not err().is_terminal:
         shown = time.monotonic()
 
@@ -128,13 +131,13 @@ def _shown(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
             nonlocal shown
             if time.monotonic() - shown >= LOG_EVERY_S:
                 shown = time.monotonic()
-                tell(f"{what}: {done} of {of}")
+                tell(f"{what}: {done:,} of {of:,} {unit}")
 
         yield show
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
     with Progress(*columns, console=err(), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done, of: bar.update(task, completed=done, total=of)

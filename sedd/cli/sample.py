@@ -89,7 +89,7 @@ def command(
     from sedd.inference.generation import draw_samples, fasta_text, redesign_columns  # torch
 
     trained = load(run).under(how.condition, how.guiding, notify=note)
-    with progress("sampling steps of all batches", how.steps) as tick:
+    with progress("sampling", how.steps, "steps over all batches") as tick:
         samples = draw_samples(trained, how, begin, tick, note)
     text = fasta_text(trained, how, samples)
     if write_text(output, text):

@@ -80,7 +80,7 @@ def command(
     from sedd.inference.score_page import write_score_page
 
     trained = load(run).under(how.condition, notify=note)
-    with progress("scoring", len(table.variants)) as step:
+    with progress("scoring", len(table.variants), "mutants") as step:
         scores = score_table(trained, table, how, progress=step)
     _tell_windows(scores, trained)
     if page is not None:

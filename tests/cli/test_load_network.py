@@ -986,10 +986,22 @@ def test_a_damaged_checkpoint_is_named(trained: RunDir, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "work", "doing"),
     [
-        ("evaluate {net} --fasta {fasta} --per-sequence {out}.csv", "comparison.report", "evaluating"),
-        ("score {net} --fasta {fasta} --scan -o {out}.csv --page {out}.html", "score.score_table", "scoring"),
-        ("embed {net} --fasta {fasta} -o {out}.npz", "embed.embed", "embedding"),
-        ("sample {net} -n 2 -o {out}.fasta", "generation.draw_samples", "sampling"),
+        (
+            "evaluate {net} --fasta {fasta} --per-sequence {out}.csv",
+            "comparison.report",
+            "evaluating, 7 of 20 proteins",
+        ),
+        (
+            "score {net} --fasta {fasta} --scan -o {out}.csv --page {out}.html",
+            "score.score_table",
+            "scoring, 7 of 20 mutants",
+        ),
+        ("embed {net} --fasta {fasta} -o {out}.npz", "embed.embed", "embedding, 7 of 20 proteins"),
+        (
+            "sample {net} -n 2 -o {out}.fasta",
+            "generation.draw_samples",
+            "sampling, 7 of 20 steps over all batches",
+        ),
     ],
 )
 def test_ctrl_c_is_told_with_how_far_it_was_and_how_to_go_on(
@@ -1007,7 +1019,7 @@ def test_ctrl_c_is_told_with_how_far_it_was_and_how_to_go_on(
     done = sedd_here(*here)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr.splitlines()[-1] == (
-        f"interrupted while {doing}, 7 of 20 done: nothing was written; the same command starts over; "
+        f"interrupted while {doing} done: nothing was written; the same command starts over; "
         f"a job (task: {here[0]} in a spec) keeps what it has finished"
     )
     assert list(tmp_path.glob("out*")) == []
