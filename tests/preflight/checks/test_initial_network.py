@@ -101,7 +101,9 @@ def test_a_pattern_of_no_name_is_answered_with_the_names_there_are(
     make_context: MakeContext, tmp_path: Path
 ) -> None:
     parent = str(write_small_checkpoint(tmp_path / "small.pt"))
-    facts = gather(make_context({"model": MODEL, "training.init": parent, "training.freeze": ["embeding.*"]}))
+    facts = gather(
+        make_context({"model": MODEL, "training.init": parent, "training.freeze": ["embeddings.*"]})
+    )
     assert facts is not None
     found = judge(facts)
     assert "did you mean 'embedding'?" in found.saw
