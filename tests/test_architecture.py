@@ -83,9 +83,10 @@ INSIDE_FUNCTIONS: dict[str, set[str]] = {
 SINGLE_FILES: set[tuple[str, str, bool]] = {
     ("data", "sedd.conditions.label_fields", False),  # labels as a store's manifest and files have them
     ("data", "sedd.conditions.label_table", False),  # the table that a build looks names up in
-    ("soonest", "sedd.model.size", False),  # the same
+    ("data", "sedd.rundir.node_folder", False),  # what makes a folder of a node private
+    ("soonest", "sedd.model.size", False),  # the parameter count in closed form, without torch
     ("preflight", "sedd.model.adamw", True),  # the optimiser of that step
-    ("preflight", "sedd.model.size", False),  # the parameter count in closed form, without torch
+    ("preflight", "sedd.model.size", False),  # the same
     ("preflight", "sedd.model.attention", True),  # the kernel that a node must compute rightly
     ("preflight", "sedd.model.block_ops", True),  # the kernels that a node must compile and compute rightly
     ("preflight", "sedd.model.transformer", True),  # the network whose real step a node must hold

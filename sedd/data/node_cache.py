@@ -16,6 +16,7 @@ from sedd.data.manifest import MANIFEST, Manifest
 from sedd.data.store import TokenStore
 from sedd.errors import DataError, UsageError
 from sedd.home import expand_home
+from sedd.rundir.node_folder import is_private
 
 _PIECE_BYTES = 1 << 22
 _SPARE_BYTES = 1 << 28  # for whatever else the job writes there
@@ -32,7 +33,9 @@ class Staged:
 
 
 def stage_store(path: Path, folder: str) -> Staged:
-    """Open the node's own copy of a store under `folder`, in which `~` and `$VARIABLES` are expanded here.
+    """Open this user's own copy of a store under `folder`, in which `~` and `$VARIABLES` are expanded here.
+
+    Nobody else may read it, and what somebody else has put in its place is not read.
 
     Every process of a node may call it: the first copies, the others wait. Where that is not possible, the shared
     store is opened and the reason told.
@@ -45,12 +48,14 @@ def stage_store(path: Path, folder: str) -> Staged:
     if "$" in place or not place:
         return Staged(store=shared, problem=f"{folder}: this node's environment does not have the variable")
     try:
-        copy = expand_home(place) / f"sedd-{_name_of_files(shared)}.store"
+        copy = expand_home(place) / f"sedd-{os.geteuid()}-{_name_of_files(shared)}.store"
     except UsageError as e:
         return Staged(store=shared, problem=e.message)
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
         with _locked(copy.with_suffix(".lock")):
+            if os.path.lexists(copy) and not is_private(copy):
+                return Staged(store=shared, problem=f"{copy} is somebody else's, or others may read it")
             return _copied(shared, copy)
     except OSError as e:
         return Staged(store=shared, problem=f"{copy.parent}: {(e.strerror or str(e)).lower()}")
@@ -68,6 +73,7 @@ def _copied(shared: TokenStore, copy: Path) -> Staged:
     temporary = copy.with_suffix(".copying")
     shutil.rmtree(temporary, ignore_errors=True)  # of a copier that was killed: we hold the lock
     try:
+        temporary.mkdir(mode=0o700)
         for path, checksum in files.items():
             _copy(path, temporary / path.relative_to(shared.path), checksum)
         shutil.rmtree(copy, ignore_errors=True)
@@ -125,6 +131,6 @@ def _copy(source: Path, target: Path, checksum: str | None) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,6 +1,8 @@
 """Stores on a disk of the node: copied once, checked, found again; where that fails, the shared one."""
 
+import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -117,3 +119,37 @@ def test_a_store_of_the_same_content_in_other_files_does_not_replace_a_copy_that
     assert [train.tokens(n).tolist() for n in range(train.sequences)] == [
         original.tokens(n).tolist() for n in range(train.sequences)
     ]
+
+
+def test_a_copy_is_this_users_alone_whatever_the_umask(shared: Path, tmp_path: Path):
+    before = os.umask(0)
+    try:
+        copy = stage_store(shared, str(tmp_path / "node")).store.path
+    finally:
+        os.umask(before)
+    assert f"-{os.geteuid()}-" in copy.name
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o700
+    assert stat.S_IMODE(copy.with_suffix(".lock").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("planted", ["open to all", "link"])
+def test_what_others_may_have_put_in_its_place_is_not_read(shared: Path, tmp_path: Path, planted: str):
+    copy = stage_store(shared, str(tmp_path / "node")).store.path
+    if planted == "link":
+        copy.rename(tmp_path / "theirs")
+        copy.symlink_to(tmp_path / "theirs")
+    else:
+        copy.chmod(0o777)
+    staged = stage_store(shared, str(tmp_path / "node"))
+    assert staged.store.path == shared
+    assert "somebody else's" in str(staged.problem)
+
+
+def test_a_link_in_the_place_of_the_lock_empties_no_file(shared: Path, tmp_path: Path):
+    lock = stage_store(shared, str(tmp_path / "node")).store.path.with_suffix(".lock")
+    mine = tmp_path / "mine"
+    mine.write_text("a thesis")
+    lock.unlink()
+    lock.symlink_to(mine)
+    assert stage_store(shared, str(tmp_path / "node")).store.path == shared
+    assert mine.read_text() == "a thesis"
