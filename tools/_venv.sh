@@ -46,15 +46,20 @@ _place() { # an environment that was moved, or whose Python was replaced, is mad
 _wanted() { printf '%s %s' "$(cksum <"$root/pyproject.toml")" "${SEDD_TORCH:-}"; }
 
 _install() {
-    local extras torch=${SEDD_TORCH:-}
+    local extra extras line kept torch=${SEDD_TORCH:-}
     extras=$(IFS=,; printf '%s' "$*")
     say "installing into $venv (the first time this takes minutes: PyTorch is large)"
+    # This replaces what was installed for another SEDD_TORCH or pyproject.toml.
+    kept=$(_place)
+    while IFS= read -r line; do
+        [[ $line != *" $(_wanted)" ]] || kept+=$'\n'$line
+    done <"$venv/.installed"
+    printf '%s\n' "$kept" >"$venv/.installed"
     # An administrator's or user's pip settings for installs outside environments do not belong in here.
     export PIP_USER=0
     [ -z "$torch" ] || "$venv/bin/python" -m pip install "$torch" >&2 || die "cannot install $torch"
     (cd "$root" && "$venv/bin/python" -m pip install --editable ".${extras:+[$extras]}" >&2) ||
         die "pip could not install; its last lines say why. The next call goes on from here"
-    local extra
     for extra in base "$@"; do
         printf '%s %s\n' "$extra" "$(_wanted)" >>"$venv/.installed"
     done

@@ -127,6 +127,10 @@ def test_a_pinned_torch_is_installed_first(project: Path):
     assert asked(project) == ["venv", "pip torch==2.13.0", "pip --editable ."]
     use_venv(project, SEDD_TORCH="torch==2.10.0")
     assert asked(project) == ["pip torch==2.10.0", "pip --editable ."]
+    use_venv(project, SEDD_TORCH="torch==2.13.0")  # which the second has replaced
+    assert asked(project) == ["pip torch==2.13.0", "pip --editable ."]
+    use_venv(project, SEDD_TORCH="torch==2.13.0")
+    assert asked(project) == []
 
 
 def test_new_requirements_are_installed(project: Path):
