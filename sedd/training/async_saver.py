@@ -171,10 +171,11 @@ class Saver:
                     deadline, is_asked_to_stop = min(deadline, now + STOP_PATIENCE_S), _never
                 if now > deadline:
                     raise
-                if str(e) != told or now >= tell_again:
-                    told, tell_again = str(e), now + _TELL_AGAIN_S
+                why = getattr(e, "message", None) or _why(e)
+                if why != told or now >= tell_again:
+                    told, tell_again = why, now + _TELL_AGAIN_S
                     left = format_duration(deadline - now)
-                    self._notify(f"checkpoint failed, trying again for {left}: {e}; {self._at_stake(step)}")
+                    self._notify(f"checkpoint failed, trying again for {left}: {why}; {self._at_stake(step)}")
                 pause(_AGAIN_S, _why(e))
             else:
                 return

@@ -68,6 +68,11 @@ def test_a_full_disk_is_told_once_and_then_once_a_minute(run: RunDir, monkeypatc
     ]
 
 
+def test_what_the_system_alone_says_is_told_in_its_words(run: RunDir, monkeypatch: pytest.MonkeyPatch):
+    (text,) = told_while_full(run, monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
+    assert text.startswith("checkpoint failed, trying again for 5m: no space left on device; a stop ")
+
+
 def test_another_reason_is_told_at_once(run: RunDir, monkeypatch: pytest.MonkeyPatch):
     refused = RunError("cannot write step-00000007.pt: permission denied")
     told = told_while_full(run, monkeypatch, FULL, FULL, refused, refused)
