@@ -549,3 +549,20 @@ def test_a_second_paragraph_of_help_is_wrapped_for_the_terminal_alone(command: s
     module = importlib.import_module(f"sedd.cli.{command}")
     written = inspect.cleandoc(module.command.__doc__).partition("Example:")[0].strip().split("\n\n")
     assert len(paragraphs) - 1 == len(written), text  # the first line is the usage
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "told"),
+    [
+        (("data", "build"), "--label-number", "COLUMN Columns of --labels that hold numbers"),
+        (
+            ("usage",),
+            "--since",
+            "WHEN Only what was used since then: 30d for the last 30 days, or a date (UTC).",
+        ),
+        (("usage",), "--until", "WHEN Only what was used until then: 7d for 7 days ago, or a date (UTC)."),
+    ],
+)
+def test_a_help_says_what_an_option_takes(shell: Run, command: tuple[str, ...], option: str, told: str):
+    text = " ".join(shell(*command, "--help").stdout.replace("│", " ").split())
+    assert f"{option} {told}" in text
