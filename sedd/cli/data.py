@@ -58,7 +58,6 @@ def build(
     with writing(output):
         if not output.exists():  # one that is whole need not be written
             require_folder(output)
-    _exit_on_signals()
     options = validated(BuildOptions, given)
     _require_there(*fasta, *filter(None, (options.clusters, options.labels, options.onto)))
     total = sum(path.stat().st_size for path in fasta if path.is_file())
@@ -70,16 +69,6 @@ def build(
     state = "already built from the same input and options" if result.reused else "built"
     show(f"{output}: {state}")
     _describe(result.manifest)
-
-
-def _exit_on_signals() -> None:
-    """By SystemExit, at a cancelled job's or a lost terminal's: what is half built goes."""
-    import signal
-    import sys
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 @app.command("info")

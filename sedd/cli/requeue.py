@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sedd.amend.reshape import Check, Shape, reshape
-from sedd.cli.changed_run import check_of
+from sedd.amend.reshape import Shape, reshape
+from sedd.cli.changed_run import check_of, check_of_revival
 from sedd.cli.console import tell_wait
 from sedd.cli.for_each_run import Outcome, Refused, for_each, is_done
 from sedd.cli.halving import wake_and_tell
@@ -17,7 +17,7 @@ from sedd.cli.soonest import Backfill, Soonest, pick_for_run
 from sedd.errors import RunError, SeddError, UsageError
 from sedd.experiments.requeue_plan import requeue_plan
 from sedd.launch.liveness import RunStatus, query_run_status
-from sedd.launch.requeue import Requeued, requeue, submit_first
+from sedd.launch.requeue import Check, Requeued, requeue, submit_first
 from sedd.launch.unsubmitted import confirm_all
 from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir
@@ -47,7 +47,8 @@ def command(
     With another number of GPUs or nodes, a running one saves first, and a new job goes on from there; the batches stay
     what they are, and with training.reduction: ordered the bits do, too.
 
-    Points of a sweep that were not submitted yet are submitted, as far as the site takes them.
+    Points of a sweep that were not submitted yet are submitted, as far as the site takes them. What is submitted again
+    is checked first, as by sedd submit, unless it waits for other runs.
 
     A run that SLURM makes wait for two minutes after a requeue waits no longer. Of a plan only what has ended without
     completing goes on, in the order of its stages; what runs or waits is left alone.
@@ -59,38 +60,40 @@ def command(
     if soonest and shape.is_given:
         raise UsageError(f"{shape} says what --soonest is to pick", hint="give one of them")
 
+    check = check_of_revival(preflight)
+
     def act(run: RunDir) -> Requeued:
         if soonest:
-            return _in_soonest_shape(run, backfill, check_of(preflight), now, as_json=as_json)
+            return _in_soonest_shape(run, backfill, now, preflight=preflight, as_json=as_json)
         if shape.is_given:
             return reshape(run, shape, check=check_of(preflight), now=now)
-        return requeue([run], now=now)[0]
+        return requeue([run], now=now, check=check)[0]
 
     def together(found: Sequence[RunDir]) -> dict[RunDir, Outcome]:
-        return {} if soonest or shape.is_given else _plans(runs, now) or _first(found)
+        return {} if soonest or shape.is_given else _plans(runs, now, check) or _first(found)
 
     for_each(runs, act, word="requeued", as_json=as_json, together=together, is_over=is_done)
 
 
 def _in_soonest_shape(
-    run: RunDir, checkpoints: int | None, check: Check, now: dt.datetime, *, as_json: bool
+    run: RunDir, checkpoints: int | None, now: dt.datetime, *, preflight: bool, as_json: bool
 ) -> Requeued:
     is_running = query_run_status(run).status is RunStatus.RUNNING
     shape = pick_for_run(run, checkpoints=checkpoints, is_running=is_running, as_json=as_json)
     if shape is not None:
-        return reshape(run, shape, check=check, now=now)
+        return reshape(run, shape, check=check_of(preflight), now=now)
     if is_running:
         return Requeued(run=run, changed=False, detail="runs in the shape that ends first; left alone")
-    result = requeue([run], now=now)[0]
+    result = requeue([run], now=now, check=check_of_revival(preflight))[0]
     return replace(result, detail=f"it has the soonest shape; {result.detail}")
 
 
-def _plans(texts: Sequence[str], now: dt.datetime) -> dict[RunDir, Outcome]:
+def _plans(texts: Sequence[str], now: dt.datetime, check: Check | None) -> dict[RunDir, Outcome]:
     """Plans, where nothing else is named: what ended without completing goes on, what runs is left alone."""
     root, results = runs_root(), dict[RunDir, Outcome]()
     are_plans = all(find_plan(text, root) for text in texts)
     for plan in find_plans(texts, root) if are_plans else ():
-        done = requeue_plan(plan, now=now)
+        done = requeue_plan(plan, now=now, check=check)
         results |= {run: Refused(o) if isinstance(o, SeddError) else o for run, o in done.items()}
     return results
 

@@ -265,6 +265,8 @@ def _cancel(run: RunDir) -> str:
 
 
 def _requeue(run: RunDir) -> str:
+    from sedd.cli.changed_run import check_of_revival
     from sedd.launch.requeue import requeue
 
-    return requeue([run], now=dt.datetime.now(dt.UTC))[0].detail
+    check = check_of_revival(True, notify=lambda text: None)  # the screen shows one line: what refuses it
+    return requeue([run], now=dt.datetime.now(dt.UTC), check=check)[0].detail

@@ -19,14 +19,21 @@ from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
 from sedd.spec.task import TaskSpec
 
+NOT_SUBMITTED = (
+    "Nothing was submitted: {name} would not run to its end. --no-preflight submits it all the same; "
+    "it is checked again on its node."
+)
+
 
 class LoginChecks:
     """Preflight of one command's orders, one after the other: what is true of the site is asked, and told, once."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, refusal: str = NOT_SUBMITTED) -> None:
+        """`refusal` is said of a run that would not come to its end, with its `{name}`."""
         from sedd.preflight.context import Answers
 
         self._answers, self._shown, self._as_json = Answers(), set[Finding](), as_json
+        self._refusal = refusal
 
     def __call__(self, order: Order, *, awaited: Mapping[Path, str] | None = None) -> Order:
         """The order with what preflight found. Ends the command with exit code 1 when it could not run.
@@ -40,7 +47,8 @@ class LoginChecks:
             order.request, order.profile, runs=order.runs, answers=self._answers, awaited=awaited
         )
         if has_failures(findings):
-            _refuse(order, findings, as_json=self._as_json)
+            name = order.request.experiments[0].name
+            _refuse(findings, self._refusal.format(name=name), as_json=self._as_json)
         remarkable = [finding for finding in findings if finding.status not in (Status.OK, Status.LATER)]
         for finding in remarkable:
             if finding not in self._shown:  # of several specs most of it is about the site
@@ -74,7 +82,7 @@ def print_ignored_variables(profile: Profile) -> None:
         tell(f"{verdict.status}: environment: {verdict.saw}")
 
 
-def _refuse(order: Order, findings: Sequence[Finding], *, as_json: bool) -> NoReturn:
+def _refuse(findings: Sequence[Finding], refusal: str, *, as_json: bool) -> NoReturn:
     from sedd.preflight.show.render import conclusion, findings_table
 
     if as_json:
@@ -82,9 +90,5 @@ def _refuse(order: Order, findings: Sequence[Finding], *, as_json: bool) -> NoRe
     else:
         out().print(findings_table(findings))
         out().print(conclusion(findings))
-        name = order.request.experiments[0].name
-        tell(
-            f"Nothing was submitted: {name} would not run to its end. --no-preflight submits it all the same; "
-            "it is checked again on its node."
-        )
+        tell(refusal)
     raise typer.Exit(1)

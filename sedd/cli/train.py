@@ -7,27 +7,35 @@ import shlex
 import signal
 import socket
 import traceback
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sedd.cli.changed_run import require_ready
 from sedd.cli.console import note, tell
 from sedd.cli.main import INTERRUPTED
 from sedd.cli.options import Overrides
+from sedd.cluster.profile import LocalProfile
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
 from sedd.home import expand_home
+from sedd.preflight.read.cards import query_driver, visible
 from sedd.rundir.attempts import Cause, is_completed, parse_attempts
 from sedd.rundir.energy_meter import energy_written, open_meter
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import find_run, runs_root, typed_name
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.presence import exit_without_folder
+from sedd.spec.experiment import Experiment
+from sedd.spec.load import load_resolved
 
 if TYPE_CHECKING:
+    from sedd.launch.make_runs import Order
     from sedd.training.distributed import Ranks
     from sedd.training.stop import StopFlag
+
+_REFUSAL = "Nothing was started: {name} would not run to its end. --no-preflight starts it all the same."
 
 
 def command(
@@ -35,15 +43,20 @@ def command(
         Path, typer.Argument(metavar="SPEC|RUN", help="A spec; or a run's folder, id or name to resume.")
     ],
     set_: Overrides = None,
+    preflight: Annotated[
+        bool,
+        typer.Option("--preflight/--no-preflight", help="Check first that the run can come to its end here."),
+    ] = True,
 ) -> None:
-    """Train in the foreground. Ctrl-C or SIGTERM saves and ends; `sedd train RUN` resumes the run.
+    """Train in the foreground. Ctrl-C, SIGTERM or a terminal that is closed saves and ends; `sedd train RUN` resumes.
 
     Under torchrun every process is a rank: torchrun --nproc-per-node 4 -m sedd train jobs/mine.yaml
 
     Example: sedd train jobs/quickstart.yaml --set training.steps=20
     """
+    asked = _Asked(spec, tuple(set_ or ()), preflight)
     if "RANK" not in os.environ:  # else the first rank tells the others
-        _require_readable(spec, set_ or ())
+        asked = asked.checked(ranks=1)  # before torch is imported
     from sedd.training.distributed import Ranks
     from sedd.training.loop import Outcome, train
     from sedd.training.rendezvous import StoppedError
@@ -52,8 +65,9 @@ def command(
     ranks = Ranks.from_environment(os.environ)
     stop = StopFlag()
     stop.install()
+    stop.install_hangup()
     try:
-        run, attempt = _run_and_attempt(spec, set_ or (), ranks, stop)
+        run, attempt = _run_and_attempt(asked, ranks, stop)
     except StoppedError as e:
         tell(e.message)
         raise typer.Exit(INTERRUPTED if stop.signal is signal.SIGINT else 1) from e
@@ -83,12 +97,46 @@ def command(
     raise typer.Exit(INTERRUPTED if stop.signal is signal.SIGINT else 1)
 
 
-def _require_readable(spec: Path, overrides: Sequence[str]) -> None:
-    """Tell mistakes in a spec, or in its name, before torch is imported. Raises: UsageError, SpecError."""
-    if _given_run(spec) is None:
-        from sedd.spec.load import load_request
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command line asks for, and what became of it so far."""
 
-        load_request(spec, overrides)
+    spec: Path
+    overrides: tuple[str, ...]
+    is_check_wanted: bool
+    run: RunDir | None = None
+    """That goes on."""
+    order: "Order | None" = None
+    """Of a new run, once it has been checked."""
+
+    def checked(self, ranks: int) -> "_Asked":
+        """The same, with mistakes in it told, and with what preflight found.
+
+        Raises:
+            UsageError, SpecError, DataError, RunError: nothing can be trained; or preflight ends the command.
+        """
+        run = _given_run(self.spec)
+        if run is None:
+            return replace(self, order=_new_order(self, ranks))
+        if self.overrides:
+            raise UsageError(
+                "--set changes a spec, and a run's spec is fixed", hint="start a new run from the spec"
+            )
+        _next_attempt(run)
+        experiment = load_resolved(run.spec)
+        if self.is_check_wanted and isinstance(experiment, Experiment):
+            require_ready(run, _as_here(experiment, ranks), LocalProfile(executor="local"))
+        return replace(self, run=run)
+
+
+def _as_here(experiment: Experiment, ranks: int) -> Experiment:
+    """The experiment for checks: with as many processes and cards of this machine as will train, whatever it asks."""
+    driver = query_driver()
+    cards = len(visible(driver, os.environ)) if driver else 0
+    is_known = driver is not None or not Path("/proc/driver/nvidia").exists()
+    gpus = min(ranks, cards) if is_known else experiment.resources.gpus_per_node
+    asked = {"nodes": 1, "spare_nodes": 0, "gpus_per_node": gpus, "processes_per_node": ranks}
+    return experiment.model_copy(update={"resources": experiment.resources.model_copy(update=asked)})
 
 
 def _interruption(number: signal.Signals | None) -> str:
@@ -98,9 +146,7 @@ def _interruption(number: signal.Signals | None) -> str:
     return "Ctrl-C" if number is signal.SIGINT else number.name
 
 
-def _run_and_attempt(
-    spec: Path, overrides: Sequence[str], ranks: "Ranks", stop: "StopFlag"
-) -> tuple[RunDir, int]:
+def _run_and_attempt(asked: _Asked, ranks: "Ranks", stop: "StopFlag") -> tuple[RunDir, int]:
     """The folder to train in, given or new, and the attempt's number: rank 0 tells both to the others.
 
     Raises:
@@ -109,12 +155,9 @@ def _run_and_attempt(
     from sedd.training.rendezvous import share
 
     def make() -> str:
-        given = _given_run(spec)
-        if given is not None and overrides:
-            raise UsageError(
-                "--set changes a spec, and a run's spec is fixed", hint="start a new run from the spec"
-            )
-        run = given or _new_run(spec, overrides, ranks.size)
+        ready = asked if asked.run or asked.order else asked.checked(ranks.size)
+        run = ready.run if ready.order is None else _new_run(ready.order)
+        assert run is not None, "a run or an order"
         return json.dumps([str(run.path), _next_attempt(run)])
 
     said = make() if ranks.size == 1 else share(make, ranks, os.environ, stop=stop, notify=note)
@@ -134,21 +177,18 @@ def _given_run(spec: Path) -> RunDir | None:
         raise UsageError(f"{spec} is not a spec, and there is {e.message}", hint=e.hint) from e
 
 
-def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
-    """A folder for the spec. Raises: SpecError, UsageError for a spec; DataError for a store that is not there."""
-    from sedd.cluster.profile import LocalProfile
+def _new_order(asked: _Asked, ranks: int) -> "Order":
+    """What a new run is made of, checked. Raises: as `_Asked.checked`."""
+    from sedd.cli.submit_checks import LoginChecks, resolved
     from sedd.data.manifest import read_manifest
-    from sedd.finetune.parent import require_whole
-    from sedd.launch.make_runs import Order, make_runs
+    from sedd.launch.make_runs import Order
     from sedd.model.size import parameter_count
-    from sedd.preflight.resolve_auto import resolve_auto
-    from sedd.spec.experiment import Experiment
     from sedd.spec.load import load_request
 
-    overrides = [*overrides, "resources.nodes=1", f"resources.processes_per_node={ranks}"]
+    spec = asked.spec
+    overrides = [*asked.overrides, "resources.nodes=1", f"resources.processes_per_node={ranks}"]
     profile = LocalProfile(executor="local")
-    request = resolve_auto(load_request(spec, overrides), profile)
-    require_whole(request.experiments)
+    request = resolved(load_request(spec, overrides), profile)
     if len(request.experiments) > 1:
         raise UsageError(f"{spec} is a sweep of {len(request.experiments)} runs", hint="sedd submit takes it")
     (experiment,) = request.experiments
@@ -161,6 +201,17 @@ def _new_run(spec: Path, overrides: Sequence[str], ranks: int) -> RunDir:
         read_manifest(store)  # a folder of a run that cannot begin would be left behind
     parameters = [parameter_count(experiment.model)]
     order = Order(request=request, profile=profile, runs=runs_root(), parameters=parameters)
+    if not asked.is_check_wanted:
+        return order
+    here = replace(order, request=replace(request, experiments=(_as_here(experiment, ranks),)))
+    found = LoginChecks(as_json=False, refusal=_REFUSAL)(here)
+    return replace(order, findings=found.findings, first_batches=found.first_batches)
+
+
+def _new_run(order: "Order") -> RunDir:
+    """A folder for the run."""
+    from sedd.launch.make_runs import make_runs
+
     run = make_runs(order, now=_now(), made=[]).runs[0]
     _record(run, "submitted", 0, job_id="", executor="foreground", host=socket.gethostname())
     return run

@@ -7,7 +7,7 @@ from sedd.cluster.control import update_job
 from sedd.errors import SeddError
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
 from sedd.launch.predecessors import dependency_on, read_needs
-from sedd.launch.requeue import Requeued, requeue
+from sedd.launch.requeue import Check, Requeued, requeue
 from sedd.launch.unsubmitted import confirm_all
 from sedd.launch.wake import wake_sweeps_of
 from sedd.rundir.attempts import is_completed, is_left_out, is_stopped, is_unsubmitted
@@ -20,8 +20,10 @@ _IN_VAIN = "DependencyNeverSatisfied"
 """SLURM's reason for a job that waits for the success of one that has failed."""
 
 
-def requeue_plan(record: PlanRecord, *, now: dt.datetime) -> dict[RunDir, Requeued | SeddError]:
-    """What became of each run of a plan that is not done: those first for which others wait.
+def requeue_plan(
+    record: PlanRecord, *, now: dt.datetime, check: Check | None = None
+) -> dict[RunDir, Requeued | SeddError]:
+    """What became of each run of a plan that is not done: those first for which others wait; `check` as `requeue`'s.
 
     Raises:
         SeddError: whether runs have jobs is not known.
@@ -35,7 +37,7 @@ def requeue_plan(record: PlanRecord, *, now: dt.datetime) -> dict[RunDir, Requeu
         outcomes |= _together(waiting, now)
         for run in stage.runs:
             if run in runs and run not in outcomes:
-                outcomes[run] = _one(run, now)
+                outcomes[run] = _one(run, now, check)
     return outcomes
 
 
@@ -49,14 +51,14 @@ def _together(runs: Sequence[RunDir], now: dt.datetime) -> dict[RunDir, Requeued
         return dict.fromkeys(runs, e)
 
 
-def _one(run: RunDir, now: dt.datetime) -> Requeued | SeddError:
+def _one(run: RunDir, now: dt.datetime, check: Check | None) -> Requeued | SeddError:
     try:
         situation = query_run_status(run)
         if situation.status is RunStatus.WAITING:
             return _mended(situation)
         if situation.status is RunStatus.RUNNING and not situation.cancelled and situation.last != "gave_up":
             return Requeued(run=run, changed=False, detail="runs, or waits for what it needs")
-        return requeue([run], now=now)[0]
+        return requeue([run], now=now, check=check)[0]
     except SeddError as e:
         return e
 

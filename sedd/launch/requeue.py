@@ -3,7 +3,7 @@
 import contextlib
 import datetime as dt
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sedd.cluster.control import pauses_after_requeue, release, scancel, update_job
@@ -40,11 +40,15 @@ class Requeued:
     detail: str
 
 
-def requeue(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Requeued]:
-    """Make each run go on from its newest checkpoint.
+Check = Callable[[RunDir], None]
+"""Raises where a run would not come to its end."""
+
+
+def requeue(runs: Sequence[RunDir], *, now: dt.datetime, check: Check | None = None) -> list[Requeued]:
+    """Make each run go on from its newest checkpoint; `check` is asked about one that is to be submitted again.
 
     Raises:
-        RunError: one of them is completed; nothing is done to any.
+        RunError: one of them is completed, and nothing is done to any; or `check` raises.
         ClusterError: SLURM refuses, or does not answer.
     """
     confirm_all(runs)
@@ -54,7 +58,7 @@ def requeue(runs: Sequence[RunDir], *, now: dt.datetime) -> list[Requeued]:
     with contextlib.ExitStack() as stack:
         for run in sorted(others, key=lambda run: run.path):
             stack.enter_context(one_action(run))
-        results |= {each.run: each for each in _requeue(others, before, now)}
+        results |= {each.run: each for each in _requeue(others, before, now, check)}
     return [results[run] for run in runs]
 
 
@@ -73,7 +77,9 @@ def submit_first(runs: Sequence[RunDir]) -> dict[RunDir, Requeued]:
     }
 
 
-def _requeue(runs: Sequence[RunDir], before: Mapping[RunDir, int], now: dt.datetime) -> list[Requeued]:
+def _requeue(
+    runs: Sequence[RunDir], before: Mapping[RunDir, int], now: dt.datetime, check: Check | None
+) -> list[Requeued]:
     """As `requeue`; `before` counts each run's submissions when the command began to wait for its turn."""
     situations = [query_run_status(run) for run in runs]
     if done := [s for s in situations if s.status is RunStatus.COMPLETED]:
@@ -82,7 +88,8 @@ def _requeue(runs: Sequence[RunDir], before: Mapping[RunDir, int], now: dt.datet
             hint="sedd extend RUN --steps N gives it more steps; sedd submit --resubmit SPEC trains the same anew",
         )
     return [
-        _already_submitted(s) if s.submissions > before[s.run] else _requeue_one(s, now) for s in situations
+        _already_submitted(s) if s.submissions > before[s.run] else _requeue_one(s, now, check)
+        for s in situations
     ]
 
 
@@ -130,7 +137,7 @@ def _already_submitted(situation: RunSituation) -> Requeued:
     return Requeued(run=situation.run, changed=False, detail=detail)
 
 
-def _requeue_one(situation: RunSituation, now: dt.datetime) -> Requeued:
+def _requeue_one(situation: RunSituation, now: dt.datetime, check: Check | None) -> Requeued:
     run = situation.run
     if situation.status is RunStatus.WAITING:
         return _hurry(situation)
@@ -141,14 +148,18 @@ def _requeue_one(situation: RunSituation, now: dt.datetime) -> Requeued:
             f"run {run.id} was stopped by rule: others of its halving sweep were better",
             hint="a spec with the same values and without halving trains it to its end",
         )
-    if situation.last == "gave_up" and situation.executor == "local":
+    has_ended = situation.last == "gave_up" and situation.executor == "local"
+    is_running = situation.status is RunStatus.RUNNING and not has_ended
+    if is_running and not (situation.executor == "local" and _is_orphaned(run)):
+        return move_on(situation, now)
+    if check is not None:
+        check(run)
+    if has_ended:
         # Its job entry has decided, and is about to exit.
         end_all(run, grace_s=_EXIT_GRACE_S)
-    elif situation.status is RunStatus.RUNNING and situation.executor == "local" and _is_orphaned(run):
+    elif is_running:
         ask_to_stop(run, Role.TRAINING)
         end_all(run, grace_s=GRACE_S)
-    elif situation.status is RunStatus.RUNNING:
-        return move_on(situation, now)
     follows = _describe_start(run)
     revive(situation)
     return Requeued(run=run, changed=True, detail=f"submitted again; {follows}")

@@ -40,9 +40,13 @@ def sweep_groups(request: Request) -> list[SweepGroup]:
     """Return one group for all runs that differ in nothing that a check reads, in the order of the sweep."""
     found: dict[str, SweepGroup] = {}
     for experiment, point in zip(request.experiments, request.points, strict=True):
-        key = json.dumps(experiment.model_dump(mode="json", exclude=_WITHOUT_EFFECT))
-        found.setdefault(key, SweepGroup(experiment=experiment, point=_words(point)))
+        found.setdefault(key_of(experiment), SweepGroup(experiment=experiment, point=_words(point)))
     return list(found.values())
+
+
+def key_of(experiment: TaskSpec) -> str:
+    """All of a spec that a check reads: equal of runs that preflight would judge alike."""
+    return json.dumps(experiment.model_dump(mode="json", exclude=_WITHOUT_EFFECT))
 
 
 def _words(point: Point) -> str:

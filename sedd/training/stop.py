@@ -1,7 +1,9 @@
 """Stop signals set a flag, which the loop reads at the step boundary."""
 
+import contextlib
 import os
 import signal
+import stat
 import types
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
@@ -19,6 +21,26 @@ class StopFlag:
         """Take over the stop signals of this process."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
+
+    def install_hangup(self) -> None:
+        """Take SIGHUP as a stop, too: the terminal of a training in the foreground has gone. Not under nohup.
+
+        What is written into that terminal from then on is lost, and no error.
+        """
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._on_hangup)
+
+    def _on_hangup(self, number: int, frame: types.FrameType | None) -> None:
+        if os.getpid() == self._owner:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (1, 2):
+                with contextlib.suppress(OSError):  # closed already
+                    if not stat.S_ISREG(
+                        os.fstat(stream).st_mode
+                    ):  # a pipe's reader has heard the signal, too
+                        os.dup2(nowhere, stream)
+            os.close(nowhere)
+        self._on_signal(number, frame)
 
     def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
         if os.getpid() != self._owner:

@@ -5,6 +5,7 @@ import csv
 import gzip
 import json
 import os
+import pty
 import shlex
 import shutil
 import signal
@@ -19,6 +20,7 @@ import safetensors.torch
 import torch
 
 from sedd.errors import DiskFullError, SeddError
+from sedd.launch.local_processes import wait_until
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import RunDir, list_checkpoints
@@ -91,6 +93,93 @@ def test_ctrl_c_saves_and_the_run_goes_on_where_it_stopped(store: Path, tmp_path
     done = sedd("train", run.path, runs=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [e.get("step") for e in read_events(run.events) if e.event == "resumed"] == [stopped]
+
+
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_a_terminal_that_is_closed_lets_a_training_save_and_end(
+    store: Path, tmp_path: Path, is_ignored: bool
+) -> None:
+    """Of a terminal that has gone nothing can be written any more; under nohup the training goes on."""
+    spec, rarely = tmp_path / "tiny.yaml", {"every_steps": 1000}
+    spec.write_text(dump_resolved(tiny_spec(store, steps=400, checkpoint=rarely, validation=rarely)))
+    command = [sys.executable, "-m", "sedd", "train", str(spec)]
+    terminal, slave = pty.openpty()
+
+    def begin() -> None:
+        os.login_tty(slave)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
+        if is_ignored:
+            log = os.open(tmp_path / "nohup.out", os.O_CREAT | os.O_WRONLY)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+
+    process = subprocess.Popen(command, env=os.environ | {"SEDD_RUNS": str(tmp_path)}, preexec_fn=begin)
+    os.close(slave)
+    try:
+        assert wait_until(lambda: bool(list_runs(tmp_path)) and started(tmp_path), timeout_s=60)
+        os.close(terminal)
+        code = process.wait(60)
+    finally:
+        process.kill()
+    (run,) = list_runs(tmp_path)
+    last = read_events(run.events)[-1]
+    if is_ignored:
+        assert (code, last.event) == (0, "completed")
+        return
+    assert (code, last.event, last.get("detail")) == (1, "gave_up", "by SIGHUP")
+    assert newest_whole(run.checkpoints) is not None
+    assert 0 < last.get("step") < 400
+    seen = json.loads(sedd("status", run.path, "--json", runs=tmp_path).stdout)["runs"][0]
+    assert (seen["state"], seen["why"]) == ("interrupted", "by SIGHUP")
+
+
+def started(runs: Path) -> bool:
+    """Whether steps were taken."""
+    (run,) = list_runs(runs)
+    return run.metrics.exists() and run.metrics.stat().st_size > 0
+
+
+def damage(store: Path) -> None:
+    """Two bytes of the tokens are others than were built."""
+    (tokens,) = (store / "train").glob("tokens*.npy")
+    content = bytearray(tokens.read_bytes())
+    content[-3:-1] = bytes(byte ^ 1 for byte in content[-3:-1])
+    tokens.write_bytes(content)
+
+
+def test_a_damaged_store_is_refused_before_anything_is_made(store: Path, tmp_path: Path) -> None:
+    """It was trained on to the end."""
+    shutil.copytree(store, tmp_path / "store")
+    damage(tmp_path / "store")
+    spec = tmp_path / "tiny.yaml"
+    spec.write_text(dump_resolved(tiny_spec(tmp_path / "store", steps=2)))
+    done = sedd("train", spec, runs=tmp_path / "runs")
+    assert done.returncode == 1
+    assert "not the content that was built" in " ".join(done.stdout.split())
+    assert "Nothing was started: tiny would not run to its end. --no-preflight starts it" in done.stderr
+    assert not list_runs(tmp_path / "runs")
+    assert sedd("train", spec, "--no-preflight", runs=tmp_path / "runs").returncode == 0
+
+
+def test_a_run_whose_store_was_damaged_is_not_trained_on(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "store")
+    spec = tmp_path / "tiny.yaml"
+    spec.write_text(dump_resolved(tiny_spec(tmp_path / "store", steps=400)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sedd", "train", str(spec)], env=os.environ | {"SEDD_RUNS": str(tmp_path)}
+    )
+    assert wait_until(lambda: bool(list_runs(tmp_path)) and started(tmp_path), timeout_s=60)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 1
+    (run,) = list_runs(tmp_path)
+    damage(tmp_path / "store")
+    refused = sedd("train", run.path, runs=tmp_path)
+    assert refused.returncode == 1
+    (error,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+    assert error.startswith("error: data_store: ")
+    assert "--no-preflight does it all the same" in refused.stderr
+    assert [e.event for e in read_events(run.events)].count("attempt_started") == 1
+    assert sedd("train", run.path, "--no-preflight", runs=tmp_path).returncode == 0
 
 
 def test_a_run_that_trains_is_not_trained_by_a_second_process(store: Path, tmp_path: Path) -> None:
@@ -907,7 +996,7 @@ def test_a_run_whose_newest_checkpoint_is_damaged_says_which_one_it_uses(
         ("export", ("sample", "{network}", "-n", 1, "--steps", 2)),
         ("checkpoint", ("evaluate", "{network}", "--fasta", "{fasta}")),
         ("run", ("export", "{network}", "-o", "{folder}/network")),
-        ("checkpoint", ("train", "{folder}/tuned.yaml")),
+        ("checkpoint", ("train", "{folder}/tuned.yaml", "--no-preflight")),
         ("export", ("train", "{folder}/tuned.yaml")),
     ],
 )
@@ -1028,6 +1117,22 @@ def test_ctrl_c_is_told_with_how_far_it_was_and_how_to_go_on(
         f"a job (task: {here[0]} in a spec) keeps what it has finished"
     )
     assert list(tmp_path.glob("out*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_terminal_that_is_closed_leaves_nothing_half_written(
+    fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def ended(part: Path) -> None:
+        part.write_text("half of a page")
+        os.kill(os.getpid(), number)
+
+    write_small_checkpoint(tmp_path / "n.pt")
+    monkeypatch.setattr("sedd.rundir.atomic._fsync", ended)
+    command = ("score", tmp_path / "n.pt", "--fasta", fasta, "--scan", "--method", "masked")
+    done = sedd_here(*command, "-o", tmp_path / "s.csv")
+    assert done.returncode == 128 + number
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["n.pt", "three.fasta"]
 
 
 def test_what_was_written_before_ctrl_c_is_named(

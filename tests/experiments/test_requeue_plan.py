@@ -21,7 +21,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[RunDir]:
     """The runs that a plan hands to `requeue`, in order; nothing starts."""
     runs: list[RunDir] = []
 
-    def requeue(some: list[RunDir], *, now: dt.datetime) -> list[Requeued]:
+    def requeue(some: list[RunDir], *, now: dt.datetime, check: object = None) -> list[Requeued]:
         runs.extend(some)
         return [Requeued(run=run, changed=True, detail="submitted") for run in some]
 
