@@ -1094,12 +1094,7 @@ def test_a_damaged_checkpoint_is_named(trained: RunDir, tmp_path: Path) -> None:
     ],
 )
 def test_ctrl_c_is_told_with_how_far_it_was_and_how_to_go_on(
-    fasta: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    words: str,
-    work: str,
-    doing: tuple[str, str],
+    fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, work: str, doing: str
 ) -> None:
     def interrupted(*given: object, **named: object) -> None:
         tick = named.get("progress") or given[3]
