@@ -89,7 +89,7 @@ def refuse_incomplete(folder: Path) -> None:
         if len(there) == 1:
             lost = next(name for name in names if name not in there)
             raise UsageError(
-                f"{folder} lacks {lost}: {what}, of which {there[0]} is there, needs both",
+                f"{folder} lacks {lost}, which {what} {'need' if what == 'adapters' else 'needs'} beside {there[0]}",
                 hint="copy the whole folder again, or write it again: sedd export RUN -o FOLDER",
             )
 

@@ -9,7 +9,7 @@ from sedd.spec.sweep import Point
 from sedd.spec.task import TaskSpec
 from sedd.yaml_text import assignments
 
-# No check looks at these; first_batch takes the seeds from the whole request.
+# No check looks at these of one run; first_batch, noise_reach and warm_up take them from the whole request.
 _WITHOUT_EFFECT: dict[str, Any] = {
     "seed": True,
     "diffusion": True,

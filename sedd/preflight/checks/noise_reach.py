@@ -12,6 +12,8 @@ ENOUGH = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
+    """Of the run whose noise goes least far."""
+
     kind: str
     """Of the schedule."""
     sigma_bar: float
@@ -19,7 +21,8 @@ class Facts:
 
 
 def gather(context: CheckContext) -> Facts:
-    noise = context.training_run.diffusion.noise
+    noises = (run.diffusion.noise for run in context.training_runs)
+    noise = min(noises, key=lambda each: each.total_at_end)
     return Facts(kind=noise.kind, sigma_bar=noise.total_at_end)
 
 
@@ -37,6 +40,7 @@ def judge(facts: Facts) -> Verdict:
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN,),
+    of_request=True,
     catches="a schedule that ends with residues still visible: sampling starts where nothing was trained",
     takes="< 0.1 s",
     passing=Facts(kind="cosine", sigma_bar=20.0),
