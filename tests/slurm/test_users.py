@@ -219,6 +219,6 @@ def test_a_run_is_cancelled_through_a_silent_slurm(
     cancelling.ends_with(0)
     assert f"tiny/{run.id}: cancelled" in cancelling.text
     cluster.wait(job_id, lambda job: job.state is JobState.CANCELLED)
-    again = user.sedd("requeue", run.id, "--json")
+    again = user.sedd("requeue", run.id, "--no-preflight", "--json")
     assert json.loads(again.stdout)["runs"][0]["requeued"] is True, "only a user revives what was cancelled"
     user.sedd("cancel", run.id)
