@@ -10,13 +10,16 @@ make a superblock, and its 4,096 sequences are shuffled. To position at any resi
 superblocks, then one superblock's order.
 """
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sedd.data.alphabet import SIZE
 from sedd.data.counters import counter_key, permutation, random_bits
 from sedd.data.store import Split, TokenStore
 from sedd.errors import DataError
@@ -172,10 +175,27 @@ def _pack(
     # A copy for each piece: a hundred slices are faster than an index array of 32,768 entries.
     for shard, start, low, high in zip(shard_of.tolist(), in_shard.tolist(), edges, edges[1:], strict=False):
         tokens[low:high] = split.shards[shard][start : start + high - low]
+    if len(tokens) and int(tokens.max()) >= SIZE:
+        _refuse_damaged(
+            split, tokens, shard_of[np.searchsorted(cu_seqlens, tokens.argmax(), side="right") - 1]
+        )
     found = None
     if labels is not None:  # a piece of a sequence has its labels
         found = labels(split, np.searchsorted(split.offsets, starts, side="right") - 1)
     return PackedBatch(tokens=tokens, cu_seqlens=cu_seqlens, max_length=max_length, labels=found)
+
+
+def _refuse_damaged(split: Split, tokens: NDArray[np.int64], shard: int) -> NoReturn:
+    """A number that is no token would be an index out of range later: on a GPU an error that looks like a broken card.
+
+    Raises:
+        DataError: names the file.
+    """
+    file = split.folder / split.manifest.shards[shard].file
+    raise DataError(
+        f"{file} is damaged: it holds {tokens.max()}, and tokens are below {SIZE}",
+        hint=f"sedd data verify {shlex.quote(str(split.folder.parent))} compares all its files with what was built",
+    )
 
 
 def validation_batches(

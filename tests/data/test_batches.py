@@ -44,6 +44,28 @@ def _sequences(store: TokenStore, split: str = "train") -> list[str]:
     return [decode(of.tokens(i)) for i in range(of.sequences)]
 
 
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_number_that_is_no_token_is_a_damaged_file_and_no_bug(tmp_path, split: str):
+    fasta = write_fasta(tmp_path / "a.fasta", made_up_proteins(200, longest=60))
+    build_store([fasta], tmp_path / "store", BuildOptions(validation_fraction=0.3))
+    (file,) = (tmp_path / "store" / split).glob("tokens-*.npy")
+    content = bytearray(file.read_bytes())
+    content[-1] = 200
+    file.write_bytes(content)
+    store = TokenStore.open(tmp_path / "store")
+
+    def read() -> None:
+        batches = Batches(store, residues=512, max_length=64)
+        for index in range(-(-batches.residues_per_epoch // 512)):
+            batches.micro_batch(index)
+        validation_batches(store, residues_total=10**6, residues_per_batch=512, max_length=64)
+
+    with pytest.raises(DataError, match="is damaged: it holds 200, and tokens are below 33") as refusal:
+        read()
+    assert str(file) in refusal.value.message
+    assert "sedd data verify" in (refusal.value.hint or "")
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     """Three superblocks, the last one not full, and a last block that is not full."""
