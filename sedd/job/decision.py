@@ -20,7 +20,14 @@ from sedd.job.causes import (
     time_left_s,
 )
 from sedd.job.retry import GiveUp, Retry, retry_decision
-from sedd.rundir.attempts import Attempt, Cause, is_cancelled, parse_attempts, saved_step
+from sedd.rundir.attempts import (
+    Attempt,
+    Cause,
+    blames_node,
+    is_cancelled,
+    parse_attempts,
+    saved_step,
+)
 from sedd.rundir.events import Event
 from sedd.rundir.exits import ENDED_WELL, Exit
 from sedd.spec.retry import RetrySpec
@@ -169,12 +176,7 @@ def unfit_nodes(events: Sequence[Event]) -> frozenset[str]:
     """Nodes of the job that the newest attempt left out, and those that were at fault in it."""
     newest = in_newest_attempt(events)
     earlier = (newest[0].get("left_out") or {}) if newest else {}
-    return frozenset([*earlier, *(e.get("host") for e in newest if _blames_node(e) and e.get("host"))])
-
-
-def _blames_node(event: Event) -> bool:
-    """Whether a `failed` event blames the node that it names; where ranks were missed, others say who is at fault."""
-    return event.event == "failed" and event.get("cause") == Cause.NODE_FAULT and not event.get("absent")
+    return frozenset([*earlier, *(e.get("host") for e in newest if e.event == "failed" and blames_node(e))])
 
 
 def missed_failures(facts: EndingFacts) -> Iterator[dict[str, Any]]:
@@ -226,8 +228,7 @@ def submission_history(events: Sequence[Event], *, job_id: str, cause: Cause | N
     """The attempts of one submission, so that a user's next one starts with fresh budgets.
 
     A job that continues another, because SLURM would not requeue that one, belongs to the same submission. `cause`,
-    where given, is that of the newest attempt, whose final event is not written yet. The host of an attempt is that
-    of the rank that failed, where one did.
+    where given, is that of the newest attempt, whose final event is not written yet.
     """
     jobs = {job_id}
     for event in reversed(events):
@@ -236,5 +237,4 @@ def submission_history(events: Sequence[Event], *, job_id: str, cause: Cause | N
     attempts = [attempt for attempt in parse_attempts(events) if attempt.job_id in jobs]
     if cause is not None and attempts:
         attempts[-1] = dataclasses.replace(attempts[-1], cause=cause)
-    faulty = {e.attempt: e.get("host") for e in events if _blames_node(e) and e.get("host")}
-    return [dataclasses.replace(a, host=faulty.get(a.number, a.host)) for a in attempts]
+    return attempts

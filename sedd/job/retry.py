@@ -56,7 +56,9 @@ def retry_decision(history: Sequence[Attempt], policy: RetrySpec, *, copied_step
 
 def _hosts_to_avoid(history: Sequence[Attempt], policy: RetrySpec) -> tuple[str, ...]:
     """Those at fault; and the newest of those that were slow, few enough that some are left."""
-    faulty = [a.host for a in history if a.cause is Cause.NODE_FAULT and a.host]
+    faulty = [
+        host for a in history if a.cause is Cause.NODE_FAULT for host in a.faulty_hosts or (a.host,) if host
+    ]
     slow = [host for a in reversed(history) for host in a.slow_hosts] if policy.exclude_slow else []
     return tuple(dict.fromkeys([*faulty, *list(dict.fromkeys(slow))[:MAX_SLOW_HOSTS]]))
 

@@ -56,6 +56,8 @@ class Attempt:
     """Steps beyond `first_step` that attempts before it were seen to take, and did not keep."""
     slow_hosts: tuple[str, ...] = ()
     """Nodes on which a rank was slower than the others, or a card than it used to be."""
+    faulty_hosts: tuple[str, ...] = ()
+    """Nodes that are known to have been at fault in it."""
     has_begun: bool = True
     """Whether it came to train: it has resumed or saved. What one kept that was killed before is not known."""
     next_in_job: bool = False
@@ -208,7 +210,7 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
     """One pass: a monitor does this for tens of thousands of attempts."""
     start = group[0]
     resumed = failure = word = None
-    saved, slow, was_over = [], [], not is_last
+    saved, slow, faulty, was_over = [], [], [], not is_last
     for event in group:
         kind = event.event
         if kind == "checkpoint":
@@ -219,6 +221,7 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
             slow += _slow_hosts(event)
         elif kind == "failed":
             failure = event
+            faulty += [str(event.get("host"))] if blames_node(event) else []
         elif kind == "cancelled" and event.fields.get("over"):
             was_over = True
         elif kind in LAST_WORDS:
@@ -245,7 +248,13 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
         in_foreground=starts_in_foreground(start),
         checkpoint_step=max(saved, default=0 if from_copy else first),
         slow_hosts=tuple(dict.fromkeys(slow)),
+        faulty_hosts=tuple(dict.fromkeys(faulty)),
     )
+
+
+def blames_node(failed: Event) -> bool:
+    """Whether a `failed` event blames the node that it names; where ranks were missed, another event says who is."""
+    return failed.get("cause") == Cause.NODE_FAULT and bool(failed.get("host")) and not failed.get("absent")
 
 
 def _slow_hosts(event: Event) -> list[str]:

@@ -274,8 +274,17 @@ def test_the_node_that_the_others_have_waited_for_is_at_fault_not_those_that_wai
     assert decision.failure is None, "why it ended is recorded"
     elsewhere = decided(Exit.PEER_LOST, *reports, job=RUNNING, nodes=NODES)
     assert elsewhere.next is not None
-    assert {*elsewhere.next.avoid_hosts} <= at_fault
-    assert elsewhere.next.avoid_hosts
+    assert {*elsewhere.next.avoid_hosts} == at_fault
+
+
+def test_all_nodes_that_were_at_fault_in_an_attempt_are_avoided_and_not_the_one_that_led_it() -> None:
+    faults = [Event(NOW, "failed", 1, {"cause": "node_fault", "host": host, "rank": 1}) for host in "bc"]
+    decision = decided(Exit.NODE_FAULT, *faults, job=RUNNING)
+    assert decision.next is not None
+    assert decision.next.avoid_hosts == ("b", "c")
+    unnamed = decided(Exit.NODE_FAULT, job=RUNNING).next
+    assert unnamed is not None
+    assert unnamed.avoid_hosts == ("a",)
 
 
 def test_two_ranks_of_a_node_are_missed_with_it() -> None:
