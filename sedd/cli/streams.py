@@ -1,4 +1,4 @@
-"""What stdout and stderr may carry: bars and curves in ASCII where the terminal knows nothing else."""
+"""What stdout and stderr may carry: bars and curves in ASCII where the locale is C; names stay as they are."""
 
 import codecs
 import io
@@ -36,7 +36,7 @@ _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 
 
 def prepare_streams(environment: Mapping[str, str] = os.environ) -> None:
-    """Letters that the terminal lacks become ASCII or `?`; what is written to a closed output is gone."""
+    """In locale C our signs become ASCII; what an encoding lacks does, or `?`; what goes to a closed output is gone."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 # as long as the process
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     codecs.register_error("sedd", _replaced)
@@ -44,20 +44,24 @@ def prepare_streams(environment: Mapping[str, str] = os.environ) -> None:
         named = io.BufferedWriter(_NamedFile(plain.fileno(), "wb", closefd=False))
         at_once = plain.line_buffering or plain.write_through  # a terminal, or PYTHONUNBUFFERED
         sys.stdout = _FittedText(named, plain.encoding, line_buffering=at_once)
+        sys.stdout.is_plain = is_ascii(environment)
     if isinstance(plain := sys.stderr, io.TextIOWrapper) and plain is sys.__stderr__:
         raw = io.BufferedWriter(io.FileIO(plain.fileno(), "wb", closefd=False))
         sys.stderr = _FittedText(raw, plain.encoding, line_buffering=True, write_through=plain.write_through)
+        sys.stderr.is_plain = is_ascii(environment)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            encoding = "ascii" if is_ascii(environment) else stream.encoding
-            stream.reconfigure(encoding=encoding, errors="sedd")
+            stream.reconfigure(errors="sedd")
 
 
 class _FittedText(io.TextIOWrapper):
     """Text of which what the encoding lacks is replaced line by line: a codec's error handler sees no space before."""
 
+    is_plain = False
+    """Whether signs of ours are ASCII though the encoding has them."""
+
     def write(self, text: str, /) -> int:
-        super().write(fitted(text, self.encoding))
+        super().write(fitted(with_plain_signs(text) if self.is_plain else text, self.encoding))
         return len(text)
 
 
@@ -83,6 +87,14 @@ def is_ascii(environment: Mapping[str, str]) -> bool:
     if letters and letters not in _COERCED:
         return letters in _C_LOCALES
     return language in _C_LOCALES
+
+
+def with_plain_signs(text: str) -> str:
+    """The text with our tables, bars and curves in ASCII; a user's letters stay: a path in others is another path."""
+    if text.isascii():
+        return text
+    text = _PAIRED.sub(lambda found: _pair(found[0]), text)
+    return "".join(_letter(c) if ord(c) in _ASCII or _is_dots(c) else c for c in text)
 
 
 def as_ascii(text: str) -> str:
@@ -113,8 +125,13 @@ def _pair(found: str) -> str:
     return (_ALONE if found == sign else _PAIRS)[sign]
 
 
+def _is_dots(c: str) -> bool:
+    """Whether it is a piece of a curve."""
+    return "\u2801" <= c <= "\u28ff"
+
+
 def _letter(c: str) -> str:
-    if "\u2801" <= c <= "\u28ff":  # a curve's dots
+    if _is_dots(c):
         return "*" if bin(ord(c) - 0x2800).count("1") > 2 else "."
     if unicodedata.combining(c):  # an accent of the letter before it, which has no width of its own
         return ""
