@@ -171,9 +171,7 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
     if ranking.differences and any(group.was_stopped for group in ranking.groups):
         lines.append("points stopped by rule are compared as they were at their rung")
     if any(d.method is Method.PAIRED for d in ranking.differences.values()):
-        lines.append(
-            "this compares these very networks; how much a seed matters, only runs with other seeds can tell"
-        )
+        lines.append("these very networks are compared; only other seeds show how much a seed matters")
     return lines
 
 
