@@ -73,10 +73,6 @@ def ask(
     how = guidance or GuidanceOptions()
     if not condition and how.guidance != 1:
         raise UsageError("guidance weights a condition, and there is none", hint="--condition FIELD=VALUE")
-    alone = GuidanceOptions(guidance=how.guidance)
-    if not how.guide and how != alone:
-        option = "guide_weight" if how.guide_weight != alone.guide_weight else "guide_changes"
-        raise UsageError(f"{option} belongs to a guide, and there is none", hint="--guide NAME=TARGET")
     labels = torch.from_numpy(condition_row(fields, condition)).to(device) if condition else None
     words = [f"{_header_key(name)}={_header_word(value)}" for name, value in condition.items()]
     words += [f"guidance={how.guidance:g}"] if condition and how.guidance != 1 else []
