@@ -84,7 +84,8 @@ def judge(facts: Facts) -> Verdict:
 
 def _how_long(facts: Facts) -> str:
     longest, gpus = format_duration(max(facts.seconds)), counted(facts.gpus, "GPU")
-    cost = f"{facts.gpu_s / 3600:.3g} GPU hours"
+    gpu_hours = facts.gpu_s / 3600
+    cost = f"{gpu_hours:.2g} GPU hours" if gpu_hours < 10 else f"{gpu_hours:,.0f} GPU hours"
     runs = len(facts.seconds)
     if runs == 1:
         return f"{longest} on {gpus} ({cost})"

@@ -52,6 +52,14 @@ def test_nothing_is_said_where_nothing_is_known(make_context, spec, profile):
     assert hours.gather(make_context(spec, profile=profile)) is None
 
 
+@pytest.mark.parametrize(
+    ("hours_", "words"), [(0.0926, "0.093"), (4.93, "4.9"), (17.26, "17"), (3_102.3, "3,102")]
+)
+def test_gpu_hours_are_told_as_exactly_as_they_are_known(hours_: float, words: str):
+    facts = replace(hours.CHECK.passing, gpu_s=hours_ * 3600)
+    assert f"({words} GPU hours)" in hours.judge(facts).saw
+
+
 def test_of_other_cards_it_says_that_the_estimate_is_of_v100s(make_context):
     facts = hours.gather(make_context(LONG, profile=SlurmProfile(executor="slurm", gpu=Gpu(type="a100"))))
     assert facts.other_card == "a100"
