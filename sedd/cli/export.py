@@ -74,7 +74,7 @@ def command(
             _write_adapters(saved, output, raw=raw, force=force)
         elif format == "hf":
             if saved.get("conditions"):
-                note("transformers gets the network that is told no label: the conditions are left out")
+                note("labels are left out: for transformers it is the network without conditions")
             write_transformers_export(saved, output, raw=raw, force=force, run=of_run, license_name=license)
         else:
             write_export(saved, output, raw=raw, force=force, run=of_run)
@@ -119,8 +119,8 @@ def _tell_what_is_missing(saved: Mapping[str, Any], run: "RunDir | None", *, ada
     parent = lineage_in(saved)
     if adapters and parent and not (base := saved_base(parent, runs_root())).is_file():
         tell(
-            f"warning: the network that they adapt, {parent['run']}, step {parent['step']}, is not at {base}: "
-            "without it they are of no use; without --adapters the whole network is written"
+            f"warning: these adapters belong to {parent['run']}, step {parent['step']}, which is not at {base}: "
+            "they cannot be used without it; `sedd export` without --adapters writes the whole network"
         )
 
 

@@ -157,7 +157,7 @@ def test_adapters_alone_load_as_the_network_that_they_were_exported_from_where_t
         find_trained(str(alone), tmp_path, notify=print)
     assert "without --adapters" in str(gone.value.hint)
     again = ["export", str(child.path), "-o", str(alone), "--adapters", "--force"]
-    assert "without it they are of no use" in CliRunner().invoke(build_app(["export"]), again).output
+    assert "they cannot be used without it" in CliRunner().invoke(build_app(["export"]), again).output
     for network in (plain, newest_whole(base.checkpoints)):
         (alone / "base").unlink(missing_ok=True)
         (alone / "base").symlink_to(str(network))
