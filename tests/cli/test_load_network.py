@@ -1125,7 +1125,11 @@ def test_a_terminal_that_is_closed_leaves_nothing_half_written(
     write_small_checkpoint(tmp_path / "n.pt")
     monkeypatch.setattr("sedd.rundir.atomic._fsync", ended)
     command = ("score", tmp_path / "n.pt", "--fasta", fasta, "--scan", "--method", "masked")
-    done = sedd_here(*command, "-o", tmp_path / "s.csv")
+    before = signal.signal(number, signal.SIG_DFL)  # tests that nohup has started ignore SIGHUP
+    try:
+        done = sedd_here(*command, "-o", tmp_path / "s.csv")
+    finally:
+        signal.signal(number, before)
     assert done.returncode == 128 + number
     assert sorted(path.name for path in tmp_path.iterdir()) == ["n.pt", "three.fasta"]
 
