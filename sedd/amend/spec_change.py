@@ -37,7 +37,7 @@ class SpecChange:
 
 
 def require_training(run: RunDir) -> Experiment:
-    """The spec of a run. Raises: UsageError where it is no training; SpecError for a damaged spec."""
+    """The spec of a run. Raises: UsageError if the run is not a training; SpecError for a damaged spec."""
     experiment = load_resolved(run.spec)
     if not isinstance(experiment, Experiment):
         raise UsageError(f"run {run.id} has task: {experiment.task}; only a training has steps and ranks")

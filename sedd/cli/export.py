@@ -107,7 +107,7 @@ def _nothing_left_of_half(folder: Path) -> Iterator[None]:
 
 
 def _tell_what_is_missing(saved: Mapping[str, Any], run: "RunDir | None", *, adapters: bool) -> None:
-    """That a training goes on, and that adapters alone will find no base."""
+    """Tell that the training is not completed, or that the base of the adapters is missing."""
     from sedd.finetune.base_network import saved_base
     from sedd.finetune.parent import lineage_in
     from sedd.rundir.attempts import is_completed

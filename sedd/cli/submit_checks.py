@@ -29,7 +29,7 @@ class LoginChecks:
     """Preflight of one command's orders, one after the other: what is true of the site is asked, and told, once."""
 
     def __init__(self, *, as_json: bool, refusal: str = NOT_SUBMITTED) -> None:
-        """`refusal` is said of a run that would not come to its end, with its `{name}`."""
+        """`refusal`: what to tell of a spec that fails preflight; `{name}` in it becomes the spec's name."""
         from sedd.preflight.context import Answers
 
         self._answers, self._shown, self._as_json = Answers(), set[Finding](), as_json

@@ -105,12 +105,12 @@ class _Asked:
     overrides: tuple[str, ...]
     is_check_wanted: bool
     run: RunDir | None = None
-    """That goes on."""
+    """The run to continue, if one was named."""
     order: "Order | None" = None
-    """Of a new run, once it has been checked."""
+    """What the new run is made of, once it has been checked."""
 
     def checked(self, ranks: int) -> "_Asked":
-        """The same, with mistakes in it told, and with what preflight found.
+        """The same after spec and preflight checks, with `run` or `order` filled in.
 
         Raises:
             UsageError, SpecError, DataError, RunError: nothing can be trained; or preflight ends the command.

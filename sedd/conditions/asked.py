@@ -49,7 +49,7 @@ HEADER_KEYS = (
     *("run", "step", "seed", "steps", "remask", "order", "guidance", "guide", "guide_weight"),
     *("length", "mutations", "identity", "score"),
 )
-"""What the header of a sample tells besides its labels."""
+"""Keys in the header of a sample that are not labels."""
 
 
 def _header_key(field: str) -> str:

@@ -445,24 +445,22 @@ def test_what_the_system_refuses_is_bad_input_where_a_file_that_was_named_is_at_
     assert sedd(raises(error)) == (code, "", f"error: {told}\n")
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "sample nobody -o {}",
-        "sample nobody --table {}",
-        "sample nobody --report {}",
-        "score nobody --scan -o {}",
-        "score nobody --scan --page {}",
-        "evaluate nobody --fasta f --per-sequence {}",
-        "embed nobody --fasta f -o {}",
-        "export nobody -o {}",
-        "report nobody -o {}",
-        "compare nobody --html {}",
-        "compare nobody --csv {}",
-        "cluster init -o {}",
-        "data build f -o {}",
-    ],
-)
+WRITING_A_FILE = [
+    "sample nobody -o {}",
+    "sample nobody --table {}",
+    "sample nobody --report {}",
+    "score nobody --scan -o {}",
+    "score nobody --scan --page {}",
+    "evaluate nobody --fasta f --per-sequence {}",
+    "embed nobody --fasta f -o {}",
+    "report nobody -o {}",
+    "compare nobody --html {}",
+    "compare nobody --csv {}",
+    "cluster init -o {}",
+]
+
+
+@pytest.mark.parametrize("words", [*WRITING_A_FILE, "export nobody -o {}", "data build f -o {}"])
 def test_a_file_to_write_need_not_be_readable(tmp_path: Path, words: str) -> None:
     there = tmp_path / "there"
     there.touch(mode=0)
@@ -471,23 +469,7 @@ def test_a_file_to_write_need_not_be_readable(tmp_path: Path, words: str) -> Non
     assert (done.returncode, "cannot be read" in done.stderr) == (2, False), done.stderr
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "sample nobody -o {}",
-        "sample nobody --output={}",
-        "sample nobody --table {}",
-        "sample nobody --report {}",
-        "score nobody --scan -o {}",
-        "score nobody --scan --page {}",
-        "evaluate nobody --fasta f --per-sequence {}",
-        "embed nobody --fasta f -o {}",
-        "report nobody -o {}",
-        "compare nobody --html {}",
-        "compare nobody --csv {}",
-        "cluster init -o {}",
-    ],
-)
+@pytest.mark.parametrize("words", [*WRITING_A_FILE, "sample nobody --output={}"])
 def test_a_file_to_write_whose_name_ends_in_a_slash_is_refused(
     shell: Run, tmp_path: Path, words: str
 ) -> None:

@@ -8,10 +8,19 @@ import pytest
 from sedd.cluster.profile import LocalProfile
 from sedd.preflight.checks.trained_network import EXPORTED, gather, judge
 from sedd.preflight.context import CheckContext, Side
-from sedd.preflight.finding import Status
+from sedd.preflight.finding import Status, Verdict
 from sedd.rundir.layout import create_run
 from sedd.spec.inference import EvaluateTask, SampleTask
+from sedd.spec.task import TaskSpec
 from tests.inference.networks import write_small_checkpoint
+
+
+def judged(task: TaskSpec, folder: Path) -> Verdict:
+    """What the check says of a task on the login node, whose runs lie in `folder`."""
+    context = CheckContext(
+        side=Side.LOGIN, experiment=task, profile=LocalProfile(executor="local"), folder=folder, environ={}
+    )
+    return judge(gather(context))
 
 
 @pytest.fixture
@@ -21,14 +30,7 @@ def look(tmp_path: Path):
     def look(network: Path, fasta: str = "a.fasta", **more: object):
         asked = {"network": network, "fasta": [tmp_path / fasta], **more}
         task = EvaluateTask.model_validate({"name": "e", "task": "evaluate", "evaluate": asked})
-        context = CheckContext(
-            side=Side.LOGIN,
-            experiment=task,
-            profile=LocalProfile(executor="local"),
-            folder=tmp_path,
-            environ={},
-        )
-        return judge(gather(context))
+        return judged(task, tmp_path)
 
     return look
 
@@ -114,14 +116,7 @@ def look_at_sampling(tmp_path: Path):
         task = SampleTask.model_validate(
             {"name": "s", "task": "sample", "sample": {"network": tmp_path, **wanted}}
         )
-        context = CheckContext(
-            side=Side.LOGIN,
-            experiment=task,
-            profile=LocalProfile(executor="local"),
-            folder=tmp_path,
-            environ={},
-        )
-        return judge(gather(context))
+        return judged(task, tmp_path)
 
     return look
 
