@@ -1,8 +1,8 @@
 """A private folder of the node itself for one job's copies of its training state: named, made, found, removed.
 
-Its name holds the user, the run and the process that leads the job's attempts on the node (the job entry), so that
-copies of another run, or of another job of this one, are never taken for our own. Folders of other users are neither
-read nor touched.
+Its name holds the user, the run, and the process that leads the job's attempts on the node (the job entry) with that
+node, so that copies of another run, job or node are never taken for our own: also where a site names a folder that
+nodes share. Folders of other users and of other nodes are neither read nor touched.
 """
 
 import contextlib
@@ -25,16 +25,20 @@ SPARE_BYTES = 1 << 28
 STALE_S = 600.0
 """Without a change for so long, a folder whose entry is not seen here any more is a killed job's."""
 
-_NAME = re.compile(r"sedd-state-(\d+)-([0-9a-f]{16})-(\d+)-(\d+)")
+_NAME = re.compile(r"sedd-state-(\d+)-([0-9a-f]{16})-(\d+-\d+-[0-9a-f]{8})")
 _SHARED_KINDS = frozenset(
     "nfs nfs4 lustre gpfs beegfs ceph cifs smb3 panfs 9p afs wekafs orangefs gfs2 ocfs2".split()
 )
 
 
 def entry_name(pid: int) -> str:
-    """A process of this node, not to be mistaken for a later one of the same id. Raises: OSError when it is gone."""
+    """A process of this node, not to be mistaken for a later one of the same id, or for one of another node.
+
+    Raises:
+        OSError: it is gone.
+    """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return f"{pid}-{fields[19]}"  # the 22nd field: when it started, in clock ticks since the node did
+    return f"{pid}-{fields[19]}-{_this_node()}"  # the 22nd field: when it started, in clock ticks since the node did
 
 
 def make_folder(run: Path, entry: str, *, bytes_: int, asked: str | None, environ: Mapping[str, str]) -> Path:
@@ -68,7 +72,7 @@ def find_folders(run: Path, entry: str, *, asked: str | None, environ: Mapping[s
 
 def remove_folders(run: Path, entry: str | None, *, asked: str | None, environ: Mapping[str, str]) -> None:
     """At the end of a job: remove this run's folders on this node, `entry`'s and those whose entry is gone."""
-    for folder, run_hash, owner in _own_folders(asked, environ):
+    for folder, run_hash, owner in _own_folders(_node_of(entry), asked, environ):
         if run_hash == _hash(run) and (owner == entry or not _is_alive(owner)):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -82,7 +86,7 @@ def remove_stale(
     what has changed in the last `STALE_S` stays, too, whose entry may be where we do not see it.
     """
     now = time.time() if now is None else now
-    for folder, run_hash, owner in _own_folders(asked, environ):
+    for folder, run_hash, owner in _own_folders(_node_of(entry), asked, environ):
         is_mine, is_quiet = run_hash == _hash(run), now - _changed(folder) > STALE_S
         if owner != entry and (is_mine or is_quiet) and not _is_alive(owner):
             shutil.rmtree(folder, ignore_errors=True)
@@ -115,14 +119,14 @@ def is_private(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
 
 
-def _own_folders(asked: str | None, environ: Mapping[str, str]) -> Iterator[tuple[Path, str, str]]:
-    """This user's folders: path, hash of the run, entry."""
+def _own_folders(node: str, asked: str | None, environ: Mapping[str, str]) -> Iterator[tuple[Path, str, str]]:
+    """This user's folders that jobs on this node have made: path, hash of the run, entry."""
     for place in places(asked, environ):
         with contextlib.suppress(OSError):
             for folder in place.glob(f"sedd-state-{os.geteuid()}-*"):
                 match = _NAME.fullmatch(folder.name)
-                if match and is_private(folder):
-                    yield folder, match[2], f"{match[3]}-{match[4]}"
+                if match and _node_of(match[3]) == node and is_private(folder):
+                    yield folder, match[2], match[3]
 
 
 def _folder_name(run: Path, entry: str) -> str:
@@ -131,6 +135,15 @@ def _folder_name(run: Path, entry: str) -> str:
 
 def _hash(run: Path) -> str:
     return hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
+
+
+def _this_node() -> str:
+    return hashlib.sha256(os.uname().nodename.encode()).hexdigest()[:8]
+
+
+def _node_of(entry: str | None) -> str:
+    """The node of an entry, which a process in a container may know by another name; without one, this node."""
+    return entry.rpartition("-")[2] if entry else _this_node()
 
 
 def _is_alive(entry: str) -> bool:

@@ -18,7 +18,8 @@ from sedd.rundir.node_folder import (
     remove_stale,
 )
 
-ENTRY, RUN, OTHER = "7-70", Path("/runs/a/1"), Path("/runs/a/2")
+NODE = entry_name(os.getpid()).rpartition("-")[2]
+ENTRY, RUN, OTHER = f"7-70-{NODE}", Path("/runs/a/1"), Path("/runs/a/2")
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_it_is_private_and_found_again_by_its_own_job_alone(node: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
     assert make(node) == folder
     assert find_folders(RUN, ENTRY, asked=str(node), environ={}) == [folder]
-    assert find_folders(RUN, "8-80", asked=str(node), environ={}) == []
+    assert find_folders(RUN, f"8-80-{NODE}", asked=str(node), environ={}) == []
     assert find_folders(OTHER, ENTRY, asked=str(node), environ={}) == []
 
 
@@ -100,9 +101,9 @@ def test_what_a_killed_job_left_is_removed_and_what_lives_is_not(node: Path) -> 
     gone = entry_name(ended.pid)
     ended.kill()
     ended.wait()
-    mine, before = make(node), make(node, entry="6-60")
+    mine, before = make(node), make(node, entry=f"6-60-{NODE}")
     theirs, left = make(node, OTHER, living), make(node, OTHER, gone)
-    foreign = node / "sedd-state-99999-0123456789abcdef-1-1"
+    foreign = node / f"sedd-state-99999-0123456789abcdef-1-1-{NODE}"
     foreign.mkdir(mode=0o700)
     remove_stale(RUN, ENTRY, asked=str(node), environ={})
     assert [mine.exists(), before.exists(), theirs.exists(), left.exists()] == [True, False, True, True]
@@ -112,7 +113,7 @@ def test_what_a_killed_job_left_is_removed_and_what_lives_is_not(node: Path) -> 
 
 def test_what_ranks_write_into_folders_of_their_own_is_a_sign_of_life(node: Path) -> None:
     """Of a job whose processes are not seen from here."""
-    folder = make(node, OTHER, "999999-1")
+    folder = make(node, OTHER, f"999999-1-{NODE}")
     (folder / "rank-1").mkdir()
     os.utime(folder, (0, 0))
     remove_stale(RUN, ENTRY, asked=str(node), environ={})
@@ -135,3 +136,19 @@ def test_the_end_of_a_job_removes_its_own_and_not_a_living_ones(node: Path) -> N
     own, other_job, other_run = make(node), make(node, entry=living), make(node, OTHER)
     remove_folders(RUN, ENTRY, asked=str(node), environ={})
     assert [own.exists(), other_job.exists(), other_run.exists()] == [False, True, True]
+
+
+def test_in_a_folder_that_nodes_share_each_removes_its_own_alone(
+    node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither another node's living job nor, however old, its killed one: their processes cannot be seen from here."""
+    uname = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "another-node", *uname[2:])))
+    there = make(node, entry=entry_name(os.getpid()))
+    monkeypatch.undo()
+    here = make(node, entry=f"6-60-{NODE}")
+    remove_stale(RUN, ENTRY, asked=str(node), environ={}, now=there.stat().st_mtime + 2 * STALE_S)
+    assert [here.exists(), there.exists()] == [False, True]
+    for entry in (ENTRY, None):
+        remove_folders(RUN, entry, asked=str(node), environ={})
+        assert there.exists()

@@ -20,6 +20,8 @@ from tests.training.test_resume import assert_same_end
 MakeRun = Callable[[Experiment], RunDir]
 KILLED = -signal.SIGKILL
 
+NODE = entry_name(os.getpid()).rpartition("-")[2]
+
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -87,7 +89,7 @@ def run(tmp_path: Path) -> RunDir:
     return made
 
 
-def copies_of(run: RunDir, node: Path, entry: str = "1-1") -> LocalCopies:
+def copies_of(run: RunDir, node: Path, entry: str = f"1-1-{NODE}") -> LocalCopies:
     return LocalCopies(run, NodePlace(entry=entry, folder=str(node)), environ={})
 
 
@@ -123,7 +125,7 @@ def test_a_whole_copy_is_found_if_it_is_later_than_the_checkpoint(run: RunDir, n
 
 def test_another_job_of_the_run_does_not_use_it_and_removes_it(run: RunDir, node: Path) -> None:
     write(run, node)
-    assert copies_of(run, node, entry="2-2").find(after=-1, notify=print) == []
+    assert copies_of(run, node, entry=f"2-2-{NODE}").find(after=-1, notify=print) == []
     assert list(node.iterdir()) == []
 
 
