@@ -72,9 +72,10 @@ def reshape(run: RunDir, shape: Shape, *, check: Check, now: dt.datetime) -> Req
     """Let a run go on in another shape, from its newest checkpoint.
 
     Raises:
-        RunError, SpecError: it cannot have that shape; the run continues unchanged.
+        UsageError: it is no training. RunError, SpecError: it cannot have that shape. The run continues unchanged.
         ClusterError: SLURM refuses it, or does not answer.
     """
+    require_training(run)
     confirm_all([run])
     with one_action(run):
         situation = _require_begun(run)

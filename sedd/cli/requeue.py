@@ -13,7 +13,7 @@ from sedd.cli.console import tell_wait
 from sedd.cli.for_each_run import Outcome, Refused, for_each, is_done
 from sedd.cli.halving import wake_and_tell
 from sedd.cli.options import Json, Preflight, Runs
-from sedd.cli.soonest import Backfill, Soonest, pick_for_run
+from sedd.cli.soonest import Backfill, Soonest, pick_for_run, require_soonest
 from sedd.errors import RunError, SeddError, UsageError
 from sedd.experiments.requeue_plan import requeue_plan
 from sedd.launch.liveness import RunStatus, query_run_status
@@ -59,6 +59,7 @@ def command(
     shape = Shape(nodes=nodes, gpus=gpus, processes=processes, walltime=walltime, partition=partition)
     if soonest and shape.is_given:
         raise UsageError(f"{shape} says what --soonest is to pick", hint="give one of them")
+    require_soonest(backfill, soonest)
 
     check = check_of_revival(preflight)
 

@@ -8,8 +8,10 @@ import typer
 from sedd.amend.reshape import Shape
 from sedd.cli.console import err, tell
 from sedd.cluster.profile import SlurmProfile
+from sedd.errors import UsageError
 from sedd.launch.make_runs import Order
 from sedd.launch.resources import read_manifest_profile
+from sedd.rundir.find import typed_name
 from sedd.rundir.layout import RunDir, sealed_steps
 from sedd.soonest.choice_text import choice_document, choice_lines, choice_table
 from sedd.soonest.choose import Choice, Wish, choose, in_picked_shape, require_choice
@@ -25,6 +27,12 @@ Backfill = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="With --soonest: also time limits just enough for N checkpoints."),
 ]
+
+
+def require_soonest(backfill: int | None, soonest: bool) -> None:
+    """Raises: UsageError for `--backfill` alone, which would change nothing."""
+    if backfill is not None and not soonest:
+        raise UsageError("--backfill is about time limits that --soonest picks", hint="give both")
 
 
 @dataclass
@@ -57,7 +65,12 @@ class Picker:
 
 def pick_for_run(run: RunDir, *, checkpoints: int | None, is_running: bool, as_json: bool) -> Shape | None:
     """The shape in which what is left of a run ends first; None: the one that it has. Raises: SeddError."""
-    experiment, profile = require_choice(load_resolved(run.spec), read_manifest_profile(run))
+    try:
+        experiment, profile = require_choice(load_resolved(run.spec), read_manifest_profile(run))
+    except UsageError as e:
+        if e.hint:  # of a submission, which names profile and ranges
+            e.hint = f"name a shape: sedd requeue {typed_name(run)} --gpus N --walltime TIME"
+        raise
     saved = sealed_steps(run)
     left = max(1, experiment.steps - (saved[0] if saved else 0))
     wish = Wish(experiment=experiment, steps=left, checkpoints=checkpoints, is_running=is_running)

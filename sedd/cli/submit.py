@@ -12,7 +12,7 @@ from sedd.cli.console import note, print_json, tell, tell_wait
 from sedd.cli.halving import wake_and_tell
 from sedd.cli.main import INTERRUPTED
 from sedd.cli.options import Cluster, DryRun, Json, Overrides, Preflight
-from sedd.cli.soonest import Backfill, Picker, Soonest
+from sedd.cli.soonest import Backfill, Picker, Soonest, require_soonest
 from sedd.cli.submit_checks import LoginChecks, parameters_of, print_ignored_variables, resolved
 from sedd.cli.submit_output import LISTED, REST_HINT, print_dry_run, print_submitted, submission_document
 from sedd.cluster.profile import load_profile
@@ -76,8 +76,7 @@ def command(
     """
     if follow and as_json:
         raise UsageError("--follow draws on the terminal, --json is for machines", hint="use --wait --json")
-    if backfill is not None and not soonest:
-        raise UsageError("--backfill is about time limits that --soonest picks", hint="give both")
+    require_soonest(backfill, soonest)
     picker = Picker(checkpoints=backfill, as_json=as_json) if soonest else None
     if is_plan(specs[0]):
         from sedd.cli import submit_plan

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sedd.amend.spec_change import require_training
 from sedd.cli.changed_run import require_ready
 from sedd.cli.console import note, tell
 from sedd.cli.main import INTERRUPTED
@@ -28,7 +29,6 @@ from sedd.rundir.find import find_run, runs_root, typed_name
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.presence import exit_without_folder
 from sedd.spec.experiment import Experiment
-from sedd.spec.load import load_resolved
 
 if TYPE_CHECKING:
     from sedd.launch.make_runs import Order
@@ -122,9 +122,9 @@ class _Asked:
             raise UsageError(
                 "--set changes a spec, and a run's spec is fixed", hint="start a new run from the spec"
             )
+        experiment = require_training(run)
         _next_attempt(run)
-        experiment = load_resolved(run.spec)
-        if self.is_check_wanted and isinstance(experiment, Experiment):
+        if self.is_check_wanted:
             require_ready(run, _as_here(experiment, ranks), LocalProfile(executor="local"))
         return replace(self, run=run)
 

@@ -83,9 +83,11 @@ def _requeue(
     """As `requeue`; `before` counts each run's submissions when the command began to wait for its turn."""
     situations = [query_run_status(run) for run in runs]
     if done := [s for s in situations if s.status is RunStatus.COMPLETED]:
+        is_training = load_resolved(done[0].run.spec).task == "train"
+        more = "sedd extend RUN --steps N gives it more steps; " if is_training else ""
         raise RunError(
             f"run {done[0].run.id} is completed: there is nothing to go on with",
-            hint="sedd extend RUN --steps N gives it more steps; sedd submit --resubmit SPEC trains the same anew",
+            hint=f"{more}sedd submit --resubmit SPEC {'trains' if is_training else 'does'} the same anew",
         )
     return [
         _already_submitted(s) if s.submissions > before[s.run] else _requeue_one(s, now, check)

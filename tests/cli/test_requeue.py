@@ -13,12 +13,14 @@ import pytest
 
 from sedd.cli import requeue as module
 from sedd.cli.changed_run import check_of_revival
-from sedd.errors import RunError
+from sedd.cli.soonest import pick_for_run
+from sedd.errors import RunError, UsageError
 from sedd.launch.local_processes import find_members
 from sedd.preflight.run_checks import check_login
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import read_manifest, write_manifest
 from sedd.rundir.plan_record import PlanRecord, write_plan
+from tests.command_line import call
 from tests.disk import fill, small_disk
 from tests.launch.conftest import (
     LocalRuns,
@@ -75,6 +77,25 @@ def test_a_run_whose_store_is_gone_is_refused_in_one_line(local: LocalRuns) -> N
     assert "--no-preflight does it all the same" in done.stderr
     assert read_events(run.events) == before
     assert not find_members(run)
+
+
+def test_a_shape_that_nobody_can_pick_is_to_be_named_as_requeue_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A submission's hint spoke of --cluster and --set, which `sedd requeue` does not have."""
+    monkeypatch.setenv("SEDD_RUNS", str(tmp_path / "runs"))
+    (run,) = LocalRuns(tmp_path / "runs").make(small_experiment())
+    with pytest.raises(UsageError, match="--soonest") as refusal:
+        pick_for_run(run, checkpoints=None, is_running=False, as_json=False)
+    assert refusal.value.hint == f"name a shape: sedd requeue {run.id} --gpus N --walltime TIME"
+
+
+def test_a_number_of_checkpoints_without_a_choice_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEDD_RUNS", str(tmp_path / "runs"))
+    with pytest.raises(UsageError, match="--backfill is about time limits"):
+        call("requeue", "small", "--backfill", 3)
 
 
 def test_points_that_no_check_can_tell_apart_are_checked_once(tmp_path: Path) -> None:

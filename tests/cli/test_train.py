@@ -18,11 +18,13 @@ from sedd.errors import MissingDataError, RunError, UsageError
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import list_checkpoints
+from sedd.spec.build import DataTask
 from sedd.training import rendezvous
 from sedd.training.distributed import Ranks
 from sedd.training.rendezvous import StoppedError, share
 from sedd.training.stop import StopFlag
 from tests.command_line import call
+from tests.launch.conftest import LocalRuns, write_events
 from tests.tiny import tiny_spec
 
 
@@ -144,6 +146,20 @@ def test_a_store_that_is_not_there_leaves_no_run_folder(
     with pytest.raises(MissingDataError, match="nowhere does not exist"):
         call("train", spec)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_is_no_training_is_refused_before_an_attempt_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEDD_RUNS", str(tmp_path / "runs"))
+    build = {"inputs": ["/data/proteins.fasta"], "store": "/data/proteins.store"}
+    task = DataTask.model_validate({"name": "data", "task": "data", "build": build})
+    (run,) = LocalRuns(tmp_path / "runs").make(task)
+    write_events(run, {"event": "submitted", "executor": "local"}, {"event": "gave_up", "attempt": 1})
+    before = read_events(run.events)
+    with pytest.raises(UsageError, match=f"run {run.id} has task: data; only a training"):
+        call("train", run.path)
+    assert read_events(run.events) == before
 
 
 def test_all_ranks_save_their_parts_in_the_attempt_that_rank_0_began(

@@ -19,6 +19,7 @@ from sedd.rundir.events import Event, read_events
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import Request
+from sedd.spec.task import TaskSpec
 
 STAND_IN = Path(__file__).parents[1] / "job" / "stand_in_worker.py"
 ENDS = ("completed", "gave_up", "cancelled")
@@ -36,7 +37,7 @@ def small_experiment(**changes: object) -> Experiment:
 
 
 def order_for(
-    *experiments: Experiment,
+    *experiments: TaskSpec,
     runs: Path,
     profile: object = None,
     parallel: int | None = None,
@@ -68,9 +69,7 @@ class LocalRuns:
         self.runs = runs
         self.made: list[RunDir] = []
 
-    def make(
-        self, *experiments: Experiment, plan: str = "train", parallel: int | None = None
-    ) -> list[RunDir]:
+    def make(self, *experiments: TaskSpec, plan: str = "train", parallel: int | None = None) -> list[RunDir]:
         """Run folders whose attempts behave as `plan` says: words of stand_in_worker.py, one an attempt."""
         order = order_for(*experiments, runs=self.runs, parallel=parallel)
         batch = make_runs(order, now=dt.datetime.now(dt.UTC), made=[])

@@ -7,13 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from sedd.amend.reshape import Shape, reshape
 from sedd.cluster.local import signal_local
-from sedd.errors import RunError
+from sedd.errors import RunError, UsageError
 from sedd.launch.cancel import cancel
 from sedd.launch.local_processes import Role, find_members, wait_until
 from sedd.launch.requeue import Requeued, requeue
 from sedd.rundir.attempts import Cause, parse_attempts
 from sedd.rundir.events import read_events
+from sedd.spec.build import DataTask
 from tests.launch.conftest import (
     LocalRuns,
     small_experiment,
@@ -21,6 +23,7 @@ from tests.launch.conftest import (
     wait_for_end,
     wait_for_event,
     wait_for_steps,
+    write_events,
 )
 
 NOW = dt.datetime.now(dt.UTC)
@@ -61,6 +64,18 @@ def test_a_completed_run_is_refused(local: LocalRuns) -> None:
     with pytest.raises(RunError, match="completed") as refusal:
         requeue([run], now=NOW)
     assert "--resubmit" in (refusal.value.hint or "")
+    assert "sedd extend" in (refusal.value.hint or "")
+
+
+def test_a_completed_run_that_trained_nothing_is_not_said_to_have_steps(local: LocalRuns) -> None:
+    build = {"inputs": ["/data/proteins.fasta"], "store": "/data/proteins.store"}
+    (run,) = local.make(DataTask.model_validate({"name": "data", "task": "data", "build": build}))
+    write_events(run, {"event": "submitted", "executor": "local"}, {"event": "completed", "attempt": 1})
+    with pytest.raises(RunError, match="completed") as refusal:
+        requeue([run], now=NOW)
+    assert refusal.value.hint == "sedd submit --resubmit SPEC does the same anew"
+    with pytest.raises(UsageError, match="only a training"):
+        reshape(run, Shape(processes=2), check=lambda change: None, now=NOW)
 
 
 def test_a_run_whose_job_entry_was_killed_is_revived_once_its_training_has_saved(local: LocalRuns) -> None:

@@ -82,7 +82,8 @@ def _store(run: RunDir) -> Path | None:
         document = yaml.safe_load(run.spec.read_bytes())
     except yaml.YAMLError:
         return None
-    store = document.get("store") if isinstance(document, dict) else None
+    build = document.get("build") if isinstance(document, dict) else None
+    store = build.get("store") if isinstance(build, dict) else None
     return Path(store) if isinstance(store, str) else None
 
 

@@ -18,7 +18,9 @@ from sedd.monitor.show.detail import detail_view
 from sedd.monitor.show.document import run_document
 from sedd.monitor.show.report import read_documents, render_report
 from sedd.monitor.show.table import status_table
+from sedd.spec.build import DataTask
 from sedd.spec.tasks import TASKS
+from sedd.yaml import dump_document
 
 Look = Callable[..., Snapshot]
 UNITS = {"sample": "sampling steps", "score": "mutants", "data": "bytes"}
@@ -91,7 +93,9 @@ def test_the_file_of_every_result_is_named(farm: Any, snapshot_of: Look, task: s
 
 def test_a_store_that_was_built_is_named_in_the_commands(farm: Any, snapshot_of: Look) -> None:
     run = finish(farm, "data", "x", {})
-    run.folder.spec.write_text("task: data\nname: x\nstore: /data/my store\n")
+    build = {"inputs": ["/data/x.fasta"], "store": "/data/my store"}
+    spec = DataTask.model_validate({"task": "data", "name": "x", "build": build})
+    run.folder.spec.write_text(dump_document(spec.model_dump(mode="json")))
     seen, *_ = texts(run, snapshot_of(run))
     assert seen.store == Path("/data/my store")
     assert next_commands(seen.view, seen.typed, store=seen.store)[1:] == (
