@@ -71,6 +71,12 @@ class SampleOptions(GuidanceOptions):
         return omit.upper()
 
     @model_validator(mode="after")
+    def _guidance_weights_a_condition(self) -> Self:
+        if self.guidance != 1 and not self.condition:
+            raise ValueError("guidance weights a condition, and there is none: name a condition, as ec=3.2.1")
+        return self
+
+    @model_validator(mode="after")
     def _length_makes_sense(self) -> Self:
         given = [name for name in ("infill", "template", "redesign") if getattr(self, name)]
         if given and self.length is not None:

@@ -139,3 +139,9 @@ def test_how_a_guide_counts_needs_a_guide(given: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"^{option} needs a guide, as NAME=TARGET"):
         validated(SampleOptions, given)
     assert validated(SampleOptions, given | {"guide": "soluble=1"}).guide == "soluble=1"
+
+
+def test_guidance_without_a_condition_is_refused_before_a_network_is_loaded() -> None:
+    with pytest.raises(UsageError, match=r"^--guidance weights a condition, and there is none"):
+        validated(SampleOptions, {"guidance": 2.0})
+    assert validated(SampleOptions, {"guidance": 2.0, "condition": {"ec": "3.2.1"}}).guidance == 2
