@@ -8,8 +8,8 @@ from typing import Any
 
 from sedd.errors import SeddError
 from sedd.experiments.intervals import Estimate, ratio_of
-from sedd.rundir.attempts import gpus_in_foreground
-from sedd.rundir.events import Event, read_events
+from sedd.rundir.attempts import gpus_in_foreground, is_cancelled, is_completed, is_stopped
+from sedd.rundir.events import STAYS, Event, read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.read_usage import read_usage
 from sedd.rundir.usage import AttemptUse, Usage
@@ -17,9 +17,6 @@ from sedd.rundir.validation_rows import ValidationRow, read_validation_rows
 
 NO_SETTINGS = ("name", "tracking")
 """Sections of a spec that change no number of a run."""
-
-
-_WORDS = ("completed", "gave_up", "cancelled", "stopped", "extended")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +42,7 @@ class Result:
         settings: the spec's fields by dotted key, without what changes no number.
         rows: validations in blocks; () of a run that kept none.
         evaluation: the bound of `sedd evaluate` as a job, where there is one.
-        ended: the run's last word; "" while there is none.
+        ended: the run's last word; "" while there is none, and of one that goes on since.
     """
 
     run: RunDir
@@ -96,7 +93,6 @@ def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
     manifest, events, use = read_manifest(run), read_events(run.events), read_usage(run)
     point, own_gpus = manifest.get("point") or {}, gpus_in_foreground(events)
     rows = _metric_rows(run)
-    words = [e.event for e in events if e.event in _WORDS]
     return Result(
         run=run,
         point=point,
@@ -108,8 +104,15 @@ def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
         loss=rows[-1].get("loss") if rows else None,
         evaluation=_evaluation(run),
         usage=use.within(),
-        ended=words[-1] if words and words[-1] != "extended" else "",
+        ended=_last_word(events),
     )
+
+
+def _last_word(events: Sequence[Event]) -> str:
+    words = {"completed": is_completed, "stopped": is_stopped, "cancelled": is_cancelled}
+    moves = [event.event for event in events if event.event not in STAYS]
+    gave_up = "gave_up" if moves[-1:] == ["gave_up"] else ""
+    return next((word for word, is_so in words.items() if is_so(events)), gave_up)
 
 
 def with_evaluations(results: Sequence[Result]) -> list[Result]:

@@ -1,6 +1,7 @@
 """The best of several trainings: that with the lowest validation bound, by what the runs themselves have written."""
 
 import json
+import math
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -52,14 +53,14 @@ def best_of(runs: Sequence[RunDir]) -> RunDir:
     """The run with the lowest bound; of equals the first. What a halving sweep has stopped is none of them.
 
     Raises:
-        RunError: none was validated.
+        RunError: none was validated, or none to a finite bound.
     """
     runs = [run for run in runs if not is_stopped(read_events(run.events))] or runs
-    bounds = [(bound, number) for number, run in enumerate(runs) if (bound := last_bound(run)) is not None]
+    bounds = [(bound, number) for number, run in enumerate(runs) if (bound := _finite_bound(run)) is not None]
     if not bounds:
         names = _listed(runs)
         raise RunError(
-            f"which is the best run is not known: none of {names} was validated",
+            f"which is the best run is not known: none of {names} was validated to a finite bound",
             hint="training.validation.every_steps must be reached before the last step",
         )
     return runs[min(bounds)[1]]
@@ -87,9 +88,9 @@ def find_trained_run(text: str, root: Path, *, notify: Callable[[str], None] = l
         return runs[-1]
     what = f"{text} is a sweep of {len(runs)} runs"
     is_early = not all(map(_is_over, runs))
-    bounds = {run: bound for run in saved if (bound := last_bound(run)) is not None}
+    bounds = {run: bound for run in saved if (bound := _finite_bound(run)) is not None}
     if not bounds or len(sets := {_validated_on(run) for run in bounds} - {None}) > 1:
-        why = f"their validation sets differ ({len(sets)})" if bounds else "none was validated"
+        why = f"their validation sets differ ({len(sets)})" if bounds else "none was validated to a finite bound"
         raise UndecidedError(
             f"{what}, and which is the best is not known: {why}",
             hint=f"name one: {_listed(saved)}",
@@ -136,6 +137,12 @@ def _is_over(run: RunDir) -> bool:
     events = read_events(run.events)
     is_given_up = bool(events) and events[-1].event == "gave_up"
     return is_given_up or is_completed(events) or is_stopped(events) or is_cancelled(events)
+
+
+def _finite_bound(run: RunDir) -> float | None:
+    """Of a last validation that can be compared: NaN is neither lower nor higher than any other."""
+    bound = last_bound(run)
+    return bound if bound is not None and math.isfinite(bound) else None
 
 
 def _validated_on(run: RunDir) -> str | None:

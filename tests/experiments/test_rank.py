@@ -323,6 +323,16 @@ def test_a_curve_over_hours_counts_what_was_repeated(tmp_path: Path) -> None:
     assert hours == pytest.approx({200: 2.0, 400: 4.0, 600: 10.0, 800: 12.0, 1000: 14.0})
 
 
+def test_a_run_that_goes_on_has_no_last_word(tmp_path: Path) -> None:
+    run = make_run(tmp_path, 0, ended="gave_up")
+    assert read_result(run).ended == "gave_up"
+    now = dt.datetime.now(dt.UTC)
+    append_event(run.events, "submitted", attempt=1, now=now, executor="local")
+    assert read_result(run).ended == ""
+    append_event(run.events, "cancelled", attempt=1, now=now)
+    assert read_result(run).ended == "cancelled"
+
+
 def test_a_run_under_torchrun_has_the_gpus_that_train_it(tmp_path: Path) -> None:
     run = make_run(tmp_path, 0, gpus=1, ended=None)
     assert read_result(run).gpus == 1

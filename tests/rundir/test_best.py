@@ -1,6 +1,7 @@
 """Which of several trainings is the best, and the link that says so."""
 
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,6 +41,13 @@ def test_the_lowest_is_the_best_and_of_equals_the_first(tmp_path: Path) -> None:
     assert best_of(runs) == runs[1]
     with pytest.raises(RunError, match="none of small/d"):
         best_of(runs[3:])
+
+
+def test_a_bound_that_is_not_finite_is_never_the_lowest(tmp_path: Path) -> None:
+    runs = [run(tmp_path, "a", 2.1, math.nan), run(tmp_path, "b", 2.4), run(tmp_path, "c", math.inf)]
+    assert best_of(runs) == runs[1]
+    with pytest.raises(RunError, match="none of small/a, small/c was validated to a finite bound"):
+        best_of([runs[0], runs[2]])
 
 
 def test_all_who_link_at_once_link_the_same_and_later_ones_keep_it(tmp_path: Path) -> None:
