@@ -48,6 +48,8 @@ class Assessment:
     samples: Measures
     held_out: Measures | None
     """Real proteins of the validation split, cut to the samples' lengths; None where the store was not at hand."""
+    validation: int
+    """Proteins of the validation split: of more samples than these some have the same one beside them."""
     training_composition: tuple[int, ...]
     divergence_by_chance: float
     """To expect of this many residues drawn from the training data's own frequencies, nats."""
@@ -84,6 +86,7 @@ def assess(
     return Assessment(
         samples=_measure(samples, training_composition, neighbours),
         held_out=_measure(real, training_composition, neighbours) if real else None,
+        validation=0 if store is None else store.split("validation").sequences,
         training_composition=tuple(int(count) for count in training_composition),
         divergence_by_chance=divergence_by_chance(sum(map(len, samples)), training_composition),
         sample_lengths=tuple(lengths),
@@ -93,15 +96,17 @@ def assess(
 
 
 def of_the_same_lengths(split: Split, lengths: Sequence[int]) -> list[Protein]:
-    """For each length a protein of the split, the next that is not shorter, cut to it; the longest where none is."""
-    all_lengths = split.lengths()
-    by_length = np.argsort(all_lengths, kind="stable")
-    taken: dict[int, int] = {}
+    """For each length a protein of the split that is not shorter, cut to it; the longest where none is.
+
+    Of these the one that was taken least often so far, then the shortest.
+    """
+    by_length = np.argsort(split.lengths(), kind="stable")
+    sizes, taken = split.lengths()[by_length], np.zeros(split.sequences, np.int64)
     chosen = []
     for length in lengths if split.sequences else ():
-        place = int(np.searchsorted(all_lengths[by_length], length))
-        place = max(place, taken.get(length, -1) + 1) % len(by_length)
-        taken[length] = place
+        first = int(np.searchsorted(sizes, min(length, sizes[-1])))
+        place = first + int(taken[first:].argmin())
+        taken[place] += 1
         chosen.append(split.tokens(int(by_length[place]))[:length])
     return chosen
 

@@ -92,8 +92,13 @@ def _note(found: Assessment) -> str:
         if found.searched
         else "The training data was not at hand: no held-out proteins, no nearest neighbours."
     )
+    several = (
+        f", of which there are {found.validation:,}: some stand there several times, and n-grams repeat the more"
+        if 0 < found.validation < found.samples.proteins
+        else ""
+    )
     return (
         f"A sample of this size from the training data's own composition has a KL of {found.divergence_by_chance:.4f}. "
         "Low complexity: first stage of SEG (Wootton and Federhen 1993), windows of 12, 2.2 and 2.5 bits. "
-        f"Held-out proteins are validation proteins cut to the samples' lengths. {searched}"
+        f"Held-out proteins are validation proteins cut to the samples' lengths{several}. {searched}"
     )

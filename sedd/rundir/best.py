@@ -90,7 +90,11 @@ def find_trained_run(text: str, root: Path, *, notify: Callable[[str], None] = l
     is_early = not all(map(_is_over, runs))
     bounds = {run: bound for run in saved if (bound := _finite_bound(run)) is not None}
     if not bounds or len(sets := {_validated_on(run) for run in bounds} - {None}) > 1:
-        why = f"their validation sets differ ({len(sets)})" if bounds else "none was validated to a finite bound"
+        why = (
+            f"their validation sets differ ({len(sets)})"
+            if bounds
+            else "none was validated to a finite bound"
+        )
         raise UndecidedError(
             f"{what}, and which is the best is not known: {why}",
             hint=f"name one: {_listed(saved)}",

@@ -58,6 +58,28 @@ def test_held_out_proteins_have_the_samples_lengths(opened: TokenStore, found: A
     assert len({protein.tobytes() for protein in drawn}) == 4
 
 
+def test_held_out_proteins_are_never_shorter_than_need_be_nor_repeated_sooner(opened: TokenStore):
+    """Past the longest protein the shortest ones came, and of each new length the same protein again."""
+    split = opened.split("validation")
+    lengths = np.sort(split.lengths())
+    longest, few = int(lengths[-1]), split.sequences // 2
+    too_long = of_the_same_lengths(split, [longest + 1] * 3)
+    assert [len(protein) for protein in too_long] == [longest] * 3
+    median = int(lengths[few])
+    many = of_the_same_lengths(split, [median] * 3 * split.sequences)
+    assert {len(protein) for protein in many} == {median}
+    neighbouring = of_the_same_lengths(split, [20 + n for n in range(split.sequences)])
+    assert len({protein[:20].tobytes() for protein in neighbouring}) == split.sequences
+
+
+def test_a_page_says_where_held_out_proteins_have_to_stand_several_times(opened: TokenStore):
+    counts, protein = np.array(opened.manifest.splits["train"].composition), opened.split("train").tokens(3)
+    enough = opened.split("validation").sequences
+    few, many = (assess([protein] * n, counts, [64], opened) for n in (enough, enough + 1))
+    assert "several times" not in sample_page("x", few)
+    assert f"of which there are {enough}: some stand there several times" in sample_page("x", many)
+
+
 def test_without_the_training_data_the_rest_is_still_told(opened: TokenStore):
     counts = np.array(opened.manifest.splits["train"].composition)
     found = assess([opened.split("train").tokens(0)], counts, [64], None)
