@@ -85,6 +85,9 @@ SINGLE_FILES: set[tuple[str, str, bool]] = {
     ("data", "sedd.conditions.label_table", False),  # the table that a build looks names up in
     ("data", "sedd.rundir.node_folder", False),  # what makes a folder of a node private
     ("soonest", "sedd.model.size", False),  # the parameter count in closed form, without torch
+    ("preflight", "sedd.inference.correlation", True),  # whether a measured column holds numbers
+    ("preflight", "sedd.inference.variant_table", True),  # whether mutants fit their wild types
+    ("preflight", "sedd.inference.variants", True),  # whether a method scores them
     ("preflight", "sedd.model.adamw", True),  # the optimiser of that step
     ("preflight", "sedd.model.size", False),  # the same
     ("preflight", "sedd.model.attention", True),  # the kernel that a node must compute rightly

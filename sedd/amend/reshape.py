@@ -102,6 +102,8 @@ def plan_shape(situation: RunSituation, shape: Shape) -> SpecChange:
     profile = {"partition": shape.partition} if shape.partition else {}
     if shape.partition and situation.executor != "slurm":
         raise SpecError(f"--partition {shape.partition}: run {run.id} is a local one, without partitions")
+    if shape.nodes and shape.nodes > 1 and situation.executor != "slurm":
+        raise SpecError(f"--nodes {shape.nodes}: run {run.id} is a local one, on one machine")
     change = plan_change(run, _changes(experiment, shape), origin=str(shape), profile=profile)
     if situation.executor != "slurm":
         # Refuses what this machine, or the run's sweep, does not have.

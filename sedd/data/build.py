@@ -16,7 +16,6 @@ from sedd.data.atomic_folder import AppearedError, atomic_folder, restore_replac
 from sedd.data.clusters import ClusterTable, count_repeats, table_notes, table_problem, write_cluster_table
 from sedd.data.encode import TALLY, Filters
 from sedd.data.fasta import ends_open, require_readable, require_text
-from sedd.data.files import file_checksum
 from sedd.data.manifest import (
     MANIFEST,
     VERSION,
@@ -28,7 +27,7 @@ from sedd.data.manifest import (
 )
 from sedd.data.parts import Part, PartOptions, merged_tally, validation_limit
 from sedd.data.progress import Progress, ignore_progress
-from sedd.data.reuse import input_file, require_same, require_store
+from sedd.data.reuse import input_file, recorded_options, require_same, require_store
 from sedd.data.sources import Built, Source, build_source, plan_sources
 from sedd.data.store import TokenStore
 from sedd.data.store_picture import PICTURE, render_picture
@@ -85,7 +84,7 @@ def build_store(
         require_readable(path)
     for table in filter(None, (options.clusters, options.labels)):
         require_text(table)
-    recorded = _recorded(options)
+    recorded = recorded_options(options)
     before = _before(options, recorded)
     with writing(output, hint=_ROOM):
         if output.exists():
@@ -127,7 +126,7 @@ def _before(options: BuildOptions, recorded: dict[str, Any]) -> tuple[InputFile,
 def _build(
     inputs: list[Path], folder: Path, options: BuildOptions, progress: Progress, workers: int
 ) -> Manifest:
-    recorded = _recorded(options)
+    recorded = recorded_options(options)
     before = _before(options, recorded)
     scratch = folder / "parts"
     scratch.mkdir()
@@ -278,13 +277,3 @@ def _refuse_swapped(table: Path) -> None:
             hint=f"the representative comes first: awk -F'\\t' '{{print $2 FS $1}}' {shlex.quote(str(table))} > "
             f"{shlex.quote(str(table.with_name(f'{table.stem}_turned{table.suffix}')))}",
         )
-
-
-def _recorded(options: BuildOptions) -> dict[str, Any]:
-    """The options as the manifest keeps them: content in place of paths."""
-    clusters = None if options.clusters is None else file_checksum(options.clusters)
-    onto = None if options.onto is None else read_manifest(options.onto).content_hash
-    recorded = {**options.model_dump(exclude={"labels", "label_numbers"}), "clusters": clusters, "onto": onto}
-    if options.labels is not None:  # else as before there were labels
-        recorded |= {"labels": file_checksum(options.labels), "label_numbers": list(options.label_numbers)}
-    return recorded

@@ -1,20 +1,35 @@
 """Compare an existing store with the input of a build: is it the same, and may it be replaced?"""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
 from sedd.data.fasta import SpanReader, spans
+from sedd.data.files import file_checksum
 from sedd.data.manifest import MANIFEST, InputFile, Manifest, read_manifest
 from sedd.data.progress import Progress
 from sedd.errors import MissingDataError
+from sedd.spec.build import BuildOptions
 
 
 def input_file(path: Path, fingerprints: list[str]) -> InputFile:
     """An input as the manifest keeps it, from the fingerprints of its spans."""
     fingerprint = str(xxhash.xxh3_128_hexdigest("\n".join(fingerprints).encode()))
     return InputFile(name=path.name, size_bytes=path.stat().st_size, fingerprint=fingerprint)
+
+
+def recorded_options(
+    options: BuildOptions, *, checksum: Callable[[Path], Any] = file_checksum
+) -> dict[str, Any]:
+    """The options as the manifest keeps them: content in place of paths."""
+    clusters = None if options.clusters is None else checksum(options.clusters)
+    onto = None if options.onto is None else read_manifest(options.onto).content_hash
+    recorded = {**options.model_dump(exclude={"labels", "label_numbers"}), "clusters": clusters, "onto": onto}
+    if options.labels is not None:  # else as before there were labels
+        recorded |= {"labels": checksum(options.labels), "label_numbers": list(options.label_numbers)}
+    return recorded
 
 
 def require_store(output: Path) -> None:
@@ -38,19 +53,52 @@ def require_same(
     Raises:
         MissingDataError: it was made of something else.
     """
-    there = f"cannot write {output}: it already exists, built"
+    there = _BUILT.format(output)
     hint = "--force replaces it; or choose another name after -o"
     manifest = read_manifest(output)
-    if manifest.options != options:
-        changed = ", ".join(key for key in options if manifest.options.get(key) != options[key])
-        raise MissingDataError(f"{there} with other options ({changed})", hint=hint)
+    if differs := _difference(manifest, inputs, before, options):
+        raise MissingDataError(f"{there} {differs}", hint=hint)
     inputs_there = [(file.size_bytes, file.fingerprint) for file in manifest.inputs[len(before) :]]
-    sizes = [path.stat().st_size for path in inputs]
-    # A different size spares reading everything.
-    is_as_large = [size for size, _ in inputs_there] == sizes
-    if not is_as_large or inputs_there != [_fingerprint(path, progress) for path in inputs]:
+    if inputs_there != [_fingerprint(path, progress) for path in inputs]:
         raise MissingDataError(f"{there} from other input", hint=hint)
     return manifest
+
+
+_BUILT = "cannot write {}: it already exists, built"
+
+
+def find_obstacle(output: Path, inputs: list[Path], options: BuildOptions) -> str | None:
+    """Why what lies at `output` is not what would be built, as far as that is seen without reading input and tables.
+
+    Raises:
+        DataError: a store's manifest cannot be read.
+    """
+    if not output.exists():
+        return None
+    try:
+        require_store(output)
+    except MissingDataError as e:
+        return e.message
+    manifest, before = read_manifest(output), read_manifest(options.onto).inputs if options.onto else ()
+    recorded = recorded_options(options, checksum=lambda path: _UNREAD)
+    known = {k: (manifest.options.get(k) or v) if v is _UNREAD else v for k, v in recorded.items()}
+    differs = _difference(manifest, inputs, before, known)
+    return f"{_BUILT.format(output)} {differs}" if differs else None
+
+
+_UNREAD = object()
+
+
+def _difference(
+    manifest: Manifest, inputs: list[Path], before: Sequence[InputFile], options: dict[str, Any]
+) -> str | None:
+    """In what a store's options or the sizes of its inputs are others."""
+    if manifest.options != options:
+        changed = ", ".join(key for key in options if manifest.options.get(key) != options[key])
+        return f"with other options ({changed})"
+    sizes = [file.size_bytes for file in manifest.inputs[len(before) :]]
+    # A different size spares reading everything.
+    return None if sizes == [path.stat().st_size for path in inputs] else "from other input"
 
 
 def _fingerprint(path: Path, progress: Progress) -> tuple[int, str]:

@@ -81,16 +81,16 @@ def find_parent(network: Path, *, notify: Callable[[str], None] = lambda text: N
 
 def refuse_incomplete(folder: Path) -> None:
     """Refuse a folder of an export, or of adapters, that has lost one of its two files. Raises: UsageError."""
-    for names, what in (
-        ((CONFIG, WEIGHTS), "an exported network"),
-        ((ADAPTERS_CONFIG, ADAPTERS), "adapters"),
+    for names, what, option in (
+        ((CONFIG, WEIGHTS), "an exported network", ""),
+        ((ADAPTERS_CONFIG, ADAPTERS), "adapters", "--adapters "),
     ):
         there = [name for name in names if (folder / name).is_file()]
         if len(there) == 1:
             lost = next(name for name in names if name not in there)
             raise UsageError(
                 f"{folder} lacks {lost}, which {what} {'need' if what == 'adapters' else 'needs'} beside {there[0]}",
-                hint="copy the whole folder again, or write it again: sedd export RUN -o FOLDER",
+                hint=f"copy the whole folder again, or write another: sedd export RUN {option}-o FOLDER",
             )
 
 

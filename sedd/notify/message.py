@@ -32,7 +32,8 @@ def end_message(name: str, identity: str, events: Sequence[Event], *, used: str 
     if last.event == "completed":
         lines = [f"{name} {identity} completed."]
     else:
-        failure = next((e.get("error") for e in reversed(events) if e.event == "failed"), None)
+        of_attempt = (e for e in reversed(events) if e.attempt == last.attempt)  # others' were got over
+        failure = next((e.get("error") for e in of_attempt if e.event == "failed"), None)
         why = str(failure or last.get("detail") or last.get("cause") or "")
         lines = [f"{name} {identity} gave up: {why}", f"sedd logs {identity}; sedd requeue {identity}"]
     lines += [f"Used {used}."] if used else []

@@ -136,6 +136,9 @@ def test_what_this_machine_or_the_preflight_refuses_disturbs_nothing(local: Loca
     def fails(change: SpecChange) -> None:
         raise RunError("gpu_memory: does not fit")
 
+    with pytest.raises(SpecError, match=r"--nodes 2: run .* is a local one") as refusal:
+        reshape(run, Shape(nodes=2), check=fine, now=NOW)
+    assert refusal.value.hint is None, "no option that requeue does not have"
     for shape, check in ((Shape(nodes=2), fine), (Shape(partition="b"), fine), (Shape(processes=2), fails)):
         with pytest.raises(SeddError):
             reshape(run, shape, check=check, now=NOW)

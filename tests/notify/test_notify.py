@@ -82,6 +82,14 @@ def test_an_end_is_told_unless_the_user_made_it(
         assert "NaN" in message.text
 
 
+def test_what_an_earlier_attempt_got_over_is_not_told_as_the_reason() -> None:
+    first, again = (Event(NOW, "failed", 1, {"error": "NaN"}), Event(NOW, "attempt_started", 2, {}))
+    last = Event(NOW, "gave_up", 2, {"cause": "killed", "detail": "no progress in 3 attempts"})
+    message = end_message("tiny", "1", (first, again, last))
+    assert message is not None
+    assert "gave up: no progress in 3 attempts" in message.text
+
+
 def test_a_run_that_ended_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command, told = program(tmp_path)
     configure(monkeypatch, tmp_path, command)

@@ -4,9 +4,11 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sedd.errors import SeddError
 from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok
 from sedd.preflight.read.filesystem import existing, query_space, unreadable
-from sedd.spec.build import DataTask
+from sedd.spec.build import BuildOptions, BuildSpec, DataTask
+from sedd.spec.inference import options_of
 from sedd.units import format_bytes
 
 # Of UniRef50: bytes of store (and its parts, for a while both) for a byte of FASTA, and FASTA for a byte of gzip.
@@ -25,6 +27,10 @@ class Facts:
     free_bytes: int
     needed_bytes: int
     """By experience; 0 where the store is there already."""
+    table_problem: str | None = None
+    """Why a table, or the store that it begins with, cannot be read."""
+    obstacle: str | None = None
+    """Why what lies where the store is to be is not what would be built."""
     is_read_only: bool = False
     """Whether the place is in a file system that nobody writes to from here."""
 
@@ -34,18 +40,44 @@ def gather(context: CheckContext) -> Facts | None:
     if build is None:
         return None
     sizes = {path: path.stat().st_size for path in build.inputs if path.is_file()}
+    table_problem = unreadable(filter(None, (build.clusters, build.labels))) or _onto_problem(build)
+    is_readable = len(sizes) == len(build.inputs) and table_problem is None
     place = existing(build.store.parent)
     space = query_space(place)
     return Facts(
         inputs=len(build.inputs),
         input_bytes=sum(sizes.values()),
-        problem=unreadable((*build.inputs, *filter(None, (build.clusters,)))),
+        problem=unreadable(build.inputs),
         place=place,
         may_write=os.access(place, os.W_OK),
         free_bytes=space.free_bytes,
         is_read_only=space.is_read_only,
         needed_bytes=0 if build.store.exists() else sum(map(_store_bytes, sizes, sizes.values())),
+        table_problem=table_problem,
+        obstacle=_obstacle(build) if is_readable else None,
     )
+
+
+def _onto_problem(build: BuildSpec) -> str | None:
+    """Why the store that the new one begins with cannot be read."""
+    from sedd.data.manifest import read_manifest
+
+    try:
+        if build.onto is not None:
+            read_manifest(build.onto)
+    except SeddError as e:
+        return e.message
+    return None
+
+
+def _obstacle(build: BuildSpec) -> str | None:
+    """What the build would refuse to replace."""
+    from sedd.data.reuse import find_obstacle
+
+    try:
+        return find_obstacle(build.store, list(build.inputs), options_of(BuildOptions, build))
+    except SeddError as e:
+        return e.message
 
 
 def judge(facts: Facts) -> Verdict:
@@ -53,6 +85,13 @@ def judge(facts: Facts) -> Verdict:
         return fail(
             facts.problem, "download UniRef50 with: python3 tools/fetch_uniref50.py -o uniref50.fasta.gz"
         )
+    if facts.table_problem:
+        return fail(
+            facts.table_problem,
+            "build.clusters, build.labels, build.onto: paths are from the spec's own folder",
+        )
+    if facts.obstacle:
+        return fail(facts.obstacle, "name another build.store, or remove what is there", Fault.JOB)
     if not facts.may_write:
         return fail(
             f"cannot write in {facts.place}",
@@ -89,7 +128,7 @@ CHECK = Check(
     reads=(("build", "inputs"), ("build", "clusters"), ("build", "labels"), ("build", "onto")),
     sides=(Side.LOGIN, Side.NODE),
     fault=Fault.FILES,
-    catches="FASTA files that are not there, a disk too small for the store",
+    catches="FASTA files and tables that are not there, another store in the way, a disk too small for the store",
     takes="0.1 s",
     passing=_GOOD,
     failing=replace(_GOOD, free_bytes=9 << 30),

@@ -8,6 +8,7 @@ from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.submit_limits import is_limit_refusal
 from sedd.errors import ClusterError
 from sedd.preflight.check import SLURM_TIMEOUT_S, Check, CheckContext, Side, Verdict, fail, ok, warn
+from sedd.preflight.checks.submit_limits import IN_PARTS
 from sedd.spec.resources import ResourcesSpec
 from sedd.units import counted
 
@@ -78,7 +79,7 @@ def judge(facts: Facts) -> Verdict:
         what = "not all of these jobs at once" if facts.refusal is None else "no further job now"
         return warn(
             f"SLURM takes {what}: {facts.array_refusal or facts.refusal}",
-            "the same command submits the rest as places come free; --wait does so by itself",
+            IN_PARTS,
         )
     if facts.out_of_service:
         named = ", ".join(facts.out_of_service[:3])

@@ -46,13 +46,14 @@ def judge(facts: Facts) -> Verdict:
             warn(
                 f"{counted(facts.runs, 'run')}, "
                 f"and SLURM keeps {counted(facts.max_job_count, 'job')} in all (MaxJobCount)",
-                _IN_PARTS,
+                IN_PARTS,
             )
         )
     return combine(problems, all_well=_all_well(facts, tightest))
 
 
-_IN_PARTS = "the same command submits the rest as places come free; --wait does so by itself"
+IN_PARTS = "sedd submit, repeated, submits the rest as places come free; with --wait it does so by itself"
+"""What to do where a site does not take all runs at once, whoever asks for the checks."""
 
 
 def _in_parts(runs: int, limit: Limit) -> Verdict:
@@ -61,7 +62,7 @@ def _in_parts(runs: int, limit: Limit) -> Verdict:
     now = "none is" if limit.free == 0 else f"{limit.free} are" if limit.free > 1 else "1 is"
     return warn(
         f"{what}; the site allows {counted(limit.allowed, 'job')} at a time ({limit}){used}: {now} submitted now",
-        _IN_PARTS,
+        IN_PARTS,
     )
 
 

@@ -37,7 +37,8 @@ def judge(facts: Facts) -> Verdict:
         return fail(f"{build} is built without CUDA, and the job asks for GPUs", command)
     if wheel.archs is None:
         return unknown(
-            f"{build}: its list of architectures was not found", "sedd preflight --node asks torch itself"
+            f"{build}: its list of architectures was not found",
+            "sedd preflight SPEC --node asks torch itself",
         )
     if not capabilities:
         names = ", ".join(name for name, _ in facts.cards) or "no GPU type"

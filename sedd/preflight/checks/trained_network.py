@@ -15,10 +15,12 @@ from sedd.preflight.read.filesystem import unreadable
 from sedd.rundir.best import UndecidedError, find_trained_run
 from sedd.rundir.find import refuse_spec
 from sedd.rundir.layout import list_checkpoints
-from sedd.spec.inference import SampleTask, TrainedTask
+from sedd.spec.inference import SampleTask, ScoreOptions, ScoreTask, TrainedTask, options_of
 from sedd.yaml import parse_document
 
 EXPORTED = ("config.json", "model.safetensors")
+_QUICKLY_READ_BYTES = 4 << 20
+"""Of tables of mutants and their wild types: a second or two."""
 _NOTHING = "{} is not a run, checkpoint or exported folder"
 _NAMES = "{}: names one of these; paths are taken from the spec's own folder"
 
@@ -40,6 +42,8 @@ class Facts:
     """Of a sweep: which of its runs is taken, and why."""
     drawing_problem: SeddError | None = None
     """Why samples cannot be drawn as asked: templates or parents that are none, a graph without masks."""
+    scoring_problem: SeddError | None = None
+    """Why mutants cannot be scored as asked: a table that does not fit its wild types, or has no such column."""
     base_problem: str | None = None
     """Of adapters: why the network that they were trained on is not found."""
     condition_problem: str | None = None
@@ -67,6 +71,9 @@ def gather(context: CheckContext) -> Facts:
         drawing_problem=_drawing_problem(task, can_ask=bool(can_ask))
         if isinstance(task, SampleTask)
         else None,
+        scoring_problem=_scoring_problem(task)
+        if isinstance(task, ScoreTask) and context.side is Side.LOGIN
+        else None,
         base_problem=_missing_base(task.network) if kind == "adapters" else None,
         condition_problem=unknown.message if unknown else None,
         condition_hint=unknown.hint if unknown else None,
@@ -79,6 +86,8 @@ def judge(facts: Facts) -> Verdict:
         return fail(facts.problem, "paths are taken from the spec's own folder")
     if (undrawable := facts.drawing_problem) is not None:
         return fail(undrawable.message, undrawable.hint or "")
+    if (unscorable := facts.scoring_problem) is not None:
+        return fail(unscorable.message, _in_a_spec(unscorable.hint or ""))
     if (wrong := facts.network_problem) is not None:
         is_early = isinstance(wrong, UndecidedError) and wrong.is_early
         return (warn if is_early else fail)(wrong.message, wrong.hint or "")
@@ -191,6 +200,32 @@ def _drawing_problem(task: SampleTask, *, can_ask: bool) -> SeddError | None:
     )
 
 
+def _scoring_problem(task: ScoreTask) -> SeddError | None:
+    """Why the job would refuse its mutants; nothing of tables that take long to read."""
+    wanted, named = task.score, (*task.score.wild_types, *filter(None, (task.score.mutants,)))
+    if unreadable(named) or sum(path.stat().st_size for path in named) > _QUICKLY_READ_BYTES:
+        return None
+    from sedd.inference.correlation import measured_numbers  # numpy: a tenth of a second
+    from sedd.inference.variant_table import read_table
+    from sedd.inference.variants import require_substitutions
+
+    try:
+        table = read_table(wanted)
+        require_substitutions(table.variants, options_of(ScoreOptions, wanted))
+        if wanted.measured is not None:
+            measured_numbers(table, wanted.measured)
+    except SeddError as e:
+        return e
+    return None
+
+
+def _in_a_spec(hint: str) -> str:
+    """A hint for the command line with the names that a spec has for its options."""
+    for option, field in {"--fasta": "score.wild_types", "--offset": "score.offset"}.items():
+        hint = hint.replace(option, field)
+    return hint
+
+
 def _graph_of(network: Path) -> str | None:
     spec = (_read_facts(network) or {}).get("spec")
     data = parse_document(spec, name=str(network)).data if isinstance(spec, str) else spec
@@ -204,7 +239,8 @@ CHECK = Check(
     sides=(Side.LOGIN, Side.NODE),
     fault=Fault.FILES,
     catches="a network or FASTA file that is not there, a run without a checkpoint, a condition that the network "
-    "does not know, templates and parents that are none (evaluate, sample, score, embed)",
+    "does not know, templates and parents that are none, mutants that do not fit their wild types (evaluate, sample, "
+    "score, embed)",
     takes="< 0.1 s",
     passing=Facts(network=Path("/runs/small"), kind="run", checkpoints=3),
     failing=Facts(network=Path("/runs/smal"), kind=None),

@@ -10,7 +10,7 @@ from sedd.preflight.checks.trained_network import EXPORTED, gather, judge
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Status, Verdict
 from sedd.rundir.layout import create_run
-from sedd.spec.inference import EvaluateTask, SampleTask
+from sedd.spec.inference import EvaluateTask, SampleTask, ScoreSpec, ScoreTask
 from sedd.spec.task import TaskSpec
 from tests.inference.networks import write_small_checkpoint
 
@@ -188,3 +188,43 @@ def test_a_number_that_the_training_data_does_not_reach_is_a_warning(look, tmp_p
     assert look(tmp_path, condition={"heat": 80}).status is Status.OK
     found = look(tmp_path, condition={"heat": 200})
     assert (found.status, "has seen 20 to 80" in found.saw) == (Status.WARN, True)
+
+
+@pytest.mark.parametrize(
+    ("more", "table", "saw", "hint"),
+    [
+        ({}, "mutant\nA5G\n", "names A at 5", "score.offset"),
+        (
+            {"wild_types": []},
+            "mutant\nM1A\n",
+            "no wild type for this mutant",
+            "give it with score.wild_types",
+        ),
+        ({"measured": "fitness"}, "mutant\nM1A\n", "no column 'fitness'", ""),
+        ({}, "mutated_sequence\nMKA\n", "scores substitutions alone", "the method bound"),
+    ],
+)
+def test_mutants_that_no_job_could_score_are_refused_before_the_queue(
+    tmp_path: Path, more: dict[str, object], table: str, saw: str, hint: str
+):
+    """A job waited for its node, and then gave up at the first look into its table."""
+    (tmp_path / "a.fasta").write_text(">a\nMK\n")
+    (tmp_path / "m.csv").write_text(table)
+    write_small_checkpoint(tmp_path / "my.pt")
+    asked = {
+        "network": tmp_path / "my.pt",
+        "wild_types": [tmp_path / "a.fasta"],
+        "mutants": tmp_path / "m.csv",
+    }
+    task = ScoreTask.model_validate({"name": "s", "task": "score", "score": asked | more})
+    found = judged(task, tmp_path)
+    assert found.status is Status.FAIL
+    assert saw in found.saw
+    assert hint in found.hint
+    assert "--" not in found.hint, "no option of the command line"
+    (tmp_path / "m.csv").write_text("mutant,fitness\nM1A,0.5\n")
+    well = asked | {"wild_types": [tmp_path / "a.fasta"], "measured": "fitness"}
+    assert (
+        judged(task.model_copy(update={"score": ScoreSpec.model_validate(well)}), tmp_path).status
+        is Status.OK
+    )
