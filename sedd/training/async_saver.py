@@ -229,7 +229,10 @@ class Saver:
             reason=reason,
         )
         prune_checkpoints(
-            self._run.checkpoints, keep=self._spec.keep, keep_every_steps=self._spec.keep_every_steps
+            self._run.checkpoints,
+            newest=step,
+            keep=self._spec.keep,
+            keep_every_steps=self._spec.keep_every_steps,
         )
 
     def _wait_for_local(self) -> None:
@@ -265,7 +268,7 @@ class Saver:
         else:
             others_s = [seconds for _, seconds in written]
             if all(is_there for is_there, _ in written):
-                local.keep_newest()
+                local.keep_newest(step)
                 now = dt.datetime.now(dt.UTC)
                 self.newest_local = Saved(step=step, t=now.isoformat(timespec="milliseconds"))
         self._local_cadence.cost(max([cost_s(), *others_s]))  # each step waits for the slowest rank

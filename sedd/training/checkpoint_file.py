@@ -247,10 +247,13 @@ def _unpickled(
     return state
 
 
-def prune_checkpoints(folder: Path, *, keep: int, keep_every_steps: int | None) -> None:
-    """Remove all but the newest `keep` and the multiples of `keep_every_steps`; and what killed writers left."""
-    checkpoints = list_checkpoints(folder)
-    newest = step_of(checkpoints[0]) if checkpoints else -1
+def prune_checkpoints(folder: Path, *, newest: int, keep: int, keep_every_steps: int | None) -> None:
+    """Remove all but the newest `keep` and the multiples of `keep_every_steps`; and what killed writers left.
+
+    `newest` is the step that was written just now. Later ones are damaged, or the attempt would have resumed there:
+    they stay, and take no whole one's place.
+    """
+    checkpoints = [path for path in list_checkpoints(folder) if step_of(path) <= newest]
     for path in folder.glob("step-*.pt"):
         kept = path in checkpoints[:keep] or (keep_every_steps and step_of(path) % keep_every_steps == 0)
         if not kept and step_of(path) <= newest:

@@ -125,10 +125,10 @@ class LocalCopies:
         write_checkpoint(self._folder, step, copy, is_durable=False)
         return True
 
-    def keep_newest(self) -> None:
-        """Remove the copy before, once every rank has written the newest one."""
+    def keep_newest(self, step: int) -> None:
+        """Remove the copy before, once every rank has written the newest one, of that step."""
         if self._folder is not None:
-            prune_checkpoints(self._folder, keep=1, keep_every_steps=None)
+            prune_checkpoints(self._folder, newest=step, keep=1, keep_every_steps=None)
 
     def remove(self, step: int) -> None:
         """Remove a copy that another rank could not write."""

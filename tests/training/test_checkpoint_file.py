@@ -173,9 +173,21 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
 def test_keep_the_newest_and_the_milestones(tmp_path: Path) -> None:
     for step in range(1, 11):
         write_checkpoint(tmp_path, step, state(step))
-        prune_checkpoints(tmp_path, keep=2, keep_every_steps=4)
+        prune_checkpoints(tmp_path, newest=step, keep=2, keep_every_steps=4)
     assert [step_of(p) for p in list_checkpoints(tmp_path)] == [10, 9, 8, 4]
     assert len(list(tmp_path.iterdir())) == 8  # each with its seal, and nothing else
+
+
+def test_damaged_checkpoints_of_later_steps_take_no_whole_ones_place(tmp_path: Path) -> None:
+    """The run had begun anew, and each of its checkpoints was removed as soon as it was written."""
+    for step in (90, 100):
+        write_checkpoint(tmp_path, step, state(step))
+        checkpoint_path(tmp_path, step).write_bytes(b"lost by a power cut")
+    for step in (10, 20, 30):
+        write_checkpoint(tmp_path, step, state(step))
+        prune_checkpoints(tmp_path, newest=step, keep=2, keep_every_steps=None)
+        assert newest_whole(tmp_path) == checkpoint_path(tmp_path, step)
+    assert [step_of(p) for p in list_checkpoints(tmp_path)] == [100, 90, 30, 20]
 
 
 def test_a_full_disk_is_said_and_leaves_the_older_checkpoint(tmp_path: Path) -> None:

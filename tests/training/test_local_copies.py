@@ -103,7 +103,7 @@ def write(run: RunDir, node: Path, step: int = 5, /, **more: object) -> Path:
     }
     copies = copies_of(run, node)
     copies.write(step, state | more, rows=[run.metrics.stat().st_size, 0])
-    copies.keep_newest()
+    copies.keep_newest(step)
     (folder,) = node.iterdir()
     return folder / f"step-{step:08d}.pt"
 

@@ -168,7 +168,7 @@ def test_parts_go_with_their_checkpoint_and_those_of_a_save_under_way_stay(tmp_p
     orphan.unlink(), orphan.with_suffix(".json").unlink()
     under_way = part_path(tmp_path / "step-00000015.pt", 0, 3)
     under_way.touch()
-    prune_checkpoints(tmp_path, keep=1, keep_every_steps=None)
+    prune_checkpoints(tmp_path, newest=10, keep=1, keep_every_steps=None)
     assert {path.name.split(".")[0] for path in tmp_path.glob("*.shard")} == {
         "step-00000010",
         "step-00000015",
