@@ -1,5 +1,6 @@
 """The log files of a run: find the newest, read its last lines, follow it across attempts."""
 
+import codecs
 import contextlib
 import re
 import time
@@ -18,6 +19,7 @@ from sedd.rundir.layout import RunDir, read_manifest
 _NAME = re.compile(r"(?P<job>.+)_(?P<rank>\d+)(?:_log)?\.out")
 _OUTPUT = "_0_log.out"
 _BLOCK = 65_536
+_DECODER = codecs.getincrementaldecoder("utf-8")
 
 
 def newest_log(run: RunDir, *, rank: int = 0) -> Path | None:
@@ -55,8 +57,12 @@ def _newest_output(run: RunDir) -> Path | None:
 
 def last_lines(path: Path, count: int) -> str:
     """The last `count` lines of a file, however large it is."""
+    return _last_lines(path, count, path.stat().st_size).decode("utf-8", "replace")
+
+
+def _last_lines(path: Path, count: int, end: int) -> bytes:
+    """Those before the byte `end`, which a writer may have passed."""
     with open(path, "rb") as file:
-        end = file.seek(0, 2)
         content = b""
         while end > 0 and content.count(b"\n") <= count:
             start = max(0, end - _BLOCK)
@@ -64,7 +70,7 @@ def last_lines(path: Path, count: int) -> str:
             content = file.read(end - start) + content
             end = start
     lines = content.splitlines(keepends=True)
-    return b"".join(lines[-count:] if count else []).decode("utf-8", "replace")
+    return b"".join(lines[-count:] if count else [])
 
 
 def follow_log(
@@ -93,21 +99,25 @@ class _Follower:
     def __init__(self, run: RunDir, rank: int, tail: int) -> None:
         self._run, self._rank, self._lines = run, rank, tail
         self._current: FileTail | None = None
+        self._decoder = _DECODER("replace")  # a letter may be half written
 
     def read(self) -> Iterator[str]:
         newest = newest_log(self._run, rank=self._rank)
         if newest is None:
             return
         if self._current is None:
-            yield last_lines(newest, self._lines)
-            self._current = FileTail(newest, offset=newest.stat().st_size)
+            end = newest.stat().st_size
+            self._current = FileTail(
+                newest, offset=end
+            )  # what is written while we show the first lines comes next
+            yield self._decoder.decode(_last_lines(newest, self._lines, end))
             return
         if new := self._current.read():
-            yield new.decode("utf-8", "replace")
+            yield self._decoder.decode(new)
         if newest != self._current.path:
-            yield f"==> {newest} <==\n"
+            yield f"{self._decoder.decode(b'', final=True)}==> {newest} <==\n"
             self._current = FileTail(newest)
-            yield self._current.read().decode("utf-8", "replace")
+            yield self._decoder.decode(self._current.read())
 
 
 def _files(run: RunDir) -> list[Path]:

@@ -64,6 +64,27 @@ def test_following_goes_on_in_the_next_log_until_the_run_ends(farm: Any) -> None
     assert "".join(said) == f"two\nthree\nfour\n==> {run.folder.logs / '8_0.out'} <==\nfive\n"
 
 
+def test_what_is_written_while_the_first_lines_are_shown_is_shown_too(farm: Any) -> None:
+    run = farm.run(executor="local").submitted(ago_s=0).started(ago_s=0)
+    log = write_log(run, "7_0.out", "one\n")
+    letter, rest = "é\n".encode()[:1], "é\n".encode()[1:]
+    pieces = [b"two\n", letter, rest]
+
+    def alive(history: object) -> bool:
+        if not pieces:
+            run.event("completed", step=1)
+        return True
+
+    gatherer = Gatherer(alive=alive)
+    text = ""
+    for shown in follow_log(run.folder, rank=0, tail=10, notify=print, gatherer=gatherer, poll_s=0.0):
+        text += shown
+        if pieces:  # while whoever reads us was busy
+            with log.open("ab") as file:
+                file.write(pieces.pop(0))
+    assert text == "one\ntwo\né\n"
+
+
 def test_following_waits_for_the_first_log(farm: Any) -> None:
     run = farm.run(executor="local").submitted(ago_s=0)
     looks = 0
