@@ -11,6 +11,7 @@ from sedd.experiments.differences import Difference, Method, compare
 from sedd.experiments.groups import SEED, Group, join_seeds
 from sedd.experiments.intervals import CONFIDENCE, simultaneous
 from sedd.experiments.results import Result
+from sedd.rundir.usage import measured_share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +127,11 @@ def _remarks(groups: Sequence[Group], differences: Mapping[int, Difference], met
             "runs with different validation sets cannot be paired: their intervals are wider, and part of a difference "
             "may come from the proteins. On the same proteins: "
             "sedd evaluate RUN --fasta FILE --against OTHER"
+        )
+    in_part = [f"#{g.number}" for g in groups if any(0 < measured_share(r.usage) < 0.995 for r in g.results)]
+    if metric == "kwh" and in_part:
+        remarks.append(
+            f"the energy of a part of the GPU-hours was measured, and counts alone: {', '.join(in_part)}"
         )
     if Method.NONE in methods and metric in ("validation", "best", "evaluation", "loss"):
         remarks.append(_NO_INTERVAL[metric])

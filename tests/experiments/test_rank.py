@@ -24,6 +24,7 @@ from sedd.experiments.ranking_text import ALIKE, best_lines, ranking_table
 from sedd.experiments.results import Result, read_result, with_evaluations
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir
+from sedd.rundir.usage import Usage
 from tests.experiments.runs import make_run
 
 
@@ -321,6 +322,20 @@ def test_a_curve_over_hours_counts_what_was_repeated(tmp_path: Path) -> None:
     hours = {point.step: point.hours for point in read_result(run).curve}
     # 400 steps in two hours on two GPUs; two more hours that were lost; then 600 steps in three.
     assert hours == pytest.approx({200: 2.0, 400: 4.0, 600: 10.0, 800: 12.0, 1000: 14.0})
+
+
+def test_energy_that_was_measured_in_part_is_not_taken_for_all_of_it(tmp_path: Path) -> None:
+    """Whose meter had failed for a day seemed to be the thriftiest."""
+    half, whole = (read_result(make_run(tmp_path, n, seed=n, learning_rate=n + 1e-3)) for n in range(2))
+    used = Usage(gpu_s=7200, joules=3.6e6, measured_gpu_s=7200, sources=frozenset({"counter"}))
+    results = [
+        replace(whole, usage=used),
+        replace(half, usage=replace(used, joules=1.8e6, measured_gpu_s=3600)),
+    ]
+    assert [r for r in rank(results, metric="kwh").remarks if "energy" in r] == [
+        "the energy of a part of the GPU-hours was measured, and counts alone: #1"
+    ]
+    assert not [r for r in rank(results).remarks if "energy" in r]
 
 
 def test_a_run_that_goes_on_has_no_last_word(tmp_path: Path) -> None:
