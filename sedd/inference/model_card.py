@@ -11,6 +11,7 @@ from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.read_usage import read_usage
 from sedd.rundir.usage import usage_words
 from sedd.spec.experiment import Experiment
+from sedd.training.metrics import read_metrics
 from sedd.units import counted
 
 MISSING = "not known"
@@ -32,7 +33,9 @@ def facts_of(saved: Mapping[str, Any], experiment: Experiment, run: RunDir | Non
         "training data (hash)": str(saved["data_hash"]),
         "residues seen": f"{saved['step'] * training.residues_per_step:,}",
         "longest protein": f"{experiment.data.max_length:,} residues",
-        "likelihood bound": _bound(run),
+        "likelihood bound of averaged weights" if raw else "likelihood bound": _bound(
+            run, int(saved["step"])
+        ),
         "code (commit)": str(git.get("commit") or MISSING) + (" with changes" if git.get("dirty") else ""),
         "used": _usage(run),
     }
@@ -65,17 +68,17 @@ def _manifest(run: RunDir | None) -> dict[str, Any]:
         return {}
 
 
-def _bound(run: RunDir | None) -> str:
-    """Of an evaluation beside the run if there is one, with its error; else of the last validation."""
+def _bound(run: RunDir | None, step: int) -> str:
+    """Of an evaluation of this step beside the run if there is one, with its error; else of the last validation."""
     if run is None:
         return MISSING
-    if run.evaluation.is_file():
-        found = json.loads(run.evaluation.read_bytes())
+    if run.evaluation.is_file() and (found := json.loads(run.evaluation.read_bytes())).get("step") == step:
         return f"{found['nats_per_residue']:.4f} ± {found['standard_error']:.4f} nats a residue"
-    lines = run.metrics.read_text().splitlines() if run.metrics.is_file() else []
-    rows = map(json.loads, lines)
-    bounds = [row["validation_bound"] for row in rows if row.get("validation_bound") is not None]
-    return f"{bounds[-1]:.4f} nats a residue of the validation set, last of training" if bounds else MISSING
+    rows = [row for row in read_metrics(run.metrics) if row["step"] <= step and "validation_bound" in row]
+    if not rows:
+        return MISSING
+    at, bound = rows[-1]["step"], rows[-1]["validation_bound"]
+    return f"{bound:.4f} nats a residue of the validation set, at step {at:,}"
 
 
 def _usage(run: RunDir | None) -> str:

@@ -13,6 +13,7 @@ from sedd.errors import CheckpointError
 from sedd.inference.export import read_export, write_export
 from sedd.inference.load_network import load_trained
 from sedd.model.transformer import Transformer
+from sedd.rundir.layout import create_run
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import dump_resolved
 from tests.tiny import tiny_spec
@@ -66,6 +67,25 @@ def test_what_was_exported_is_read(exported: Path, saved: dict[str, Any]) -> Non
     assert (trained.run, trained.step) == ("tiny/1", 7)
     state = trained.model.state_dict()
     assert all(torch.equal(state[name], mean) for name, mean in saved["ema"]["averages"].items())
+
+
+def test_the_bound_of_an_export_is_that_of_its_own_step_though_the_run_goes_on(
+    saved: dict[str, Any], tmp_path: Path
+) -> None:
+    """A row that a kill had cut short was called a bug, and a later validation passed for that of the network."""
+    run = create_run(tmp_path, "tiny", "20261122-100000-aaaa1111", saved["spec"])
+    run.manifest.write_text("{}")
+    step = saved["step"]
+    rows = [{"step": at, "validation_bound": bound} for at, bound in ((step, 2.5), (step + 1, 1.5))]
+    run.metrics.write_text("".join(f"{json.dumps(row)}\n" for row in rows) + '{"step": 99, "val')
+    run.evaluation.write_text(json.dumps({"step": step + 1, "nats_per_residue": 1.4, "standard_error": 0.1}))
+    write_export(saved, tmp_path / "out", run=run)
+    (bound,) = [
+        line for line in (tmp_path / "out/README.md").read_text().splitlines() if "likelihood bound" in line
+    ]
+    assert bound == f"| likelihood bound | 2.5000 nats a residue of the validation set, at step {step:,} |"
+    write_export(saved, tmp_path / "raw", run=run, raw=True)
+    assert "| likelihood bound of averaged weights | 2.5000" in (tmp_path / "raw/README.md").read_text()
 
 
 def test_an_export_says_nothing_of_the_machine_that_made_it(tmp_path: Path) -> None:

@@ -85,12 +85,14 @@ def test_the_card_says_what_the_run_and_its_evaluation_found(tmp_path: Path):
     run = RunDir(tmp_path / "runs/small/1")
     run.checkpoints.mkdir(parents=True)
     run.manifest.write_text(json.dumps({"git": {"commit": "abc123", "dirty": None}, "gpus": 2}))
-    run.evaluation.write_text(json.dumps({"nats_per_residue": 2.5, "standard_error": 0.01}))
+    network = saved(tmp_path)
+    found = {"step": network["step"], "nats_per_residue": 2.5, "standard_error": 0.01}
+    run.evaluation.write_text(json.dumps(found))
     run.events.write_text(
         '{"t": "2026-11-29T08:00:00.000+00:00", "event": "attempt_started", "attempt": 1}\n'
         '{"t": "2026-11-29T09:30:00.000+00:00", "event": "completed", "attempt": 1}\n'
     )
-    write_transformers_export(saved(tmp_path), tmp_path / "hf", run=run, license_name="mit")
+    write_transformers_export(network, tmp_path / "hf", run=run, license_name="mit")
     card = (tmp_path / "hf/README.md").read_text()
     for word in (
         "license: mit",
