@@ -79,7 +79,7 @@ def exact_bytes(count: int) -> str:
 def format_count(count: float) -> str:
     """`23.9 M`, `17.4 k`, `612`: three significant digits."""
     for limit, suffix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(count) >= limit:
+        if abs(count) >= 0.9995 * limit:  # which three digits show as 1 of this unit
             return f"{count / limit:.3g}{suffix}"
     return f"{count:.3g}"
 

@@ -106,6 +106,8 @@ def test_what_is_no_amount_of_memory_is_refused(text: str):
         (format_count(23_930_880), "23.9 M"),
         (format_count(17_400), "17.4 k"),
         (format_count(612), "612"),
+        (format_count(999.6), "1 k"),
+        (format_count(999_600), "1 M"),
         (counted(1, "protein"), "1 protein"),
         (counted(0, "protein"), "0 proteins"),
         (counted(4996, "mutant"), "4,996 mutants"),

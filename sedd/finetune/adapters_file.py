@@ -116,7 +116,7 @@ def without_paths(experiment: Experiment) -> Experiment:
 _README = """# Adapters of {run}
 
 Low-rank adapters (LoRA, Hu et al. 2021) of a SEDD protein network, without that network: adapters.json names it, by
-run, step and the checksum of its weights. With these, each layer's weight is `W + {scale:g} * B @ A`:
+run, step and the checksum of its weights. With these, each layer's weight is `W + {scale} * B @ A`:
 
 ```python
 from safetensors.torch import load_file
@@ -124,7 +124,7 @@ from safetensors.torch import load_file
 weights, adapters = load_file("model.safetensors"), load_file("adapters.safetensors")
 for name in [name for name in adapters if name.endswith(".lora_a")]:
     layer = name.removesuffix(".lora_a")
-    weights[layer + ".weight"] += {scale:g} * (adapters[layer + ".lora_b"] @ adapters[name])
+    weights[layer + ".weight"] += {scale} * (adapters[layer + ".lora_b"] @ adapters[name])
 weights |= {{name: each for name, each in adapters.items() if ".lora_" not in name}}  # of labels, if there are any
 ```
 

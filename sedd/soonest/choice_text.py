@@ -24,7 +24,7 @@ def choice_table(choice: Choice) -> Table:
             table.add_row(*row, "refused", style="dim")
             continue
         row += [_short(each.wait_s), _short(each.training_s), str(each.attempts), _short(each.ends_s)]
-        row += [f"{each.gpu_s / 3600:.3g}", f"{each.efficiency:.0%}"]
+        row += [_hours(each.gpu_s / 3600), f"{each.efficiency:.0%}"]
         table.add_row(*row, style="bold" if is_picked else None)
     return table
 
@@ -83,6 +83,11 @@ def _jobs(each: Forecast) -> str:
 
 def _when(seconds: float) -> str:
     return "now" if seconds < 1 else f"in {format_duration(seconds)}"
+
+
+def _hours(hours: float) -> str:
+    """`0.123`, `12.3`, `1,234`: three digits or more."""
+    return f"{hours:.3g}" if hours < 999.5 else f"{hours:,.0f}"
 
 
 def _short(seconds: float) -> str:
