@@ -128,6 +128,9 @@ def _remarks(groups: Sequence[Group], differences: Mapping[int, Difference], met
             "may come from the proteins. On the same proteins: "
             "sedd evaluate RUN --fasta FILE --against OTHER"
         )
+    evaluated = {r.evaluated for g in groups for r in g.results if r.evaluation is not None} - {None}
+    if metric == "evaluation" and len(evaluated) > 1:
+        remarks.append("evaluations are of different proteins, and part of a difference may come from these")
     in_part = [f"#{g.number}" for g in groups if any(0 < measured_share(r.usage) < 0.995 for r in g.results)]
     if metric == "kwh" and in_part:
         remarks.append(

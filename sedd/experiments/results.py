@@ -41,7 +41,7 @@ class Result:
     Attributes:
         settings: the spec's fields by dotted key, without what changes no number.
         rows: validations in blocks; () of a run that kept none.
-        evaluation: the bound of `sedd evaluate` as a job, where there is one.
+        evaluation: the bound of `sedd evaluate` as a job, where there is one; `evaluated`: of so many residues.
         ended: the run's last word; "" while there is none, and of one that goes on since.
     """
 
@@ -56,6 +56,7 @@ class Result:
     evaluation: Estimate | None
     usage: Usage
     ended: str
+    evaluated: int | None = None
 
     @property
     def last(self) -> ValidationRow | None:
@@ -92,7 +93,7 @@ def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
     """
     manifest, events, use = read_manifest(run), read_events(run.events), read_usage(run)
     point, own_gpus = manifest.get("point") or {}, gpus_in_foreground(events)
-    rows = _metric_rows(run)
+    rows, (evaluation, evaluated) = _metric_rows(run), _evaluation(run)
     return Result(
         run=run,
         point=point,
@@ -102,7 +103,8 @@ def read_result(run: RunDir, *, with_spec: bool = True) -> Result:
         curve=_curve(rows, _spent(events, use.attempts)),
         rows=read_validation_rows(run.validations),
         loss=rows[-1].get("loss") if rows else None,
-        evaluation=_evaluation(run),
+        evaluation=evaluation,
+        evaluated=evaluated,
         usage=use.within(),
         ended=_last_word(events),
     )
@@ -128,7 +130,7 @@ def with_evaluations(results: Sequence[Result]) -> list[Result]:
     attached = {str(result.run.path): result for result in results if str(result.run.path) in single}
     gone = {id(single[path]) for path in attached}
     return [
-        replace(result, evaluation=single[path].evaluation)
+        replace(result, evaluation=single[path].evaluation, evaluated=single[path].evaluated)
         if (path := str(result.run.path)) in attached
         else result
         for result in results
@@ -230,9 +232,11 @@ def _at(known: Sequence[tuple[int, float]], step: int) -> float:
     return low + (high - low) * (step - first) / (last - first) if last > first else high
 
 
-def _evaluation(run: RunDir) -> Estimate | None:
+def _evaluation(run: RunDir) -> tuple[Estimate | None, int | None]:
+    """The bound, and of how many residues."""
     try:
         found = json.loads(run.evaluation.read_bytes())
-        return Estimate(value=float(found["nats_per_residue"]), error=float(found["standard_error"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        bound = Estimate(value=float(found["nats_per_residue"]), error=float(found["standard_error"]))
+        return bound, found.get("residues")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None, None

@@ -301,6 +301,29 @@ def test_an_evaluation_belongs_to_the_training_that_it_evaluates(tmp_path: Path)
     assert (found.groups[0].n, found.groups[0].estimate.value) == (2, pytest.approx(2.51))
 
 
+def test_evaluations_of_different_proteins_are_said_to_be(tmp_path: Path) -> None:
+    """Of two trainings that were evaluated on two files the one with the easier file was better, and that was sure."""
+    read = []
+    for number, residues in enumerate((5000, 7000, 5000)):
+        run = make_run(tmp_path, number, learning_rate=1e-3 + number)
+        document = {"nats_per_residue": 2.5 + number, "standard_error": 0.001, "residues": residues}
+        run.evaluation.write_text(json.dumps(document))
+        read.append(read_result(run))
+    of_different = "evaluations are of different proteins, and part of a difference may come from these"
+    assert of_different in rank(read, metric="evaluation").remarks
+    assert of_different not in rank(read[::2], metric="evaluation").remarks
+    trainings = [replace(each, evaluation=None, evaluated=None) for each in read]
+    evaluations = [
+        replace(
+            each,
+            run=RunDir(tmp_path / "eval" / each.run.id),
+            settings={"task": "evaluate", "evaluate.network": str(each.run.path)},
+        )
+        for each in read
+    ]
+    assert of_different in rank(with_evaluations([*trainings, *evaluations]), metric="evaluation").remarks
+
+
 def test_a_curve_over_hours_counts_what_was_repeated(tmp_path: Path) -> None:
     from tests.experiments.runs import START
 
