@@ -122,7 +122,7 @@ def share_hint(error: Any) -> str | None:
         percent = float(error["input"])
     except (TypeError, ValueError):
         return None
-    is_share = isinstance(limit, float) and limit <= 1 and 1 < percent <= 100 * limit
+    is_share = isinstance(limit, float) and limit <= 1 and 2 <= percent <= 100 * limit
     return f"did you mean {percent / 100:g}?" if is_share else None
 
 
@@ -238,9 +238,11 @@ def _suggest(model: type[BaseModel], loc: Key, dotted: str) -> str | None:
             m.model_fields["kind"].default for m in _models_at(model, loc[:-2]) if wrong in m.model_fields
         ]
         return f"only kind {' and '.join(kinds)} has it"
-    if same := [field for field in everywhere if field.rsplit(".", 1)[-1] == wrong]:
-        return f"did you mean '{same[0]}'?"
     here = {field for owner in _models_at(model, loc[:-1]) for field in owner.model_fields}
+    wrong = _OTHER_NAMES.get(wrong, wrong)
+    same = [field for field in everywhere if field.rsplit(".", 1)[-1] == wrong]
+    if same or wrong in here:
+        return f"did you mean '{wrong if wrong in here else same[0]}'?"
     near = difflib.get_close_matches(wrong, here, n=1, cutoff=0.6)
     near = near or [
         field
@@ -248,6 +250,22 @@ def _suggest(model: type[BaseModel], loc: Key, dotted: str) -> str | None:
         if difflib.get_close_matches(wrong, [field.rsplit(".", 1)[-1]], cutoff=0.8)
     ]
     return f"did you mean '{near[0]}'?" if near else _listed(here) if len(loc) > 1 else None
+
+
+_OTHER_NAMES = {
+    **dict.fromkeys(("lr", "max_lr", "peak_lr"), "learning_rate"),
+    **dict.fromkeys(("max_steps", "num_steps", "n_steps", "iterations"), "steps"),
+    **dict.fromkeys(("hidden_size", "hidden_dim", "d_model", "width", "dim"), "hidden"),
+    **dict.fromkeys(("layers", "n_layers", "num_layers", "depth"), "blocks"),
+    **dict.fromkeys(("n_heads", "num_heads", "attention_heads"), "heads"),
+    **dict.fromkeys(("batch_size", "batch", "tokens_per_step"), "residues_per_step"),
+    **dict.fromkeys(("warmup", "num_warmup_steps"), "warmup_steps"),
+    **dict.fromkeys(("time", "time_limit", "timeout"), "walltime"),
+    **dict.fromkeys(("gpus", "num_gpus", "n_gpus"), "gpus_per_node"),
+    **dict.fromkeys(("num_nodes", "n_nodes"), "nodes"),
+    "wd": "weight_decay",
+}
+"""What other trainers call a field."""
 
 
 def _listed(fields: Iterable[str]) -> str | None:

@@ -78,7 +78,7 @@ def command(
     from sedd.design.given import read_given
 
     how = validated(SampleOptions, given | {"length": _parse_length(given.get("length"))})
-    require_output(output, force=force, to_stdout=True)
+    require_output(output, force=force, written="FASTA", to_stdout=True)
     _require_table(table, how, force=force)
     _require_report(report, force=force)
     require_one_on_stdout({"FASTA": output is None or is_stdout(output), "--table": is_stdout(table)})

@@ -78,6 +78,9 @@ def command(
         _print_plans(facts, plans)
     elif len(chosen) == 1 and runs:
         _print_detail(facts, chosen[0])
+        from sedd.cli.same_name import tell_of_others
+
+        tell_of_others(runs, chosen)
     else:
         folded = [] if every or runs else plans
         _print_table(facts, folded, shows_all=every or bool(runs), fold=not every)

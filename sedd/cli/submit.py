@@ -78,12 +78,12 @@ def command(
         raise UsageError("--follow draws on the terminal, --json is for machines", hint="use --wait --json")
     require_soonest(backfill, soonest)
     picker = Picker(checkpoints=backfill, as_json=as_json) if soonest else None
-    if is_plan(specs[0]):
+    if plan := next(filter(is_plan, specs), None):
         from sedd.cli import submit_plan
 
         if len(specs) > 1 or set_ or after:
             raise UsageError(
-                f"{specs[0]} is a plan: it is submitted by itself, without --set and --after",
+                f"{plan} is a plan: it is submitted by itself, without other specs, --set and --after",
                 hint="write `set:` and `needs:` into its stages",
             )
         how = submit_plan.How(
@@ -95,7 +95,7 @@ def command(
             as_json=as_json,
             picker=picker,
         )
-        submit_plan.submit(specs[0], cluster, how, dry_run=dry_run)
+        submit_plan.submit(plan, cluster, how, dry_run=dry_run)
     elif dry_run:
         _dry_run(_orders(specs, cluster, set_, after), picker, as_json=as_json)
     else:

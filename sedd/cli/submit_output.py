@@ -36,7 +36,7 @@ def print_submitted(submission: Submission, order: Order) -> None:
     if submission.waiting or submission.count < total:
         show(f"{name}: {submission}")
     else:
-        show(f"Submitted {name}: {what}, {_where(order.profile, runs[0])}")
+        show(f"Submitted {name}: {what}, {_where(order.profile, runs)}")
     for run in started[:LISTED] if total > 1 else ():
         show(f"  {run.id}  {assignments(read_manifest(run).get('point') or {})}")
     if len(started) > LISTED:
@@ -56,11 +56,13 @@ def print_submitted(submission: Submission, order: Order) -> None:
     show(f"  end     sedd cancel {together}")
 
 
-def _where(profile: Profile, run: RunDir) -> str:
+def _where(profile: Profile, runs: Sequence[RunDir]) -> str:
     if profile.executor == "local":
         return "on this machine, in the background"
     partition = f", partition {profile.partition}" if profile.partition else ""
-    return f"SLURM job {_job_id(run)}{partition}"
+    arrays = dict.fromkeys((_job_id(run) or "").partition("_")[0] for run in runs)
+    job = f"SLURM job {_job_id(runs[0])}" if len(runs) == 1 else f"SLURM array {', '.join(arrays)}"
+    return f"{job}{partition}"
 
 
 def _job_id(run: RunDir) -> str | None:

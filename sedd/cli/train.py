@@ -210,9 +210,14 @@ def _new_order(asked: _Asked, ranks: int) -> "Order":
 
 def _new_run(order: "Order") -> RunDir:
     """A folder for the run."""
-    from sedd.launch.make_runs import make_runs
+    from sedd.launch.make_runs import make_runs, remove_runs
 
-    run = make_runs(order, now=_now(), made=[]).runs[0]
+    made: list[Path] = []
+    try:
+        run = make_runs(order, now=_now(), made=made).runs[0]
+    except BaseException:
+        remove_runs(made)
+        raise
     _record(run, "submitted", 0, job_id="", executor="foreground", host=socket.gethostname())
     return run
 

@@ -46,7 +46,8 @@ class Asked:
 WITHOUT = Asked()
 """No condition."""
 HEADER_KEYS = (
-    *("run", "step", "seed", "steps", "remask", "order", "guidance", "guide", "guide_weight"),
+    *("run", "step", "seed", "steps", "predictor", "omit", "temperature", "top_p", "remask", "order"),
+    *("guidance", "guide", "guide_weight"),
     *("length", "mutations", "identity", "score"),
 )
 """Keys in the header of a sample that are not labels."""

@@ -52,15 +52,18 @@ def parse_parent(record: Record, how: RedesignOptions) -> Parent:
             free.
     """
     if strange := dict.fromkeys(letter for letter in record.text if letter.upper() not in GIVEN):
-        raise DataError(f"parent '{record.name}' holds {', '.join(strange)}: not an amino acid")
+        named = " and ".join(map(repr, strange))
+        raise DataError(f"parent '{record.name}' holds {named}: amino acids alone are taken, without gaps")
     tokens = encode(record.text)
     if not len(tokens):
         raise DataError(f"parent '{record.name}' has no residues")
     kept = np.zeros(len(tokens), np.bool_)
     for first, last in how.kept_ranges:
         if last > len(tokens):
-            raise UsageError(f"keep names position {last}: parent '{record.name}' has {len(tokens)} residues")
+            raise UsageError(
+                f"position {last} cannot be kept: parent '{record.name}' has {len(tokens)} residues"
+            )
         kept[first - 1 : last] = True
     if kept.all():
-        raise UsageError(f"keep names every position of parent '{record.name}': nothing is left to redesign")
+        raise UsageError(f"every position of parent '{record.name}' is kept: nothing is left to redesign")
     return Parent(record.name, tokens, kept)

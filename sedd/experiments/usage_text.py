@@ -92,7 +92,7 @@ def _notes(usage: Usage) -> list[str]:
     notes = ["hours: run time of jobs; queued: hours that started attempts had waited"]
     if usage.restart_s or usage.repeat_s:
         notes.append(
-            "restarts, repeats: hours that interruptions cost, to start again and for steps done twice"
+            "restarts, repeats: hours to start again, after an interruption or at a rung, and for steps done twice"
         )
     if usage.lost_gpu_s >= 180:  # 0.1 hours
         notes.append(f"{usage.lost_gpu_s / 3600:.1f} GPU-hours of restarts and repeats{lost_words(usage)}")

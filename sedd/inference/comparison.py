@@ -55,7 +55,7 @@ class Report:
         """The same for a reader."""
         bound, document = self.result.bound, self.document
         lines = [
-            f"{counted(document['sequences'], 'protein')}, {counted(document['residues'], 'residue')}",
+            f"{counted(document['sequences'], 'protein')}, {counted(document['residues'], 'residue')}{self._given()}",
             f"at most {bound.nats_per_residue:.4f} ± {bound.standard_error:.4f} nats a residue "
             f"({bound.bits_per_residue:.4f} bits), perplexity {bound.perplexity:.2f}",
         ]
@@ -65,7 +65,8 @@ class Report:
             for rate, cost in self.masked.items()
         ]
         if against := document.get("against"):
-            lines.append(f"difference from {against['run']}, step {against['step']} (below 0: better):")
+            bare = ", without the condition" if self._given() else ""
+            lines.append(f"difference from {against['run']}, step {against['step']}{bare} (below 0: better):")
             named = {"bound": against["bound"]} | {
                 f"{row['rate']:.0%} hidden": row["difference"] for row in against["masked"]
             }
@@ -75,6 +76,11 @@ class Report:
                 for name, found in named.items()
             ]
         return lines
+
+    def _given(self) -> str:
+        """The condition under which the network is asked; the other network never is."""
+        condition = self.document.get("condition", {})
+        return "".join(f", {name}={value}" for name, value in condition.items()).replace(", ", ", given ", 1)
 
 
 def report(

@@ -91,7 +91,10 @@ def _require_masks(trained: Trained, wanted: SampleOptions) -> None:
 
 def fasta_text(trained: Trained, wanted: SampleOptions, samples: Sequence[Sample]) -> str:
     """FASTA whose headers say where each protein comes from."""
-    how = f"run={trained.run} step={trained.step} seed={wanted.seed} steps={wanted.steps} {wanted.predictor}"
+    how = f"run={trained.run} step={trained.step} seed={wanted.seed} steps={wanted.steps}"
+    how += f" predictor={wanted.predictor} omit={wanted.omit or '-'}"
+    how += f" temperature={wanted.temperature:g}" if wanted.temperature != 1 else ""
+    how += f" top_p={wanted.top_p:g}" if wanted.top_p != 1 else ""
     how += f" remask={wanted.remask:g}" if wanted.remask else ""
     how += f" order={wanted.order}" if wanted.order != "random" else ""
     how += f" {trained.asked.text}" if trained.asked.text else ""

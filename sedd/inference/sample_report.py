@@ -51,7 +51,8 @@ def write_report(path: Path, trained: Trained, how: SampleOptions, found: Assess
 def settings_text(how: SampleOptions) -> str:
     """What was asked of the sampler, where it is not what everybody gets."""
     settings: dict[str, Any] = {"temperature": how.temperature, "top-p": how.top_p, "seed": how.seed}
-    settings |= {"length": how.length} if how.length is not None else {}
+    length = how.length if isinstance(how.length, int) else "-".join(map(str, how.length or ()))
+    settings |= {"length": length} if how.length is not None else {}
     settings |= {"remask": how.remask} if how.remask else {}
     settings |= {"order": how.order} if how.order != "random" else {}
     if how.condition:

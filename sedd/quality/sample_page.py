@@ -100,5 +100,6 @@ def _note(found: Assessment) -> str:
     return (
         f"A sample of this size from the training data's own composition has a KL of {found.divergence_by_chance:.4f}. "
         "Low complexity: first stage of SEG (Wootton and Federhen 1993), windows of 12, 2.2 and 2.5 bits. "
+        "Lengths of training proteins are those that the network saw, cut to data.max_length. "
         f"Held-out proteins are validation proteins cut to the samples' lengths{several}. {searched}"
     )

@@ -18,6 +18,19 @@ from sedd.errors import UsageError, cannot_write, writing
 GZIP = ".gz"
 _UNWRITTEN = (".bz2", ".xz", ".zst", ".zip")
 """Endings of compressed files that nothing here writes."""
+_OTHER_FORMATS = (
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".json",
+    ".html",
+    ".svg",
+    ".yaml",
+    ".npz",
+    ".pt",
+    ".safetensors",
+)
+"""Endings that say what is written here, too, but not as sequences."""
 _LEFT_S = 24 * 3600.0
 """After which a temporary file that nobody writes any more is taken for one that was left."""
 
@@ -61,12 +74,18 @@ def refuse_stdout(path: Path | None, *, what: str = "this output") -> None:
 
 
 def require_output(
-    path: Path | None, *, force: bool, endings: Sequence[str] = (), to_stdout: bool = False
+    path: Path | None,
+    *,
+    force: bool,
+    endings: Sequence[str] = (),
+    written: str | None = None,
+    to_stdout: bool = False,
 ) -> None:
     """Refuse a file that a user named and that could not be written, before the work that would be lost.
 
     `endings` are those that its name may have, such as `.csv`; "" is a name without one, as /dev/stdout; none: any but
-    those of compressed files other than .gz. `to_stdout`: it is text, which `-` writes to standard output.
+    those of compressed files other than .gz, and, of what is `written` (FASTA), those of other formats that are written
+    here. `to_stdout`: it is text, which `-` writes to standard output.
 
     Raises:
         UsageError: one that is there, too, unless `force`.
@@ -78,6 +97,11 @@ def require_output(
         *others, last = [ending for ending in endings if ending]
         known = f"{', '.join(others)} or {last}" if others else last
         raise UsageError(f"cannot write {path}: its name must end in {known}")
+    name = path.with_suffix("") if path.suffix == GZIP else path
+    if written and name.suffix.lower() in _OTHER_FORMATS:
+        raise UsageError(
+            f"cannot write {path}: its name says {name.suffix[1:].lower()}, and what is written is {written}"
+        )
     if path.suffix in _UNWRITTEN:
         raise UsageError(f"cannot write {path}: of compressed files only {GZIP} is written")
     with writing(path):

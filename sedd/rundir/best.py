@@ -87,7 +87,7 @@ def find_trained_run(text: str, root: Path, *, notify: Callable[[str], None] = l
     if len(runs) == 1 or not saved:
         return runs[-1]
     what = f"{text} is a sweep of {len(runs)} runs"
-    is_early = not all(map(_is_over, runs))
+    is_early = not all(map(is_over, runs))
     bounds = {run: bound for run in saved if (bound := _finite_bound(run)) is not None}
     if not bounds or len(sets := {_validated_on(run) for run in bounds} - {None}) > 1:
         why = (
@@ -137,7 +137,8 @@ def _is_plan(text: str, plan: PlanRecord) -> UsageError:
     return UsageError(f"{text} is a plan, not a trained network", hint=hint)
 
 
-def _is_over(run: RunDir) -> bool:
+def is_over(run: RunDir) -> bool:
+    """Whether a training has ended, or was given up: as it is, it will save no later step."""
     events = read_events(run.events)
     is_given_up = bool(events) and events[-1].event == "gave_up"
     return is_given_up or is_completed(events) or is_stopped(events) or is_cancelled(events)

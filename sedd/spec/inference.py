@@ -11,7 +11,8 @@ from sedd.spec.resources import ResourcesSpec
 from sedd.spec.task import TaskSpec
 from sedd.yaml import StrictModel
 
-_LETTERS = "ACDEFGHIKLMNPQRSTVWYXBUZO"
+_AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
+_LETTERS = f"{_AMINO_ACIDS}XBUZO"
 """What a protein may hold, as `sedd.data.alphabet` has it, which needs numpy."""
 
 
@@ -66,8 +67,8 @@ class SampleOptions(GuidanceOptions):
     def _letters_are_residues(cls, omit: str) -> str:
         if strange := "".join(sorted(set(omit.upper()) - set(_LETTERS))):
             raise ValueError(f"omit names '{strange}': letters are {_LETTERS}")
-        if not set(_LETTERS) - set(omit.upper()):
-            raise ValueError("omit names every letter: nothing is left to draw")
+        if not set(_AMINO_ACIDS) - set(omit.upper()):
+            raise ValueError("omit names every amino acid: nothing is left to draw")
         return omit.upper()
 
     @model_validator(mode="after")

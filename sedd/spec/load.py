@@ -185,11 +185,18 @@ def _make_paths_absolute(document: Document, task: type[TaskSpec], base: Path) -
     for pattern in path_keys(task):
         for holder, last, key in places(document.data, pattern):
             if isinstance(holder[last], str):
-                holder[last] = str(base / _expand(holder[last], document.where(key), key))
+                holder[last] = str(_below(base, _expand(holder[last], document.where(key), key)))
     for pattern in task.FILE_WORDS:
         for holder, last, _ in places(document.data, pattern):
             if isinstance(holder[last], str) and os.path.isfile(base / holder[last]):
                 holder[last] = str(base / holder[last])
+
+
+def _below(base: Path, path: Path) -> Path:
+    """A path from a folder that is itself no link, so that `..` at its beginning is the folder above."""
+    while path.parts[:1] == ("..",):
+        base, path = base.parent, Path(*path.parts[1:])
+    return base / path
 
 
 def _expand(text: str, where: str, key: Key) -> Path:

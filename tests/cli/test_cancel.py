@@ -108,6 +108,12 @@ def test_a_name_of_two_live_runs_means_the_newest_and_names_the_other_and_then_t
     command = [sys.executable, "-m", "sedd", "cancel", "small"]
     environment = os.environ | {"SEDD_RUNS": str(local.runs)}
 
+    shown = subprocess.run(
+        [*command[:-2], "status", "small"], env=environment, capture_output=True, text=True
+    )
+    assert newer.id in shown.stdout
+    assert shown.stderr == f"note: 1 other run of the name small goes on: {older.id}\n"
+
     def cancel() -> tuple[str, str]:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return done.stdout, done.stderr

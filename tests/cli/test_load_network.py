@@ -687,7 +687,7 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
             2,
             "--keep is '60-24': the first number",
         ),
-        (["sample", "{run}", "--parent", "{fasta}", "--keep", "900"], 2, "names position 900"),
+        (["sample", "{run}", "--parent", "{fasta}", "--keep", "900"], 2, "position 900 cannot be kept"),
         (["sample", "{run}", "--parent", "{fasta}", "--noise", "0"], 2, "--noise is 0.0; it must be greater"),
         (["sample", "{run}", "--noise", "0.5"], 2, "--noise belongs to --parent, which is missing"),
         (["sample", "{run}", "--table", "new.csv"], 2, "there is no --parent"),

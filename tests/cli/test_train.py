@@ -19,11 +19,13 @@ from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import list_checkpoints
 from sedd.spec.build import DataTask
+from sedd.spec.load import dump_resolved
 from sedd.training import rendezvous
 from sedd.training.distributed import Ranks
 from sedd.training.rendezvous import StoppedError, share
 from sedd.training.stop import StopFlag
 from tests.command_line import call
+from tests.disk import small_disk
 from tests.launch.conftest import LocalRuns, write_events
 from tests.tiny import tiny_spec
 
@@ -146,6 +148,18 @@ def test_a_store_that_is_not_there_leaves_no_run_folder(
     with pytest.raises(MissingDataError, match="nowhere does not exist"):
         call("train", spec)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_folder_for_which_the_disk_has_no_room_is_removed_again(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "spec.yaml").write_text(dump_resolved(tiny_spec(store)))
+    with small_disk(tmp_path / "disk", size="1m") as disk:
+        monkeypatch.setenv("SEDD_RUNS", str(disk / "runs"))
+        with pytest.raises(RunError, match="No space left"):
+            call("train", tmp_path / "spec.yaml", "--no-preflight")
+        assert [path for path in disk.rglob("*") if not path.is_dir()] == []
+        assert list_runs(disk / "runs") == []
 
 
 def test_a_run_that_is_no_training_is_refused_before_an_attempt_is_counted(

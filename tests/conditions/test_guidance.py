@@ -282,7 +282,7 @@ def test_no_key_of_a_samples_header_is_there_twice_and_every_label_is_one_word()
     condition: dict[str, str | int | float] = {**dict.fromkeys((*HEADER_KEYS, "heat"), 300)}
     condition["family"] = "zinc finger"
     asked = ask((*fields, family), condition, GuidanceOptions(guidance=2), torch.device("cpu"))
-    how = SampleOptions(remask=0.1, order="margin")
+    how = SampleOptions(remask=0.1, order="margin", temperature=0.9, top_p=0.8)
     one = Redesign(
         name="r", parent="p", mutations="A1G", count=1, identity=0.9, score=0.1, standard_error=0.1
     )

@@ -79,10 +79,10 @@ def test_one_position_may_be_a_number_as_yaml_reads_it():
 @pytest.mark.parametrize(
     ("keep", "text", "told"),
     [
-        ("24-60", TEXT, "names position 60: parent 'wt' has 50 residues"),
+        ("24-60", TEXT, "position 60 cannot be kept: parent 'wt' has 50 residues"),
         ("1-50", TEXT, "every position"),
-        ("", "MK-T", "holds -:"),
-        ("", "MKJ_", "holds J, _:"),
+        ("", "MK-T", "holds '-': amino acids alone"),
+        ("", "MKJ_", "holds 'J' and '_':"),
     ],
 )
 def test_what_cannot_be_redesigned_is_told(keep: str, text: str, told: str):

@@ -115,6 +115,14 @@ def test_an_output_whose_ending_asks_for_another_compression_is_refused(tmp_path
         require_output(tmp_path / name, force=False)
 
 
+@pytest.mark.parametrize("name", ["s.csv", "s.csv.gz", "s.JSON", "s.html"])
+def test_sequences_are_not_written_to_a_name_that_says_another_format(tmp_path: Path, name: str):
+    with pytest.raises(UsageError, match=r"its name says (csv|html|json), and what is written is FASTA"):
+        require_output(tmp_path / name, force=True, written="FASTA")
+    for other in ("s.fasta.gz", "s.faa", "s", "run1.2"):
+        require_output(tmp_path / other, force=False, written="FASTA")
+
+
 def test_an_output_that_is_there_is_refused_unless_forced(tmp_path: Path):
     path = tmp_path / "file"
     require_output(path, force=False)

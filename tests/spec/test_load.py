@@ -59,6 +59,13 @@ def test_problems_of_options_are_told_after_those_of_the_file(load: Load):
     assert places == [f"probe.yaml:{SPEC.count(chr(10)) + 1}", "--set seed=x", "--set training.steps=0"]
 
 
+def test_a_path_that_begins_above_the_specs_folder_is_that_of_the_file_whichever_spec_names_it(
+    load: Load, tmp_path: Path
+):
+    (experiment,) = load(spec=SPEC.replace("proteins.store", "../data/x/../proteins.store")).experiments
+    assert str(experiment.data.store) == f"{tmp_path}/data/x/../proteins.store", "x may be a link"
+
+
 def test_a_spec_without_a_sweep_is_one_experiment(load: Load):
     request = load()
     assert request.points == ({},)
@@ -108,6 +115,9 @@ def test_of_two_overrides_the_last_wins(load: Load):
     [
         ("training.stepz=5", "unknown field 'training.stepz' (did you mean 'steps'?)"),
         ("model.hiden=64", "unknown field 'model.hiden' (did you mean 'hidden'?)"),
+        ("training.lr=1", "unknown field 'training.lr' (did you mean 'learning_rate'?)"),
+        ("resources.time=1h", "unknown field 'resources.time' (did you mean 'walltime'?)"),
+        ("model.hidden_size=64", "unknown field 'model.hidden_size' (did you mean 'hidden'?)"),
         ("steps=64", "unknown field 'steps' (did you mean 'training.steps'?)"),
         ("training.steps=many", "training.steps is 'many'; it must be a whole number"),
         ("training.steps=", "training.steps is empty; it must be a whole number"),

@@ -75,7 +75,7 @@ SAMPLE = "name: a\ntask: sample\nsample: {network: ../runs/a, infill: t.fasta}\n
 def test_tasks_of_a_trained_network_have_absolute_paths_and_one_process(tmp_path: Path):
     (task,) = load_request(spec(tmp_path, SAMPLE)).experiments
     assert isinstance(task, SampleTask)
-    assert (task.network, task.inputs) == (tmp_path / "../runs/a", (tmp_path / "t.fasta",))
+    assert (task.network, task.inputs) == (tmp_path.parent / "runs/a", (tmp_path / "t.fasta",))
     assert load_resolved(spec(tmp_path, dump_resolved(task))) == task
     text = "name: a\ntask: evaluate\nevaluate: {network: n.pt, fasta: [/x/f.fasta]}\n"
     (task,) = load_request(spec(tmp_path, text)).experiments

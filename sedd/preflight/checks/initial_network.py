@@ -7,7 +7,8 @@ from sedd.errors import SeddError
 from sedd.finetune.fitting import FREEZE_HINT, count, differences, freezing_problem, trained_shapes
 from sedd.finetune.parent import Parent, find_parent, kept_in, read_parent, same_name_hint
 from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
-from sedd.rundir.best import UndecidedError
+from sedd.rundir.best import UndecidedError, is_over
+from sedd.rundir.layout import RunDir, is_run
 from sedd.spec.experiment import Experiment
 from sedd.units import format_count
 
@@ -30,6 +31,8 @@ class Facts:
     """The parent's token store, where it is not there."""
     choice: str | None = None
     """Of a sweep: which of its runs is taken, and why."""
+    is_training: bool = False
+    """Whether its run has not ended, so that a later step may be there when the job starts."""
     is_early: bool = False
     """Whether the problem is that a sweep's best run is not known yet."""
 
@@ -64,6 +67,11 @@ def judge(facts: Facts) -> Verdict:
             f"{saw}; what it forgets will not be measured: {facts.missing_store} is not there",
             "training.init.validation names the parent's token store",
         )
+    if facts.is_training:
+        return warn(
+            f"{saw}; it is still training",
+            "the job takes the newest step there is when it starts: with --after the last one",
+        )
     return ok(saw)
 
 
@@ -94,7 +102,14 @@ def _look(experiment: Experiment, context: CheckContext) -> Facts:
         trained=count(trained_shapes(experiment)),
         missing_store=_missing_store(parent, init.validation),
         choice=told[0] if told else None,
+        is_training=kept is None and _is_training(parent.path),
     )
+
+
+def _is_training(checkpoint: Path) -> bool:
+    """Whether a checkpoint lies in the folder of a run that goes on."""
+    run = RunDir(checkpoint.parent.parent)
+    return checkpoint.parent == run.checkpoints and is_run(run) and not is_over(run)
 
 
 def _missing_store(parent: Parent, given: Path | None) -> Path | None:

@@ -1,5 +1,6 @@
 """The network that a fine-tuning starts from, as preflight sees it."""
 
+import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sedd.model.size import VOCABULARY
 from sedd.preflight.checks.initial_network import gather, judge
 from sedd.preflight.context import CheckContext
 from sedd.preflight.finding import Status
+from sedd.rundir.events import append_event
 from sedd.rundir.layout import create_run
 from sedd.spec.experiment import Experiment
 from tests.inference.networks import write_adapters_folder, write_small_checkpoint
@@ -50,6 +52,20 @@ def test_a_parents_missing_store_is_a_warning(make_context: MakeContext, tmp_pat
     status, saw = verdict(make_context, {"model": MODEL, "training.init": str(parent)})
     assert status is Status.WARN
     assert "/nowhere/small.store is not there" in saw
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_parent_that_is_still_training_is_a_warning(
+    make_context: MakeContext, tmp_path: Path, built_store: Path, ended: bool
+) -> None:
+    run = create_run(tmp_path / "runs", "small", "20261122-100000-aaaa1111", "x")
+    run.manifest.write_text("{}")
+    write_small_checkpoint(run.checkpoints / "step-00000004.pt").with_suffix(".json").write_text("{}")
+    if ended:
+        append_event(run.events, "completed", attempt=1, now=dt.datetime.now(dt.UTC), step=4)
+    init = {"network": str(run.path), "validation": str(built_store)}
+    status, saw = verdict(make_context, {"model": MODEL, "training.init": init})
+    assert (status, "still training" in saw) == ((Status.OK, False) if ended else (Status.WARN, True))
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_samplers_that_hide_residues_need_the_graph_that_does(look_at_sampling):
 def test_what_samples_cannot_begin_with_is_told_before_the_job_waits(look_at_sampling, tmp_path: Path):
     parent = {"parent": tmp_path / "wt.fasta"}
     assert look_at_sampling(redesign={**parent, "keep": "1-8"}).status is Status.FAIL
-    assert "names position 9" in look_at_sampling(redesign={**parent, "keep": "9"}).saw
+    assert "position 9 cannot be kept" in look_at_sampling(redesign={**parent, "keep": "9"}).saw
     assert look_at_sampling(redesign={**parent, "keep": "2-4"}).status is Status.OK
     assert "no free position" in look_at_sampling(template=["MK"]).saw
     gone = look_at_sampling(redesign={"parent": tmp_path / "gone.fasta"})
