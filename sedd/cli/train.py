@@ -27,6 +27,7 @@ from sedd.rundir.energy_meter import energy_written, open_meter
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import find_run, runs_root, typed_name
 from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.lock import one_action
 from sedd.rundir.presence import exit_without_folder
 from sedd.spec.experiment import Experiment
 
@@ -241,9 +242,20 @@ def _next_attempt(run: RunDir) -> int:
 
 
 def _begin(run: RunDir, attempt: int, ranks: "Ranks") -> None:
-    """Count this start as an attempt."""
+    """Count this start as an attempt.
+
+    Raises:
+        RunError: the run is under way by now: all ranks had to come first, and somebody else was faster.
+    """
     where = {"job_id": "", "host": socket.gethostname(), "pid": os.getpid(), "executor": "foreground"}
-    _record(run, "attempt_started", attempt, **where, nodes=1, ranks=ranks.size, gpus=ranks.gpus_here())
+    gpus = ranks.gpus_here()
+    with one_action(run):
+        if _next_attempt(run) != attempt:
+            raise RunError(
+                f"run {run.id} was continued by another command meanwhile",
+                hint=f"sedd status {typed_name(run)}",
+            )
+        _record(run, "attempt_started", attempt, **where, nodes=1, ranks=ranks.size, gpus=gpus)
 
 
 def _require_idle(run: RunDir, *, is_open: bool) -> None:

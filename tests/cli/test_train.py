@@ -1,5 +1,6 @@
 """Ranks of `sedd train` outside a scheduler: they agree on a run folder, and nobody waits unheard."""
 
+import datetime as dt
 import os
 import signal
 import socket
@@ -14,8 +15,9 @@ import pytest
 import torch
 import torch.distributed
 
+from sedd.cli import train
 from sedd.errors import MissingDataError, RunError, UsageError
-from sedd.rundir.events import read_events
+from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import list_checkpoints
 from sedd.spec.build import DataTask
@@ -174,6 +176,25 @@ def test_a_run_that_is_no_training_is_refused_before_an_attempt_is_counted(
     with pytest.raises(UsageError, match=f"run {run.id} has task: data; only a training"):
         call("train", run.path)
     assert read_events(run.events) == before
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_who_was_slower_does_not_train_beside_another(tmp_path: Path, is_over: bool) -> None:
+    """Between the first look and the first event all ranks come; meanwhile somebody else continued the run."""
+    (run,) = LocalRuns(tmp_path / "runs").make(tiny_spec(tmp_path))
+    before = [{"event": "submitted", "executor": "foreground"}, {"event": "attempt_started", "attempt": 1}]
+    here = {"executor": "foreground", "host": socket.gethostname(), "pid": os.getpid()}
+    write_events(run, *before, {"event": "gave_up", "attempt": 1})
+    now = dt.datetime.now(dt.UTC)
+    append_event(run.events, "attempt_started", attempt=2, now=now, **here)
+    if is_over:
+        append_event(run.events, "gave_up", attempt=2, now=now)
+    events = read_events(run.events)
+    with pytest.raises(
+        RunError, match="continued by another command" if is_over else "trains in the foreground"
+    ):
+        train._begin(run, 2, Ranks())
+    assert read_events(run.events) == events
 
 
 def test_all_ranks_save_their_parts_in_the_attempt_that_rank_0_began(
