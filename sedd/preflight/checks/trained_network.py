@@ -15,7 +15,7 @@ from sedd.preflight.read.filesystem import unreadable
 from sedd.rundir.best import UndecidedError, find_trained_run
 from sedd.rundir.find import refuse_spec
 from sedd.rundir.layout import list_checkpoints
-from sedd.spec.inference import SampleTask, ScoreOptions, ScoreTask, TrainedTask, options_of
+from sedd.spec.inference import EmbedTask, SampleTask, ScoreOptions, ScoreTask, TrainedTask, options_of
 from sedd.yaml import parse_document
 
 EXPORTED = ("config.json", "model.safetensors")
@@ -42,6 +42,8 @@ class Facts:
     """Of a sweep: which of its runs is taken, and why."""
     drawing_problem: SeddError | None = None
     """Why samples cannot be drawn as asked: templates or parents that are none, a graph without masks."""
+    size_problem: UsageError | None = None
+    """What the network is too small for: proteins longer than those of its training, layers that it lacks."""
     scoring_problem: SeddError | None = None
     """Why mutants cannot be scored as asked: a table that does not fit its wild types, or has no such column."""
     base_problem: str | None = None
@@ -71,6 +73,7 @@ def gather(context: CheckContext) -> Facts:
         drawing_problem=_drawing_problem(task, can_ask=bool(can_ask))
         if isinstance(task, SampleTask)
         else None,
+        size_problem=_size_problem(task) if can_ask and context.side is Side.LOGIN else None,
         scoring_problem=_scoring_problem(task)
         if isinstance(task, ScoreTask) and context.side is Side.LOGIN
         else None,
@@ -86,6 +89,8 @@ def judge(facts: Facts) -> Verdict:
         return fail(facts.problem, "paths are taken from the spec's own folder")
     if (undrawable := facts.drawing_problem) is not None:
         return fail(undrawable.message, undrawable.hint or "")
+    if facts.size_problem is not None:
+        return fail(facts.size_problem.message, facts.size_problem.hint or "")
     if (unscorable := facts.scoring_problem) is not None:
         return fail(unscorable.message, _in_a_spec(unscorable.hint or ""))
     if (wrong := facts.network_problem) is not None:
@@ -226,11 +231,37 @@ def _in_a_spec(hint: str) -> str:
     return hint
 
 
+def _size_problem(task: TrainedTask) -> UsageError | None:
+    """Why the network could not do what is asked, by its size alone; not of lengths that follow from files."""
+    longest = (task.sample.length_range or (0, 0))[1] if isinstance(task, SampleTask) else 0
+    layers = set(task.embed.layers) - {0, -1} if isinstance(task, EmbedTask) else ()
+    if not (longest or layers) or not (spec := _spec_of(task.network)):
+        return None
+    most, blocks = spec["data"]["max_length"], spec["model"]["blocks"]
+    if longest > most:
+        return UsageError(
+            f"sample.length goes to {longest}; the network was trained on at most {most} residues",
+            hint="for longer proteins, train with a larger data.max_length",
+        )
+    absent = [layer for layer in sorted(layers) if not -blocks - 1 <= layer <= blocks]
+    if absent:
+        return UsageError(
+            f"embed.layers: there is no layer {absent[0]}",
+            hint=f"0 is the embedding, {blocks} the last block",
+        )
+    return None
+
+
 def _graph_of(network: Path) -> str | None:
+    graph: str | None = (_spec_of(network).get("diffusion") or {}).get("graph")
+    return graph
+
+
+def _spec_of(network: Path) -> dict[str, Any]:
+    """The spec of a network's training, as its files have it; empty of a run without a checkpoint."""
     spec = (_read_facts(network) or {}).get("spec")
     data = parse_document(spec, name=str(network)).data if isinstance(spec, str) else spec
-    graph: str | None = ((data or {}).get("diffusion") or {}).get("graph")
-    return graph
+    return data or {}
 
 
 CHECK = Check(
