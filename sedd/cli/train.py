@@ -19,7 +19,7 @@ from sedd.cli.console import note, tell
 from sedd.cli.main import INTERRUPTED
 from sedd.cli.options import Overrides
 from sedd.cluster.profile import LocalProfile
-from sedd.errors import ClusterError, RunError, SeddError, UsageError
+from sedd.errors import ClusterError, RunError, SeddError, SpecError, UsageError
 from sedd.home import expand_home
 from sedd.preflight.read.cards import query_driver, visible
 from sedd.rundir.attempts import Cause, is_completed, parse_attempts
@@ -201,12 +201,29 @@ def _new_order(asked: _Asked, ranks: int) -> "Order":
     for store in experiment.data.stores:
         read_manifest(store)  # a folder of a run that cannot begin would be left behind
     parameters = [parameter_count(experiment.model)]
-    order = Order(request=request, profile=profile, runs=runs_root(), parameters=parameters)
+    order = Order(
+        request=request,
+        profile=profile,
+        runs=runs_root(),
+        parameters=parameters,
+        hashes=[_hash_as_asked(asked, experiment)],
+    )
     if not asked.is_check_wanted:
         return order
     here = replace(order, request=replace(request, experiments=(_as_here(experiment, ranks),)))
     found = LoginChecks(as_json=False, refusal=_REFUSAL)(here)
     return replace(order, findings=found.findings, first_batches=found.first_batches)
+
+
+def _hash_as_asked(asked: _Asked, experiment: Experiment) -> str:
+    """The hash by which `sedd submit` knows the spec: with the shape that it asks for, not that of our processes."""
+    from sedd.spec.load import load_request
+
+    try:
+        (submitted,) = load_request(asked.spec, asked.overrides).experiments
+    except SpecError:  # only in our shape it is a spec
+        return experiment.hash()
+    return experiment.model_copy(update={"resources": submitted.resources}).hash()
 
 
 def _new_run(order: "Order") -> RunDir:

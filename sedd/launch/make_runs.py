@@ -23,7 +23,6 @@ from sedd.notify.marker import watch_ends_if_asked
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import RunDir, create_run, read_manifest, run_id, write_manifest
 from sedd.spec.load import Request, dump_resolved
-from sedd.spec.task import TaskSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +43,12 @@ class Order:
     """Runs that must have completed before these start."""
     more: Sequence[Mapping[str, Any]] = ()
     """Further fields of each run's manifest: what a plan knows of it; none for others."""
+    hashes: Sequence[str] = ()
+    """Hash of each spec as it was asked for, where the runs have another shape; none: the experiments' own."""
+
+    def hash_of(self, number: int) -> str:
+        """By which a later submission of the same spec finds this run."""
+        return self.hashes[number] if self.hashes else self.request.experiments[number].hash()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +64,13 @@ class Batch:
 
 def make_runs(order: Order, *, now: dt.datetime, made: list[Path]) -> Batch:
     """The run folders of an order, complete with frozen code and manifest; each new folder is noted in `made`."""
-    experiments = order.request.experiments
 
-    def make(experiment: TaskSpec) -> RunDir:
-        run = create_run(
-            order.runs, experiment.name, run_id(now, experiment.hash()), dump_resolved(experiment)
-        )
+    def make(number: int) -> RunDir:
+        run = _create(order, number, now)
         made.append(run.path)
         return run
 
-    folders = in_threads(make, experiments)
+    folders = in_threads(make, range(len(order.request.experiments)))
     shared = folders[0].path
     if len(folders) > 1:
         shared = folders[0].path.parent / f"sweep-{folders[0].id}"
@@ -111,15 +113,18 @@ def add_points(
     about = read_manifest(like)  # what is a point's own is written anew
 
     def add(number: int) -> RunDir:
-        experiment = order.request.experiments[number]
-        run = create_run(
-            order.runs, experiment.name, run_id(now, experiment.hash()), dump_resolved(experiment)
-        )
+        run = _create(order, number, now)
         share_code(run, sweep / "code")
         _describe(run, order, number, about, now)
         return run
 
     return in_threads(add, numbers)
+
+
+def _create(order: Order, number: int, now: dt.datetime) -> RunDir:
+    experiment = order.request.experiments[number]
+    identity = run_id(now, order.hash_of(number))
+    return create_run(order.runs, experiment.name, identity, dump_resolved(experiment))
 
 
 def _make_sweep_folder(shared: Path, order: Order) -> None:
@@ -140,7 +145,7 @@ def _describe(run: RunDir, order: Order, number: int, about: dict[str, Any], now
     own = {
         "name": experiment.name,
         "id": run.id,
-        "spec_hash": experiment.hash(),
+        "spec_hash": order.hash_of(number),
         "point": order.request.points[number],
         "task": experiment.task,
         "steps": experiment.steps,

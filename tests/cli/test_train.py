@@ -17,11 +17,12 @@ import torch.distributed
 
 from sedd.cli import train
 from sedd.errors import MissingDataError, RunError, UsageError
+from sedd.launch.submitted import find_all_of, require_not_submitted
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import list_checkpoints
 from sedd.spec.build import DataTask
-from sedd.spec.load import dump_resolved
+from sedd.spec.load import dump_resolved, load_request, load_resolved
 from sedd.training import rendezvous
 from sedd.training.distributed import Ranks
 from sedd.training.rendezvous import StoppedError, share
@@ -150,6 +151,22 @@ def test_a_store_that_is_not_there_leaves_no_run_folder(
     with pytest.raises(MissingDataError, match="nowhere does not exist"):
         call("train", spec)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("shape", [{"gpus_per_node": 0}, {"gpus_per_node": 4, "nodes": 2}])
+def test_submit_knows_a_spec_that_trained_in_the_foreground_in_the_shape_of_its_processes(
+    shape: dict[str, int], store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEDD_RUNS", str(tmp_path / "runs"))
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(dump_resolved(tiny_spec(store, steps=2, residues_per_gpu=32)))
+    shaped = [f"--set=resources.{key}={value}" for key, value in shape.items()]
+    call("train", spec, "--no-preflight", *shaped)
+    (asked,) = load_request(spec, [each.removeprefix("--set=") for each in shaped]).experiments
+    (run,) = find_all_of(asked, tmp_path / "runs")
+    assert load_resolved(run.spec).resources.ranks == 1
+    with pytest.raises(RunError, match=f"this spec is submitted already: run .*/{run.id}, completed"):
+        require_not_submitted([asked], tmp_path / "runs")
 
 
 def test_a_run_folder_for_which_the_disk_has_no_room_is_removed_again(
