@@ -80,7 +80,7 @@ def command(
     how = validated(SampleOptions, given | {"length": _parse_length(given.get("length"))})
     require_output(output, force=force, written="FASTA", to_stdout=True)
     _require_table(table, how, force=force)
-    _require_report(report, force=force)
+    _require_report(report, store, force=force)
     require_one_on_stdout({"FASTA": output is None or is_stdout(output), "--table": is_stdout(table)})
     require_network(run)
     require_fasta(*filter(None, (how.infill,)), option="--infill")
@@ -126,14 +126,17 @@ def _require_table(table: Path | None, how: SampleOptions, *, force: bool) -> No
     require_table(table, force=force)
 
 
-def _require_report(report: Path | None, *, force: bool) -> None:
-    """Refuse a report that could not be written, before the work. Raises: UsageError."""
+def _require_report(report: Path | None, store: Path | None, *, force: bool) -> None:
+    """Refuse a report that could not be written, before the work. Raises: UsageError; DataError for no store."""
+    from sedd.data.store import TokenStore
     from sedd.quality.neighbours import require_aligner
 
     if report is None:
         return
     require_output(report, force=force, endings=(".html", ".json", ""))
     require_aligner()
+    if store is not None:
+        TokenStore.open(store)
 
 
 def _report(

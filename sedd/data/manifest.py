@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,12 +138,12 @@ def _parse_shard(entry: dict[str, Any]) -> Shard:
 def _not_a_store(folder: Path) -> MissingDataError:
     if folder.is_file():  # the FASTA itself, most likely
         store = folder.with_name(f"{folder.name.split('.')[0]}.store")
-        hint = f"if it is FASTA, make a store of it: sedd data build '{folder}' -o '{store}'"
+        command = shlex.join(["sedd", "data", "build", str(folder), "-o", str(store)])
+        hint = f"if it is FASTA, make a store of it: {command}"
         return MissingDataError(f"{folder} is a file, not a token store", hint=hint)
     what = "is not a token store" if folder.exists() else "does not exist"
-    return MissingDataError(
-        f"{folder} {what}", hint=f"make it with: sedd data build proteins.fasta -o '{folder}'"
-    )
+    hint = f"make it with: sedd data build proteins.fasta -o {shlex.quote(str(folder))}"
+    return MissingDataError(f"{folder} {what}", hint=hint)
 
 
 def unigram_nats(train: tuple[int, ...], validation: tuple[int, ...]) -> float:

@@ -108,7 +108,7 @@ def test_a_fasta_in_place_of_a_store_is_told_how_it_becomes_one(tmp_path: Path):
         2,
         [
             "error: p.fasta.gz is a file, not a token store",
-            "hint: if it is FASTA, make a store of it: sedd data build 'p.fasta.gz' -o 'p.store'",
+            "hint: if it is FASTA, make a store of it: sedd data build p.fasta.gz -o p.store",
         ],
     )
 

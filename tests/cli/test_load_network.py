@@ -674,6 +674,42 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "-o", "."], 2, "a folder"),
         (["sample", "{run}", "-o", "x.fasta.xz"], 2, "of compressed files only .gz is written"),
         (["sample", "{run}", "--report", "x.html.gz"], 2, "must end in .html or .json"),
+        (
+            [
+                "sample",
+                "{run}",
+                "-n",
+                "1",
+                "--steps",
+                "2",
+                "-o",
+                "new.fasta",
+                "--report",
+                "x.html",
+                "--store",
+                "no.store",
+            ],
+            2,
+            "no.store does not exist",
+        ),
+        (
+            [
+                "sample",
+                "{run}",
+                "-n",
+                "1",
+                "--steps",
+                "2",
+                "-o",
+                "new.fasta",
+                "--report",
+                "x.html",
+                "--store",
+                "old",
+            ],
+            2,
+            "built with another alphabet",
+        ),
         (["cluster", "init", "-o", "x.yaml.gz"], 2, "must end in .yaml or .yml"),
         (["sample", "{run}", "--infill", "{fasta}", "--length", "9"], 2, "infill takes the length"),
         (["sample", "{run}", "--report", "page.pdf"], 2, "must end in .html or .json"),
@@ -748,6 +784,9 @@ def test_what_cannot_be_done_gets_one_clear_line(
     for name in ("empty.fasta", "page.html", "t.csv"):
         (tmp_path / name).touch()
     (tmp_path / "odd.fasta").write_text(">a\nMKV?LA\n")
+    (tmp_path / "old").mkdir()
+    other = {"format": "sedd-token-store", "version": 1, "alphabet_hash": "of other letters"}
+    (tmp_path / "old/manifest.json").write_text(json.dumps(other))
     names = {
         "run": trained.path,
         "fasta": fasta,
@@ -761,7 +800,7 @@ def test_what_cannot_be_done_gets_one_clear_line(
     monkeypatch.setenv("SEDD_RUNS", str(runs_of(trained)))
     with pytest.raises(SeddError) as caught:
         call(*(a.format(**names) for a in arguments))
-    assert {path: path.read_bytes() for path in before} == before
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
     assert (caught.value.exit_code, len(caught.value.message.splitlines())) == (code, 1)
     assert word in caught.value.message
 

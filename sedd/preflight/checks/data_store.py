@@ -1,6 +1,7 @@
 """The token store: there, whole, of our alphabet, and large enough for a batch."""
 
 import errno
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,7 +116,8 @@ def judge(facts: Facts) -> Verdict:
         )
     if facts.notes:
         return warn(
-            f"{saw}; when it was built: {'; '.join(facts.notes)}", f"look: sedd data info '{facts.store}'"
+            f"{saw}; when it was built: {'; '.join(facts.notes)}",
+            f"look: sedd data info {shlex.quote(str(facts.store))}",
         )
     return ok(saw)
 
@@ -145,21 +147,25 @@ def _compare(store: "TokenStore", limit_bytes: int) -> tuple[tuple[str, ...], in
     return tuple(damaged), compared
 
 
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
 def _build_command(store: Path) -> str:
     """How to make a store that is not there. Only a FASTA of its name is taken for its source; another is mentioned."""
     patterns = ("*.fasta", "*.fasta.gz", "*.fa", "*.fa.gz")
     beside = [path for pattern in patterns for path in store.parent.glob(pattern)]
     named = [path for path in beside if _stem(path) == _stem(store)]
     if named:
-        clusters = f" --clusters '{found}'" if (found := _clusters_of(named[0])) else ""
-        return f"make it with: sedd data build '{named[0]}'{clusters} -o '{store}'"
+        clusters = f" --clusters {_quoted(found)}" if (found := _clusters_of(named[0])) else ""
+        return f"make it with: sedd data build {_quoted(named[0])}{clusters} -o {_quoted(store)}"
     if "uniref" in store.name.lower():
         source = store.parent / "uniref50.fasta.gz"
         return (
-            f"download it with: python3 tools/fetch_uniref50.py -o '{source}', "
+            f"download it with: python3 tools/fetch_uniref50.py -o {_quoted(source)}, "
             f"then submit the spec that builds it: task: data, such as jobs/uniref50_data.yaml"
         )
-    make = f"make it with: sedd data build proteins.fasta -o '{store}'"
+    make = f"make it with: sedd data build proteins.fasta -o {_quoted(store)}"
     if len(beside) != 1:
         return make
     clusters = f", and {found.name} for --clusters" if (found := _clusters_of(beside[0])) else ""

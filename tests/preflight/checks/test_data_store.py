@@ -97,7 +97,7 @@ def test_of_several_fasta_files_the_one_of_the_stores_name_is_named(make_context
     for name in ("a.fasta", "uniref50.fasta.gz"):
         (tmp_path / name).touch()
     verdict = look(make_context({"data.store": str(tmp_path / "uniref50.store")}))
-    assert verdict.hint.startswith(f"make it with: sedd data build '{tmp_path / 'uniref50.fasta.gz'}'")
+    assert verdict.hint.startswith(f"make it with: sedd data build {tmp_path / 'uniref50.fasta.gz'} -o ")
 
 
 def test_the_clusters_of_a_fasta_belong_to_the_command_that_builds_it(make_context, tmp_path):
@@ -106,7 +106,7 @@ def test_the_clusters_of_a_fasta_belong_to_the_command_that_builds_it(make_conte
         (tmp_path / name).touch()
     store, fasta, table = (tmp_path / name for name in ("mine.store", "mine.fasta", "mine_clusters.tsv"))
     verdict = look(make_context({"data.store": str(store)}))
-    assert verdict.hint.endswith(f"build '{fasta}' --clusters '{table}' -o '{store}'")
+    assert verdict.hint.endswith(f"build {fasta} --clusters {table} -o {store}")
 
 
 def test_a_fasta_of_another_name_is_mentioned_but_not_taken_for_the_source(make_context, tmp_path):
@@ -114,7 +114,7 @@ def test_a_fasta_of_another_name_is_mentioned_but_not_taken_for_the_source(make_
         (tmp_path / name).touch()
     verdict = look(make_context({"data.store": str(tmp_path / "family.store")}))
     assert verdict.hint == (
-        f"make it with: sedd data build proteins.fasta -o '{tmp_path / 'family.store'}'; "
+        f"make it with: sedd data build proteins.fasta -o {tmp_path / 'family.store'}; "
         "in that folder is uniprot2k.fasta.gz, and uniprot2k_clusters.tsv for --clusters"
     )
 
