@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sedd.errors import RunError
 from sedd.job.attempt import Meeting, Task, own_ranks, training_processes
 from sedd.job.begin_attempt import POLL_S, find_start, is_over, let_lost_attempt_end, wait_for
 from sedd.job.causes import is_stop
@@ -98,9 +99,7 @@ def _follow_once(task: Task, meeting: Meeting, box: SignalBox, standbys: Standby
     patience_s = END_PATIENCE_S if is_well else DECISION_PATIENCE_S
 
     def is_enough() -> bool:
-        return is_decided(read_events(task.run.events), meeting.attempt) or (
-            is_well and _is_asked_to_leave(box)
-        )
+        return is_decided(_events(task) or (), meeting.attempt) or (is_well and _is_asked_to_leave(box))
 
     wait_for(patience_s, is_enough)
     if _starts_in_job(task, meeting.attempt):
@@ -114,7 +113,7 @@ def _stand_by(task: Task, meeting: Meeting, box: SignalBox) -> int | None:
     """Wait on a spare node until the attempt has ended; as `_follow_once`."""
     presence = Presence(task.run)
     while not _is_asked_to_leave(box) and not presence.is_gone(time.monotonic()):
-        events = read_events(task.run.events)
+        events = _events(task) or ()
         if newest_attempt(events) > meeting.attempt:
             return 0
         if is_decided(events, meeting.attempt):
@@ -130,7 +129,9 @@ def _await_meeting(task: Task, box: SignalBox, *, after: int) -> Meeting | Hando
     """
     deadline = time.monotonic() + MEETING_PATIENCE_S
     while time.monotonic() < deadline:
-        events = read_events(task.run.events)
+        if (events := _events(task)) is None:
+            time.sleep(LOOK_S)
+            continue
         handover = find_handover(events, after)
         if handover is not None and handover.leader != task.environment.leader:
             return handover
@@ -146,6 +147,15 @@ def _await_meeting(task: Task, box: SignalBox, *, after: int) -> Meeting | Hando
             return None
         time.sleep(POLL_S)
     return None
+
+
+def _events(task: Task) -> Sequence[Event] | None:
+    """The run's; None where they cannot be read just now. To fail for that would make srun end the whole training."""
+    try:
+        return read_events(task.run.events)
+    except RunError as e:
+        print(e.message, flush=True)
+        return None
 
 
 def find_handover(events: Sequence[Event], attempt: int) -> Handover | None:

@@ -159,10 +159,18 @@ class _Watch:
         for process in self.trainings.processes.values():
             process.send_signal(number)
         if is_stop(number) and self.task.environment.is_first:
-            events = read_events(self.task.run.events)
+            events = self._events()
             self.events_at_stop = len(events)
             due = now + seconds_to_secure(self._stop_facts(events), now=dt.datetime.now(dt.UTC))
             self.secure_by = due if self.secure_by is None else min(due, self.secure_by)
+
+    def _events(self) -> Sequence[Event]:
+        """The run's; empty where they cannot be read just now: to fail would end a training that is about to save."""
+        try:
+            return read_events(self.task.run.events)
+        except RunError as e:
+            print(e.message, flush=True)
+            return ()
 
     def _stop_facts(self, events: Sequence[Event]) -> StopFacts:
         node = self.task.environment

@@ -3,14 +3,18 @@
 import dataclasses
 import datetime as dt
 import os
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sedd.job.watch
+from sedd.errors import RunError
+from sedd.job import other_ranks
 from sedd.job.attempt import Meeting, Task, Trainings
 from sedd.job.causes import Ending, cause_of
 from sedd.job.environment import TaskEnvironment
@@ -19,7 +23,7 @@ from sedd.job.hangs import Stillness, limit_s, save_limit_s, why_hung
 from sedd.job.processes import SignalBox
 from sedd.job.watch import watch as watch_attempt
 from sedd.rundir.attempts import Cause
-from sedd.rundir.events import read_events
+from sedd.rundir.events import Event, read_events
 from sedd.rundir.layout import RunDir, create_run, write_manifest
 from sedd.rundir.rank_progress import PHASES, ProgressWriter, RankProgress, open_progress
 from tests.launch.conftest import small_experiment
@@ -115,7 +119,7 @@ def test_steps_shorter_than_the_limit_are_never_a_hang(steps: list[float]) -> No
 def run(tmp_path: Path) -> RunDir:
     made = create_run(tmp_path, "small", "20261122-080000-aaaaaaaa", "name: small\n")
     write_manifest(made, {})
-    record_event(made, "attempt_started", attempt=1, job_id="7", restarts=0)
+    record_event(made, "attempt_started", attempt=1, job_id="7", restarts=0, address="v100-0", port=1)
     return made
 
 
@@ -165,3 +169,44 @@ def test_rank_0_that_waits_for_a_disk_is_ended_when_another_ranks_entry_tells_of
     assert len([e for e in read_events(run.events) if e.event == "failed"]) == 1
     (log,) = run.logs.glob("*_0.out")
     assert "hang: rank 1: no progress" in log.read_text()
+
+
+def test_a_training_that_is_asked_to_stop_saves_though_the_events_cannot_be_read(
+    run: RunDir, stopped: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry failed, and its training was ended within a second."""
+
+    def fail(path: Path) -> None:
+        raise RunError(f"cannot read {path}: Stale file handle")
+
+    monkeypatch.setattr(sedd.job.watch, "read_events", fail)
+    box = SignalBox()
+    box.received.add(signal.SIGTERM)
+    node = TaskEnvironment(executor="local", job_id="7", log_name="7", host="here", rank=0)
+    task = Task(run=run, experiment=small_experiment(), environment=node, command=("true",))
+    trainings = Trainings(processes={0: stopped}, progress={}, stand_by=lambda: None)
+    ending = watch_attempt(task, Meeting(attempt=1, address="here", port=1), trainings, box)
+    assert (ending.exit_code, ending.signals) == (-signal.SIGTERM, {signal.SIGTERM})
+
+
+def test_entries_that_wait_outlast_events_that_cannot_be_read_for_a_moment(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One failed read on a spare node ended the training of all others: srun kills what is left of a failed step."""
+    failing = iter(range(2))
+
+    def read(path: Path) -> Sequence[Event]:
+        if next(failing, None) is not None:
+            raise RunError(f"cannot read {path}: Stale file handle")
+        return read_events(path)
+
+    monkeypatch.setattr(other_ranks, "read_events", read)
+    monkeypatch.setattr(other_ranks, "LOOK_S", 0.01)
+    node = TaskEnvironment(executor="slurm", job_id="7", log_name="7", host="v100-2", rank=1)
+    task = Task(run=run, experiment=small_experiment(), environment=node, command=("true",))
+    meeting = other_ranks._await_meeting(task, SignalBox(), after=0)
+    assert isinstance(meeting, Meeting)
+    assert meeting.attempt == 1
+    failing = iter(range(2))
+    record_event(run, "completed", attempt=1)
+    assert other_ranks._stand_by(task, meeting, SignalBox()) == 0
