@@ -50,7 +50,7 @@ from sedd.job.causes import Ending, in_newest_attempt
 from sedd.job.continuation import is_continued
 from sedd.job.deadline import StopFacts, seconds_to_secure
 from sedd.job.entry import make_task, refuse, remove_local_copies, require_setup_of
-from sedd.job.final_events import FINAL_EVENTS
+from sedd.job.final_events import FINAL_EVENTS, read_with_retry
 from sedd.job.finish_attempt import finish_attempt, finish_unrecorded
 from sedd.job.next_attempt import ensure_next_attempt
 from sedd.job.own_job import query_job_fact, query_kill_wait_s
@@ -63,7 +63,7 @@ from sedd.launch.pickled_job import run_of_job
 from sedd.launch.wake import try_to_wake
 from sedd.notify.tell import tell_end
 from sedd.rundir.attempts import Cause, slowest_save_s
-from sedd.rundir.events import Event, read_events
+from sedd.rundir.events import Event
 from sedd.rundir.fence import SupersededError, require_newest_in
 from sedd.rundir.job_output import telling_line
 
@@ -123,7 +123,7 @@ def finish(task: Task, *, output: Path | None = None) -> int:
     Raises:
         SupersededError: this was a lost node's job; another has taken the run over.
     """
-    events = read_events(task.run.events)
+    events = read_with_retry(task.run)
     if is_over(events):
         return 0
     start = find_start(events, job_id=task.environment.job_id, restarts=task.environment.restarts)
@@ -159,7 +159,7 @@ def _finish_unstarted(task: Task, events: Sequence[Event], output: Path | None) 
 
 
 def _finish_as(task: Task, ending: Ending, *, attempt: int) -> int:
-    events = read_events(task.run.events)
+    events = read_with_retry(task.run)
     return finish_attempt(task, ending, events, attempt=attempt, has_entries=False).exit_code
 
 

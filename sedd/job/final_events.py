@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sedd.rundir.events import Event, note_event
+from sedd.errors import RunError
+from sedd.rundir.events import Event, note_event, read_events
 from sedd.rundir.layout import RunDir
 
 FINAL_EVENTS = ("requeued", "gave_up", "completed", "cancelled", "paused")
@@ -33,6 +34,22 @@ def starts_in_job(events: Sequence[Event], attempt: int) -> bool:
 def find_ready(events: Sequence[Event], attempt: int) -> dict[int, Event]:
     """The tasks of the job whose training in this attempt has ended, and whose entries wait for the next one."""
     return {int(e.get("task")): e for e in events if e.event == "ready" and e.attempt == attempt}
+
+
+def read_with_retry(run: RunDir, *, patience_s: float = PATIENCE_S) -> Sequence[Event]:
+    """The run's events at the end of an attempt, tried for so long: without them no other one could follow.
+
+    Raises:
+        RunError: they cannot be read; at once where this user may not.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return read_events(run.events)
+        except RunError as e:
+            if isinstance(e.__cause__, PermissionError) or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_S)
 
 
 def record_event(run: RunDir, event: str, *, attempt: int, **fields: Any) -> bool:

@@ -11,7 +11,7 @@ from sedd.errors import DiskFullError, RunError
 from sedd.job.attempt import Meeting, Task, training_processes
 from sedd.job.begin_attempt import NONE_LEFT_OUT, begin_attempt, is_over, let_lost_attempt_end, wait_for
 from sedd.job.causes import Ending, is_stop
-from sedd.job.final_events import find_ready
+from sedd.job.final_events import find_ready, read_with_retry
 from sedd.job.finish_attempt import AttemptResult, finish_attempt, finish_unrecorded, leave_job
 from sedd.job.other_ranks import Handover, follow, record_ready
 from sedd.job.own_job import query_kill_wait_s
@@ -170,7 +170,7 @@ def _lead_once(
             print(f"{e.message}; its last attempt was {meeting.attempt}", flush=True)
             ending = _await_folder(task, e)
         with signals_held():
-            result = finish_attempt(task, ending, read_events(task.run.events), attempt=meeting.attempt)
+            result = finish_attempt(task, ending, read_with_retry(task.run), attempt=meeting.attempt)
             if ending.exit_code is None:
                 end_processes(
                     trainings.processes,

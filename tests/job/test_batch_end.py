@@ -15,7 +15,7 @@ from submitit.core.utils import DelayedSubmission, JobPaths
 
 from sedd.cluster.profile import SlurmProfile
 from sedd.cluster.setup import ENDED, FAILED
-from sedd.job import batch_end
+from sedd.job import batch_end, final_events
 from sedd.job.attempt import Task
 from sedd.job.batch_end import finish, is_done
 from sedd.job.causes import Ending
@@ -95,6 +95,26 @@ def test_an_attempt_without_a_last_word_was_killed_and_is_requeued_by_its_task_n
     assert slurm.asked("requeue") == ["requeue 120_3"]
     assert finish(task_of(run)) == 0
     assert slurm.asked("requeue") == ["requeue 120_3"], "asked once, though the job is going back already"
+
+
+def test_events_that_cannot_be_read_for_a_moment_do_not_cost_the_run(
+    run: RunDir, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry and then the batch script failed for it, and nobody asked for another attempt."""
+    write_events(run, SUBMITTED, STARTED)
+    aside, moments = run.events.with_name("aside"), iter(range(2))
+    run.events.rename(aside)
+    run.events.mkdir()  # it cannot be read
+
+    def pause(seconds: float) -> None:
+        if next(moments, None) == 1:
+            run.events.rmdir()
+            aside.rename(run.events)
+
+    monkeypatch.setattr(final_events.time, "sleep", pause)
+    assert finish(task_of(run)) == 0
+    assert story(run)[-2:] == ["failed:killed", "requeued:killed"]
+    assert slurm.asked("requeue") == ["requeue 120_3"]
 
 
 def test_a_job_whose_entries_died_before_they_could_count_themselves_is_counted(
