@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -121,11 +119,11 @@ def link_best(link: Path, runs: Sequence[RunDir]) -> RunDir:
     if link.is_symlink():
         return RunDir(link.resolve())
     best = best_of(runs)
-    temporary = link.with_name(f".{link.name}.{secrets.token_hex(8)}.tmp")
     try:
         link.parent.mkdir(parents=True, exist_ok=True)
-        temporary.symlink_to(best.path, target_is_directory=True)
-        os.replace(temporary, link)
+        link.symlink_to(best.path, target_is_directory=True)
+    except FileExistsError:  # somebody else came first, and may have decided otherwise
+        return RunDir(link.resolve())
     except OSError as e:
         raise RunError(f"cannot write {link}: {e.strerror or e}") from e
     return best

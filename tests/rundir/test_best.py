@@ -2,12 +2,15 @@
 
 import json
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from sedd.errors import RunError
+from sedd.rundir import best
 from sedd.rundir.best import best_of, last_bound, link_best
 from sedd.rundir.layout import RunDir
 
@@ -54,7 +57,15 @@ def test_all_who_link_at_once_link_the_same_and_later_ones_keep_it(tmp_path: Pat
     runs, link = [run(tmp_path, "a", 2.6), run(tmp_path, "b", 2.4)], tmp_path / "plan" / "best" / "train-1"
     with ThreadPoolExecutor(8) as pool:
         chosen = set(pool.map(lambda _: link_best(link, runs), range(16)))
-    assert {best.path.resolve() for best in chosen} == {runs[1].path.resolve()}
+    assert {each.path.resolve() for each in chosen} == {runs[1].path.resolve()}
+    first = link_best(tmp_path / "first", runs[:1])
+
+    def slowly(found: Sequence[RunDir]) -> RunDir:  # somebody else links meanwhile
+        (tmp_path / "raced").symlink_to(first.path)
+        return runs[1]
+
+    with mock.patch.object(best, "best_of", slowly):
+        assert link_best(tmp_path / "raced", runs).path == first.path.resolve()
     with runs[0].metrics.open("a") as file:
         file.write(json.dumps({"step": 9, "validation_bound": 1.0}) + "\n")
     assert link_best(link, runs).path == runs[1].path.resolve()
