@@ -73,7 +73,7 @@ class Bound:
     @property
     def perplexity(self) -> float:
         """exp(nats per residue)."""
-        return math.exp(self.nats_per_residue) if self.nats_per_residue < 700 else math.inf
+        return math.inf if self.nats_per_residue > 700 else math.exp(self.nats_per_residue)  # NaN stays NaN
 
     @property
     def bits_per_residue(self) -> float:

@@ -119,5 +119,5 @@ class Validation:
 
 
 def perplexity(nats: float) -> float:
-    """exp of nats per residue; infinite where that overflows."""
-    return math.exp(nats) if nats < 700 else math.inf
+    """exp of nats per residue; infinite where that overflows, and NaN of NaN."""
+    return math.inf if nats > 700 else math.exp(nats)

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from sedd.data.store import TokenStore
+from sedd.diffusion.likelihood import Bound
 from sedd.rundir.layout import RunDir
 from sedd.rundir.validation_rows import ValidationRow, read_validation_rows
 from sedd.spec.experiment import Experiment
 from sedd.training.loader import DeviceBatch, validation_set
-from sedd.training.validation import BLOCKS, cut_into_blocks
+from sedd.training.validation import BLOCKS, cut_into_blocks, perplexity
 from tests.tiny import tiny_spec, train_process
 
 MakeRun = Callable[[Experiment], RunDir]
@@ -34,6 +35,16 @@ def test_every_residue_is_in_one_block_and_no_protein_in_two() -> None:
         covered = [k for _, low, high in pieces for k in range(low, high)]
         assert covered == list(range(sum(part)))
         assert {edge for _, low, high in pieces for edge in (low, high)} <= set(edges)
+
+
+def test_the_perplexity_of_a_bound_that_is_no_number_is_none_either() -> None:
+    ones = torch.ones(1, dtype=torch.int64)
+    bound = Bound(
+        estimates=torch.full((2, 1), math.nan, dtype=torch.float64), residues=ones, ruled_out=0 * ones
+    )
+    assert math.isnan(perplexity(math.nan))
+    assert math.isnan(bound.perplexity)
+    assert perplexity(1e4) == math.inf
 
 
 def test_fewer_proteins_than_blocks_are_a_block_each() -> None:
