@@ -15,7 +15,7 @@ DEFAULT_TIMEOUT_S = 20.0
 
 _NO_CLUSTER = "could not establish a configuration source"
 """SLURM's commands are here, but no slurm.conf and no server that would give one: sbatch has sent nothing."""
-_HERE = "run this on a login node of the cluster; the profile slurm/local.yaml needs no SLURM"
+_HERE = "run this on a login node of the cluster; new runs need no SLURM with the profile slurm/local.yaml"
 _UNREACHABLE = (
     "unable to contact slurm controller",
     "socket timed out",
@@ -23,7 +23,6 @@ _UNREACHABLE = (
     "connection refused",
     "slurm_persist_conn_open",
     "unable to connect to database",
-    _NO_CLUSTER,
     "slurm backup controller in standby mode",
 )
 _PREFIX = re.compile(r"^\w+: ((error|fatal): )?")
@@ -34,7 +33,7 @@ class SlurmUnreachableError(ClusterError):
 
 
 class SlurmMissingError(SlurmUnreachableError):
-    """SLURM's commands are not on this machine: asking again is in vain."""
+    """SLURM's commands are not on this machine, or know no cluster here: asking again is in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +96,10 @@ def failure(command: Sequence[str], exit_code: int, said: str) -> ClusterError:
     """The error to raise for a command that printed `said` and exited with `exit_code`."""
     lines = _own_lines(command[0], said)
     for line in lines:
+        if _NO_CLUSTER in line.lower():
+            return SlurmMissingError(f"{command[0]}: {line}", hint=_HERE)
         if any(sign in line.lower() for sign in _UNREACHABLE):
-            return SlurmUnreachableError(
-                f"{command[0]}: {line}", hint=_HERE if _NO_CLUSTER in line.lower() else None
-            )
+            return SlurmUnreachableError(f"{command[0]}: {line}")
     first = lines[0] if lines else f"exit code {exit_code}, no message"
     return ClusterError(f"{shlex.join(command[:4])}: {first}")
 

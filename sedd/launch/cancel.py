@@ -13,8 +13,8 @@ from sedd.cluster.users import user_name
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
 from sedd.launch.local_processes import GRACE_S, Role, ask_to_stop, end_all
 from sedd.launch.unsubmitted import cancel_unsubmitted, confirm_all, has_no_job
-from sedd.rundir.attempts import was_over_when_cancelled
-from sedd.rundir.events import append_event, read_events
+from sedd.rundir.attempts import is_cancelled, was_over_when_cancelled
+from sedd.rundir.events import STAYS, append_event, read_events
 from sedd.rundir.layout import RunDir
 from sedd.rundir.lock import one_action
 
@@ -70,12 +70,15 @@ def _is_past(run: RunDir) -> bool:
     return was_over_when_cancelled(read_events(run.events))
 
 
-def _as_before(run: RunDir) -> Cancelled:
-    return Cancelled(run=run, changed=False, detail="cancelled already")
+def _as_before(run: RunDir, *, unseen: bool = False) -> Cancelled:
+    word = "cancelled" if is_cancelled(read_events(run.events)) else "given up"
+    rest = "; SLURM does not answer: if its job still runs, that ends by itself" if unseen else ""
+    return Cancelled(run=run, changed=False, detail=f"{word} already{rest}")
 
 
 def _cancel(runs: Sequence[RunDir], now: dt.datetime) -> list[Cancelled]:
-    situations = [query_run_status(run) for run in runs]
+    seen = {run: _query(run) for run in runs}
+    situations = [each for each in seen.values() if each is not None]
     marked = [s for s in situations if _is_open(s)]
     for situation in marked:
         over = {} if situation.status in _ALIVE else {"over": True}
@@ -93,7 +96,8 @@ def _cancel(runs: Sequence[RunDir], now: dt.datetime) -> list[Cancelled]:
     for situation in local:
         _ask_local(situation.run)
     killed = {s.run.path for s in local if not end_all(s.run, grace_s=GRACE_S)}
-    return [
+    unseen = [_as_before(run, unseen=True) for run, situation in seen.items() if situation is None]
+    return unseen + [
         Cancelled(
             run=s.run,
             changed=s in marked,
@@ -101,6 +105,18 @@ def _cancel(runs: Sequence[RunDir], now: dt.datetime) -> list[Cancelled]:
         )
         for s in situations
     ]
+
+
+def _query(run: RunDir) -> RunSituation | None:
+    """What state a run is in; None: SLURM does not answer, and by its events there is nothing to cancel any more."""
+    try:
+        return query_run_status(run)
+    except SlurmUnreachableError:
+        events = read_events(run.events)
+        moves = [e.event for e in events if e.event not in STAYS]
+        if is_cancelled(events) or moves[-1:] == ["gave_up"]:
+            return None
+        raise
 
 
 def _end_jobs(jobs: Sequence[ProvenJob]) -> bool:

@@ -3,7 +3,14 @@ import sys
 import pytest
 
 from sedd import waiting
-from sedd.cluster.command import SlurmUnreachableError, call, clean_environment, failure, run
+from sedd.cluster.command import (
+    SlurmMissingError,
+    SlurmUnreachableError,
+    call,
+    clean_environment,
+    failure,
+    run,
+)
 from sedd.errors import ClusterError
 from sedd.waiting import slow_waits_told
 
@@ -57,9 +64,9 @@ def test_a_controller_that_is_down_is_unreachable_wherever_the_line_stands() -> 
         run(python(f"import sys; print('{said}', file=sys.stderr); sys.exit(1)"))
 
 
-def test_a_machine_of_no_cluster_is_told_where_to_go() -> None:
+def test_a_machine_of_no_cluster_is_told_where_to_go_and_not_asked_again() -> None:
     error = failure(["sbatch", "job.sh"], 1, "sbatch: fatal: Could not establish a configuration source")
-    assert isinstance(error, SlurmUnreachableError)
+    assert isinstance(error, SlurmMissingError)
     assert "login node" in (error.hint or "")
 
 

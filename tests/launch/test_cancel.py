@@ -2,9 +2,11 @@
 
 import datetime as dt
 import signal
+from pathlib import Path
 
 import pytest
 
+from sedd.cluster.command import SlurmUnreachableError
 from sedd.cluster.local import signal_local
 from sedd.errors import RunError
 from sedd.launch import cancel as cancel_module
@@ -14,6 +16,7 @@ from sedd.launch.requeue import requeue
 from sedd.launch.submit_local import submit_local
 from sedd.rundir.attempts import Cause, is_cancelled, parse_attempts
 from sedd.rundir.events import read_events
+from sedd.rundir.layout import create_run, write_manifest
 from tests.launch.conftest import (
     LocalRuns,
     change_code,
@@ -22,6 +25,7 @@ from tests.launch.conftest import (
     wait_for_end,
     wait_for_event,
     wait_for_steps,
+    write_events,
 )
 
 NOW = dt.datetime.now(dt.UTC)
@@ -90,6 +94,26 @@ def test_what_has_ended_is_left_as_it_is_and_says_so(local: LocalRuns) -> None:
     assert "completed already" in results[0].detail
     assert "given up already" in results[1].detail
     assert story(done)[-1] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("last", "word"), [("cancelled", "cancelled already"), ("gave_up", "given up already")]
+)
+def test_what_has_ended_by_its_own_events_needs_no_slurm(
+    last: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run = create_run(tmp_path, "a", "20261122-000000-1a2b3c4d", "")
+    write_manifest(run, {"spec_hash": "1a2b3c4d"})
+    submitted = {"event": "submitted", "executor": "slurm", "job_id": "7"}
+    started = {"event": "attempt_started", "attempt": 1, "executor": "slurm"}
+    write_events(run, submitted, started)
+    with pytest.raises(SlurmUnreachableError):
+        cancel([run], now=NOW)
+    write_events(run, submitted, started, {"event": last, "attempt": 1})
+    (result,) = cancel([run], now=NOW)
+    assert (result.changed, result.detail.partition(";")[0]) == (False, word)
+    assert "its job still runs" in result.detail, "what was alive when it was cancelled may be so yet"
 
 
 def test_a_run_of_another_machine_is_refused_before_anything_is_written(local: LocalRuns) -> None:
