@@ -29,6 +29,7 @@ from sedd.rundir.find import find_run, runs_root, typed_name
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.lock import one_action
 from sedd.rundir.presence import exit_without_folder
+from sedd.rundir.read_usage import signs_of_use
 from sedd.spec.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -265,6 +266,7 @@ def _begin(run: RunDir, attempt: int, ranks: "Ranks") -> None:
         RunError: the run is under way by now: all ranks had to come first, and somebody else was faster.
     """
     where = {"job_id": "", "host": socket.gethostname(), "pid": os.getpid(), "executor": "foreground"}
+    signs = signs_of_use(run, os.environ, executor="foreground")
     gpus = ranks.gpus_here()
     with one_action(run):
         if _next_attempt(run) != attempt:
@@ -272,7 +274,7 @@ def _begin(run: RunDir, attempt: int, ranks: "Ranks") -> None:
                 f"run {run.id} was continued by another command meanwhile",
                 hint=f"sedd status {typed_name(run)}",
             )
-        _record(run, "attempt_started", attempt, **where, nodes=1, ranks=ranks.size, gpus=gpus)
+        _record(run, "attempt_started", attempt, **where, **signs, nodes=1, ranks=ranks.size, gpus=gpus)
 
 
 def _require_idle(run: RunDir, *, is_open: bool) -> None:

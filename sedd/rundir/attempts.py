@@ -68,6 +68,8 @@ class Attempt:
     """Whether its user started it in their terminal: until then nobody had asked for it."""
     checkpoint_step: int = 0
     """Newest step known to be in a checkpoint, which every later attempt finds."""
+    beat_before: dt.datetime | None = None
+    """The last heartbeat of the attempt before, as this one found it: of a killed one the end that is known best."""
 
 
 def parse_attempts(events: Iterable[Event]) -> tuple[Attempt, ...]:
@@ -247,9 +249,17 @@ def _attempt(group: Sequence[Event], *, is_last: bool) -> Attempt:
         from_copy=from_copy,
         in_foreground=starts_in_foreground(start),
         checkpoint_step=max(saved, default=0 if from_copy else first),
+        beat_before=_moment(start.get("last_beat")),
         slow_hosts=tuple(dict.fromkeys(slow)),
         faulty_hosts=tuple(dict.fromkeys(faulty)),
     )
+
+
+def _moment(text: object) -> dt.datetime | None:
+    try:
+        return dt.datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 def blames_node(failed: Event) -> bool:

@@ -20,6 +20,7 @@ from sedd.errors import MissingDataError, RunError, UsageError
 from sedd.launch.submitted import find_all_of, require_not_submitted
 from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import list_runs
+from sedd.rundir.heartbeat import Heartbeat, write_heartbeat
 from sedd.rundir.layout import list_checkpoints
 from sedd.spec.build import DataTask
 from sedd.spec.load import dump_resolved, load_request, load_resolved
@@ -242,6 +243,18 @@ def test_all_ranks_save_their_parts_in_the_attempt_that_rank_0_began(
     assert events[-1].event == "completed"
     newest = list_checkpoints(run.checkpoints)[0]
     assert len(list(run.checkpoints.glob(f"{newest.stem}.*.shard"))) == 2
+
+
+def test_an_attempt_notes_the_last_heartbeat_of_the_one_before(tmp_path: Path) -> None:
+    """By which the time until a kill is known."""
+    (run,) = LocalRuns(tmp_path / "runs").make(tiny_spec(tmp_path))
+    write_events(run, {"event": "submitted", "executor": "foreground"})
+    beat = "2026-11-22T00:00:05+00:00"
+    write_heartbeat(
+        run.heartbeat, Heartbeat(t=beat, progress_t=beat, attempt=1, phase="training", step=3, steps=9)
+    )
+    train._begin(run, 1, Ranks())
+    assert read_events(run.events)[-1].get("last_beat") == beat
 
 
 def test_the_ranks_of_one_machine_take_a_card_each_as_far_as_there_are_cards(

@@ -53,6 +53,7 @@ class FakeRun:
         pid: int = 1,
         job_id: str = "4711",
         executor: str | None = None,
+        beat_ago_s: float | None = None,
     ) -> "FakeRun":
         self.attempt += 1
         fields = {
@@ -63,6 +64,7 @@ class FakeRun:
             "ranks": 4,
             "executor": executor or self.executor,
         }
+        fields |= {} if beat_ago_s is None else {"last_beat": self.at(beat_ago_s).isoformat()}
         return self.event("attempt_started", ago_s=ago_s, **fields)
 
     def resumed(self, step: int, *, ago_s: float, **fields: Any) -> "FakeRun":

@@ -18,7 +18,7 @@ class AttemptRow:
     Attributes:
         queued_s: how long it waited before it started.
         in_job: it started in the job of the attempt before.
-        lasted_s: how long it ran: until now if it still runs, until its last heartbeat if nobody said when it ended.
+        lasted_s: how long it ran: until now if it still runs, to its last heartbeat where no event says when it ended.
         first_step, last_step: None while an attempt is starting and has not reported where it resumes; after its
             end, None where it is unknown how far it came.
         lost: steps that were taken and not kept, as far as is known; None until the next attempt has reported
@@ -44,11 +44,16 @@ def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[Attem
     waits = queued_s(facts.history)
     in_job = [False, *(a.next_in_job for a in attempts)][: len(attempts)]
     rows = []
-    for attempt, (first, last, lost), wait, here in zip(
-        attempts, _steps(facts, view), waits, in_job, strict=True
+    for number, (attempt, (first, last, lost), wait, here) in enumerate(
+        zip(attempts, _steps(facts, view), waits, in_job, strict=True)
     ):
         is_newest = attempt is attempts[-1]
-        end = attempt.ended or ((now if view.is_live else view.heartbeat_t) if is_newest else None)
+        seen = (
+            (now if view.is_live else view.heartbeat_t)
+            if is_newest
+            else _last_beat(*attempts[number : number + 2])
+        )
+        end = attempt.ended or seen
         unrecorded = _UNRECORDED_CAUSE.get(view.state) if is_newest else None
         rows.append(
             AttemptRow(
@@ -65,6 +70,12 @@ def timeline(facts: RunFacts, view: RunView, *, now: dt.datetime) -> tuple[Attem
             )
         )
     return tuple(rows)
+
+
+def _last_beat(attempt: Attempt, following: Attempt) -> dt.datetime | None:
+    """When an attempt was last heard of, as the one after it noted."""
+    beat = following.beat_before
+    return beat if beat is not None and beat >= attempt.started else None
 
 
 def _steps(facts: RunFacts, view: RunView) -> Iterator[tuple[int | None, int | None, int | None]]:

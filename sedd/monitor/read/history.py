@@ -38,7 +38,7 @@ class History:
     Attributes:
         submitted: first submission.
         revived: when a user let it go on after that, which had ended: by more steps, `sedd requeue` or `sedd train`.
-        rested_s: seconds between the run's last sign, in events, and each of these.
+        rested_s: seconds between the run's last sign of life and each of these.
         identity: what tells the run's newest SLURM job from others; None where there is none, or no event tells of it.
         gpus: how many it trains on in the foreground; None: as many as the manifest says.
         causes: how many attempts ended by each cause; completion is not counted.
@@ -126,7 +126,7 @@ def summarise(events: Sequence[Event]) -> History:
     return History(
         submitted=next((e.t for e in events if e.event == "submitted"), None),
         revived=tuple(t for _, t in revived),
-        rested_s=sum(_between(*pair) for pair in revived),
+        rested_s=_rested_s(revived, attempts),
         job_id=str(placed.get("job_id", "")) if placed else "",
         identity=_identity(newest("submitted"), placed),
         host=str(placed.get("host", "")) if placed else "",
@@ -176,6 +176,13 @@ def _revived(events: Iterable[Event]) -> Iterator[tuple[dt.datetime, dt.datetime
         if event.event in _SIGNS:
             sign = event.t
         may_be = event.event != "requeued" if event.event in ("attempt_started", *LAST_WORDS) else may_be
+
+
+def _rested_s(revived: Sequence[tuple[dt.datetime, dt.datetime]], attempts: Sequence[Attempt]) -> float:
+    """Seconds that the run lay idle before each revival: since its last sign in events, or a later heartbeat."""
+    beats = [a.beat_before for a in attempts if a.beat_before] if revived else []
+    signs = [max([sign, *(beat for beat in beats if beat < t)]) for sign, t in revived]
+    return sum(_between(sign, t) for sign, (_, t) in zip(signs, revived, strict=True))
 
 
 _SIGNS = ("attempt_started", "resumed", "checkpoint", "stop_requested", "failed", *LAST_WORDS)

@@ -165,6 +165,16 @@ def test_a_killed_attempt_rests_from_its_last_event_and_not_from_an_end_before_i
     assert view_of(run).ettr == pytest.approx((400 + 500 + 400) / (500 + 1500 + 1000))
 
 
+def test_what_a_killed_attempt_trained_and_lost_counts_against_the_run_also_when_it_was_revived(
+    farm: Any, view_of: Any
+) -> None:
+    run = farm.run(executor="local").submitted(ago_s=9000).started(ago_s=9000).resumed(0, ago_s=9000)
+    run.checkpoint(100, ago_s=8500).beat(200, ago_s=8000)
+    run.started(ago_s=500, executor="foreground", beat_ago_s=8000).resumed(100, ago_s=500)
+    run.checkpoint(200, ago_s=0).event("completed", ago_s=0, step=200)
+    assert view_of(run).ettr == pytest.approx((500 + 500) / (1000 + 500))
+
+
 def test_ettr_of_a_run_that_ended_stays(
     farm: Any, snapshot_of: Callable[..., Snapshot], now: dt.datetime
 ) -> None:

@@ -48,6 +48,14 @@ def test_a_starting_attempt_has_no_steps_and_the_one_before_no_losses_yet(
     assert shown(killed, line) == ["0 → 2200, lost 2000", "200 → 300, lost 0"]
 
 
+def test_a_killed_attempt_ran_until_the_last_heartbeat_that_the_next_one_found(
+    killed: Any, squeue_line: Callable[..., str]
+) -> None:
+    killed.started(ago_s=60, beat_ago_s=70).started(ago_s=30, beat_ago_s=70)
+    first, never_beat, newest = rows_of(killed, squeue_line())
+    assert (first.lasted_s, never_beat.lasted_s, newest.lasted_s) == (730, None, 30)
+
+
 def test_what_the_next_attempt_will_find_is_no_loss_before_it_has_looked(
     killed: Any, squeue_line: Callable[..., str]
 ) -> None:
