@@ -94,7 +94,8 @@ def _difference(
 ) -> str | None:
     """In what a store's options or the sizes of its inputs are others."""
     if manifest.options != options:
-        changed = ", ".join(key for key in options if manifest.options.get(key) != options[key])
+        keys = {**options, **manifest.options}  # labels are an option only where there are some
+        changed = ", ".join(key for key in keys if manifest.options.get(key) != options.get(key))
         return f"with other options ({changed})"
     sizes = [file.size_bytes for file in manifest.inputs[len(before) :]]
     # A different size spares reading everything.

@@ -288,12 +288,17 @@ def test_other_content_or_options_need_force(tmp_path: Path):
     with pytest.raises(DataError, match=r"other options \(min_length\)") as raised:
         build_store([fasta], tmp_path / "store", BuildOptions(min_length=2))
     assert "--force" in str(raised.value.hint)
+    first = fasta.read_text().split()[0].removeprefix(">")
+    (tmp_path / "families.tsv").write_text(f"id\tfamily\n{first}\tkinase\n")
+    build_store([fasta], tmp_path / "labelled", BuildOptions(labels=tmp_path / "families.tsv"))
+    with pytest.raises(DataError, match=r"other options \(labels, label_numbers\)"):
+        build_store([fasta], tmp_path / "labelled")
     content = fasta.read_bytes()
     fasta.write_bytes(content[:-2] + b"W\n" if content[-2:-1] != b"W" else content[:-2] + b"Y\n")
     with pytest.raises(DataError, match="other input"):
         build_store([fasta], tmp_path / "store")
     assert not build_store([fasta], tmp_path / "store", force=True).reused
-    assert _left_in(tmp_path) == ["a.fasta", "store"]
+    assert _left_in(tmp_path) == ["a.fasta", "families.tsv", "labelled", "store"]
 
 
 def test_what_is_no_store_is_never_replaced(tmp_path: Path):
