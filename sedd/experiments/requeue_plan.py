@@ -33,12 +33,20 @@ def requeue_plan(
     wake_sweeps_of(runs)
     outcomes: dict[RunDir, Requeued | SeddError] = {}
     for stage in record.stages:
-        waiting = [run for run in stage.runs if run in runs and is_unsubmitted(read_events(run.events))]
+        refused = [run for run, outcome in outcomes.items() if isinstance(outcome, SeddError)]
+        ours = [run for run in stage.runs if run in runs]
+        outcomes |= {run: _left_alone(run) for run in ours if record.is_in_vain(run, refused)}
+        waiting = [r for r in ours if r not in outcomes and is_unsubmitted(read_events(r.events))]
         outcomes |= _together(waiting, now)
-        for run in stage.runs:
-            if run in runs and run not in outcomes:
+        for run in ours:
+            if run not in outcomes:
                 outcomes[run] = _one(run, now, check)
     return outcomes
+
+
+def _left_alone(run: RunDir) -> Requeued:
+    """Of a run that needs one that was refused: what is wrong with that one is told, and enough."""
+    return Requeued(run=run, changed=False, detail="left alone: a run that it needs does not go on yet")
 
 
 def _together(runs: Sequence[RunDir], now: dt.datetime) -> dict[RunDir, Requeued | SeddError]:

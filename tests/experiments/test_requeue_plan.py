@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sedd.errors import RunError
 from sedd.experiments import requeue_plan as room
 from sedd.experiments.requeue_plan import requeue_plan
 from sedd.launch.requeue import Requeued
@@ -79,3 +80,18 @@ def test_what_is_left_out_stays_so_when_all_that_it_needs_has_completed(
         tell(run, "completed")
     requeue_plan(record, now=NOW)
     assert rescue not in asked
+
+
+def test_what_needs_a_refused_run_is_left_alone_and_one_error_is_told(
+    record: PlanRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "here")
+
+    def refuse(runs: list[RunDir], *, now: dt.datetime, check: object = None) -> list[Requeued]:
+        raise RunError(f"run {runs[0].id} is cancelled and still ending", hint="repeat this in a minute")
+
+    monkeypatch.setattr(room, "requeue", refuse)
+    outcomes = requeue_plan(record, now=NOW)
+    assert isinstance(outcomes[stage(record, "train")[1]], RunError)
+    for run in stage(record, "sample"):
+        assert outcomes[run].detail == "left alone: a run that it needs does not go on yet"
