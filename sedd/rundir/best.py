@@ -99,7 +99,10 @@ def find_trained_run(text: str, root: Path, *, notify: Callable[[str], None] = l
             is_early=is_early,
         )
     best = best_of(list(bounds))
-    chosen = f"this is the one with the lowest validation bound{' so far' if is_early else ''}"
+    of_whom = (
+        " of those not stopped by rule" if any(is_stopped(read_events(r.events)) for r in bounds) else ""
+    )
+    chosen = f"this is the one with the lowest validation bound{of_whom}{' so far' if is_early else ''}"
     others = [run for run in saved if run != best]
     ids = f"; others by their ids: {_listed(others)}" if others else ""
     notify(f"{what}; {chosen}, {_label(best)} ({_facts(best, bounds[best])}){ids}")

@@ -163,11 +163,11 @@ def test_what_a_halving_sweep_has_stopped_is_not_taken_and_an_unfinished_sweep_i
 ) -> None:
     points = make_sweep(tmp_path, 2.6, 2.4, end=None)
     append_event(points[1].events, "stopped", attempt=1, now=NOW, step=20)
-    assert f"bound so far, tiny/{points[0].id} (" in notes_on(tmp_path)[0]
+    assert f"bound of those not stopped by rule so far, tiny/{points[0].id} (" in notes_on(tmp_path)[0]
     append_event(points[0].events, "completed", attempt=1, now=NOW)
-    assert f"bound, tiny/{points[0].id} (" in notes_on(tmp_path)[0]
+    assert f"bound of those not stopped by rule, tiny/{points[0].id} (" in notes_on(tmp_path)[0]
     append_event(points[0].events, "gave_up", attempt=2, now=NOW)
-    assert f"bound, tiny/{points[0].id} (" in notes_on(tmp_path)[0]
+    assert f"bound of those not stopped by rule, tiny/{points[0].id} (" in notes_on(tmp_path)[0]
 
 
 def test_a_sweep_whose_best_run_is_not_known_is_refused_with_its_runs(tmp_path: Path) -> None:
