@@ -70,6 +70,11 @@ def _print(graph: Graph, checked: Sequence[Checked], *, strict: bool) -> None:
     """The stages, the findings of each, and the verdict; a finding that several stages share is printed once."""
     for line in foreseen_lines(graph, [stage.step for stage in checked]):
         show(line)
+    if all(stage.step.missing is None for stage in checked):
+        show(
+            f"\nNOTHING TO CHECK: all runs of this plan are there already; sedd status {graph.name} shows them"
+        )
+        return
     console, lines = out(), 0
     printed = set[Finding]()
     for stage in checked:
@@ -93,7 +98,7 @@ def _print(graph: Graph, checked: Sequence[Checked], *, strict: bool) -> None:
     if again := failures_again(named, printed=lines, height=console.height, strict=strict):
         console.print("\nwhat failed, once more:")
         console.print(again)
-    verdict = conclusion(findings, strict=strict, trains=trains or not missing)
+    verdict = conclusion(findings, strict=strict, trains=trains)
     console.print(Text("\n").append_text(verdict).append(f": {', '.join(failed)}" if failed else ""))
 
 

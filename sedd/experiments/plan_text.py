@@ -6,7 +6,7 @@ from typing import Any
 from sedd.experiments.plan_graph import Graph, Stage
 from sedd.experiments.stages import NEW, Step
 from sedd.experiments.submit_plan import PlanSubmission
-from sedd.launch.submitted import continuing, describe_progress
+from sedd.launch.submitted import STOPPED, continuing, describe_progress
 from sedd.rundir.attempts import is_left_out
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
@@ -63,9 +63,13 @@ def submitted_lines(submission: PlanSubmission) -> list[str]:
     """What was submitted, what was there, what waits, and how to go on."""
     record = submission.record
     width = max(len(stage.name) for stage in record.stages)
-    lines = [
-        f"Plan {record.name}: {_counted(len(record.stages), 'stage')}, {_counted(len(record.runs), 'run')}"
-    ]
+    none = (
+        ""
+        if submission.submitted or submission.waiting
+        else "; nothing to submit: all runs are there already"
+    )
+    size = f"{_counted(len(record.stages), 'stage')}, {_counted(len(record.runs), 'run')}"
+    lines = [f"Plan {record.name}: {size}{none}"]
     for stage in record.stages:
         now = len(submission.submitted.get(stage.name, ()))
         words = _states(stage.runs, {run for runs in submission.submitted.values() for run in runs})
@@ -79,9 +83,15 @@ def submitted_lines(submission: PlanSubmission) -> list[str]:
     for run in submission.replaced:
         lines.append(f"  {run.name}/{run.id} is of the plan as it was, and under way: sedd cancel {run.id}")
     lines.append(f"  folder  {record.folder}")
+    if not (submission.waiting or any(map(_is_open, record.runs))):
+        return [*lines, f"  status  sedd status {record.name}"]
     lines.append(f"  follow  sedd status {record.name} -w")
     lines.append(f"  end     sedd cancel {record.name}")
     return lines
+
+
+def _is_open(run: RunDir) -> bool:
+    return describe_progress(read_events(run.events)) not in (None, "completed", STOPPED)
 
 
 def _states(runs: Sequence[RunDir], submitted: set[RunDir]) -> str:

@@ -1,5 +1,6 @@
 """`sedd submit plan.yaml` and the commands that take a plan's name."""
 
+import datetime as dt
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from sedd.cli.main import build_app
 from sedd.experiments import submit_plan
+from sedd.rundir.events import append_event
 from sedd.rundir.plan_record import find_plan
 from sedd.soonest.choose import Choice, Wish
 from sedd.soonest.forecast import Forecast
@@ -194,6 +196,22 @@ def test_preflight_of_a_plan_that_is_made_checks_nothing_again(plan: Path) -> No
     sedd("submit", str(plan), "--no-preflight")
     stages = json.loads(sedd("preflight", str(plan), "--json").stdout)["stages"]
     assert [(stage["missing"], stage["findings"]) for stage in stages] == [(0, [])] * 5
+    shown = sedd("preflight", str(plan)).stdout
+    assert shown.splitlines()[-1].startswith("NOTHING TO CHECK: all runs of this plan are there already")
+
+
+def test_a_plan_that_is_done_is_submitted_again_without_an_offer_to_end_it(plan: Path) -> None:
+    sedd("submit", str(plan), "--no-preflight")
+    record = find_plan("tiny-plan", plan.parent / "runs")
+    assert record is not None
+    now = dt.datetime.now(dt.UTC)
+    for run in record.runs:
+        for event in ("submitted", "completed"):
+            append_event(run.events, event, attempt=0, now=now)
+    (plan.parent / "p.store").mkdir()
+    lines = sedd("submit", str(plan)).stdout.splitlines()
+    assert lines[0] == "Plan tiny-plan: 5 stages, 7 runs; nothing to submit: all runs are there already"
+    assert lines[-1] == "  status  sedd status tiny-plan"
 
 
 @pytest.mark.parametrize("option", ["--set=seed=1", "--node"])
