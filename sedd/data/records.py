@@ -4,6 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sedd.data.alphabet import GAP_LETTERS, encode
 from sedd.data.encode import lines_of_words, require_protein
 from sedd.data.fasta import SpanReader, is_gzip, read_blocks, require_readable, spans
 from sedd.errors import DataError
@@ -38,6 +42,14 @@ def read_records(path: Path, *, allow_empty: bool = False) -> Iterator[Record]:
             for block in read_blocks(reader, path, gzipped=is_gzip(path)):
                 require_protein(block, str(path))
                 yield from _parse(block, path, allow_empty)
+
+
+def residues_of(record: Record) -> NDArray[np.uint8]:
+    """Tokens of a protein as training data holds them: without gaps. Raises: DataError: a letter that is none."""
+    try:
+        return encode(record.text.translate(dict.fromkeys(map(ord, GAP_LETTERS))))
+    except DataError as e:
+        raise DataError(f"{record.where}: {e.message}") from e
 
 
 def _parse(block: bytes, path: Path, allow_empty: bool) -> Iterator[Record]:

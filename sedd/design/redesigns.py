@@ -1,6 +1,6 @@
 """Redesigns of a parent: draws until enough differ, and what each of them is beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from sedd.units import counted
 
 TRIES = 10
 """Draws for each redesign that is wanted, at most."""
+_IDLE = 256
+"""So many draws in a row that bring nothing new do not end the search yet, however few redesigns are wanted."""
 
 Tokens = NDArray[np.uint8]
 
@@ -41,24 +43,45 @@ class Distinct:
 
     found: list[Tokens]
     tries: int
+    possible: int
+    """How many there are; what was wanted where there are more."""
 
 
-def draw_distinct(parent: Parent, wanted: int, draw: Callable[[int, int], Sequence[Tokens]]) -> Distinct:
-    """Draw until this many redesigns differ from the parent and from each other, or `TRIES` times as many are drawn.
+def count_possible(parent: Parent, letters: Collection[int], most: int | None, *, enough: int) -> int:
+    """How many redesigns there are with at most this many mutations, each to one of `letters`; `enough` if more."""
+    free = parent.tokens[~parent.kept].tolist()
+    ways = [1] + [0] * (len(free) if most is None else min(most, len(free)))
+    """By the number of mutations."""
+    for place, residue in enumerate(free):
+        others = len(set(letters) - {residue})
+        for mutations in range(min(place + 1, len(ways) - 1), 0, -1):
+            ways[mutations] = min(enough, ways[mutations] + others * ways[mutations - 1])
+        if sum(ways[1:]) >= enough:
+            return enough
+    return sum(ways[1:])
+
+
+def draw_distinct(
+    parent: Parent, wanted: int, draw: Callable[[int, int], Sequence[Tokens]], *, possible: int | None = None
+) -> Distinct:
+    """Draw until this many redesigns, or all that are possible, differ from the parent and from each other.
 
     `draw(first, count)` gives the draws of a parent with these numbers. Each round asks for what is missing, at least
-    for an eighth of all; what is drawn beyond need is left out.
+    for an eighth of all; what is drawn beyond need is left out. It ends after `TRIES` times as many draws as are
+    wanted, or when nothing new has come for as many as are wanted.
     """
-    seen, tries = {parent.tokens.tobytes()}, 0
+    seen, tries, newest = {parent.tokens.tobytes()}, 0, 0
+    enough = min(wanted, wanted if possible is None else possible)
     found: list[Tokens] = []
-    while len(found) < wanted and tries < TRIES * wanted:
-        count = min(max(wanted - len(found), -(-wanted // 8)), TRIES * wanted - tries)
-        for tokens in draw(tries, count):
+    while len(found) < enough and tries < TRIES * wanted and tries - newest < max(_IDLE, wanted):
+        count = min(max(enough - len(found), -(-wanted // 8)), TRIES * wanted - tries)
+        for number, tokens in enumerate(draw(tries, count), tries + 1):
             if (key := tokens.tobytes()) not in seen:
                 seen.add(key)
                 found.append(tokens)
+                newest = number
         tries += count
-    return Distinct(found[:wanted], tries)
+    return Distinct(found[:wanted], tries, enough)
 
 
 def redesigns_of(
@@ -83,9 +106,12 @@ def shortfall(parent: Parent, wanted: int, found: Distinct) -> str | None:
     """What to tell where fewer were found than were wanted."""
     if len(found.found) >= wanted:
         return None
+    named = f"{counted(len(found.found), 'distinct redesign')} of '{parent.name}'"
+    if len(found.found) == found.possible:
+        return f"{named}, {wanted} were wanted: there are no others with what is kept, omitted and how much may mutate"
     return (
-        f"{counted(len(found.found), 'distinct redesign')} of '{parent.name}' in {counted(found.tries, 'draw')}, "
-        f"{wanted} were wanted: more come with more noise, more mutations or fewer kept positions"
+        f"{named} in {counted(found.tries, 'draw')}, {wanted} were wanted: more come with more noise, more mutations "
+        "or fewer kept positions"
     )
 
 

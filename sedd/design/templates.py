@@ -41,6 +41,11 @@ class Template:
     pieces: tuple[str, ...]
     gaps: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def longest(self) -> int:
+        """Residues where every gap has the longest length that it may have."""
+        return sum(map(len, self.pieces)) + sum(high for _, high in self.gaps)
+
     def frame(self, seed: int, *counters: int) -> Frame:
         """Every gap with a length drawn evenly from its range, as a function of seed and counters."""
         drawn = uniforms(len(self.gaps), seed, GAP, *counters)

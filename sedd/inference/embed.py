@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sedd.diffusion.conditional import cleanest_level
-from sedd.errors import UsageError
 from sedd.inference.load_network import Trained
 from sedd.inference.pack import batches, pack
 from sedd.model.packing import sequence_index, sum_over_sequences
@@ -35,7 +34,7 @@ def embed(
     Raises:
         UsageError: a layer that the network does not have.
     """
-    layers = layer_numbers(trained, how)
+    layers = how.layer_numbers(trained.experiment.model.blocks)
     level = how.sigma_bar if how.sigma_bar is not None else cleanest_level(trained.objective.noise)
     found: dict[int, list[NDArray[np.float32]]] = {layer: [] for layer in layers}
     for first, stop in batches([len(tokens) for tokens in sequences], trained.batch_residues):
@@ -50,15 +49,6 @@ def embed(
             found[layer].append(kept.cpu().numpy())
         progress(stop, len(sequences))
     return {layer_name(layer): np.concatenate(found[layer]) for layer in layers}
-
-
-def layer_numbers(trained: Trained, how: EmbedOptions) -> list[int]:
-    """Layers from 0, the embedding of the residues, to the last block; -1 is the last. Raises: UsageError."""
-    blocks = trained.experiment.model.blocks
-    for layer in how.layers:
-        if not -blocks - 1 <= layer <= blocks:
-            raise UsageError(f"there is no layer {layer}: 0 is the embedding, {blocks} the last block")
-    return list(dict.fromkeys(layer % (blocks + 1) for layer in how.layers))
 
 
 def layer_name(layer: int) -> str:

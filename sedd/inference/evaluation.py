@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sedd.data.alphabet import GAP_LETTERS, X, encode
-from sedd.data.records import Record
+from sedd.data.alphabet import GAP_LETTERS, X
+from sedd.data.records import Record, residues_of
 from sedd.diffusion.bound import RULED_OUT
 from sedd.diffusion.likelihood import Bound, join_bounds, likelihood_bound
 from sedd.errors import DataError
@@ -111,7 +111,7 @@ def read_proteins(records: Iterable[Record], *, longest: int) -> Proteins:
     names, encoded, cut, gaps, letters_to_x, empty = [], [], 0, 0, 0, 0
     words: list[str] = []
     for record in records:
-        residues = _residues(record)
+        residues = residues_of(record)
         if not len(residues):
             empty += 1
             continue
@@ -197,14 +197,6 @@ def per_sequence(result: Evaluation) -> dict[str, list[Any]]:
         "nats_per_residue": (bound.nats / bound.residues)[which].tolist(),
         "standard_error": (bound.variance.sqrt() / bound.residues)[which].tolist(),
     }
-
-
-def _residues(record: Record) -> NDArray[np.uint8]:
-    """Tokens of a protein as training data holds them. Raises: DataError."""
-    try:
-        return encode(record.text.translate(dict.fromkeys(map(ord, GAP_LETTERS))))
-    except DataError as e:
-        raise DataError(f"{record.where}: {e.message}") from e
 
 
 def summary(trained: Trained, how: EvaluateOptions, result: Evaluation) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sedd.data.alphabet import RESIDUES, SIZE, TOKENS, decode
-from sedd.design.given import Given
+from sedd.design.given import Given, require_length
 from sedd.design.redesigns import Redesign, columns
 from sedd.design.templates import Frame
 from sedd.diffusion.infill import Start, Template
@@ -58,6 +58,7 @@ def draw_samples(
         UsageError: longer than the network was trained on, or what the network's graph cannot do.
     """
     _require_masks(trained, wanted)
+    require_length(wanted, given, trained.longest)
     if given.parents:
         assert wanted.redesign is not None
         complete = partial(infill, trained, how=wanted, progress=progress, keep=keep)
@@ -194,12 +195,6 @@ def _sample(
     progress: Progress,
     begin: Begin = NEW,
 ) -> Iterable[str]:
-    longest = trained.longest
-    if max(lengths) > longest:
-        raise UsageError(
-            f"the network was trained on at most {longest} residues; asked for {max(lengths)}",
-            hint="for longer proteins, train with a larger data.max_length",
-        )
     device = trained.device
     edges = np.concatenate([[0], np.cumsum(lengths)])
     cu_seqlens = torch.tensor(edges, dtype=torch.int32, device=device)

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from sedd.data.alphabet import decode, encode
+from sedd.data.alphabet import RESIDUES, TOKENS, decode, encode
 from sedd.design.parents import Parent
-from sedd.design.redesigns import Redesign, draw_distinct, redesigns_of, shortfall
+from sedd.design.redesigns import Redesign, count_possible, draw_distinct, redesigns_of, shortfall
 from sedd.design.templates import Frame
 from sedd.diffusion.sampler import Progress
 from sedd.inference.load_network import Trained
@@ -51,7 +51,9 @@ def redesign(
     found = []
     for number, parent in enumerate(parents):
         draw = partial(_draw, trained, parent, number, how, wanted.seed, complete)
-        drawn = draw_distinct(parent, wanted.count, draw)
+        letters = [n for n in RESIDUES if TOKENS[n] not in wanted.omit]
+        possible = count_possible(parent, letters, how.max_mutations, enough=wanted.count)
+        drawn = draw_distinct(parent, wanted.count, draw, possible=possible)
         if (told := shortfall(parent, wanted.count, drawn)) is not None:
             notify(told)
         # Scoring asks, too, whether to stop; all sampling steps are done by then.

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from sedd.data.files import file_checksum
 from sedd.data.records import Record, read_records
 from sedd.design.given import read_given
+from sedd.errors import RunError, UsageError
 from sedd.inference.comparison import report
-from sedd.inference.embed import PART_PROTEINS, embed, layer_numbers
+from sedd.inference.correlation import measured_numbers
+from sedd.inference.embed import PART_PROTEINS, embed
 from sedd.inference.embedding_file import WITHOUT_PYARROW, Part, write_embeddings
 from sedd.inference.evaluation import per_sequence, read_proteins
 from sedd.inference.generation import draw_samples, fasta_text, redesign_columns
@@ -78,7 +80,10 @@ class Job:
         """
 
         def find(number: int) -> Arrays:
-            found = find_trained(str(network), self.run.path.parents[1], notify=self.notify)
+            try:
+                found = find_trained(str(network), self.run.path.parents[1], notify=self.notify)
+            except UsageError as e:  # it may be there at the next attempt
+                raise RunError(e.message, hint=e.hint) from e
             return {"path": np.array(str(found))}
 
         (found,) = self._notes()(f"network-{place}-attempt-{self.attempt}", 1, find)
@@ -172,6 +177,8 @@ def do_score(job: Job) -> str:
     output = run.table("scores", wanted.format)
     require_writer(output)
     table = read_table(wanted)
+    if wanted.measured is not None:
+        measured_numbers(table, wanted.measured)  # what does not fit is told before all is scored
     trained = job.load(wanted.network).under(how.condition, notify=job.note)
     denoiser, slices = trained.denoiser(), parts(table)
 
@@ -203,7 +210,7 @@ def do_embed(job: Job) -> str:
     output = run.table("embeddings", wanted.format)
     require_writer(output, instead=WITHOUT_PYARROW)
     trained = job.load(wanted.network).under(how.condition, notify=job.note)
-    layer_numbers(trained, how)
+    how.layer_numbers(trained.experiment.model.blocks)  # before the proteins are read
     records = [record for path in wanted.fasta for record in read_records(path, allow_empty=True)]
     proteins = read_residues(records, longest=trained.longest, notify=job.note)
     total = len(proteins)

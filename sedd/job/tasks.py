@@ -1,11 +1,13 @@
 """What a job's process does, by the spec's `task:`. Each imports what it works with when it is its turn."""
 
+import contextlib
 import datetime as dt
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from sedd.errors import DataError, MisfitError, MissingDataError, UsageError
 from sedd.halving.rungs import open_gate
 from sedd.job.final_events import record_event
 from sedd.job.node_preflight import require_fit_node
@@ -107,7 +109,8 @@ def use_network(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
         kept = _Kept(run, attempt, beat, reached=reached)
         tell = _Progress(beat, total, stop, phase=work.phase, kept=kept if ranks.is_first else None)
         try:
-            line = work.do(Job(run, task, tell.until, _print_line, attempt, ranks, tell.ask, tell.begin))
+            with _misfits_named():
+                line = work.do(Job(run, task, tell.until, _print_line, attempt, ranks, tell.ask, tell.begin))
             if not ranks.is_first:
                 _await_first(run, attempt, tell.ask)
                 return Exit.COMPLETED
@@ -120,6 +123,17 @@ def use_network(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     _print_line(line)
     record_event(run, "checkpoint", attempt=attempt, step=tell.done, reason="last")
     return Exit.COMPLETED
+
+
+@contextlib.contextmanager
+def _misfits_named() -> Iterator[None]:
+    """Bad input is what any attempt would find; what is not there, or cannot be written, may be there at the next."""
+    try:
+        yield
+    except (UsageError, DataError) as e:
+        if isinstance(e, MissingDataError | MisfitError) or isinstance(e.__cause__, OSError):
+            raise
+        raise MisfitError(e.message, hint=e.hint) from e
 
 
 def _known_progress(run: RunDir, unit: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
+from sedd.errors import UsageError
 from sedd.spec.conditions import Condition, GuidanceOptions
 from sedd.spec.redesign import RedesignSpec
 from sedd.spec.resources import ResourcesSpec
@@ -138,6 +139,13 @@ class EmbedOptions(StrictModel):
     """Noise level that the network is told; absent: the cleanest that it was trained on."""
     condition: Condition = Field(default={})
     """Labels under which the network is asked, as ec=3.2.1; fields that are not named are left open."""
+
+    def layer_numbers(self, blocks: int) -> list[int]:
+        """Layers of a network of so many blocks, from 0, each once. Raises: UsageError: one that it does not have."""
+        for layer in self.layers:
+            if not -blocks - 1 <= layer <= blocks:
+                raise UsageError(f"there is no layer {layer}: 0 is the embedding, {blocks} the last block")
+        return list(dict.fromkeys(layer % (blocks + 1) for layer in self.layers))
 
 
 Options = TypeVar("Options", bound=StrictModel)

@@ -1,5 +1,7 @@
 """Parents, what noise hits of them, and draws until enough differ."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -9,7 +11,7 @@ from sedd.data.alphabet import encode
 from sedd.data.records import Record
 from sedd.design.mutations import substitutions
 from sedd.design.parents import parse_parent
-from sedd.design.redesigns import TRIES, columns, draw_distinct, redesigns_of, shortfall
+from sedd.design.redesigns import TRIES, columns, count_possible, draw_distinct, redesigns_of, shortfall
 from sedd.errors import DataError, UsageError
 from sedd.inference.variant_table import parse_variants
 from sedd.spec.redesign import RedesignOptions
@@ -112,6 +114,37 @@ def test_where_there_are_not_enough_the_tries_are_bounded_and_told():
     told = shortfall(parent, 20, found)
     assert told is not None
     assert told.startswith("1 distinct redesign of 'wt' in 200 draws, 20 were wanted")
+
+
+def test_as_many_redesigns_are_possible_as_can_be_listed():
+    """Against every sequence over three letters."""
+    for kept, most in itertools.product(("", "1", "1-2"), (None, 1, 2)):
+        parent = parent_of(RedesignOptions(keep=kept), "ACDY")
+        listed = {
+            text
+            for text in itertools.product("ACD", "ACD", "ACD", "ACDY")
+            if 0 < sum(a != b for a, b in zip(text, "ACDY", strict=True)) <= (most or 4)
+            and all(text[n] == "ACDY"[n] for n in np.flatnonzero(parent.kept))
+        }
+        letters = encode("ACD").tolist()
+        assert count_possible(parent, letters, most, enough=10**6) == len(listed), (kept, most)
+        assert count_possible(parent, letters, most, enough=2) == 2
+
+
+def test_the_search_ends_when_all_are_found_or_nothing_new_comes():
+    parent = parent_of(RedesignOptions(keep="2-4", max_mutations=1), "MKTA")
+
+    def draw(first: int, count: int):
+        return [encode("ACDEFGHIKLNPQRSTVWYM"[n % 20] + "KTA") for n in range(first, first + count)]
+
+    letters = encode("ACDEFGHIKLMNPQRSTVWY").tolist()
+    found = draw_distinct(parent, 1000, draw, possible=count_possible(parent, letters, 1, enough=1000))
+    assert (len(found.found), found.tries) == (19, 125)
+    assert "19 distinct redesigns of 'wt', 1000 were wanted: there are no others" in str(
+        shortfall(parent, 1000, found)
+    )
+    idle = draw_distinct(parent, 1000, draw)
+    assert (len(idle.found), idle.tries) == (19, 1000 + 981)
 
 
 def test_mutations_say_what_turns_the_parent_into_the_redesign():

@@ -257,5 +257,5 @@ def test_the_parents_path_is_taken_from_the_specs_folder(tmp_path: Path) -> None
         (experiment,) = load_request(tmp_path / "spec.yaml").experiments
         assert isinstance(experiment, Experiment)
         assert experiment.training.init is not None
-        assert experiment.training.init.network == tmp_path / "../parents/one"
+        assert experiment.training.init.network == tmp_path.parent / "parents/one"
     assert experiment.training.init.validation == tmp_path / "v.store"

@@ -111,6 +111,16 @@ def work(run: RunDir) -> None:
     assert done.returncode == Exit.COMPLETED, done.stderr
 
 
+def test_bad_input_is_not_tried_again(make, tmp_path: Path) -> None:
+    """Another attempt would meet the same."""
+    run = make("embed", fasta=[str(tmp_path / "two.fasta")], layers=[9])
+    environment = os.environ | {"SEDD_ATTEMPT": "1", "PYTHONPATH": str(run.code), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", "sedd.job.worker", str(run.path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode, "error: there is no layer 9" in done.stderr) == (Exit.MISFIT, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def work_here(run: RunDir) -> None:
     shutil.rmtree(run.code)  # this process runs the code of the tests
     assert WORK[read_manifest(run)["task"]](run, 1, StopFlag()) is Exit.COMPLETED

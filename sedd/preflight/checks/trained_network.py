@@ -1,24 +1,20 @@
 """What evaluation and sampling start from: a network that is there and can do what is asked, and readable files."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sedd.errors import SeddError, UsageError
-from sedd.finetune.adapters_folder import BASE, CONFIG, is_adapters
+from sedd.finetune.adapters_folder import BASE, is_adapters
 from sedd.finetune.base_network import find_base
-from sedd.finetune.checkpoint_facts import read_facts
-from sedd.finetune.parent import find_parent, refuse_incomplete, same_name_hint
+from sedd.finetune.network_facts import read_network_facts, read_spec_of
+from sedd.finetune.parent import CONFIG, WEIGHTS, refuse_incomplete, same_name_hint
 from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.filesystem import unreadable
 from sedd.rundir.best import UndecidedError, find_trained_run
 from sedd.rundir.find import refuse_spec
 from sedd.rundir.layout import list_checkpoints
-from sedd.spec.inference import EmbedTask, SampleTask, ScoreOptions, ScoreTask, TrainedTask, options_of
-from sedd.yaml import parse_document
+from sedd.spec.inference import SampleTask, ScoreOptions, ScoreTask, TrainedTask, options_of
 
-EXPORTED = ("config.json", "model.safetensors")
 _QUICKLY_READ_BYTES = 4 << 20
 """Of tables of mutants and their wild types: a second or two."""
 _NOTHING = "{} is not a run, checkpoint or exported folder"
@@ -42,8 +38,6 @@ class Facts:
     """Of a sweep: which of its runs is taken, and why."""
     drawing_problem: SeddError | None = None
     """Why samples cannot be drawn as asked: templates or parents that are none, a graph without masks."""
-    size_problem: UsageError | None = None
-    """What the network is too small for: proteins longer than those of its training, layers that it lacks."""
     scoring_problem: SeddError | None = None
     """Why mutants cannot be scored as asked: a table that does not fit its wild types, or has no such column."""
     base_problem: str | None = None
@@ -73,7 +67,6 @@ def gather(context: CheckContext) -> Facts:
         drawing_problem=_drawing_problem(task, can_ask=bool(can_ask))
         if isinstance(task, SampleTask)
         else None,
-        size_problem=_size_problem(task) if can_ask and context.side is Side.LOGIN else None,
         scoring_problem=_scoring_problem(task)
         if isinstance(task, ScoreTask) and context.side is Side.LOGIN
         else None,
@@ -89,8 +82,6 @@ def judge(facts: Facts) -> Verdict:
         return fail(facts.problem, "paths are taken from the spec's own folder")
     if (undrawable := facts.drawing_problem) is not None:
         return fail(undrawable.message, undrawable.hint or "")
-    if facts.size_problem is not None:
-        return fail(facts.size_problem.message, facts.size_problem.hint or "")
     if (unscorable := facts.scoring_problem) is not None:
         return fail(unscorable.message, _in_a_spec(unscorable.hint or ""))
     if (wrong := facts.network_problem) is not None:
@@ -115,7 +106,7 @@ def _kind(path: Path) -> tuple[str | None, int, str | UsageError | None]:
     """What lies there, how many checkpoints it has, and which run of a sweep is taken, or what is wrong."""
     if path.is_file():
         return _kind_of_file(path)
-    if all((path / name).is_file() for name in EXPORTED):
+    if all((path / name).is_file() for name in (CONFIG, WEIGHTS)):
         return "export", 0, None
     if is_adapters(path):
         return "adapters", 0, None
@@ -161,7 +152,7 @@ def _judge_condition(task: TrainedTask) -> tuple[UsageError | None, str | None]:
         CheckpointError: the network cannot be read.
     """
     condition = getattr(task, task.task).condition
-    if not condition or (facts := _read_facts(task.network)) is None:
+    if not condition or (facts := read_network_facts(task.network)) is None:
         return None, None
     from sedd.conditions.known import (
         beyond_training,
@@ -175,15 +166,6 @@ def _judge_condition(task: TrainedTask) -> tuple[UsageError | None, str | None]:
     except UsageError as e:
         return e, None
     return None, "; ".join(beyond_training(fields, condition)) or None
-
-
-def _read_facts(network: Path) -> dict[str, Any] | None:
-    """What the files of a network say of it; None for a run without a checkpoint. Raises: CheckpointError."""
-    path = network if is_adapters(network) else find_parent(network)
-    if path is None or not path.is_dir():
-        return read_facts(path) if path else None
-    config: dict[str, Any] = json.loads((path / (CONFIG if is_adapters(path) else EXPORTED[0])).read_bytes())
-    return config
 
 
 def _drawing_problem(task: SampleTask, *, can_ask: bool) -> SeddError | None:
@@ -231,37 +213,9 @@ def _in_a_spec(hint: str) -> str:
     return hint
 
 
-def _size_problem(task: TrainedTask) -> UsageError | None:
-    """Why the network could not do what is asked, by its size alone; not of lengths that follow from files."""
-    longest = (task.sample.length_range or (0, 0))[1] if isinstance(task, SampleTask) else 0
-    layers = set(task.embed.layers) - {0, -1} if isinstance(task, EmbedTask) else ()
-    if not (longest or layers) or not (spec := _spec_of(task.network)):
-        return None
-    most, blocks = spec["data"]["max_length"], spec["model"]["blocks"]
-    if longest > most:
-        return UsageError(
-            f"sample.length goes to {longest}; the network was trained on at most {most} residues",
-            hint="for longer proteins, train with a larger data.max_length",
-        )
-    absent = [layer for layer in sorted(layers) if not -blocks - 1 <= layer <= blocks]
-    if absent:
-        return UsageError(
-            f"embed.layers: there is no layer {absent[0]}",
-            hint=f"0 is the embedding, {blocks} the last block",
-        )
-    return None
-
-
 def _graph_of(network: Path) -> str | None:
-    graph: str | None = (_spec_of(network).get("diffusion") or {}).get("graph")
+    graph: str | None = ((read_spec_of(network) or {}).get("diffusion") or {}).get("graph")
     return graph
-
-
-def _spec_of(network: Path) -> dict[str, Any]:
-    """The spec of a network's training, as its files have it; empty of a run without a checkpoint."""
-    spec = (_read_facts(network) or {}).get("spec")
-    data = parse_document(spec, name=str(network)).data if isinstance(spec, str) else spec
-    return data or {}
 
 
 CHECK = Check(

@@ -1,21 +1,20 @@
 """What counts as a trained network, as it lies on the disk."""
 
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sedd.cluster.profile import LocalProfile
-from sedd.preflight.checks.trained_network import EXPORTED, gather, judge
+from sedd.preflight.checks.trained_network import gather, judge
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Status, Verdict
 from sedd.rundir.layout import create_run
 from sedd.spec.inference import EvaluateTask, SampleTask, ScoreSpec, ScoreTask
 from sedd.spec.task import TaskSpec
-from sedd.spec.tasks import TASKS
 from tests.inference.networks import write_small_checkpoint
+
+EXPORTED = ("config.json", "model.safetensors")
 
 
 def judged(task: TaskSpec, folder: Path) -> Verdict:
@@ -231,29 +230,3 @@ def test_mutants_that_no_job_could_score_are_refused_before_the_queue(
         judged(task.model_copy(update={"score": ScoreSpec.model_validate(well)}), tmp_path).status
         is Status.OK
     )
-
-
-@pytest.mark.parametrize(
-    ("asked", "saw"),
-    [
-        (
-            {"task": "sample", "sample": {"length": [20, 65]}},
-            "sample.length goes to 65; the network .* at most 64",
-        ),
-        ({"task": "sample", "sample": {"length": [20, 64]}}, None),
-        ({"task": "embed", "embed": {"layers": [0, 9]}}, "no layer 9"),
-        ({"task": "embed", "embed": {"layers": [-1]}}, None),
-    ],
-)
-def test_what_the_network_is_too_small_for_is_refused_before_the_queue(
-    tmp_path: Path, asked: dict[str, Any], saw: str | None
-):
-    (tmp_path / "a.fasta").write_text(">a\nMK\n")
-    network = write_small_checkpoint(tmp_path / "my.pt")
-    section = {"network": network} | ({"fasta": [tmp_path / "a.fasta"]} if asked["task"] == "embed" else {})
-    task = TASKS[asked["task"]].model_validate(
-        {"name": "t", **asked, asked["task"]: asked[asked["task"]] | section}
-    )
-    found = judged(task, tmp_path)
-    assert found.status is (Status.FAIL if saw else Status.OK)
-    assert re.search(saw or "checkpoint", found.saw)
