@@ -30,6 +30,7 @@ TALLY = {
     "too_short": "dropped: shorter than the minimum",
     "too_long": "dropped: longer than the maximum",
     "too_unknown": "dropped: too many X",
+    "beyond_limit": "dropped: beyond the limit",
     "duplicates": "dropped: the same sequence again",
     "not_sampled": "dropped: not in the sample",
     "letters_to_x": "letters outside the alphabet, now X",

@@ -177,6 +177,7 @@ class PartBuilder:
         named = self._clusters is not None or self._labels is not None
         encoded = encode_block(block, self._options.filters, self._tally, source=source, named=named)
         if at_most is not None:
+            self._tally.add("beyond_limit", max(0, len(encoded.lengths) - at_most))
             encoded = _first(encoded, at_most)
         in_validation = encoded.hashes < np.uint64(validation_limit(self._options.validation_fraction))
         if self._clusters is not None:

@@ -15,6 +15,7 @@ from proteins import made_up_proteins, write_fasta
 from sedd.data import assemble, build, clusters, sources
 from sedd.data.alphabet import decode
 from sedd.data.build import BuildResult, build_store
+from sedd.data.encode import TALLY
 from sedd.data.manifest import read_manifest
 from sedd.data.store import TokenStore
 from sedd.errors import DataError, DiskFullError
@@ -256,6 +257,11 @@ def test_limit_takes_the_first_and_sample_takes_any(tmp_path: Path):
     assert (len(some), len(more)) == (70, 200)
     assert set(some) < set(more) < set(proteins)
     assert set(some) != set(other)
+    build_store([fasta, fasta], tmp_path / "both", BuildOptions(limit=70, sample=20, max_length=200))
+    manifest = read_manifest(tmp_path / "both")
+    dropped = sum(count for name, count in manifest.tally.items() if TALLY[name].startswith("dropped"))
+    kept = sum(split.sequences for split in manifest.splits.values())
+    assert (kept, manifest.tally["records"] - dropped) == (20, 20)
 
 
 def test_shards_and_offsets_are_what_numpy_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
