@@ -148,5 +148,5 @@ def _report(
     if store is None:
         gone = trained.experiment.data.store
         tell(f"the training data {gone} is not here: the report does without (--store names it)")
-    write_report(path, trained, how, assess_samples(trained, samples, store))
+    write_report(path, trained, how, samples, assess_samples(trained, samples, store))
     tell(f"report in {path}")

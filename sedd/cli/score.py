@@ -61,7 +61,7 @@ def command(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Score mutants in nats, ln p(mutant) - ln p(wild type), each with its standard error.
+    """Score mutants in nats, ln p(mutant) - ln p(wild type), each with the standard error of its draws.
 
     Example: sedd score quickstart --fasta protein.fasta --scan -o scores.csv --page scores.html
     """

@@ -3,17 +3,24 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from sedd.complaints import clip
 from sedd.data.alphabet import encode
 from sedd.data.store import TokenStore
+from sedd.design.redesigns import Redesign
 from sedd.errors import DataError
 from sedd.inference.generation import Sample
 from sedd.inference.load_network import Trained
+from sedd.page import table
 from sedd.quality.assess import Assessment, assess
 from sedd.quality.sample_page import sample_page
 from sedd.rundir.atomic import write_output
 from sedd.spec.inference import SampleOptions
+
+_LISTED = 20
+"""Redesigns in the page's table, at most."""
 
 
 def open_training_data(trained: Trained, given: Path | None = None) -> TokenStore | None:
@@ -39,13 +46,48 @@ def assess_samples(trained: Trained, samples: Sequence[Sample], store: TokenStor
     return assess(proteins, trained.composition.numpy(), trained.length_quantiles.tolist(), store)
 
 
-def write_report(path: Path, trained: Trained, how: SampleOptions, found: Assessment) -> None:
-    """A page, or numbers alone if the name ends in .json."""
+def write_report(
+    path: Path, trained: Trained, how: SampleOptions, samples: Sequence[Sample], found: Assessment
+) -> None:
+    """A page, or numbers alone if the name ends in .json; of redesigns also what they are beside their parents."""
+    redesigns = [sample.redesign for sample in samples if sample.redesign is not None]
     if path.suffix == ".json":
         document = {"run": trained.run, "step": trained.step, "sampling": how.model_dump(mode="json")}
+        document |= {"redesigns": _medians(redesigns)} if redesigns else {}
         write_output(path, json.dumps(document | found.document(), indent=1) + "\n")
         return
-    write_output(path, sample_page(f"{trained.run} at step {trained.step}: {settings_text(how)}", found))
+    title = f"{trained.run} at step {trained.step}: {settings_text(how)}"
+    write_output(path, sample_page(title, found, _redesigns_section(redesigns) if redesigns else ()))
+
+
+def _medians(redesigns: Sequence[Redesign]) -> dict[str, float]:
+    return {
+        name: median(getattr(redesign, name) for redesign in redesigns)
+        for name in ("count", "identity", "score")
+    }
+
+
+def _redesigns_section(redesigns: Sequence[Redesign]) -> list[str]:
+    """The redesigns that the network prefers most, and what is usual among all."""
+    usual, best = _medians(redesigns), sorted(redesigns, key=lambda one: -one.score)[:_LISTED]
+    rows = [
+        (
+            one.name,
+            one.parent,
+            str(one.count),
+            f"{100 * one.identity:.1f} %",
+            f"{one.score:.2f} ± {one.standard_error:.2f}",
+            clip(one.mutations, 60),
+        )
+        for one in best
+    ]
+    heads = ("redesign", "parent", "mutations", "identity", "score, nats", "what changed")
+    note = (
+        f"Of {len(redesigns):,} redesigns the median has {usual['count']:g} mutations, {100 * usual['identity']:.1f} % "
+        f"of its parent's residues and a score of {usual['score']:.2f}. Score: ln p(redesign) - ln p(parent), an "
+        "estimate and its standard error; above 0 the network prefers the redesign. The highest scores come first."
+    )
+    return ["<h2>Redesigns</h2>", table(heads, rows), f'<p class="note">{note}</p>']
 
 
 def settings_text(how: SampleOptions) -> str:

@@ -166,7 +166,7 @@ def do_sample(job: Job) -> str:
         write_table(run.samples / "redesigns.csv", redesign_columns(samples))
     if wanted.report:
         found = assess_samples(trained, samples, open_training_data(trained))
-        write_report(run.samples / "report.html", trained, how, found)
+        write_report(run.samples / "report.html", trained, how, samples, found)
     return f"{counted(len(samples), 'protein')}: {run.samples}"
 
 

@@ -17,13 +17,13 @@ _COLOURS = {"samples": "#b23a48", "training": "#8aa1b1", "held out": "#2b5d8a"}
 _LENGTH_BINS, _IDENTITY_BINS = 24, 20
 
 
-def sample_page(title: str, found: Assessment) -> str:
-    """Return the whole page; `title` says which network and how it was sampled."""
+def sample_page(title: str, found: Assessment, more: Sequence[str] = ()) -> str:
+    """Return the whole page; `title` says which network and how it was sampled, `more` is HTML that comes last."""
     sides = [found.samples] + ([found.held_out] if found.held_out is not None else [])
     rows = [(name, *(read(side) for side in sides)) for name, read in _rows().items()]
     heads = ("", "samples", "held-out proteins")[: 1 + len(sides)]
     body = [f"<h1>Samples</h1><p>{escape(title)}</p>", table(heads, rows, kind="numbers")]
-    return page(title, [*body, f'<p class="note">{escape(_note(found))}</p>', sample_picture(found)])
+    return page(title, [*body, f'<p class="note">{escape(_note(found))}</p>', sample_picture(found), *more])
 
 
 def sample_picture(found: Assessment) -> str:

@@ -1,10 +1,14 @@
 """Redesigns by a small network: what is kept, how many mutate, and that their scores are those of `score`."""
 
+import re
+
 import numpy as np
 import pytest
 
+from sedd.design.redesigns import Redesign
 from sedd.errors import SeddError
 from sedd.inference.api import Network
+from sedd.inference.sample_report import _redesigns_section
 from tests.inference.networks import small_network
 
 PARENT = "MKTAYIAKQRQISFVKSHFSRQLEERLGLIEV"
@@ -95,3 +99,24 @@ def test_what_makes_no_sense_together_is_one_clear_error(net: Network):
     ):
         with pytest.raises(SeddError, match=told):
             call()
+
+
+def test_the_report_lists_redesigns_with_the_highest_score_first():
+    redesigns = [
+        Redesign(
+            name=f"r{n}",
+            parent="wt",
+            mutations="A1G",
+            count=n,
+            identity=1 - n / 10,
+            score=-n,
+            standard_error=0.1,
+        )
+        for n in range(1, 6)
+    ]
+    page = "".join(_redesigns_section(redesigns))
+    assert re.findall(r"<td>(r\d)</td>", page) == ["r1", "r2", "r3", "r4", "r5"]
+    assert (
+        "Of 5 redesigns the median has 3 mutations, 70.0 % of its parent's residues and a score of -3.00"
+        in page
+    )

@@ -43,6 +43,8 @@ class Inspection:
     """What to type for the run in a command."""
     store: Path | None = None
     """What a run of `task: data` builds."""
+    offline_wandb: Path | None = None
+    """The folder of what wandb has recorded without a network, if it has."""
     lineage: Mapping[str, Any] | None = None
     """Of a fine-tuning: the network that it started from; before it has, the one it was submitted with."""
 
@@ -66,6 +68,7 @@ def inspect(facts: RunFacts, *, now: dt.datetime) -> Inspection:
         else (),
         typed=typed_name(facts.run),
         store=_readable(lambda: _store(facts.run), None) if view.unit == "bytes" else None,
+        offline_wandb=_readable(lambda: _offline_wandb(facts.run), None),
         lineage=known_lineage(facts),
     )
 
@@ -73,6 +76,11 @@ def inspect(facts: RunFacts, *, now: dt.datetime) -> Inspection:
 def known_lineage(facts: RunFacts) -> dict[str, Any] | None:
     """The network that a run was fine-tuned from; None for other runs, or where it may not be read."""
     return _readable(lambda: read_lineage(facts.run), None)
+
+
+def _offline_wandb(run: RunDir) -> Path | None:
+    folder = run.wandb / "wandb"
+    return folder if any(folder.glob("offline-run-*")) else None
 
 
 def _store(run: RunDir) -> Path | None:

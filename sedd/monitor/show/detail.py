@@ -3,6 +3,7 @@
 import datetime as dt
 import textwrap
 from collections.abc import Iterator, Sequence
+from shlex import quote
 
 from rich.console import Group
 from rich.text import Text
@@ -256,6 +257,10 @@ def _paths(seen: Inspection) -> list[Text]:
         ("result", str(view.result.file) if view.result else ""),
         ("folder", str(view.run.path)),
         ("log", str(seen.log) if seen.log else ""),
+        (
+            "wandb",
+            f"wandb sync {quote(str(offline))}/offline-run-*" if (offline := seen.offline_wandb) else "",
+        ),
     ]
     return [Text.assemble((f"{name:<9} ", "dim"), path) for name, path in known if path]
 

@@ -280,3 +280,13 @@ def test_a_task_that_trains_nothing_is_told_in_its_own_unit(zoo: Snapshot) -> No
     text = render(dataclasses.replace(seen, view=view), width=80)
     assert "into the work" in text
     assert not [word for word in ("training", "ETTR", "trained", "steps") if word in text], text
+
+
+def test_what_wandb_has_recorded_without_a_network_has_its_command(zoo: Snapshot) -> None:
+    view = next(view for view in zoo.runs if view.state is State.COMPLETED)
+    assert "wandb sync" not in render(look(zoo, view.name), width=80)
+    (view.run.wandb / "wandb" / "offline-run-20261122_100000-a").mkdir(parents=True)
+    shown = render(look(zoo, view.name), width=80).replace(
+        "'", ""
+    )  # of a path that a shell would not take as it is
+    assert f"wandb     wandb sync RUNS/{view.run.name}/{view.run.id}/wandb/wandb/offline-run-*\n" in shown
