@@ -12,6 +12,7 @@ from typing import Any
 
 from sedd.rundir.heartbeat import INTERVAL_S, Heartbeat, write_heartbeat
 
+STARTING = "starting"
 Utilization = Callable[[], float | None]
 
 
@@ -23,13 +24,16 @@ class HeartbeatWriter:
         self._utilization = utilization
         self._beat = beat
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._stop, self._is_due = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def update(self, **fields: Any) -> None:
-        """The loop moved on: note it, with the time."""
+        """The loop moved on: note it, with the time. The end of the start is written at once."""
         with self._lock:
-            self._beat = dataclasses.replace(self._beat, progress_t=_now(), **fields)
+            before = self._beat
+            self._beat = dataclasses.replace(before, progress_t=_now(), **fields)
+            if before.phase == STARTING != self._beat.phase:
+                self._is_due.set()  # else a run that logs its first steps seems to start yet
 
     def beat(self) -> None:
         """Write now."""
@@ -46,12 +50,16 @@ class HeartbeatWriter:
     def stop(self) -> None:
         """End the thread and write the last beat."""
         self._stop.set()
+        self._is_due.set()
         self._thread.join()
         self.beat()
 
     def _run(self) -> None:
-        while not self._stop.wait(INTERVAL_S):
-            self.beat()
+        while not self._stop.is_set():
+            self._is_due.wait(INTERVAL_S)
+            self._is_due.clear()
+            if not self._stop.is_set():
+                self.beat()
 
 
 @contextlib.contextmanager
@@ -72,7 +80,7 @@ def write_heartbeats(
         t=_now(),
         progress_t=_now(),
         attempt=attempt,
-        phase="starting",
+        phase=STARTING,
         step=0,
         steps=steps,
         unit=unit,

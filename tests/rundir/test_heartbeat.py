@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from sedd.launch.local_processes import wait_until
+from sedd.rundir import heartbeat_writer
 from sedd.rundir.heartbeat import Heartbeat, age_s, parse_heartbeat, read_heartbeat, write_heartbeat
+from sedd.rundir.heartbeat_writer import write_heartbeats
 
 BEAT = Heartbeat(
     t="2026-11-22T19:33:59+00:00",
@@ -78,3 +81,17 @@ def test_a_reader_never_sees_half_a_beat(tmp_path: Path):
     assert writer.returncode == 0
     assert len(seen) > 10, "the reader looked while it was being written"
     assert [p.name for p in tmp_path.iterdir()] == ["heartbeat.json"]
+
+
+def test_that_the_start_is_over_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of the first steps would contradict a heartbeat that still starts."""
+    monkeypatch.setattr(heartbeat_writer, "INTERVAL_S", 600.0)
+    path = tmp_path / "heartbeat.json"
+    with write_heartbeats(path, attempt=1, steps=10) as beating:
+        beating.update(phase="training", step=0)
+        assert wait_until(lambda: phase_in(path) == "training", timeout_s=3)
+
+
+def phase_in(path: Path) -> str | None:
+    beat = read_heartbeat(path)
+    return beat.phase if beat else None
