@@ -131,13 +131,18 @@ def _submit(
 ) -> None:
     """Submit what is not submitted yet; with `is_waiting` return when all runs have ended."""
     now = dt.datetime.now(dt.UTC)
-    left, known = _left_to_submit(orders, may_attach=is_waiting, resubmit=resubmit)
-    left = _checked(left, picker, preflight=preflight, as_json=as_json)
     submissions: list[Submission] = []
-    if left:
-        known += _submit_alone(
-            left, submissions, now=now, may_wait=is_waiting, resubmit=resubmit, as_json=as_json
-        )
+    try:
+        left, known = _left_to_submit(orders, may_attach=is_waiting, resubmit=resubmit)
+        left = _checked(left, picker, preflight=preflight, as_json=as_json)
+        if left:
+            known += _submit_alone(
+                left, submissions, now=now, may_wait=is_waiting, resubmit=resubmit, as_json=as_json
+            )
+    except KeyboardInterrupt:  # a submission under way has caught its own, and says what became of it
+        if not submissions:
+            tell("interrupted: nothing was submitted")
+        raise
     gone = find_jobless([each.run for each in known])
     for each in known:
         tell(_describe_known(each, gone.get(each.run)))

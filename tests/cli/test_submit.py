@@ -158,6 +158,19 @@ def test_ctrl_c_in_follow_leaves_the_run_going_and_exits_130(desk: Desk) -> None
     desk.sedd("cancel", run.id)
 
 
+def test_ctrl_c_before_anything_is_submitted_says_so(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sedd.cli.submit.LoginChecks", lambda **options: interrupt)
+    monkeypatch.setenv("SEDD_RUNS", str(desk.runs))
+    call("submit", desk.folder / desk.spec)
+    assert capsys.readouterr().err == "interrupted: nothing was submitted\n"
+    assert list_runs(desk.runs) == []
+
+
 def test_of_two_submissions_at_the_same_instant_one_starts_and_the_other_watches_it(desk: Desk) -> None:
     command = desk.command("submit", desk.spec, "--no-preflight", "--wait", "--json")
     both = [
