@@ -31,3 +31,13 @@ def test_every_point_of_a_sweep_is_looked_at(make_context: MakeContext) -> None:
     wrong = make_context({"training.warmup_steps": 100, "training.steps": 100}).experiment
     context = make_context({"training.warmup_steps": 1, "training.steps": 100}, request=(right, wrong))
     assert judge(gather(context)).status is Status.WARN
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(3e-3, Status.OK), (0.1, Status.OK), (5.0, Status.WARN)])
+def test_a_rate_that_trains_nothing_is_told_of_any_point(
+    rate: float, expected: Status, make_context: MakeContext
+) -> None:
+    few = {"training.warmup_steps": 1, "training.steps": 100}
+    right, other = (make_context(few | {"training.learning_rate": each}).experiment for each in (1e-3, rate))
+    context = make_context(few, request=(right, other))
+    assert judge(gather(context)).status is expected
