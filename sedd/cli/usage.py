@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from sedd.cli.console import note, out, print_json, tell
 from sedd.errors import RunError, UsageError
@@ -77,7 +78,7 @@ def command(
         console = out()
         console.print(usage_table(rows, width=console.width))
         if savings:
-            console.print(str(savings), style="dim", soft_wrap=True, markup=False)
+            console.print(Text(str(savings), style="dim", overflow="fold"))
 
 
 def _savings(runs: Iterable[RunDir]) -> Savings | None:

@@ -36,6 +36,11 @@ def ranking_table(ranking: Ranking, *, width: int) -> Lines:
     used = [k for k in range(len(titles)) if k == 1 or any(row[k] for row in rows)]
     room = width - sum(others[k] + 2 for k in used if k != 1)
     longest = max(cell_len(row[1]) for row in [titles, *rows])
+    if longest > room and _is_told_by_settings(ranking):  # cut, all would begin with the same key
+        titles[1] = " ".join(key.rpartition(".")[2] for key in ranking.fields)
+        for row, group in zip(rows, ranking.groups, strict=True):
+            row[1] = _named(ranking, group, " ".join(_value(group, key) for key in ranking.fields))
+        longest = max(cell_len(row[1]) for row in rows)
     widths = {k: others[k] if k != 1 else max(8, min(room, longest)) for k in used}
     lines = [Text(column_line(titles, widths, right=_RIGHT), style="dim")]
     lines += [
@@ -66,16 +71,26 @@ def _row(ranking: Ranking, group: Group, *, is_wide: bool) -> list[str]:
 
 def label_of(ranking: Ranking, group: Group) -> str:
     """What tells a group from the others: its settings, where few differ, else the run's name and id."""
+    if _is_told_by_settings(ranking):
+        settings = " ".join(f"{key.rpartition('.')[2]}={_value(group, key)}" for key in ranking.fields)
+        return _named(ranking, group, settings)
     names = {result.run.name for result in group.results}
-    only = ranking.fields and len(ranking.fields) <= 3 and not _repeats(ranking)
-    if only:
-        text = " ".join(f"{key.rpartition('.')[2]}={_value(group, key)}" for key in ranking.fields)
-        all_names = {result.run.name for g in ranking.groups for result in g.results}
-        return text if len(all_names) == 1 else f"{names.pop() if len(names) == 1 else 'several'} {text}"
     if group.n > 1:
         return f"{', '.join(sorted(names))}, {group.n} seeds"
     run = group.results[0].run
     return f"{run.name} {run.id}"
+
+
+def _is_told_by_settings(ranking: Ranking) -> bool:
+    """Whether the few settings that differ tell each group from the others."""
+    return bool(ranking.fields) and len(ranking.fields) <= 3 and not _repeats(ranking)
+
+
+def _named(ranking: Ranking, group: Group, settings: str) -> str:
+    """A group's settings, behind its run's name where the ranking has several."""
+    names = {result.run.name for result in group.results}
+    all_names = {result.run.name for g in ranking.groups for result in g.results}
+    return settings if len(all_names) == 1 else f"{names.pop() if len(names) == 1 else 'several'} {settings}"
 
 
 def _repeats(ranking: Ranking) -> bool:

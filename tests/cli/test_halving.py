@@ -73,7 +73,9 @@ def test_status_of_a_stopped_point_tells_its_story(swept: tuple[Path, object]) -
     assert "was stopped by rule" in done.stderr
 
 
-def test_compare_and_usage_tell_the_same_of_it(swept: tuple[Path, object]) -> None:
+def test_compare_and_usage_tell_the_same_of_it(
+    swept: tuple[Path, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = shown(swept, "compare", "halved")
     assert [line.split()[:2] for line in lines[1:3]] == [
         ["1", "learning_rate=0.01"],
@@ -83,3 +85,5 @@ def test_compare_and_usage_tell_the_same_of_it(swept: tuple[Path, object]) -> No
     (told,) = [line for line in shown(swept, "status", "halved") if line.startswith("halving:")]
     assert told in " ".join(lines)
     assert told in shown(swept, "usage", "halved")
+    monkeypatch.setenv("COLUMNS", "50")
+    assert max(map(len, shown(swept, "usage", "halved"))) <= 50

@@ -61,6 +61,15 @@ def test_runs_of_one_validation_set_are_compared_in_pairs(tmp_path: Path) -> Non
     assert ALIKE not in printed(found), "explained, and nowhere in the table"
 
 
+def test_a_narrow_table_still_shows_what_tells_its_rows_apart(tmp_path: Path) -> None:
+    made = [{"excess": k / 100, "learning_rate": rate} for k, rate in enumerate((0.02822, 0.0302, 0.0512))]
+    found = rank(results(tmp_path, *made))
+    wide, narrow = (printed(found, width=width).splitlines() for width in (100, 60))
+    assert [line.split()[1] for line in wide[:2]] == ["run", "learning_rate=0.02822"]
+    assert [line.split()[1] for line in narrow[1:4]] == ["0.02822", "0.0302", "0.0512"]
+    assert narrow[0].split()[1].startswith("learn")
+
+
 def test_processes_that_the_way_of_launching_writes_are_no_difference(tmp_path: Path) -> None:
     """`sedd train` writes how many there are, `sedd submit` leaves that to the GPUs."""
     one = {"processes_per_node": 1, "gpus_per_node": 1}
