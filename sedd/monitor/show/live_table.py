@@ -35,6 +35,17 @@ _HELP = {
     Mode.LOG: "↑↓ scroll  enter details  c cancel  r requeue  q back",
     Mode.CONFIRM: "y yes  any other key no",
 }
+_LEFT_OUT_FIRST = (
+    "↑↓ move",
+    "↑↓ scroll",
+    "s sort",
+    "a all",
+    "enter details",
+    "/ filter",
+    "enter open",
+    "l log",
+)
+"""Keys that a narrow terminal does not name, in this order."""
 
 
 def watch(
@@ -104,7 +115,7 @@ def render(screen: Screen, facts: Facts, snapshot: Snapshot, *, size: tuple[int,
     else:
         lines = _table(screen, views, snapshot, width, body)
     lines = lines[:body] + [Text("")] * (body - len(lines))
-    parts = [_title(screen, views, snapshot), *lines, *_footer(screen, chosen)]
+    parts = [_title(screen, views, snapshot), *lines, *_footer(screen, chosen, width)]
     for line in parts:
         line.no_wrap = True
         line.truncate(width, overflow="crop")
@@ -172,11 +183,21 @@ def _log(view: RunView, height: int, scroll: int) -> tuple[list[Text], int]:
     return [title, *(Text.from_ansi(line) for line in lines[max(0, end - room) : end])], deepest
 
 
-def _footer(screen: Screen, chosen: RunView | None) -> list[Text]:
+def _footer(screen: Screen, chosen: RunView | None, width: int) -> list[Text]:
+    keys = Text(_keys(screen.mode, width), style="dim")
     if screen.mode is Mode.CONFIRM and chosen is not None:
         question = Text(f"{screen.action} {chosen.name} {chosen.id}?  ", style="bold yellow")
-        return [question, Text(_HELP[screen.mode], style="dim")]
-    return [Text(screen.message, style="yellow"), Text(_HELP[screen.mode], style="dim")]
+        return [question, keys]
+    return [Text(screen.message, style="yellow"), keys]
+
+
+def _keys(mode: Mode, width: int) -> str:
+    """What the keys do, as far as there is room for it: how to end something, or to leave, comes last and stays."""
+    named = _HELP[mode].split("  ")
+    for each in _LEFT_OUT_FIRST:
+        if len("  ".join(named)) > width and each in named:
+            named.remove(each)
+    return "  ".join(named)
 
 
 def is_possible(console: Console) -> bool:

@@ -54,6 +54,13 @@ def test_every_mode_fits_every_terminal(zoo: Snapshot, mode: Mode, width: int, h
     assert all(cell_len(line) <= width for line in lines)
 
 
+@pytest.mark.parametrize("mode", [Mode.TABLE, Mode.DETAIL, Mode.LOG])
+def test_a_narrow_terminal_names_the_keys_that_end_something(zoo: Snapshot, mode: Mode) -> None:
+    for width in (40, 60):
+        keys = draw(Screen(mode=mode, chosen=zoo.runs[0].id), zoo, width=width).splitlines()[-1]
+        assert all(key in keys for key in ("c cancel", "r requeue", "q "))
+
+
 def test_the_chosen_run_is_always_in_sight(zoo: Snapshot) -> None:
     for view in zoo.runs:
         assert view.name[:15] in draw(Screen(chosen=view.id), zoo, height=8)
