@@ -47,9 +47,19 @@ def read_records(path: Path, *, allow_empty: bool = False) -> Iterator[Record]:
 def residues_of(record: Record) -> NDArray[np.uint8]:
     """Tokens of a protein as training data holds them: without gaps. Raises: DataError: a letter that is none."""
     try:
-        return encode(record.text.translate(dict.fromkeys(map(ord, GAP_LETTERS))))
+        return encode(_without_gaps(record))
     except DataError as e:
         raise DataError(f"{record.where}: {e.message}") from e
+
+
+def count_final_stops(record: Record) -> int:
+    """Stops (*) at the end of a protein, which `residues_of` removes."""
+    text = _without_gaps(record)
+    return len(text) - len(text.rstrip("*"))
+
+
+def _without_gaps(record: Record) -> str:
+    return record.text.translate(dict.fromkeys(map(ord, GAP_LETTERS)))
 
 
 def _parse(block: bytes, path: Path, allow_empty: bool) -> Iterator[Record]:

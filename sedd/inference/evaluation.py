@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from sedd.data.alphabet import GAP_LETTERS, X
-from sedd.data.records import Record, residues_of
+from sedd.data.records import Record, count_final_stops, residues_of
 from sedd.diffusion.bound import RULED_OUT
 from sedd.diffusion.likelihood import Bound, join_bounds, likelihood_bound
 from sedd.errors import DataError
@@ -38,6 +38,10 @@ class Proteins:
     """Gaps (- and .) that were removed, as from training data."""
     letters_to_x: int
     """Letters outside the alphabet that were read as X."""
+    stops_to_x: int
+    """Stops (*) inside proteins, read as X."""
+    stops_stripped: int
+    """Stops at the end of proteins, removed."""
     empty: int
     """Records without residues, which were left out."""
     words: tuple[str, ...]
@@ -50,11 +54,14 @@ class Proteins:
             remarks.append(
                 f"{counted(self.cut, 'protein')} cut to the first {longest} residues: training saw no more"
             )
-        if self.gaps or self.letters_to_x:
-            remarks.append(
-                f"{counted(self.gaps, 'gap')} removed, "
-                f"{counted(self.letters_to_x, 'letter')} outside the alphabet read as X"
-            )
+        altered = (
+            (self.gaps, "gap", "removed"),
+            (self.letters_to_x, "letter", "outside the alphabet read as X"),
+            (self.stops_to_x, "stop", "(*) inside read as X"),
+            (self.stops_stripped, "stop", "(*) at the end removed"),
+        )
+        if told := [f"{counted(count, what)} {became}" for count, what, became in altered if count]:
+            remarks.append(", ".join(told))
         if self.empty:
             remarks.append(f"{counted(self.empty, 'record')} without residues left out")
         if self.words:
@@ -108,7 +115,7 @@ def read_proteins(records: Iterable[Record], *, longest: int) -> Proteins:
     Raises:
         DataError: no protein, or a letter that is none. Records without residues are left out, as by a build.
     """
-    names, encoded, cut, gaps, letters_to_x, empty = [], [], 0, 0, 0, 0
+    names, encoded, cut, gaps, letters_to_x, stops_to_x, stops_stripped, empty = [], [], 0, 0, 0, 0, 0, 0
     words: list[str] = []
     for record in records:
         residues = residues_of(record)
@@ -120,7 +127,9 @@ def read_proteins(records: Iterable[Record], *, longest: int) -> Proteins:
         encoded.append(residues[:longest])
         cut += len(residues) > longest
         gaps += sum(record.text.count(gap) for gap in GAP_LETTERS)
-        letters_to_x += int((residues == X).sum()) - record.text.upper().count("X")
+        inside = record.text.count("*") - (at_end := count_final_stops(record))
+        stops_to_x, stops_stripped = stops_to_x + inside, stops_stripped + at_end
+        letters_to_x += int((residues == X).sum()) - record.text.upper().count("X") - inside
     if not encoded:
         who = "the only record is" if empty == 1 else f"all {empty} records are"
         raise DataError("there is no protein to evaluate" + (f": {who} empty" if empty else ""))
@@ -134,6 +143,8 @@ def read_proteins(records: Iterable[Record], *, longest: int) -> Proteins:
         cut=cut,
         gaps=gaps,
         letters_to_x=letters_to_x,
+        stops_to_x=stops_to_x,
+        stops_stripped=stops_stripped,
         empty=empty,
         words=tuple(words),
     )
@@ -217,6 +228,8 @@ def summary(trained: Trained, how: EvaluateOptions, result: Evaluation) -> dict[
         "cut": result.proteins.cut,
         "gaps": result.proteins.gaps,
         "letters_to_x": result.proteins.letters_to_x,
+        "stops_to_x": result.proteins.stops_to_x,
+        "stops_stripped": result.proteins.stops_stripped,
         "empty": result.proteins.empty,
         "ruled_out": int(bound.ruled_out.sum()),
     }

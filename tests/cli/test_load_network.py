@@ -558,8 +558,8 @@ def test_draws_are_numbered_for_each_template(trained: RunDir, tmp_path: Path) -
 def test_gaps_of_an_alignment_are_no_residues_and_other_letters_are_told(
     trained: RunDir, tmp_path: Path
 ) -> None:
-    (tmp_path / "plain.fasta").write_text(">a\nMKLLAAX\n")
-    (tmp_path / "aligned.fasta").write_text(">a\nMK-LL..AAJ\n")
+    (tmp_path / "plain.fasta").write_text(">a\nMKLLAAX\n>b\nMKXLA\n")
+    (tmp_path / "aligned.fasta").write_text(">a\nMK-LL..AAJ\n>b\nMK*LA*-*\n")
     plain, aligned = (
         sedd_here(
             "evaluate",
@@ -575,9 +575,13 @@ def test_gaps_of_an_alignment_are_no_residues_and_other_letters_are_told(
     )
     bounds = [json.loads(done.stdout) for done in (plain, aligned)]
     assert bounds[0]["nats_per_residue"] == bounds[1]["nats_per_residue"]
-    assert [bound["gaps"] for bound in bounds] == [0, 3]
+    assert [bound["gaps"] for bound in bounds] == [0, 4]
+    assert [(bound["stops_to_x"], bound["stops_stripped"]) for bound in bounds] == [(0, 0), (1, 2)]
     assert "note" not in plain.stderr
-    assert "note: 3 gaps removed, 1 letter outside the alphabet read as X" in aligned.stderr
+    assert (
+        "note: 4 gaps removed, 1 letter outside the alphabet read as X, 1 stop (*) inside read as X, "
+        "2 stops (*) at the end removed"
+    ) in aligned.stderr
 
 
 def test_records_without_residues_are_left_out_and_counted_as_by_a_build(
