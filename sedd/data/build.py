@@ -134,7 +134,10 @@ def _build(
     by_file = _build_sources(inputs, scratch, options, table, progress, workers)
     parts = [part for of_file in by_file for built in of_file for part in built.parts]
     _require_sequences(parts, inputs)
-    notes = [*_input_notes(parts, inputs), *_cluster_notes(parts, scratch, inputs, options)]
+    notes = [
+        *_input_notes(parts, inputs),
+        *_cluster_notes(parts, scratch, inputs, options, recorded["clusters"]),
+    ]
     if table is not None and options.labels is not None:
         notes += table_use(options.labels, *LabelTable(table).use())
     base = None if options.onto is None else stored_part(TokenStore.open(options.onto), scratch / "onto")
@@ -248,7 +251,9 @@ def _input_notes(parts: list[Part], inputs: list[Path]) -> list[str]:
     return notes
 
 
-def _cluster_notes(parts: list[Part], scratch: Path, inputs: list[Path], options: BuildOptions) -> list[str]:
+def _cluster_notes(
+    parts: list[Part], scratch: Path, inputs: list[Path], options: BuildOptions, table_hash: str | None
+) -> list[str]:
     """How well the cluster table fits. Raises: DataError when it cannot keep relatives on one side."""
     if options.clusters is None:
         return []
@@ -262,9 +267,16 @@ def _cluster_notes(parts: list[Part], scratch: Path, inputs: list[Path], options
             hint="it should hold the first words of their headers, or what MMseqs2 makes of them: "
             "W0FSK4 of >tr|W0FSK4|W0FSK4_9FLAV",
         )
-    # With a limit most of the file is not looked up.
-    dropped = use.members if options.limit is not None else counts["records"] - kept
-    return table_notes(use, sequences=kept, unclustered=counts["unclustered"], dropped=dropped)
+    # With a limit most of the file is not looked up; of the store that this one begins with no names are known.
+    is_part = options.limit is not None or options.onto is not None
+    dropped = use.members if is_part else counts["records"] - kept
+    notes = table_notes(use, sequences=kept, unclustered=counts["unclustered"], dropped=dropped)
+    if options.onto is not None and read_manifest(options.onto).options["clusters"] != table_hash:
+        notes.append(
+            f"the clusters are not those of {options.onto}: where one has another representative now, its members "
+            "may be on both sides of the split"
+        )
+    return notes
 
 
 def _refuse_swapped(table: Path) -> None:

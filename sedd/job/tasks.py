@@ -52,17 +52,18 @@ def train(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     site = read_manifest_profile(run)
     entry = os.environ.get(ENTRY_VARIABLE)
     place = NodePlace(entry=entry, folder=site.local_checkpoints) if entry else None
-    outcome = train_run(
-        run,
-        attempt=attempt,
-        ranks=ranks,
-        stop=stop,
-        wandb=site.wandb,
-        stage=site.stage,
-        place=place,
-        rungs=open_gate(run, attempt=attempt),
-        progress=progress,
-    )
+    with _misfits_named(UsageError):
+        outcome = train_run(
+            run,
+            attempt=attempt,
+            ranks=ranks,
+            stop=stop,
+            wandb=site.wandb,
+            stage=site.stage,
+            place=place,
+            rungs=open_gate(run, attempt=attempt),
+            progress=progress,
+        )
     exits = {Outcome.COMPLETED: Exit.COMPLETED, Outcome.PAUSED: Exit.PAUSED, Outcome.STOPPED: Exit.STOPPED}
     return exits[outcome]
 
@@ -109,7 +110,7 @@ def use_network(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
         kept = _Kept(run, attempt, beat, reached=reached)
         tell = _Progress(beat, total, stop, phase=work.phase, kept=kept if ranks.is_first else None)
         try:
-            with _misfits_named():
+            with _misfits_named(UsageError, DataError):
                 line = work.do(Job(run, task, tell.until, _print_line, attempt, ranks, tell.ask, tell.begin))
             if not ranks.is_first:
                 _await_first(run, attempt, tell.ask)
@@ -126,11 +127,13 @@ def use_network(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
 
 
 @contextlib.contextmanager
-def _misfits_named() -> Iterator[None]:
-    """Bad input is what any attempt would find; what is not there, or cannot be written, may be there at the next."""
+def _misfits_named(*kinds: type[UsageError | DataError]) -> Iterator[None]:
+    """Bad input, of these kinds, is what any attempt would find; what is not there, or cannot be written, may be there
+    at the next.
+    """
     try:
         yield
-    except (UsageError, DataError) as e:
+    except kinds as e:
         if isinstance(e, MissingDataError | MisfitError) or isinstance(e.__cause__, OSError):
             raise
         raise MisfitError(e.message, hint=e.hint) from e

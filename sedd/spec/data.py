@@ -1,8 +1,10 @@
 """Spec of the proteins that a run sees."""
 
+import os
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sedd.yaml import StrictModel
 
@@ -27,6 +29,14 @@ class DataSpec(StrictModel):
     """Residues; of a longer protein each epoch sees another random window of this length."""
     stage: str | None = None
     """Folder on the node to which stores are copied first, such as `$SLURM_TMPDIR`; absent: the profile's, if any."""
+
+    @model_validator(mode="after")
+    def _each_store_once(self) -> Self:
+        named = list(map(os.path.normpath, self.stores))
+        if twice := next((store for store in named if named.count(store) > 1), None):
+            where = " (data.store is in the mixture by itself)" if twice == named[0] else ""
+            raise ValueError(f"mixture.stores names {twice} twice{where}: its proteins would count double")
+        return self
 
     @property
     def stores(self) -> tuple[Path, ...]:

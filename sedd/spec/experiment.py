@@ -41,6 +41,23 @@ class Experiment(TaskSpec):
         init = self.training.init
         return (*self.data.stores, *([init.network.parent] if init else []))
 
+    @property
+    def graph_obstacle(self) -> str | None:
+        """What in the spec keeps gradients from being replayed as CUDA graphs."""
+        training, diffusion = self.training, self.diffusion
+        obstacles = {
+            "shard: full gathers weights while gradients are computed": training.shard == "full"
+            and self.resources.ranks > 1,
+            "the network is not computed by the fused kernels": training.compile is True
+            or training.kernels == "torch",
+            "activation_checkpointing recomputes with random states that a graph cannot hold": (
+                training.activation_checkpointing
+            ),
+            "the estimator counts could not be recorded": diffusion.estimator == "counts",
+            "a curriculum changes the loss from step to step": diffusion.curriculum is not None,
+        }
+        return next((words for words, holds in obstacles.items() if holds), None)
+
     @model_validator(mode="after")
     def _ranks_pair(self) -> Self:
         ranks = self.resources.ranks

@@ -44,16 +44,12 @@ def _why_not(
 ) -> str | None:
     if device.type != "cuda":
         return "there is no GPU"
+    if obstacle := experiment.graph_obstacle:
+        return obstacle
     if is_cut:
-        return "shard: full gathers weights while gradients are computed"
+        return "each rank has a part of the weights alone"
     if is_compiled or model.kernels != "fused" or model.attention not in PAIRS:
         return "the network is not computed by the fused kernels"
-    if experiment.training.activation_checkpointing:
-        return "activation_checkpointing recomputes with random states that a graph cannot hold"
-    if experiment.diffusion.estimator == "counts":
-        return "the estimator counts could not be recorded"
-    if experiment.diffusion.curriculum is not None:
-        return "a curriculum changes the loss from step to step"
     return None
 
 

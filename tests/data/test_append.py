@@ -65,6 +65,32 @@ def test_the_same_addition_again_is_reused(tmp_path: Path, old: Path, release: P
     assert build_store([release], tmp_path / "new", BuildOptions(onto=old, **HALF)).reused
 
 
+def test_other_clusters_than_those_of_the_old_store_are_warned_of(tmp_path: Path):
+    """A representative's name decides on the side of its cluster."""
+    write_fasta(tmp_path / "a.fasta", PROTEINS[:60])
+    write_fasta(tmp_path / "b.fasta", PROTEINS[60:90])
+    names = [
+        line[1:].split()[0]
+        for f in "ab"
+        for line in (tmp_path / f"{f}.fasta").read_text().split("\n")
+        if line[:1] == ">"
+    ]
+    for table, prefix in (("same", "c"), ("renamed", "d")):
+        lines = [f"{prefix}{number % 30}\t{name}\n" for number, name in enumerate(dict.fromkeys(names))]
+        (tmp_path / f"{table}.tsv").write_text("".join(lines))
+    options = {table: {**HALF, "clusters": tmp_path / f"{table}.tsv"} for table in ("same", "renamed")}
+    build_store([tmp_path / "a.fasta"], tmp_path / "old", BuildOptions(**options["same"]))
+    for table in options:
+        new = build_store(
+            [tmp_path / "b.fasta"], tmp_path / table, BuildOptions(onto=tmp_path / "old", **options[table])
+        )
+        told = [note for note in new.manifest.notes if "both sides of the split" in note]
+        assert bool(told) == (table == "renamed")
+        assert "name of no sequence" not in " ".join(new.manifest.notes), (
+            "those of the old store are not known"
+        )
+
+
 def test_shards_of_the_old_store_take_no_space_again(tmp_path: Path, old: Path, release: Path):
     build_store([release], tmp_path / "new", BuildOptions(onto=old, **HALF))
     shards = [folder / "train" / "tokens-00000.npy" for folder in (old, tmp_path / "new")]

@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from sedd.complaints import inner_models
+from sedd.spec.data import DataSpec
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import FILES
 from sedd.yaml import described_fields
@@ -225,3 +226,12 @@ def test_all_kinds_of_a_union_have_one_name_each():
     for model in all_models(Experiment):
         if "kind" in model.model_fields:
             assert get_args(model.model_fields["kind"].annotation) == (model.model_fields["kind"].default,)
+
+
+@pytest.mark.parametrize(
+    ("stores", "told"), [(["a", "b/../a"], "would count double"), (["b", "x"], "by itself")]
+)
+def test_no_store_of_a_mixture_counts_double(stores: list[str], told: str) -> None:
+    with pytest.raises(ValidationError, match=rf"mixture\.stores names .* twice.*{told}"):
+        DataSpec.model_validate({"store": "x", "mixture": {"stores": stores}})
+    assert len(DataSpec.model_validate({"store": "x", "mixture": {"stores": ["a", "b"]}}).stores) == 3

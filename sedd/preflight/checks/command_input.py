@@ -1,6 +1,7 @@
 """What a program of the user's own reads: a FASTA file, or the run that samples it; and scripts that its words name."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ class Facts:
     fasta: Path
     problem: str | None = None
     """Why it cannot be read."""
+    unknown_program: str | None = None
+    """The first word of `run`, where this machine has no program of that name."""
     missing: tuple[str, ...] = ()
     """Words of `run` that look like files beside the spec, and are none."""
 
@@ -27,8 +30,14 @@ def gather(context: CheckContext) -> Facts:
     return Facts(
         fasta=fasta,
         problem=None if os.access(fasta, os.R_OK) else f"{fasta} may not be read by you",
+        unknown_program=_unknown(task.command.run[0]) if context.side is Side.LOGIN else None,
         missing=missing_files(task.command.run) if context.side is Side.LOGIN else (),
     )
+
+
+def _unknown(program: str) -> str | None:
+    is_name = "/" not in program and not any(mark in program for mark in "{~$")
+    return program if is_name and shutil.which(program) is None else None
 
 
 def missing_files(words: Sequence[str]) -> tuple[str, ...]:
@@ -56,6 +65,11 @@ def judge(facts: Facts) -> Verdict:
         return warn(
             f"command.run names {', '.join(facts.missing)}: not beside the spec",
             "the program runs in the run's folder, where only files beside the spec are found by such a name",
+        )
+    if facts.unknown_program:
+        return warn(
+            f"{facts.unknown_program} is no program of this machine",
+            "the node must have it on its PATH, as after the profile's setup",
         )
     return ok(f"{facts.fasta}")
 

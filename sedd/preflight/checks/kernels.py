@@ -11,6 +11,9 @@ from sedd.spec.experiment import Experiment
 class Facts:
     wants_fused: bool
     wants_compiled: bool
+    wants_graphs: bool = False
+    graph_obstacle: str | None = None
+    """Why gradients cannot be replayed as CUDA graphs."""
     needs_gpu: bool
     capability: tuple[int, int] | None
     """Of the weakest card; None where it is not known."""
@@ -19,12 +22,15 @@ class Facts:
 def gather(context: CheckContext) -> Facts | None:
     training = context.training_run.training
     wants_fused, wants_compiled = training.kernels == "fused", training.compile is True
-    if not (wants_fused or wants_compiled):
+    wants_graphs = training.cuda_graphs is True
+    if not (wants_fused or wants_compiled or wants_graphs):
         return None
     needs_gpu = context.training_run.resources.gpus_per_node > 0
     return Facts(
         wants_fused=wants_fused,
         wants_compiled=wants_compiled,
+        wants_graphs=wants_graphs,
+        graph_obstacle=context.training_run.graph_obstacle,
         needs_gpu=needs_gpu,
         capability=weakest_capability(context) if needs_gpu else None,
     )
@@ -33,6 +39,8 @@ def gather(context: CheckContext) -> Facts | None:
 def judge(facts: Facts) -> Verdict:
     if facts.wants_fused and not facts.needs_gpu:
         return fail("fused kernels on a CPU: they are for GPUs", "training.kernels: auto")
+    if facts.wants_graphs and (reason := facts.graph_obstacle if facts.needs_gpu else "there is no GPU"):
+        return fail(f"training.cuda_graphs is true, but {reason}", "auto records graphs where it can")
     if facts.wants_compiled and facts.capability is not None and facts.capability < TRITON_FROM:
         where = f"compute capability {facts.capability[0]}.{facts.capability[1]}"
         return warn(
@@ -40,13 +48,19 @@ def judge(facts: Facts) -> Verdict:
             "training.compile: false takes fused kernels, which are faster and made for such cards; "
             "the node's check compiled_step will tell",
         )
-    return ok(" and ".join(["fused kernels"] * facts.wants_fused + ["torch.compile"] * facts.wants_compiled))
+    wanted = {
+        "fused kernels": facts.wants_fused,
+        "torch.compile": facts.wants_compiled,
+        "CUDA graphs": facts.wants_graphs,
+    }
+    return ok(" and ".join(name for name, is_wanted in wanted.items() if is_wanted))
 
 
 CHECK = Check(
     tasks=(Experiment,),
     sides=(Side.LOGIN,),
-    catches="fused kernels forced on a CPU, torch.compile on a card that Triton does not support",
+    catches="fused kernels or CUDA graphs forced where they cannot be, torch.compile on a card that Triton does not "
+    "support",
     takes="< 0.1 s",
     passing=Facts(wants_fused=True, wants_compiled=False, needs_gpu=True, capability=(7, 0)),
     failing=Facts(wants_fused=True, wants_compiled=False, needs_gpu=False, capability=None),

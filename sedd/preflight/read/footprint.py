@@ -49,17 +49,8 @@ def replays(experiment: Experiment, capability: tuple[int, int] | None) -> bool:
 
     Of `auto` on a card that nobody names it is assumed: with graphs a step takes more memory.
     """
-    training, diffusion = experiment.training, experiment.diffusion
-    asked = training.cuda_graphs
-    cannot = (
-        (training.shard == "full" and experiment.resources.ranks > 1)
-        or training.compile is True
-        or training.kernels == "torch"
-        or training.activation_checkpointing
-        or diffusion.estimator == "counts"
-        or diffusion.curriculum is not None
-    )
-    if asked is not True and (asked is False or cannot):
+    asked = experiment.training.cuda_graphs
+    if asked is not True and (asked is False or experiment.graph_obstacle):
         return False
     return asked is True or capability is None or capability >= REPLAYS_FROM
 

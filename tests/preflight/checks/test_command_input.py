@@ -56,3 +56,12 @@ def test_what_is_there_or_may_be_no_file_is_not_warned_of(tmp_path: Path, word: 
 def test_proteins_that_are_not_there_weigh_more(tmp_path: Path):
     facts = command_input.Facts(fasta=tmp_path, problem="p does not exist", missing=("a.py",))
     assert command_input.judge(facts).status is Status.FAIL
+
+
+def test_a_program_that_this_machine_does_not_have_is_warned_of(tmp_path: Path):
+    verdict = look(tmp_path, "no-such-program-anywhere")
+    assert (verdict.status, verdict.saw) == (
+        Status.WARN,
+        "no-such-program-anywhere is no program of this machine",
+    )
+    assert look(tmp_path, "no-such-program-anywhere", side=Side.NODE).status is Status.OK

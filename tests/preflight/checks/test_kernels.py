@@ -15,6 +15,14 @@ GPU = {"resources.gpus_per_node": 1}
     [
         ({"training.kernels": "fused", "resources.gpus_per_node": 0}, None, Status.FAIL, "on a CPU"),
         ({**GPU, "training.kernels": "fused"}, "v100", Status.OK, "fused kernels"),
+        ({"training.cuda_graphs": True, "resources.gpus_per_node": 0}, None, Status.FAIL, "there is no GPU"),
+        (
+            {**GPU, "training.cuda_graphs": True, "training.activation_checkpointing": True},
+            None,
+            Status.FAIL,
+            "rec",
+        ),
+        ({**GPU, "training.cuda_graphs": True}, "v100", Status.OK, "CUDA graphs"),
         ({**GPU, "training.compile": True}, "v100", Status.WARN, "7.0"),
         ({**GPU, "training.compile": True}, "a100", Status.OK, "torch.compile"),
         ({**GPU, "training.compile": True}, None, Status.OK, "torch.compile"),
