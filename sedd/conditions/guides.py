@@ -12,12 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sedd.conditions.guide_names import GROUP, parse_guide
 from sedd.diffusion.bound import LogScore
 from sedd.diffusion.guidance import CHANGES, Classifier, tilted
 from sedd.errors import UsageError
-
-GROUP = "sedd.guides"
-"""Of entry points."""
 
 
 def load_guide(text: str) -> Classifier:
@@ -26,7 +24,7 @@ def load_guide(text: str) -> Classifier:
     Raises:
         UsageError: no such guide, or one that cannot be made.
     """
-    name, _, target = text.partition("=")
+    name, target = parse_guide(text)
     make = _find(name)
     try:
         guide = make(target)
@@ -40,6 +38,11 @@ def load_guide(text: str) -> Classifier:
 
     def classifier(rows: Tensor, cu_seqlens: Tensor, sigma_bar: Tensor) -> Tensor:
         found: Tensor = guide.log_probability(rows, cu_seqlens, sigma_bar)
+        if rows.requires_grad and not found.requires_grad:
+            raise UsageError(
+                f"what the guide '{name}' returns does not come from its rows by operations that have a gradient",
+                hint="guide_changes: exact asks it about every single change instead",
+            )
         if found.shape != sigma_bar.shape:
             raise UsageError(
                 f"the guide '{name}' returns {list(found.shape)}, not one number for each of the "

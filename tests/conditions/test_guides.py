@@ -1,6 +1,8 @@
 """Guides by an entry point of an installed package, or from a module."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -83,3 +85,20 @@ def test_the_exact_way_and_the_first_order_steer_alike(tmp_path: Path):
         )
         found[changes] = sum(s.sequence.count("K") + s.sequence.count("R") for s in samples)
     assert min(found.values()) >= 8
+
+
+def deaf(target: str) -> Any:
+    """A guide that does not listen."""
+    return SimpleNamespace(log_probability=lambda rows, borders, level: torch.zeros(len(borders) - 1))
+
+
+def test_a_guide_without_a_gradient_is_told_to_be_one(tmp_path: Path):
+    guide = GuidanceOptions(guide=f"{__name__}:deaf")
+    trained = small_network(tmp_path).under({}, guide, notify=print)
+    with pytest.raises(
+        UsageError, match="does not come from its rows by operations that have a gradient"
+    ) as e:
+        draw_samples(
+            trained, SampleOptions(count=1, length=4, steps=2), Given(), lambda done, of: None, print
+        )
+    assert "guide_changes: exact" in str(e.value.hint)

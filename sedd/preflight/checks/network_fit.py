@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sedd.conditions.guide_names import missing_guide
 from sedd.errors import SeddError, UsageError
 from sedd.finetune.network_facts import read_spec_of
-from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok
+from sedd.preflight.check import Check, CheckContext, Side, Verdict, fail, ok, warn
 from sedd.preflight.read.filesystem import unreadable
 from sedd.spec.inference import EmbedOptions, EmbedTask, EvaluateTask, SampleTask, options_of
 from sedd.units import counted
@@ -21,6 +22,10 @@ class Facts:
     asked: str
     """What of it was looked at."""
     problem: SeddError | None = None
+    missing_guide: str | None = None
+    """Why a guide of samples is not found here."""
+    is_same_python: bool = True
+    """Whether the node's Python is known to be this one."""
 
 
 def gather(context: CheckContext) -> Facts | None:
@@ -34,12 +39,26 @@ def gather(context: CheckContext) -> Facts | None:
         asked = _look(task, spec)
     except SeddError as e:
         return Facts(asked="", problem=e)
-    return Facts(asked=asked) if asked else None
+    guide = task.sample.guide if isinstance(task, SampleTask) else None
+    missing = missing_guide(guide) if guide else None
+    if not (asked or missing):
+        return None
+    return Facts(asked=asked, missing_guide=missing, is_same_python=_is_same_python(context))
+
+
+def _is_same_python(context: CheckContext) -> bool:
+    site = context.site
+    return site is None or not (site.setup or site.python or site.container)
 
 
 def judge(facts: Facts) -> Verdict:
     if facts.problem is not None:
         return fail(facts.problem.message, facts.problem.hint or "")
+    if facts.missing_guide:
+        told = fail if facts.is_same_python else warn
+        return told(
+            facts.missing_guide, "PYTHONPATH=FOLDER where the module is a file, or install its package"
+        )
     return ok(facts.asked)
 
 
@@ -87,7 +106,8 @@ CHECK = Check(
     reads=((),),  # all that the spec names
     sides=(Side.LOGIN,),
     catches="proteins longer than the network was trained on (sample), a layer that it does not have (embed), files "
-    "of nucleotides or of other letters (evaluate, embed): reads the first 4 million letters of each",
+    "of nucleotides or of other letters (evaluate, embed; the first 4 million letters of each are read), a guide that "
+    "is not installed",
     takes="0.3 s",
     passing=Facts(asked="100 of at most 512 residues"),
     failing=Facts(

@@ -79,6 +79,13 @@ def _problems(facts: Facts, partition: Partition) -> list[Verdict]:
                 "fewer resources.nodes or spare_nodes",
             )
         )
+    elif 0 < max(p.total_nodes for p in facts.chosen) < facts.nodes:
+        found.append(
+            fail(
+                f"{facts.nodes} nodes, {name} has {partition.total_nodes}",
+                "fewer resources.nodes or spare_nodes",
+            )
+        )
     if facts.account and partition.allow_accounts and facts.account not in partition.allow_accounts:
         found.append(_not_allowed("account", facts.account, name, partition.allow_accounts))
     if facts.qos and partition.allow_qos and facts.qos not in partition.allow_qos:

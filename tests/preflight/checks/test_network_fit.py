@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sedd.cluster.profile import LocalProfile
-from sedd.preflight.checks.network_fit import gather, judge
+from sedd.preflight.checks.network_fit import Facts, gather, judge
 from sedd.preflight.context import CheckContext, Side
 from sedd.preflight.finding import Status, Verdict
 from sedd.spec.task import TaskSpec
@@ -95,3 +95,14 @@ def test_what_another_check_finds_is_not_told_twice(judged, tmp_path: Path) -> N
     assert judged("sample", network=tmp_path / "nowhere", length=10**6) is None
     assert judged("embed", fasta=[tmp_path / "nowhere.fasta"]) is None
     assert judged("sample", template=["MK{3-1}_"]) is None
+
+
+def test_a_guide_must_be_found_where_the_python_of_the_node_is_this_one(judged) -> None:
+    assert judged("sample", length=5, guide="tests.conditions.charge_guide:make=KR").status is Status.OK
+    for guide, told in (
+        ("no_such_module:make=1", "no module no_such_module"),
+        ("soluble=1", "no installed package"),
+    ):
+        found = judged("sample", guide=guide)
+        assert (found.status, told in found.saw) == (Status.FAIL, True)
+    assert judge(Facts(asked="", missing_guide="x", is_same_python=False)).status is Status.WARN
