@@ -21,7 +21,7 @@ class Facts:
 
 def gather(context: CheckContext) -> Facts | None:
     experiment = context.training_run
-    if context.site is None or experiment.resources.gpus_per_node == 0:
+    if context.site is None:
         return None
     return Facts(
         asked_bytes=experiment.resources.memory,

@@ -29,6 +29,8 @@ FITS = 0.92
 _CONTEXT_BYTES = 3 << 28
 # Main memory, measured (README.md): Python, torch, CUDA and batches of a process; libraries that all share.
 _PROCESS_BYTES, _SHARED_BYTES = 5 << 28, 5 << 27
+# Without CUDA.
+_CPU_PROCESS_BYTES = 3 << 27
 
 
 def checkpoint_bytes(experiment: Experiment) -> int:
@@ -111,13 +113,25 @@ def _sums_bytes(experiment: Experiment) -> int:
 
 
 def main_memory_bytes(experiment: Experiment) -> int:
-    """Main memory of the node whose first process saves, when the network is trained on GPUs."""
+    """Main memory of the node whose first process saves; of a training on CPUs at the least."""
     resources, copy = experiment.resources, checkpoint_bytes(experiment)
+    if resources.gpus_per_node == 0:
+        return resources.ranks_per_node * _process_bytes_on_cpu(experiment) + copy
     if experiment.training.shard != "none" and resources.ranks > 1:
         copy = copy * resources.ranks_per_node // resources.ranks  # of each process its part
     # Before that, each process makes the network in main memory.
     made = parameter_count(experiment.model) * _WEIGHT_BYTES * resources.ranks_per_node
     return resources.ranks_per_node * _PROCESS_BYTES + _SHARED_BYTES + max(copy, made)
+
+
+def _process_bytes_on_cpu(experiment: Experiment) -> int:
+    """What a GPU would hold lies in main memory, too; attention takes more there than is reckoned here."""
+    state = state_bytes(experiment, capability=_WITHOUT_REPLAY) - _CONTEXT_BYTES
+    as_there = experiment.training.model_copy(update={"precision": "fp32", "kernels": "torch"})
+    kept = activation_bytes(
+        experiment.model_copy(update={"training": as_there}), experiment.training.micro_batch_residues
+    )
+    return _CPU_PROCESS_BYTES + state + kept
 
 
 def _trained_count(experiment: Experiment) -> int:

@@ -134,8 +134,19 @@ def test_main_memory_of_four_processes(make_context, memory, status):
     assert status is Status.OK or "resources.memory: 6GiB or more" in verdict.hint
 
 
+@pytest.mark.parametrize(("memory", "status"), [("1GiB", Status.OK), ("300MiB", Status.WARN)])
+def test_main_memory_of_a_training_on_cpus_holds_what_a_card_would(make_context, memory, status):
+    small = {"hidden": 128, "cond": 64, "blocks": 3, "heads": 4}
+    spec = {"model": small, "resources.memory": memory, "resources.gpus_per_node": 0}
+    spec |= {"training.residues_per_step": 4096, "training.residues_per_gpu": 4096}
+    facts = main_memory.gather(make_context(spec, profile=profile(gpu={})))
+    assert facts is not None
+    assert 0.9 * 534 * 2**20 < facts.needed_bytes < 1.1 * 534 * 2**20, "measured"
+    assert main_memory.judge(facts).status is status
+
+
 @pytest.mark.parametrize("spec", [{}, GPU])
-def test_main_memory_is_asked_of_slurm_and_for_gpus(make_context, spec):
+def test_main_memory_is_asked_of_slurm(make_context, spec):
     assert main_memory.gather(make_context(spec, profile=LocalProfile(executor="local"))) is None
 
 
