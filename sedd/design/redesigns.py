@@ -14,7 +14,7 @@ from sedd.units import counted
 TRIES = 10
 """Draws for each redesign that is wanted, at most."""
 _IDLE = 256
-"""So many draws in a row that bring nothing new do not end the search yet, however few redesigns are wanted."""
+"""A search does not end before this many draws in a row have brought nothing new."""
 
 Tokens = NDArray[np.uint8]
 
