@@ -22,8 +22,6 @@ def missing_guide(text: str) -> str | None:
     if not colon:
         return f"no installed package offers a guide '{name}'"
     top = module.partition(".")[0]  # to look for what is within a package would import it
-    return (
-        None
-        if top and importlib.util.find_spec(top)
-        else f"no module {top or repr(module)} for the guide '{name}'"
-    )
+    if top and importlib.util.find_spec(top):
+        return None
+    return f"no module {top or repr(module)} for the guide '{name}'"
