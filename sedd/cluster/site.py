@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sedd.cluster.command import DEFAULT_TIMEOUT_S, run
 from sedd.cluster.jobs import parse_limit_s, text_or_none
-from sedd.cluster.scontrol import Record, parse_records
+from sedd.cluster.scontrol import Record, parse_records, query_hostnames
 from sedd.errors import ClusterError
 
 _PAIR = re.compile(r"\s*([A-Za-z][A-Za-z0-9_/.-]*)\s*=\s?(.*)")
@@ -122,6 +122,12 @@ def query_nodes(nodes: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_
     )
 
 
+def query_reserved_nodes(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> set[str]:
+    """Nodes of all reservations, running or to come. Raises: SlurmUnreachableError, ClusterError as `command.run`."""
+    lists = parse_reserved_nodes(run(["scontrol", "show", "reservation"], timeout_s=timeout_s))
+    return set(query_hostnames(",".join(lists), timeout_s=timeout_s)) if lists else set()
+
+
 def parse_config(text: str) -> SiteConfig:
     """The configuration in `scontrol show config`. Raises: ClusterError when the text is none."""
     matches = [match for line in text.splitlines() if (match := _PAIR.fullmatch(line))]
@@ -153,6 +159,12 @@ def parse_partitions(text: str) -> list[Partition]:
 def parse_nodes(text: str) -> list[Node]:
     """The nodes in `scontrol show node`."""
     return [_node(record) for record in parse_records(text) if "NodeName" in record]
+
+
+def parse_reserved_nodes(text: str) -> list[str]:
+    """The node list, `v100-[1-2]`, of each reservation in `scontrol show reservation` that has one."""
+    records = [record for record in parse_records(text) if "ReservationName" in record]
+    return [nodes for record in records if (nodes := text_or_none(record.get("Nodes", "")))]
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """The queue in one question: every job of some users, however many there are."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 from sedd.cluster.command import DEFAULT_TIMEOUT_S, run
@@ -28,6 +29,19 @@ _WIDTHS = {
 }
 _SEPARATOR = "|"
 FORMAT = ",".join(f"{field}:{width}{_SEPARATOR}" for field, width in _WIDTHS.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingJob:
+    """A job that has not started.
+
+    Attributes:
+        reason: why SLURM says it waits: `Priority`, `DependencyNeverSatisfied`, …
+        due: when SLURM plans to start it, or its `--begin`; None: no plan.
+    """
+
+    reason: str
+    due: dt.datetime | None
 
 
 def query_squeue(users: Sequence[str], *, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
@@ -59,15 +73,21 @@ def query_comments(user: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> str:
     return run(["squeue", "--array", "--noheader", f"--user={user}", "--format=%i|%k"], timeout_s=timeout_s)
 
 
-def query_first_due(partition: str | None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> dt.datetime | None:
-    """When the first waiting job of anybody is due by SLURM's own plan; None where it shows none.
+def query_waiting(partitions: Collection[str], *, timeout_s: float = DEFAULT_TIMEOUT_S) -> list[WaitingJob]:
+    """Everybody's waiting jobs in some partitions, as far as SLURM shows them.
 
     Raises:
         SlurmUnreachableError, ClusterError: as `command.run`.
     """
-    where = [f"--partition={partition}"] if partition else []
-    lines = run(["squeue", "--noheader", "--states=PENDING", "--format=%S", *where], timeout_s=timeout_s)
-    return min((due for line in lines.splitlines() if (due := parse_time(line))), default=None)
+    where = [f"--partition={','.join(sorted(partitions))}"] if partitions else []
+    command = ["squeue", "--noheader", "--states=PENDING", "--format=%S|%r", *where]
+    return parse_waiting(run(command, timeout_s=timeout_s))
+
+
+def parse_waiting(text: str) -> list[WaitingJob]:
+    """The jobs in squeue's lines of start time and reason."""
+    pairs = (line.split("|", 1) for line in text.splitlines() if "|" in line)
+    return [WaitingJob(reason=reason.strip(), due=parse_time(start.strip())) for start, reason in pairs]
 
 
 def parse_comments(text: str) -> dict[str, str]:

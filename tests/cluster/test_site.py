@@ -1,6 +1,6 @@
 import pytest
 
-from sedd.cluster.site import parse_config, parse_nodes, parse_partitions
+from sedd.cluster.site import parse_config, parse_nodes, parse_partitions, parse_reserved_nodes
 from sedd.errors import ClusterError
 from tests.cluster.recorded import COMPOSED, RECORDED, sample
 
@@ -92,3 +92,16 @@ def test_nodes_of_every_version(version: str) -> None:
     assert not broken.is_usable
     assert broken.reason is not None
     assert "Xid=79" in broken.reason
+
+
+def test_nodes_of_reservations() -> None:
+    maintenance = """ReservationName=maint StartTime=2026-12-01T06:06:39 EndTime=2026-12-01T07:06:39 Duration=01:00:00
+   Nodes=v100-[1-3] NodeCnt=3 CoreCnt=12 Features=(null) PartitionName=(null) Flags=MAINT,SPEC_NODES
+   TRES=cpu=12
+   Users=root Groups=(null) Accounts=(null) Licenses=(null) State=INACTIVE BurstBuffer=(null) Watts=n/a
+   MaxStartDelay=(null)
+
+"""
+    only_licenses = maintenance.replace("v100-[1-3]", "(null)").replace("Name=maint", "Name=matlab")
+    assert parse_reserved_nodes(maintenance + only_licenses) == ["v100-[1-3]"]
+    assert parse_reserved_nodes("No reservations in the system\n") == []

@@ -59,3 +59,16 @@ def test_an_empty_cluster_takes_the_largest_shape_and_a_full_one_what_fits_into_
     assert in_the_gap.fixed.wait_s > 600 * 60 - 100
     stays = picked(tmp_path, is_running=True)
     assert stays.picked is stays.fixed, "a run that has its nodes need not wait for them"
+
+
+def test_a_job_that_can_never_start_keeps_nobody_from_free_cards(
+    devcluster: DevCluster, tmp_path: Path
+) -> None:
+    failed = devcluster.submit("false", "--time=1", "--mem=1000")
+    dead = devcluster.submit(
+        "true", f"--dependency=afterok:{failed}", "--gpus-per-node=1", "--time=600", "--mem=1000"
+    )
+    devcluster.wait(dead, lambda job: job.reason == "DependencyNeverSatisfied")
+    choice = picked(tmp_path)
+    assert (choice.picked.wait_s, choice.fixed.wait_s) == (0, 0)
+    assert choice.picked.shape.layout.gpus == 8
