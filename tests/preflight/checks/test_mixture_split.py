@@ -6,7 +6,7 @@ import pytest
 
 from sedd.data.build import build_store
 from sedd.data.store import TokenStore
-from sedd.preflight.checks.mixture import gather, judge
+from sedd.preflight.checks.mixture_split import gather, judge
 from sedd.preflight.finding import Status
 from sedd.spec.build import BuildOptions
 
