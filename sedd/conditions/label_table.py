@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from sedd.conditions.label_fields import LabelColumn, LabelField
 from sedd.data.clusters import mmseqs_name
-from sedd.data.fasta import first_word, line_text, tsv_hint
+from sedd.data.fasta import first_line, first_word, line_text, tsv_hint
 from sedd.data.progress import Progress, ignore_progress
-from sedd.errors import DataError, latin_1_hint
+from sedd.errors import DataError, did_you_mean, latin_1_hint
 from sedd.spec.conditions import FIELD_NAME
 from sedd.units import decimal_comma_hint, format_share
 
@@ -35,6 +35,13 @@ class TableFiles:
 
     folder: Path
     columns: tuple[LabelColumn, ...]
+
+
+def require_label_table(
+    source: Path, numbers: Sequence[str] = (), *, onto: tuple[LabelField, ...] | None = None
+) -> None:
+    """Raise DataError unless the header names fields, and those of `onto`: what is seen without reading the table."""
+    _cells_of_header(first_line(source), source, numbers, onto)
 
 
 def write_label_table(
@@ -55,16 +62,13 @@ def write_label_table(
     """
     try:
         with source.open("rb") as file:
-            names = _header(file.readline(), source, numbers)
-            cells = [_cells_of(name, numbers, onto) for name in names]
-            hashes, aliases = _read(file, source, cells, len(names) + 1, progress)
+            cells = _cells_of_header(file.readline(), source, numbers, onto)
+            hashes, aliases = _read(file, source, cells, len(cells) + 1, progress)
     except OSError as e:
         raise DataError(f"{source} cannot be read: {e.strerror}") from e
     if not len(hashes):
         raise DataError(f"{source} has no line behind its header", hint=_HINT)
     columns = tuple(cell.column() for cell in cells)
-    if onto is not None:
-        _require_same_fields(source, columns, onto)
     data = [np.concatenate(cell.pieces) for cell in cells]
     rows = np.concatenate([np.arange(len(hashes)), aliases[1]]).astype(np.uint32)
     keys = np.concatenate([hashes, aliases[0]])
@@ -195,6 +199,16 @@ class _BadCellError(Exception):
     """A text that is no number."""
 
 
+def _cells_of_header(
+    line: bytes, source: Path, numbers: Sequence[str], onto: tuple[LabelField, ...] | None
+) -> list[_Cells]:
+    """Cells for each field that the header names: those of `onto`, if it is given."""
+    cells = [_cells_of(name, numbers, onto) for name in _header(line, source, numbers)]
+    if onto is not None:
+        _require_same_fields(source, cells, onto)
+    return cells
+
+
 def _cells_of(name: str, numbers: Sequence[str], onto: tuple[LabelField, ...] | None) -> _Cells:
     before = next((field for field in onto or () if field.name == name), None)
     kind = "number" if name in numbers else "category"
@@ -217,7 +231,10 @@ def _header(line: bytes, source: Path, numbers: Sequence[str]) -> list[str]:
     if len(set(names)) < len(names):
         raise DataError(f"{source}:1: two columns of one name: {', '.join(names)}")
     if strange := [name for name in numbers if name not in names]:
-        raise DataError(f"{source} has no column '{strange[0]}' of numbers: it has {', '.join(names)}")
+        raise DataError(
+            f"{source} has no column '{strange[0]}' of numbers: it has {', '.join(names)}",
+            hint=did_you_mean(strange[0], names),
+        )
     return names
 
 
@@ -278,10 +295,8 @@ def _require_agreement(
             )
 
 
-def _require_same_fields(
-    source: Path, columns: tuple[LabelColumn, ...], onto: tuple[LabelField, ...]
-) -> None:
-    here, there = ({(c.name, c.kind) for c in group} for group in (columns, onto))
+def _require_same_fields(source: Path, cells: Sequence[_Cells], onto: tuple[LabelField, ...]) -> None:
+    here, there = {(cell.name, cell.kind) for cell in cells}, {(field.name, field.kind) for field in onto}
     if here != there:
         listed = ", ".join(f"{name} ({kind})" for name, kind in sorted(there))
         raise DataError(

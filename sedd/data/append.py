@@ -50,16 +50,25 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 def require_appendable(path: Path, manifest: Manifest, options: dict[str, Any]) -> None:
     """Raise DataError unless new sequences are treated as those of the store were: else the split would be two."""
-    if options["sample"] is not None or manifest.options["sample"] is not None:
-        raise DataError("a sample is drawn from all sequences together: nothing can be added to it")
+    if manifest.options["sample"] is not None:
+        raise DataError(
+            f"{path} is a sample, drawn from all sequences together: nothing can be added to it",
+            hint="build from all the FASTA files, without onto",
+        )
     changed = [k for k, value in options.items() if k not in _MAY_DIFFER and manifest.options[k] != value]
     if changed:
         was = ", ".join(f"{key}={manifest.options[key]}" for key in changed)
         raise DataError(
             f"{path} was built with {was}", hint="what is added to a store must be built as it was"
         )
-    if (options["clusters"] is None) != (manifest.options["clusters"] is None):
-        raise DataError(f"of {path} and what is added to it, one has clusters and the other has none")
+    has_clusters = manifest.options["clusters"] is not None
+    if has_clusters != (options["clusters"] is not None):
+        raise DataError(
+            f"of {path} and what is added to it, one has clusters and the other has none",
+            hint="name a cluster table of what is added"
+            if has_clusters
+            else "leave the clusters out, or build the store again with them",
+        )
     if (options.get("labels") is None) != (not manifest.labels):
         raise DataError(
             f"of {path} and what is added to it, one has labels and the other has none",

@@ -6,16 +6,16 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sedd.conditions.label_fields import label_notes
 from sedd.conditions.label_table import LabelTable, TableFiles, table_use, write_label_table
-from sedd.data.append import require_appendable, stored_part
+from sedd.data.append import stored_part
 from sedd.data.assemble import Selection, assemble, content_hash, join_labels
 from sedd.data.atomic_folder import AppearedError, atomic_folder, restore_replaced
 from sedd.data.clusters import ClusterTable, count_repeats, table_notes, table_problem, write_cluster_table
 from sedd.data.encode import TALLY, Filters
-from sedd.data.fasta import ends_open, require_readable, require_text
+from sedd.data.fasta import ends_open, require_readable
+from sedd.data.first_look import require_fit_options
 from sedd.data.manifest import (
     MANIFEST,
     VERSION,
@@ -82,10 +82,8 @@ def build_store(
                 restore_replaced(store, owner=owner)
     for path in inputs:
         require_readable(path)
-    for table in filter(None, (options.clusters, options.labels)):
-        require_text(table)
-    recorded = recorded_options(options)
-    before = _before(options, recorded)
+    require_fit_options(options)
+    recorded, before = recorded_options(options), _before(options)
     with writing(output, hint=_ROOM):
         if output.exists():
             require_store(output)
@@ -114,20 +112,15 @@ def _is_same_store(output: Path, manifest: Manifest) -> bool:
     )
 
 
-def _before(options: BuildOptions, recorded: dict[str, Any]) -> tuple[InputFile, ...]:
+def _before(options: BuildOptions) -> tuple[InputFile, ...]:
     """The inputs of the store that this one begins with."""
-    if options.onto is None:
-        return ()
-    manifest = read_manifest(options.onto)
-    require_appendable(options.onto, manifest, recorded)
-    return manifest.inputs
+    return () if options.onto is None else read_manifest(options.onto).inputs
 
 
 def _build(
     inputs: list[Path], folder: Path, options: BuildOptions, progress: Progress, workers: int
 ) -> Manifest:
-    recorded = recorded_options(options)
-    before = _before(options, recorded)
+    recorded, before = recorded_options(options), _before(options)
     scratch = folder / "parts"
     scratch.mkdir()
     table = _label_table(scratch, options, progress)

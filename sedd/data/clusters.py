@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from sedd.data.fasta import first_word, line_text, tsv_hint
+from sedd.data.fasta import first_line, first_word, line_text, tsv_hint
 from sedd.data.files import NpyWriter
 from sedd.data.progress import Progress, ignore_progress
 from sedd.errors import DataError
@@ -57,6 +57,11 @@ class TableUse:
     """Of these, how many were the name of a sequence."""
     repeated: int
     """Lines whose member had been named by a line before."""
+
+
+def require_cluster_table(source: Path) -> None:
+    """Raise DataError unless the first line has two tab-separated columns: what is seen without reading the table."""
+    list(_parse_any([first_line(source)], source, 0, 0))
 
 
 def write_cluster_table(source: Path, table: Path, limit: int, progress: Progress = ignore_progress) -> None:

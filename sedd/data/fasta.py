@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 19  # small enough to stay in a core's cache, large enough that calls do not count
 SPAN_BYTES = 1 << 27
 _LONGEST_RECORD_BYTES = 1 << 26
+_LONGEST_HEADER_BYTES = 1 << 20
 Halves = tuple[bytes, memoryview]
 """A block as what was left over of one piece of a file, and what the next begins with."""
 
@@ -240,6 +241,15 @@ def require_text(path: Path) -> None:
             raise DataError(
                 f"{path} is {found[0]}, not a table", hint=found[1] or "write the table as text: TSV"
             )
+
+
+def first_line(path: Path) -> bytes:
+    """Of a table; the beginning of a line that is longer than any header. Raises: DataError."""
+    try:
+        with path.open("rb") as file:
+            return file.readline(_LONGEST_HEADER_BYTES)
+    except OSError as e:
+        raise DataError(f"{path} cannot be read: {e.strerror}") from e
 
 
 def require_readable(path: Path) -> None:

@@ -79,7 +79,8 @@ def build_store(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     with write_heartbeats(run.heartbeat, attempt=attempt, steps=total, unit="bytes") as beat:
         tell = _Progress(beat, total, stop, phase="building")
         try:
-            result = build(list(wanted.inputs), wanted.store, options, owner=run.id, progress=tell.more)
+            with _misfits_named(UsageError, DataError):
+                result = build(list(wanted.inputs), wanted.store, options, owner=run.id, progress=tell.more)
         except _StoppedError:
             beat.update(phase="stopping")
             return Exit.STOPPED

@@ -50,6 +50,14 @@ class BuildOptions(StrictModel):
             raise ValueError("label_numbers names columns, but labels names no table")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_is_added_to_a_sample(self) -> Self:
+        if self.sample is not None and self.onto is not None:
+            raise ValueError(
+                "sample is drawn from all sequences together, not added to a store: leave sample or onto out"
+            )
+        return self
+
 
 class BuildSpec(BuildOptions):
     """Files in, a store out."""

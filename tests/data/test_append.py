@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from proteins import made_up_proteins, write_fasta
+from pydantic import ValidationError
 
 from sedd.data.alphabet import decode
 from sedd.data.build import build_store
@@ -98,12 +99,19 @@ def test_shards_of_the_old_store_take_no_space_again(tmp_path: Path, old: Path, 
     np.testing.assert_array_equal(*(np.load(shard) for shard in shards))
 
 
+def test_nothing_is_added_to_a_sample(tmp_path: Path, old: Path, release: Path):
+    build_store([release], tmp_path / "sample", BuildOptions(sample=5, **HALF))
+    with pytest.raises(DataError, match="is a sample"):
+        build_store([release], tmp_path / "new", BuildOptions(onto=tmp_path / "sample", **HALF))
+    with pytest.raises(ValidationError, match="leave sample or onto out"):
+        BuildOptions(onto=old, sample=5, **HALF)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"validation_fraction": 0.1}, "validation_fraction=0.5"),
         ({"min_length": 5, **HALF}, "min_length=1"),
-        ({"sample": 5, **HALF}, "sample"),
         ({"clusters": True, **HALF}, "clusters"),
     ],
 )

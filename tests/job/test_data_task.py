@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sedd.data.store import TokenStore
+from sedd.errors import DataError, MisfitError
 from sedd.job.tasks import build_store
 from sedd.launch.make_runs import make_runs
 from sedd.rundir.events import read_events
@@ -95,10 +96,24 @@ def test_bad_input_ends_the_attempt_with_one_line(make, tmp_path: Path):
     run = make(source)
     process = start(run)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == Exit.CRASHED
+    assert process.returncode == Exit.MISFIT, "another attempt would find the same"
     assert said.splitlines() == [
         f"error: {source} is not FASTA: it starts with 'not FASTA' instead of a '>' line"
     ]
     assert [event.get("error") for event in read_events(run.events) if event.event == "failed"] == [
         said.strip().removeprefix("error: ")
     ]
+
+
+@pytest.mark.parametrize("cause", [None, OSError("the disk fails")])
+def test_only_what_any_attempt_would_meet_is_a_misfit(make, monkeypatch, cause):
+    run = make(PROTEINS)
+    shutil.rmtree(run.code)  # this process runs the code of the tests
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise DataError("labels.tsv cannot be read") from cause
+
+    monkeypatch.setattr("sedd.data.build.build_store", fail)
+    with pytest.raises(DataError) as caught:
+        build_store(run, 1, StopFlag())
+    assert isinstance(caught.value, MisfitError) == (cause is None)

@@ -60,6 +60,10 @@ def test_overrides_and_sweeps_reach_a_data_task(tmp_path: Path):
         (BUILD + "resources: {gpus_per_node: 4}\n", "resources.gpus_per_node"),
         (BUILD.replace("[x.fasta, /y.fasta.gz]", "[]"), "build.inputs"),
         (BUILD.replace("20}", "20, max_length: 9}"), "max_length 9 is less than min_length 20"),
+        (
+            BUILD.replace("20}", "20, sample: 9, onto: old}"),
+            "not added to a store: leave sample or onto out",
+        ),
         (BUILD.replace("x.fasta", "$NO_SUCH_VARIABLE/x"), "no variable NO_SUCH_VARIABLE"),
     ],
 )

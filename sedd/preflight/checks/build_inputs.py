@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sedd.errors import SeddError
+from sedd.errors import MissingDataError, SeddError
 from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok
 from sedd.preflight.read.filesystem import existing, query_space, unreadable
 from sedd.spec.build import BuildOptions, BuildSpec, DataTask
@@ -29,6 +29,9 @@ class Facts:
     """By experience; 0 where the store is there already."""
     table_problem: str | None = None
     """Why a table, or the store that it begins with, cannot be read."""
+    misfit: str | None = None
+    """Why the first lines of the tables, or that store, do not fit what is asked."""
+    misfit_hint: str | None = None
     obstacle: str | None = None
     """Why what lies where the store is to be is not what would be built."""
     is_read_only: bool = False
@@ -40,7 +43,10 @@ def gather(context: CheckContext) -> Facts | None:
     if build is None:
         return None
     sizes = {path: path.stat().st_size for path in build.inputs if path.is_file()}
-    table_problem = unreadable(filter(None, (build.clusters, build.labels))) or _onto_problem(build)
+    table_problem = unreadable(filter(None, (build.clusters, build.labels)))
+    misfit = None if table_problem else _misfit(build)
+    if misfit and (isinstance(misfit, MissingDataError) or isinstance(misfit.__cause__, OSError)):
+        table_problem, misfit = misfit.message, None
     is_readable = len(sizes) == len(build.inputs) and table_problem is None
     place = existing(build.store.parent)
     space = query_space(place)
@@ -54,19 +60,20 @@ def gather(context: CheckContext) -> Facts | None:
         is_read_only=space.is_read_only,
         needed_bytes=0 if build.store.exists() else sum(map(_store_bytes, sizes, sizes.values())),
         table_problem=table_problem,
+        misfit=misfit.message if misfit else None,
+        misfit_hint=misfit.hint if misfit else None,
         obstacle=_obstacle(build) if is_readable else None,
     )
 
 
-def _onto_problem(build: BuildSpec) -> str | None:
-    """Why the store that the new one begins with cannot be read."""
-    from sedd.data.manifest import read_manifest
+def _misfit(build: BuildSpec) -> SeddError | None:
+    """What the build would refuse before it reads anything whole."""
+    from sedd.data.first_look import require_fit_options
 
     try:
-        if build.onto is not None:
-            read_manifest(build.onto)
+        require_fit_options(options_of(BuildOptions, build))
     except SeddError as e:
-        return e.message
+        return e
     return None
 
 
@@ -89,6 +96,12 @@ def judge(facts: Facts) -> Verdict:
         return fail(
             facts.table_problem,
             "build.clusters, build.labels, build.onto: paths are from the spec's own folder",
+        )
+    if facts.misfit:
+        return fail(
+            facts.misfit,
+            facts.misfit_hint or "look at build.clusters, build.labels, build.label_numbers and build.onto",
+            Fault.JOB,
         )
     if facts.obstacle:
         return fail(facts.obstacle, "name another build.store, or remove what is there", Fault.JOB)
@@ -128,8 +141,9 @@ CHECK = Check(
     reads=(("build", "inputs"), ("build", "clusters"), ("build", "labels"), ("build", "onto")),
     sides=(Side.LOGIN, Side.NODE),
     fault=Fault.FILES,
-    catches="FASTA files and tables that are not there, another store in the way, a disk too small for the store",
-    takes="0.1 s",
+    catches="FASTA files and tables that are not there, tables that do not fit, another store in the way, a disk too "
+    "small for the store",
+    takes="0.3 s",
     passing=_GOOD,
     failing=replace(_GOOD, free_bytes=9 << 30),
 )

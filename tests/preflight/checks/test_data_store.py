@@ -5,11 +5,8 @@ import shutil
 
 import pytest
 
-from sedd.cluster.profile import LocalProfile
-from sedd.preflight.checks import build_inputs, data_store
-from sedd.preflight.context import CheckContext, Side
+from sedd.preflight.checks import data_store
 from sedd.preflight.finding import Status
-from sedd.spec.build import DataTask
 
 
 def look(context):
@@ -117,32 +114,3 @@ def test_a_fasta_of_another_name_is_mentioned_but_not_taken_for_the_source(make_
         f"make it with: sedd data build proteins.fasta -o {tmp_path / 'family.store'}; "
         "in that folder is uniprot2k.fasta.gz, and uniprot2k_clusters.tsv for --clusters"
     )
-
-
-@pytest.mark.parametrize(
-    ("asked", "saw"),
-    [
-        ({}, None),
-        ({"limit": 50}, "built with other options (limit)"),
-        ({"inputs": ["q.fasta"]}, "built from other input"),
-        ({"store": "q.fasta"}, "is not a token store"),
-        ({"labels": "labels.tsv"}, "labels.tsv does not exist"),
-        ({"onto": "before.store"}, "before.store does not exist"),
-        ({"store": "new.store"}, None),
-    ],
-)
-def test_what_a_build_would_refuse_is_told_before_the_queue(built_store, tmp_path, asked, saw):
-    """READY, said preflight, and the job gave up at once."""
-    (tmp_path / "q.fasta").write_text(">a\nMK\n")
-    there = {
-        key: [tmp_path / each for each in value] if key == "inputs" else value for key, value in asked.items()
-    }
-    there |= {key: tmp_path / there[key] for key in ("store", "labels", "onto") if key in there}
-    build = {"inputs": [built_store.with_suffix(".fasta")], "store": built_store} | there
-    task = DataTask.model_validate({"name": "d", "task": "data", "build": build})
-    context = CheckContext(
-        side=Side.LOGIN, experiment=task, profile=LocalProfile(executor="local"), folder=tmp_path, environ={}
-    )
-    verdict = build_inputs.judge(build_inputs.gather(context))
-    assert verdict.status is (Status.FAIL if saw else Status.OK), verdict.saw
-    assert (saw or "1 input of") in verdict.saw
