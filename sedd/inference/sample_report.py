@@ -18,6 +18,7 @@ from sedd.quality.assess import Assessment, assess
 from sedd.quality.sample_page import sample_page
 from sedd.rundir.atomic import write_output
 from sedd.spec.inference import SampleOptions
+from sedd.units import counted
 
 _LISTED = 20
 """Redesigns in the page's table, at most."""
@@ -83,9 +84,10 @@ def _redesigns_section(redesigns: Sequence[Redesign]) -> list[str]:
     ]
     heads = ("redesign", "parent", "mutations", "identity", "score, nats", "what changed")
     note = (
-        f"Of {len(redesigns):,} redesigns the median has {usual['count']:g} mutations, {100 * usual['identity']:.1f} % "
-        f"of its parent's residues and a score of {usual['score']:.2f}. Score: ln p(redesign) - ln p(parent), an "
-        "estimate and its standard error; above 0 the network prefers the redesign. The highest scores come first."
+        f"Of {counted(len(redesigns), 'redesign')} the median has {usual['count']:g} mutations, "
+        f"{100 * usual['identity']:.1f} % of its parent's residues and a score of {usual['score']:.2f}. Score: "
+        "ln p(redesign) - ln p(parent), an estimate and its standard error; above 0 the network prefers the redesign. "
+        "The highest scores come first."
     )
     return ["<h2>Redesigns</h2>", table(heads, rows), f'<p class="note">{note}</p>']
 

@@ -103,7 +103,6 @@ def _require_proteins(files: Sequence[Path]) -> str:
 
 CHECK = Check(
     tasks=(EvaluateTask, SampleTask, EmbedTask),
-    reads=((),),  # all that the spec names
     sides=(Side.LOGIN,),
     catches="proteins longer than the network was trained on (sample), a layer that it does not have (embed), files "
     "of nucleotides or of other letters (evaluate, embed; the first 4 million letters of each are read), a guide that "
