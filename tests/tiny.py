@@ -1,12 +1,14 @@
 """A network and a store so small that a training takes a second, and training in processes of their own."""
 
 import atexit
-import datetime as dt
+import contextlib
 import functools
 import json
 import os
+import random
 import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -64,8 +66,8 @@ def train_process(
     rank 1 alone. `before` is a command that runs each process.
     """
     arguments = [str(run.path), str(attempt), end]
-    port = 20000 + os.getpid() % 20000 + int(dt.datetime.now().timestamp() * 1000) % 1000
-    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    shared = os.environ | meeting | {"WORLD_SIZE": str(ranks)}
     environments = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
     if before:
         command = [*before, sys.executable, str(TRAIN), *arguments]
@@ -74,6 +76,15 @@ def train_process(
     else:
         codes = _forked(arguments, environments, is_first=attempt == 1)
     return max(codes, key=abs)
+
+
+def _free_port() -> int:
+    """Below those that the system gives to connections (from 32768 on), one of which could take it meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 def _forked(arguments: list[str], environments: list[dict[str, str]], *, is_first: bool) -> list[int]:
@@ -86,7 +97,8 @@ def _forked(arguments: list[str], environments: list[dict[str, str]], *, is_firs
     started = json.loads(server.stdout.readline())
     if not select.select([server.stdout], [], [], LONGEST_S)[0]:
         for process in started:
-            os.kill(process, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # the one for which the others wait has ended
+                os.kill(process, signal.SIGKILL)
         server.stdout.readline()
         raise subprocess.TimeoutExpired(arguments, LONGEST_S)
     return json.loads(server.stdout.readline())  # type: ignore[no-any-return] # a list of int
