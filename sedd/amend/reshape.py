@@ -72,7 +72,7 @@ def reshape(run: RunDir, shape: Shape, *, check: Check, now: dt.datetime) -> Req
     """Let a run go on in another shape, from its newest checkpoint.
 
     Raises:
-        UsageError: it is no training. RunError, SpecError: it cannot have that shape. The run continues unchanged.
+        UsageError: the run is not a training. RunError, SpecError: it cannot have that shape. Then nothing is changed.
         ClusterError: SLURM refuses it, or does not answer.
     """
     require_training(run)

@@ -45,7 +45,7 @@ def requeue_plan(
 
 
 def _left_alone(run: RunDir) -> Requeued:
-    """Of a run that needs one that was refused: what is wrong with that one is told, and enough."""
+    """The outcome for a run that needs another one which was refused: the error of that one says why."""
     return Requeued(run=run, changed=False, detail="left alone: a run that it needs does not go on yet")
 
 

@@ -42,7 +42,7 @@ class Result:
         settings: the spec's fields by dotted key, without what changes no number.
         rows: validations in blocks; () of a run that kept none.
         evaluation: the bound of `sedd evaluate` as a job, where there is one; `evaluated`: of so many residues.
-        ended: the run's last word; "" while there is none, and of one that goes on since.
+        ended: how the run ended; "" for one that has not, or that was started again since.
     """
 
     run: RunDir

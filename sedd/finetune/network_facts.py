@@ -27,7 +27,11 @@ def read_network_facts(network: Path) -> dict[str, Any] | None:
 
 
 def read_spec_of(network: Path) -> dict[str, Any] | None:
-    """The spec that it was trained by, as it was resolved; None where its files do not say. Raises: as above."""
+    """The resolved spec that a network was trained by; None where its files do not hold it.
+
+    Raises:
+        UsageError, CheckpointError: as `read_network_facts`.
+    """
     spec = (read_network_facts(network) or {}).get("spec")
     found: dict[str, Any] | None = (
         parse_document(spec, name=str(network)).data if isinstance(spec, str) else spec

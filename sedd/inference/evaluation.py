@@ -60,8 +60,9 @@ class Proteins:
             (self.stops_to_x, "stop", "(*) inside read as X"),
             (self.stops_stripped, "stop", "(*) at the end removed"),
         )
-        if told := [f"{counted(count, what)} {became}" for count, what, became in altered if count]:
-            remarks.append(", ".join(told))
+        parts = [f"{counted(count, what)} {fate}" for count, what, fate in altered if count]
+        if parts:
+            remarks.append(", ".join(parts))
         if self.empty:
             remarks.append(f"{counted(self.empty, 'record')} without residues left out")
         if self.words:

@@ -178,7 +178,9 @@ def do_score(job: Job) -> str:
     require_writer(output)
     table = read_table(wanted)
     if wanted.measured is not None:
-        measured_numbers(table, wanted.measured)  # what does not fit is told before all is scored
+        measured_numbers(
+            table, wanted.measured
+        )  # a column that is missing must not be found after the scoring
     trained = job.load(wanted.network).under(how.condition, notify=job.note)
     denoiser, slices = trained.denoiser(), parts(table)
 

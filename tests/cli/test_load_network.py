@@ -32,6 +32,7 @@ from tests.inference.networks import write_small_checkpoint
 from tests.tiny import MAX_LENGTH, tiny_spec
 
 PROTEINS = ">one\nMKTAYIAKQRQISFVKSHFSRQ\n>two\nMSLNFLDFEQPIAELEAKIDSL\nTAVSRQDEKLDINIDEEVHRL\n>three\nmgh\n"
+REPORTED = ["sample", "{run}", "-n", "1", "--steps", "2", "-o", "new.fasta", "--report", "x.html", "--store"]
 
 
 @pytest.fixture(scope="module")
@@ -678,42 +679,8 @@ def test_given_residues_of_a_template_never_change(trained: RunDir, tmp_path: Pa
         (["sample", "{run}", "-o", "."], 2, "a folder"),
         (["sample", "{run}", "-o", "x.fasta.xz"], 2, "of compressed files only .gz is written"),
         (["sample", "{run}", "--report", "x.html.gz"], 2, "must end in .html or .json"),
-        (
-            [
-                "sample",
-                "{run}",
-                "-n",
-                "1",
-                "--steps",
-                "2",
-                "-o",
-                "new.fasta",
-                "--report",
-                "x.html",
-                "--store",
-                "no.store",
-            ],
-            2,
-            "no.store does not exist",
-        ),
-        (
-            [
-                "sample",
-                "{run}",
-                "-n",
-                "1",
-                "--steps",
-                "2",
-                "-o",
-                "new.fasta",
-                "--report",
-                "x.html",
-                "--store",
-                "old",
-            ],
-            2,
-            "built with another alphabet",
-        ),
+        ([*REPORTED, "no.store"], 2, "no.store does not exist"),
+        ([*REPORTED, "old"], 2, "built with another alphabet"),
         (["cluster", "init", "-o", "x.yaml.gz"], 2, "must end in .yaml or .yml"),
         (["sample", "{run}", "--infill", "{fasta}", "--length", "9"], 2, "infill takes the length"),
         (["sample", "{run}", "--report", "page.pdf"], 2, "must end in .html or .json"),

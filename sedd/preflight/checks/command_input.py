@@ -68,7 +68,7 @@ def judge(facts: Facts) -> Verdict:
         )
     if facts.unknown_program:
         return warn(
-            f"{facts.unknown_program} is no program of this machine",
+            f"this machine has no program {facts.unknown_program}",
             "the node must have it on its PATH, as after the profile's setup",
         )
     return ok(f"{facts.fasta}")

@@ -107,7 +107,7 @@ def _look(experiment: Experiment, context: CheckContext) -> Facts:
 
 
 def _is_training(checkpoint: Path) -> bool:
-    """Whether a checkpoint lies in the folder of a run that goes on."""
+    """Whether a checkpoint belongs to a run that is still training."""
     run = RunDir(checkpoint.parent.parent)
     return checkpoint.parent == run.checkpoints and is_run(run) and not is_over(run)
 

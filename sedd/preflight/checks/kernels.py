@@ -13,7 +13,7 @@ class Facts:
     wants_compiled: bool
     wants_graphs: bool = False
     graph_obstacle: str | None = None
-    """Why gradients cannot be replayed as CUDA graphs."""
+    """Why gradients cannot be replayed as CUDA graphs, where the spec insists on it."""
     needs_gpu: bool
     capability: tuple[int, int] | None
     """Of the weakest card; None where it is not known."""
@@ -26,11 +26,12 @@ def gather(context: CheckContext) -> Facts | None:
     if not (wants_fused or wants_compiled or wants_graphs):
         return None
     needs_gpu = context.training_run.resources.gpus_per_node > 0
+    obstacle = context.training_run.graph_obstacle if needs_gpu else "there is no GPU"
     return Facts(
         wants_fused=wants_fused,
         wants_compiled=wants_compiled,
         wants_graphs=wants_graphs,
-        graph_obstacle=context.training_run.graph_obstacle,
+        graph_obstacle=obstacle if wants_graphs else None,
         needs_gpu=needs_gpu,
         capability=weakest_capability(context) if needs_gpu else None,
     )
@@ -39,8 +40,10 @@ def gather(context: CheckContext) -> Facts | None:
 def judge(facts: Facts) -> Verdict:
     if facts.wants_fused and not facts.needs_gpu:
         return fail("fused kernels on a CPU: they are for GPUs", "training.kernels: auto")
-    if facts.wants_graphs and (reason := facts.graph_obstacle if facts.needs_gpu else "there is no GPU"):
-        return fail(f"training.cuda_graphs is true, but {reason}", "auto records graphs where it can")
+    if facts.graph_obstacle is not None:
+        return fail(
+            f"training.cuda_graphs is true, but {facts.graph_obstacle}", "auto records graphs where it can"
+        )
     if facts.wants_compiled and facts.capability is not None and facts.capability < TRITON_FROM:
         where = f"compute capability {facts.capability[0]}.{facts.capability[1]}"
         return warn(

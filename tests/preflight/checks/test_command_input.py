@@ -62,6 +62,6 @@ def test_a_program_that_this_machine_does_not_have_is_warned_of(tmp_path: Path):
     verdict = look(tmp_path, "no-such-program-anywhere")
     assert (verdict.status, verdict.saw) == (
         Status.WARN,
-        "no-such-program-anywhere is no program of this machine",
+        "this machine has no program no-such-program-anywhere",
     )
     assert look(tmp_path, "no-such-program-anywhere", side=Side.NODE).status is Status.OK
