@@ -178,9 +178,7 @@ def do_score(job: Job) -> str:
     require_writer(output)
     table = read_table(wanted)
     if wanted.measured is not None:
-        measured_numbers(
-            table, wanted.measured
-        )  # a column that is missing must not be found after the scoring
+        measured_numbers(table, wanted.measured)  # a missing column is told before hours of scoring
     trained = job.load(wanted.network).under(how.condition, notify=job.note)
     denoiser, slices = trained.denoiser(), parts(table)
 

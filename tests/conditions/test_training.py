@@ -159,6 +159,10 @@ def test_the_commands_take_labels(learnt: RunDir, tmp_path: Path, capsys: pytest
     found = json.loads(capsys.readouterr().out)
     assert found["condition"] == {"family": "basic", "heat": "80"}
     assert found["against"]["bound"]["nats_per_residue"] < 0
+    call("evaluate", checkpoint, "--fasta", fasta, "--draws", 2, *labels, "--against", checkpoint)
+    first, _, compared, *_ = capsys.readouterr().out.splitlines()
+    assert first.endswith(", given family=basic, heat=80")
+    assert compared.endswith(", without the condition (below 0: better):")
     for bad, said in (("family", "--condition is 'family'"), ("heat=", "--condition is 'heat='")):
         with pytest.raises(UsageError, match=said):
             call("sample", checkpoint, "--condition", bad)

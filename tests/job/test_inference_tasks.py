@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sedd.errors import MisfitError
 from sedd.inference.keep import Arrays, KeptParts
 from sedd.inference.work import WORK as BY_NETWORK
 from sedd.inference.work import Job
@@ -109,6 +110,18 @@ def work(run: RunDir) -> None:
     command = [sys.executable, "-m", "sedd.job.worker", str(run.path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == Exit.COMPLETED, done.stderr
+
+
+def test_a_column_that_is_missing_is_told_before_anything_is_scored(
+    make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m.csv").write_text("mutant,seen\nM1A,1\n")
+    (tmp_path / "wt.fasta").write_text(">wt\nMKTAYIAK\n")
+    files = {"wild_types": [str(tmp_path / "wt.fasta")], "mutants": str(tmp_path / "m.csv")}
+    run = make("score", measured="sean", **files)
+    monkeypatch.setattr(Job, "load", lambda *_: pytest.fail("the network was loaded"))
+    with pytest.raises(MisfitError, match="no column 'sean'"):
+        BY_NETWORK["score"].do(Job(run, load_resolved(run.spec), lambda done, of: None, print))
 
 
 def test_bad_input_is_not_tried_again(make, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from sedd.data.alphabet import RESIDUES, TOKENS
 from sedd.errors import SpecError
 from sedd.spec.build import DataTask
 from sedd.spec.experiment import Experiment
-from sedd.spec.inference import _LETTERS, EvaluateTask, SampleTask
+from sedd.spec.inference import _LETTERS, EvaluateTask, SampleOptions, SampleTask
 from sedd.spec.load import dump_resolved, load_request, load_resolved
 
 BUILD = "name: a\ntask: data\nbuild: {inputs: [x.fasta, /y.fasta.gz], store: out/s, min_length: 20}\n"
@@ -111,6 +112,13 @@ def test_tasks_of_a_trained_network_take_several_gpus(tmp_path: Path):
 
 def test_letters_to_omit_are_those_that_a_protein_may_hold():
     assert sorted(_LETTERS) == sorted(TOKENS[number] for number in RESIDUES)
+
+
+def test_an_amino_acid_must_be_left_to_draw():
+    """X alone would be drawn otherwise."""
+    with pytest.raises(ValidationError, match="omit names every amino acid"):
+        SampleOptions(omit="acdefghiklmnpqrstvwy")
+    assert SampleOptions(omit="ACDEFGHIKLMNPQRSTVW").omit.endswith("W")
 
 
 def test_a_command_takes_no_gpu_that_nobody_asked_for(tmp_path: Path):
