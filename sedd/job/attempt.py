@@ -59,14 +59,18 @@ class Meeting:
     port: int
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Nodes of the job on which this attempt does not train, for they were at fault: SLURM's number by name."""
+    keeper: socket.socket | None = field(default=None, compare=False, repr=False)
+    """Keeps the port from other programs until rank 0 listens there: it imports torch before."""
 
 
 def find_meeting(*, attempt: int, left_out: Mapping[str, int]) -> Meeting:
-    """A port of this host that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port = int(probe.getsockname()[1])
-    return Meeting(attempt=attempt, address=socket.gethostname(), port=port, left_out=left_out)
+    """A port of this host that is free, and stays so for rank 0 as long as the meeting lives."""
+    keeper = socket.socket()
+    # Who sets this option, too, as torch's store does, may listen at a port where nobody listens yet.
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("", 0))
+    port = int(keeper.getsockname()[1])
+    return Meeting(attempt=attempt, address=socket.gethostname(), port=port, left_out=left_out, keeper=keeper)
 
 
 @contextlib.contextmanager

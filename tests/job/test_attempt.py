@@ -1,12 +1,13 @@
 """What a training process finds in its environment."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from sedd.job import supervisor
-from sedd.job.attempt import Meeting, Task, own_ranks, rank_environment
+from sedd.job.attempt import Meeting, Task, find_meeting, own_ranks, rank_environment
 from sedd.job.environment import TaskEnvironment
 from sedd.job.processes import SignalBox
 from sedd.launch.freeze import slots_folder
@@ -106,6 +107,18 @@ def test_a_spare_node_takes_the_place_of_one_that_is_left_out(
     )
     meeting = Meeting(attempt=1, address="v100-1", port=4711, left_out=left_out)
     assert own_ranks(task, meeting) == ({} if rank is None else {rank: local_rank})
+
+
+def test_nobody_takes_the_port_of_a_meeting_before_rank_0_listens_there() -> None:
+    """Between the choice of a port and rank 0's store lie the seconds in which that process imports torch."""
+    from torch.distributed import TCPStore
+
+    meeting = find_meeting(attempt=1, left_out={})
+    with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+        stranger.bind(("", meeting.port))
+    store = TCPStore("127.0.0.1", meeting.port, 1, is_master=True)
+    store.set("met", "yes")
+    assert TCPStore("127.0.0.1", meeting.port, 1, is_master=False).get("met") == b"yes"
 
 
 def test_a_point_of_a_local_sweep_trains_on_its_slots_card_and_starts_others_with_all_of_them(
