@@ -164,7 +164,7 @@ class _Cells:
             raise DataError(
                 f"{where(number)}: '{self.name}' is {texts[number][:40]!r}, not a finite number",
                 hint=decimal_comma_hint(texts[number])
-                or "leave the cell empty where there is none; a category needs no --label-number",
+                or "leave the cell empty where there is none; a category is not named by --label-number",
             ) from None
         if len(self.codes) > _MOST_VALUES:
             raise DataError(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedd.complaints import clip
-from sedd.errors import MisfitError
+from sedd.errors import MisfitError, did_you_mean
 from sedd.inference.variants import VariantTable
 from sedd.units import counted, decimal_comma_hint
 
@@ -48,7 +48,10 @@ def measured_numbers(table: VariantTable, measured: str) -> NDArray[np.float64]:
     """A column as numbers, NaN where a cell is empty or says that the value is missing. Raises: MisfitError."""
     if measured not in table.columns:
         seen = ", ".join(table.columns)
-        raise MisfitError(f"no column '{measured}': the table has {seen}")
+        raise MisfitError(
+            f"no column '{measured}': the table has {seen}",
+            hint=did_you_mean(measured, table.columns) or "--measured names one of these",
+        )
     cells = table.columns[measured]
     numbers = np.full(len(cells), np.nan)
     for row, cell in enumerate(cells):

@@ -76,4 +76,4 @@ def blame(failed: "Sequence[Finding]") -> Exception:
     if faults == {Fault.PEER}:
         return PeerAbsentError(message, absent=absent)
     is_full = Fault.DISK in faults or any(_NO_SPACE.search(finding.saw) for finding in failed)
-    return DiskFullError(message) if is_full else MisfitError(message)
+    return (DiskFullError if is_full else MisfitError)(message, hint=failed[0].hint or None)

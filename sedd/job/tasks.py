@@ -22,6 +22,7 @@ from sedd.rundir.node_folder import ENTRY_VARIABLE
 from sedd.rundir.rank_progress import progress_writer
 from sedd.spec.build import BuildOptions, DataTask
 from sedd.spec.load import load_resolved, load_resolved_as
+from sedd.spec.option_keys import hints_name_keys
 from sedd.units import format_duration
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def build_store(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
     with write_heartbeats(run.heartbeat, attempt=attempt, steps=total, unit="bytes") as beat:
         tell = _Progress(beat, total, stop, phase="building")
         try:
-            with _misfits_named(UsageError, DataError):
+            with hints_name_keys("data"), _misfits_named(UsageError, DataError):
                 result = build(list(wanted.inputs), wanted.store, options, owner=run.id, progress=tell.more)
         except _StoppedError:
             beat.update(phase="stopping")
@@ -111,7 +112,7 @@ def use_network(run: RunDir, attempt: int, stop: "StopFlag") -> Exit:
         kept = _Kept(run, attempt, beat, reached=reached)
         tell = _Progress(beat, total, stop, phase=work.phase, kept=kept if ranks.is_first else None)
         try:
-            with _misfits_named(UsageError, DataError):
+            with hints_name_keys(task.task), _misfits_named(UsageError, DataError):
                 line = work.do(Job(run, task, tell.until, _print_line, attempt, ranks, tell.ask, tell.begin))
             if not ranks.is_first:
                 _await_first(run, attempt, tell.ask)

@@ -117,3 +117,26 @@ def test_only_what_any_attempt_would_meet_is_a_misfit(make, monkeypatch, cause):
     with pytest.raises(DataError) as caught:
         build_store(run, 1, StopFlag())
     assert isinstance(caught.value, MisfitError) == (cause is None)
+
+
+def test_a_store_in_the_way_is_told_with_the_key_of_the_spec(make, tmp_path: Path):
+    """Its user has typed neither --force nor -o."""
+    source = tmp_path / "proteins.fasta"
+    for number, residue in enumerate("GA", start=1):
+        source.write_text("".join(f">p{n}\n{'MKTAYIAK' * (4 + n)}{residue}\n" for n in range(20)))
+        run = make(source)
+        shutil.rmtree(run.code)  # this process runs the code of the tests
+        if number == 1:
+            assert build_store(run, 1, StopFlag()) is Exit.COMPLETED
+    with pytest.raises(DataError, match="already exists, built from other input") as caught:
+        build_store(run, 1, StopFlag())
+    assert caught.value.hint == "name another build.store, or remove what is there"
+
+
+def test_what_the_node_preflight_refuses_is_told_with_its_hint(make, tmp_path: Path):
+    run = make(PROTEINS)
+    shutil.rmtree(run.code)  # this process runs the code of the tests
+    (tmp_path / "made.store").mkdir()
+    with pytest.raises(MisfitError, match="not a token store") as caught:
+        build_store(run, 1, StopFlag())
+    assert caught.value.hint == "name another build.store, or remove what is there"

@@ -11,6 +11,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,13 +125,31 @@ def test_a_column_that_is_missing_is_told_before_anything_is_scored(
         BY_NETWORK["score"].do(Job(run, load_resolved(run.spec), lambda done, of: None, print))
 
 
-def test_bad_input_is_not_tried_again(make, tmp_path: Path) -> None:
-    """Another attempt would meet the same."""
-    run = make("embed", fasta=[str(tmp_path / "two.fasta")], layers=[9])
+@pytest.mark.parametrize(
+    ("task", "asked", "error"),
+    [
+        ("embed", {"fasta": ["two.fasta"], "layers": [9]}, "there is no layer 9"),
+        (
+            "score",
+            {"wild_types": ["wt.fasta"], "mutants": "m.csv"},
+            "m.csv:2: 'T1A' names T at 1, the wild type has M there (8 residues from 1 on)\n"
+            "hint: score.offset -2 would fit, perhaps by chance: the table names one site\n",
+        ),
+    ],
+)
+def test_bad_input_is_not_tried_again(
+    make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, asked: dict[str, Any], error: str
+) -> None:
+    """Another attempt would meet the same; what its user can change are keys of the spec."""
+    (tmp_path / "m.csv").write_text("mutant\nT1A\n")
+    (tmp_path / "wt.fasta").write_text(">wt\nMQTVYIAK\n")
+    monkeypatch.chdir(tmp_path)
+    run = make(task, **asked)
     environment = os.environ | {"SEDD_ATTEMPT": "1", "PYTHONPATH": str(run.code), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-m", "sedd.job.worker", str(run.path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert (done.returncode, "error: there is no layer 9" in done.stderr) == (Exit.MISFIT, True), done.stderr
+    assert done.returncode == Exit.MISFIT, done.stderr
+    assert f"error: {error}" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -9,6 +9,7 @@ from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail
 from sedd.preflight.read.filesystem import existing, query_space, unreadable
 from sedd.spec.build import BuildOptions, BuildSpec, DataTask
 from sedd.spec.inference import options_of
+from sedd.spec.option_keys import as_keys
 from sedd.units import format_bytes
 
 # Of UniRef50: bytes of store (and its parts, for a while both) for a byte of FASTA, and FASTA for a byte of gzip.
@@ -61,7 +62,7 @@ def gather(context: CheckContext) -> Facts | None:
         needed_bytes=0 if build.store.exists() else sum(map(_store_bytes, sizes, sizes.values())),
         table_problem=table_problem,
         misfit=misfit.message if misfit else None,
-        misfit_hint=misfit.hint if misfit else None,
+        misfit_hint=as_keys(misfit.hint, "data") if misfit else None,
         obstacle=_obstacle(build) if is_readable else None,
     )
 

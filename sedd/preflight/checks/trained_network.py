@@ -14,6 +14,7 @@ from sedd.rundir.best import UndecidedError, find_trained_run
 from sedd.rundir.find import refuse_spec
 from sedd.rundir.layout import list_checkpoints
 from sedd.spec.inference import SampleTask, ScoreOptions, ScoreTask, TrainedTask, options_of
+from sedd.spec.option_keys import as_keys
 
 _QUICKLY_READ_BYTES = 4 << 20
 """Of tables of mutants and their wild types: a second or two."""
@@ -83,7 +84,7 @@ def judge(facts: Facts) -> Verdict:
     if (undrawable := facts.drawing_problem) is not None:
         return fail(undrawable.message, undrawable.hint or "")
     if (unscorable := facts.scoring_problem) is not None:
-        return fail(unscorable.message, _in_a_spec(unscorable.hint or ""))
+        return fail(unscorable.message, as_keys(unscorable.hint, "score") or "")
     if (wrong := facts.network_problem) is not None:
         is_early = isinstance(wrong, UndecidedError) and wrong.is_early
         return (warn if is_early else fail)(wrong.message, wrong.hint or "")
@@ -204,13 +205,6 @@ def _scoring_problem(task: ScoreTask) -> SeddError | None:
     except SeddError as e:
         return e
     return None
-
-
-def _in_a_spec(hint: str) -> str:
-    """A hint for the command line with the names that a spec has for its options."""
-    for option, field in {"--fasta": "score.wild_types", "--offset": "score.offset"}.items():
-        hint = hint.replace(option, field)
-    return hint
 
 
 def _graph_of(network: Path) -> str | None:
