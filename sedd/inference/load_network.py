@@ -23,7 +23,7 @@ from sedd.inference.batch_size import batch_residues
 from sedd.inference.conditionals import Denoiser
 from sedd.inference.export import KEPT, read_export
 from sedd.inference.find_network import find_network, no_checkpoint, untrained_text
-from sedd.inference.weights import require_finite, require_fitting
+from sedd.inference.weights import fitting_network, require_finite
 from sedd.model.transformer import Transformer
 from sedd.rundir.layout import RunDir
 from sedd.spec.conditions import GuidanceOptions
@@ -164,11 +164,10 @@ def load_trained(path: Path, device: torch.device | None = None) -> Trained:
     """
     device = device if device is not None else Ranks().device()
     said, experiment, weights = _read(path)
-    require_fitting(weights, experiment.model, str(path))
-    require_finite(weights, str(path))
     # Fused where they work, unless whoever trained it would rather have none.
-    model = Transformer(experiment.model, kernels="torch" if experiment.training.kernels == "torch" else None)
-    model.load_state_dict(weights)
+    kernels = "torch" if experiment.training.kernels == "torch" else None
+    model = fitting_network(weights, experiment.model, str(path), kernels=kernels)
+    require_finite(weights, str(path))
     capability = capability_of(device)
     asked = experiment.training.precision
     return Trained(

@@ -1,9 +1,11 @@
-"""Whether weights are those of the network that a spec describes."""
+"""The network that a spec describes, of weights that were read; whether they are those of such a network."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sedd.errors import CheckpointError
 from sedd.model.transformer import Transformer
@@ -21,19 +23,45 @@ def require_finite(weights: Mapping[str, Tensor], source: str) -> None:
             )
 
 
-def require_fitting(weights: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
-    """Raise CheckpointError, with the first tensor's name, unless these are the weights of a network of this shape.
+def fitting_network(
+    weights: Mapping[str, Tensor], spec: ModelSpec, source: str, *, kernels: str | None = None
+) -> Transformer:
+    """A network of this shape with these weights. Raises: CheckpointError, with the first tensor that does not fit.
 
-    Compared before a network is made: a damaged spec may describe one that no memory holds.
+    Compared before the network has memory: a damaged spec may describe one that none holds.
     """
     deepest = f"blocks.{spec.blocks - 1}."
     if not any(name.startswith(deepest) for name in weights):
         raise CheckpointError(f"{source} has no tensor {deepest}…: its spec says model.blocks: {spec.blocks}")
     try:
-        with torch.device("meta"):
-            wanted = Transformer(spec).state_dict()
+        with torch.device("meta"), _Undrawn():
+            model = Transformer(spec, kernels=kernels)
     except (RuntimeError, TypeError) as e:  # torch cannot count so far
         raise CheckpointError(f"{source}: its spec is of a network that no memory holds") from e
+    _require_alike(weights, model.state_dict(), source)
+    model.load_state_dict({name: weight.clone() for name, weight in weights.items()}, assign=True)
+    return model
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out what draws the first weights: others take their place.
+
+    Of a tensor without memory torch computes what it would draw in Python, and imports its compiler for that: seconds.
+    """
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        arguments: tuple[Any, ...] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if getattr(function, "__module__", None) == nn.init.__name__:
+            return arguments[0] if arguments else next(iter((named or {}).values()))
+        return function(*arguments, **(named or {}))
+
+
+def _require_alike(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str) -> None:
     for name, tensor in wanted.items():
         if name not in weights:
             raise CheckpointError(f"{source} has no tensor {name}")
