@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from sedd.training.sharding.rows import whole
 FORMAT = 1
 _READERS = 8
 """Files whose checksums are computed at a time."""
+_REST_S = 2
+"""After so long without a change a later one shows in a file's times."""
 
 State = Mapping[str, Any]
 """Tensors, numbers, texts, and lists and dicts of them: what `torch.load(weights_only=True)` reads back."""
@@ -177,7 +181,13 @@ def is_whole(path: Path, *, part: int | None = None) -> bool:
 
 
 def _is_as(path: Path, part: Part) -> bool:
-    return path.stat().st_size == part.bytes and _sha256(path) == part.sha256
+    seen = path.stat()
+    if seen.st_size != part.bytes:
+        return False
+    # What has just been written could change once more within one tick of the file system's clock.
+    is_at_rest = time.time_ns() - max(seen.st_mtime_ns, seen.st_ctime_ns) > _REST_S * 1e9
+    identity = seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns
+    return (_sha256_once(path, identity) if is_at_rest else _sha256(path)) == part.sha256
 
 
 def read_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -279,6 +289,12 @@ def remove_leftovers(folder: Path) -> None:
 
 def _seal_path(path: Path) -> Path:
     return path.with_suffix(".json")
+
+
+@functools.lru_cache(maxsize=1024)
+def _sha256_once(path: Path, identity: tuple[int, ...]) -> str:
+    """Of a file that is looked for, and then read: gigabytes, each time from the shared disk."""
+    return _sha256(path)
 
 
 def _sha256(path: Path) -> str:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,42 @@ def test_a_damaged_checkpoint_is_not_whole_and_the_older_one_wins(tmp_path: Path
         seal.write_text(seal.read_text()[:10])
     assert not is_whole(newest)
     assert newest_whole(tmp_path) == checkpoint_path(tmp_path, 1)
+
+
+@pytest.mark.parametrize(("rest_s", "times"), [(0, 1), (60, 2)])
+def test_a_checkpoint_that_is_found_and_then_read_is_summed_up_once_unless_it_has_just_been_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rest_s: int, times: int
+) -> None:
+    write_checkpoint(tmp_path, 2, state(2))
+    newest = checkpoint_path(tmp_path, 2)
+    monkeypatch.setattr(checkpoint_file, "_REST_S", rest_s)
+    summed: list[Path] = []
+    whole = checkpoint_file._sha256
+    monkeypatch.setattr(checkpoint_file, "_sha256", lambda path: (summed.append(path), whole(path))[1])
+    assert newest_whole(tmp_path) == newest
+    read_checkpoint(newest)
+    assert summed == [newest] * times
+
+
+@pytest.mark.parametrize("how", ["in place", "by another file of the same times"])
+def test_what_changed_after_it_was_summed_up_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    write_checkpoint(tmp_path, 2, state(2))
+    newest = checkpoint_path(tmp_path, 2)
+    content = newest.read_bytes()
+    damaged = content[:300] + bytes([content[300] ^ 4]) + content[301:]
+    monkeypatch.setattr(checkpoint_file, "_REST_S", 0)
+    (tmp_path / "other").write_bytes(damaged)
+    times = newest.stat()
+    assert is_whole(newest)
+    if how == "by another file of the same times":
+        os.replace(tmp_path / "other", newest)
+    else:
+        time.sleep(0.05)
+        newest.write_bytes(damaged)
+    os.utime(newest, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert not is_whole(newest)
 
 
 def test_a_damaged_checkpoint_is_refused_with_its_name(tmp_path: Path) -> None:
