@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sedd.cli.console import out, print_json, require_one_on_stdout, tell, write_text
+from sedd.cli.console import note, out, print_json, require_one_on_stdout, tell, write_text
 from sedd.cli.options import FILE, Force
 from sedd.errors import UsageError
 from sedd.experiments.groups import METRICS
@@ -17,10 +17,11 @@ from sedd.experiments.ranking_page import render_ranking
 from sedd.experiments.ranking_text import ranking_table
 from sedd.experiments.results import Result, read_result, with_evaluations
 from sedd.halving.savings import read_savings
+from sedd.home import expand_home
 from sedd.rundir.atomic import is_stdout, require_output, write_output
-from sedd.rundir.find import each_once, find_run, find_runs, runs_root
+from sedd.rundir.find import each_once, find_run, find_runs, list_runs_of_name, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
-from sedd.rundir.plan_record import find_plan
+from sedd.rundir.plan_record import find_plan, plain_name
 
 
 def command(
@@ -67,6 +68,19 @@ def command(
         console.print(ranking_table(ranking, width=console.width))
 
 
+def _of_its_name(text: str, run: RunDir) -> list[RunDir]:
+    """A name that several runs have means all of them here, where one alone means nothing."""
+    if plain_name(text) != run.name and expand_home(text).absolute() != run.path.parent:
+        return [run]
+    task = read_manifest(run).get("task")
+    alike = [
+        other for other in list_runs_of_name(run.path.parent) if read_manifest(other).get("task") == task
+    ]
+    if len(alike) > 1:
+        note(f"{len(alike)} runs are called {run.name}: all are compared")
+    return alike
+
+
 def _rank(texts: list[str], metric: str, against: str | None) -> Ranking:
     root = runs_root()
     chosen: list[RunDir] = []
@@ -78,6 +92,8 @@ def _rank(texts: list[str], metric: str, against: str | None) -> Ranking:
         chosen += found
     reference = find_run(against, root) if against else None
     chosen = each_once([*([reference] if reference else []), *chosen])
+    if len(texts) == len(chosen) == 1 and against is None:
+        chosen = _of_its_name(texts[0], chosen[0])
     if len(chosen) < 2:
         is_plan = find_plan(texts[0], root) is not None
         what = (

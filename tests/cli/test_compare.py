@@ -51,6 +51,16 @@ def test_a_run_that_is_named_twice_counts_once_however_its_path_is_written(
         call("compare", first.id, first.path)
 
 
+def test_a_name_that_several_runs_have_means_all_of_them(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, number, learning_rate=rate) for number, rate in enumerate([1e-3, 3e-4])]
+    for typed in ("tiny", "tiny/", tmp_path / "tiny"):
+        done = sedd("compare", typed, "--csv", "-", runs=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "note: 2 runs are called tiny: all are compared" in done.stderr
+        assert all(run.id in done.stdout for run in runs)
+    assert "single run" in sedd("compare", runs[0].id, runs=tmp_path).stderr
+
+
 def test_without_a_folder_of_runs_it_is_told_where_they_are_looked_for(tmp_path: Path) -> None:
     for command in ("status", "usage"):
         done = sedd(command, cwd=tmp_path)
