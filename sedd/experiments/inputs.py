@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sedd.errors import SeddError
 from sedd.launch.freeze import code_hash, imported_package
 from sedd.launch.submitted import find_all_of
+from sedd.rundir.find import find_runs, list_runs_of_name
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.load import Request
 from sedd.spec.task import TaskSpec
@@ -28,6 +30,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
 """Task to the rooms of the package that its result depends on: a new column of `sedd status` trains nothing anew."""
 OUTPUTS = {("build", "store")}
 """Keys of specs that name what a run makes, not what it reads."""
+_SAYS_WHAT_IT_IS = ("manifest.json", "config.json", "adapters.json")
+"""Files of a store or a run, of an export, of adapters alone."""
 WHOLE_BYTES = 64 << 20
 """A larger file is known by its size, its time and its two ends: UniRef50 would take minutes."""
 
@@ -106,16 +110,32 @@ def code_that_matters(task: str, package: Path) -> str:
 
 @functools.cache
 def content_of(path: Path) -> str:
-    """A hash that changes with what a file holds; of a store, an export or a run with what its manifest says."""
+    """A hash that changes with what a file holds; of a store, an export or a run with what its manifest says.
+
+    Of a folder of runs it is that of the runs which its path names: the newest one, or the sweep that this belongs to.
+    """
     if path.is_dir():
-        listed = [p for name in ("manifest.json", "config.json") if (p := path / name).is_file()]
+        listed = [p for name in _SAYS_WHAT_IT_IS if (p := path / name).is_file()]
         newest = sorted(p.name for p in path.glob("checkpoints/step-*.json"))[-1:]
-        return _digest([*(content_of(p) for p in listed), *newest])
+        runs = [] if listed else [[run.id, content_of(run.path)] for run in _runs_named_by(path)]
+        return _digest([*(content_of(p) for p in listed), *newest, *runs])
     try:
         with path.open("rb") as file:
             return _of_file(file.fileno())
     except OSError:
         return "absent"
+
+
+def _runs_named_by(folder: Path) -> list[RunDir]:
+    """The runs of `runs/NAME` or of a sweep's folder that a network named so is one of; of other folders none."""
+    if not (list_runs_of_name(folder) or folder.name.startswith("sweep-")):
+        return []
+    try:
+        return find_runs(str(folder), folder)
+    except (
+        SeddError
+    ):  # a sweep without points, or a damaged manifest, which is told where the network is asked for
+        return []
 
 
 def _of_file(handle: int) -> str:
