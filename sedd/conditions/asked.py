@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from sedd.conditions.known import KnownField, condition_row
 from sedd.diffusion.bound import LogScore
 from sedd.diffusion.guidance import Classifier
 from sedd.errors import UsageError
-from sedd.spec.conditions import GuidanceOptions
+from sedd.spec.conditions import Condition, GuidanceOptions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,11 +29,15 @@ class Asked:
     """How the classifier is asked, if there is one."""
     text: str = ""
     """All of it as KEY=VALUE, for the header of a sample."""
+    condition: Condition = field(default_factory=dict)
+    """The labels as the user names them."""
+    guidance: GuidanceOptions = field(default_factory=GuidanceOptions)
+    """Weight and guide as the user gives them."""
 
     @property
     def unguided(self) -> "Asked":
         """The same labels at weight 1 and without a guide: a distribution whose likelihoods mean something."""
-        return Asked(labels=self.labels, text=self.text)
+        return Asked(labels=self.labels, text=self.text, condition=self.condition)
 
     def steered(self, score: LogScore, cu_seqlens: Tensor, n: int) -> LogScore:
         """The score tilted by the guide; itself where there is none."""
@@ -84,4 +88,6 @@ def ask(
         classifier=load_guide(how.guide) if how.guide else None,
         guide=how if how.guide else None,
         text=" ".join(words),
+        condition=dict(condition),
+        guidance=how,
     )

@@ -51,13 +51,16 @@ class Network:
     def under(self, condition: Mapping[str, str | int | float], **guidance: Any) -> "Network":
         """This network under a condition such as {"ec": "3.2.1"}: whatever it is asked then is asked under it.
 
-        Options as `GuidanceOptions`, for sampling and likelihoods: guidance, guide, guide_weight, guide_changes.
+        Options as `GuidanceOptions`, for sampling and likelihoods: guidance, guide, guide_weight, guide_changes. What a
+        later call names, a condition or one of these, takes the place of that alone.
         """
         if not isinstance(condition, Mapping):
             raise UsageError(
                 f'condition is {shown(condition)}; it must be a mapping such as {{"ec": "3.2.1"}}'
             )
-        return Network(self.trained.under(condition, _options(GuidanceOptions, guidance), notify=_warn))
+        kept = self.trained.asked.guidance.model_dump()
+        how = _options(GuidanceOptions, {**kept, **guidance})
+        return Network(self.trained.under(condition, how, notify=_warn))
 
     def logits(
         self, sequences: str | Sequence[str], *, sigma_bar: float | None = None
@@ -92,7 +95,7 @@ class Network:
         With pooling "mean" (the default) an array [sequences, hidden]; with "none" a list of [length, hidden].
         """
         tokens = [self._encode(text) for text in _listed(sequences)]
-        how = _options(EmbedOptions, options)
+        how = _options(EmbedOptions, {**self._condition(), **options})
         found = embed(self.trained.under(how.condition, notify=_warn), tokens, how)
         if how.pooling == "mean":
             return dict(found)
@@ -120,7 +123,7 @@ class Network:
             if mutants is None
             else parse_variants(record, _listed(mutants, "mutants"), offset=offset)
         )
-        how = _options(ScoreOptions, options)
+        how = _options(ScoreOptions, {**self._condition(), **options})
         return score_table(self.trained.under(how.condition, notify=_warn), table, how)
 
     def sample(self, count: int = 1, **options: Any) -> list[str]:
@@ -131,7 +134,7 @@ class Network:
         if "redesign" in options:
             raise UsageError("sample begins with no parent", hint="use redesign(parent, count, …)")
         options["template"] = _listed(options["template"]) if "template" in options else ()
-        wanted = _options(SampleOptions, {"count": count, **options})
+        wanted = _options(SampleOptions, {"count": count, **self._asked(), **options})
         trained = self.trained.under(wanted.condition, wanted.guiding, notify=_warn)
         samples = draw_samples(trained, wanted, read_given(wanted), lambda done, of: None, _warn)
         return [one.sequence for one in samples]
@@ -152,7 +155,7 @@ class Network:
         Further options as `SampleOptions`.
         """
         far = {"noise": noise, "keep": keep, "max_mutations": max_mutations, "parent": "parent"}
-        wanted = _options(SampleOptions, {"count": count, "redesign": far, **options})
+        wanted = _options(SampleOptions, {"count": count, "redesign": far, **self._asked(), **options})
         assert wanted.redesign is not None
         given = Given(parents=(parse_parent(Record("parent", _text(parent, "parent")), wanted.redesign),))
         trained = self.trained.under(wanted.condition, wanted.guiding, notify=_warn)
@@ -163,10 +166,17 @@ class Network:
         """The likelihood bound of sequences; options as `EvaluateOptions`: draws, seed, condition."""
         records = [Record(str(number), text) for number, text in enumerate(_listed(sequences))]
         proteins = read_proteins(records, longest=self.trained.longest)
-        how = _options(EvaluateOptions, options)
+        how = _options(EvaluateOptions, {**self._condition(), **options})
         return evaluate(
             self.trained.under(how.condition, notify=_warn), proteins, how=how, progress=lambda done: None
         )
+
+    def _asked(self) -> dict[str, Any]:
+        """Condition and guidance of this network as options: what a call does not name stays."""
+        return {**self._condition(), **self.trained.asked.guidance.model_dump()}
+
+    def _condition(self) -> dict[str, Any]:
+        return {"condition": self.trained.asked.condition}
 
     def _queries(self, sequences: str | Sequence[str], sigma_bar: float | None) -> list[Query]:
         sigma_bar = _options(EmbedOptions, {"sigma_bar": sigma_bar}).sigma_bar

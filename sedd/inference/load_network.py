@@ -66,15 +66,20 @@ class Trained:
     ) -> "Trained":
         """This network under a condition, for whatever it is asked then; with `guidance` for its log score.
 
-        `notify` hears of numbers that its training data does not reach.
+        Both take the place of what it is asked under already; without `guidance` that stays. `notify` hears of numbers
+        that its training data does not reach.
 
         Raises:
             UsageError: a label that it does not know, or a guide that cannot be loaded.
         """
-        if not condition and (guidance is None or guidance == GuidanceOptions()):
+        kept = self.asked
+        guidance = kept.guidance if guidance is None else guidance
+        if (dict(condition), guidance) == (kept.condition, kept.guidance):
             return self
         asked = ask(self.conditions, condition, guidance, self.device)
-        for remark in beyond_training(self.conditions, condition):
+        for remark in (
+            beyond_training(self.conditions, condition) if dict(condition) != kept.condition else ()
+        ):
             notify(remark)
         return dataclasses.replace(self, asked=asked)
 

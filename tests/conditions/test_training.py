@@ -91,6 +91,21 @@ def test_guidance_0_and_1_are_the_unconditional_and_the_conditional_samples_to_t
     assert net.sample(4, condition=acid, **HOW) != net.sample(4, **HOW)
 
 
+def test_a_call_changes_of_condition_and_guidance_what_it_names_and_the_rest_stays(learnt: RunDir):
+    net, acid, guide = network(learnt), {"family": "acid"}, {"guide": "tests.conditions.charge_guide:make=W"}
+    both = net.sample(4, condition=acid, guidance=2, **guide, **HOW)
+    assert net.under(acid, guidance=2).sample(4, **guide, **HOW) == both
+    assert net.under({}, **guide).sample(4, condition=acid, guidance=2, **HOW) == both
+    assert net.under({}, **guide).under(acid).sample(4, guidance=2, **HOW) == both
+    assert net.under(acid, guidance=3, **guide).sample(4, guidance=2, **HOW) == both
+    assert net.under(acid, guidance=2).sample(4, guidance=1, **HOW) == net.sample(4, condition=acid, **HOW)
+    assert net.under(acid).sample(4, condition={}, **HOW) == net.sample(4, **HOW)
+    parent, far = "KRNQKRNQKRNQ", {"noise": 0.9, "steps": 8, "seed": 1}
+    told = net.redesign(parent, 3, condition=acid, **guide, **far)
+    assert net.under(acid).redesign(parent, 3, **guide, **far) == told
+    assert told != net.redesign(parent, 3, **guide, **far)
+
+
 def test_likelihoods_and_scores_under_a_label_favour_its_own_population(learnt: RunDir):
     net = network(learnt)
     acid = ["ACDEACDDEECA", "CADDECAACDEE"]
