@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sedd.errors import SpecError
 from sedd.experiments.inputs import Inputs, difference, find_known, inputs_of, joined_key
 from sedd.experiments.plan_graph import Graph, Stage
 from sedd.experiments.values import VALUES, StageRuns, best_link
@@ -16,6 +17,7 @@ from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.plan_record import PlanRecord, StageRecord
 from sedd.spec.build import DataTask
+from sedd.spec.experiment import validated_differently
 from sedd.spec.load import Request
 from sedd.spec.plan import Wait
 
@@ -245,6 +247,14 @@ def _halving(request: Request, number: int, found: Mapping[int, RunDir]) -> dict
 def _links(stage: Stage, done: Mapping[str, StageRuns]) -> dict[str, list[str]]:
     """The links to the best of several runs that the stage needs, and among which runs each chooses."""
     wanted = {r.stage for r in stage.source.references() if r.what == "best"}
+    for name in sorted(wanted):
+        # Stores may differ and hold the same proteins for validation: that is looked at when the best is chosen.
+        if differing := [k for k in validated_differently(done[name].experiments) if k != "data.store"]:
+            raise SpecError(
+                f"stage '{stage.name}': ${{{name}.best}}: the runs of '{name}' differ in {' and '.join(differing)}; "
+                "validations of different proteins cannot be compared",
+                hint=f"write `each: {name}`, or choose by `sedd evaluate` on one file",
+            )
     links = {best_link(done[name]): done[name].runs for name in sorted(wanted)}
     return {str(link): [str(run.path) for run in runs] for link, runs in links.items() if link}
 

@@ -51,7 +51,7 @@ def best_of(runs: Sequence[RunDir]) -> RunDir:
     """The run with the lowest bound; of equals the first. What a halving sweep has stopped is none of them.
 
     Raises:
-        RunError: none was validated, or none to a finite bound.
+        RunError: none was validated, or none to a finite bound; or they were validated on different proteins.
     """
     runs = [run for run in runs if not is_stopped(read_events(run.events))] or runs
     bounds = [(bound, number) for number, run in enumerate(runs) if (bound := _finite_bound(run)) is not None]
@@ -60,6 +60,11 @@ def best_of(runs: Sequence[RunDir]) -> RunDir:
         raise RunError(
             f"which is the best run is not known: none of {names} was validated to a finite bound",
             hint="training.validation.every_steps must be reached before the last step",
+        )
+    if (sets := _count_sets([runs[number] for _, number in bounds])) > 1:
+        raise RunError(
+            f"which is the best run is not known: {_listed(runs)} were validated on {sets} different sets of proteins",
+            hint="sedd evaluate compares them on one file; name the best of them in the spec",
         )
     return runs[min(bounds)[1]]
 
@@ -87,12 +92,8 @@ def find_trained_run(text: str, root: Path, *, notify: Callable[[str], None] = l
     what = f"{text} is a sweep of {len(runs)} runs"
     is_early = not all(map(is_over, runs))
     bounds = {run: bound for run in saved if (bound := _finite_bound(run)) is not None}
-    if not bounds or len(sets := {_validated_on(run) for run in bounds} - {None}) > 1:
-        why = (
-            f"their validation sets differ ({len(sets)})"
-            if bounds
-            else "none was validated to a finite bound"
-        )
+    if not bounds or (sets := _count_sets(list(bounds))) > 1:
+        why = f"their validation sets differ ({sets})" if bounds else "none was validated to a finite bound"
         raise UndecidedError(
             f"{what}, and which is the best is not known: {why}",
             hint=f"name one: {_listed(saved)}",
@@ -149,6 +150,11 @@ def _finite_bound(run: RunDir) -> float | None:
     """Of a last validation that can be compared: NaN is neither lower nor higher than any other."""
     bound = last_bound(run)
     return bound if bound is not None and math.isfinite(bound) else None
+
+
+def _count_sets(runs: Sequence[RunDir]) -> int:
+    """On how many different sets of proteins runs were validated, as far as they have noted it."""
+    return len({_validated_on(run) for run in runs} - {None})
 
 
 def _validated_on(run: RunDir) -> str | None:

@@ -1,5 +1,6 @@
 """`Experiment`: the spec of a training. Torch-free."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
@@ -35,6 +36,15 @@ class Experiment(TaskSpec):
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
         return self.training.steps
+
+    @property
+    def validated_on(self) -> dict[str, Path | int]:
+        """What the proteins of its validation follow from: bounds on different ones cannot be compared."""
+        return {
+            "data.store": self.data.store,
+            "data.max_length": self.data.max_length,
+            "training.validation.residues": self.training.validation.residues,
+        }
 
     def folders(self) -> tuple[Path, ...]:
         """The token stores, and where the network lies that the training starts from."""
@@ -89,3 +99,9 @@ class Experiment(TaskSpec):
                 f"cannot be shared equally by {ranks} processes"
             )
         return self
+
+
+def validated_differently(experiments: Iterable[TaskSpec]) -> list[str]:
+    """Keys in which trainings differ so that their validations are of different proteins."""
+    found = [each.validated_on for each in experiments if isinstance(each, Experiment)]
+    return [key for key in found[0] if len({each[key] for each in found}) > 1] if found else []

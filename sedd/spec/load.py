@@ -14,6 +14,7 @@ from pydantic import Field, create_model
 from sedd.complaints import Key, in_line_order
 from sedd.errors import SpecError, UsageError
 from sedd.home import expand_home
+from sedd.spec.experiment import validated_differently
 from sedd.spec.halving import HalvingSpec
 from sedd.spec.sweep import Point, SweepSpec
 from sedd.spec.task import TaskSpec, path_keys, places
@@ -118,6 +119,9 @@ def _require_halvable(experiments: Sequence[TaskSpec], halving: HalvingSpec, whe
     problems = {text: None for experiment in experiments for text in halving.complaints(experiment)}
     if len({experiment.steps for experiment in experiments}) > 1:
         problems["all points must have the same training.steps: rungs are a share of them"] = None
+    if differing := validated_differently(experiments):
+        keys = " and ".join(differing)
+        problems[f"all points must have the same {keys}: they are compared by the same validation"] = None
     if problems:
         raise SpecError("\n".join(f"{where}: sweep.halving: {text}" for text in problems))
 

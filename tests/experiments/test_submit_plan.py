@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sedd.errors import SpecError
 from sedd.experiments import inputs as inputs_module
 from sedd.launch.cancel import cancel
 from sedd.launch.local_processes import end_all, find_members
@@ -108,6 +109,16 @@ def test_a_changed_field_runs_anew_what_lies_downstream(
     assert PLAN.count(old) == 1
     made.write_text(PLAN.replace(old, new))
     assert to_be_made(made) == anew
+
+
+@pytest.mark.parametrize("field", ["data.max_length: [48, 64]", "training.validation.residues: [256, 512]"])
+def test_the_best_of_runs_that_are_validated_on_different_proteins_is_refused(made: Path, field: str) -> None:
+    made.write_text(PLAN.replace("seed: [0, 1]", field))
+    with pytest.raises(
+        SpecError, match=r"\$\{train.best\}: the runs of 'train' differ in " + field.partition(":")[0]
+    ):
+        to_be_made(made)
+    made.write_text(PLAN)
 
 
 def test_changed_data_runs_anew_what_reads_it(made: Path) -> None:

@@ -13,6 +13,7 @@ from sedd.errors import RunError
 from sedd.rundir import best
 from sedd.rundir.best import best_of, last_bound, link_best
 from sedd.rundir.layout import RunDir
+from sedd.rundir.validation_rows import ValidationRow
 
 
 def run(folder: Path, name: str, *bounds: float | None) -> RunDir:
@@ -51,6 +52,23 @@ def test_a_bound_that_is_not_finite_is_never_the_lowest(tmp_path: Path) -> None:
     assert best_of(runs) == runs[1]
     with pytest.raises(RunError, match="none of small/a, small/c was validated to a finite bound"):
         best_of([runs[0], runs[2]])
+
+
+def test_bounds_on_different_proteins_make_none_the_best(tmp_path: Path) -> None:
+    runs = [run(tmp_path, "a", 2.6), run(tmp_path, "b", 2.4), run(tmp_path, "c", 2.5)]
+
+    def validated_on(proteins: str, *which: RunDir) -> None:
+        for each in which:
+            row = ValidationRow(step=0, proteins=proteins, noise=0, residues=(9,), nats=(20.0,))
+            each.validations.write_text(json.dumps(row.record()) + "\n")
+
+    validated_on("one", runs[0], runs[1])
+    assert best_of(runs) == runs[1], "of one nothing is noted"
+    validated_on("other", runs[1])
+    with pytest.raises(RunError, match="small/c were validated on 2 different sets of proteins"):
+        best_of(runs)
+    with pytest.raises(RunError, match="different sets"):
+        link_best(tmp_path / "best", runs)
 
 
 def test_all_who_link_at_once_link_the_same_and_later_ones_keep_it(tmp_path: Path) -> None:

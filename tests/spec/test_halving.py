@@ -65,6 +65,14 @@ def test_it_goes_together_with_any_kind_of_points(tmp_path: Path, points: str) -
             "the same training.steps",
         ),
         (
+            [("seed: [0, 1, 2, 3, 4, 5, 6, 7, 8]", "data.max_length: [128, 512]")],
+            "the same data.max_length: they are compared by the same validation",
+        ),
+        (
+            [("seed: [0, 1, 2, 3, 4, 5, 6, 7, 8]", "data.store: [p.store, q.store]")],
+            "the same data.store",
+        ),
+        (
             [
                 (
                     "data: {store: p.store}\ntraining: {steps: 18000, validation: {every_steps: 1000}}",
