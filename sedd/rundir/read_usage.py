@@ -15,7 +15,12 @@ from sedd.rundir.events import Event, read_events
 from sedd.rundir.fence import newest_attempt
 from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.layout import RunDir, read_manifest
-from sedd.rundir.usage import ALWAYS, AttemptUse, Energy, RunUse
+from sedd.rundir.usage import ALWAYS, NEVER, AttemptUse, Energy, RunUse
+
+_AWAITED = ("after", "after_any", "on_failure")
+"""Fields of a manifest that name the runs for which a run waits."""
+_ENDS = ("completed", "gave_up", "cancelled", "stopped")
+"""Events that let a run start which waited for them."""
 
 
 def read_usage(run: RunDir) -> RunUse:
@@ -33,7 +38,7 @@ def read_usage(run: RunDir) -> RunUse:
             energies=read_energies(run.energy),
             job_ends=read_job_ends(run.job_ends),
         ),
-        waits=waits_of(events, ready=_ready(manifest)),
+        waits=waits_of(events, ready=_ready(manifest, events)),
         grams_per_kwh=profile.get("co2_grams_per_kwh"),
     )
 
@@ -204,13 +209,14 @@ def _cause(end: Event | None, *, is_newest: bool) -> str:
     )
 
 
-def _ready(manifest: Mapping[str, Any]) -> dt.datetime:
-    """When the runs had completed that this one waited for, as far as their folders say."""
+def _ready(manifest: Mapping[str, Any], events: Iterable[Event]) -> dt.datetime:
+    """When the runs had ended that this one waited for, as far as their folders say: as it first started they had."""
+    began = next((e.t for e in events if e.event == "attempt_started"), NEVER)
     moments = []
-    for folder in manifest.get("after") or ():
+    for folder in (folder for field in _AWAITED for folder in manifest.get(field) or ()):
         try:
-            events = read_events(RunDir(Path(str(folder))).events)
+            told = read_events(RunDir(Path(str(folder))).events)
         except RunError:
             continue
-        moments += [e.t for e in events if e.event == "completed"]
+        moments += [e.t for e in told if e.event in _ENDS and e.t <= began]
     return max(moments, default=ALWAYS)

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from sedd.rundir.energy_meter import write_rank
-from sedd.rundir.events import Event
+from sedd.rundir.events import Event, append_event
 from sedd.rundir.layout import RunDir
 from sedd.rundir.read_usage import (
     attempt_uses,
     read_energies,
     read_job_ends,
+    read_usage,
     signs_of_use,
     waits_of,
 )
@@ -175,6 +176,29 @@ def test_a_job_ends_with_its_batch_script_unless_slurm_took_it_away(tmp_path: Pa
 def test_what_a_run_waits_for_other_runs_is_not_the_queue() -> None:
     (wait,) = waits_of(story((0.0, "submitted", 0), (5.0, "attempt_started", 1)), ready=at(4.0))
     assert wait == (at(4.0), at(5.0))
+
+
+@pytest.mark.parametrize(
+    ("field", "end"),
+    [("after", "completed"), ("after_any", "gave_up"), ("after_any", "cancelled"), ("on_failure", "gave_up")],
+)
+def test_however_runs_are_waited_for_it_is_not_the_queue_and_what_becomes_of_them_later_changes_nothing(
+    tmp_path: Path, field: str, end: str
+) -> None:
+    first, run = (RunDir(tmp_path / "runs" / name / "one") for name in ("first", "second"))
+    for each in (first, run):
+        each.path.mkdir(parents=True)
+    run.manifest.write_text(json.dumps({"spec_hash": "0", field: [str(first.path)]}))
+    for told, written in (
+        (first, story((0.0, "submitted", 0), (1.0, "attempt_started", 1), (9.0, end, 1))),
+        (run, story((0.0, "submitted", 0), (10.0, "attempt_started", 1), (11.0, "completed", 1))),
+    ):
+        for event in written:
+            append_event(told.events, event.event, attempt=event.attempt, now=event.t)
+    assert read_usage(run).within().queued_s == HOUR * 1.0
+    append_event(first.events, "extended", attempt=1, now=at(20.0))
+    append_event(first.events, "completed", attempt=2, now=at(30.0))
+    assert read_usage(run).within().queued_s == HOUR * 1.0
 
 
 def test_a_run_revived_by_its_user_did_not_wait_in_the_queue_meanwhile() -> None:
