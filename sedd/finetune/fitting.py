@@ -56,6 +56,8 @@ def _without_moments(parent: Parent, experiment: Experiment) -> list[str]:
         return [f"its training.optimizer is {theirs.optimizer}, this spec's {ours.optimizer}"]
     if theirs.lora or theirs.freeze or theirs.layer_decay != ours.layer_decay:
         return ["its optimiser's state is not of all parameters alike"]
+    if experiment.model.conditions is not None and parent.experiment.model.conditions is None:
+        return ["its optimiser has no state of the embeddings of model.conditions"]
     return []
 
 

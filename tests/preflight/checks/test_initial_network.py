@@ -150,3 +150,24 @@ def test_a_runs_name_is_answered_with_its_path(make_context: MakeContext, tmp_pa
     facts = gather(make_context({"training.init": str(tmp_path / "jobs" / "mine")}))
     assert facts is not None
     assert f"`training.init: {tmp_path / 'mine'}`" in (judge(facts).hint or "")
+
+
+def test_the_moments_of_a_parent_without_labels_do_not_fit_a_network_that_is_told_some(
+    make_context: MakeContext,
+) -> None:
+    theirs = make_context({"model": MODEL}).experiment
+    assert isinstance(theirs, Experiment)
+    parent = Parent(
+        path=Path("x"), run="a/b", step=1, sha256="", data_hash="", tokens=VOCABULARY, experiment=theirs
+    )
+    labels = {"fields": {"family": {"kind": "category", "values": 8}}}
+    for init, problems in (
+        ({"network": "x"}, []),
+        (
+            {"network": "x", "weights": "raw", "optimizer": True},
+            ["its optimiser has no state of the embeddings of model.conditions"],
+        ),
+    ):
+        ours = make_context({"model": MODEL | {"conditions": labels}, "training.init": init}).experiment
+        assert isinstance(ours, Experiment)
+        assert differences(parent, ours) == problems
