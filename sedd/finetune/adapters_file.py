@@ -15,7 +15,7 @@ from sedd.finetune.adapters_folder import CONFIG, WEIGHTS, read_config, require_
 from sedd.finetune.base_network import find_base
 from sedd.finetune.fitting import CONDITIONS
 from sedd.finetune.lora import plain_weights, scale_of, trained_weights
-from sedd.finetune.parent import lineage_in
+from sedd.finetune.parent import lineage_in, sha256_of
 from sedd.rundir.atomic import atomic_file, write_text
 from sedd.spec.experiment import Experiment
 from sedd.yaml import Document, validate
@@ -28,6 +28,8 @@ def write_adapters(
     saved: Mapping[str, Any], experiment: Experiment, folder: Path, *, raw: bool, force: bool
 ) -> int:
     """Write adapters.safetensors, adapters.json and a README; returns the bytes of the first.
+
+    adapters.json is written last, and holds the checksum of the adapters: a folder without it is not whole.
 
     Raises:
         UsageError: the checkpoint has no adapters, or the folder holds something. CheckpointError: not finite.
@@ -43,8 +45,10 @@ def write_adapters(
     if odd := next((name for name, each in adapters.items() if not bool(each.isfinite().all())), None):
         raise CheckpointError(f"{saved['run']}: {odd} has numbers that are not finite")
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
+    content = safetensors.torch.save(adapters, metadata={"format": "pt"})
     with atomic_file(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(safetensors.torch.save(adapters, metadata={"format": "pt"}))
+        temporary.write_bytes(content)
     config = {
         "format": 1,
         "run": saved["run"],
@@ -52,15 +56,16 @@ def write_adapters(
         "weights": "raw" if raw else "ema",
         "rank": lora.rank,
         "alpha": lora.alpha,
+        "sha256": hashlib.sha256(content).hexdigest(),
         "base_sha256": weights_hash(weights),
         "parent": lineage_in(saved),
         **{name: saved[name] for name in KEPT},
         "conditions": saved.get("conditions"),
         "spec": without_paths(experiment).model_dump(mode="json"),
     }
-    write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
     write_text(folder / "README.md", _README.format(run=saved["run"], scale=scale_of(lora)))
-    return (folder / WEIGHTS).stat().st_size
+    write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+    return len(content)
 
 
 def read_adapters(
@@ -76,6 +81,12 @@ def read_adapters(
     config, base = read_config(folder), find_base(folder)
     experiment = validate(Experiment, Document(name=str(folder / CONFIG), data=config["spec"], lines={}))
     try:
+        # Older versions wrote no checksum of the adapters themselves.
+        if config.get("sha256") not in (None, sha256_of(folder / WEIGHTS)):
+            raise CheckpointError(
+                f"{folder / WEIGHTS} is not the file that {CONFIG} describes: its checksum is another one",
+                hint=f"export them again: sedd export {config['run']} --adapters -o FOLDER",
+            )
         adapters = safetensors.torch.load_file(folder / WEIGHTS)
     except OSError as e:
         raise cannot_read(folder / WEIGHTS, e) from e

@@ -1,5 +1,6 @@
 """Adapters: W + alpha / rank B A, merged to the bit, alone in a small file; and the names that preflight knows."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -167,6 +168,32 @@ def test_adapters_alone_are_small_and_their_readme_puts_them_back(
         write_adapters(saved, experiment, tmp_path / "alone", raw=False, force=False)
     with pytest.raises(UsageError, match="no adapters"):
         write_adapters(saved, tiny_spec(tmp_path), tmp_path / "other", raw=False, force=False)
+
+
+def test_adapters_of_another_step_or_a_half_written_folder_are_not_taken_for_those_described(
+    lora_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, experiment, folder = read_checkpoint(lora_checkpoint), spec_of(lora=LORA), tmp_path / "alone"
+    write_adapters(saved, experiment, folder, raw=False, force=False)
+    plain = {name: each for name, each in saved["model"].items() if ".lora_" not in name}
+    spec = dump_resolved(tiny_spec(Path("/nowhere/base.store")))
+    write_export({**saved, "model": plain, "ema": {"averages": {}}, "spec": spec}, folder / "base")
+    wanted = plain_weights(trained_weights(saved, raw=False), experiment.training.lora)
+    loaded = load_trained(folder, CPU).model.state_dict()
+    assert all(torch.equal(loaded[name], each) for name, each in wanted.items())
+
+    write_adapters(saved, experiment, tmp_path / "raw", raw=True, force=False)
+    (folder / "adapters.safetensors").write_bytes((tmp_path / "raw/adapters.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match="is not the file that adapters.json describes"):
+        load_trained(folder, CPU)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sedd.finetune.adapters_file.write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        write_adapters(saved, experiment, tmp_path / "raw", raw=False, force=True)
+    assert not (tmp_path / "raw/adapters.json").exists(), "what it says is of the adapters before"
 
 
 def test_a_checkpoint_describes_itself_without_torch(lora_checkpoint: Path, tmp_path: Path) -> None:
