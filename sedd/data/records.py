@@ -1,6 +1,6 @@
 """Read FASTA record by record, for the few sequences of an evaluation or the templates of an infill."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,19 @@ def read_records(path: Path, *, allow_empty: bool = False) -> Iterator[Record]:
             for block in read_blocks(reader, path, gzipped=is_gzip(path)):
                 require_protein(block, str(path))
                 yield from _parse(block, path, allow_empty)
+
+
+def require_own_names(records: Iterable[Record]) -> None:
+    """Refuse two records of one name: what is made of them is told apart by it. Raises: DataError."""
+    seen: set[str] = set()
+    for record in records:
+        if record.name in seen:
+            of_file = f"{record.file}: " if record.file else ""
+            raise DataError(
+                f"{of_file}two records are called '{record.name}'",
+                hint="the first word of a header is the record's name: give each one of its own",
+            )
+        seen.add(record.name)
 
 
 def residues_of(record: Record) -> NDArray[np.uint8]:

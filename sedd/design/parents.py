@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedd.data.alphabet import encode
-from sedd.data.records import Record, read_records
+from sedd.data.records import Record, read_records, require_own_names
 from sedd.design.templates import GIVEN
 from sedd.design.uniforms import HIT, uniforms
 from sedd.errors import DataError, UsageError
@@ -40,8 +40,10 @@ class Parent:
 
 
 def read_parents(path: Path, how: RedesignOptions) -> list[Parent]:
-    """The parents of a FASTA file. Raises: DataError, UsageError, as `parse_parent`."""
-    return [parse_parent(record, how) for record in read_records(path)]
+    """The parents of a FASTA file. Raises: DataError, UsageError, as `parse_parent`; DataError for two of one name."""
+    records = list(read_records(path))
+    require_own_names(records)
+    return [parse_parent(record, how) for record in records]
 
 
 def parse_parent(record: Record, how: RedesignOptions) -> Parent:

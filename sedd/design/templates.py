@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedd.data.alphabet import RESIDUES, decode, encode
-from sedd.data.records import Record, read_records
+from sedd.data.records import Record, read_records, require_own_names
 from sedd.design.uniforms import GAP, uniforms
 from sedd.errors import DataError, UsageError
 
@@ -42,6 +42,11 @@ class Template:
     gaps: tuple[tuple[int, int], ...] = ()
 
     @property
+    def shortest(self) -> int:
+        """Residues where every gap has the shortest length that it may have."""
+        return sum(map(len, self.pieces)) + sum(low for low, _ in self.gaps)
+
+    @property
     def longest(self) -> int:
         """Residues where every gap has the longest length that it may have."""
         return sum(map(len, self.pieces)) + sum(high for _, high in self.gaps)
@@ -61,10 +66,11 @@ def read_templates(path: Path | None, inline: Sequence[str]) -> list[Template]:
     """The templates of a FASTA file, and those that are written out.
 
     Raises:
-        DataError: the file, as `parse_template`. UsageError: one that is written out.
+        DataError: the file, as `parse_template`, or two of one name in it. UsageError: one that is written out.
     """
-    in_file = [parse_template(record) for record in read_records(path)] if path is not None else []
-    return [*in_file, *_written_out(inline)]
+    records = list(read_records(path)) if path is not None else []
+    require_own_names(records)
+    return [*map(parse_template, records), *_written_out(inline)]
 
 
 def _written_out(texts: Sequence[str]) -> Iterator[Template]:
@@ -91,7 +97,13 @@ def parse_template(record: Record) -> Template:
         behind = found.end()
     pieces.append(record.text[behind:])
     _require_possible(record.name, "".join(pieces), is_gapped=any(high for _, high in gaps))
-    return Template(record.name, tuple(pieces), tuple(gaps))
+    template = Template(record.name, tuple(pieces), tuple(gaps))
+    if not template.shortest:
+        raise DataError(
+            f"{_called(record.name)} may become a protein without residues",
+            hint="begin one of its gaps at 1, as {1-20}_",
+        )
+    return template
 
 
 def _require_possible(name: str, text: str, *, is_gapped: bool) -> None:

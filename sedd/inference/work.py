@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sedd.data.files import file_checksum
-from sedd.data.records import Record, read_records
+from sedd.data.records import Record, read_records, require_own_names
 from sedd.design.given import read_given
 from sedd.errors import RunError, UsageError
 from sedd.inference.comparison import report
@@ -245,6 +245,7 @@ def do_command(job: Job) -> str:
     run, wanted = job.run, job.task.command
     fasta, out = proteins_of(wanted), run.table("command", "csv")
     proteins = list(read_records(fasta))
+    require_own_names(proteins)  # by which the rows of the table are found
     ask = partial(job.progress, 0, len(proteins))
     ask()
     run_program(wanted.run, fasta=fasta, out=out, folder=run.path, ask=ask)

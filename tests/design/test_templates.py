@@ -8,8 +8,10 @@ import scipy.stats
 
 from sedd.data.alphabet import decode
 from sedd.data.records import Record
+from sedd.design.parents import read_parents
 from sedd.design.templates import parse_template, read_templates
 from sedd.errors import DataError, UsageError
+from sedd.spec.redesign import RedesignOptions
 
 
 def parsed(text: str):
@@ -66,6 +68,8 @@ def test_gaps_may_run_over_lines_of_a_file_and_stand_inline(tmp_path: Path):
         ("MK{0-0}_GH", "no free position"),
         ("MKV", "no free position"),
         ("MJ{1-2}_", "holds J"),
+        ("{0-2}_", "without residues"),
+        ("{0-1}_{0-3}?", "without residues"),
     ],
 )
 def test_what_is_no_template_is_told(text: str, told: str):
@@ -73,3 +77,17 @@ def test_what_is_no_template_is_told(text: str, told: str):
         parsed(text)
     with pytest.raises(UsageError, match=told):  # as an option it is wrong input, not a file that is damaged
         read_templates(None, [text])
+
+
+def test_a_gap_alone_begins_at_one_residue():
+    assert {shown(parsed("{1-2}_").frame(0, 0, draw)) for draw in range(50)} == {"_", "__"}
+    assert {shown(parsed("{0-1}_A").frame(0, 0, draw)) for draw in range(50)} == {"A", "_A"}
+
+
+def test_two_records_of_one_name_are_refused_as_their_samples_would_have_one_name_too(tmp_path: Path):
+    (tmp_path / "p.fasta").write_text(">one first\nMK_\n>two\nM_K\n>one second\nM__\n")
+    with pytest.raises(DataError, match=r"p\.fasta: two records are called 'one'"):
+        read_templates(tmp_path / "p.fasta", [])
+    (tmp_path / "p.fasta").write_text(">one first\nMKA\n>one second\nMKV\n")
+    with pytest.raises(DataError, match="two records are called 'one'"):
+        read_parents(tmp_path / "p.fasta", RedesignOptions())

@@ -54,6 +54,18 @@ def test_the_column_of_a_program_joins_the_report(tmp_path: Path, spec: CommandS
     assert '"mean": 72.5' in (run.path / "command.json").read_text()
 
 
+def test_proteins_of_one_name_are_refused_before_the_program_runs(tmp_path: Path, spec: CommandSpec):
+    """Each would have the number of the last of them, and they would count as one."""
+    (tmp_path / "run/samples/samples.fasta").write_text(">a one\nMKT\n>a two\nACDEF\n")
+    run = RunDir(tmp_path / "job")
+    run.path.mkdir()
+    with pytest.raises(DataError, match="two records are called 'a'"):
+        WORK["command"].do(
+            Job(run, CommandTask(name="fold", task="command", command=spec), lambda done, of: None, print)
+        )
+    assert not (run.path / "command.csv").exists()
+
+
 def test_a_table_without_the_column_is_kept(tmp_path: Path, spec: CommandSpec):
     run = RunDir(tmp_path / "job")
     run.path.mkdir()
