@@ -65,6 +65,6 @@ def loss_message(name: str, identity: str, attempt: int, why: str) -> Message:
     )
 
 
-def plan_message(name: str, text: str) -> Message:
-    """A plan of which nothing is left to do."""
-    return Message(occasion="plan_done", key="plan_done", title=f"plan {name} is done", text=text)
+def plan_message(name: str, text: str, *, attempts: int) -> Message:
+    """A plan of which nothing is left to do after so many attempts of all its runs."""
+    return Message(occasion="plan_done", key=f"plan_done-{attempts}", title=f"plan {name} is done", text=text)

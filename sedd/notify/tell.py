@@ -60,7 +60,8 @@ def _tell_plan(run: RunDir, name: str, settings: NotifySettings | None, *, is_lo
     plan = find_plan(name, run.path.parent.parent)
     if plan is None or run not in plan.runs:
         return  # a newer version of the plan does without this run
-    words = {each: last_word(read_events(each.events)) for each in plan.runs}
+    told = {each: read_events(each.events) for each in plan.runs}
+    words = {each: last_word(events) for each, events in told.items()}
     failed = [each for each, word in words.items() if word in ("gave_up", "cancelled")]
     if not all(word in _DONE or plan.is_in_vain(each, failed) for each, word in words.items()):
         return
@@ -69,7 +70,9 @@ def _tell_plan(run: RunDir, name: str, settings: NotifySettings | None, *, is_lo
         counts = Counter(words[each] if words[each] in _DONE else "waits in vain" for each in stage.runs)
         ends = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in counts.items())
         lines.append(f"{stage.name}: {ends}")
-    message = plan_message(name, "\n".join([*lines, f"sedd status {name}"]))
+    # Done once more after `sedd requeue` of what had failed, or after `sedd extend`: another occasion.
+    attempts = sum(max((event.attempt for event in events), default=0) for events in told.values())
+    message = plan_message(name, "\n".join([*lines, f"sedd status {name}"]), attempts=attempts)
     deliver(plan.folder, message, settings, run=name, is_login=is_login)
 
 

@@ -329,6 +329,14 @@ def test_a_plan_is_told_when_nothing_of_it_is_left(tmp_path: Path, monkeypatch: 
         tell_end(run, is_login=False)
     assert told.read_text().count("[plan_done] all") == 1
     assert "train: 1 completed, 1 gave up\nmore: 1 waits in vain" in told.read_text()
+    for run, attempt in ((second, 2), (waiting, 1)):  # sedd requeue all
+        append_event(run.events, "submitted", attempt=attempt - 1, now=NOW)
+        append_event(run.events, "attempt_started", attempt=attempt, now=NOW)
+        append_event(run.events, "completed", attempt=attempt, now=NOW, step=10)
+    for run in (second, waiting, first):
+        tell_end(run, is_login=False)
+    assert told.read_text().count("[plan_done] all") == 2
+    assert "train: 2 completed\nmore: 1 completed" in told.read_text()
 
 
 def test_a_profiles_own_settings_come_first_and_stay_out_of_the_run(
