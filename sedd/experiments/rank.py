@@ -44,8 +44,15 @@ class Ranking:
         return tuple(g for g in self.groups if g.number in self.differences and g.number not in unlike)
 
     @property
+    def left_out(self) -> tuple[Group, ...]:
+        """Groups that cannot be compared with the reference: one of the two lacks the metric, or that at one step."""
+        return tuple(
+            g for g in self.groups if g.number != self.reference and g.number not in self.differences
+        )
+
+    @property
     def is_sure(self) -> bool:
-        """Whether all others are worse than the reference, by intervals that hold together."""
+        """Whether all that can be compared with the reference are worse, by intervals that hold together."""
         confidence = simultaneous(len(self.differences), CONFIDENCE)
         intervals = [difference.estimate.interval(confidence) for difference in self.differences.values()]
         return bool(intervals) and all(each is not None and each[0] > 0 for each in intervals)
@@ -80,6 +87,8 @@ def rank(results: Sequence[Result], *, metric: str = "validation", against: Resu
     )
 
 
+OTHER_STEPS, OTHER_PROTEINS = "last validated at different steps", "runs with different validation sets"
+"""How the remarks begin of validations that are not alike."""
 _A = {
     "validation": "a validation",
     "best": "a validation",
@@ -121,10 +130,10 @@ def _remarks(groups: Sequence[Group], differences: Mapping[int, Difference], met
         remarks.append(f"stopped by rule, each at the rung where it was: {shown}{there}")
     steps = {r.step for group in groups for r in group.results if r.curve and r.ended != "stopped"}
     if metric == "validation" and len(steps) > 1:
-        remarks.append(f"last validated at different steps, from {min(steps):,} to {max(steps):,}")
+        remarks.append(f"{OTHER_STEPS}, from {min(steps):,} to {max(steps):,}")
     if metric == "validation" and Method.UNPAIRED in methods:
         remarks.append(
-            "runs with different validation sets cannot be paired: their intervals are wider, and part of a difference "
+            f"{OTHER_PROTEINS} cannot be paired: their intervals are wider, and part of a difference "
             "may come from the proteins. On the same proteins: "
             "sedd evaluate RUN --fasta FILE --against OTHER"
         )

@@ -40,7 +40,7 @@ def best_document(ranking: Ranking) -> dict[str, Any]:
         "estimate": _estimate(best.estimate),
         "sd": _number(best.sd),
         "n": best.n,
-        "is_sure": ranking.is_sure,
+        "is_sure": ranking.is_sure and not ranking.left_out,
         "not_distinguishable": [[result.run.id for result in group.results] for group in ranking.confused],
     }
 

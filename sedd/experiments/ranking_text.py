@@ -11,7 +11,7 @@ from sedd.experiments.column_line import column_line
 from sedd.experiments.differences import Difference, Method
 from sedd.experiments.groups import METRICS, SEED, Group
 from sedd.experiments.intervals import CONFIDENCE, Estimate, simultaneous
-from sedd.experiments.rank import Ranking
+from sedd.experiments.rank import OTHER_PROTEINS, OTHER_STEPS, Ranking
 from sedd.yaml_text import yaml_text
 
 ALIKE = "not distinguishable"
@@ -177,7 +177,7 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
     so_far = "" if is_over else " so far"
     suffix = "" if label.endswith(seeds) else seeds
     lines = [f"best{so_far}: {label}: {estimate_text(best)} {metric.unit}{suffix}"]
-    left_out = [g for g in ranking.groups[1:] if g.number not in ranking.differences]
+    left_out = ranking.left_out
     if ranking.differences:
         lines.append(_certainty(ranking, is_whole=not left_out))
     if left_out:
@@ -187,6 +187,8 @@ def best_lines(ranking: Ranking, *, is_over: bool) -> list[str]:
         lines.append("points stopped by rule are compared as they were at their rung")
     if any(d.method is Method.PAIRED for d in ranking.differences.values()):
         lines.append("these very networks are compared; only other seeds show how much a seed matters")
+    if ranking.differences:
+        lines += [text for text in ranking.remarks if text.startswith((OTHER_STEPS, OTHER_PROTEINS))]
     return lines
 
 

@@ -274,11 +274,22 @@ def test_what_cannot_be_compared_with_the_best_is_not_counted_and_is_named(tmp_p
     )
     three = best_lines(rank([*runs[:3], *unvalidated[1:]]), is_over=True)
     assert three[1].startswith(f"{ALIKE} (95%) from 2 of 2 that can be compared: ")
-    sure = best_lines(
-        rank([*results(tmp_path / "sure", {}, {"excess": 0.5, "learning_rate": 3e-4}), *unvalidated]),
-        is_over=True,
-    )
-    assert "better than what can be compared with it by at least" in sure[1]
+    pair = results(tmp_path / "sure", {}, {"excess": 0.5, "learning_rate": 3e-4})
+    sure = rank([*pair, *unvalidated])
+    assert "better than what can be compared with it by at least" in best_lines(sure, is_over=True)[1]
+    assert best_document(sure)["is_sure"] is False, "of two nothing is known"
+    assert best_document(rank(pair))["is_sure"] is True
+
+
+def test_validations_that_are_not_alike_are_told_beside_the_best(tmp_path: Path) -> None:
+    """Else a point of which less is trained, or whose proteins are harder, is surely worse."""
+    best, other = results(tmp_path, {}, {"learning_rate": 3e-4, "excess": 0.1})
+    alike = " ".join(best_lines(rank([best, other]), is_over=False))
+    assert "different" not in alike
+    lines = best_lines(rank([best, other.until(400)]), is_over=False)
+    assert "last validated at different steps, from 400 to 1,000" in lines
+    (harder,) = results(tmp_path / "x", {"learning_rate": 3e-4, "excess": 0.1, "proteins": "bbbb"})
+    assert "runs with different validation sets" in " ".join(best_lines(rank([best, harder]), is_over=True))
 
 
 def test_the_page_draws_both_curves_and_needs_no_network(tmp_path: Path) -> None:
