@@ -116,6 +116,11 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if not table:
         raise DataError(f"{path} is empty")
     header = table[0][1]
+    if twice := next((name for name in header if name and header.count(name) > 1), None):
+        raise DataError(
+            f"{path}:{table[0][0]}: two columns are called '{clip(twice)}'",
+            hint="rename one of them, or take it out",
+        )
     for line, row in table[1:]:
         if len(row) != len(header):
             raise DataError(

@@ -244,6 +244,14 @@ def test_a_table_that_is_no_text_is_told_so(tmp_path: Path, content: bytes, told
     assert (error.value.hint or "").startswith(hint)
 
 
+def test_two_columns_of_one_name_are_refused_unless_they_have_none(tmp_path: Path):
+    """Else the last of them would be read, and the first be missing in the answer."""
+    for header in ("mutant,score,score", "mutant,score,mutant"):
+        with pytest.raises(DataError, match=r"mutants\.csv:1: two columns are called"):
+            read(tmp_path, f"{header}\nM1A,1,5\n")
+    assert read(tmp_path, "mutant,score,,\nM1A,1,,\n").columns["score"] == ["1"]
+
+
 def test_lines_end_as_on_any_system(tmp_path: Path):
     for end in ("\n", "\r\n", "\r"):
         (tmp_path / "m.csv").write_bytes(f"mutant,x{end}K2A,1{end}Y5W,2{end}".encode())
