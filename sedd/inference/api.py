@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from sedd.complaints import clip, parse_problem, shown
-from sedd.data.alphabet import encode
+from sedd.data.alphabet import GAP_LETTERS, encode
 from sedd.data.records import Record
 from sedd.design.given import Given, read_given
 from sedd.design.parents import parse_parent
@@ -29,6 +29,7 @@ from sedd.inference.variants import scan
 from sedd.rundir.find import runs_root
 from sedd.spec.conditions import GuidanceOptions
 from sedd.spec.inference import EmbedOptions, EvaluateOptions, SampleOptions, ScoreOptions
+from sedd.units import counted
 from sedd.yaml import StrictModel
 
 Options = TypeVar("Options", bound=StrictModel)
@@ -124,7 +125,11 @@ class Network:
             else parse_variants(record, _listed(mutants, "mutants"), offset=offset)
         )
         how = _options(ScoreOptions, {**self._condition(), **options})
-        return score_table(self.trained.under(how.condition, notify=_warn), table, how)
+        found = score_table(self.trained.under(how.condition, notify=_warn), table, how)
+        if found.windows:
+            around = f"the {self.trained.longest} residues around the mutation"
+            _warn(f"{counted(found.windows, 'mutant')} scored by {around}")
+        return found
 
     def sample(self, count: int = 1, **options: Any) -> list[str]:
         """New sequences; options as `SampleOptions`: length, template, steps, remask, order, temperature, seed, …
@@ -163,13 +168,20 @@ class Network:
         return [(one.sequence, one.redesign) for one in samples if one.redesign is not None]
 
     def evaluate(self, sequences: str | Sequence[str], **options: Any) -> Evaluation:
-        """The likelihood bound of sequences; options as `EvaluateOptions`: draws, seed, condition."""
+        """The likelihood bound of sequences; options as `EvaluateOptions`: draws, seed, condition.
+
+        `columns()` has a row for each sequence; `bound` a column for each different one. What is removed, read as X, or
+        cut to the longest that the network was trained on is warned of.
+        """
         records = [Record(str(number), text) for number, text in enumerate(_listed(sequences))]
-        proteins = read_proteins(records, longest=self.trained.longest)
+        longest = self.trained.longest
+        proteins = read_proteins(records, longest=longest)
         how = _options(EvaluateOptions, {**self._condition(), **options})
-        return evaluate(
-            self.trained.under(how.condition, notify=_warn), proteins, how=how, progress=lambda done: None
-        )
+        trained = self.trained.under(how.condition, notify=_warn)
+        found = evaluate(trained, proteins, how=how, progress=lambda done: None)
+        for remark in found.remarks(longest=longest):
+            _warn(remark)
+        return found.as_given()
 
     def _asked(self) -> dict[str, Any]:
         """Condition and guidance of this network as options: what a call does not name stays."""
@@ -200,6 +212,8 @@ class Network:
         tokens = encode(text)
         if not len(tokens):
             raise DataError("a sequence is empty")
+        if any(gap in text for gap in GAP_LETTERS):
+            raise DataError(f"{text[:30]!r} holds a gap, of which the network knows nothing: leave gaps out")
         if len(tokens) > self.trained.longest:
             raise UsageError(
                 f"a sequence has {len(tokens)} residues; the network was trained on at most {self.trained.longest}"

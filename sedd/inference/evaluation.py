@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,8 +96,29 @@ class Evaluation:
         proteins = counted(len(self.proteins.names), "protein")
         return (
             f"<Evaluation of {proteins}: {bound.nats_per_residue:.4f} ± {bound.standard_error:.4f} nats a residue, "
-            f"perplexity {bound.perplexity:.2f}>"
+            f"perplexity {bound.perplexity:.2f}: .columns()>"
         )
+
+    def columns(self) -> dict[str, list[Any]]:
+        """A row for each protein as it was given, copies too: its name, residues, nats_per_residue, standard_error."""
+        return per_sequence(self)
+
+    def as_given(self) -> "Evaluation":
+        """The same with `bound` and `proteins.distinct` in the order in which the proteins were given first."""
+        order = list(dict.fromkeys(self.proteins.which.tolist()))
+        places, one = np.argsort(order), self.bound
+        proteins = replace(
+            self.proteins,
+            distinct=tuple(self.proteins.distinct[place] for place in order),
+            which=places[self.proteins.which],
+        )
+        bound = Bound(
+            estimates=one.estimates[:, order],
+            residues=one.residues[order],
+            ruled_out=one.ruled_out[order],
+            copies=None if one.copies is None else one.copies[order],
+        )
+        return Evaluation(proteins=proteins, bound=bound)
 
     def remarks(self, *, longest: int) -> list[str]:
         """What was altered or left out on the way to the bound; `longest` is the network's, in residues."""

@@ -64,6 +64,38 @@ def test_what_a_notebook_shows_is_a_line(tmp_path: Path):
     assert repr(scores) == "<Scores of 1 mutant by masked: .score(method), .columns()>"
 
 
+def test_bounds_come_in_the_order_in_which_sequences_were_given(tmp_path: Path):
+    net, given = sedd.load(export(tmp_path), device="cpu"), ["WWKVAAAA", "M", "MKV", "M", "ACD"]
+    found = net.evaluate(given, draws=4)
+    assert found.bound.residues.tolist() == [8, 1, 3, 3], "of the different ones"
+    assert found.columns()["residues"] == list(map(len, given))
+    alone = [net.evaluate(text, draws=4).bound.nats_per_residue for text in given]
+    assert found.columns()["nats_per_residue"] == pytest.approx(alone, rel=1e-4)
+    assert (found.bound.nats / found.bound.residues).tolist() == pytest.approx(
+        [*alone[:3], alone[4]], rel=1e-4
+    )
+    assert found.bound.nats_per_residue == pytest.approx(np.average(alone, weights=[8, 1, 3, 1, 3]), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("MKVA" * 17, "1 protein cut to the first 64 residues"),
+        ("MK--J*VA", "2 gaps removed, 1 letter outside the alphabet read as X, 1 stop"),
+        (["MKV", ""], "1 record without residues left out"),
+    ],
+)
+def test_what_becomes_of_a_sequence_before_it_is_evaluated_is_warned_of(tmp_path: Path, given, told: str):
+    with pytest.warns(UserWarning, match=re.escape(told)):
+        sedd.load(export(tmp_path), device="cpu").evaluate(given, draws=2)
+
+
+def test_mutants_that_are_scored_within_a_stretch_are_warned_of(tmp_path: Path):
+    net = sedd.load(export(tmp_path), device="cpu")
+    with pytest.warns(UserWarning, match="1 mutant scored by the 64 residues around the mutation"):
+        net.score("MKVA" * 17, ["M1A"])
+
+
 def test_the_page_of_samples_tells_what_they_were_drawn_under():
     how = SampleOptions(
         condition={"ec": "3.2.1"}, guidance=2, redesign={"parent": "a/wt.fasta", "noise": 0.2}
@@ -91,6 +123,8 @@ def test_what_cannot_be_done_is_a_clear_error(tmp_path: Path):
         (lambda: net.logits("M" * 65), "at most 64"),
         (lambda: net.logits("M1"), "not an amino acid"),
         (lambda: net.logits("M K"), "spaces"),
+        (lambda: net.logits("MK-A"), "'MK-A' holds a gap"),
+        (lambda: net.embed("MK.A"), "holds a gap"),
         (lambda: net.embed("MK", layer=1), "layer"),
         (lambda: net.score("MK", ["A1K"]), "mutant:1: 'A1K' names A"),
         (lambda: net.score("MK", []), "no mutants"),
