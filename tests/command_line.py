@@ -6,7 +6,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -34,9 +34,11 @@ def by_permission() -> Iterator[None]:
         assert libc.capset(header, sets) == 0, os.strerror(ctypes.get_errno())
 
 
-def sedd(*arguments: object, runs: Path | None = None, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run `sedd` in a process of its own; what it prints comes back as text."""
-    command = [sys.executable, "-m", "sedd", *map(str, arguments)]
+def sedd(
+    *arguments: object, runs: Path | None = None, by: Sequence[str] = (), **options: object
+) -> subprocess.CompletedProcess[str]:
+    """Run `sedd` in a process of its own, started `by` a command if given; what it prints comes back as text."""
+    command = [*by, sys.executable, "-m", "sedd", *map(str, arguments)]
     environment = os.environ | ({"SEDD_RUNS": str(runs)} if runs is not None else {})
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload]
 

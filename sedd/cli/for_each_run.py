@@ -16,6 +16,7 @@ from sedd.rundir.attempts import is_completed, is_left_out, is_stopped
 from sedd.rundir.events import read_events
 from sedd.rundir.find import each_once, find_runs, runs_root
 from sedd.rundir.layout import RunDir
+from sedd.rundir.owner import own_runs, require_own
 from sedd.waiting import pause
 
 PATIENCE_S = 120.0
@@ -86,7 +87,7 @@ def for_each(
     """
     runs = _found(texts, word, also_completed, is_over)
     tell_of_others(texts, runs)
-    done = together(runs)
+    done = together(own_runs(runs))
     targets = [*(_target(run, act) for run in runs), *others]
     known = [*(done.get(run) for run in runs), *(None for _ in others)]
     outcomes = in_threads(lambda pair: pair[1] or _attempted(pair[0]), list(zip(targets, known, strict=True)))
@@ -144,7 +145,7 @@ def is_done(run: RunDir) -> bool:
 
 
 def _target(run: RunDir, act: Callable[[RunDir], Outcome]) -> Target:
-    return Target(label=f"{run.name}/{run.id}", document={"id": run.id}, act=lambda: act(run))
+    return Target(label=f"{run.name}/{run.id}", document={"id": run.id}, act=lambda: act(require_own(run)))
 
 
 def _attempted(target: Target) -> Outcome:

@@ -11,6 +11,7 @@ from sedd.rundir.attempts import is_completed, is_unsubmitted
 from sedd.rundir.events import read_events
 from sedd.rundir.find import list_runs_of_name
 from sedd.rundir.layout import RunDir
+from sedd.rundir.owner import own_runs
 from sedd.rundir.plan_record import plain_name
 from sedd.units import counted
 
@@ -58,9 +59,10 @@ def has_ended(run: RunDir) -> bool:
 
 
 def _others_alive(run: RunDir, chosen: Iterable[RunDir]) -> list[RunDir]:
-    """Runs of the same name that are alive and not chosen, oldest first. SLURM is asked of no chosen one."""
+    """This user's runs of the name that are alive and not chosen, oldest first. SLURM is asked of no chosen one."""
     known = set(chosen)
-    return [each for each in list_runs_of_name(run.path.parent) if each not in known and is_alive(each)]
+    own = own_runs(list_runs_of_name(run.path.parent))
+    return [each for each in own if each not in known and is_alive(each)]
 
 
 def _is_name_of(text: str, run: RunDir) -> bool:

@@ -30,6 +30,7 @@ from sedd.launch.submitted import (
 )
 from sedd.rundir.find import each_once, find_runs, runs_root
 from sedd.rundir.layout import RunDir
+from sedd.rundir.owner import other_owner
 from sedd.spec.load import load_request
 from sedd.spec.plan import is_plan
 from sedd.waiting import slow_waits_told
@@ -134,6 +135,7 @@ def _submit(
     submissions: list[Submission] = []
     try:
         left, known = _left_to_submit(orders, may_attach=is_waiting, resubmit=resubmit)
+        _tell_of_others(left)
         left = _checked(left, picker, preflight=preflight, as_json=as_json)
         if left:
             known += _submit_alone(
@@ -200,6 +202,14 @@ def _left_to_submit(
         for order in orders:
             require_not_submitted(order.request.experiments, order.runs)
     return left, known
+
+
+def _tell_of_others(orders: Sequence[Order]) -> None:
+    """Note that other users have the same runs, in a folder that several share: its bits would be the same."""
+    for order in orders:
+        if found := find_submitted(order.request.experiments, order.runs, of_others=True):
+            run, standing = found[-1].run, found[-1].standing
+            note(f"{other_owner(run)} has submitted the same spec: run {run.name}/{run.id}, {standing}")
 
 
 def _submit_alone(

@@ -28,6 +28,7 @@ from sedd.rundir.events import append_event, read_events
 from sedd.rundir.find import find_run, runs_root, typed_name
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.lock import one_action
+from sedd.rundir.owner import require_own
 from sedd.rundir.presence import exit_without_folder
 from sedd.rundir.read_usage import signs_of_use
 from sedd.spec.experiment import Experiment
@@ -168,15 +169,19 @@ def _run_and_attempt(asked: _Asked, ranks: "Ranks", stop: "StopFlag") -> tuple[R
 
 
 def _given_run(spec: Path) -> RunDir | None:
-    """The run to go on with; None for a spec, or a path that is none. Raises: UsageError for an unknown name."""
+    """The run to go on with; None for a spec, or a path that is none.
+
+    Raises: UsageError for an unknown name; RunError for the run of another user.
+    """
     if expand_home(spec).is_file():
         return None
     try:
-        return find_run(str(spec), runs_root())
+        found = find_run(str(spec), runs_root())
     except UsageError as e:
         if len(spec.parts) > 1 or spec.suffix:
             return None
         raise UsageError(f"{spec} is not a spec, and there is {e.message}", hint=e.hint) from e
+    return require_own(found)
 
 
 def _new_order(asked: _Asked, ranks: int) -> "Order":

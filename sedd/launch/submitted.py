@@ -12,6 +12,7 @@ from sedd.rundir import lock
 from sedd.rundir.attempts import is_cancelled, is_paused, is_stopped, is_unsubmitted, parse_attempts
 from sedd.rundir.events import STAYS, Event, read_events, require_undamaged
 from sedd.rundir.layout import ELSEWHERE, RunDir, read_manifest, spec_hashes
+from sedd.rundir.owner import other_owner, own_runs
 from sedd.spec.task import TaskSpec
 from sedd.units import counted
 
@@ -31,13 +32,18 @@ class Known:
     spec_hash: str
 
 
-def find_submitted(experiments: Sequence[TaskSpec], runs: Path) -> list[Known]:
-    """Runs of exactly these specs that are under way or completed; cancelled and given up ones do not count."""
+def find_submitted(experiments: Sequence[TaskSpec], runs: Path, *, of_others: bool = False) -> list[Known]:
+    """Runs of exactly these specs that are under way or completed; cancelled and given up ones do not count.
+
+    This user's, or those `of_others` in the same folder, which this user could neither follow up nor end.
+    """
     hashes = {experiment.hash(): experiment.name for experiment in experiments}
     beginnings = {spec_hash[:8] for spec_hash in hashes}
     found = []
     for name in sorted(set(hashes.values())):
         for run in _with_beginning(runs / name, beginnings):
+            if (other_owner(run) is not None) is not of_others:
+                continue
             standing = describe_progress(read_events(run.events))
             asked = [each for each in spec_hashes(run) if each in hashes]
             if standing and asked:
@@ -74,7 +80,7 @@ def find_unfinished(experiments: Sequence[TaskSpec], runs: Path) -> Unfinished |
     numbers = {experiment.hash(): number for number, experiment in enumerate(experiments)}
     beginnings = {spec_hash[:8] for spec_hash in numbers}
     names = sorted({experiment.name for experiment in experiments})
-    ours = [run for name in names for run in _with_beginning(runs / name, beginnings)]
+    ours = own_runs(run for name in names for run in _with_beginning(runs / name, beginnings))
     unsubmitted = [
         run
         for run in ours

@@ -15,6 +15,7 @@ from sedd.errors import UsageError, did_you_mean
 from sedd.home import expand_home
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, has_run_files, is_run, read_manifest
+from sedd.rundir.owner import newest_of
 from sedd.rundir.plan_record import PlanRecord, find_plan, plain_name
 
 
@@ -117,10 +118,10 @@ def list_runs_of_name(folder: Path) -> list[RunDir]:
 
 
 def find_run(text: str, root: Path) -> RunDir:
-    """A run folder, run id (or its unique beginning), `name/id`, job id or run name (its newest run).
+    """A run folder, run id (or its unique beginning), `name/id`, job id or run name.
 
-    `runs/<name>` is the newest run in that folder. A slash at the end, as a shell completes it, and `./` in front
-    change nothing: what is no path here may be a name.
+    A name, and `runs/<name>`, mean its newest run, of this user where they have one of that name. A slash at the end,
+    as a shell completes it, and `./` in front change nothing: what is no path here may be a name.
 
     Raises:
         UsageError: nothing, or more than one thing, answers to `text`.
@@ -130,14 +131,14 @@ def find_run(text: str, root: Path) -> RunDir:
     if is_run(folder):
         return RunDir(folder.path.resolve())
     if inside := list_runs_of_name(folder.path):
-        return inside[-1]
+        return newest_of(inside)
     if is_run(below := RunDir(root / text)):  # name/id, as messages have it
         return RunDir(below.path.resolve())
     if linked := list_runs_of_name(root / text):
-        return linked[-1]
+        return newest_of(linked)
     runs = list_runs(root)
     if named := [run for run in runs if run.name == text]:
-        return named[-1]
+        return newest_of(named)
     if exact := [run for run in runs if run.id == text]:
         return exact[0]
     # Before beginnings of ids, which are dates: 202611 may be a job.

@@ -11,7 +11,6 @@ import fcntl
 import itertools
 import json
 import os
-import pwd
 import socket
 import sys
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from sedd.errors import RunError
 from sedd.rundir.layout import RunDir
+from sedd.rundir.owner import other_owner, user_of
 from sedd.rundir.presence import is_gone
 from sedd.waiting import pause, told_if_slow
 
@@ -108,19 +108,12 @@ def _holder_of(handle: int) -> str:
     try:
         holder = json.loads(os.pread(handle, 1 << 12, 0))
         command, pid, host = str(holder["command"]), int(holder["pid"]), str(holder["host"])
-        user, since = _name_of(int(holder["uid"])), dt.datetime.fromisoformat(holder["since"])
+        user, since = user_of(int(holder["uid"])), dt.datetime.fromisoformat(holder["since"])
     except (OSError, ValueError, KeyError, TypeError):
         return "another sedd command"
     is_gone_now = host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
     ended = ", which has ended; a command that it started has it" if is_gone_now else ""
     return f"`{command}` (process {pid} of {user} on {host}, since {since:%H:%M:%S} UTC{ended})"
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 @contextlib.contextmanager
@@ -132,7 +125,7 @@ def one_action(run: RunDir) -> Iterator[None]:
     """
     if is_gone(run.path):
         raise RunError(f"the run folder {run.path} has vanished")
-    if not os.access(run.path, os.W_OK):
+    if other_owner(run) or not os.access(run.path, os.W_OK):
         yield  # another user's: what may not be recorded in the folder is refused, with the reason
         return
     with alone(run.path / ".action.lock", patience_s=ACTION_PATIENCE_S):

@@ -10,11 +10,13 @@ from sedd.launch import liveness
 from sedd.launch.submitted import (
     describe_progress,
     find_submitted,
+    find_unfinished,
     one_submission,
     require_not_submitted,
 )
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, create_run, write_manifest
+from tests.command_line import by_permission
 from tests.launch.conftest import small_experiment, write_events
 from tests.launch.fake_slurm import install
 
@@ -50,6 +52,25 @@ def test_what_counts_as_submitted_already(
     run = make(tmp_path, *events)
     assert describe_progress(read_events(run.events)) == standing
     assert bool(find_submitted([small_experiment()], tmp_path)) is (standing is not None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of another user")
+@pytest.mark.parametrize(
+    "events", [[SUBMITTED, STARTED], [{"event": "preflight"}]], ids=["submitted", "left half-way"]
+)
+def test_the_same_spec_of_another_user_hinders_nobody_and_is_left_to_them(
+    events: list[dict[str, object]], tmp_path: Path
+) -> None:
+    """In a folder of runs that several share."""
+    run, asked = make(tmp_path, *events), [small_experiment()]
+    assert find_submitted(asked, tmp_path) or find_unfinished(asked, tmp_path)
+    for path in (run.path, *run.path.rglob("*")):
+        os.chown(path, 4711, 4711)
+    with by_permission():
+        require_not_submitted(asked, tmp_path)
+        assert find_unfinished(asked, tmp_path) is None
+        others = find_submitted(asked, tmp_path, of_others=True)
+    assert [known.run for known in others] == ([run] if SUBMITTED in events else [])
 
 
 def test_the_refusal_names_the_run_and_the_ways_on(tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""Several people share a folder of runs: whose run a name means, and who may end or continue it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sedd.errors import RunError
+from sedd.rundir.events import read_events
+from sedd.rundir.find import find_run
+from sedd.rundir.layout import RunDir
+from sedd.rundir.lock import one_action
+from sedd.rundir.owner import other_owner, require_own
+from tests.command_line import BY_PERMISSION, by_permission, sedd
+from tests.experiments.runs import make_run
+
+ANOTHER = 4711
+"""A user who has no name here."""
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of another user")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> tuple[RunDir, RunDir]:
+    """Of one name: a run of this user, and a newer one of another, in folders that both may write, as a group does."""
+    own, other = (make_run(tmp_path, number, seed=number) for number in range(2))
+    for path in (other.path, *other.path.rglob("*")):
+        os.chown(path, ANOTHER, ANOTHER)
+        path.chmod(0o777 if path.is_dir() else 0o644)
+    return own, other
+
+
+def test_a_name_means_ones_own_newest_run_and_an_id_any(tmp_path: Path, runs: tuple[RunDir, RunDir]) -> None:
+    own, other = runs
+    assert other.id > own.id
+    for text in (own.name, f"{own.name}/", str(own.path.parent)):
+        assert find_run(text, tmp_path) == own
+    assert find_run(other.id, tmp_path) == other
+    for path in (own.path, *own.path.rglob("*")):
+        os.chown(path, ANOTHER, ANOTHER)
+    assert find_run(own.name, tmp_path) == other, "who has no run of that name means the newest of all"
+
+
+def test_a_run_of_another_is_changed_only_by_who_may_write_its_events(runs: tuple[RunDir, RunDir]) -> None:
+    own, other = runs
+    with by_permission():
+        assert (other_owner(own), other_owner(other)) == (None, str(ANOTHER))
+        with pytest.raises(RunError, match=f"belongs to {ANOTHER}, who alone may change it"):
+            require_own(other)
+        other.events.chmod(0o666)
+        assert require_own(other) == other
+
+
+@pytest.mark.parametrize("command", [("cancel",), ("requeue",), ("extend", "--steps", "90"), ("train",)])
+def test_commands_leave_the_run_of_another_as_it_is(
+    tmp_path: Path, runs: tuple[RunDir, RunDir], command: tuple[str, ...]
+) -> None:
+    _, other = runs
+    before, files = read_events(other.events), sorted(other.path.rglob("*"))
+    done = sedd(command[0], other.id, *command[1:], runs=tmp_path, by=BY_PERMISSION)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == (
+        f"error: {other.name}/{other.id} belongs to {ANOTHER}, who alone may change it"
+    )
+    assert (read_events(other.events), sorted(other.path.rglob("*"))) == (before, files)
+
+
+def test_no_lock_is_left_where_one_may_do_nothing(runs: tuple[RunDir, RunDir]) -> None:
+    """It would be a file of this user, which its owner could then not lock."""
+    own, other = runs
+    with by_permission():
+        for run in runs:
+            with one_action(run):
+                pass
+    assert (own.path / ".action.lock").exists()
+    assert not (other.path / ".action.lock").exists()
