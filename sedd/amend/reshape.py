@@ -12,17 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sedd.amend.spec_change import Changes, SpecChange, plan_change, require_training, restore, write_change
+from sedd.amend.spec_change import Changes, SpecChange, plan_change, restore, write_change
 from sedd.cluster.control import cancel_waiting
 from sedd.cluster.identity import ProvenJob
 from sedd.cluster.profile import Profile, SlurmProfile
 from sedd.cluster.sbatch import SubmissionRefusedError
 from sedd.cluster.scontrol import query_job
 from sedd.cluster.users import user_name
-from sedd.errors import ClusterError, RunError, SeddError, SpecError
+from sedd.errors import ClusterError, RunError, SeddError, SpecError, UsageError
 from sedd.launch.cancel import end_local
 from sedd.launch.liveness import RunSituation, RunStatus, query_run_status
-from sedd.launch.requeue import Requeued, move_on, revive
+from sedd.launch.requeue import Requeued, completed_error, describe_start, move_on, revive
 from sedd.launch.resources import local_parameters
 from sedd.launch.submit_local import cards_of_sweep, with_cards
 from sedd.launch.unsubmitted import confirm_all, has_no_job
@@ -32,6 +32,9 @@ from sedd.rundir.find import typed_name
 from sedd.rundir.layout import RunDir, sealed_steps
 from sedd.rundir.lock import one_action
 from sedd.spec.experiment import Experiment
+from sedd.spec.inference import TrainedTask
+from sedd.spec.load import load_resolved
+from sedd.spec.task import TaskSpec
 from sedd.units import format_duration
 
 SAVE_PATIENCE_S = 1200.0
@@ -59,7 +62,14 @@ class Shape:
 
     def __str__(self) -> str:
         """The options, as they were typed."""
-        names = ("gpus", "nodes", "processes", "walltime", "partition")
+        return " ".join(filter(None, (self.processes_text, self._text("walltime", "partition"))))
+
+    @property
+    def processes_text(self) -> str:
+        """Those of the options, as they were typed, that change the number of processes or what each has."""
+        return self._text("gpus", "nodes", "processes")
+
+    def _text(self, *names: str) -> str:
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         return " ".join(f"--{name} {value}" for name, value in given.items())
 
@@ -69,13 +79,13 @@ class Shape:
 
 
 def reshape(run: RunDir, shape: Shape, *, check: Check, now: dt.datetime) -> Requeued:
-    """Let a run go on in another shape, from its newest checkpoint.
+    """Let a run go on in another shape, from what it has saved.
 
     Raises:
-        UsageError: the run is not a training. RunError, SpecError: it cannot have that shape. Then nothing is changed.
-        ClusterError: SLURM refuses it, or does not answer.
+        UsageError: its task is one process's work. RunError, SpecError: it cannot have that shape. Then nothing is
+            changed. ClusterError: SLURM refuses it, or does not answer.
     """
-    require_training(run)
+    _require_shared(run, shape)
     confirm_all([run])
     with one_action(run):
         situation = _require_begun(run)
@@ -83,6 +93,7 @@ def reshape(run: RunDir, shape: Shape, *, check: Check, now: dt.datetime) -> Req
         change = plan_shape(situation, shape)
         check(change)
         situation = _withdrawn(situation, now)
+        begins = f"continues from step {saved[0]}" if (saved := sealed_steps(run)) else describe_start(run)
         write_change(change)
         _note(change)
         try:
@@ -91,14 +102,13 @@ def reshape(run: RunDir, shape: Shape, *, check: Check, now: dt.datetime) -> Req
             if isinstance(e, SubmissionRefusedError) or situation.executor != "slurm":
                 raise _go_on_as_before(situation, change, e, had_job=had_job) from e
             raise  # there may be a job now: repeated, the command finds out
-    begins = f"continues from step {saved[0]}" if (saved := sealed_steps(run)) else "continues"
     detail = f"{describe(change.experiment, change.profile)}; submitted, {begins}"
     return Requeued(run=run, changed=True, detail=detail)
 
 
 def plan_shape(situation: RunSituation, shape: Shape) -> SpecChange:
     """What `reshape` would change. Raises: RunError, SpecError as `reshape`."""
-    run, experiment = situation.run, require_training(situation.run)
+    run, experiment = situation.run, load_resolved(situation.run.spec)
     profile = {"partition": shape.partition} if shape.partition else {}
     if shape.partition and situation.executor != "slurm":
         raise SpecError(f"--partition {shape.partition}: run {run.id} is a local one, without partitions")
@@ -111,7 +121,17 @@ def plan_shape(situation: RunSituation, shape: Shape) -> SpecChange:
     return change
 
 
-def describe(experiment: Experiment, profile: Profile) -> str:
+def _require_shared(run: RunDir, shape: Shape) -> None:
+    """Raise UsageError where processes are to be others, and the task is not shared by several."""
+    experiment = load_resolved(run.spec)
+    if shape.processes_text and not isinstance(experiment, Experiment | TrainedTask):
+        raise UsageError(
+            f"{shape.processes_text}: run {run.id} has task: {experiment.task}, the work of one process",
+            hint="it takes --walltime and --partition",
+        )
+
+
+def describe(experiment: TaskSpec, profile: Profile) -> str:
     """`2 nodes x 4 GPUs, 8 processes, 24h, partition gpu`."""
     resources = experiment.resources
     nodes = f"{_count(resources.nodes, 'node')} x {_count(resources.gpus_per_node, 'GPU')}"
@@ -125,7 +145,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _changes(experiment: Experiment, shape: Shape) -> Changes:
+def _changes(experiment: TaskSpec, shape: Shape) -> Changes:
     """Raises: SpecError where a number does not divide among the nodes."""
     before, changes = experiment.resources, dict[tuple[str, ...], Any]()
     nodes = shape.nodes or before.nodes
@@ -158,10 +178,7 @@ def _require_begun(run: RunDir) -> RunSituation:
         )
     situation = query_run_status(run)
     if situation.status is RunStatus.COMPLETED:
-        raise RunError(
-            f"run {run.id} is completed: there is nothing to go on with",
-            hint="sedd extend RUN --steps N gives it more steps",
-        )
+        raise completed_error(run)
     if situation.status in (RunStatus.PAUSED, RunStatus.STOPPED):
         what = "waits at a rung" if situation.status is RunStatus.PAUSED else "was stopped by rule"
         raise RunError(f"run {run.id} {what}: it has no job that could have another shape")

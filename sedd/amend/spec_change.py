@@ -12,6 +12,7 @@ from sedd.rundir.atomic import write_text
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest
 from sedd.spec.experiment import Experiment
 from sedd.spec.load import load_resolved
+from sedd.spec.task import TaskSpec
 from sedd.yaml import Document, dump_document, load_document, validate
 
 Changes = Mapping[tuple[str, ...], Any]
@@ -27,10 +28,10 @@ class SpecChange:
     """The options with which it was asked for."""
     text: str
     """Of the new spec.yaml: what the run's frozen code does not know is not in it."""
-    experiment: Experiment
+    experiment: TaskSpec
     profile: Profile
     manifest: Mapping[str, Any]
-    earlier: Experiment
+    earlier: TaskSpec
     earlier_profile: Profile
     earlier_text: str
     earlier_manifest: Mapping[str, Any]
@@ -57,8 +58,8 @@ def plan_change(
     data = copy.deepcopy(document.data)
     for key, value in changes.items():
         _set(data, key, value)
-    asked = Document(name=origin, data=data, lines={})
-    experiment = validate(Experiment, asked)
+    earlier = load_resolved(run.spec)
+    experiment = validate(type(earlier), Document(name=origin, data=data, lines={}))
     manifest = read_manifest(run)
     stored = dict(manifest.get("profile") or {}) | dict(profile or {})
     own = {
@@ -76,7 +77,7 @@ def plan_change(
         experiment=experiment,
         profile=read_profile(Document(name=origin, data=stored, lines={}), context=STORED),
         manifest=manifest | own,
-        earlier=require_training(run),
+        earlier=earlier,
         earlier_profile=read_manifest_profile(run),
         earlier_text=run.spec.read_text(encoding="utf-8"),
         earlier_manifest=manifest,

@@ -45,7 +45,8 @@ def command(
     """Revive runs that gave up, were killed or cancelled; make running ones save and go on elsewhere.
 
     With another number of GPUs or nodes, a running one saves first, and a new job goes on from there; the batches stay
-    what they are, and with training.reduction: ordered the bits do, too.
+    what they are, and with training.reduction: ordered the bits do, too. A task of one process, as data, takes
+    --walltime and --partition.
 
     Points of a sweep that were not submitted yet are submitted, as far as the site takes them. What is submitted again
     is checked first, as by sedd submit, unless it waits for other runs.

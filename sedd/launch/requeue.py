@@ -83,16 +83,21 @@ def _requeue(
     """As `requeue`; `before` counts each run's submissions when the command began to wait for its turn."""
     situations = [query_run_status(run) for run in runs]
     if done := [s for s in situations if s.status is RunStatus.COMPLETED]:
-        is_training = load_resolved(done[0].run.spec).task == "train"
-        more = "sedd extend RUN --steps N gives it more steps; " if is_training else ""
-        raise RunError(
-            f"run {done[0].run.id} is completed: there is nothing to go on with",
-            hint=f"{more}sedd submit --resubmit SPEC {'trains' if is_training else 'does'} the same anew",
-        )
+        raise completed_error(done[0].run)
     return [
         _already_submitted(s) if s.submissions > before[s.run] else _requeue_one(s, now, check)
         for s in situations
     ]
+
+
+def completed_error(run: RunDir) -> RunError:
+    """The error for a run that is to go on and has completed."""
+    is_training = load_resolved(run.spec).task == "train"
+    more = "sedd extend RUN --steps N gives it more steps; " if is_training else ""
+    return RunError(
+        f"run {run.id} is completed: there is nothing to go on with",
+        hint=f"{more}sedd submit --resubmit SPEC {'trains' if is_training else 'does'} the same anew",
+    )
 
 
 def revive(situation: RunSituation) -> None:
@@ -162,13 +167,16 @@ def _requeue_one(situation: RunSituation, now: dt.datetime, check: Check | None)
     elif is_running:
         ask_to_stop(run, Role.TRAINING)
         end_all(run, grace_s=GRACE_S)
-    follows = _describe_start(run)
+    follows = describe_start(run)
     revive(situation)
     return Requeued(run=run, changed=True, detail=f"submitted again; {follows}")
 
 
-def _describe_start(run: RunDir) -> str:
-    """Where the next attempt begins, by the run's events and the parts that lie in its folder."""
+def describe_start(run: RunDir) -> str:
+    """`continues from …` or `starts over: …`: where the next attempt begins.
+
+    By the run's events, and the parts that lie in its folder.
+    """
     events, task = read_events(run.events), load_resolved(run.spec).task
     if task == "train":
         has_saved = any(event.event == "checkpoint" for event in events)

@@ -19,6 +19,7 @@ from sedd.launch.requeue import requeue
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.spec.load import load_resolved
+from sedd.spec.tasks import TASKS
 from tests.launch.conftest import (
     LocalRuns,
     local,  # noqa: F401 # a fixture
@@ -32,6 +33,14 @@ from tests.launch.conftest import (
 
 NOW = dt.datetime.now(dt.UTC)
 Plan = Callable[..., SpecChange]
+OTHER_TASKS: dict[str, dict[str, object]] = {
+    "data": {"build": {"inputs": ["/data/a.fasta"], "store": "/data/a.store"}},
+    "evaluate": {"evaluate": {"network": "/runs/small", "fasta": ["/data/a.fasta"]}},
+    "sample": {"sample": {"network": "/runs/small"}},
+    "score": {"score": {"network": "/runs/small", "wild_types": ["/data/a.fasta"]}},
+    "embed": {"embed": {"network": "/runs/small", "fasta": ["/data/a.fasta"]}},
+    "command": {"command": {"run": ["fold", "{fasta}", "{out}"], "fasta": "/a.fasta", "column": "plddt"}},
+}
 
 
 def fine(change: SpecChange) -> None:
@@ -86,6 +95,34 @@ def test_a_shape_that_does_not_divide_is_one_line(plan: Plan, shape: dict[str, o
         plan(**shape)
     assert len(refusal.value.message.splitlines()) == 1
     assert str(Shape(**shape)) in refusal.value.message  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task", ["data", "evaluate", "sample", "score", "embed", "command"])
+def test_any_task_takes_another_time_limit_and_partition(tmp_path: Path, task: str) -> None:
+    """They mean the same for all: a job that ran into its limit had to be submitted anew."""
+    spec = TASKS[task].model_validate(OTHER_TASKS[task] | {"name": "other", "task": task})
+    profile = SlurmProfile.model_validate({"executor": "slurm", "partition": "a"})
+    (run,) = make_runs(order_for(spec, runs=tmp_path, profile=profile), now=NOW, made=[]).runs
+    situation = RunSituation(
+        run=run, status=RunStatus.OVER, executor="slurm", job_id="1", attempt=1, cancelled=False, last=""
+    )
+    change = plan_shape(situation, Shape(walltime="48h", partition="long"))
+    assert change.experiment == type(spec).model_validate(
+        spec.model_dump() | {"resources": spec.resources.model_copy(update={"walltime": 48 * 3600})}
+    )
+    assert getattr(change.profile, "partition", None) == "long"
+
+
+def test_a_running_task_of_another_kind_goes_on_with_another_time_limit(local: LocalRuns) -> None:  # noqa: F811
+    spec = TASKS["data"].model_validate(OTHER_TASKS["data"] | {"name": "d", "task": "data"})
+    (run,) = local.start(spec, plan="endless train")
+    wait_for_steps(run, 5)
+    result = reshape(run, Shape(walltime="2h"), check=fine, now=NOW)
+    assert result.changed
+    assert "2h; submitted, continues behind what it has kept" in result.detail
+    assert load_resolved(run.spec).resources.walltime == 7200
+    wait_for_event(run, "completed")
+    wait_for_end(run)
 
 
 def test_a_partition_is_the_profiles_and_the_rest_of_it_stays(plan: Plan) -> None:

@@ -21,7 +21,7 @@ from sedd.inference.work import WORK as BY_NETWORK
 from sedd.inference.work import Job
 from sedd.job.tasks import WORK
 from sedd.launch.make_runs import make_runs
-from sedd.launch.requeue import _describe_start
+from sedd.launch.requeue import describe_start
 from sedd.monitor.decide.inspection import Inspection, inspect
 from sedd.monitor.read.gather import Gatherer
 from sedd.monitor.read.queue import Queue
@@ -271,7 +271,7 @@ def test_what_a_killed_attempt_has_kept_is_counted_where_the_run_is_shown_and_re
         with pytest.raises(KilledError):
             WORK[kind](run, 1, StopFlag())
     start_attempt(run, 2)
-    assert "continues behind what it has kept: " in _describe_start(run)
+    assert "continues behind what it has kept: " in describe_start(run)
     kept = saved_step(parse_attempts(read_events(run.events)))
     assert kept > 0
     assert (shown(run).view.step, shown(run).view.checkpoint_step) == (kept, kept), "the bar does not fall"

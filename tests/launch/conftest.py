@@ -81,9 +81,7 @@ class LocalRuns:
         self.made += batch.runs
         return list(batch.runs)
 
-    def start(
-        self, *experiments: Experiment, plan: str = "train", parallel: int | None = None
-    ) -> list[RunDir]:
+    def start(self, *experiments: TaskSpec, plan: str = "train", parallel: int | None = None) -> list[RunDir]:
         runs = self.make(*experiments or (small_experiment(),), plan=plan, parallel=parallel)
         submit_local(runs)
         return runs

@@ -74,8 +74,11 @@ def test_a_completed_run_that_trained_nothing_is_not_said_to_have_steps(local: L
     with pytest.raises(RunError, match="completed") as refusal:
         requeue([run], now=NOW)
     assert refusal.value.hint == "sedd submit --resubmit SPEC does the same anew"
-    with pytest.raises(UsageError, match="only a training"):
-        reshape(run, Shape(processes=2), check=lambda change: None, now=NOW)
+    with pytest.raises(RunError, match="completed") as refusal:
+        reshape(run, Shape(walltime="2h"), check=lambda change: None, now=NOW)
+    assert refusal.value.hint == "sedd submit --resubmit SPEC does the same anew"
+    with pytest.raises(UsageError, match=f"--processes 2: run {run.id} has task: data, the work of one"):
+        reshape(run, Shape(processes=2, walltime="2h"), check=lambda change: None, now=NOW)
 
 
 def test_a_run_whose_job_entry_was_killed_is_revived_once_its_training_has_saved(local: LocalRuns) -> None:
