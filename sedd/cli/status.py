@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sedd.cli.console import note, out, print_json, tell
+from sedd.cli.find_run import find_each
 from sedd.cli.notify_pending import tell_trouble
 from sedd.cluster.users import user_name
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
@@ -19,7 +20,7 @@ from sedd.monitor.read.facts import Facts, QueueFacts, RunFacts
 from sedd.monitor.read.gather import Gatherer
 from sedd.monitor.read.queue import Queue
 from sedd.monitor.show.table import recent, status_table
-from sedd.rundir.find import each_once, find_missing_root, find_runs, list_runs, runs_root, typed_sweep
+from sedd.rundir.find import find_missing_root, list_runs, runs_root, typed_sweep
 from sedd.rundir.layout import RunDir
 from sedd.rundir.plan_record import PlanRecord, find_plan, find_plans, list_plans
 
@@ -46,7 +47,7 @@ def command(
 
     Columns: ppl is the perplexity, ckpt how long ago the newest checkpoint was written, risk how much training a kill
     now would lose (4s–12m: of the training alone, and of its node), ettr the share of the time since submission that
-    went into training.
+    went into training. Of several RUNs those that exist are shown, whatever the others are.
 
     Example: sedd status
     """
@@ -55,10 +56,17 @@ def command(
         raise UsageError(
             "--watch is for people, --json for machines", hint="call `sedd status --json` again and again"
         )
-    chosen = each_once(run for text in runs for run in find_runs(text, root)) if runs else list_runs(root)
+    missing = None
+    if runs:
+        found = find_each(runs, root)
+        if found.error is not None and (watch or not found.runs):
+            raise found.error
+        chosen, runs, missing = found.runs, found.texts, found.error
+    else:
+        chosen = list_runs(root)
     plans = find_plans(runs, root) if runs else list_plans(root)
-    if not chosen and (missing := find_missing_root(root)):
-        note(missing)
+    if not chosen and (why := find_missing_root(root)):
+        note(why)
     if watch:
         _watch(chosen if runs else None, root, shows_all=every or bool(runs))
         return
@@ -70,10 +78,19 @@ def command(
     if as_json:
         one = bool(runs) and len(chosen) == 1
         _print_document(facts, orphans, plans, one=one, shows_all=every or bool(runs))
-        return
+    else:
+        _print(facts, chosen, runs or [], plans, root, every=every)
+        _print_orphans(orphans)
+    if missing is not None:
+        raise missing
+
+
+def _print(
+    facts: Facts, chosen: list[RunDir], runs: list[str], plans: list[PlanRecord], root: Path, *, every: bool
+) -> None:
+    """What people read: one run in full, plans as trees, several runs as a table."""
     if not chosen:
-        message = f"No runs in {root} yet. Start one: sedd submit jobs/quickstart.yaml"
-        tell(message)
+        tell(f"No runs in {root} yet. Start one: sedd submit jobs/quickstart.yaml")
     elif runs and all(find_plan(text, root) for text in runs):
         _print_plans(facts, plans)
     elif len(chosen) == 1 and runs:
@@ -87,6 +104,9 @@ def command(
         if runs:
             _print_savings(facts)
             _print_best(facts)
+
+
+def _print_orphans(orphans: "Sequence[Orphan]") -> None:
     for orphan in orphans:
         text = f"{orphan.description}; sedd cancel {orphan.job.job_id} ends it"
         out().print(text, style="yellow", soft_wrap=True, markup=False, highlight=False)

@@ -181,6 +181,22 @@ def test_an_unknown_run_is_bad_usage(tmp_path: Path) -> None:
     assert "did you mean 'quickstart'?" in done.stderr
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_of_several_runs_those_that_exist_are_shown_before_the_error(tmp_path: Path, as_json: bool) -> None:
+    make_run(tmp_path, "first")
+    make_run(tmp_path, "second", "20261122-090000-1a2b3c4d")
+    more = ["--json"] if as_json else []
+    done = sedd("status", "first", "absent", "second", "gone", *more, runs=tmp_path)
+    assert done.returncode == 2, "as an unknown run alone"
+    if as_json:
+        assert [run["name"] for run in json.loads(done.stdout)["runs"]] == ["first", "second"]
+    else:
+        assert {"first", "second"} <= set(done.stdout.split())
+    lines = done.stderr.splitlines()
+    assert ["absent" in lines[0], "gone" in lines[1]] == [True, True], lines
+    assert all(line.startswith("error: ") for line in lines[:2])
+
+
 def test_older_runs_are_shown_on_request(tmp_path: Path) -> None:
     run = make_run(tmp_path, "old")
     then = dt.datetime.now(dt.UTC) - dt.timedelta(days=3)
