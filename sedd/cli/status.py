@@ -272,9 +272,10 @@ def _watch(chosen: list[RunDir] | None, root: Path, *, shows_all: bool) -> None:
         raise UsageError(
             "--watch needs a terminal", hint="use `sedd status`, or `sedd status --json` in scripts"
         )
-    list_now = Listing(root).runs if chosen is None else lambda: chosen
+    listing = Listing(root)
     watch(
-        list_now,
+        listing.runs if chosen is None else lambda: chosen,
+        list_plans=listing.plans if chosen is None else lambda: (),
         console=console,
         actions={Action.CANCEL: _cancel, Action.REQUEUE: _requeue},
         shows_all=shows_all,

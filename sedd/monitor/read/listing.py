@@ -1,22 +1,30 @@
-"""List the runs below a root again and again; only folders that changed are read."""
+"""List the runs and plans below a root again and again; only folders that changed are read."""
 
 import os
 import time
 from pathlib import Path
 
 from sedd.rundir.layout import RunDir
+from sedd.rundir.plan_record import PlanRecord, list_plans
 
 _SETTLED_NS = 2_000_000_000
 """A folder that changed less long ago may change again without its time changing: some file systems count seconds."""
 
 
+_PLANS_S = 20.0
+"""A plan may be submitted again without a new run."""
+
+
 class Listing:
-    """Every run below `root`, as `sedd.rundir.find.list_runs`, with a memory."""
+    """Every run and plan below `root`, as `sedd.rundir` lists them, with a memory."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._names: dict[str, tuple[int, list[RunDir]]] = {}
         self._runs: list[RunDir] = []
+        self._plans: list[PlanRecord] = []
+        self._plans_of: list[RunDir] | None = None
+        self._plans_at = 0.0
 
     def runs(self) -> list[RunDir]:
         """The runs now, oldest first; the same `RunDir`s as last time."""
@@ -32,6 +40,13 @@ class Listing:
             )
         self._names = names
         return self._runs
+
+    def plans(self) -> list[PlanRecord]:
+        """The newest record of every plan, read again where runs have come or gone, and now and then."""
+        now = time.monotonic()
+        if self._plans_of is not self._runs or now - self._plans_at > _PLANS_S:
+            self._plans, self._plans_of, self._plans_at = list_plans(self._root), self._runs, now
+        return self._plans
 
 
 def _scan(path: str, stamp: int, known: list[RunDir]) -> tuple[int, list[RunDir]]:

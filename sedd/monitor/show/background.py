@@ -14,6 +14,7 @@ from sedd.monitor.read.gather import Gatherer
 from sedd.monitor.read.queue import BackgroundQueue
 from sedd.monitor.show.screen import Action
 from sedd.rundir.layout import RunDir
+from sedd.rundir.plan_record import PlanRecord
 
 REFRESH_S = 2.0
 
@@ -24,8 +25,10 @@ Do = Callable[[RunDir], str]
 class Refresher:
     """Reads the runs in the background, so that a slow disk or SLURM never holds up a key."""
 
-    def __init__(self, list_runs: Callable[[], Sequence[RunDir]]) -> None:
-        self._list, self._views = list_runs, Views()
+    def __init__(
+        self, list_runs: Callable[[], Sequence[RunDir]], list_plans: Callable[[], Sequence[PlanRecord]]
+    ) -> None:
+        self._list, self._list_plans, self._views = list_runs, list_plans, Views()
         self._gatherer = Gatherer(queue=BackgroundQueue())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -38,15 +41,15 @@ class Refresher:
     def stop(self) -> None:
         self._stop.set()
 
-    def latest(self) -> tuple[Facts, Snapshot]:
+    def latest(self) -> tuple[Facts, Snapshot, Sequence[PlanRecord]]:
         """What was read last. Raises: what ended the reading, since a table that stands still would lie."""
         if self._error is not None:
             raise self._error
         return self._latest
 
-    def _read(self) -> tuple[Facts, Snapshot]:
+    def _read(self) -> tuple[Facts, Snapshot, Sequence[PlanRecord]]:
         facts = self._gatherer.gather(self._list(), now=dt.datetime.now(dt.UTC))
-        return facts, self._views.snapshot(facts)
+        return facts, self._views.snapshot(facts), self._list_plans()
 
     def _run(self) -> None:
         while not self._stop.wait(REFRESH_S):

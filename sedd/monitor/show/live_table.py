@@ -21,9 +21,21 @@ from sedd.monitor.show.cells import point_text
 from sedd.monitor.show.columns import fit
 from sedd.monitor.show.detail import detail_view
 from sedd.monitor.show.keyboard import raw_keys, read_keys
-from sedd.monitor.show.screen import Action, Mode, Screen, chosen_run, cursor, press, shown_runs
+from sedd.monitor.show.plan_tree import plan_row
+from sedd.monitor.show.screen import (
+    Action,
+    Mode,
+    Screen,
+    chosen_run,
+    cursor,
+    folded_plans,
+    press,
+    shown_runs,
+)
 from sedd.monitor.show.table import header_line, notes, run_line, state_counts
 from sedd.rundir.layout import RunDir
+from sedd.rundir.plan_record import PlanRecord
+from sedd.units import counted
 
 _TICK_S = 0.25
 _AHEAD = 500
@@ -54,9 +66,14 @@ def watch(
     console: Console,
     actions: Mapping[Action, Do],
     shows_all: bool = False,
+    list_plans: Callable[[], Sequence[PlanRecord]] = lambda: (),
 ) -> None:
-    """Show the runs until the user quits. Raises: SeddError when runs cannot be listed at all."""
-    keys, refresher, doer = sys.stdin.fileno(), Refresher(list_runs), ActionRunner(actions)
+    """Show the runs, and plans as a line each, until the user quits.
+
+    Raises:
+        SeddError: runs cannot be listed at all.
+    """
+    keys, refresher, doer = sys.stdin.fileno(), Refresher(list_runs, list_plans), ActionRunner(actions)
     refresher.start()
     try:
         with raw_keys(keys), Live(console=console, screen=True, auto_refresh=False) as live:
@@ -72,15 +89,15 @@ def _loop(screen: Screen, live: Live, keys: int, refresher: Refresher, doer: Act
     """Draw what has changed, read keys, until one of them quits."""
     drawn: tuple[object, ...] = ()
     while True:
-        facts, snapshot = refresher.latest()
+        facts, snapshot, plans = refresher.latest()
         screen = dataclasses.replace(screen, message=doer.news() or screen.message)
         now = (screen, id(snapshot), live.console.size)
         if drawn != now or screen.mode is Mode.LOG:  # a log grows between two looks at the runs
-            frame = render(screen, facts, snapshot, size=live.console.size)
+            frame = render(screen, facts, snapshot, plans, size=live.console.size)
             live.update(frame.content, refresh=True)
             drawn = now
         for key in read_keys(keys, timeout_s=_TICK_S):
-            views, page = shown_runs(screen, snapshot), max(1, live.console.height - 6)
+            views, page = shown_runs(screen, snapshot, plans), max(1, live.console.height - 6)
             screen, effect = press(screen, key, views, page=page, deepest=frame.deepest)
             if effect is not None and effect.quits:
                 return
@@ -97,10 +114,17 @@ class Frame:
     deepest: int = 0
 
 
-def render(screen: Screen, facts: Facts, snapshot: Snapshot, *, size: tuple[int, int]) -> Frame:
+def render(
+    screen: Screen,
+    facts: Facts,
+    snapshot: Snapshot,
+    plans: Sequence[PlanRecord] = (),
+    *,
+    size: tuple[int, int],
+) -> Frame:
     """The whole terminal: `size` is (columns, lines)."""
     width, height = size
-    views = shown_runs(screen, snapshot)
+    views = shown_runs(screen, snapshot, plans)
     chosen = chosen_run(screen, views, snapshot)
     body, deepest = max(1, height - 3), 0
     mode = screen.asked_in if screen.mode is Mode.CONFIRM else screen.mode
@@ -113,7 +137,8 @@ def render(screen: Screen, facts: Facts, snapshot: Snapshot, *, size: tuple[int,
     elif mode is Mode.LOG and chosen is not None:
         lines, deepest = _log(chosen, body, screen.scroll)
     else:
-        lines = _table(screen, views, snapshot, width, body)
+        rows = _plan_rows(folded_plans(screen, snapshot, plans), snapshot, at_most=max(1, body // 2))
+        lines = rows + (_table(screen, views, snapshot, width, body - len(rows)) if views or not rows else [])
     lines = lines[:body] + [Text("")] * (body - len(lines))
     parts = [_title(screen, views, snapshot), *lines, *_footer(screen, chosen, width)]
     for line in parts:
@@ -128,6 +153,15 @@ def _title(screen: Screen, views: Sequence[RunView], snapshot: Snapshot) -> Text
     if screen.filter or screen.mode is Mode.FILTER:
         line.append(f"  /{screen.filter}" + ("▏" if screen.mode is Mode.FILTER else ""), style="cyan")
     return line
+
+
+def _plan_rows(plans: Sequence[PlanRecord], snapshot: Snapshot, *, at_most: int) -> list[Text]:
+    """A line for each plan, newest first."""
+    rows = [plan_row(plan, snapshot) for plan in reversed(plans)]
+    if len(rows) <= at_most:
+        return rows
+    more = len(rows) - at_most + 1
+    return [*rows[: at_most - 1], Text(f"and {counted(more, 'plan')} more: sedd status", style="dim")]
 
 
 def _table(

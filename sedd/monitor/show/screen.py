@@ -9,6 +9,7 @@ from sedd.monitor.decide.snapshot import RunView, Snapshot
 from sedd.monitor.decide.state import BY_CARE
 from sedd.monitor.show.cells import point_text
 from sedd.monitor.show.table import recent
+from sedd.rundir.plan_record import PlanRecord
 
 
 class Mode(StrEnum):
@@ -34,7 +35,7 @@ class Screen:
 
     Attributes:
         chosen: id of the run under the cursor; None: the first.
-        shows_all: also runs that ended long ago.
+        shows_all: also runs that ended long ago, and those of plans one by one.
         scroll: lines that the detail is scrolled down, or the log up from its end.
         asked_in: where the question of `Mode.CONFIRM` came up.
         message: outcome of the last action.
@@ -74,12 +75,21 @@ ORDERS: dict[str, Callable[[RunView], tuple[object, ...]]] = {
 """Orders of runs, in the order in which the key goes through them."""
 
 
-def shown_runs(screen: Screen, snapshot: Snapshot) -> list[RunView]:
-    """The runs that pass the filter, in the chosen order."""
+def shown_runs(screen: Screen, snapshot: Snapshot, plans: Sequence[PlanRecord] = ()) -> list[RunView]:
+    """The runs that pass the filter, in the chosen order; without those of folded plans."""
     views = snapshot.runs if screen.shows_all else recent(snapshot)
+    folded = {run for plan in folded_plans(screen, snapshot, plans) for run in plan.runs}
     words = screen.filter.lower().split()
-    passed = [v for v in views if all(word in _text(v) for word in words)]
+    passed = [v for v in views if v.run not in folded and all(word in _text(v) for word in words)]
     return sorted(passed, key=ORDERS[screen.order])
+
+
+def folded_plans(screen: Screen, snapshot: Snapshot, plans: Sequence[PlanRecord]) -> list[PlanRecord]:
+    """The plans whose runs are one line together: those with a recent run; none where all is shown, or filtered."""
+    if screen.shows_all or screen.filter:
+        return []
+    active = {view.run for view in recent(snapshot)}
+    return [plan for plan in plans if active & set(plan.runs)]
 
 
 def cursor(screen: Screen, views: Sequence[RunView]) -> int:

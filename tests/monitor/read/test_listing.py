@@ -10,6 +10,7 @@ from sedd.monitor.read import listing as module
 from sedd.monitor.read.listing import Listing
 from sedd.rundir.find import list_runs
 from sedd.rundir.layout import create_run, write_manifest
+from sedd.rundir.plan_record import PlanRecord, StageRecord, write_plan
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +52,24 @@ def test_folders_without_news_are_not_read_again(farm: Any, monkeypatch: pytest.
     assert listing.runs()[0] is before[0]
     assert scanned == [str(farm.root)]
     assert run.folder == before[0]
+
+
+def test_plans_are_read_again_when_a_folder_has_come_or_some_time_has_passed(
+    farm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = Listing(farm.root)
+    stage = StageRecord(
+        name="s", task="train", runs=(farm.run("a", "20261122-080000-1").folder,), waits={}, by_point=()
+    )
+
+    def plans_after(name: str, identity: str) -> list[str]:
+        write_plan(PlanRecord(name=name, folder=farm.root / name / identity, stages=(stage,)), "")
+        listing.runs()
+        return [plan.id for plan in listing.plans()]
+
+    assert plans_after("p", "plan-20261122-080000-1") == ["plan-20261122-080000-1"]
+    both = ["plan-20261122-080000-1", "plan-20261122-080000-2"]
+    assert plans_after("q", "plan-20261122-080000-2") == both
+    assert plans_after("p", "plan-20261122-080000-3") == both, "no run is new"
+    monkeypatch.setattr(module, "_PLANS_S", -1.0)
+    assert [plan.id for plan in listing.plans()] == ["plan-20261122-080000-2", "plan-20261122-080000-3"]

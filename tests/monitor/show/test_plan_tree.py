@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from sedd.monitor.decide.snapshot import Snapshot
+from sedd.monitor.read.facts import Facts
+from sedd.monitor.show.live_table import render
 from sedd.monitor.show.plan_tree import left_s, plan_row, plan_tree
+from sedd.monitor.show.screen import Screen, shown_runs
 from sedd.rundir.plan_record import PlanRecord, StageRecord, read_plan, write_plan
 from tests.monitor.conftest import FakeRun, Farm
 
@@ -86,6 +89,30 @@ def test_a_plan_is_one_row(plan: Plan, snapshot_of: Look, squeue_line: Callable[
     record, runs = plan
     row = plan_row(record, snapshot_of(*runs, squeue=queue(squeue_line)))
     assert row.plain == "paper  plan of 5 stages: 2 running, 3 queued, 2 completed; sedd status paper"
+
+
+def lines_of(screen: Screen, snapshot: Snapshot, *plans: PlanRecord, height: int = 24) -> list[str]:
+    frame = render(screen, Facts(taken=snapshot.taken, runs=()), snapshot, plans, size=(80, height))
+    return [str(line).rstrip() for line in frame.content.renderables]
+
+
+def test_the_live_table_has_the_line_of_a_plan_in_place_of_its_runs(
+    plan: Plan, snapshot_of: Look, squeue_line: Callable[..., str], farm: Farm
+) -> None:
+    record, runs = plan
+    other = run(farm, "other", 9).started(ago_s=900, job_id="10").beat(10, eta_s=300.0)
+    snapshot = snapshot_of(*runs, other, squeue=queue(squeue_line) + squeue_line("10"))
+    lines = lines_of(Screen(), snapshot, record)
+    assert lines[1] == plan_row(record, snapshot).plain[:80]
+    assert "".join(lines).count("p-tr") == 0
+    assert [view.name for view in shown_runs(Screen(), snapshot, [record])] == ["other"]
+    for unfolded in (Screen(shows_all=True), Screen(filter="p-train")):
+        assert "".join(lines_of(unfolded, snapshot, record)).count("p-tr") >= 2
+        assert "plan of 5 stages" not in "".join(lines_of(unfolded, snapshot, record))
+    alone = lines_of(Screen(), snapshot_of(*runs, squeue=queue(squeue_line)), record)
+    assert "No run to show" not in "".join(alone)
+    many = lines_of(Screen(), snapshot, *[record] * 20, height=12)
+    assert (len(many), many[4], "other" in many[6]) == (12, "and 17 plans more: sedd status", True)
 
 
 def test_what_waits_for_a_failure_to_be_mended_says_so(
