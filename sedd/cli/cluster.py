@@ -81,7 +81,12 @@ def check(
         bool,
         typer.Option("--test-job", help="Also submit a job of a minute, and wait for what its node says."),
     ] = False,
-    gpus: Annotated[int, typer.Option(min=0, help="GPUs of the small job that is looked at.")] = 1,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="GPUs of the small job that is looked at; left out: 1 where the partition has any."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Test a profile against the SLURM at hand; exit code 1 when its jobs would not run, or SLURM does not answer.
@@ -97,10 +102,11 @@ def check(
     from sedd.rundir.layout import RunDir
 
     site = load_profile(profile)
-    gpus = gpus if isinstance(site, SlurmProfile) else 0
     answers = Answers()
+    has_gpus = isinstance(site, SlurmProfile) and _may_have_gpus(site, answers)
+    asked = (gpus if gpus is not None else int(has_gpus)) if isinstance(site, SlurmProfile) else 0
     only = (*_SITE_CHECKS, *(_PYTHON_CHECKS if test_job else ()))
-    findings = _check_login(site, gpus, answers=answers, only=only)
+    findings = _check_login(site, asked, answers=answers, only=only)
     has_answered = not isinstance(site, SlurmProfile) or _has_answered(answers)
     is_ready = has_answered and not has_failures(findings)
     run: RunDir | None = None
@@ -108,7 +114,7 @@ def check(
     if not as_json:
         out().print(findings_table(findings))
     if is_ready and test_job:
-        run, outcome = _run_test_job(site, gpus)
+        run, outcome = _run_test_job(site, asked)
         found = _findings_of(run)
         is_ready = outcome == "completed" and not has_failures(found)
         if not as_json:
@@ -116,7 +122,7 @@ def check(
                 out().print(findings_table(found))
             show(f"test job: {outcome}   sedd logs {run.id}")
     if not as_json:
-        for line in _remarks(site, asked=test_job, was_run=run is not None):
+        for line in _remarks(site, asked, has_gpus=has_gpus, asks_job=test_job, outcome=outcome):
             show(line)
         out().print(_closing((*findings, *found), has_answered=has_answered, outcome=outcome))
     else:
@@ -156,14 +162,42 @@ def _closing(findings: "Sequence[Finding]", *, has_answered: bool, outcome: str 
     return conclusion(findings)
 
 
-def _remarks(profile: Profile, *, asked: bool, was_run: bool) -> list[str]:
-    """What was not looked at, in a line each."""
-    lines = ["test job: not run, since what is above would stop it"] if asked and not was_run else []
-    if isinstance(profile, SlurmProfile) and profile.gpu.memory is None:
+def _may_have_gpus(profile: SlurmProfile, answers: "Answers") -> bool:
+    """False where SLURM shows nodes of the profile's partition, and none of them has a GPU."""
+    from sedd.errors import ClusterError
+    from sedd.preflight.context import CheckContext, Side, real_slurm
+
+    context = CheckContext(
+        side=Side.LOGIN,
+        experiment=_experiment(Path(_STORE), gpus=0),
+        profile=profile,
+        folder=Path(),
+        environ={},
+        slurm=real_slurm(answers),
+    )
+    try:
+        nodes = context.query_own_nodes()
+    except ClusterError:
+        return True  # that it does not answer, the checks tell
+    return not nodes or any(sum(node.gpus.values()) for node in nodes)
+
+
+def _remarks(
+    profile: Profile, gpus: int, *, has_gpus: bool, asks_job: bool, outcome: str | None
+) -> list[str]:
+    """What was not looked at, in a line each. `outcome` is that of the test job, if one was run."""
+    lines = []
+    if asks_job and outcome is None:
+        lines.append("test job: not run, since what is above would stop it")
+    if asks_job and outcome != "completed" and gpus:
+        lines.append("if only the GPU is missing: --gpus 0 tests a job without one")
+    if isinstance(profile, SlurmProfile) and not has_gpus:
+        lines.append("the partition's nodes have no GPUs: specs need resources.gpus_per_node: 0 here")
+    elif isinstance(profile, SlurmProfile) and profile.gpu.memory is None:
         lines.append(
             "gpu.memory is not set: preflight cannot say whether a network fits a card (gpu: {memory: 32GiB})"
         )
-    if not asked:
+    if not asks_job:
         lines.append("no spec was checked (sedd preflight SPEC), and no job has run here (--test-job)")
     return lines
 
@@ -206,7 +240,7 @@ def _experiment(store: Path, *, gpus: int) -> Experiment:
                 "residues_per_gpu": 2048,
                 "warmup_steps": 5,
                 "log_every_steps": 5,
-                "validation": {"every_steps": 20, "residues": 1024},
+                "validation": {"every_steps": 20, "residues": 512},
             },
             "resources": {"gpus_per_node": gpus, "cpus_per_process": 1, "memory": "4GiB", "walltime": "10m"},
             "tracking": {"wandb": "disabled"},

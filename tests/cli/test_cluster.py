@@ -2,7 +2,9 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -52,7 +54,42 @@ def test_a_test_job_that_was_not_run_is_told(monkeypatch, capsys, runs: Path, tm
     monkeypatch.setattr(module, "_has_answered", lambda answers: True)
     with pytest.raises(typer.Exit):
         module.check(profile, test_job=True, gpus=1, as_json=False)
-    *_, job, memory, last = capsys.readouterr().out.splitlines()
+    *_, job, without, memory, last = capsys.readouterr().out.splitlines()
+    assert without == "if only the GPU is missing: --gpus 0 tests a job without one"
     assert job == "test job: not run, since what is above would stop it"
     assert memory.startswith("gpu.memory is not set")
     assert last == "NOT READY (1 FAIL)"
+
+
+@pytest.mark.parametrize(
+    ("here", "typed", "asked"),
+    [({"v100": 4}, None, 1), ({}, None, 0), ({}, 2, 2), ({"v100": 4}, 0, 0), (None, None, 1)],
+)
+def test_the_small_job_asks_for_a_gpu_where_the_partition_has_any(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    runs: Path,
+    tmp_path: Path,
+    here: dict[str, int] | None,
+    typed: int | None,
+    asked: int,
+) -> None:
+    """A cluster without GPUs was told that its torch lacks CUDA."""
+    import sedd.cli.cluster as module
+    from sedd.preflight import context
+    from sedd.preflight.checks.node_resources import CHECK as NODE_RESOURCES
+
+    elsewhere = replace(NODE_RESOURCES.passing.present[0], partitions=("other",))
+    nodes = [] if here is None else [replace(elsewhere, partitions=("cpu",), gpus=here)]
+    partition = SimpleNamespace(name="cpu", is_default=True)
+    monkeypatch.setattr(context, "query_partitions", lambda timeout_s: [partition])
+    monkeypatch.setattr(context, "query_nodes", lambda timeout_s: [elsewhere, *nodes])
+    monkeypatch.setattr(module, "_has_answered", lambda answers: True)
+    seen: list[int] = []
+    monkeypatch.setattr(module, "_check_login", lambda site, gpus, **_: seen.append(gpus) or ())
+    profile = tmp_path / "site.yaml"
+    profile.write_text("executor: slurm\n")
+    module.check(profile, test_job=False, gpus=typed, as_json=False)
+    assert seen == [asked]
+    told = "the partition's nodes have no GPUs: specs need resources.gpus_per_node: 0 here"
+    assert (told in capsys.readouterr().out) == (here == {})
