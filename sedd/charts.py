@@ -12,7 +12,9 @@ Bars = Mapping[str, Sequence[float]]
 
 _WIDTH, _HEIGHT = 720, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 12, 14, 34
-_LEGEND_COLUMNS, _LEGEND_WIDTH, _LEGEND_ROW, _LEGEND_LETTERS = 2, 320, 16, 39
+_LEGEND_WIDTH, _LEGEND_ROW = 640, 16
+_LEGEND_LETTERS = {1: 81, 2: 39}
+"""By the columns of a legend, letters of a label that fit."""
 _SHORT_LABEL = 16
 """Letters of a curve's label that fit beside another one at the top of the chart."""
 _CELL, _BAND, _MAP_LEFT, _SHADES = 11, 66, 40, 8
@@ -50,8 +52,8 @@ def line_chart(
     height = float(_HEIGHT)
     if len(curves) > 1:
         parts += _curve_legend(colours, drawn)
-        fits = _fits_inside([label for label, _ in drawn])
-        height += 0 if fits else _LEGEND_ROW * math.ceil(len(drawn) / _LEGEND_COLUMNS)
+        labels = [label for label, _ in drawn]
+        height += 0 if _fits_inside(labels) else _LEGEND_ROW * math.ceil(len(drawn) / _columns(labels))
     return (
         f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{escape(title, quote=True)} over {escape(over, quote=True)}s">{"".join(parts)}</svg></figure>'
@@ -206,6 +208,11 @@ def _fits_inside(labels: Sequence[str]) -> bool:
     return len(labels) <= 2 and max(map(len, labels)) <= _SHORT_LABEL
 
 
+def _columns(labels: Sequence[str]) -> int:
+    """Of a legend below the chart."""
+    return 2 if max(map(len, labels)) <= _LEGEND_LETTERS[2] else 1
+
+
 def _dot(number: int, x: float, y: float) -> str:
     return f'<circle class="dot curve-{number}" cx="{x:.1f}" cy="{y:.1f}" r="1.75"/>'
 
@@ -213,14 +220,16 @@ def _dot(number: int, x: float, y: float) -> str:
 def _curve_legend(colours: Sequence[int], curves: Sequence[tuple[str, Points]]) -> list[str]:
     """Up to two short labels in the chart, others below it."""
     parts = []
-    fits = _fits_inside([label for label, _ in curves])
+    labels = [label for label, _ in curves]
+    fits, columns = _fits_inside(labels), _columns(labels)
+    longest = _LEGEND_LETTERS[columns]
     for place, (number, (label, points)) in enumerate(zip(colours, curves, strict=True)):
         if fits:
             x, y = _WIDTH - _RIGHT - 150 * (2 - place), _TOP
         else:
-            row, column = divmod(place, _LEGEND_COLUMNS)
-            x, y = _LEFT + column * _LEGEND_WIDTH, _HEIGHT + _LEGEND_ROW * row + 8
-            label = label if len(label) <= _LEGEND_LETTERS else f"{label[: _LEGEND_LETTERS - 1]}…"
+            row, column = divmod(place, columns)
+            x, y = _LEFT + column * _LEGEND_WIDTH // columns, _HEIGHT + _LEGEND_ROW * row + 8
+            label = label if len(label) <= longest else f"{label[: longest - 1]}…"
         line = f'<line class="curve curve-{number}" x1="{x}" x2="{x + 20}" y1="{y}" y2="{y}"/>'
         parts.append(line if len(points) > 1 else _dot(number, x + 10, y))
         parts.append(text(x + 26, y + 4, label, 'class="tick"'))

@@ -42,7 +42,8 @@ pre { background: var(--card); border-radius: .5rem; padding: .8rem 1rem; overfl
 .numbers { width: auto; }
 .numbers th:not(:first-child), .numbers td:not(:first-child) { text-align: right; padding-left: 1.2rem; }
 .wide { overflow-x: auto; }
-.lines th, .lines td { white-space: nowrap; }
+.lines th, .lines td, .names th, .names td { white-space: nowrap; }
+.names td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 11rem; }
 @media (max-width: 40rem) { .tick { font-size: 14px; } table { font-size: .85rem; } }
 @media print { body { margin: 0; max-width: none; } pre { white-space: pre-wrap; } }
 """
@@ -66,7 +67,8 @@ def section(title: str, content: str) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "") -> str:
     """Return a table of texts that scrolls where it is too wide; "" without rows.
 
-    `kind` is a class of the style: `numbers` aligns all columns but the first to the right, `lines` breaks no line.
+    `kind` are classes of the style: `numbers` aligns all columns but the first to the right, `lines` breaks no line,
+    `names` only those of the first column, where the page is too narrow.
     """
     lines = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
     head = "".join(f"<th>{escape(name)}</th>" for name in header)

@@ -29,7 +29,18 @@ def test_a_chart_is_well_formed_and_inside_its_box() -> None:
             assert 0 <= y <= 240
 
 
-@pytest.mark.parametrize("labels", [("a", "b"), ("learning_rate=0.001 seed=0", "b"), tuple("abcde")])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("a", "b"),
+        ("learning_rate=0.001 seed=0", "b"),
+        tuple("abcde"),
+        tuple(
+            f"#{k} diffusion.parameterization=score learning_rate=0.00066667 weight_decay=0.1"
+            for k in range(8)
+        ),
+    ],
+)
 def test_labels_of_curves_do_not_cover_each_other(labels: tuple[str, ...]) -> None:
     """A letter of a tick is at most 7.5 wide, and a line of them 12 high."""
     figure = ET.fromstring(

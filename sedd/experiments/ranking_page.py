@@ -62,7 +62,7 @@ def _ranks(ranking: Ranking) -> str:
         for group in ranking.groups
     ]
     header = ("run", f"{metric.title}, {metric.unit}", "seeds", f"vs #{ranking.reference}, 95 %", "by")
-    return table(header, rows, kind="numbers lines")
+    return table(header, rows, kind="numbers names")
 
 
 def _charts(ranking: Ranking) -> str:
