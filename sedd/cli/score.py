@@ -83,6 +83,8 @@ def command(
     with progress("scoring", len(table.variants), "mutants") as step:
         scores = score_table(trained, table, how, progress=step)
     _tell_windows(scores, trained)
+    for remark in scores.remarks():
+        note(remark)
     if page is not None:
         write_score_page(page, trained, how, scores, measured=measured)
         tell(f"page in {page}")

@@ -15,6 +15,7 @@ from sedd.data.records import Record, count_final_stops, residues_of
 from sedd.diffusion.bound import RULED_OUT
 from sedd.diffusion.likelihood import Bound, join_bounds, likelihood_bound
 from sedd.errors import DataError
+from sedd.inference.few_draws import bound_remark, is_hardly_known
 from sedd.inference.keep import Arrays, Keep, at_once
 from sedd.inference.load_network import Trained
 from sedd.inference.pack import batches, pack
@@ -121,13 +122,19 @@ class Evaluation:
         return Evaluation(proteins=proteins, bound=bound)
 
     def remarks(self, *, longest: int) -> list[str]:
-        """What was altered or left out on the way to the bound; `longest` is the network's, in residues."""
+        """What was altered or left out on the way to the bound, and whether its error is hardly known.
+
+        `longest` is the network's, in residues.
+        """
         remarks = self.proteins.remarks(longest=longest)
         if count := int(self.bound.ruled_out.sum()):
             remarks.append(
                 f"{counted(count, 'time')} the network gave a residue no chance ({RULED_OUT} or less) in the last "
                 f"step: each counts {-math.log(RULED_OUT):.1f} nats, where the true bound is larger or infinite"
             )
+        sets, distinct = self.bound.estimates.shape
+        if is_hardly_known(sets, distinct):
+            remarks.append(bound_remark(sets, distinct))
         return remarks
 
 

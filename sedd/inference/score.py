@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sedd.errors import UsageError
 from sedd.inference.conditionals import Denoiser
 from sedd.inference.correlation import Correlation, measured_numbers, spearman
+from sedd.inference.few_draws import is_hardly_known, score_remark
 from sedd.inference.load_network import Trained
 from sedd.inference.marginals import MARGINALS, Values, marginal_scores
 from sedd.inference.paired_bound import bound_difference
@@ -50,6 +51,11 @@ class Scores:
         drawn = self.values[method]
         draws = drawn.shape[1]
         return drawn.std(1, ddof=1) / draws**0.5 if draws > 1 else np.zeros(len(drawn))
+
+    def remarks(self) -> list[str]:
+        """Which errors are hardly known."""
+        sets = {method: drawn.shape[1] for method, drawn in self.values.items()}
+        return [score_remark(method, count) for method, count in sets.items() if is_hardly_known(count)]
 
     def columns(self) -> dict[str, Sequence[Any]]:
         """The input's columns and two for each method."""

@@ -196,6 +196,8 @@ def do_score(job: Job) -> str:
         return ""
     job.progress(len(table.variants), len(table.variants))
     scores = join(table, found, longest=trained.longest)
+    for remark in scores.remarks():
+        job.note(remark)
     write_scores(output, trained, how, scores, measured=wanted.measured)
     _write_json(run.path / "scores.json", summary(trained, how, scores, wanted.measured))
     if wanted.page:

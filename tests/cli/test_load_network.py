@@ -568,7 +568,7 @@ def test_gaps_of_an_alignment_are_no_residues_and_other_letters_are_told(
             "--fasta",
             tmp_path / f"{name}.fasta",
             "--draws",
-            2,
+            16,
             "--json",
             runs=tmp_path,
         )

@@ -15,7 +15,9 @@ from sedd.inference.api import Network
 from sedd.inference.comparison import difference, report
 from sedd.inference.evaluation import evaluate, per_sequence, read_proteins
 from sedd.inference.masked_cost import masked_costs
-from sedd.spec.inference import EvaluateOptions
+from sedd.inference.score import score_table
+from sedd.inference.variant_table import parse_variants
+from sedd.spec.inference import EvaluateOptions, ScoreOptions
 from tests.command_line import call, sedd
 from tests.inference.networks import small_network, write_small_checkpoint
 
@@ -98,6 +100,36 @@ def test_two_networks_are_compared_on_the_same_noise(tmp_path: Path):
         assert (kind(itself)["nats_per_residue"], kind(itself)["standard_error"]) == (0, 0)
         assert kind(there)["nats_per_residue"] == pytest.approx(-kind(back)["nats_per_residue"])
         assert kind(there)["standard_error"] > 0
+
+
+@pytest.mark.parametrize(
+    ("draws", "proteins", "told"),
+    [
+        (2, 1, "± comes from 2 sets of draws of 1 protein, too few to know it"),
+        (15, 2, "± comes from 2 sets of draws of 2 proteins, too few to know it"),
+        (2, 3, None),
+        (16, 1, None),
+    ],
+)
+def test_an_error_from_so_few_draws_that_it_is_hardly_known_says_so(
+    tmp_path: Path, draws: int, proteins: int, told: str | None
+):
+    """Half of the bounds of one protein from two draws were over two errors off."""
+    how = EvaluateOptions(draws=draws)
+    texts = TEXTS[:proteins] * 2  # copies tell nothing new
+    found = evaluate(small_network(tmp_path), proteins_of(texts), how=how, progress=lambda done: None)
+    remarks = found.remarks(longest=64)
+    assert [remark.startswith(told or "") for remark in remarks] == [True] * bool(told)
+
+
+@pytest.mark.parametrize(
+    ("draws", "told"), [(2, ["orders", "bound"]), (4, ["bound"]), (15, ["bound"]), (16, [])]
+)
+def test_scores_whose_errors_are_hardly_known_say_so(tmp_path: Path, draws: int, told: list[str]):
+    how = ScoreOptions(methods=("masked", "orders", "bound"), draws=draws)
+    table = parse_variants(Record("p", TEXTS[0]), ["M1A"])
+    remarks = score_table(small_network(tmp_path), table, how).remarks()
+    assert [remark.partition(":")[0] for remark in remarks] == told
 
 
 def test_the_error_over_proteins_is_what_other_proteins_would_give():
