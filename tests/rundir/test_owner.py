@@ -64,6 +64,15 @@ def test_commands_leave_the_run_of_another_as_it_is(
     assert (read_events(other.events), sorted(other.path.rglob("*"))) == (before, files)
 
 
+def test_status_tells_whose_run_it_is_where_it_is_anothers(
+    tmp_path: Path, runs: tuple[RunDir, RunDir]
+) -> None:
+    own, other = runs
+    lines = sedd("status", other.id, runs=tmp_path, by=BY_PERMISSION).stdout.splitlines()
+    assert f"owner     {ANOTHER}" in lines
+    assert "owner" not in sedd("status", own.id, runs=tmp_path, by=BY_PERMISSION).stdout
+
+
 def test_no_lock_is_left_where_one_may_do_nothing(runs: tuple[RunDir, RunDir]) -> None:
     """It would be a file of this user, which its owner could then not lock."""
     own, other = runs

@@ -36,6 +36,7 @@ from sedd.monitor.show.columns import put_width
 from sedd.monitor.show.plot import plot
 from sedd.monitor.show.sentences import preflight_outcome, sentence
 from sedd.rundir.events import Event
+from sedd.rundir.owner import other_owner
 from sedd.rundir.usage import queued_words, restart_words, spent_words
 from sedd.units import format_bytes
 
@@ -256,6 +257,7 @@ def _paths(seen: Inspection) -> list[Text]:
     known = [
         ("result", str(view.result.file) if view.result else ""),
         ("folder", str(view.run.path)),
+        ("owner", other_owner(view.run) or ""),
         ("log", str(seen.log) if seen.log else ""),
         (
             "wandb",
