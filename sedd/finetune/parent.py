@@ -183,24 +183,29 @@ def adopt(run: RunDir, experiment: TaskSpec) -> dict[str, Any] | None:
 def keep(parent: Path, folder: Path) -> None:
     """Link a network's files into a folder, or copy them to another disk; they are never changed where they lie.
 
-    A folder that exists is whole, and stays as it is: of two that keep at once the first counts. Raises: OSError.
+    A folder that exists is whole, and stays as it is: of two that keep at once the first counts. Raises: OSError, also
+    where a file is gone by now.
     """
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
-        names = (CONFIG, WEIGHTS) if parent.is_dir() else (parent.name, parent.with_suffix(".json").name)
-        source = parent if parent.is_dir() else parent.parent
-        parts = [] if parent.is_dir() else [path.name for path in source.glob(f"{parent.stem}.*{PART}")]
-        for name in (*names, *parts):
-            if (source / name).exists():  # a checkpoint that was copied by hand may have no seal
-                _link(source / name, aside / name)
+        for path in _files_of(parent):
+            _link(path, aside / path.name)
         os.rename(aside, folder)
     except OSError as e:
         if e.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _files_of(parent: Path) -> list[Path]:
+    if parent.is_dir():
+        return [parent / CONFIG, parent / WEIGHTS]
+    seal = parent.with_suffix(".json")
+    seals = [seal] if seal.exists() else []  # one that was copied by hand may have none
+    return [parent, *seals, *parent.parent.glob(f"{parent.stem}.*{PART}")]
 
 
 def kept_in(folder: Path) -> Path | None:

@@ -155,6 +155,14 @@ def test_of_two_that_keep_a_network_the_first_counts_and_none_leaves_a_copy_behi
     assert [path.name for path in tmp_path.iterdir()] == ["initial"]
     assert kept_in(tmp_path / "initial") == tmp_path / "initial" / found.name
 
+    gone = tmp_path / "checkpoints" / found.name  # its parent's training has pruned it meanwhile
+    gone.parent.mkdir()
+    gone.with_suffix(".json").touch()
+    with pytest.raises(FileNotFoundError):
+        keep(gone, tmp_path / "pruned")
+    shutil.rmtree(gone.parent)
+    assert [path.name for path in tmp_path.iterdir()] == ["initial"]
+
     def full(source: Path, target: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
