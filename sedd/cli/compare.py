@@ -1,6 +1,7 @@
 """`sedd compare`: which of several runs is the best, and whether that can be told."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -104,7 +105,15 @@ def _rank(texts: list[str], metric: str, against: str | None) -> Ranking:
             else f"{' and '.join(texts)} are the same run"
         )
         raise UsageError(f"{what}: there is nothing to compare", hint="name two runs, or a sweep")
-    results = with_evaluations([read_result(run) for run in chosen])
-    named: Result | None = next((r for r in results if r.run == reference), None)
+    read = [read_result(run) for run in chosen]
+    results = with_evaluations(read)
+    named = _result_of(read[0], results) if reference else None
     ranking, savings = rank(results, metric=metric, against=named), read_savings(chosen)
     return replace(ranking, remarks=(*ranking.remarks, str(savings))) if savings else ranking
+
+
+def _result_of(named: Result, results: Sequence[Result]) -> Result:
+    """The result that a run's own has become: of an evaluation that of its training, which has taken it up."""
+    training = str(named.settings.get("evaluate.network"))
+    own = next((each for each in results if each.run == named.run), None)
+    return own or next(each for each in results if str(each.run.path) == training)

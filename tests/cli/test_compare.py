@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from sedd.errors import UsageError
+from sedd.rundir.layout import create_run, write_manifest
+from sedd.spec.inference import EvaluateTask
+from sedd.spec.load import dump_resolved
 from tests.command_line import call, sedd
 from tests.experiments.runs import make_run
 
@@ -49,6 +52,28 @@ def test_a_run_that_is_named_twice_counts_once_however_its_path_is_written(
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 1
     with pytest.raises(UsageError, match=f"{first.id} and {first.path} are the same run"):
         call("compare", first.id, first.path)
+
+
+def test_against_an_evaluation_is_against_the_training_that_it_is_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not against the best, as if it had not been asked."""
+    monkeypatch.setenv("SEDD_RUNS", str(tmp_path))
+    trainings = [make_run(tmp_path, number, learning_rate=1e-3 + number) for number in range(3)]
+    evaluations = []
+    for number, training in enumerate(trainings):
+        task = {"network": str(training.path), "fasta": ["/nowhere/p.fasta"]}
+        spec = EvaluateTask.model_validate({"name": "e", "task": "evaluate", "evaluate": task})
+        run = create_run(tmp_path, "e", f"20261102-08000{number}-{number:08x}", dump_resolved(spec))
+        write_manifest(run, {"task": "evaluate", "spec_hash": "0", "executor": "local"})
+        document = {"nats_per_residue": 2.5 + number, "standard_error": 0.001, "residues": 5000}
+        run.evaluation.write_text(json.dumps(document))
+        evaluations.append(run)
+    ids = [run.id for run in (*trainings, *evaluations)]
+    call("compare", *ids, "--sort", "evaluation", "--against", evaluations[1].id, "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert [group["runs"][0]["id"] for group in document["groups"]] == ids[:3]
+    assert document["reference"] == 2
 
 
 def test_a_name_that_several_runs_have_means_all_of_them(tmp_path: Path) -> None:
