@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[RunDir, RunDir]:
     """Of one name: a run of this user, and a newer one of another, in folders that both may write, as a group does."""
-    own, other = (make_run(tmp_path, number, seed=number) for number in range(2))
+    own, other = (make_run(tmp_path, number, seed=number, ended="gave_up") for number in range(2))
     for path in (other.path, *other.path.rglob("*")):
         os.chown(path, ANOTHER, ANOTHER)
         path.chmod(0o777 if path.is_dir() else 0o644)
@@ -70,6 +70,9 @@ def test_status_tells_whose_run_it_is_where_it_is_anothers(
     own, other = runs
     lines = sedd("status", other.id, runs=tmp_path, by=BY_PERMISSION).stdout.splitlines()
     assert f"owner     {ANOTHER}" in lines
+    offered = [line.split()[1] for line in lines if line.startswith("sedd ")]
+    assert offered
+    assert not {"cancel", "requeue", "train"} & set(offered)
     assert "owner" not in sedd("status", own.id, runs=tmp_path, by=BY_PERMISSION).stdout
 
 

@@ -268,4 +268,11 @@ def _paths(seen: Inspection) -> list[Text]:
 
 
 def _commands(seen: Inspection) -> list[Text]:
-    return [Text(command, style="bold") for command in next_commands(seen.view, seen.typed, store=seen.store)]
+    commands: Sequence[str] = next_commands(seen.view, seen.typed, store=seen.store)
+    if other_owner(seen.view.run):
+        commands = [command for command in commands if not command.startswith(_CHANGES)]
+    return [Text(command, style="bold") for command in commands]
+
+
+_CHANGES = ("sedd cancel", "sedd requeue", "sedd train", "rm ")
+"""Beginnings of commands that only a run's owner may use."""
