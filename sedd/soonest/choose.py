@@ -86,6 +86,8 @@ def require_choice(experiment: TaskSpec, profile: Profile) -> tuple[Experiment, 
             f"--soonest has nothing to pick from: the spec of {experiment.name} has one shape",
             hint="for example --set resources.gpus=1-8 --set resources.walltime=30m-24h",
         )
+    if not asked.gpus_per_node:
+        raise UsageError(f"--soonest foresees trainings on GPUs; {experiment.name} asks for none")
     return experiment, profile
 
 

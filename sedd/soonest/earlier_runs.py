@@ -44,7 +44,10 @@ class Earlier:
 def find_earlier(
     experiment: Experiment, profile: SlurmProfile, runs: Path, *, patience_s: float = math.inf
 ) -> Earlier:
-    """The newest runs below `runs` with the same network, crop and type of card, as far as found in `patience_s`."""
+    """The newest runs below `runs` with the same network, crop and type of card, as far as found in `patience_s`.
+
+    Of a training on CPUs, those on CPUs with as many processes, of as many cores each.
+    """
     until = time.monotonic() + patience_s
     parameters = parameter_count(experiment.model)
     names, measured, restarts, saves = list[str](), list[Measured](), list[float](), list[float]()
@@ -56,7 +59,10 @@ def find_earlier(
             events = read_events(run.events) if like is not None else []
         except (SeddError, OSError):
             continue
-        if like is None or not (found := list(measured_in(events, like.training.residues_per_step))):
+        if like is None:
+            continue
+        found = list(_measured_alike(events, like, experiment))
+        if not found:
             continue
         names.append(f"{run.name}/{run.id}")
         measured += found
@@ -94,23 +100,54 @@ def work_left(experiment: Experiment, steps: int, profile: SlurmProfile, earlier
     )
 
 
+def _measured_alike(events: Sequence[Event], like: Experiment, experiment: Experiment) -> Iterator[Measured]:
+    """What tells of the speed of `experiment`: by its GPUs, or by as many processes without any."""
+    residues = like.training.residues_per_step
+    if experiment.resources.gpus_per_node:
+        yield from measured_in(events, residues)
+    elif like.resources.cpus_per_process == experiment.resources.cpus_per_process:
+        own = cpu_layout(experiment)
+        yield from (each for each in measured_on_cpus(events, residues) if each.layout == own)
+
+
 def measured_in(events: Sequence[Event], residues_per_step: int) -> Iterator[Measured]:
     """The speed of each attempt that saved twice, or resumed and saved, on GPUs: between the first and the last."""
     for start in (e for e in events if e.event == "attempt_started" and int(e.get("gpus") or 0)):
-        own = [e for e in events if e.attempt == start.attempt and e.event in ("resumed", "checkpoint")]
-        points = [(e.t, int(e.get("step", 0))) for e in own]
-        if len(points) < 2:
-            continue
-        (first, begun), (last, reached) = points[0], points[-1]
-        seconds = (last - first) / dt.timedelta(seconds=1)
-        if seconds < _LEAST_S or reached <= begun:
-            continue
-        nodes = int(start.get("nodes") or 1)
-        yield Measured(
-            layout=Layout(nodes=nodes, gpus_per_node=int(start.get("gpus")) // nodes),
-            residues_per_s=(reached - begun) * residues_per_step / seconds,
-            residues_per_step=residues_per_step,
-        )
+        gpus = int(start.get("gpus"))  # those of spare nodes, too, whose processes only wait
+        gpus = min(gpus, int(start.get("ranks") or gpus))
+        yield from _measured_after(start, events, residues_per_step, count=gpus)
+
+
+def measured_on_cpus(events: Sequence[Event], residues_per_step: int) -> Iterator[Measured]:
+    """As `measured_in`, of attempts without GPUs: of processes, in their place."""
+    for start in (e for e in events if e.event == "attempt_started" and not int(e.get("gpus") or 0)):
+        ranks = int(start.get("ranks") or 1)
+        yield from _measured_after(start, events, residues_per_step, count=ranks)
+
+
+def cpu_layout(experiment: Experiment) -> Layout:
+    """Processes on nodes, of a training without GPUs."""
+    return Layout(nodes=experiment.resources.nodes, gpus_per_node=experiment.resources.ranks_per_node)
+
+
+def _measured_after(
+    start: Event, events: Sequence[Event], residues_per_step: int, *, count: int
+) -> Iterator[Measured]:
+    """The speed of an attempt of `count` GPUs or processes, where it is known."""
+    own = [e for e in events if e.attempt == start.attempt and e.event in ("resumed", "checkpoint")]
+    points = [(e.t, int(e.get("step", 0))) for e in own]
+    if len(points) < 2:
+        return
+    (first, begun), (last, reached) = points[0], points[-1]
+    seconds = (last - first) / dt.timedelta(seconds=1)
+    if seconds < _LEAST_S or reached <= begun:
+        return
+    nodes = int(start.get("nodes") or 1)
+    yield Measured(
+        layout=Layout(nodes=nodes, gpus_per_node=count // nodes),
+        residues_per_s=(reached - begun) * residues_per_step / seconds,
+        residues_per_step=residues_per_step,
+    )
 
 
 def restarts_in(events: Sequence[Event]) -> Iterator[float]:

@@ -3,11 +3,11 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sedd.cluster.profile import SlurmProfile
-from sedd.soonest.earlier_runs import Earlier, find_earlier, foreseen_speed, work_left
+from sedd.soonest.earlier_runs import Earlier, cpu_layout, find_earlier, foreseen_speed, work_left
 from sedd.soonest.forecast import forecast, usable
 from sedd.soonest.shapes import JobShape, own_shape
 from sedd.spec.experiment import Experiment
@@ -18,6 +18,7 @@ class TrainingHours:
     """A training in the shape of its spec, without waits in the queue.
 
     Attributes:
+        shape: of one on CPUs processes in place of GPUs.
         seconds: over all attempts, with their starts; infinite where none gets to train.
         usable_s: of an attempt's time limit, in which it trains.
         is_measured: by earlier runs of the same network on the same type of card.
@@ -35,28 +36,37 @@ class TrainingHours:
 def foresee_trainings(
     experiments: Sequence[Experiment], profile: SlurmProfile, runs: Path, *, patience_s: float
 ) -> list[TrainingHours | None]:
-    """Of each training; None where nothing is known: on CPUs, and in fp32 unless measured.
+    """Of each training; None where nothing is known: on CPUs and in fp32, unless measured.
 
     Looks at earlier runs below `runs` for `patience_s` at most.
     """
     until, known = time.monotonic() + patience_s, dict[str, Earlier]()
     found: list[TrainingHours | None] = []
     for experiment in experiments:
-        network = f"{experiment.model!r} {experiment.data.max_length}"
-        if experiment.resources.gpus_per_node and network not in known:
+        network = f"{experiment.model!r} {experiment.data.max_length} {_cpus(experiment)}"
+        if network not in known:
             left_s = until - time.monotonic()
             known[network] = find_earlier(experiment, profile, runs, patience_s=left_s)
         found.append(_foresee(experiment, profile, known.get(network, Earlier())))
     return found
 
 
+def _cpus(experiment: Experiment) -> str:
+    """What the speed without GPUs depends on."""
+    asked = experiment.resources
+    return "" if asked.gpus_per_node else f"{cpu_layout(experiment)} {asked.cpus_per_process}"
+
+
 def _foresee(experiment: Experiment, profile: SlurmProfile, earlier: Earlier) -> TrainingHours | None:
-    has_estimate = experiment.training.precision != "fp32"  # the estimate is of half precision
-    if not experiment.resources.gpus_per_node or not (earlier.measured or has_estimate):
+    is_on_gpus = bool(experiment.resources.gpus_per_node)
+    has_estimate = is_on_gpus and experiment.training.precision != "fp32"  # it is of half precision
+    if not (earlier.measured or has_estimate):
         return None
     speed = foreseen_speed(experiment, earlier)
     work = work_left(experiment, experiment.training.steps, profile, earlier)
     shape = own_shape(experiment, profile)
+    if not is_on_gpus:
+        shape = replace(shape, layout=cpu_layout(experiment))
     found = forecast(shape, work, speed, wait_s=0, waits_again_s=0)
     return TrainingHours(
         shape=shape,

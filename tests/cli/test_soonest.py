@@ -11,6 +11,7 @@ JOBS = Path(__file__).parents[2] / "jobs"
 SITE = ("--cluster", JOBS.parent / "slurm" / "v100.yaml")
 HERE = ("--cluster", JOBS.parent / "slurm" / "local.yaml")
 SMALL = JOBS / "uniref50_small.yaml"
+SETS = ("--set", "resources.gpus_per_node=0", "--set", "resources.walltime=1h-24h")
 
 
 @pytest.mark.parametrize(
@@ -18,6 +19,7 @@ SMALL = JOBS / "uniref50_small.yaml"
     [
         ((SMALL, *HERE, "--set", "resources.gpus=1-4", "--soonest"), "asks SLURM"),
         ((SMALL, *SITE, "--soonest"), "nothing to pick from"),
+        ((SMALL, *SITE, "--soonest", *SETS), "on GPUs; uniref50-small asks for none"),
         ((SMALL, *SITE, "--backfill", 3), "--soonest"),
         ((JOBS / "quickstart_sample.yaml", *SITE, "--soonest"), "task: sample"),
         ((JOBS / "uniref50_plan.yaml", *SITE, "--soonest"), "no training of plan uniref50-plan has a range"),

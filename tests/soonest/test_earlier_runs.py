@@ -59,6 +59,25 @@ def test_other_cards_other_networks_and_runs_that_never_saved_twice_tell_nothing
     assert find_earlier(training(), V100, tmp_path / "nowhere").measured == ()
 
 
+def test_a_training_on_cpus_is_as_fast_as_one_of_as_many_processes_and_cores(tmp_path: Path) -> None:
+    def on_cpus(**resources: int) -> Experiment:
+        asked = {"gpus_per_node": 0, "processes_per_node": 2, "cpus_per_process": 4} | resources
+        return Experiment.model_validate(training().model_dump(mode="json") | {"resources": asked})
+
+    make(tmp_path, on_cpus(), [("attempt_started", 0, {"gpus": 0, "nodes": 1, "ranks": 2}), *TRAINED[1:]])
+    (measured,) = find_earlier(on_cpus(), V100, tmp_path).measured
+    assert measured.residues_per_s == pytest.approx(400 * 8 * 1024 / 100)
+    for other in (on_cpus(processes_per_node=4), on_cpus(cpus_per_process=2), training()):
+        assert find_earlier(other, V100, tmp_path).measured == ()
+
+
+def test_spare_nodes_do_not_train(tmp_path: Path) -> None:
+    started = ("attempt_started", 0, {"gpus": 12, "nodes": 2, "ranks": 8})
+    make(tmp_path, training(), [started, *TRAINED[1:]])
+    (measured,) = find_earlier(training(), V100, tmp_path).measured
+    assert (measured.layout.nodes, measured.layout.gpus_per_node) == (2, 4)
+
+
 def test_a_job_that_is_being_ended_looks_no_longer_than_it_has_time(tmp_path: Path) -> None:
     make(tmp_path, training())
     assert find_earlier(training(), V100, tmp_path, patience_s=-1).measured == ()

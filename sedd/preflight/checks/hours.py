@@ -27,6 +27,7 @@ class Facts:
         usable_s: what start-up and saving leave of an attempt's time limit.
         source: where the speed is from, in words.
         other_card: the site's type of card, where the speed is only known of a V100.
+        on_cpus: without GPUs: `gpus` counts processes.
     """
 
     seconds: tuple[float, ...]
@@ -38,6 +39,7 @@ class Facts:
     usable_s: float
     source: str
     other_card: str | None = None
+    on_cpus: bool = False
 
 
 def gather(context: CheckContext) -> Facts | None:
@@ -62,6 +64,7 @@ def gather(context: CheckContext) -> Facts | None:
         usable_s=longest.usable_s,
         source=longest.source,
         other_card=None if is_measured or "v100" in card.lower() else card,
+        on_cpus=not any(each.resources.gpus_per_node for each in trainings),
     )
 
 
@@ -83,15 +86,17 @@ def judge(facts: Facts) -> Verdict:
 
 
 def _how_long(facts: Facts) -> str:
-    longest, gpus = format_duration(max(facts.seconds)), counted(facts.gpus, "GPU")
-    gpu_hours = facts.gpu_s / 3600
-    cost = f"{gpu_hours:.2g} GPU hours" if gpu_hours < 10 else f"{gpu_hours:,.0f} GPU hours"
+    longest, cards = format_duration(max(facts.seconds)), counted(facts.gpus, "GPU")
+    unit, hours = "GPU hours", facts.gpu_s / 3600
+    if facts.on_cpus:
+        cards, unit = f"{facts.gpus} process{'' if facts.gpus == 1 else 'es'}", "hours of processes"
+    cost = f"{hours:.2g} {unit}" if hours < 10 else f"{hours:,.0f} {unit}"
     runs = len(facts.seconds)
     if runs == 1:
-        return f"{longest} on {gpus} ({cost})"
+        return f"{longest} on {cards} ({cost})"
     together = format_duration(_ends_s(facts.seconds, facts.at_once))
     at_once = "all at once" if facts.at_once == runs else f"{facts.at_once} at a time"
-    return f"{together} for {runs} runs ({cost}), {at_once}, each up to {longest} on {gpus}"
+    return f"{together} for {runs} runs ({cost}), {at_once}, each up to {longest} on {cards}"
 
 
 def _ends_s(seconds: Sequence[float], at_once: int) -> float:

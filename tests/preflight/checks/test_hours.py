@@ -39,6 +39,20 @@ def test_what_a_run_here_has_measured_counts_instead(make_context, tmp_path):
     assert facts.seconds[0] == pytest.approx(1_000_000 / 2 + 30 * facts.attempts)
 
 
+def test_what_a_run_on_as_many_processes_has_measured_counts_on_cpus(make_context, tmp_path):
+    context = make_context(LONG | {"resources.gpus_per_node": 0}, profile=V100S)
+    slow = (
+        ("attempt_started", 0, {"gpus": 0, "ranks": 1}),
+        ("resumed", 30, {"step": 0}),
+        ("checkpoint", 130, {"step": 200}),
+    )
+    name = make_earlier(tmp_path, context.training_run, slow)
+    facts = hours.gather(context)
+    assert facts.source == f"measured, run {name}"
+    assert facts.seconds[0] == pytest.approx(1_000_000 / 2 + 30 * facts.attempts)
+    assert " on 1 process (140 hours of processes), in " in hours.judge(facts).saw
+
+
 @pytest.mark.parametrize(
     ("spec", "profile"),
     [
