@@ -18,11 +18,10 @@ from sedd.experiments.ranking_page import render_ranking
 from sedd.experiments.ranking_text import ranking_table
 from sedd.experiments.results import Result, read_result, with_evaluations
 from sedd.halving.savings import read_savings
-from sedd.home import expand_home
 from sedd.rundir.atomic import is_stdout, require_output, write_output
-from sedd.rundir.find import each_once, find_run, find_runs, list_runs_of_name, runs_root
+from sedd.rundir.find import each_once, find_run, find_runs, is_name_of, list_runs_of_name, runs_root
 from sedd.rundir.layout import RunDir, read_manifest
-from sedd.rundir.plan_record import find_plan, plain_name
+from sedd.rundir.plan_record import find_plan
 
 
 def command(
@@ -71,7 +70,7 @@ def command(
 
 def _of_its_name(text: str, run: RunDir) -> list[RunDir]:
     """A name that several runs have means all of them here, where one alone means nothing."""
-    if plain_name(text) != run.name and expand_home(text).absolute() != run.path.parent:
+    if not is_name_of(text, run):
         return [run]
     task = read_manifest(run).get("task")
     alike = [

@@ -4,15 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sedd.cli.console import note
 from sedd.errors import SeddError
-from sedd.home import expand_home
 from sedd.launch.liveness import RunStatus, query_run_status
 from sedd.launch.submitted import STOPPED, describe_progress
 from sedd.rundir.attempts import is_completed, is_unsubmitted
 from sedd.rundir.events import read_events
-from sedd.rundir.find import list_runs_of_name
+from sedd.rundir.find import is_name_of, list_runs_of_name
 from sedd.rundir.layout import RunDir
 from sedd.rundir.owner import own_runs
-from sedd.rundir.plan_record import plain_name
 from sedd.units import counted
 
 
@@ -21,7 +19,7 @@ def choose_of_name(text: str, found: list[RunDir], *, is_over: Callable[[RunDir]
 
     A note on stderr says so. Sweeps, and runs that are named by their id, stay as they are.
     """
-    if len(found) != 1 or not _is_name_of(text, found[0]):
+    if len(found) != 1 or not is_name_of(text, found[0]):
         return found
     newest, alive = found[0], _others_alive(found[0], found)
     if len(alive) != 1 or not is_over(newest):  # SLURM is asked of the newest only where it matters
@@ -34,7 +32,7 @@ def choose_of_name(text: str, found: list[RunDir], *, is_over: Callable[[RunDir]
 
 def tell_of_others(texts: Iterable[str], chosen: Sequence[RunDir]) -> None:
     """Note on stderr which other runs are alive that have the name of a chosen one; ids among `texts` draw no note."""
-    named = {run.path.parent: run for run in chosen if any(_is_name_of(text, run) for text in texts)}
+    named = {run.path.parent: run for run in chosen if any(is_name_of(text, run) for text in texts)}
     for run in named.values():
         if others := _others_alive(run, chosen):
             word = "goes" if len(others) == 1 else "go"
@@ -63,7 +61,3 @@ def _others_alive(run: RunDir, chosen: Iterable[RunDir]) -> list[RunDir]:
     known = set(chosen)
     own = own_runs(list_runs_of_name(run.path.parent))
     return [each for each in own if each not in known and is_alive(each)]
-
-
-def _is_name_of(text: str, run: RunDir) -> bool:
-    return plain_name(text) == run.name or expand_home(text).absolute() == run.path.parent

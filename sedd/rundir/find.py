@@ -175,8 +175,14 @@ def find_runs(text: str, root: Path) -> list[RunDir]:
         return tasks
     found = find_run(text, root)
     sweep = read_manifest(found).get("sweep")
-    is_all = text == found.name or path == found.path.parent
+    is_all = is_name_of(text, found) or is_name_of(str(root / text), found)
     return _points(found.path.parent, sweep) if sweep and is_all else [found]
+
+
+def is_name_of(text: str, run: RunDir) -> bool:
+    """Whether a text is a run's name, or the folder of that name by whatever links, and not the run itself."""
+    folder = os.path.realpath(expand_home(text))
+    return plain_name(text) == run.name or folder == os.path.realpath(run.path.parent)
 
 
 def _required(text: str) -> str:

@@ -77,6 +77,24 @@ def test_a_run_is_found_by_its_real_path_whatever_links_lead_there(root: Path, t
     assert [run.path for run in list_runs(link)].count(real) == 1
 
 
+@pytest.mark.parametrize(
+    "typed",
+    ["small", "mine", "{root}/small", "{link}/small", "{link}/small/", "{link}/mine", "{link}/small/{sweep}"],
+)
+def test_a_sweep_is_all_its_points_whatever_links_lead_there(tmp_path: Path, typed: str):
+    """Of ~/scratch/runs/small, where ~/scratch is a link, its newest point was the best, and alone was cancelled."""
+    root, link, sweep = tmp_path / "runs", tmp_path / "link", "sweep-20261122-100000-aaaa"
+    points = [make(root, "small", f"20261122-10000{number}-aaaa1111").path for number in range(3)]
+    for path in points:
+        write_manifest(RunDir(path), {"name": "small", "sweep": sweep})
+    (root / "small" / sweep).mkdir()
+    link.symlink_to(root, target_is_directory=True)
+    (root / "mine").symlink_to("small", target_is_directory=True)
+    text = typed.format(root=root, link=link, sweep=sweep)
+    assert [run.path for run in find_runs(text, link)] == points
+    assert find_runs(str(link / "small" / points[0].name), link) == [RunDir(points[0])], "a run is itself"
+
+
 def test_a_names_folder_as_a_shell_completes_it_is_its_newest_run(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ):
