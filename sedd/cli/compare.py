@@ -1,6 +1,7 @@
 """`sedd compare`: which of several runs is the best, and whether that can be told."""
 
 import datetime as dt
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from sedd.experiments.rank import Ranking, rank
 from sedd.experiments.ranking_document import ranking_csv, ranking_document
 from sedd.experiments.ranking_page import render_ranking
 from sedd.experiments.ranking_text import ranking_table
-from sedd.experiments.results import Result, read_result, with_evaluations
+from sedd.experiments.results import Result, evaluated_network, read_result, with_evaluations
 from sedd.halving.savings import read_savings
 from sedd.rundir.atomic import is_stdout, require_output, write_output
 from sedd.rundir.find import each_once, find_run, find_runs, is_name_of, list_runs_of_name, runs_root
@@ -113,6 +114,6 @@ def _rank(texts: list[str], metric: str, against: str | None) -> Ranking:
 
 def _result_of(named: Result, results: Sequence[Result]) -> Result:
     """The result that a run's own has become: of an evaluation that of its training, which has taken it up."""
-    training = str(named.settings.get("evaluate.network"))
+    network = evaluated_network(named)
     own = next((each for each in results if each.run == named.run), None)
-    return own or next(each for each in results if str(each.run.path) == training)
+    return own or next(each for each in results if os.path.realpath(each.run.path) == network)

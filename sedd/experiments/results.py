@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -124,18 +125,25 @@ def with_evaluations(results: Sequence[Result]) -> list[Result]:
     """
     found: dict[str, list[Result]] = {}
     for result in results:
-        if result.settings.get("task") == "evaluate" and result.evaluation is not None:
-            found.setdefault(str(result.settings.get("evaluate.network")), []).append(result)
+        if result.evaluation is not None and (network := evaluated_network(result)):
+            found.setdefault(network, []).append(result)
     single = {network: each[0] for network, each in found.items() if len(each) == 1}
-    attached = {str(result.run.path): result for result in results if str(result.run.path) in single}
+    attached = {path: result for result in results if (path := os.path.realpath(result.run.path)) in single}
     gone = {id(single[path]) for path in attached}
     return [
         replace(result, evaluation=single[path].evaluation, evaluated=single[path].evaluated)
-        if (path := str(result.run.path)) in attached
+        if (path := os.path.realpath(result.run.path)) in attached
         else result
         for result in results
         if id(result) not in gone
     ]
+
+
+def evaluated_network(result: Result) -> str | None:
+    """The real path of the network that an evaluation took; None of another task."""
+    if result.settings.get("task") != "evaluate":
+        return None
+    return os.path.realpath(str(result.settings.get("evaluate.network")))
 
 
 def flattened(section: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -316,6 +316,11 @@ def test_an_evaluation_belongs_to_the_training_that_it_evaluates(tmp_path: Path)
     joined = with_evaluations([*runs, *evaluations])
     assert [r.evaluation.value if r.evaluation else None for r in joined[:3]] == [2.5, 2.52, None]
     assert len(joined) == 5  # two evaluations of one network: which of them counts is not known
+    (tmp_path / "best").symlink_to(runs[0].run.path)  # as a plan's best, or a folder of runs below ~/scratch
+    by_link = replace(
+        evaluations[0], settings={"task": "evaluate", "evaluate.network": str(tmp_path / "best")}
+    )
+    assert [r.evaluation is not None for r in with_evaluations([*runs, by_link])] == [True, False, False]
     found = rank(joined[:2], metric="evaluation")
     assert found.groups[0].estimate is not None
     assert (found.groups[0].n, found.groups[0].estimate.value) == (2, pytest.approx(2.51))
