@@ -116,6 +116,28 @@ def _with_range(known: KnownField, stores: Sequence[TokenStore]) -> KnownField:
     )
 
 
+def label_mismatch(theirs: Sequence[KnownField], ours: Sequence[KnownField]) -> tuple[str, str] | None:
+    """Which label of a network means something else in a store, and what to do; None where all mean the same.
+
+    A store may have more values than the network has seen, behind those: their rows are there, and untrained.
+    """
+    here = {field.name: field for field in ours}
+    for known in theirs:
+        own = here.get(known.name)
+        if own is None or (own.kind, own.values[: len(known.values)]) != (known.kind, known.values):
+            return (
+                f"'{known.name}' has other values in this spec's store than it was told",
+                "build the store --onto the parent's, which keeps its values",
+            )
+        if (own.mean, own.std) != (known.mean, known.std):
+            return (
+                f"'{known.name}' is {own.mean:.4g} ± {own.std:.3g} in this spec's store, and was standardised by "
+                f"{known.mean:.4g} ± {known.std:.3g}",
+                "numbers are standardised by the first store: name the parent's as data.store, others as data.mixture",
+            )
+    return None
+
+
 def label_reader(fields: Sequence[KnownField]) -> ReadLabels | None:
     """A function that reads the labels of a store's sequences; None for a network without conditions."""
     if not fields:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sedd.conditions.known import KnownField, known_fields, parse_known
+from sedd.conditions.known import KnownField, known_fields, label_mismatch, parse_known
 from sedd.data.mixture import joint_hash
 from sedd.data.store import TokenStore
 from sedd.errors import CheckpointError, DataError, RunError
@@ -76,11 +76,8 @@ def begin_from_parent(
 
 def _require_same_labels(parent: Parent, fields: Sequence[KnownField]) -> None:
     """A parent's labels mean the same here: its rows and scales belong to them. Raises: CheckpointError."""
-    if parent.conditions and parse_known(parent.conditions, parent.run) != tuple(fields):
-        raise CheckpointError(
-            f"{parent.run} was told labels with other values, or standardised otherwise, than this run's store has",
-            hint="build the store --onto the parent's, which keeps its values",
-        )
+    if found := label_mismatch(parse_known(parent.conditions or (), parent.run), fields):
+        raise CheckpointError(f"cannot start from {parent.run}: {found[0]}", hint=found[1])
 
 
 def _take_over_moments(state: TrainState, saved: Mapping[str, Any]) -> None:

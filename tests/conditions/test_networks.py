@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from sedd.conditions.known import beyond_training, condition_row, known_fields, label_reader
+from sedd.conditions.known import (
+    KnownField,
+    beyond_training,
+    condition_row,
+    known_fields,
+    label_mismatch,
+    label_reader,
+)
 from sedd.data.alphabet import decode
 from sedd.data.batches import Batches, longest_first, validation_batches
 from sedd.data.mixture import training_batches
@@ -335,3 +342,19 @@ def test_a_condition_is_read_as_the_network_knows_it(labelled):
             condition_row(fields, condition)
     with pytest.raises(UsageError, match="trained without conditions"):
         condition_row((), {"ec": "a"})
+
+
+def test_labels_of_a_parent_mean_the_same_where_a_store_has_more_values_behind_them():
+    family = KnownField(name="family", kind="category", values=("x", "y"))
+    heat = KnownField(name="heat", kind="number", mean=3.0, std=2.0)
+    more = dataclasses.replace(family, values=("x", "y", "z"))
+    assert label_mismatch((family, heat), (more, dataclasses.replace(heat, low=0.0))) is None
+    for own, told in (
+        (dataclasses.replace(family, values=("y", "x")), "'family' has other values"),
+        (dataclasses.replace(family, values=("x",)), "'family' has other values"),
+        (dataclasses.replace(heat, mean=3.5), "'heat' is 3.5 ± 2 in this spec's store"),
+    ):
+        ours = [own if own.name == field.name else field for field in (family, heat)]
+        found = label_mismatch((family, heat), ours)
+        assert found is not None
+        assert told in found[0]

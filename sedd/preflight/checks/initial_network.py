@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sedd.errors import SeddError
+from sedd.errors import CheckpointError, DataError, SeddError
 from sedd.finetune.fitting import FREEZE_HINT, count, differences, freezing_problem, trained_shapes
 from sedd.finetune.parent import Parent, find_parent, kept_in, read_parent, same_name_hint
 from sedd.preflight.check import Check, CheckContext, Fault, Side, Verdict, fail, ok, warn
@@ -94,6 +94,8 @@ def _look(experiment: Experiment, context: CheckContext) -> Facts:
         return Facts(network=init.network, problem=e.message, meant=meant)
     if parent is None:
         return Facts(network=init.network)
+    if parent.conditions and (mismatch := _label_mismatch(parent, experiment)):
+        return Facts(network=init.network, problem=f"{parent.run}: {mismatch[0]}", meant=mismatch[1])
     return Facts(
         network=init.network,
         differences=tuple(differences(parent, experiment)),
@@ -104,6 +106,21 @@ def _look(experiment: Experiment, context: CheckContext) -> Facts:
         choice=told[0] if told else None,
         is_training=kept is None and _is_training(parent.path),
     )
+
+
+def _label_mismatch(parent: Parent, experiment: Experiment) -> tuple[str, str] | None:
+    """Which of the parent's labels means something else in the spec's stores, and what to do."""
+    from sedd.conditions.known import known_fields, label_mismatch, parse_known  # numpy: a tenth of a second
+    from sedd.data.store import TokenStore
+
+    if differences(parent, experiment):
+        return None  # which comes first
+    try:
+        stores = [TokenStore.open(path) for path in experiment.data.stores]
+        ours = known_fields(experiment.model.conditions, stores)
+        return label_mismatch(parse_known(parent.conditions, parent.run), ours)
+    except (DataError, CheckpointError, OSError):
+        return None  # the checks data_store and labels say what is wrong with a store
 
 
 def _is_training(checkpoint: Path) -> bool:

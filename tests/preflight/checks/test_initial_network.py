@@ -1,12 +1,15 @@
 """The network that a fine-tuning starts from, as preflight sees it."""
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from sedd.conditions.known import describe_known, known_fields
 from sedd.finetune.fitting import differences
 from sedd.finetune.parent import Parent
 from sedd.model.size import VOCABULARY
@@ -15,7 +18,9 @@ from sedd.preflight.context import CheckContext
 from sedd.preflight.finding import Status
 from sedd.rundir.events import append_event
 from sedd.rundir.layout import create_run
+from sedd.spec.conditions import ConditionsSpec
 from sedd.spec.experiment import Experiment
+from tests.conditions.made_up import build, proteins, write_table
 from tests.inference.networks import write_adapters_folder, write_small_checkpoint
 
 MakeContext = Callable[..., CheckContext]
@@ -171,3 +176,40 @@ def test_the_moments_of_a_parent_without_labels_do_not_fit_a_network_that_is_tol
         ours = make_context({"model": MODEL | {"conditions": labels}, "training.init": init}).experiment
         assert isinstance(ours, Experiment)
         assert differences(parent, ours) == problems
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [
+        (None, Status.OK, "parameters learn"),
+        ("20", Status.FAIL, "'heat' is 20 ± 1 in this spec's store, and was standardised by 19.5"),
+    ],
+)
+def test_labels_that_mean_something_else_here_are_told_before_the_queue(
+    make_context: MakeContext, tmp_path: Path, number: str | None, status: Status, words: str
+) -> None:
+    """More values behind those of the parent are none: a store that is built --onto the parent's may have them."""
+    of = proteins(40)
+    cells = {name: ["ab"[k % 2], str(k)] for k, name in enumerate(of)}
+    labels = ["family", *(["heat"] if number else [])]
+    rows = {name: row[: len(labels)] for name, row in cells.items()}
+    how = {"label_numbers": labels[1:], "validation_fraction": 0.3}
+    theirs = build(tmp_path, "theirs", of, labels=write_table(tmp_path / "one.tsv", labels, rows), **how)
+    others = proteins(40, seed=1)
+    rows = {name: ["abc"[k % 3], *([number] if number else [])] for k, name in enumerate(others)}
+    table = write_table(tmp_path / "two.tsv", labels, rows)
+    ours = build(tmp_path, "ours", others, labels=table, **how, **({} if number else {"onto": theirs.path}))
+    kinds = {"family": {"kind": "category", "values": 4}, "heat": {"kind": "number"}}
+    fields = {"fields": {name: kinds[name] for name in labels}}
+    known = known_fields(ConditionsSpec.model_validate(fields), [theirs])
+    parent = write_small_checkpoint(tmp_path / "small.pt", conditions=fields)
+    saved = torch.load(parent, weights_only=True)
+    if number:  # which follows from the split
+        known = (known[0], dataclasses.replace(known[1], mean=19.5, std=11.0))
+    torch.save({**saved, "conditions": describe_known(known)}, parent)
+    init = {"network": str(parent), "validation": str(theirs.path)}
+    seen, saw = verdict(
+        make_context,
+        {"model": MODEL | {"conditions": fields}, "training.init": init, "data.store": str(ours.path)},
+    )
+    assert (seen, words in saw) == (status, True), saw
