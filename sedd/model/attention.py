@@ -66,7 +66,7 @@ def efficient_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, ma
 
 
 def tiled_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
-    """Our own kernels, float16 in a V100's instructions; heads of another size than 32 or 64 by `efficient`."""
+    """Our own kernels, float16 in a V100's instructions; heads of another size than HEAD_DIMS by `efficient`."""
     if q.shape[-1] not in HEAD_DIMS:
         return efficient_attention(q, k, v, cu_seqlens, max_length)
     mixed: Tensor = _TiledAttention.apply(q, k, v, cu_seqlens, max_length)  # type: ignore[no-untyped-call] # torch

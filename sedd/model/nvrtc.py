@@ -17,6 +17,10 @@ Argument = (
 )
 """Of a kernel, as C has it."""
 
+_SHARED_WITHOUT_ASKING = 48 * 1024
+_MOST_SHARED = 8
+"""CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES."""
+
 
 class KernelError(RuntimeError):
     """The kernels cannot be compiled or started here."""
@@ -41,22 +45,30 @@ class Module:
         self._make_current_again(before)
         _require(done, "cuModuleLoadData")
 
-    def launch(self, name: str, grid: tuple[int, int], threads: int, *arguments: Argument) -> None:
-        """Start a kernel on the device's current stream. Pointers are c_void_p; what they point to must live on."""
+    def launch(
+        self, name: str, grid: tuple[int, int], threads: int, *arguments: Argument, shared: int = 0
+    ) -> None:
+        """Start a kernel on the device's current stream. Pointers are c_void_p; what they point to must live on.
+
+        `shared`: bytes of shared memory for each block, besides what the kernel declares.
+        """
         pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
         stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
         before = self._make_context_current()
         done = self._driver.cuLaunchKernel(
-            self._function(name), *grid, 1, threads, 1, 1, 0, stream, pointers, None
+            self._function(name, shared), *grid, 1, threads, 1, 1, shared, stream, pointers, None
         )
         self._make_current_again(before)
         _require(done, f"launching {name}")
 
-    def _function(self, name: str) -> ctypes.c_void_p:
+    def _function(self, name: str, shared: int) -> ctypes.c_void_p:
         if name not in self._functions:
             found = ctypes.c_void_p()
             done = self._driver.cuModuleGetFunction(ctypes.byref(found), self._module, name.encode())
             _require(done, f"cuModuleGetFunction {name}")
+            if shared > _SHARED_WITHOUT_ASKING:
+                done = self._driver.cuFuncSetAttribute(found, _MOST_SHARED, shared)
+                _require(done, f"{shared} bytes of shared memory for {name}")
             self._functions[name] = found
         return self._functions[name]
 

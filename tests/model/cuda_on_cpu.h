@@ -119,6 +119,11 @@ template <bool A, bool B> void multiply(Sums& c, const Left<A>& a, const Right<B
 inline float power_of_2(float x) { return exp2f(x); }
 inline float log_of_base_2(float x) { return log2f(x); }
 
+// What a launch asks for of shared memory: as much as a V100 has for a block. Filled with NaN before.
+constexpr unsigned MOST_SHARED = 96 * 1024;
+alignas(128) static char shared_memory[MOST_SHARED];
+inline void* given_memory() { return shared_memory; }
+
 template <typename... Arguments, size_t... I>
 void call(void (*kernel)(Arguments...), void** arguments, std::index_sequence<I...>) {
     kernel(*static_cast<Arguments*>(arguments[I])...);
@@ -184,7 +189,9 @@ void launch(void (*kernel)(Arguments...), unsigned grid_x, unsigned grid_y, unsi
 
 #include KERNELS
 
-extern "C" int launch_by_name(const char* name, unsigned grid_x, unsigned grid_y, unsigned threads, void** arguments) {
+extern "C" int launch_by_name(const char* name, unsigned grid_x, unsigned grid_y, unsigned threads, unsigned shared, void** arguments) {
+    if (shared > MOST_SHARED) return 1;
+    memset(shared_memory, 0xff, MOST_SHARED);
 #define KERNEL(kernel) if (!strcmp(name, #kernel)) return launch(kernel, grid_x, grid_y, threads, arguments), 0;
 #include "by_name.h"
     return 1;

@@ -29,9 +29,11 @@ class CpuModule(Module):
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
 
-    def launch(self, name: str, grid: tuple[int, int], threads: int, *arguments: Argument) -> None:
+    def launch(
+        self, name: str, grid: tuple[int, int], threads: int, *arguments: Argument, shared: int = 0
+    ) -> None:
         pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
-        assert self._library.launch_by_name(name.encode(), *grid, threads, pointers) == 0, name
+        assert self._library.launch_by_name(name.encode(), *grid, threads, shared, pointers) == 0, name
 
 
 @functools.cache

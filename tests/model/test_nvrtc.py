@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sedd.model.fused import launch
-from sedd.model.fused.tiled_attention import HEAD_DIMS, attention_definitions
+from sedd.model.fused.tiled_attention import HEAD_DIMS, attention_definitions, attention_source
 from sedd.model.nvrtc import KernelError, Module, compile_cubin
 
 ELF = b"\x7fELF"
@@ -21,6 +21,7 @@ def told(which: str, hidden: int = 512, dtype: torch.dtype = torch.float16) -> l
         "block": launch.block_definitions(hidden, dtype, dtype),
         "optimizer": launch.OPTIMIZER,
         "attention": attention_definitions(64),
+        "wide attention": attention_definitions(128),
     }[which]
 
 
@@ -48,7 +49,8 @@ def test_they_compile_to_the_instructions_of_a_volta_for_newer_cards(which):
 @pytest.mark.parametrize("capability", [(7, 0), (7, 5), (8, 0), (9, 0)])
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 def test_attention_compiles_to_machine_code(capability, head_dim):
-    assert launch.compiled(capability, "attention", attention_definitions(head_dim)).startswith(ELF)
+    told = attention_definitions(head_dim)
+    assert launch.compiled(capability, attention_source(head_dim), told).startswith(ELF)
 
 
 def test_a_block_of_the_widest_rows_fits_a_volta():

@@ -98,12 +98,13 @@ def test_gradients_of_what_was_turned_are_turned_back(head_dim):
 
 @pytest.mark.parametrize("device", [CPU], indirect=True)
 @pytest.mark.parametrize("layout", [0, 1, 2], ids=["Turing to Hopper", "Volta", "nobody's"])
-def test_it_does_not_matter_how_a_card_holds_matrices(layout):
-    choose = tiled.attention_module(torch.device("cpu"), 64)._library.choose_layout
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_it_does_not_matter_how_a_card_holds_matrices(layout, head_dim):
+    choose = tiled.attention_module(torch.device("cpu"), head_dim)._library.choose_layout
     choose(layout)
     try:
         assert tiled._why_not.__wrapped__(torch.device("cpu"), (7, 0)) is None
-        require_same(seen([70, 3], 1, 64), expected([70, 3], 1, 64))
+        require_same(seen([70, 3], 1, head_dim), expected([70, 3], 1, head_dim))
     finally:
         choose(0)
 
@@ -144,8 +145,8 @@ def test_rotated_attention_is_rotation_and_attention():
 
 @pytest.mark.parametrize("device", [CPU], indirect=True)
 def test_heads_of_other_sizes_are_left_to_efficient():
-    assert pair_for("tiled", 128) is pair_for("efficient", 128)
-    assert pair_for("tiled", 64).forward is tiled_forward
+    assert pair_for("tiled", 96) is pair_for("efficient", 96)
+    assert all(pair_for("tiled", head_dim).forward is tiled_forward for head_dim in tiled.HEAD_DIMS)
 
 
 @pytest.mark.parametrize("device", [CPU], indirect=True)

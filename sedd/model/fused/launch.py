@@ -26,6 +26,13 @@ SOURCES = {
         "tiled_backward.cu",
         "tiled_backward_keys.cu",
     ),
+    "wide attention": (
+        "formats.cu",
+        "matrix_units.cu",
+        "tiled_forward.cu",
+        "tiled_backward.cu",
+        "tiled_backward_wide.cu",
+    ),
     "optimizer": ("formats.cu", "adamw.cu"),
 }
 """What is compiled together."""

@@ -11,11 +11,15 @@ from sedd.model.fused import launch
 from sedd.model.fused.launch import at
 from sedd.model.nvrtc import KernelError, Module
 
-HEAD_DIMS = (32, 64)
+HEAD_DIMS = (32, 64, 128)
 """Sizes of a head that the kernels are written for."""
 _TILE = 64
 """Queries or keys of a tile, as in tiled_forward.cu."""
 _THREADS = 128
+_WIDEST_OF_FOUR_WARPS = 64
+"""Size of a head beyond which gradients of keys and values take eight warps: tiled_backward_wide.cu."""
+_WIDE_SHARED = 89088
+"""Bytes of shared memory that these share; a V100 has 98304 for a block."""
 
 
 def why_not_tiled(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -30,7 +34,7 @@ def _why_not(device: torch.device, capability: tuple[int, int]) -> str | None:
     if capability < (7, 0):
         return "it needs matrix units, compute capability 7.0"
     try:
-        module = attention_module(device, HEAD_DIMS[-1])
+        module = attention_module(device, _WIDEST_OF_FOUR_WARPS)
         places = torch.full((32, 8), -1.0, device=device)
         module.launch("layout", (1, 1), 32, at(places))
     except KernelError as e:
@@ -113,22 +117,30 @@ def tiled_backward(
         "attend_backward_q", blocks, _THREADS,
         *given, at(output), at(d_output), at(kept[0]), *sizes, at(deltas), at(d_q), d_stride,
     )  # fmt: skip
+    is_wide = head_dim > _WIDEST_OF_FOUR_WARPS
     module.launch(
-        "attend_backward_kv", blocks, _THREADS,
+        "attend_backward_kv", blocks, 2 * _THREADS if is_wide else _THREADS,
         *given, at(d_output), at(kept[0]), *sizes, at(deltas), at(d_k), at(d_v), d_stride,
+        shared=_WIDE_SHARED if is_wide else 0,
     )  # fmt: skip
     return d_q, d_k, d_v
 
 
 def attention_module(device: torch.device, head_dim: int) -> Module:
     """The kernels for heads of a size."""
-    return launch.module(device, "attention", attention_definitions(head_dim))
+    return launch.module(device, attention_source(head_dim), attention_definitions(head_dim))
+
+
+def attention_source(head_dim: int) -> str:
+    """Which of launch.SOURCES is for heads of a size."""
+    return "attention" if head_dim <= _WIDEST_OF_FOUR_WARPS else "wide attention"
 
 
 @functools.cache
 def attention_definitions(head_dim: int) -> launch.Definitions:
     """What the sources are told."""
-    return ("IN", 1), ("OUT", 1), ("HEAD_DIM", head_dim)
+    usual = ("IN", 1), ("OUT", 1), ("HEAD_DIM", head_dim)
+    return usual if head_dim <= _WIDEST_OF_FOUR_WARPS else (*usual, ("WIDE_SHARED", _WIDE_SHARED))
 
 
 def _alike(*tensors: Tensor) -> tuple[Tensor, ...]:

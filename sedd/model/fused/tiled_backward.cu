@@ -7,9 +7,9 @@
 
 // Blocks that a multiprocessor holds at once: a V100 has less shared memory, and takes more registers for a matrix.
 #if __CUDA_ARCH__ < 750
-constexpr int Q_BLOCKS = 3, K_BLOCKS = 2;
+constexpr int Q_BLOCKS = D > 64 ? 2 : 3, K_BLOCKS = 2;
 #else
-constexpr int Q_BLOCKS = 4, K_BLOCKS = 3;
+constexpr int Q_BLOCKS = D > 64 ? 2 : 4, K_BLOCKS = 3;
 #endif
 
 // Gradients [16, D] of rows from a token on, of which `rows` exist: times a factor, turned back by the token's angles if

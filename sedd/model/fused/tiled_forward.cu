@@ -11,25 +11,27 @@ struct alignas(32) Rows { Half at[TILE * STRIDE]; };
 struct alignas(32) Weights { Half at[TILE * WIDE]; };
 typedef Vector<u32, 4> Eight;  // numbers in half precision
 
-constexpr int FETCHES = TILE * D / 8 / CREW;
+constexpr int ATTEND_BLOCKS = D > 64 ? 2 : 3;  // that a multiprocessor holds at once
 
-// A tile's rows on their way from device memory to shared memory; zero from `rows` on.
-struct Fetched {
+// A tile's rows on their way from device memory to shared memory, by a block of THREADS; zero from `rows` on.
+template <int THREADS> struct FetchedBy {
+    static constexpr int FETCHES = TILE * D / 8 / THREADS;
     Eight at[FETCHES];
     __device__ void fetch(const Half* from, int stride, int rows) {
         for (int i = 0; i < FETCHES; ++i) {
-            const int which = threadIdx.x + i * CREW, row = which / (D / 8), column = which % (D / 8) * 8;
+            const int which = threadIdx.x + i * THREADS, row = which / (D / 8), column = which % (D / 8) * 8;
             if (row < rows) at[i] = *reinterpret_cast<const Eight*>(from + u64(row) * stride + column);
             else at[i] = Eight{};
         }
     }
     __device__ void put(Rows& to) const {
         for (int i = 0; i < FETCHES; ++i) {
-            const int which = threadIdx.x + i * CREW, row = which / (D / 8), column = which % (D / 8) * 8;
+            const int which = threadIdx.x + i * THREADS, row = which / (D / 8), column = which % (D / 8) * 8;
             *reinterpret_cast<Eight*>(to.at + row * STRIDE + column) = at[i];
         }
     }
 };
+typedef FetchedBy<CREW> Fetched;
 
 __device__ void clear(Sums& sums) {
     for (int i = 0; i < 8; ++i) sums.at[i] = 0;
@@ -106,7 +108,7 @@ template <bool WHOLE> __device__ void attend_tile(
 }
 
 // A block for each of `tiles` of each sequence and head. logsumexp [heads, tokens], to base 2, of the scaled scores.
-extern "C" __global__ void __launch_bounds__(CREW, 3) attend(
+extern "C" __global__ void __launch_bounds__(CREW, ATTEND_BLOCKS) attend(
     const Half* q, const Half* k, const Half* v, int stride, const int* borders, int tokens, int heads, int tiles,
     float scale, Half* output, float* logsumexp
 ) {

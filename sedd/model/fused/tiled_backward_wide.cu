@@ -1,0 +1,176 @@
+// Gradients of keys and values of heads of 128, for which tiled_backward_keys.cu has too few registers: eight warps.
+//
+// A warp of the first four holds 16 keys, finds their weights and gathers the gradients of their values; its mate, four
+// warps on, holds the values, takes the weights from shared memory, finds the gradients of the scores and gathers those of
+// the keys. What the two do differs only in which rows they read. The next tile of queries comes while one is gone through.
+
+constexpr int BOTH = 2 * CREW;
+
+struct Passing { Rows queries, gradients; };
+
+struct WideTiles {
+    Passing passing[2];
+    Weights weights, d_scores;
+    alignas(8) float of_rows[2][TILE][2];  // logsumexp and delta
+};
+
+static_assert(sizeof(WideTiles) == WIDE_SHARED, "what tiled_attention.py asks for");
+
+// Products of a tile's rows, of which there are `count`, and of a warp's 16 keys or values.
+template <bool WHOLE> __device__ void multiply_rows(
+    const Rows& rows, int count, const Right<true> (&own)[PARTS], Sums (&product)[PIECES]
+) {
+#pragma unroll
+    for (int i = 0; i < PIECES; ++i) {
+        if (!WHOLE && 16 * i >= count) continue;
+        clear(product[i]);
+#pragma unroll
+        for (int part = 0; part < PARTS; ++part) {
+            Left<false> row;
+            load_matrix(row, rows.at + 16 * i * STRIDE + 16 * part, STRIDE);
+            multiply(product[i], row, own[part]);
+        }
+    }
+}
+
+// A warp's columns of the weights from the scores: exponentials.
+template <bool WHOLE> __device__ void write_weights(
+    const Sums (&score)[PIECES], const float (&of_rows)[TILE][2], int count, float scale, const Place& place, Half* weights
+) {
+#pragma unroll
+    for (int i = 0; i < PIECES; ++i) {
+        if (!WHOLE && 16 * i >= count) continue;
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            const int row = 16 * i + place.row[r];
+            const float shift = of_rows[row][0];
+#pragma unroll
+            for (int e = 2 * r; e < 8; e += 4) {
+                const float first = power_of_2(score[i].at[e] * scale - shift);
+                const float second = power_of_2(score[i].at[e + 1] * scale - shift);
+                store_pair(weights + row * WIDE + place.column_of(e), first, second);
+            }
+        }
+    }
+}
+
+// The same columns of the scores' gradients, from the weights and their gradients.
+template <bool WHOLE> __device__ void write_d_scores(
+    const Sums (&d_weight)[PIECES], const float (&of_rows)[TILE][2], int count, const Place& place, const Half* weights,
+    Half* d_scores
+) {
+#pragma unroll
+    for (int i = 0; i < PIECES; ++i) {
+        if (!WHOLE && 16 * i >= count) continue;
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            const int row = 16 * i + place.row[r];
+            const float delta = of_rows[row][1];
+#pragma unroll
+            for (int e = 2 * r; e < 8; e += 4) {
+                const int there = row * WIDE + place.column_of(e);
+                float weight[2];
+                load<1>(weights + there, weight);
+                store_pair(
+                    d_scores + there, weight[0] * (d_weight[i].at[e] - delta), weight[1] * (d_weight[i].at[e + 1] - delta)
+                );
+            }
+        }
+    }
+}
+
+// Adds up a tile's rows, times a warp's columns of weights or of the scores' gradients.
+template <bool WHOLE> __device__ void gather(
+    const Half* factors, const Rows& rows, int count, Sums (&gathered)[PARTS]
+) {
+#pragma unroll
+    for (int i = 0; i < PIECES; ++i) {
+        if (!WHOLE && 16 * i >= count) continue;
+        Left<true> factor;
+        load_matrix(factor, factors + 16 * i * WIDE, WIDE);
+#pragma unroll
+        for (int part = 0; part < PARTS; ++part) {
+            Right<false> row;
+            load_matrix(row, rows.at + 16 * i * STRIDE + 16 * part, STRIDE);
+            multiply(gathered[part], factor, row);
+        }
+    }
+}
+
+// One tile of queries. All threads of the block come here.
+template <bool WHOLE> __device__ void go_through_tile(
+    WideTiles& tiles, int which, bool has_keys, int own, int count, float scale, const Place& place,
+    const Right<true> (&held)[PARTS], Sums (&gathered)[PARTS]
+) {
+    const Rows &queries = tiles.passing[which].queries, &gradients = tiles.passing[which].gradients;
+    Half *const weights = tiles.weights.at + own, *const d_scores = tiles.d_scores.at + own;
+    Sums product[PIECES];
+    multiply_rows<WHOLE>(has_keys ? queries : gradients, count, held, product);
+    if (has_keys) write_weights<WHOLE>(product, tiles.of_rows[which], count, scale, place, weights);
+    __syncthreads();
+    if (!has_keys) {
+        write_d_scores<WHOLE>(product, tiles.of_rows[which], count, place, weights, d_scores);
+        __syncwarp();
+    }
+    gather<WHOLE>(has_keys ? weights : d_scores, has_keys ? gradients : queries, count, gathered);
+}
+
+// As attend_backward_kv. Shared memory is for the launch to give, more than a block has of itself: WideTiles.
+extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
+    const Half* q, const Half* k, const Half* v, int stride, const Half* d_output, const float* logsumexp,
+    const int* borders, int tokens, int heads, int tiles, float logarithmic, float scale, const float* cosine,
+    const float* sine, const float* deltas, Half* d_k, Half* d_v, int d_stride
+) {
+    WideTiles& shared = *reinterpret_cast<WideTiles*>(given_memory());
+    const int head = blockIdx.x % heads, first = blockIdx.x / heads % tiles * TILE, sequence = blockIdx.x / heads / tiles;
+    const int begin = borders[sequence], length = borders[sequence + 1] - begin, own = threadIdx.x / 32 % PIECES * 16;
+    const bool has_keys = threadIdx.x < CREW;
+    if (first >= length) return;
+    const int keys = min(TILE, length - first), out = heads * D;
+    const Place place = find_place(reinterpret_cast<float*>(shared.weights.at));
+    const u64 start = u64(begin) * stride + head * D, out_start = u64(begin) * out + head * D;
+    const u64 row_start = u64(head) * tokens + begin;
+    FetchedBy<BOTH> a, b;
+    float of_row[2];
+    const auto fetch = [&](int query) {
+        a.fetch(q + start + u64(query) * stride, stride, length - query);
+        b.fetch(d_output + out_start + u64(query) * out, out, length - query);
+        const int row = query + threadIdx.x;
+        const bool is_one = threadIdx.x < TILE && row < length;
+        of_row[0] = is_one ? logsumexp[row_start + row] : 1e30f;
+        of_row[1] = is_one ? deltas[row_start + row] : 0;
+    };
+    const auto put = [&](int which) {
+        a.put(shared.passing[which].queries);
+        b.put(shared.passing[which].gradients);
+        if (threadIdx.x < TILE) store<0>(shared.of_rows[which][threadIdx.x], of_row);
+    };
+    a.fetch(k + start + u64(first) * stride, stride, keys);
+    b.fetch(v + start + u64(first) * stride, stride, keys);
+    a.put(shared.passing[1].queries);
+    b.put(shared.passing[1].gradients);
+    fetch(0);
+    put(0);
+    __syncthreads();
+    Right<true> held[PARTS];
+    Sums gathered[PARTS];
+    const Rows& holding = has_keys ? shared.passing[1].queries : shared.passing[1].gradients;
+#pragma unroll
+    for (int part = 0; part < PARTS; ++part) {
+        load_matrix(held[part], holding.at + own * STRIDE + 16 * part, STRIDE);
+        clear(gathered[part]);
+    }
+    for (int query = 0, which = 0; query < length; query += TILE, which ^= 1) {
+        const int count = length - query;
+        if (count > TILE) fetch(query + TILE);
+        if (count >= TILE)
+            go_through_tile<true>(shared, which, has_keys, own, TILE, logarithmic, place, held, gathered);
+        else
+            go_through_tile<false>(shared, which, has_keys, own, count, logarithmic, place, held, gathered);
+        if (count > TILE) put(which ^ 1);
+        __syncthreads();
+    }
+    const int rows = keys - own, token = begin + first + own;
+    if (has_keys) write_gradient(gathered, place, rows, token, 1, nullptr, nullptr, d_v + head * D, d_stride);
+    else write_gradient(gathered, place, rows, token, scale, cosine, sine, d_k + head * D, d_stride);
+}
