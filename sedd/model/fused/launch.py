@@ -32,6 +32,7 @@ SOURCES = {
         "tiled_forward.cu",
         "tiled_backward.cu",
         "tiled_backward_wide.cu",
+        "tiled_backward_scores.cu",
     ),
     "optimizer": ("formats.cu", "adamw.cu"),
 }

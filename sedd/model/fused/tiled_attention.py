@@ -20,6 +20,8 @@ _WIDEST_OF_FOUR_WARPS = 64
 """Size of a head beyond which gradients of keys and values take eight warps: tiled_backward_wide.cu."""
 _WIDE_SHARED = 89088
 """Bytes of shared memory that these share; a V100 has 98304 for a block."""
+_KEPT_BYTES = 1 << 28
+"""Of the scores' gradients, at most, unless one head's are more."""
 
 
 def why_not_tiled(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -97,6 +99,9 @@ def tiled_backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of q, k and v, side by side for each token; those of q and k turned back by `turn`, if given."""
     (tokens, heads, head_dim), (q, k, v) = q.shape, _alike(q, k, v)
+    if tokens and head_dim > _WIDEST_OF_FOUR_WARPS:
+        d_output = d_output.contiguous()
+        return _wide_backward(d_output, q, k, v, output, cu_seqlens, max_length, kept[0], turn)
     gradients = q.new_empty(tokens, 3, heads, head_dim)
     d_q, d_k, d_v = gradients.unbind(1)
     if not tokens:
@@ -117,13 +122,58 @@ def tiled_backward(
         "attend_backward_q", blocks, _THREADS,
         *given, at(output), at(d_output), at(kept[0]), *sizes, at(deltas), at(d_q), d_stride,
     )  # fmt: skip
-    is_wide = head_dim > _WIDEST_OF_FOUR_WARPS
     module.launch(
-        "attend_backward_kv", blocks, 2 * _THREADS if is_wide else _THREADS,
+        "attend_backward_kv", blocks, _THREADS,
         *given, at(d_output), at(kept[0]), *sizes, at(deltas), at(d_k), at(d_v), d_stride,
-        shared=_WIDE_SHARED if is_wide else 0,
     )  # fmt: skip
     return d_q, d_k, d_v
+
+
+def _wide_backward(
+    d_output: Tensor, q: Tensor, k: Tensor, v: Tensor, output: Tensor, cu_seqlens: Tensor, max_length: int,
+    logsumexp: Tensor, turn: tuple[Tensor, Tensor] | None,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """As tiled_backward, some heads at a time: gradients of their scores are kept between two kernels."""
+    tokens, heads, head_dim = q.shape
+    gradients = q.new_empty(tokens, 3, heads, head_dim)
+    d_q, d_k, d_v = gradients.unbind(1)
+    sequences, tiles = cu_seqlens.numel() - 1, _up(min(max_length, tokens), _TILE)
+    cosine, sine = turn or (None, None)
+    deltas = q.new_empty(heads, tokens, dtype=torch.float32)
+    module, number, d_stride = (
+        attention_module(q.device, head_dim),
+        ctypes.c_int,
+        ctypes.c_int(3 * heads * head_dim),
+    )
+    module.launch(
+        "find_all_deltas", (heads * _up(tokens, _TILE), 1), _THREADS,
+        at(output), at(d_output), number(tokens), number(heads), at(deltas),
+    )  # fmt: skip
+    at_once = _heads_at_once(tokens * tiles * _TILE * 2, heads)
+    d_scores = q.new_empty(at_once, tokens, tiles * _TILE)
+    scale = ctypes.c_float(head_dim**-0.5)
+    for first in range(0, heads, at_once):
+        some = min(at_once, heads - first)
+        blocks, which = (some * tiles * sequences, 1), (number(first), number(some))
+        module.launch(
+            "attend_backward_kv", blocks, 2 * _THREADS,
+            at(q), at(k), at(v), number(q.stride(0)), at(d_output), at(logsumexp), at(cu_seqlens),
+            number(tokens), number(heads), number(tiles), ctypes.c_float(math.log2(math.e) * head_dim**-0.5),
+            scale, at(cosine), at(sine), at(deltas), at(d_k), at(d_v), d_stride, *which, at(d_scores),
+            shared=_WIDE_SHARED,
+        )  # fmt: skip
+        module.launch(
+            "attend_backward_scores", blocks, _THREADS,
+            at(k), number(k.stride(0)), at(d_scores), at(cu_seqlens), number(tokens), number(tiles), scale,
+            at(cosine), at(sine), at(d_q), d_stride, *which,
+        )  # fmt: skip
+    return d_q, d_k, d_v
+
+
+def _heads_at_once(bytes_of_head: int, heads: int) -> int:
+    """So many that the gradients of their scores are few enough bytes; launches take equally many, nearly."""
+    launches = _up(heads, max(1, _KEPT_BYTES // bytes_of_head))
+    return _up(heads, launches)
 
 
 def attention_module(device: torch.device, head_dim: int) -> Module:

@@ -13,9 +13,9 @@ constexpr int Q_BLOCKS = D > 64 ? 2 : 4, K_BLOCKS = 3;
 #endif
 
 // Gradients [16, D] of rows from a token on, of which `rows` exist: times a factor, turned back by the token's angles if
-// there are any (rotary.py), and rounded.
-__device__ void write_gradient(
-    Sums (&x)[PARTS], const Place& place, int rows, int token, float factor, const float* cosine, const float* sine,
+// there are any (rotary.py), and rounded. Where N is less than PARTS, as many columns of each half of a head.
+template <int N> __device__ void write_gradient(
+    Sums (&x)[N], const Place& place, int rows, int token, float factor, const float* cosine, const float* sine,
     Half* to, int stride
 ) {
     for (int r = 0; r < 2; ++r) {
@@ -24,8 +24,8 @@ __device__ void write_gradient(
         for (int i = 2 * r; i < 8; i += 4) {
             const int column = place.column_of(i);
 #pragma unroll
-            for (int part = 0; part < PARTS / 2; ++part) {
-                Sums &low = x[part], &high = x[part + PARTS / 2];
+            for (int part = 0; part < N / 2; ++part) {
+                Sums &low = x[part], &high = x[part + N / 2];
                 float a[2] = {low.at[i] * factor, low.at[i + 1] * factor};
                 float b[2] = {high.at[i] * factor, high.at[i + 1] * factor};
                 if (cosine) {

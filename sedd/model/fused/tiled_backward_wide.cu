@@ -54,10 +54,10 @@ template <bool WHOLE> __device__ void write_weights(
     }
 }
 
-// The same columns of the scores' gradients, from the weights and their gradients.
+// The same columns of the scores' gradients, from the weights and their gradients; zero for all but `keys` of them.
 template <bool WHOLE> __device__ void write_d_scores(
-    const Sums (&d_weight)[PIECES], const float (&of_rows)[TILE][2], int count, const Place& place, const Half* weights,
-    Half* d_scores
+    const Sums (&d_weight)[PIECES], const float (&of_rows)[TILE][2], int count, int keys, const Place& place,
+    const Half* weights, Half* d_scores
 ) {
 #pragma unroll
     for (int i = 0; i < PIECES; ++i) {
@@ -68,14 +68,22 @@ template <bool WHOLE> __device__ void write_d_scores(
             const float delta = of_rows[row][1];
 #pragma unroll
             for (int e = 2 * r; e < 8; e += 4) {
-                const int there = row * WIDE + place.column_of(e);
+                const int column = place.column_of(e), there = row * WIDE + column;
                 float weight[2];
                 load<1>(weights + there, weight);
-                store_pair(
-                    d_scores + there, weight[0] * (d_weight[i].at[e] - delta), weight[1] * (d_weight[i].at[e + 1] - delta)
-                );
+                for (int n = 0; n < 2; ++n)
+                    weight[n] = column + n < keys ? weight[n] * (d_weight[i].at[e + n] - delta) : 0;
+                store_pair(d_scores + there, weight[0], weight[1]);
             }
         }
+    }
+}
+
+// A warp's columns of a tile as they lie in shared memory, to rows of device memory, of which there are `count`.
+__device__ void copy_columns(const Half* from, int count, Half* to, u64 stride) {
+    for (int row = threadIdx.x % 32 / 2; row < min(count, TILE); row += 16) {
+        const int column = threadIdx.x % 2 * 8;
+        *reinterpret_cast<Eight*>(to + row * stride + column) = *reinterpret_cast<const Eight*>(from + row * WIDE + column);
     }
 }
 
@@ -97,32 +105,34 @@ template <bool WHOLE> __device__ void gather(
     }
 }
 
-// One tile of queries. All threads of the block come here.
-template <bool WHOLE> __device__ void go_through_tile(
-    WideTiles& tiles, int which, bool has_keys, int own, int count, float scale, const Place& place,
-    const Right<true> (&held)[PARTS], Sums (&gathered)[PARTS]
+// A tile's weights and gradients of its scores, of which the mates write one each. All threads of the block come here.
+template <bool WHOLE> __device__ void write_factors(
+    WideTiles& tiles, int which, bool has_keys, int own, int count, int keys, float scale, const Place& place,
+    const Right<true> (&held)[PARTS]
 ) {
-    const Rows &queries = tiles.passing[which].queries, &gradients = tiles.passing[which].gradients;
-    Half *const weights = tiles.weights.at + own, *const d_scores = tiles.d_scores.at + own;
+    const Passing& passing = tiles.passing[which];
+    Half* const weights = tiles.weights.at + own;
     Sums product[PIECES];
-    multiply_rows<WHOLE>(has_keys ? queries : gradients, count, held, product);
+    multiply_rows<WHOLE>(has_keys ? passing.queries : passing.gradients, count, held, product);
     if (has_keys) write_weights<WHOLE>(product, tiles.of_rows[which], count, scale, place, weights);
     __syncthreads();
-    if (!has_keys) {
-        write_d_scores<WHOLE>(product, tiles.of_rows[which], count, place, weights, d_scores);
-        __syncwarp();
-    }
-    gather<WHOLE>(has_keys ? weights : d_scores, has_keys ? gradients : queries, count, gathered);
+    if (!has_keys)
+        write_d_scores<WHOLE>(
+            product, tiles.of_rows[which], count, keys - own, place, weights, tiles.d_scores.at + own
+        );
+    __syncwarp();
 }
 
-// As attend_backward_kv. Shared memory is for the launch to give, more than a block has of itself: WideTiles.
+// As attend_backward_kv of narrower heads, of `some` heads from `first_head` on. d_scores [some, tokens, TILE tiles], or null:
+// gradients of the scores by the keys of each query's sequence. Shared memory is for the launch to give, more than a block has of itself: WideTiles.
 extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
     const Half* q, const Half* k, const Half* v, int stride, const Half* d_output, const float* logsumexp,
     const int* borders, int tokens, int heads, int tiles, float logarithmic, float scale, const float* cosine,
-    const float* sine, const float* deltas, Half* d_k, Half* d_v, int d_stride
+    const float* sine, const float* deltas, Half* d_k, Half* d_v, int d_stride, int first_head, int some, Half* d_scores
 ) {
     WideTiles& shared = *reinterpret_cast<WideTiles*>(given_memory());
-    const int head = blockIdx.x % heads, first = blockIdx.x / heads % tiles * TILE, sequence = blockIdx.x / heads / tiles;
+    const int which_head = blockIdx.x % some, head = first_head + which_head;
+    const int first = blockIdx.x / some % tiles * TILE, sequence = blockIdx.x / some / tiles;
     const int begin = borders[sequence], length = borders[sequence + 1] - begin, own = threadIdx.x / 32 % PIECES * 16;
     const bool has_keys = threadIdx.x < CREW;
     if (first >= length) return;
@@ -130,6 +140,8 @@ extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
     const Place place = find_place(reinterpret_cast<float*>(shared.weights.at));
     const u64 start = u64(begin) * stride + head * D, out_start = u64(begin) * out + head * D;
     const u64 row_start = u64(head) * tokens + begin;
+    const u64 kept_stride = u64(tiles) * TILE;
+    Half* const kept = d_scores ? d_scores + (u64(which_head) * tokens + begin) * kept_stride + first + own : nullptr;
     FetchedBy<BOTH> a, b;
     float of_row[2];
     const auto fetch = [&](int query) {
@@ -160,14 +172,18 @@ extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
         load_matrix(held[part], holding.at + own * STRIDE + 16 * part, STRIDE);
         clear(gathered[part]);
     }
+    const Half* const factors = (has_keys ? shared.weights.at : shared.d_scores.at) + own;
     for (int query = 0, which = 0; query < length; query += TILE, which ^= 1) {
         const int count = length - query;
-        if (count > TILE) fetch(query + TILE);
-        if (count >= TILE)
-            go_through_tile<true>(shared, which, has_keys, own, TILE, logarithmic, place, held, gathered);
-        else
-            go_through_tile<false>(shared, which, has_keys, own, count, logarithmic, place, held, gathered);
-        if (count > TILE) put(which ^ 1);
+        const bool is_whole = count >= TILE, is_last = count <= TILE;
+        const Rows& rows = has_keys ? shared.passing[which].gradients : shared.passing[which].queries;
+        if (is_whole) write_factors<true>(shared, which, has_keys, own, TILE, keys, logarithmic, place, held);
+        else write_factors<false>(shared, which, has_keys, own, count, keys, logarithmic, place, held);
+        if (!is_last) fetch(query + TILE);
+        if (kept && !has_keys) copy_columns(factors, count, kept + query * kept_stride, kept_stride);
+        if (is_whole) gather<true>(factors, rows, TILE, gathered);
+        else gather<false>(factors, rows, count, gathered);
+        if (!is_last) put(which ^ 1);
         __syncthreads();
     }
     const int rows = keys - own, token = begin + first + own;
