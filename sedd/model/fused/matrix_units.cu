@@ -62,6 +62,11 @@ __device__ float log_of_base_2(float x) {
     return y;
 }
 
+// As __syncthreads, for threads 128 to 255 of a block alone.
+__device__ void wait_for_four_warps() {
+    asm volatile("bar.sync 1, 128;" ::: "memory");
+}
+
 // Shared memory of the size that a launch asks for.
 __device__ void* given_memory() {
     extern __shared__ Vector<float, 32> memory[];

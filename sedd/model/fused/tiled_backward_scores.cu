@@ -1,18 +1,11 @@
 // Gradients of queries of heads of 128 from those of the scores, which tiled_backward_wide.cu left in device memory: one
 // product of matrices where tiled_backward.cu computes three.
 
-constexpr int ACROSS = PARTS / 2;  // of a warp's columns: half of a head, which are as many of each of its halves
-
 #if __CUDA_ARCH__ < 750
 constexpr int SCORES_BLOCKS = 2;
 #else
 constexpr int SCORES_BLOCKS = 3;
 #endif
-
-// The first column of a warp's part: sides take turns in each half of a head, as write_gradient wants it.
-__device__ int column_of_part(int part, int side) {
-    return part / (ACROSS / 2) * (D / 2) + side * (D / 4) + part % (ACROSS / 2) * 16;
-}
 
 struct ScoreTiles { Rows keys; Weights d_scores; };
 

@@ -1,10 +1,17 @@
 // Gradients of keys and values of heads of 128, for which tiled_backward_keys.cu has too few registers: eight warps.
 //
-// A warp of the first four holds 16 keys, finds their weights and gathers the gradients of their values; its mate, four
-// warps on, holds the values, takes the weights from shared memory, finds the gradients of the scores and gathers those of
-// the keys. What the two do differs only in which rows they read. The next tile of queries comes while one is gone through.
+// A warp of the first four holds 16 keys and finds their weights; its mate, four warps on, holds the values, takes the
+// weights from shared memory and finds the gradients of the scores. Then the first four gather the gradients of the values
+// and the others those of the keys, a warp half of the columns of 32 rows: so a matrix from shared memory serves twice. What
+// the two do differs only in which rows they read. The next tile of queries comes while one is gone through.
 
 constexpr int BOTH = 2 * CREW;
+constexpr int ACROSS = PARTS / 2;  // of a warp's columns: half of a head, which are as many of each of its halves
+
+// The first column of a warp's part: sides take turns in each half of a head, as write_gradient wants it.
+__device__ int column_of_part(int part, int side) {
+    return part / (ACROSS / 2) * (D / 2) + side * (D / 4) + part % (ACROSS / 2) * 16;
+}
 
 struct Passing { Rows queries, gradients; };
 
@@ -87,20 +94,22 @@ __device__ void copy_columns(const Half* from, int count, Half* to, u64 stride) 
     }
 }
 
-// Adds up a tile's rows, times a warp's columns of weights or of the scores' gradients.
+// Adds up a tile's rows, of half of the columns, times a warp's 32 columns of weights or of the scores' gradients.
 template <bool WHOLE> __device__ void gather(
-    const Half* factors, const Rows& rows, int count, Sums (&gathered)[PARTS]
+    const Half* factors, const Rows& rows, int side, int count, Sums (&gathered)[2][ACROSS]
 ) {
 #pragma unroll
     for (int i = 0; i < PIECES; ++i) {
         if (!WHOLE && 16 * i >= count) continue;
-        Left<true> factor;
-        load_matrix(factor, factors + 16 * i * WIDE, WIDE);
+        Left<true> factor[2];
 #pragma unroll
-        for (int part = 0; part < PARTS; ++part) {
+        for (int n = 0; n < 2; ++n) load_matrix(factor[n], factors + 16 * i * WIDE + 16 * n, WIDE);
+#pragma unroll
+        for (int part = 0; part < ACROSS; ++part) {
             Right<false> row;
-            load_matrix(row, rows.at + 16 * i * STRIDE + 16 * part, STRIDE);
-            multiply(gathered[part], factor, row);
+            load_matrix(row, rows.at + 16 * i * STRIDE + column_of_part(part, side), STRIDE);
+#pragma unroll
+            for (int n = 0; n < 2; ++n) multiply(gathered[n][part], factor[n], row);
         }
     }
 }
@@ -116,11 +125,9 @@ template <bool WHOLE> __device__ void write_factors(
     multiply_rows<WHOLE>(has_keys ? passing.queries : passing.gradients, count, held, product);
     if (has_keys) write_weights<WHOLE>(product, tiles.of_rows[which], count, scale, place, weights);
     __syncthreads();
-    if (!has_keys)
-        write_d_scores<WHOLE>(
-            product, tiles.of_rows[which], count, keys - own, place, weights, tiles.d_scores.at + own
-        );
-    __syncwarp();
+    if (has_keys) return;
+    write_d_scores<WHOLE>(product, tiles.of_rows[which], count, keys - own, place, weights, tiles.d_scores.at + own);
+    wait_for_four_warps();
 }
 
 // As attend_backward_kv of narrower heads, of `some` heads from `first_head` on. d_scores [some, tokens, TILE tiles], or null:
@@ -133,7 +140,8 @@ extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
     WideTiles& shared = *reinterpret_cast<WideTiles*>(given_memory());
     const int which_head = blockIdx.x % some, head = first_head + which_head;
     const int first = blockIdx.x / some % tiles * TILE, sequence = blockIdx.x / some / tiles;
-    const int begin = borders[sequence], length = borders[sequence + 1] - begin, own = threadIdx.x / 32 % PIECES * 16;
+    const int begin = borders[sequence], length = borders[sequence + 1] - begin;
+    const int warp = threadIdx.x / 32 % PIECES, own = 16 * warp, pair = warp / 2 * 32, side = warp % 2;
     const bool has_keys = threadIdx.x < CREW;
     if (first >= length) return;
     const int keys = min(TILE, length - first), out = heads * D;
@@ -165,14 +173,14 @@ extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
     put(0);
     __syncthreads();
     Right<true> held[PARTS];
-    Sums gathered[PARTS];
+    Sums gathered[2][ACROSS];
     const Rows& holding = has_keys ? shared.passing[1].queries : shared.passing[1].gradients;
 #pragma unroll
     for (int part = 0; part < PARTS; ++part) {
         load_matrix(held[part], holding.at + own * STRIDE + 16 * part, STRIDE);
-        clear(gathered[part]);
+        clear(gathered[part % 2][part / 2]);
     }
-    const Half* const factors = (has_keys ? shared.weights.at : shared.d_scores.at) + own;
+    const Half* const factors = (has_keys ? shared.weights.at : shared.d_scores.at) + pair;
     for (int query = 0, which = 0; query < length; query += TILE, which ^= 1) {
         const int count = length - query;
         const bool is_whole = count >= TILE, is_last = count <= TILE;
@@ -180,13 +188,22 @@ extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
         if (is_whole) write_factors<true>(shared, which, has_keys, own, TILE, keys, logarithmic, place, held);
         else write_factors<false>(shared, which, has_keys, own, count, keys, logarithmic, place, held);
         if (!is_last) fetch(query + TILE);
-        if (kept && !has_keys) copy_columns(factors, count, kept + query * kept_stride, kept_stride);
-        if (is_whole) gather<true>(factors, rows, TILE, gathered);
-        else gather<false>(factors, rows, count, gathered);
+        if (kept && !has_keys) copy_columns(shared.d_scores.at + own, count, kept + query * kept_stride, kept_stride);
+        if (is_whole) gather<true>(factors, rows, side, TILE, gathered);
+        else gather<false>(factors, rows, side, count, gathered);
         if (!is_last) put(which ^ 1);
         __syncthreads();
     }
-    const int rows = keys - own, token = begin + first + own;
-    if (has_keys) write_gradient(gathered, place, rows, token, 1, nullptr, nullptr, d_v + head * D, d_stride);
-    else write_gradient(gathered, place, rows, token, scale, cosine, sine, d_k + head * D, d_stride);
+    const int column = column_of_part(0, side);
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+        const int from = pair + 16 * n, token = begin + first + from, there = head * D + column;
+        if (has_keys)
+            write_gradient(gathered[n], place, keys - from, token, 1, nullptr, nullptr, d_v + there, d_stride);
+        else
+            write_gradient(
+                gathered[n], place, keys - from, token, scale, cosine ? cosine + column : cosine,
+                sine ? sine + column : sine, d_k + there, d_stride
+            );
+    }
 }
