@@ -43,12 +43,10 @@ __device__ void store_pair(Half* to, float first, float second) {
 
 struct Softmax { float most[2], sum[2]; };
 
-// One tile of keys for a warp's 16 queries; `count` of its keys exist, all if WHOLE.
-template <bool WHOLE> __device__ void attend_tile(
-    const Left<false> (&query)[PARTS], const Rows& keys, const Rows& values, Half* weights, int count, float scale,
-    const Place& place, Softmax& softmax, Sums (&output)[PARTS]
+// Scores of a warp's 16 queries for one tile of keys; `count` of these exist, all if WHOLE.
+template <bool WHOLE> __device__ void find_scores(
+    const Left<false> (&query)[PARTS], const Rows& keys, int count, Sums (&score)[PIECES]
 ) {
-    Sums score[PIECES];
 #pragma unroll
     for (int j = 0; j < PIECES; ++j) {
         if (!WHOLE && 16 * j >= count) continue;
@@ -60,6 +58,12 @@ template <bool WHOLE> __device__ void attend_tile(
             multiply(score[j], query[part], key);
         }
     }
+}
+
+// Their exponentials, the weights; `shrink`: what becomes of all that was added up before.
+template <bool WHOLE> __device__ void find_weights(
+    Sums (&score)[PIECES], Half* weights, int count, float scale, const Place& place, Softmax& softmax, float (&shrink)[2]
+) {
     float most[2] = {softmax.most[0], softmax.most[1]};
 #pragma unroll
     for (int j = 0; j < PIECES; ++j)
@@ -69,7 +73,7 @@ template <bool WHOLE> __device__ void attend_tile(
             if (!WHOLE && 16 * j + place.column_of(i) >= count) score[j].at[i] = -1e30f;
             most[Place::half_of(i)] = fmaxf(most[Place::half_of(i)], score[j].at[i]);
         }
-    float shrink[2], shift[2];
+    float shift[2];
     for (int r = 0; r < 2; ++r) {
         for (int m = 0; m < 2; ++m) most[r] = fmaxf(most[r], __shfl_xor_sync(~0u, most[r], place.mates[m]));
         shrink[r] = power_of_2((softmax.most[r] - most[r]) * scale);
@@ -88,6 +92,17 @@ template <bool WHOLE> __device__ void attend_tile(
             softmax.sum[r] += first + second;
             store_pair(weights + place.row[r] * WIDE + 16 * j + place.column_of(i), first, second);
         }
+}
+
+// One tile of keys for a warp's 16 queries.
+template <bool WHOLE> __device__ void attend_tile(
+    const Left<false> (&query)[PARTS], const Rows& keys, const Rows& values, Half* weights, int count, float scale,
+    const Place& place, Softmax& softmax, Sums (&output)[PARTS]
+) {
+    Sums score[PIECES];
+    float shrink[2];
+    find_scores<WHOLE>(query, keys, count, score);
+    find_weights<WHOLE>(score, weights, count, scale, place, softmax, shrink);
 #pragma unroll
     for (int part = 0; part < PARTS; ++part)
 #pragma unroll
