@@ -67,11 +67,11 @@ struct Barrier {
             if (!_setjmp(threads[threadIdx.x].place)) _longjmp(taking_turns, 1);
     }
 };
-static Barrier of_block, of_four_warps, of_warps[MOST_THREADS / 32];
+static Barrier of_block, of_some[16], of_warps[MOST_THREADS / 32];
 static float lanes[MOST_THREADS];
 
 inline void __syncthreads() { of_block.wait(); }
-inline void wait_for_four_warps() { of_four_warps.wait(); }
+inline void wait_for_some(int number, int threads) { of_some[number].expected = threads, of_some[number].wait(); }
 inline void __syncwarp() { of_warps[threadIdx.x / 32].wait(); }
 
 inline float __shfl_xor_sync(unsigned, float value, int mask) {
@@ -174,7 +174,6 @@ void launch(void (*kernel)(Arguments...), unsigned grid_x, unsigned grid_y, unsi
     launched = {call_kernel<Arguments...>, reinterpret_cast<void*>(kernel), grid_x, grid_y, arguments};
     blockDim = {count, 1, 1};
     of_block = {count, 0, 0};
-    of_four_warps = {128, 0, 0};
     for (unsigned first = 0; first < count; first += 32) of_warps[first / 32] = {min(32u, count - first), 0, 0};
     for (unsigned number = 0; number < count; ++number) prepare(threads[number]);
     // Backwards and forwards in turn: where a barrier is missing, somebody then reads what is not yet written.

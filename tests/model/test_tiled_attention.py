@@ -96,6 +96,13 @@ def test_gradients_of_what_was_turned_are_turned_back(head_dim):
     require_same(seen(lengths, 1, head_dim, turn), expected(lengths, 1, head_dim, turn))
 
 
+def test_it_does_not_matter_how_many_heads_gradients_of_scores_are_kept_at_once(monkeypatch):
+    at_once = seen([70, 3], 3, 128)
+    for kept in (1, 2 * 73 * 128 * 2):
+        monkeypatch.setattr(tiled, "_KEPT_BYTES", kept)
+        assert all(torch.equal(a, b) for a, b in zip(seen([70, 3], 3, 128), at_once, strict=True))
+
+
 @pytest.mark.parametrize("device", [CPU], indirect=True)
 @pytest.mark.parametrize("layout", [0, 1, 2], ids=["Turing to Hopper", "Volta", "nobody's"])
 @pytest.mark.parametrize("head_dim", [64, 128])

@@ -30,6 +30,7 @@ SOURCES = {
         "formats.cu",
         "matrix_units.cu",
         "tiled_forward.cu",
+        "tiled_forward_wide.cu",
         "tiled_backward.cu",
         "tiled_backward_wide.cu",
         "tiled_backward_scores.cu",

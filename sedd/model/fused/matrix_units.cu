@@ -62,9 +62,9 @@ __device__ float log_of_base_2(float x) {
     return y;
 }
 
-// As __syncthreads, for threads 128 to 255 of a block alone.
-__device__ void wait_for_four_warps() {
-    asm volatile("bar.sync 1, 128;" ::: "memory");
+// As __syncthreads, for some warps of a block alone, who share a number from 1 to 15.
+__device__ void wait_for_some(int number, int threads) {
+    asm volatile("bar.sync %0, %1;" :: "r"(number), "r"(threads) : "memory");
 }
 
 // Shared memory of the size that a launch asks for.

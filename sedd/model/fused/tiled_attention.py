@@ -18,8 +18,8 @@ _TILE = 64
 _THREADS = 128
 _WIDEST_OF_FOUR_WARPS = 64
 """Size of a head beyond which gradients of keys and values take eight warps: tiled_backward_wide.cu."""
-_WIDE_SHARED = 89088
-"""Bytes of shared memory that these share; a V100 has 98304 for a block."""
+_WIDE_SHARED = {"FORWARD_SHARED": 88576, "BACKWARD_SHARED": 89088}
+"""Bytes of shared memory that these share, forward and backward; a V100 has 98304 for a block."""
 _KEPT_BYTES = 1 << 28
 """Of the scores' gradients, at most, unless one head's are more."""
 
@@ -75,13 +75,17 @@ def tiled_forward(
     (tokens, heads, head_dim), (q, k, v) = q.shape, _alike(q, k, v)
     output = q.new_empty(tokens, heads, head_dim)
     logsumexp = q.new_empty(heads, tokens, dtype=torch.float32)
-    sequences, tiles = cu_seqlens.numel() - 1, _up(min(max_length, tokens), _TILE)
+    is_wide = head_dim > _WIDEST_OF_FOUR_WARPS
+    tile = 2 * _TILE if is_wide else _TILE
+    sequences, tiles = cu_seqlens.numel() - 1, _up(min(max_length, tokens), tile)
     if tokens:
         attention_module(q.device, head_dim).launch(
-            "attend", (heads * tiles * sequences, 1), _THREADS,
+            "attend_wide" if is_wide else "attend",
+            (heads * tiles * sequences, 1), 2 * _THREADS if is_wide else _THREADS,
             at(q), at(k), at(v), ctypes.c_int(q.stride(0)), at(cu_seqlens), ctypes.c_int(tokens),
             ctypes.c_int(heads), ctypes.c_int(tiles), ctypes.c_float(math.log2(math.e) * head_dim**-0.5),
             at(output), at(logsumexp),
+            shared=_WIDE_SHARED["FORWARD_SHARED"] if is_wide else 0,
         )  # fmt: skip
     return output, [logsumexp]
 
@@ -160,7 +164,7 @@ def _wide_backward(
             at(q), at(k), at(v), number(q.stride(0)), at(d_output), at(logsumexp), at(cu_seqlens),
             number(tokens), number(heads), number(tiles), ctypes.c_float(math.log2(math.e) * head_dim**-0.5),
             scale, at(cosine), at(sine), at(deltas), at(d_k), at(d_v), d_stride, *which, at(d_scores),
-            shared=_WIDE_SHARED,
+            shared=_WIDE_SHARED["BACKWARD_SHARED"],
         )  # fmt: skip
         module.launch(
             "attend_backward_scores", blocks, _THREADS,
@@ -190,7 +194,7 @@ def attention_source(head_dim: int) -> str:
 def attention_definitions(head_dim: int) -> launch.Definitions:
     """What the sources are told."""
     usual = ("IN", 1), ("OUT", 1), ("HEAD_DIM", head_dim)
-    return usual if head_dim <= _WIDEST_OF_FOUR_WARPS else (*usual, ("WIDE_SHARED", _WIDE_SHARED))
+    return usual if head_dim <= _WIDEST_OF_FOUR_WARPS else (*usual, *_WIDE_SHARED.items())
 
 
 def _alike(*tensors: Tensor) -> tuple[Tensor, ...]:

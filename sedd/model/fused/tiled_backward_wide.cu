@@ -5,14 +5,6 @@
 // and the others those of the keys, a warp half of the columns of 32 rows: so a matrix from shared memory serves twice. What
 // the two do differs only in which rows they read. The next tile of queries comes while one is gone through.
 
-constexpr int BOTH = 2 * CREW;
-constexpr int ACROSS = PARTS / 2;  // of a warp's columns: half of a head, which are as many of each of its halves
-
-// The first column of a warp's part: sides take turns in each half of a head, as write_gradient wants it.
-__device__ int column_of_part(int part, int side) {
-    return part / (ACROSS / 2) * (D / 2) + side * (D / 4) + part % (ACROSS / 2) * 16;
-}
-
 struct Passing { Rows queries, gradients; };
 
 struct WideTiles {
@@ -21,7 +13,7 @@ struct WideTiles {
     alignas(8) float of_rows[2][TILE][2];  // logsumexp and delta
 };
 
-static_assert(sizeof(WideTiles) == WIDE_SHARED, "what tiled_attention.py asks for");
+static_assert(sizeof(WideTiles) == BACKWARD_SHARED, "what tiled_attention.py asks for");
 
 // Products of a tile's rows, of which there are `count`, and of a warp's 16 keys or values.
 template <bool WHOLE> __device__ void multiply_rows(
@@ -124,10 +116,10 @@ template <bool WHOLE> __device__ void write_factors(
     Sums product[PIECES];
     multiply_rows<WHOLE>(has_keys ? passing.queries : passing.gradients, count, held, product);
     if (has_keys) write_weights<WHOLE>(product, tiles.of_rows[which], count, scale, place, weights);
-    __syncthreads();
+    wait_for_some(1 + own / 32, 128);
     if (has_keys) return;
     write_d_scores<WHOLE>(product, tiles.of_rows[which], count, keys - own, place, weights, tiles.d_scores.at + own);
-    wait_for_four_warps();
+    wait_for_some(3 + own / 32, 64);
 }
 
 // As attend_backward_kv of narrower heads, of `some` heads from `first_head` on. d_scores [some, tokens, TILE tiles], or null:
@@ -180,6 +172,7 @@ extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
         load_matrix(held[part], holding.at + own * STRIDE + 16 * part, STRIDE);
         clear(gathered[part % 2][part / 2]);
     }
+    __syncthreads();
     const Half* const factors = (has_keys ? shared.weights.at : shared.d_scores.at) + pair;
     for (int query = 0, which = 0; query < length; query += TILE, which ^= 1) {
         const int count = length - query;
