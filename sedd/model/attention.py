@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 # its usual name
 
-from sedd.model.fused.tiled_attention import HEAD_DIMS, tiled_backward, tiled_forward, why_not_tiled
+from sedd.model.fused.tiled_attention import is_written_for, tiled_backward, tiled_forward, why_not_tiled
 from sedd.model.packing import sequence_index
 
 Packed = Float[Tensor, "tokens heads head_dim"]
@@ -66,8 +66,8 @@ def efficient_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, ma
 
 
 def tiled_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
-    """Our own kernels, float16 in a V100's instructions; heads of another size than HEAD_DIMS by `efficient`."""
-    if q.shape[-1] not in HEAD_DIMS:
+    """Our own kernels, float16 in a V100's instructions; heads of other sizes than theirs by `efficient`."""
+    if not is_written_for(q.shape[-1], q.device):
         return efficient_attention(q, k, v, cu_seqlens, max_length)
     mixed: Tensor = _TiledAttention.apply(q, k, v, cu_seqlens, max_length)  # type: ignore[no-untyped-call] # torch
     return mixed
@@ -228,6 +228,7 @@ PAIRS = {
 }
 
 
-def pair_for(implementation: str, head_dim: int) -> Pair:
+def pair_for(implementation: str, head_dim: int, device: torch.device) -> Pair:
     """A kernel's passes for heads of a size; `tiled` leaves to `efficient` what it is not written for."""
-    return PAIRS["efficient" if implementation == "tiled" and head_dim not in HEAD_DIMS else implementation]
+    is_left = implementation == "tiled" and not is_written_for(head_dim, device)
+    return PAIRS["efficient" if is_left else implementation]

@@ -131,6 +131,10 @@ class TwoCards:
         self.done.append(("find", self.current))
         return 0
 
+    def cuFuncSetAttribute(self, function: Any, attribute: int, value: int) -> int:  # noqa: N802 - CUDA's name
+        self.done.append((f"allow {value}", self.current))
+        return 0
+
     def cuLaunchKernel(self, *how: Any) -> int:  # noqa: N802 - CUDA's name
         self.done.append(("launch", self.current))
         return 0
@@ -148,6 +152,20 @@ def test_kernels_run_in_the_context_of_their_tensors_card_whichever_is_the_threa
     module.launch("kernel", (1, 1), 32)
     assert driver.done == [("load", 1), ("find", 1), ("launch", 1)]
     assert driver.current == (1 if current is None else current), "it is the thread's own again"
+
+
+def test_a_kernel_is_allowed_more_shared_memory_than_blocks_have_of_themselves(monkeypatch):
+    import sedd.model.nvrtc as nvrtc
+
+    driver = TwoCards(0)
+    monkeypatch.setattr(nvrtc, "_driver", lambda: driver)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: type("Stream", (), {"cuda_stream": 0}))
+    module = Module(b"", torch.device("cuda", 0))
+    for _ in range(2):
+        module.launch("hungry", (1, 1), 32, shared=96 * 1024)
+        module.launch("modest", (1, 1), 32, shared=1024)
+    done = [what for what, _ in driver.done]
+    assert done == ["load", "find", "allow 98304", "launch", "find", "launch", "launch", "launch"]
 
 
 @pytest.mark.gpu

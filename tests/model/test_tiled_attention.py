@@ -152,8 +152,17 @@ def test_rotated_attention_is_rotation_and_attention():
 
 @pytest.mark.parametrize("device", [CPU], indirect=True)
 def test_heads_of_other_sizes_are_left_to_efficient():
-    assert pair_for("tiled", 96) is pair_for("efficient", 96)
-    assert all(pair_for("tiled", head_dim).forward is tiled_forward for head_dim in tiled.HEAD_DIMS)
+    device = torch.device(CPU)
+    assert pair_for("tiled", 96, device) is pair_for("efficient", 96, device)
+    assert all(pair_for("tiled", head_dim, device).forward is tiled_forward for head_dim in tiled.HEAD_DIMS)
+
+
+@pytest.mark.parametrize("device", [CPU], indirect=True)
+@pytest.mark.parametrize(("capability", "of_128"), [((7, 0), True), ((7, 5), False), ((9, 0), True)])
+def test_turing_shares_too_little_memory_for_heads_of_128(monkeypatch, capability, of_128):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert tiled.is_written_for(128, torch.device("cuda")) == of_128
+    assert tiled.is_written_for(64, torch.device("cuda"))
 
 
 @pytest.mark.parametrize("device", [CPU], indirect=True)

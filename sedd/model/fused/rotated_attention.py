@@ -36,7 +36,7 @@ class _RotatedAttention(torch.autograd.Function):
     ) -> Tensor:
         rotate_(qkv, cosine, sine, heads)
         q, k, v = qkv.view(qkv.shape[0], 3, heads, -1).unbind(1)
-        output, kept = pair_for(implementation, q.shape[-1]).forward(
+        output, kept = pair_for(implementation, q.shape[-1], q.device).forward(
             q, k, v, packing.cu_seqlens, packing.max_length, keep=any(ctx.needs_input_grad)
         )
         ctx.save_for_backward(qkv, output, packing.cu_seqlens, cosine, sine, *kept)
@@ -47,7 +47,7 @@ class _RotatedAttention(torch.autograd.Function):
     def backward(ctx: Any, d_output: Tensor) -> tuple[Tensor | None, ...]:
         qkv, output, cu_seqlens, cosine, sine, *kept = ctx.saved_tensors
         q, k, v = qkv.view(qkv.shape[0], 3, ctx.heads, -1).unbind(1)
-        pair, turn = pair_for(ctx.implementation, q.shape[-1]), (cosine, sine)
+        pair, turn = pair_for(ctx.implementation, q.shape[-1], q.device), (cosine, sine)
         given = d_output.reshape(output.shape), q, k, v, output, cu_seqlens, ctx.max_length, kept
         if pair.turns_back:
             d_qkv = side_by_side(pair.backward(*given, turn))

@@ -31,6 +31,12 @@ def why_not_tiled(device: torch.device, dtype: torch.dtype) -> str | None:
     return _why_not(device, torch.cuda.get_device_capability(device))
 
 
+def is_written_for(head_dim: int, device: torch.device) -> bool:
+    """Whether the kernels are, where they can be used at all: heads of 128 take more memory than Turing shares."""
+    is_turing = device.type == "cuda" and torch.cuda.get_device_capability(device) == (7, 5)
+    return head_dim in HEAD_DIMS and not (is_turing and head_dim > _WIDEST_OF_FOUR_WARPS)
+
+
 @functools.cache
 def _why_not(device: torch.device, capability: tuple[int, int]) -> str | None:
     if capability < (7, 0):
