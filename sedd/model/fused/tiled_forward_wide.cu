@@ -38,7 +38,7 @@ __device__ void scale_rows(Sums (&x)[2][ACROSS], const float* factors, const Pla
 template <bool WHOLE> __device__ void gather_values(
     const Half* weights, const Rows& values, int side, int count, Sums (&gathered)[2][ACROSS]
 ) {
-#pragma unroll
+#pragma unroll 2
     for (int j = 0; j < PIECES; ++j) {
         if (!WHOLE && 16 * j >= count) continue;
         Left<false> weight[2];
