@@ -17,7 +17,7 @@ _TILE = 64
 """Queries or keys of a tile, as in tiled_forward.cu."""
 _THREADS = 128
 _WIDEST_OF_FOUR_WARPS = 64
-"""Size of a head beyond which gradients of keys and values take eight warps: tiled_backward_wide.cu."""
+"""Size of a head beyond which blocks take eight warps: tiled_forward_wide.cu and tiled_backward_wide.cu."""
 _WIDE_SHARED = {"FORWARD_SHARED": 88576, "BACKWARD_SHARED": 89088}
 """Bytes of shared memory that these share, forward and backward; a V100 has 98304 for a block."""
 _KEPT_BYTES = 1 << 28

@@ -122,8 +122,8 @@ template <bool WHOLE> __device__ void write_factors(
     wait_for_some(3 + own / 32, 64);
 }
 
-// As attend_backward_kv of narrower heads, of `some` heads from `first_head` on. d_scores [some, tokens, TILE tiles], or null:
-// gradients of the scores by the keys of each query's sequence. Shared memory is for the launch to give, more than a block has of itself: WideTiles.
+// As attend_backward_kv of narrower heads, of `some` heads from `first_head` on. d_scores [some, tokens, TILE tiles], or
+// null: gradients of the scores by the keys of each query's sequence. Shared memory is for the launch to give: WideTiles.
 extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
     const Half* q, const Half* k, const Half* v, int stride, const Half* d_output, const float* logsumexp,
     const int* borders, int tokens, int heads, int tiles, float logarithmic, float scale, const float* cosine,
