@@ -17,23 +17,13 @@ _THREADS_AT_ONCE = 1152
 FORMATS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 _WIDEST = 4096  # four columns a thread, and no more threads in a block
 
+_TILES = ("formats.cu", "matrix_units.cu", "tiles.cu", "tiled_softmax.cu", "tiled_gradients.cu")
 SOURCES = {
     "block": ("formats.cu", "norm.cu", "rotate.cu", "mlp.cu", "modulation.cu"),
-    "attention": (
-        "formats.cu",
-        "matrix_units.cu",
-        "tiled_forward.cu",
-        "tiled_backward.cu",
-        "tiled_backward_keys.cu",
-    ),
+    "attention": (*_TILES, "tiled_forward.cu", "tiled_backward.cu", "tiled_backward_keys.cu"),
     "wide attention": (
-        "formats.cu",
-        "matrix_units.cu",
-        "tiled_forward.cu",
-        "tiled_forward_wide.cu",
-        "tiled_backward.cu",
-        "tiled_backward_wide.cu",
-        "tiled_backward_scores.cu",
+        *_TILES,
+        *("tiled_wide.cu", "tiled_forward_wide.cu", "tiled_backward_wide.cu", "tiled_backward_scores.cu"),
     ),
     "optimizer": ("formats.cu", "adamw.cu"),
 }

@@ -86,8 +86,7 @@ def tiled_forward(
     sequences, tiles = cu_seqlens.numel() - 1, _up(min(max_length, tokens), tile)
     if tokens:
         attention_module(q.device, head_dim).launch(
-            "attend_wide" if is_wide else "attend",
-            (heads * tiles * sequences, 1), 2 * _THREADS if is_wide else _THREADS,
+            "attend", (heads * tiles * sequences, 1), 2 * _THREADS if is_wide else _THREADS,
             at(q), at(k), at(v), ctypes.c_int(q.stride(0)), at(cu_seqlens), ctypes.c_int(tokens),
             ctypes.c_int(heads), ctypes.c_int(tiles), ctypes.c_float(math.log2(math.e) * head_dim**-0.5),
             at(output), at(logsumexp),

@@ -28,34 +28,14 @@ struct FetchedScores {
     }
 };
 
-// A warp's 32 queries and half of the columns, `side` 0 or 1, by a tile of keys, of which there are `count`.
-template <bool WHOLE> __device__ void add_keys(
-    const ScoreTiles& tiles, int own, int side, int count, Sums (&d_query)[2][ACROSS]
-) {
-#pragma unroll
-    for (int j = 0; j < PIECES; ++j) {
-        if (!WHOLE && 16 * j >= count) continue;
-        Left<false> d_score[2];
-#pragma unroll
-        for (int n = 0; n < 2; ++n) load_matrix(d_score[n], tiles.d_scores.at + (own + 16 * n) * WIDE + 16 * j, WIDE);
-#pragma unroll
-        for (int part = 0; part < ACROSS; ++part) {
-            Right<false> key;
-            load_matrix(key, tiles.keys.at + 16 * j * STRIDE + column_of_part(part, side), STRIDE);
-#pragma unroll
-            for (int n = 0; n < 2; ++n) multiply(d_query[n][part], d_score[n], key);
-        }
-    }
-}
-
 // sum(d_output output) of 64 tokens of a head.
 extern "C" __global__ void __launch_bounds__(CREW) find_all_deltas(
     const Half* output, const Half* d_output, int tokens, int heads, float* deltas
 ) {
-    __shared__ float unused[TILE];
     const int head = blockIdx.x % heads, first = blockIdx.x / heads * TILE;
     const u64 start = (u64(first) * heads + head) * D;
-    find_deltas(output + start, d_output + start, heads * D, tokens - first, unused, deltas + u64(head) * tokens + first);
+    float* const to = deltas + u64(head) * tokens + first;
+    find_deltas<false>(output + start, d_output + start, heads * D, tokens - first, nullptr, to);
 }
 
 // d_scores as attend_backward_kv keeps them, of `some` heads from `first_head` on.
@@ -74,11 +54,9 @@ extern "C" __global__ void __launch_bounds__(CREW, SCORES_BLOCKS) attend_backwar
     const u64 kept_stride = u64(tiles) * TILE;
     const Half* const keys = k + u64(begin) * stride + head * D;
     const Half* const rows = d_scores + (u64(which_head) * tokens + begin + first) * kept_stride;
+    const Half* const own_scores = shared.d_scores.at + own * WIDE;
     Sums d_query[2][ACROSS];
-#pragma unroll
-    for (int n = 0; n < 2; ++n)
-#pragma unroll
-        for (int part = 0; part < ACROSS; ++part) clear(d_query[n][part]);
+    clear_all(d_query);
     Fetched a;
     FetchedScores b;
     a.fetch(keys, stride, length);
@@ -94,15 +72,9 @@ extern "C" __global__ void __launch_bounds__(CREW, SCORES_BLOCKS) attend_backwar
             b.fetch(rows + next, kept_stride, queries);
         }
         if (own >= queries) continue;
-        if (count >= TILE) add_keys<true>(shared, own, side, TILE, d_query);
-        else add_keys<false>(shared, own, side, count, d_query);
+        if (count >= TILE) gather<true, false, PIECES>(own_scores, shared.keys, side, TILE, d_query);
+        else gather<false, false, PIECES>(own_scores, shared.keys, side, count, d_query);
     }
-#pragma unroll
-    for (int n = 0; n < 2; ++n) {
-        const int from = own + 16 * n, column = column_of_part(0, side);
-        write_gradient(
-            d_query[n], place, queries - from, begin + first + from, scale, cosine ? cosine + column : cosine,
-            sine ? sine + column : sine, d_q + head * D + column, d_stride
-        );
-    }
+    const int token = begin + first + own;
+    write_gradients(d_query, place, queries - own, token, side, scale, cosine, sine, d_q + head * D, d_stride);
 }

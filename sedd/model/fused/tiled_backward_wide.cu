@@ -1,9 +1,10 @@
 // Gradients of keys and values of heads of 128, for which tiled_backward_keys.cu has too few registers: eight warps.
 //
 // A warp of the first four holds 16 keys and finds their weights; its mate, four warps on, holds the values, takes the
-// weights from shared memory and finds the gradients of the scores. Then the first four gather the gradients of the values
-// and the others those of the keys, a warp half of the columns of 32 rows: so a matrix from shared memory serves twice. What
-// the two do differs only in which rows they read. The next tile of queries comes while one is gone through.
+// weights from shared memory and finds the gradients of the scores. These it also leaves in device memory, so that
+// tiled_backward_scores.cu need not find them again. Then the first four gather the gradients of the values and the others
+// those of the keys. What the two do differs only in which rows they read. The next tile of queries comes while one is
+// gone through.
 
 struct Passing { Rows queries, gradients; };
 
@@ -86,26 +87,6 @@ __device__ void copy_columns(const Half* from, int count, Half* to, u64 stride) 
     }
 }
 
-// Adds up a tile's rows, of half of the columns, times a warp's 32 columns of weights or of the scores' gradients.
-template <bool WHOLE> __device__ void gather(
-    const Half* factors, const Rows& rows, int side, int count, Sums (&gathered)[2][ACROSS]
-) {
-#pragma unroll
-    for (int i = 0; i < PIECES; ++i) {
-        if (!WHOLE && 16 * i >= count) continue;
-        Left<true> factor[2];
-#pragma unroll
-        for (int n = 0; n < 2; ++n) load_matrix(factor[n], factors + 16 * i * WIDE + 16 * n, WIDE);
-#pragma unroll
-        for (int part = 0; part < ACROSS; ++part) {
-            Right<false> row;
-            load_matrix(row, rows.at + 16 * i * STRIDE + column_of_part(part, side), STRIDE);
-#pragma unroll
-            for (int n = 0; n < 2; ++n) multiply(gathered[n][part], factor[n], row);
-        }
-    }
-}
-
 // A tile's weights and gradients of its scores, of which the mates write one each. All threads of the block come here.
 template <bool WHOLE> __device__ void write_factors(
     WideTiles& tiles, int which, bool has_keys, int own, int count, int keys, float scale, const Place& place,
@@ -122,8 +103,8 @@ template <bool WHOLE> __device__ void write_factors(
     wait_for_some(3 + own / 32, 64);
 }
 
-// As attend_backward_kv of narrower heads, of `some` heads from `first_head` on. d_scores [some, tokens, TILE tiles], or
-// null: gradients of the scores by the keys of each query's sequence. Shared memory is for the launch to give: WideTiles.
+// As attend_backward_kv of narrower heads, of `some` heads from `first_head` on. d_scores [some, tokens, TILE tiles]:
+// gradients of the scores by the keys of each query's sequence. Shared memory is for the launch to give: WideTiles.
 extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
     const Half* q, const Half* k, const Half* v, int stride, const Half* d_output, const float* logsumexp,
     const int* borders, int tokens, int heads, int tiles, float logarithmic, float scale, const float* cosine,
@@ -141,7 +122,7 @@ extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
     const u64 start = u64(begin) * stride + head * D, out_start = u64(begin) * out + head * D;
     const u64 row_start = u64(head) * tokens + begin;
     const u64 kept_stride = u64(tiles) * TILE;
-    Half* const kept = d_scores ? d_scores + (u64(which_head) * tokens + begin) * kept_stride + first + own : nullptr;
+    Half* const kept = d_scores + (u64(which_head) * tokens + begin) * kept_stride + first + own;
     FetchedBy<BOTH> a, b;
     float of_row[2];
     const auto fetch = [&](int query) {
@@ -167,11 +148,8 @@ extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
     Right<true> held[PARTS];
     Sums gathered[2][ACROSS];
     const Rows& holding = has_keys ? shared.passing[1].queries : shared.passing[1].gradients;
-#pragma unroll
-    for (int part = 0; part < PARTS; ++part) {
-        load_matrix(held[part], holding.at + own * STRIDE + 16 * part, STRIDE);
-        clear(gathered[part % 2][part / 2]);
-    }
+    hold_rows(holding.at + own * STRIDE, held);
+    clear_all(gathered);
     __syncthreads();
     const Half* const factors = (has_keys ? shared.weights.at : shared.d_scores.at) + pair;
     for (int query = 0, which = 0; query < length; query += TILE, which ^= 1) {
@@ -181,22 +159,13 @@ extern "C" __global__ void __launch_bounds__(BOTH, 1) attend_backward_kv(
         if (is_whole) write_factors<true>(shared, which, has_keys, own, TILE, keys, logarithmic, place, held);
         else write_factors<false>(shared, which, has_keys, own, count, keys, logarithmic, place, held);
         if (!is_last) fetch(query + TILE);
-        if (kept && !has_keys) copy_columns(shared.d_scores.at + own, count, kept + query * kept_stride, kept_stride);
-        if (is_whole) gather<true>(factors, rows, side, TILE, gathered);
-        else gather<false>(factors, rows, side, count, gathered);
+        if (!has_keys) copy_columns(shared.d_scores.at + own, count, kept + query * kept_stride, kept_stride);
+        if (is_whole) gather<true, true, PIECES>(factors, rows, side, TILE, gathered);
+        else gather<false, true, PIECES>(factors, rows, side, count, gathered);
         if (!is_last) put(which ^ 1);
         __syncthreads();
     }
-    const int column = column_of_part(0, side);
-#pragma unroll
-    for (int n = 0; n < 2; ++n) {
-        const int from = pair + 16 * n, token = begin + first + from, there = head * D + column;
-        if (has_keys)
-            write_gradient(gathered[n], place, keys - from, token, 1, nullptr, nullptr, d_v + there, d_stride);
-        else
-            write_gradient(
-                gathered[n], place, keys - from, token, scale, cosine ? cosine + column : cosine,
-                sine ? sine + column : sine, d_k + there, d_stride
-            );
-    }
+    const int rows = keys - pair, token = begin + first + pair;
+    if (has_keys) write_gradients(gathered, place, rows, token, side, 1, nullptr, nullptr, d_v + head * D, d_stride);
+    else write_gradients(gathered, place, rows, token, side, scale, cosine, sine, d_k + head * D, d_stride);
 }
