@@ -92,6 +92,7 @@ SINGLE_FILES: set[tuple[str, str, bool]] = {
     ("preflight", "sedd.model.size", False),  # the same
     ("preflight", "sedd.model.attention", True),  # the kernel that a node must compute rightly
     ("preflight", "sedd.model.block_ops", True),  # the kernels that a node must compile and compute rightly
+    ("preflight", "sedd.model.tiled_sizes", False),  # memory of attention in closed form, without torch
     ("preflight", "sedd.model.transformer", True),  # the network whose real step a node must hold
 }
 """One file behind an otherwise closed door, and whether it may be imported inside functions only."""

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from sedd.model.fused import launch
-from sedd.model.fused.tiled_attention import HEAD_DIMS, attention_definitions, attention_source
+from sedd.model.fused.tiled_attention import attention_definitions, attention_source
 from sedd.model.nvrtc import KernelError, Module, compile_cubin
+from sedd.model.tiled_sizes import HEAD_DIMS
 
 ELF = b"\x7fELF"
 

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from sedd.model import tiled_sizes
 from sedd.model.attention import explicit_attention, pair_for, tiled_attention
 from sedd.model.block_ops import rotated_attention
 from sedd.model.fused import tiled_attention as tiled
 from sedd.model.fused.tiled_attention import tiled_backward, tiled_forward
 from sedd.model.packing import Packing, sequence_index
 from sedd.model.rotary import rotate, rotation
+from sedd.model.tiled_sizes import HEAD_DIMS
 from tests.model.cuda_on_cpu import AS_VOLTA, CPU, DEVICES, GPU, kernels_on
 
 TOLERANCE = 2e-3
@@ -74,14 +76,14 @@ def require_same(ours, theirs):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("head_dim", tiled.HEAD_DIMS)
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
 def test_output_and_gradients_are_those_of_softmax_within_each_sequence(case, head_dim):
     require_same(seen(CASES[case], 2, head_dim), expected(CASES[case], 2, head_dim))
 
 
 @pytest.mark.parametrize("device", [GPU, AS_VOLTA], indirect=True)
 @pytest.mark.parametrize("case", LONG)
-@pytest.mark.parametrize("head_dim", tiled.HEAD_DIMS)
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
 def test_long_sequences_too_and_the_same_bits_every_time(case, head_dim):
     turn = turn_of(borders_of(LONG[case]), sum(LONG[case]), head_dim)
     first, second = (seen(LONG[case], 3, head_dim, turn) for _ in range(2))
@@ -89,7 +91,7 @@ def test_long_sequences_too_and_the_same_bits_every_time(case, head_dim):
     require_same(first, expected(LONG[case], 3, head_dim, turn))
 
 
-@pytest.mark.parametrize("head_dim", tiled.HEAD_DIMS)
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
 def test_gradients_of_what_was_turned_are_turned_back(head_dim):
     lengths = [20, 75]
     turn = turn_of(borders_of(lengths), sum(lengths), head_dim)
@@ -99,7 +101,7 @@ def test_gradients_of_what_was_turned_are_turned_back(head_dim):
 def test_it_does_not_matter_how_many_heads_gradients_of_scores_are_kept_at_once(monkeypatch):
     at_once = seen([70, 3], 3, 128)
     for kept in (1, 2 * 73 * 128 * 2):
-        monkeypatch.setattr(tiled, "_KEPT_BYTES", kept)
+        monkeypatch.setattr(tiled_sizes, "KEPT_BYTES", kept)
         assert all(torch.equal(a, b) for a, b in zip(seen([70, 3], 3, 128), at_once, strict=True))
 
 
@@ -154,7 +156,7 @@ def test_rotated_attention_is_rotation_and_attention():
 def test_heads_of_other_sizes_are_left_to_efficient():
     device = torch.device(CPU)
     assert pair_for("tiled", 96, device) is pair_for("efficient", 96, device)
-    assert all(pair_for("tiled", head_dim, device).forward is tiled_forward for head_dim in tiled.HEAD_DIMS)
+    assert all(pair_for("tiled", head_dim, device).forward is tiled_forward for head_dim in HEAD_DIMS)
 
 
 @pytest.mark.parametrize("device", [CPU], indirect=True)

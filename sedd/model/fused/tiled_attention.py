@@ -1,4 +1,4 @@
-"""Attention by our own kernels, in the instructions of a V100: tiled_forward.cu and tiled_backward.cu."""
+"""Attention by our own kernels, in the instructions of a V100: tiled_*.cu; those for heads of 128 are apart."""
 
 import ctypes
 import functools
@@ -10,18 +10,11 @@ from torch import Tensor
 from sedd.model.fused import launch
 from sedd.model.fused.launch import at
 from sedd.model.nvrtc import KernelError, Module
+from sedd.model.tiled_sizes import TILE, WIDEST_OF_FOUR_WARPS, count_tiles, has_kernels, heads_at_once
 
-HEAD_DIMS = (32, 64, 128)
-"""Sizes of a head that the kernels are written for."""
-_TILE = 64
-"""Queries or keys of a tile, as in tiled_forward.cu."""
 _THREADS = 128
-_WIDEST_OF_FOUR_WARPS = 64
-"""Size of a head beyond which blocks take eight warps: tiled_forward_wide.cu and tiled_backward_wide.cu."""
 _WIDE_SHARED = {"FORWARD_SHARED": 88576, "BACKWARD_SHARED": 89088}
 """Bytes of shared memory that these share, forward and backward; a V100 has 98304 for a block."""
-_KEPT_BYTES = 1 << 28
-"""Of the scores' gradients, at most, unless one head's are more."""
 
 
 def why_not_tiled(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -32,9 +25,8 @@ def why_not_tiled(device: torch.device, dtype: torch.dtype) -> str | None:
 
 
 def is_written_for(head_dim: int, device: torch.device) -> bool:
-    """Whether the kernels are, where they can be used at all: heads of 128 take more memory than Turing shares."""
-    is_turing = device.type == "cuda" and torch.cuda.get_device_capability(device) == (7, 5)
-    return head_dim in HEAD_DIMS and not (is_turing and head_dim > _WIDEST_OF_FOUR_WARPS)
+    """Whether the kernels are for heads of this size, where they can be used at all."""
+    return has_kernels(head_dim, torch.cuda.get_device_capability(device) if device.type == "cuda" else None)
 
 
 @functools.cache
@@ -42,7 +34,7 @@ def _why_not(device: torch.device, capability: tuple[int, int]) -> str | None:
     if capability < (7, 0):
         return "it needs matrix units, compute capability 7.0"
     try:
-        module = attention_module(device, _WIDEST_OF_FOUR_WARPS)
+        module = attention_module(device, WIDEST_OF_FOUR_WARPS)
         places = torch.full((32, 8), -1.0, device=device)
         module.launch("layout", (1, 1), 32, at(places))
     except KernelError as e:
@@ -81,8 +73,8 @@ def tiled_forward(
     (tokens, heads, head_dim), (q, k, v) = q.shape, _alike(q, k, v)
     output = q.new_empty(tokens, heads, head_dim)
     logsumexp = q.new_empty(heads, tokens, dtype=torch.float32)
-    is_wide = head_dim > _WIDEST_OF_FOUR_WARPS
-    tile = 2 * _TILE if is_wide else _TILE
+    is_wide = head_dim > WIDEST_OF_FOUR_WARPS
+    tile = 2 * TILE if is_wide else TILE
     sequences, tiles = cu_seqlens.numel() - 1, _up(min(max_length, tokens), tile)
     if tokens:
         attention_module(q.device, head_dim).launch(
@@ -108,14 +100,14 @@ def tiled_backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of q, k and v, side by side for each token; those of q and k turned back by `turn`, if given."""
     (tokens, heads, head_dim), (q, k, v) = q.shape, _alike(q, k, v)
-    if tokens and head_dim > _WIDEST_OF_FOUR_WARPS:
+    if tokens and head_dim > WIDEST_OF_FOUR_WARPS:
         d_output = d_output.contiguous()
         return _wide_backward(d_output, q, k, v, output, cu_seqlens, max_length, kept[0], turn)
     gradients = q.new_empty(tokens, 3, heads, head_dim)
     d_q, d_k, d_v = gradients.unbind(1)
     if not tokens:
         return d_q, d_k, d_v
-    sequences, tiles = cu_seqlens.numel() - 1, _up(min(max_length, tokens), _TILE)
+    sequences, tiles = cu_seqlens.numel() - 1, count_tiles(tokens, max_length)
     cosine, sine = turn or (None, None)
     deltas = q.new_empty(heads, tokens, dtype=torch.float32)
     module, number, blocks = (
@@ -142,11 +134,14 @@ def _wide_backward(
     d_output: Tensor, q: Tensor, k: Tensor, v: Tensor, output: Tensor, cu_seqlens: Tensor, max_length: int,
     logsumexp: Tensor, turn: tuple[Tensor, Tensor] | None,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """As tiled_backward, some heads at a time: gradients of their scores are kept between two kernels."""
+    """As tiled_backward, some heads at a time: gradients of their scores are kept between two kernels.
+
+    So the queries take one product of matrices instead of three.
+    """
     tokens, heads, head_dim = q.shape
     gradients = q.new_empty(tokens, 3, heads, head_dim)
     d_q, d_k, d_v = gradients.unbind(1)
-    sequences, tiles = cu_seqlens.numel() - 1, _up(min(max_length, tokens), _TILE)
+    sequences, tiles = cu_seqlens.numel() - 1, count_tiles(tokens, max_length)
     cosine, sine = turn or (None, None)
     deltas = q.new_empty(heads, tokens, dtype=torch.float32)
     module, number, d_stride = (
@@ -155,11 +150,11 @@ def _wide_backward(
         ctypes.c_int(3 * heads * head_dim),
     )
     module.launch(
-        "find_all_deltas", (heads * _up(tokens, _TILE), 1), _THREADS,
+        "find_all_deltas", (heads * _up(tokens, TILE), 1), _THREADS,
         at(output), at(d_output), number(tokens), number(heads), at(deltas),
     )  # fmt: skip
-    at_once = _heads_at_once(tokens * tiles * _TILE * 2, heads)
-    d_scores = q.new_empty(at_once, tokens, tiles * _TILE)
+    at_once = heads_at_once(tokens, max_length, heads)
+    d_scores = q.new_empty(at_once, tokens, tiles * TILE)
     scale = ctypes.c_float(head_dim**-0.5)
     for first in range(0, heads, at_once):
         some = min(at_once, heads - first)
@@ -179,12 +174,6 @@ def _wide_backward(
     return d_q, d_k, d_v
 
 
-def _heads_at_once(bytes_of_head: int, heads: int) -> int:
-    """So many that the gradients of their scores are few enough bytes; launches take equally many, nearly."""
-    launches = _up(heads, max(1, _KEPT_BYTES // bytes_of_head))
-    return _up(heads, launches)
-
-
 def attention_module(device: torch.device, head_dim: int) -> Module:
     """The kernels for heads of a size."""
     return launch.module(device, attention_source(head_dim), attention_definitions(head_dim))
@@ -192,14 +181,14 @@ def attention_module(device: torch.device, head_dim: int) -> Module:
 
 def attention_source(head_dim: int) -> str:
     """Which of launch.SOURCES is for heads of a size."""
-    return "attention" if head_dim <= _WIDEST_OF_FOUR_WARPS else "wide attention"
+    return "attention" if head_dim <= WIDEST_OF_FOUR_WARPS else "wide attention"
 
 
 @functools.cache
 def attention_definitions(head_dim: int) -> launch.Definitions:
     """What the sources are told."""
     usual = ("IN", 1), ("OUT", 1), ("HEAD_DIM", head_dim)
-    return usual if head_dim <= _WIDEST_OF_FOUR_WARPS else (*usual, *_WIDE_SHARED.items())
+    return usual if head_dim <= WIDEST_OF_FOUR_WARPS else (*usual, *_WIDE_SHARED.items())
 
 
 def _alike(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -2,6 +2,8 @@
 
 from sedd.finetune.fitting import count, trained_shapes
 from sedd.model.size import block_parameter_count, matrix_parameter_count, parameter_count
+from sedd.model.tiled_sizes import has_kernels, kept_score_bytes
+from sedd.preflight.read.device import BF16_FROM
 from sedd.spec.experiment import Experiment
 
 # fp32 weights, and the EMA of those that are trained; one moment of an optimiser: AdamW keeps two, Muon one of each
@@ -87,11 +89,28 @@ def gpu_bytes(experiment: Experiment, residues: int, *, capability: tuple[int, i
 
     `capability` is that of the card, as far as it is known (`replays`).
     """
-    state, kept = state_bytes(experiment, capability=capability), activation_bytes(experiment, residues)
+    state = state_bytes(experiment, capability=capability)
+    kept = activation_bytes(experiment, residues) + attention_bytes(
+        experiment, residues, capability=capability
+    )
     if not _gradients_come_last(experiment, residues, capability):
         return state + kept
     gradients = _trained_count(experiment) * _GRADIENT_BYTES
     return state - gradients + max(gradients, kept)
+
+
+def attention_bytes(experiment: Experiment, residues: int, *, capability: tuple[int, int] | None) -> int:
+    """GPU memory that attention takes for a while in the backward pass: `tiled` does for heads of 128.
+
+    Of `attention: auto` on a card that nobody names it is assumed to be `tiled`, as it is on a V100.
+    """
+    model, training = experiment.model, experiment.training
+    head_dim, is_auto = model.hidden // model.heads, training.attention == "auto"
+    is_left_to_flash = is_auto and capability is not None and capability >= BF16_FROM
+    is_tiled = (is_auto or training.attention == "tiled") and not is_left_to_flash
+    if not is_tiled or training.precision not in ("auto", "fp16") or not has_kernels(head_dim, capability):
+        return 0
+    return kept_score_bytes(residues, experiment.data.max_length, model.heads, head_dim)
 
 
 def _gradients_come_last(experiment: Experiment, residues: int, capability: tuple[int, int] | None) -> bool:

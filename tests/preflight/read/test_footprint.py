@@ -2,6 +2,7 @@
 
 import pytest
 
+from sedd.model.tiled_sizes import TURING, kept_score_bytes
 from sedd.preflight.read.footprint import (
     REPLAYS_FROM,
     assumes_replay,
@@ -14,7 +15,7 @@ from sedd.preflight.read.footprint import (
 )
 from sedd.spec.experiment import Experiment
 
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 V100, H200 = (7, 0), (9, 0)
 
 
@@ -65,6 +66,43 @@ def test_estimate_is_within_a_tenth_of_the_measured_peak(spec, peak_gib):
     context_gib = 0.75
     estimate = gpu_bytes(asked, asked.training.micro_batch_residues, capability=H200)
     assert estimate / GIB - context_gib == pytest.approx(peak_gib, rel=0.1)
+
+
+def attention_of_heads_of_128(capability, **training):
+    """What attention of four heads of 128 takes besides, beyond that of eight heads of 64."""
+    wide, narrow = (experiment(heads=heads, **training) for heads in (4, 8))
+    return gpu_bytes(wide, 65_536, capability=capability) - gpu_bytes(narrow, 65_536, capability=capability)
+
+
+@pytest.mark.parametrize("capability", [V100, None])
+@pytest.mark.parametrize("asked", [{}, {"attention": "tiled"}, {"activation_checkpointing": True}])
+def test_gradients_of_scores_of_heads_of_128_count_where_tiled_keeps_them(capability, asked):
+    a_head = 65_536 * 512 * 2
+    several_steps = {"residues_per_step": 131_072}  # so that no gradient makes room for them
+    assert attention_of_heads_of_128(capability, **several_steps, **asked) == 4 * a_head
+
+
+@pytest.mark.parametrize(
+    ("capability", "asked"),
+    [
+        (H200, {}),  # flash
+        (TURING, {"attention": "tiled"}),  # efficient
+        (V100, {"attention": "efficient"}),
+        (V100, {"precision": "fp32"}),
+    ],
+)
+def test_other_attention_keeps_none(capability, asked):
+    assert attention_of_heads_of_128(capability, **asked) == 0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "longest", "heads", "kept_mib"),
+    [(32_768, 1024, 6, 192), (32_768, 1024, 4, 256), (65_536, 4096, 4, 512), (100, 512, 2, 0.05)],
+)
+def test_kept_gradients_of_scores_stay_within_256_mib_unless_a_head_has_more(
+    tokens, longest, heads, kept_mib
+):
+    assert kept_score_bytes(tokens, longest, heads, 128) / MIB == pytest.approx(kept_mib, rel=0.05)
 
 
 def test_a_sharded_optimizer_leaves_each_of_four_ranks_a_quarter_of_moments_and_averages():
