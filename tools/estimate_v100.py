@@ -17,6 +17,7 @@ MODELS = (
     ModelSpec(hidden=512, cond=256, blocks=6, heads=8),
     ModelSpec(hidden=768, cond=256, blocks=8, heads=12),
     ModelSpec(hidden=768, cond=128, blocks=12, heads=12),
+    ModelSpec(hidden=768, cond=128, blocks=12, heads=6),
 )
 
 
@@ -26,13 +27,14 @@ def main() -> None:
     parser.add_argument("--kinds", action="store_true", help="also the milliseconds of each kind of kernel")
     options = parser.parse_args()
     print("ESTIMATE for a V100, never measured: 112 TFLOP/s, 800 GB/s, shares of an H200")
-    print(f"{'parameters':>12} {'cut at':>7} {'residues/s':>20} {'ms a step':>12}")
+    print(f"{'parameters':>12} {'heads':>8} {'cut at':>7} {'residues/s':>20} {'ms a step':>12}")
     for model in MODELS:
         for crop, pair in TOKENS_A_PAIR.items():
             slow, fast = estimated_rates(model, options.residues, pair)
             times = f"{options.residues / fast * 1e3:.0f} to {options.residues / slow * 1e3:.0f}"
             rates = f"{slow:,.0f} to {fast:,.0f}"
-            print(f"{format_count(parameter_count(model)):>12} {crop:>7} {rates:>20} {times:>12}")
+            heads = f"{model.heads} x {model.hidden // model.heads}"
+            print(f"{format_count(parameter_count(model)):>12} {heads:>8} {crop:>7} {rates:>20} {times:>12}")
             if options.kinds:
                 for kind in kinds(model, options.residues, pair):
                     print(

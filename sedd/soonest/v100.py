@@ -33,6 +33,11 @@ def kinds(model: ModelSpec, residues: int, pair: float) -> list[Kind]:
     136 backward) and matrix units would on a V100. Fastest: an access a cycle of 80 multiprocessors at 1.45 GHz, and
     then the products, 7/5 of the gradient's FLOPs, at the rate above. Slowest: twice the accesses for matrices, as a
     V100's lanes hold each entry twice, and 0.8 of those rates.
+
+    That was for heads of 64. For those of 128 accesses are counted in the sources: 278 and 736 for 1,024 pairs of
+    tokens, 224 and 544 of them for matrices; ncu saw 1.56 and 1.40 times what the same count gives for heads of 64, 192
+    and 616. The gradient takes five products, not seven, and gradients of the scores are written and read in half
+    precision.
     """
     h, layers = model.hidden, model.blocks
     streams = residues * h * layers
@@ -45,10 +50,15 @@ def kinds(model: ModelSpec, residues: int, pair: float) -> list[Kind]:
     )
     products = 6 * matrix_parameter_count(model) * residues
     attention = 4 * streams * pair
+    is_wide = h // model.heads == 128
+    forward, backward = ((0.33, 0.56), (0.34, 0.57)) if is_wide else ((0.28, 0.48), (0.22, 0.37))
+    scores = residues * pair * model.heads * layers
+    kept = [Kind("gradients of the scores, kept", 2 * 2 * scores, BANDWIDTH, (0.8, 1.0))] if is_wide else []
     return [
         Kind("matrix products", products, MATMUL, (0.9, 1.0)),
-        Kind("attention", attention, MATMUL, (0.28, 0.48)),
-        Kind("attention's gradient", 2.5 * attention, MATMUL, (0.22, 0.37)),
+        Kind("attention", attention, MATMUL, forward),
+        Kind("attention's gradient", 2.5 * attention, MATMUL, backward),
+        *kept,
         *(Kind(name, width * streams, BANDWIDTH, (share, share)) for name, width, share in passes),
         Kind("logits, in fp32", 6 * VOCABULARY * h * residues, FLOAT32, (0.5, 0.5)),
         Kind("loss, in fp64", 40 * 16 * VOCABULARY * residues, BANDWIDTH, (0.5, 0.7)),
