@@ -66,7 +66,7 @@ def efficient_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, ma
 
 
 def tiled_attention(q: Packed, k: Packed, v: Packed, cu_seqlens: Borders, max_length: int) -> Packed:
-    """Our own kernels, float16 in a V100's instructions; heads of other sizes than theirs by `efficient`."""
+    """Our own kernels, float16 in a V100's instructions; heads of other sizes than 32, 64 and 128 by `efficient`."""
     if not is_written_for(q.shape[-1], q.device):
         return efficient_attention(q, k, v, cu_seqlens, max_length)
     mixed: Tensor = _TiledAttention.apply(q, k, v, cu_seqlens, max_length)  # type: ignore[no-untyped-call] # torch

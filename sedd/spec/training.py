@@ -85,7 +85,8 @@ class TrainingSpec(StrictModel):
     """auto: bf16 from compute capability 8.0 on, fp16 with loss scaling below (V100), fp32 on a CPU."""
     attention: Literal["auto", "efficient", "tiled", "flash", "padded", "explicit"] = "auto"
     """Attention kernel; auto: flash in half precision from capability 8.0 on, below tiled in fp16 and efficient in fp32
-    (or where tiled cannot be compiled), padded on a CPU."""
+    (or where tiled cannot be compiled), padded on a CPU. tiled is written for heads (hidden / heads) of 32, 64 and 128,
+    of the last not on Turing, and takes efficient for others."""
     kernels: Literal["auto", "fused", "torch"] = "auto"
     """What lies between matrix products: fused reads and writes each tensor once, on GPUs, compiled at the start; torch
     takes an operator after the other. auto: fused on a GPU, unless the network is compiled."""
