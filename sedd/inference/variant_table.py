@@ -277,7 +277,7 @@ def _mutated(
     tokens: NDArray[np.uint8], name: str, offset: int, where: str, *, back: bool = False
 ) -> NDArray[np.uint8]:
     """The sequence with the substitutions of a name made, or undone. Raises: DataError where they do not fit."""
-    changed = tokens.copy()
+    changed, places = tokens.copy(), set[int]()
     for part in [] if name.lower() in _WILD_TYPE else re.split(_BETWEEN, name.strip()):
         found = _SUBSTITUTION.fullmatch(part)
         if not found:
@@ -295,6 +295,9 @@ def _mutated(
                 f"{where}: '{part}' names {before} at {number}, the {there} has {seen} there"
                 f" ({len(tokens)} residues from {1 + offset} on)",
             )
+        if place in places:
+            raise DataError(f"{where}: '{clip(name)}' changes position {number} twice")
+        places.add(place)
         changed[place] = _token(after, where)
     return changed
 

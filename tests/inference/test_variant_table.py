@@ -148,6 +148,7 @@ def test_several_wild_types_are_told_apart_by_a_column(tmp_path: Path):
         ("mutant\nK25A\nT26A\nA27G\nM2X9\n", "mutants.csv:2: 'K25A'", "--offset is 0"),
         ("mutant\nK25A\nT26A\nA27X\n", "mutants.csv:2: 'K25A'", "--offset is 0"),
         ("mutant\nK0A\n", "has nothing there", ""),
+        ("mutant\nK2A:T3A:K2W\n", "mutants.csv:2: 'K2A:T3A:K2W' changes position 2 twice", ""),
         ("mutant\nK2*\n", "'K2*' is not a substitution", "mutated_sequence"),
         ("mutant\nK2J\n", "'J' is none of the twenty", ""),
         ("mutant,x\nK2A\n", "mutants.csv:2: 1 cell, the header has 2", ""),
