@@ -94,8 +94,14 @@ def reshape(run: RunDir, shape: Shape, *, check: Check, now: dt.datetime) -> Req
         check(change)
         situation = _withdrawn(situation, now)
         begins = f"continues from step {saved[0]}" if (saved := sealed_steps(run)) else describe_start(run)
-        write_change(change)
-        _note(change)
+        try:
+            write_change(change)
+            _note(change)
+        except SeddError as e:
+            e.hint = (
+                f"run {run.id} has saved and has no job now: repeat this, or sedd requeue {typed_name(run)}"
+            )
+            raise
         try:
             revive(situation)
         except SeddError as e:

@@ -1,6 +1,7 @@
 """`requeue --gpus … --nodes …`: the next attempt has another shape; the run stays the same."""
 
 import datetime as dt
+import errno
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -223,6 +224,26 @@ def test_killed_before_it_was_submitted_requeue_goes_on_in_the_new_shape(
     assert requeue([run], now=NOW)[0].changed
     wait_for_event(run, "completed")
     assert [e.get("ranks") for e in read_events(run.events) if e.event == "attempt_started"] == [1, 2]
+
+
+def test_a_disk_that_is_full_once_the_run_was_stopped_is_told_with_what_starts_it_again(
+    local: LocalRuns,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = local.start_one(plan="endless train")
+    wait_for_steps(run, 5)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(run.spec))
+
+    with monkeypatch.context() as broken:
+        broken.setattr("sedd.amend.spec_change.write_text", full)
+        with pytest.raises(RunError, match="No space left") as refusal:
+            reshape(run, Shape(processes=2), check=fine, now=NOW)
+    assert "has no job now: repeat this, or sedd requeue" in (refusal.value.hint or "")
+    assert reshape(run, Shape(processes=2), check=fine, now=NOW).changed
+    wait_for_event(run, "completed")
+    wait_for_end(run)
 
 
 def test_a_run_without_a_job_is_told_to_be_submitted(local: LocalRuns) -> None:  # noqa: F811
