@@ -11,18 +11,20 @@ from torch import Tensor
 
 from sedd.conditions.asked import WITHOUT, Asked, ask
 from sedd.conditions.known import KnownField, beyond_training, parse_known
+from sedd.data.files import file_checksum
 from sedd.diffusion.bound import LogScore
 from sedd.diffusion.conditional import hiding_tokens
 from sedd.diffusion.guidance import guided
 from sedd.diffusion.objective import Network, Objective
 from sedd.errors import CheckpointError
 from sedd.finetune.adapters_file import read_adapters
+from sedd.finetune.adapters_folder import CONFIG as ADAPTERS
 from sedd.finetune.adapters_folder import is_adapters
 from sedd.finetune.lora import plain_weights, trained_weights
 from sedd.inference.batch_size import batch_residues
 from sedd.inference.conditionals import Denoiser
 from sedd.inference.export import KEPT, read_export
-from sedd.inference.find_network import find_network, no_checkpoint, untrained_text
+from sedd.inference.find_network import CONFIG, find_network, no_checkpoint, untrained_text
 from sedd.inference.weights import fitting_network, require_finite
 from sedd.model.transformer import Transformer
 from sedd.rundir.layout import RunDir
@@ -54,6 +56,8 @@ class Trained:
     """The labels that it can be told."""
     asked: Asked = WITHOUT
     """Under which condition it is asked, and how strongly."""
+    version: str = ""
+    """Of an export or adapters, which may be written anew: tells weights of one run and step apart."""
     fixed_batch: int | None = None
     """Residues that go through the network at once; None: as many as fill the device."""
 
@@ -185,7 +189,15 @@ def load_trained(path: Path, device: torch.device | None = None) -> Trained:
         length_quantiles=torch.tensor(said["length_quantiles"]),
         composition=torch.tensor(said["composition"]),
         conditions=parse_known(said.get("conditions") or (), str(path)),
+        version=_version(path),
     )
+
+
+def _version(path: Path) -> str:
+    """The checksum of what a folder says of itself, that of its weights included; a checkpoint is one for good."""
+    if not path.is_dir():
+        return ""
+    return file_checksum(path / (ADAPTERS if is_adapters(path) else CONFIG))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Experiment, dict[str, Tensor]]:

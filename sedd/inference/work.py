@@ -100,9 +100,9 @@ class Job:
     def parts(self, *networks: Trained, read: Sequence[Path | None] = ()) -> KeptParts:
         """The parts of work with these networks on the files that were read.
 
-        Those of a newer checkpoint are others, and those of a file that was changed between two attempts.
+        Those of a newer checkpoint are others, and those of a file or an export that was changed between two attempts.
         """
-        named = " ".join(f"{network.run} {network.step}" for network in networks)
+        named = " ".join(f"{network.run} {network.step}{network.version}" for network in networks)
         named += "".join(f" {file_checksum(path)}" for path in read if path is not None)
         prefix = hashlib.blake2b(named.encode(), digest_size=4).hexdigest()
         return KeptParts(

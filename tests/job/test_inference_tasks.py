@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from sedd.errors import MisfitError
+from sedd.inference.export import write_export
 from sedd.inference.keep import Arrays, KeptParts
 from sedd.inference.work import WORK as BY_NETWORK
 from sedd.inference.work import Job
@@ -35,6 +36,7 @@ from sedd.rundir.layout import RunDir, create_run, read_manifest
 from sedd.spec.load import dump_resolved, load_resolved
 from sedd.spec.task import TaskSpec
 from sedd.spec.tasks import TASKS
+from sedd.training.checkpoint_file import newest_whole, read_checkpoint
 from sedd.training.distributed import Ranks
 from sedd.training.stop import StopFlag
 from tests.command_line import sedd_here
@@ -333,6 +335,25 @@ def test_parts_of_a_file_that_was_changed_between_two_attempts_are_not_taken(
     (tmp_path / "two.fasta").write_text(PROTEINS.replace("MKTAY", "MKTAW"))
     assert WORK["embed"](run, 2, StopFlag()) is Exit.COMPLETED
     assert kept > 0
+    assert WORK["embed"](fresh, 1, StopFlag()) is Exit.COMPLETED
+    assert results(run) == results(fresh)
+
+
+def test_parts_of_an_export_that_was_written_anew_between_two_attempts_are_not_taken(
+    make, network: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Averaged and raw weights of one step: half of the proteins by these, half by those."""
+    constant, times, wanted = PARTED["embed"]
+    monkeypatch.setattr(*constant)
+    saved, exported = read_checkpoint(newest_whole(network.checkpoints)), tmp_path / "exported"
+    write_export(saved, exported)
+    run, fresh = (make("embed", **wanted(tmp_path), network=str(exported)) for _ in range(2))
+    for each in (run, fresh):
+        shutil.rmtree(each.code)  # this process runs the code of the tests
+    assert WORK["embed"](run, 1, After(times)) is Exit.STOPPED
+    assert list(run.parts.glob("part-*-embeddings-*"))
+    write_export(saved, exported, raw=True, force=True)
+    assert WORK["embed"](run, 2, StopFlag()) is Exit.COMPLETED
     assert WORK["embed"](fresh, 1, StopFlag()) is Exit.COMPLETED
     assert results(run) == results(fresh)
 
