@@ -224,7 +224,7 @@ def test_every_way_to_ask_remarks_on_a_number_beyond_the_training_data(learnt: R
     )
     asked = (
         lambda how: net.sample(1, condition=how, **HOW),
-        lambda how: net.evaluate("ACDE", condition=how, draws=2),
+        lambda how: net.evaluate("ACDE", condition=how),
         lambda how: net.score("ACDE", ["A1K"], condition=how),
         lambda how: net.embed("ACDE", condition=how),
         lambda how: net.under(how),
@@ -241,7 +241,7 @@ def test_every_way_to_ask_remarks_on_a_number_beyond_the_training_data(learnt: R
     checkpoint = next(learnt.checkpoints.glob("*.pt"))
     for task, section in (
         (SampleTask, {"count": 1, "length": 10, "steps": 4, "report": False}),
-        (EvaluateTask, {"fasta": [proteins], "draws": 2}),
+        (EvaluateTask, {"fasta": [proteins]}),
         (ScoreTask, {"wild_types": [proteins], "page": False}),
         (EmbedTask, {"fasta": [proteins]}),
     ):
