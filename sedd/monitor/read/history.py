@@ -37,6 +37,7 @@ class History:
 
     Attributes:
         submitted: first submission.
+        job_noted: newest submission, which noted the job that waits since.
         revived: when a user let it go on after that, which had ended: by more steps, `sedd requeue` or `sedd train`.
         rested_s: seconds between the run's last sign of life and each of these.
         identity: what tells the run's newest SLURM job from others; None where there is none, or no event tells of it.
@@ -52,6 +53,7 @@ class History:
     """
 
     submitted: dt.datetime | None = None
+    job_noted: dt.datetime | None = None
     revived: tuple[dt.datetime, ...] = ()
     rested_s: float = 0.0
     job_id: str = ""
@@ -123,12 +125,14 @@ def summarise(events: Sequence[Event]) -> History:
     productive_s, in_copy_s = _productive_s(events) if attempts else (0.0, 0.0)
     revived = tuple(_revived(events)) if attempts else ()
     placed, training = newest("submitted", "attempt_started"), newest("attempt_started", "resumed")
+    asked = newest("submitted")
     return History(
         submitted=next((e.t for e in events if e.event == "submitted"), None),
+        job_noted=asked.t if asked else None,
         revived=tuple(t for _, t in revived),
         rested_s=_rested_s(revived, attempts),
         job_id=str(placed.get("job_id", "")) if placed else "",
-        identity=_identity(newest("submitted"), placed),
+        identity=_identity(asked, placed),
         host=str(placed.get("host", "")) if placed else "",
         gpus=gpus_in_foreground(events),
         attempts=attempts,

@@ -16,11 +16,11 @@ def query_alive(history: History) -> bool | None:
         if not is_here(job):
             return None
         return query_local(job) is not None and (
-            history.submitted is None or is_process_of(job.pid, history.submitted)
+            history.job_noted is None or is_process_of(job.pid, history.job_noted)
         )
-    if history.submitted is None or not history.job_id.isdigit():
+    if history.job_noted is None or not history.job_id.isdigit():
         return None
-    return _is_alive(history.host, int(history.job_id), history.submitted)
+    return _is_alive(history.host, int(history.job_id), history.job_noted)
 
 
 def _is_alive(host: str, pid: int, noted: dt.datetime) -> bool | None:

@@ -61,6 +61,17 @@ def test_before_the_first_attempt_the_job_itself_is_looked_at(
     assert query_alive(history(run)) is False
 
 
+def test_the_job_of_a_run_that_was_requeued_is_newer_than_its_first_submission(
+    farm: Any, process: subprocess.Popen[bytes]
+) -> None:
+    job = find_local(process.pid)
+    assert job is not None
+    waiting = local(farm).submitted(ago_s=900, job_id="1").submitted(ago_s=0, job_id=job.job_id)
+    assert query_alive(history(waiting)) is True
+    again = local(farm).submitted(ago_s=900, job_id="1").started(ago_s=800, host=HERE, pid=1)
+    assert query_alive(history(again.submitted(ago_s=0, job_id=job.job_id))) is True
+
+
 def test_processes_of_other_machines_cannot_be_seen(farm: Any) -> None:
     assert query_alive(history(local(farm).submitted(ago_s=0, job_id="elsewhere:12:34"))) is None
     assert (
