@@ -15,13 +15,15 @@ from sedd.cli.find_run import find_each
 from sedd.cli.notify_pending import tell_trouble
 from sedd.cluster.users import user_name
 from sedd.errors import ClusterError, RunError, SeddError, UsageError
-from sedd.monitor.decide.snapshot import take_snapshot
+from sedd.monitor.decide.snapshot import RunView, take_snapshot
+from sedd.monitor.decide.state import State
 from sedd.monitor.read.facts import Facts, QueueFacts, RunFacts
 from sedd.monitor.read.gather import Gatherer
 from sedd.monitor.read.queue import Queue
 from sedd.monitor.show.table import recent, status_table
 from sedd.rundir.find import find_missing_root, list_runs, runs_root, typed_sweep
 from sedd.rundir.layout import RunDir
+from sedd.rundir.owner import own_runs
 from sedd.rundir.plan_record import PlanRecord, find_plan, find_plans, list_plans
 
 if TYPE_CHECKING:
@@ -171,6 +173,7 @@ def _print_plans(facts: Facts, plans: Sequence[PlanRecord]) -> None:
     for plan in plans:
         for line in plan_tree(plan, snapshot, width=console.width):
             console.print(line, no_wrap=True, highlight=False)
+    _tell_of_lost(snapshot.runs)
 
 
 def _print_table(facts: Facts, plans: Sequence[PlanRecord], *, shows_all: bool, fold: bool) -> None:
@@ -194,6 +197,16 @@ def _print_table(facts: Facts, plans: Sequence[PlanRecord], *, shows_all: bool, 
         return
     console = out()
     console.print(status_table(snapshot, views, width=console.width, fold=fold))
+    _tell_of_lost(views)
+
+
+def _tell_of_lost(views: Sequence[RunView]) -> None:
+    """How runs go on that were killed, and that nobody starts again."""
+    lost = own_runs(view.run for view in views if view.state is State.LOST)
+    if len(lost) == 1:
+        tell(f"the lost run goes on with: sedd requeue {lost[0].id}")
+    elif lost:
+        tell("lost runs go on with: sedd requeue RUN …")
 
 
 def _usage(run: RunDir) -> "dict[str, Any] | None":

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,25 @@ def make_run(runs: Path, name: str = "quickstart", identity: str = "20261122-080
     )
     write_heartbeat(run.heartbeat, beat)
     return run
+
+
+def kill(run: RunDir) -> None:
+    """As a run looks whose processes on this machine were killed a while ago."""
+    then = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=10)
+    told = {"job_id": "1", "host": socket.gethostname(), "pid": 1 << 30}
+    append_event(run.events, "attempt_started", attempt=2, now=then, **told)
+    run.heartbeat.unlink()
+
+
+def test_lost_runs_draw_the_command_that_lets_them_go_on(tmp_path: Path) -> None:
+    first, second = (make_run(tmp_path, identity=f"20261122-08000{n}-1a2b3c4d") for n in range(2))
+    assert "sedd requeue" not in sedd("status", "--all", runs=tmp_path).stderr
+    kill(first)
+    done = sedd("status", "--all", runs=tmp_path)
+    assert "lost" in done.stdout
+    assert done.stderr == f"the lost run goes on with: sedd requeue {first.id}\n"
+    kill(second)
+    assert sedd("status", "--all", runs=tmp_path).stderr == "lost runs go on with: sedd requeue RUN …\n"
 
 
 def test_no_runs_is_a_friendly_line_and_no_error(tmp_path: Path) -> None:
