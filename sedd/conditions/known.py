@@ -20,6 +20,10 @@ Rows = NDArray[np.float32]
 """[sequences, fields]: a category's number, or a standardised number; NaN where there is no label."""
 
 
+_BESIDE = "name a store that has labels as data.store and this one in data.mixture.stores"
+"""What is to be done with proteins that have none, such as a family for a network that knows labels."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownField:
     """One field, as the training data had it: a checkpoint carries it."""
@@ -57,7 +61,7 @@ def known_fields(spec: ConditionsSpec | None, stores: Sequence[TokenStore]) -> t
     if not labelled:
         raise DataError(
             f"model.conditions names {', '.join(spec.fields)}, and {stores[0].path} has no labels",
-            hint="build it with: sedd data build … --labels labels.tsv",
+            hint=f"build it with: sedd data build … --labels labels.tsv; or, {_BESIDE}",
         )
     fields = tuple(_known(name, wanted, labelled[0]) for name, wanted in spec.fields.items())
     for other in labelled[1:]:
@@ -74,7 +78,10 @@ def _known(name: str, wanted: LabelSpec, store: TokenStore) -> KnownField:
             hint="--label-number names the columns of numbers when a store is built",
         )
     if field.missing["train"] == store.split("train").sequences:
-        raise DataError(f"no training sequence of {store.path} has a label '{name}'")
+        raise DataError(
+            f"no training sequence of {store.path} has a label '{name}'",
+            hint=f"to train on such proteins, {_BESIDE}",
+        )
     if isinstance(wanted, CategorySpec):
         if len(field.values) > wanted.values:
             raise DataError(
