@@ -1,11 +1,12 @@
 """What halving sweeps have not trained: steps, and GPU-hours at each stopped point's own pace."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sedd.rundir.attempts import is_stopped
-from sedd.rundir.events import read_events
+from sedd.rundir.attempts import events_by_attempt, is_stopped
+from sedd.rundir.events import Event, read_events
+from sedd.rundir.heartbeat import read_heartbeat
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.read_usage import read_usage
 from sedd.units import format_duration
@@ -75,16 +76,31 @@ def read_savings(runs: Iterable[RunDir]) -> Savings | None:
 def _of_point(run: RunDir, *, steps: int) -> Savings:
     events = read_events(run.events)
     trained = max((int(e.get("step", 0)) for e in events if e.event == "checkpoint"), default=0)
-    usage = read_usage(run).within()
     is_over = is_stopped(events)
     saved = steps - trained if is_over else 0
-    used_s = usage.gpu_s or usage.run_s
+    attempts = read_usage(run).attempts
+    gpus = max((attempt.gpus for attempt in attempts), default=0)
     return Savings(
         points=1,
         stopped=int(is_over),
         trained=trained,
         full=steps,
         saved=saved,
-        saved_s=used_s / trained * saved if trained else 0.0,
-        has_gpus=usage.gpu_s > 0,
+        saved_s=saved * _step_s(run, events) * max(gpus, 1) if saved else 0.0,
+        has_gpus=gpus > 0,
     )
+
+
+def _step_s(run: RunDir, events: Sequence[Event]) -> float:
+    """Seconds a step without an attempt's start: between its saved steps, else as the heartbeat has it; 0: unknown."""
+    taken, seconds = 0, 0.0
+    for group in events_by_attempt(events):
+        at = [(e.t, int(e.get("step", 0))) for e in group if e.event in ("resumed", "checkpoint")]
+        if len(at) > 1:
+            taken += at[-1][1] - at[0][1]
+            seconds += (at[-1][0] - at[0][0]).total_seconds()
+    if taken > 0:
+        return seconds / taken
+    beat = read_heartbeat(run.heartbeat)
+    ahead = beat.steps - beat.step if beat else 0
+    return beat.eta_s / ahead if beat and beat.eta_s and ahead > 0 else 0.0

@@ -1,5 +1,6 @@
 """Who decides and who wakes at a rung, from run folders alone: once, whoever was killed on the way."""
 
+import dataclasses
 import datetime as dt
 import json
 import threading
@@ -18,6 +19,7 @@ from sedd.launch.requeue import requeue
 from sedd.launch.wake import may_start, wake_fellows
 from sedd.rundir.best import best_of
 from sedd.rundir.events import append_event, read_events
+from sedd.rundir.heartbeat import Heartbeat, write_heartbeat
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest
 from tests.launch.conftest import LocalRuns, local, small_experiment, story, wait_for_event
 
@@ -172,3 +174,31 @@ def test_savings_count_the_steps_that_stopped_points_were_spared(local: LocalRun
     assert (savings.points, savings.stopped, savings.full, savings.saved) == (3, 2, 120, 60)
     assert "2 of 3 points stopped, 50% of 120 steps trained" in str(savings)
     assert read_savings([RunDir(Path(run.path)) for run in local.make(small_experiment(seed=9))]) is None
+
+
+def test_what_stopped_points_were_spared_is_counted_without_the_start_of_their_attempts(
+    local: LocalRuns,
+) -> None:
+    told, paced = sweep(local)[:2]
+    for run, rungs in ((told, {60: 10}), (paced, {60: 10, 80: 20})):
+        for event, second, fields in (
+            ("attempt_started", 0, {"job_id": "host:1:0", "host": "host", "pid": 1}),
+            *(("checkpoint", second, {"step": step, "reason": "rung"}) for second, step in rungs.items()),
+            ("paused", 90, {"step": 10}),
+            ("stopped", 95, {"step": 10}),
+        ):
+            append_event(run.events, event, attempt=1, now=NOW + dt.timedelta(seconds=second), **fields)
+    beat = Heartbeat(
+        t=NOW.isoformat(), progress_t=NOW.isoformat(), attempt=1, phase="stopping", step=10, steps=40
+    )
+    write_heartbeat(told.heartbeat, dataclasses.replace(beat, eta_s=30.0))
+    savings = read_savings([told])
+    assert savings is not None
+    assert savings.saved_s == 30.0  # 30 steps at a second each, though the first ten took a minute
+    savings = read_savings([paced])
+    assert savings is not None
+    assert savings.saved_s == 40.0  # 20 steps at the two seconds between its rungs
+    told.heartbeat.unlink()
+    savings = read_savings([told])
+    assert savings is not None
+    assert "saved" not in str(savings)
