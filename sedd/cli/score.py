@@ -9,6 +9,7 @@ from sedd.cli.console import note, print_json, put_table, require_one_on_stdout,
 from sedd.cli.load_network import load, progress, require_fasta, require_network, tells_interrupt
 from sedd.cli.model_options import validated, with_options_of
 from sedd.cli.options import FILE, Force, Json, Network
+from sedd.complaints import clip
 from sedd.errors import UsageError
 from sedd.rundir.atomic import is_stdout, require_output
 from sedd.spec.inference import ScoreOptions, ScoreSpec, options_of
@@ -69,6 +70,7 @@ def command(
         raise UsageError("give either --scan, for all single mutants, or --mutants TABLE")
     if scan and not fasta:
         raise UsageError("--scan needs --fasta: the wild types")
+    _require_column(measured, mutants)
     require_network(run)
     require_fasta(*(fasta or ()))
     subject = {"network": run, "wild_types": fasta or [], "mutants": mutants, "offset": offset}
@@ -94,6 +96,25 @@ def command(
         print_json(summary(trained, how, scores, measured))
     if measured:
         _tell_correlations(scores, measured)
+
+
+def _require_column(measured: str | None, mutants: Path | None) -> None:
+    """Raise UsageError for a column of no table, and for a table in its place."""
+    if measured is None:
+        return
+    is_file = Path(measured).suffix.lower() in (".csv", ".tsv") or Path(measured).is_file()
+    if mutants is None:
+        raise UsageError(
+            "--measured names a column of the table of --mutants",
+            hint=f"the file goes to --mutants: --mutants {clip(measured)} --measured COLUMN"
+            if is_file
+            else f"did you mean --mutants TABLE --measured {clip(measured)}, instead of --scan?",
+        )
+    if is_file and measured == str(mutants):
+        raise UsageError(
+            f"--measured is {clip(measured)}, a file; it names a column of that table",
+            hint=f"sedd score --mutants {clip(measured)} --measured COLUMN",
+        )
 
 
 def _require_outputs(output: Path | None, page: Path | None, *, force: bool, as_json: bool) -> None:

@@ -28,6 +28,9 @@ _OF_PATHS = {
 }
 """The same for files and folders, in every version."""
 
+_PAGES = ("--page", "--report", "--html")
+"""How commands call the option that writes a page."""
+
 
 def as_usage_error(error: Any, command: str, arguments: Sequence[str] = ()) -> UsageError:
     """typer's error (click's, in older versions) as one of ours; the hint falls back to the help of `command`.
@@ -41,7 +44,7 @@ def as_usage_error(error: Any, command: str, arguments: Sequence[str] = ()) -> U
         case "NoSuchOption":
             message, hint = (
                 f"there is no option {clip(error.option_name)}",
-                _meant(error.option_name, error.possibilities),
+                _page_option(error) or _meant(error.option_name, error.possibilities),
             )
         case "BadParameter":
             message, hint = _bad_value(name, error)
@@ -136,6 +139,15 @@ def _parsed(error: Any, arguments: Sequence[str]) -> tuple[dict[str, Any], list[
     except click_error:
         return {}, []
     return taken, list(left)
+
+
+def _page_option(error: Any) -> str | None:
+    """The option of a page under its name here, for one that has it under another command's."""
+    if error.option_name not in _PAGES or error.ctx is None:
+        return None
+    known = {name for each in error.ctx.command.params for name in each.opts}
+    option = next((name for name in _PAGES if name in known), None)
+    return f"did you mean '{option}'?" if option else None
 
 
 def _meant(wrong: str, possible: Iterable[str] | None) -> str | None:

@@ -218,6 +218,31 @@ def test_a_usage_line_says_what_may_be_left_out_or_repeated(command: str, argume
         (["sttus"], ["there is no command 'sttus'", "did you mean 'status'?"]),
         (["data", "builds"], ["there is no command 'builds'", "did you mean 'build'?"]),
         (["status", "--wach"], ["there is no option --wach", "did you mean '--watch'?"]),
+        (["sample", "run", "--page", "a.html"], ["there is no option --page", "did you mean '--report'?"]),
+        (["score", "run", "--report", "a.html"], ["there is no option --report", "did you mean '--page'?"]),
+        (["compare", "run", "--page", "a.html"], ["there is no option --page", "did you mean '--html'?"]),
+        (["compare", "run", "--report", "a.html"], ["there is no option --report", "did you mean '--html'?"]),
+        (
+            ["score", "run", "--fasta", "a.fasta", "--scan", "--measured", "activity"],
+            [
+                "--measured names a column of the table of --mutants",
+                "did you mean --mutants TABLE --measured activity, instead of --scan?",
+            ],
+        ),
+        (
+            ["score", "run", "--fasta", "a.fasta", "--scan", "--measured", "blat.csv"],
+            [
+                "--measured names a column of the table of --mutants",
+                "the file goes to --mutants: --mutants blat.csv --measured COLUMN",
+            ],
+        ),
+        (
+            ["score", "run", "--mutants", "blat.csv", "--measured", "blat.csv"],
+            [
+                "--measured is blat.csv, a file; it names a column of that table",
+                "sedd score --mutants blat.csv --measured COLUMN",
+            ],
+        ),
         (
             ["schema", "plam"],
             ["KIND is 'plam'; it must be 'spec', 'plan' or 'profile'", "did you mean 'plan'?"],
