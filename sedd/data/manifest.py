@@ -1,5 +1,6 @@
 """`manifest.json` of a token store: its content, its inputs, and what was dropped or altered."""
 
+import difflib
 import json
 import math
 import re
@@ -142,8 +143,20 @@ def _not_a_store(folder: Path) -> MissingDataError:
         hint = f"if it is FASTA, make a store of it: {command}"
         return MissingDataError(f"{folder} is a file, not a token store", hint=hint)
     what = "is not a token store" if folder.exists() else "does not exist"
+    if near := store_near(folder):
+        return MissingDataError(f"{folder} {what}", hint=f"did you mean {shlex.quote(str(near))}?")
     hint = f"make it with: sedd data build proteins.fasta -o {shlex.quote(str(folder))}"
     return MissingDataError(f"{folder} {what}", hint=hint)
+
+
+def store_near(missing: Path) -> Path | None:
+    """The token store of nearly this name in the folder of one that is not there; of other numbers it is another."""
+    if missing.exists():
+        return None
+    beside = {path.parent.stem: path.parent for path in sorted(missing.parent.glob(f"*/{MANIFEST}"))}
+    alike = [stem for stem in beside if re.findall(r"\d+", stem) == re.findall(r"\d+", missing.stem)]
+    near = difflib.get_close_matches(missing.stem, alike, n=1, cutoff=0.7)
+    return beside[near[0]] if near else None
 
 
 def unigram_nats(train: tuple[int, ...], validation: tuple[int, ...]) -> float:

@@ -47,7 +47,9 @@ class Network:
 
     def __repr__(self) -> str:
         count = sum(weight.numel() for weight in self.trained.model.parameters())
-        return f"<Network {self.trained.run}, step {self.trained.step}, {count:,} parameters, {self.trained.device}>"
+        told = f"{self.trained.run}, step {self.trained.step}, {count:,} parameters, {self.trained.device}"
+        under = self.trained.asked.text
+        return f"<Network {told}, under {under}>" if under else f"<Network {told}>"
 
     def under(self, condition: Mapping[str, str | int | float], **guidance: Any) -> "Network":
         """This network under a condition such as {"ec": "3.2.1"}: whatever it is asked then is asked under it.

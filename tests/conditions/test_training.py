@@ -88,6 +88,7 @@ def test_guidance_0_and_1_are_the_unconditional_and_the_conditional_samples_to_t
     assert net.sample(4, condition=acid, guidance=0, **HOW) == net.sample(4, **HOW)
     assert net.sample(4, condition=acid, guidance=1, **HOW) == net.sample(4, condition=acid, **HOW)
     assert net.sample(4, condition=acid, **HOW) == net.under(acid).sample(4, **HOW)
+    assert repr(net.under(acid)) == f"{repr(net)[:-1]}, under family=acid>"
     assert net.sample(4, condition=acid, **HOW) != net.sample(4, **HOW)
 
 

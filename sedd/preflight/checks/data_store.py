@@ -43,6 +43,7 @@ class Facts:
 def gather(context: CheckContext) -> Facts | None:
     if not context.is_first_here:
         return None
+    from sedd.data.manifest import store_near
     from sedd.data.mixture import joint_hash  # numpy: a tenth of a second
     from sedd.data.store import TokenStore
 
@@ -51,7 +52,7 @@ def gather(context: CheckContext) -> Facts | None:
         try:
             opened.append(TokenStore.open(path))
         except DataError as e:
-            hint = e.hint if path.exists() else _build_command(path)
+            hint = e.hint if path.exists() or store_near(path) else _build_command(path)
             return Facts(store=path, problem=e.message, hint=hint)
         except OSError as e:
             problem = f"{path}: {(e.strerror or str(e)).lower()}"

@@ -90,6 +90,15 @@ def test_a_missing_uniref_store_beside_another_fasta_is_to_be_downloaded(make_co
     assert "p.fasta" not in verdict.hint
 
 
+def test_a_store_of_nearly_that_name_is_what_was_meant(make_context, built_store, tmp_path):
+    (tmp_path / "mine50.store").symlink_to(built_store)
+    meant = f"did you mean {tmp_path / 'mine50.store'}?"
+    for wrong, is_near in (("mine50.stor", True), ("mien50.store", True), ("mine90.store", False)):
+        verdict = look(make_context({"data.store": str(tmp_path / wrong)}))
+        assert verdict.saw == f"{tmp_path / wrong} does not exist"
+        assert (verdict.hint == meant) == is_near, verdict.hint
+
+
 def test_of_several_fasta_files_the_one_of_the_stores_name_is_named(make_context, tmp_path):
     for name in ("a.fasta", "uniref50.fasta.gz"):
         (tmp_path / name).touch()
