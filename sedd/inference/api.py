@@ -1,7 +1,8 @@
 """The Python API: `sedd.load` returns a `Network`; sequences go in as text, numbers come out as numpy arrays."""
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from sedd.design.given import Given, read_given
 from sedd.design.parents import parse_parent
 from sedd.design.redesigns import Redesign
 from sedd.diffusion.conditional import cleanest_level, hidden_level
-from sedd.errors import DataError, UsageError
+from sedd.errors import DataError, SeddError, UsageError
 from sedd.inference.conditionals import Query, read_conditionals
 from sedd.inference.embed import embed
 from sedd.inference.evaluation import Evaluation, evaluate, read_proteins
@@ -38,6 +39,18 @@ HIDDEN = "_?"
 """Letters that hide a position."""
 
 
+@contextlib.contextmanager
+def _telling_hints() -> Iterator[None]:
+    """A traceback shows the hint of an error below its message."""
+    try:
+        yield
+    except SeddError as e:
+        note = f"hint: {e.hint}"
+        if e.hint and note not in getattr(e, "__notes__", ()):
+            e.add_note(note)
+        raise
+
+
 class Network:
     """A trained network. All methods take sequences as text, one or a list, and keep their order."""
 
@@ -51,6 +64,7 @@ class Network:
         under = self.trained.asked.text
         return f"<Network {told}, under {under}>" if under else f"<Network {told}>"
 
+    @_telling_hints()
     def under(self, condition: Mapping[str, str | int | float], **guidance: Any) -> "Network":
         """This network under a condition such as {"ec": "3.2.1"}: whatever it is asked then is asked under it.
 
@@ -65,6 +79,7 @@ class Network:
         how = _options(GuidanceOptions, {**kept, **guidance})
         return Network(self.trained.under(condition, how, notify=_warn))
 
+    @_telling_hints()
     def logits(
         self, sequences: str | Sequence[str], *, sigma_bar: float | None = None
     ) -> list[NDArray[np.float32]]:
@@ -81,6 +96,7 @@ class Network:
             found += np.split(raw, borders[1:-1].tolist())
         return found
 
+    @_telling_hints()
     def log_probabilities(
         self, sequences: str | Sequence[str], *, sigma_bar: float | None = None
     ) -> list[NDArray[np.float64]]:
@@ -92,6 +108,7 @@ class Network:
         queries = self._queries(sequences, sigma_bar)
         return list(read_conditionals(self.trained.denoiser(), queries, as_if_hidden=True))
 
+    @_telling_hints()
     def embed(self, sequences: str | Sequence[str], **options: Any) -> dict[str, Any]:
         """Hidden states by layer's name; options as `EmbedOptions`: layers, pooling, sigma_bar.
 
@@ -105,6 +122,7 @@ class Network:
         edges = np.cumsum([len(one) for one in tokens])[:-1]
         return {name: np.split(rows, edges) for name, rows in found.items()}
 
+    @_telling_hints()
     def score(
         self,
         wild_type: str,
@@ -133,6 +151,7 @@ class Network:
             _warn(f"{counted(found.windows, 'mutant')} scored by {around}")
         return found
 
+    @_telling_hints()
     def sample(self, count: int = 1, **options: Any) -> list[str]:
         """New sequences; options as `SampleOptions`: length, template, steps, remask, order, temperature, seed, …
 
@@ -146,6 +165,7 @@ class Network:
         samples = draw_samples(trained, wanted, read_given(wanted), lambda done, of: None, _warn)
         return [one.sequence for one in samples]
 
+    @_telling_hints()
     def redesign(
         self,
         parent: str,
@@ -162,13 +182,16 @@ class Network:
         Further options as `SampleOptions`.
         """
         far = {"noise": noise, "keep": keep, "max_mutations": max_mutations, "parent": "parent"}
-        wanted = _options(SampleOptions, {"count": count, "redesign": far, **self._asked(), **options})
+        wanted = _options(
+            SampleOptions, {"count": count, "redesign": far, **self._asked(), **options}, "redesign."
+        )
         assert wanted.redesign is not None
         given = Given(parents=(parse_parent(Record("parent", _text(parent, "parent")), wanted.redesign),))
         trained = self.trained.under(wanted.condition, wanted.guiding, notify=_warn)
         samples = draw_samples(trained, wanted, given, lambda done, of: None, _warn)
         return [(one.sequence, one.redesign) for one in samples if one.redesign is not None]
 
+    @_telling_hints()
     def evaluate(self, sequences: str | Sequence[str], **options: Any) -> Evaluation:
         """The likelihood bound of sequences; options as `EvaluateOptions`: draws, seed, condition.
 
@@ -223,6 +246,7 @@ class Network:
         return tokens
 
 
+@_telling_hints()
 def open_network(network: str | os.PathLike[str], *, device: str | None = None) -> Network:
     """As `sedd.load`, which imports this when it is called."""
     path = find_trained(_text(network, "network"), runs_root(), notify=_warn)
@@ -253,12 +277,14 @@ def _listed(given: str | Sequence[str], what: str = "sequences") -> list[str]:
     return found
 
 
-def _options(kind: type[Options], given: dict[str, Any]) -> Options:
+def _options(kind: type[Options], given: dict[str, Any], within: str = "") -> Options:
+    """Raises: UsageError, which names the fields of the section `within` as arguments."""
     try:
         return kind.model_validate(given)
     except ValidationError as e:
         problem = parse_problem(e.errors()[0], kind, given, lambda key: "")
-        raise UsageError(problem.what, hint=problem.hint) from e
+        hint = problem.hint.replace(within, "") if problem.hint else None
+        raise UsageError(problem.what.replace(within, ""), hint=hint) from e
 
 
 def _warn(text: str) -> None:

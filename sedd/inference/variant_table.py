@@ -57,7 +57,7 @@ def read_variants(path: Path, wild_types: Sequence[Record], *, offset: int = 0) 
         _require_one_protein(path, next(iter(reader.wild_types)), [(line, row[place]) for line, row in rows])
     try:
         variants = tuple(reader.read(line, dict(zip(header, row, strict=True))) for line, row in rows)
-    except _OtherResidueError as e:
+    except OtherResidueError as e:
         names = [row[header.index(reader.columns.mutant)] for _, row in rows] if reader.columns.mutant else []
         raise DataError(e.message, hint=_offset_hint(names, wild_types, offset)) from e
     if not variants:
@@ -73,11 +73,9 @@ def read_variants(path: Path, wild_types: Sequence[Record], *, offset: int = 0) 
 
 def parse_variants(wild_type: Record, mutants: Sequence[str], *, offset: int = 0) -> VariantTable:
     """Mutants of one wild type from their names, or from sequences. Raises: DataError."""
-    reader = _RowReader(
-        Path("mutant"), _Columns("mutant", "sequence", None, None), {wild_type.name: wild_type}, offset
-    )
+    reader = _RowReader(None, _Columns("mutant", "sequence", None, None), {wild_type.name: wild_type}, offset)
     variants = []
-    for number, text in enumerate(mutants, start=1):
+    for number, text in enumerate(mutants):
         is_name = text.lower() in _WILD_TYPE or _SUBSTITUTION.fullmatch(re.split(_BETWEEN, text.strip())[0])
         row = {"mutant": text if is_name else "", "sequence": "" if is_name else text}
         variants.append(reader.read(number, row))
@@ -217,13 +215,14 @@ def _columns_of(header: Sequence[str], path: Path) -> _Columns:
 
 @dataclass(frozen=True, slots=True)
 class _RowReader:
-    path: Path
+    path: Path | None
+    """None: of a list in Python."""
     columns: _Columns
     wild_types: Mapping[str, Record]
     offset: int
 
     def read(self, line: int, row: Mapping[str, str]) -> Variant:
-        where = f"{self.path}:{line}"
+        where = f"{self.path}:{line}" if self.path else f"mutants[{line}]"
         name = row[self.columns.mutant] if self.columns.mutant else ""
         sequence = row[self.columns.sequence] if self.columns.sequence else ""
         protein, wild_type = self._wild_type(row, name, sequence, where)
@@ -291,7 +290,7 @@ def _mutated(
         seen = TOKENS[tokens[place]] if 0 <= place < len(tokens) else "nothing"
         if seen != before:
             there = "mutant" if back else "wild type"
-            raise _OtherResidueError(
+            raise OtherResidueError(
                 f"{where}: '{part}' names {before} at {number}, the {there} has {seen} there"
                 f" ({len(tokens)} residues from {1 + offset} on)",
             )
@@ -302,7 +301,7 @@ def _mutated(
     return changed
 
 
-class _OtherResidueError(DataError):
+class OtherResidueError(DataError):
     """A name's letter is not that of the sequence."""
 
 

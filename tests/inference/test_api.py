@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,8 @@ def test_what_cannot_be_done_is_a_clear_error(tmp_path: Path):
         (lambda: net.logits([]), "no sequences"),
         (lambda: net.logits({"a": "MK"}), "sequences are text"),
         (lambda: net.logits("MK", sigma_bar=-1), "^sigma_bar is -1; it must be greater than 0"),
-        (lambda: net.score("MKT", ["foo"]), "mutant:1: 'foo': 'O' is none of the twenty"),
-        (lambda: net.score("MKT", "A1K"), "mutant:1: 'A1K' names A"),
+        (lambda: net.score("MKT", ["foo"]), r"^mutants\[0\]: 'foo': 'O' is none of the twenty"),
+        (lambda: net.score("MKT", "A1K"), r"^mutants\[0\]: 'A1K' names A"),
         (lambda: net.score("MKT", [5]), "mutants are text, one or a list of them"),
         (lambda: net.score(5), "wild_type is 5; it must be text"),
         (lambda: net.score("MKT", offset="x"), "offset is 'x'; it must be a whole number"),
@@ -126,7 +127,7 @@ def test_what_cannot_be_done_is_a_clear_error(tmp_path: Path):
         (lambda: net.logits("MK-A"), "'MK-A' holds a gap"),
         (lambda: net.embed("MK.A"), "holds a gap"),
         (lambda: net.embed("MK", layer=1), "layer"),
-        (lambda: net.score("MK", ["A1K"]), "mutant:1: 'A1K' names A"),
+        (lambda: net.score("MK", ["A1K"]), r"^mutants\[0\]: 'A1K' names A"),
         (lambda: net.score("MK", []), "no mutants"),
         (lambda: net.sample(0), "^count is 0; it must be greater"),
         (lambda: net.sample(1, length=-3), "^invalid length '-3'"),
@@ -137,6 +138,14 @@ def test_what_cannot_be_done_is_a_clear_error(tmp_path: Path):
             call()
     with pytest.raises(UsageError):
         net.evaluate("MK", draws=1)
+    for call, hint in (
+        (lambda: net.redesign("MK", max_mutation=3), "hint: did you mean 'max_mutations'?"),
+        (lambda: net.evaluate("MK", draw=4), "hint: did you mean 'draws'?"),
+        (lambda: sedd.load(path, device="gpu"), "hint: cpu, cuda or cuda:0"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            call()
+        assert traceback.format_exception_only(caught.value)[-1].strip() == hint
 
 
 @pytest.mark.parametrize("given", [5, [5], None])
