@@ -92,7 +92,7 @@ def test_what_makes_no_sense_together_is_one_clear_error(net: Network):
     for call, told in (
         (lambda: net.redesign(PARENT, 1, length=5), "redesign takes the length of its parents"),
         (lambda: net.redesign(PARENT, 1, template=("A_",)), "give one of them"),
-        (lambda: net.redesign(PARENT, 1, noise=0), "redesign.noise is 0; it must be greater"),
+        (lambda: net.redesign(PARENT, 1, noise=0), "noise is 0; it must be greater"),
         (lambda: net.redesign(PARENT, 1, keep="40"), "position 40 cannot be kept"),
         (lambda: net.redesign("M" * 65, 1), "trained on at most 64"),
         (lambda: net.sample(1, redesign={"parent": "wt.fasta"}), "begins with no parent"),

@@ -270,7 +270,7 @@ def test_where_slurm_hides_jobs_another_users_runs_are_not_lost(
         assert told[2]["why"] == "SLURM hides its job from others"
         refused = reader.sedd("requeue", fresh.path)
         assert refused.returncode == 1
-        assert "SLURM hides its job" in refused.stderr
+        assert "who alone may change it" in refused.stderr
         assert [v.state for v in look(*runs).runs] == [State.RUNNING, State.STALLED, State.QUEUED]
     finally:
         devcluster.switch("private-jobs", "off")
