@@ -101,7 +101,7 @@ def test_a_sweep_is_cancelled_with_all_its_points_but_those_that_are_completed(
 def test_a_name_of_two_live_runs_means_the_newest_and_names_the_other_and_then_the_other(
     local: LocalRuns,  # noqa: F811
 ) -> None:
-    older, newer = (local.start_one(small_experiment(seed=n), plan="long") for n in (0, 1))
+    older, newer = (local.start_one(small_experiment(seed=n), plan="endless") for n in (0, 1))
     older, newer = sorted((older, newer), key=lambda run: run.id)
     for run in (older, newer):
         wait_for_steps(run, 2)
