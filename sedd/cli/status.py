@@ -201,12 +201,12 @@ def _print_table(facts: Facts, plans: Sequence[PlanRecord], *, shows_all: bool, 
 
 
 def _tell_of_lost(views: Sequence[RunView]) -> None:
-    """How runs go on that were killed, and that nobody starts again."""
+    """How to continue runs that were killed and that nothing starts again."""
     lost = own_runs(view.run for view in views if view.state is State.LOST)
     if len(lost) == 1:
-        tell(f"the lost run goes on with: sedd requeue {lost[0].id}")
+        tell(f"to continue the lost run: sedd requeue {lost[0].id}")
     elif lost:
-        tell("lost runs go on with: sedd requeue RUN …")
+        tell("to continue a lost run: sedd requeue RUN")
 
 
 def _usage(run: RunDir) -> "dict[str, Any] | None":

@@ -21,7 +21,7 @@ Rows = NDArray[np.float32]
 
 
 _BESIDE = "name a store that has labels as data.store and this one in data.mixture.stores"
-"""What is to be done with proteins that have none, such as a family for a network that knows labels."""
+"""How a network that knows labels is trained on proteins that have none, such as a family."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +133,7 @@ def label_mismatch(theirs: Sequence[KnownField], ours: Sequence[KnownField]) -> 
         own = here.get(known.name)
         if own is None or (own.kind, own.values[: len(known.values)]) != (known.kind, known.values):
             return (
-                f"'{known.name}' has other values in this spec's store than it was told",
+                f"it was trained with other values of '{known.name}' than this spec's store has",
                 "build the store --onto the parent's, which keeps its values",
             )
         if (own.mean, own.std) != (known.mean, known.std):

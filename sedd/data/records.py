@@ -45,7 +45,7 @@ def read_records(path: Path, *, allow_empty: bool = False) -> Iterator[Record]:
 
 
 def require_own_names(records: Iterable[Record]) -> None:
-    """Refuse two records of one name: what is made of them is told apart by it. Raises: DataError."""
+    """Raise DataError if two records share a name: nobody could tell their results apart."""
     seen: set[str] = set()
     for record in records:
         if record.name in seen:

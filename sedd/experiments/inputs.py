@@ -127,14 +127,12 @@ def content_of(path: Path) -> str:
 
 
 def _runs_named_by(folder: Path) -> list[RunDir]:
-    """The runs of `runs/NAME` or of a sweep's folder that a network named so is one of; of other folders none."""
+    """The runs that a path names as `runs/NAME`, or as a sweep's folder; of other folders none."""
     if not (list_runs_of_name(folder) or folder.name.startswith("sweep-")):
         return []
     try:
         return find_runs(str(folder), folder)
-    except (
-        SeddError
-    ):  # a sweep without points, or a damaged manifest, which is told where the network is asked for
+    except SeddError:  # whoever asks for this network is told what is wrong with it
         return []
 
 

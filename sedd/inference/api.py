@@ -60,9 +60,9 @@ class Network:
 
     def __repr__(self) -> str:
         count = sum(weight.numel() for weight in self.trained.model.parameters())
-        told = f"{self.trained.run}, step {self.trained.step}, {count:,} parameters, {self.trained.device}"
+        about = f"{self.trained.run}, step {self.trained.step}, {count:,} parameters, {self.trained.device}"
         under = self.trained.asked.text
-        return f"<Network {told}, under {under}>" if under else f"<Network {told}>"
+        return f"<Network {about}, under {under}>" if under else f"<Network {about}>"
 
     @_telling_hints()
     def under(self, condition: Mapping[str, str | int | float], **guidance: Any) -> "Network":

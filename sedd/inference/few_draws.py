@@ -9,7 +9,7 @@ _FEW = 3
 def is_hardly_known(sets: int, sequences: int = 1) -> bool:
     """Whether an error from this many sets of draws of each sequence may be several times too small.
 
-    One set alone has no error to be told.
+    A single set gives no error at all.
     """
     return sets > 1 and (sets - 1) * sequences < _FEW
 

@@ -1,4 +1,4 @@
-"""The network that a spec describes, of weights that were read; whether they are those of such a network."""
+"""Make the network that a spec describes from weights that were read, after a check that they fit it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -44,9 +44,9 @@ def fitting_network(
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves out what draws the first weights: others take their place.
+    """Skips the random first weights, which the weights that were read replace.
 
-    Of a tensor without memory torch computes what it would draw in Python, and imports its compiler for that: seconds.
+    On the meta device torch works these out in Python, for which it imports its compiler: that takes seconds.
     """
 
     def __torch_function__(

@@ -50,7 +50,7 @@ class Module:
     ) -> None:
         """Start a kernel on the device's current stream. Pointers are c_void_p; what they point to must live on.
 
-        `shared`: bytes of shared memory for each block, besides what the kernel declares.
+        `shared`: bytes of shared memory for each block, in addition to what the kernel declares.
         """
         pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
         stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)

@@ -76,9 +76,9 @@ def test_lost_runs_draw_the_command_that_lets_them_go_on(tmp_path: Path) -> None
     kill(first)
     done = sedd("status", "--all", runs=tmp_path)
     assert "lost" in done.stdout
-    assert done.stderr == f"the lost run goes on with: sedd requeue {first.id}\n"
+    assert done.stderr == f"to continue the lost run: sedd requeue {first.id}\n"
     kill(second)
-    assert sedd("status", "--all", runs=tmp_path).stderr == "lost runs go on with: sedd requeue RUN …\n"
+    assert sedd("status", "--all", runs=tmp_path).stderr == "to continue a lost run: sedd requeue RUN\n"
 
 
 def test_no_runs_is_a_friendly_line_and_no_error(tmp_path: Path) -> None:

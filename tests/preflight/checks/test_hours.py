@@ -26,31 +26,26 @@ def test_one_card_takes_the_estimate_for_each_residue_and_a_start_for_each_attem
     assert "estimated for a V100" in hours.judge(facts).saw
 
 
-def test_what_a_run_here_has_measured_counts_instead(make_context, tmp_path):
-    context = make_context(LONG, profile=V100S)
-    slow = (
-        ("attempt_started", 0, {"gpus": 1}),
-        ("resumed", 30, {"step": 0}),
-        ("checkpoint", 130, {"step": 200}),
-    )
+@pytest.mark.parametrize(
+    ("resources", "started", "where"),
+    [
+        ({}, {"gpus": 1}, " on 1 GPU (140 GPU hours), in "),
+        (
+            {"resources.gpus_per_node": 0},
+            {"gpus": 0, "ranks": 1},
+            " on 1 process (140 hours of processes), in ",
+        ),
+    ],
+    ids=["GPUs", "as many processes on CPUs"],
+)
+def test_what_a_run_here_has_measured_counts_instead(make_context, tmp_path, resources, started, where):
+    context = make_context(LONG | resources, profile=V100S)
+    slow = (("attempt_started", 0, started), ("resumed", 30, {"step": 0}), ("checkpoint", 130, {"step": 200}))
     name = make_earlier(tmp_path, context.training_run, slow)
     facts = hours.gather(context)
     assert facts.source == f"measured, run {name}"
     assert facts.seconds[0] == pytest.approx(1_000_000 / 2 + 30 * facts.attempts)
-
-
-def test_what_a_run_on_as_many_processes_has_measured_counts_on_cpus(make_context, tmp_path):
-    context = make_context(LONG | {"resources.gpus_per_node": 0}, profile=V100S)
-    slow = (
-        ("attempt_started", 0, {"gpus": 0, "ranks": 1}),
-        ("resumed", 30, {"step": 0}),
-        ("checkpoint", 130, {"step": 200}),
-    )
-    name = make_earlier(tmp_path, context.training_run, slow)
-    facts = hours.gather(context)
-    assert facts.source == f"measured, run {name}"
-    assert facts.seconds[0] == pytest.approx(1_000_000 / 2 + 30 * facts.attempts)
-    assert " on 1 process (140 hours of processes), in " in hours.judge(facts).saw
+    assert where in hours.judge(facts).saw
 
 
 @pytest.mark.parametrize(
