@@ -957,7 +957,7 @@ for line in sys.stdin:
 
 @pytest.mark.skipif(TORCH < (2, 8), reason="there einops imports the compiler")
 def test_a_network_is_used_without_torchs_compiler(trained: RunDir, fasta: Path, tmp_path: Path) -> None:
-    """The compiler, and sympy with it, took half of the start of each of these commands."""
+    """The compiler, and sympy with it, took more than a third of the time of each of these commands."""
     uses = [
         ["sample", str(trained.path), "-n", "2", "--length", "20", "--steps", "2", "-o", "s.fasta"],
         ["evaluate", str(trained.path), "--fasta", str(fasta), "--draws", "2"],
