@@ -350,8 +350,8 @@ def test_labels_of_a_parent_mean_the_same_where_a_store_has_more_values_behind_t
     more = dataclasses.replace(family, values=("x", "y", "z"))
     assert label_mismatch((family, heat), (more, dataclasses.replace(heat, low=0.0))) is None
     for own, told in (
-        (dataclasses.replace(family, values=("y", "x")), "'family' has other values"),
-        (dataclasses.replace(family, values=("x",)), "'family' has other values"),
+        (dataclasses.replace(family, values=("y", "x")), "other values of 'family' than"),
+        (dataclasses.replace(family, values=("x",)), "other values of 'family' than"),
         (dataclasses.replace(heat, mean=3.5), "'heat' is 3.5 ± 2 in this spec's store"),
     ):
         ours = [own if own.name == field.name else field for field in (family, heat)]
