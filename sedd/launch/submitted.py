@@ -175,7 +175,8 @@ def continuing(runs: Sequence[RunDir]) -> str:
 def _with_beginning(folder: Path, beginnings: set[str]) -> Iterator[RunDir]:
     """Runs in a folder whose id carries one of the hashes, oldest first, found by name alone.
 
-    A run whose spec was changed since has a first spec beside its own, and may be one of any.
+    A run whose spec was changed since has a first spec beside its own, and may be one of any. Those of other users
+    who let nobody look into them are passed over.
     """
     try:
         names = sorted(entry.name for entry in os.scandir(folder))
@@ -184,7 +185,7 @@ def _with_beginning(folder: Path, beginnings: set[str]) -> Iterator[RunDir]:
     for name in names:
         parts = name.split("-")
         run = RunDir(folder / name)
-        if len(parts) < 3 or not (parts[2] in beginnings or run.earlier_spec(1).exists()):
+        if len(parts) < 3 or not (parts[2] in beginnings or os.path.exists(run.earlier_spec(1))):
             continue
-        if run.manifest.exists():
+        if os.path.exists(run.manifest):
             yield run

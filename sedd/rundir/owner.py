@@ -30,7 +30,7 @@ def other_owner(run: RunDir) -> str | None:
     """Whose run it is, where it is another user's and this one may not record events in it; None where they may."""
     try:
         uid = os.stat(run.path).st_uid
-        written = run.events if run.events.exists() else run.path
+        written = run.events if os.path.exists(run.events) else run.path
     except OSError:
         return None
     as_now = os.access in os.supports_effective_ids
