@@ -19,7 +19,7 @@ from sedd.preflight.context import Answers
 from sedd.preflight.finding import Finding, has_failures
 from sedd.preflight.run_checks import check_login
 from sedd.preflight.show.render import conclusion, counted, failures_again, findings_table
-from sedd.rundir.plan_record import find_plan
+from sedd.rundir.plan_record import find_own_plan
 from sedd.spec.experiment import Experiment
 from sedd.spec.plan import load_plan
 
@@ -51,7 +51,7 @@ def preflight_plan(path: Path, cluster: Path | None, *, strict: bool, as_json: b
 
 
 def _check(graph: Graph, site: Site) -> list[Checked]:
-    steps = foresee(resolver_for(graph, site, before=find_plan(graph.name, site.runs)))
+    steps = foresee(resolver_for(graph, site, before=find_own_plan(graph.name, site.runs)))
     answers = Answers()  # what is true of the site is asked once for all stages
     return [
         Checked(

@@ -35,7 +35,7 @@ from sedd.rundir.attempts import is_left_out
 from sedd.rundir.events import read_events
 from sedd.rundir.find import runs_root
 from sedd.rundir.layout import RunDir
-from sedd.rundir.plan_record import PlanRecord, find_plan
+from sedd.rundir.plan_record import PlanRecord, find_own_plan
 from sedd.soonest.choose import require_choice
 from sedd.spec.experiment import Experiment
 from sedd.spec.plan import load_plan
@@ -144,7 +144,7 @@ def _require_choice(graph: Graph, site: Site) -> None:
 
 
 def _print_foreseen(graph: Graph, site: Site, how: How) -> None:
-    before = find_plan(graph.name, site.runs)
+    before = find_own_plan(graph.name, site.runs)
     steps = foresee(resolver_for(graph, site, before=before, any_code=how.any_code, anew=how.anew))
     for step in steps:
         if step.missing is not None:

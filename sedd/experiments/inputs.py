@@ -12,8 +12,11 @@ from typing import Any
 from sedd.errors import SeddError
 from sedd.launch.freeze import code_hash, imported_package
 from sedd.launch.submitted import find_all_of
+from sedd.rundir.attempts import is_completed
+from sedd.rundir.events import read_events
 from sedd.rundir.find import find_runs, list_runs_of_name
 from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.owner import other_owner
 from sedd.spec.load import Request
 from sedd.spec.task import TaskSpec
 
@@ -85,10 +88,17 @@ def joined_key(runs: Collection[RunDir]) -> str:
     return _digest([read_manifest(run).get("inputs") for run in runs])
 
 
-def find_known(experiment: TaskSpec, inputs: Inputs, runs: Path, *, any_code: bool) -> RunDir | None:
-    """The newest run of the same inputs, whatever became of it."""
+def find_known(
+    experiment: TaskSpec, inputs: Inputs, runs: Path, *, any_code: bool, of_others: bool
+) -> RunDir | None:
+    """The newest run of the same inputs, whatever became of it; another user's only if it has completed.
+
+    Without `of_others` only this user's: nobody can follow up or end what is another's.
+    """
     wanted = inputs.as_manifest()
     for run in find_all_of(experiment, runs):
+        if other_owner(run) and not (of_others and is_completed(read_events(run.events))):
+            continue
         seen = read_manifest(run).get("inputs")
         if seen and (seen | {"code": wanted["code"]} if any_code else seen) == wanted:
             return run

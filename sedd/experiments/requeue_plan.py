@@ -1,6 +1,7 @@
 """Let a plan go on: revive what has ended without completing, leave alone what runs or waits for its turn."""
 
 import datetime as dt
+import os
 from collections.abc import Sequence
 
 from sedd.cluster.control import update_job
@@ -14,6 +15,7 @@ from sedd.rundir.attempts import is_completed, is_left_out, is_stopped, is_unsub
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir
 from sedd.rundir.lock import one_action
+from sedd.rundir.owner import own_runs
 from sedd.rundir.plan_record import PlanRecord
 
 _IN_VAIN = "DependencyNeverSatisfied"
@@ -28,7 +30,8 @@ def requeue_plan(
     Raises:
         SeddError: whether runs have jobs is not known.
     """
-    runs = [run for run in record.runs if run.manifest.exists() and not _is_done(record, run)]
+    there = [run for run in record.runs if os.path.exists(run.manifest)]
+    runs = [run for run in own_runs(there) if not _is_done(record, run)]
     confirm_all(runs)
     wake_sweeps_of(runs)
     outcomes: dict[RunDir, Requeued | SeddError] = {}

@@ -67,7 +67,7 @@ class Resolver:
     Attributes:
         folder: the plan's, below the root of all runs.
         settle: completes a request for the place where it runs: what is `auto` becomes a number.
-        before: the plan's newest record, for the reasons.
+        before: this user's newest record of the plan, for the reasons.
         any_code: a run that other code has made is as good.
         anew: whatever there is, all is made.
     """
@@ -187,8 +187,10 @@ class Resolver:
     def _known(self, request: Request, number: int, inputs: Inputs) -> RunDir | None:
         if self.anew:
             return None
-        run = find_known(request.experiments[number], inputs, self.runs, any_code=self.any_code)
         task = request.experiments[number]
+        # The points of a halving sweep look at each other and let each other go on: all are one user's.
+        of_others = request.halving is None
+        run = find_known(task, inputs, self.runs, any_code=self.any_code, of_others=of_others)
         if (
             run is not None
             and isinstance(task, DataTask)

@@ -21,7 +21,7 @@ from sedd.launch.wake import wake_sweeps_of
 from sedd.rundir.attempts import is_left_out, is_unsubmitted
 from sedd.rundir.events import read_events
 from sedd.rundir.layout import RunDir, run_id
-from sedd.rundir.plan_record import PREFIX, PlanRecord, find_plan, write_plan
+from sedd.rundir.plan_record import PREFIX, PlanRecord, find_own_plan, write_plan
 from sedd.spec.load import Request
 from sedd.spec.task import TaskSpec
 
@@ -97,7 +97,7 @@ def submit_plan(
     require_plain_path(site.runs)
     names = {graph.name, *(stage.run_name for stage in graph.stages.values())}
     with one_submission(names, site.runs):
-        before = find_plan(graph.name, site.runs)
+        before = find_own_plan(graph.name, site.runs)
         resolver = resolver_for(graph, site, before=before, any_code=any_code, anew=anew)
         checked = {
             step.stage.name: site.check(site.pick(order_of(step.missing, site), step), step.awaited)

@@ -13,6 +13,7 @@ from sedd.halving.rule import Decision, Standing, judge
 from sedd.rundir.attempts import is_cancelled, is_stopped
 from sedd.rundir.events import STAYS, Event, read_events
 from sedd.rundir.layout import RunDir, read_manifest
+from sedd.rundir.owner import is_own
 
 NO_RUN = ("sweep-", "plan-")
 """Beginnings of folders beside runs that are none."""
@@ -131,4 +132,6 @@ def _halving_in(run: RunDir) -> Halving | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as e:
+        if isinstance(e, PermissionError) and not is_own(run.path):
+            return None  # of another user, who lets nobody look into it
         raise RunError(f"cannot read {run.manifest}: {e}") from e

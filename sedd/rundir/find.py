@@ -168,7 +168,7 @@ def find_runs(text: str, root: Path) -> list[RunDir]:
     path = expand_home(text).absolute()
     if path.name.startswith("sweep-"):
         named = [path, *(name / path.name for name in _folders(root))]
-        folder = next((each for each in named if each.is_dir()), path)
+        folder = next(filter(os.path.isdir, named), path)
         if points := _points(folder.parent, path.name):
             return points
     if text.isdigit() and (tasks := [run for run in list_runs(root) if _is_task_of(run, text)]):

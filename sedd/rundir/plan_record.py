@@ -5,6 +5,7 @@ runs/<plan>/plan-<id>/plan.json     one a submission that changed anything; the 
              best/                  links to the best of several trainings
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
@@ -16,6 +17,7 @@ from sedd.errors import RunError
 from sedd.home import expand_home
 from sedd.rundir.atomic import write_text
 from sedd.rundir.layout import RunDir
+from sedd.rundir.owner import is_own, other_owner_of
 
 PREFIX = "plan-"
 _FILE = "plan.json"
@@ -112,18 +114,29 @@ def plain_name(text: str) -> str:
 
 
 def find_plan(text: str, root: Path) -> PlanRecord | None:
-    """The plan that an id, a name or a folder of one of these names; of a name the newest. None: it names no plan."""
+    """The plan that an id, a name or a folder of one of these names; None: it names no plan.
+
+    Of a name the newest, of this user where they have one of that name.
+    """
     if not text:
         return None
     text = plain_name(text)
     path = expand_home(text).absolute()
     by_id = [path, *(folder / path.name for folder in sorted(root.glob("*")))]
-    if path.name.startswith(PREFIX) and (found := [each for each in by_id if (each / _FILE).exists()]):
+    if path.name.startswith(PREFIX) and (
+        found := [each for each in by_id if os.path.exists(each / _FILE)]
+    ):
         return read_plan(found[0])
     for of_name in dict.fromkeys((path, root / text)):
-        if newest := max((found.parent for found in of_name.glob(f"{PREFIX}*/{_FILE}")), default=None):
-            return read_plan(newest)
+        if folders := sorted(found.parent for found in of_name.glob(f"{PREFIX}*/{_FILE}")):
+            return read_plan(next(filter(is_own, reversed(folders)), folders[-1]))
     return None
+
+
+def find_own_plan(name: str, root: Path) -> PlanRecord | None:
+    """The newest plan of a name that this user may change; None where there is none."""
+    plan = find_plan(name, root)
+    return None if plan is None or other_owner_of(plan.folder, plan.folder / _FILE) else plan
 
 
 def find_plans(texts: Iterable[str], root: Path) -> list[PlanRecord]:
@@ -136,10 +149,11 @@ def find_plans(texts: Iterable[str], root: Path) -> list[PlanRecord]:
 
 
 def list_plans(root: Path) -> list[PlanRecord]:
-    """The newest record of every plan, oldest first; damaged ones are passed over."""
-    newest: dict[Path, Path] = {}
+    """The newest record of every plan of each user, oldest first; damaged ones are passed over."""
+    newest: dict[tuple[Path, int], Path] = {}
     for found in sorted(root.glob(f"*/{PREFIX}*/{_FILE}")):
-        newest[found.parents[1]] = found.parent
+        with contextlib.suppress(OSError):
+            newest[found.parents[1], found.parent.stat().st_uid] = found.parent
     records = []
     for folder in newest.values():
         try:

@@ -13,6 +13,7 @@ import pytest
 
 from sedd.errors import SpecError
 from sedd.experiments import inputs as inputs_module
+from sedd.experiments.requeue_plan import requeue_plan
 from sedd.launch.cancel import cancel
 from sedd.launch.local_processes import end_all, find_members
 from sedd.rundir.attempts import is_completed, is_left_out
@@ -22,6 +23,7 @@ from sedd.rundir.find import find_runs
 from sedd.rundir.layout import RunDir, read_manifest
 from sedd.rundir.plan_record import PlanRecord, find_plan, list_plans
 from sedd.spec.load import load_resolved
+from tests.command_line import by_permission
 from tests.experiments.tiny_plan import PLAN, submitted, to_be_made, write_plan_file
 from tests.test_architecture import BASE, DOORS
 
@@ -170,6 +172,7 @@ import os, signal, sys
 from pathlib import Path
 from sedd.experiments import submit_plan
 from sedd.launch import make_runs
+from tests.command_line import by_permission
 from tests.experiments.tiny_plan import submitted
 count, limit = 0, int(sys.argv[2])
 real = make_runs.write_manifest
@@ -209,3 +212,30 @@ def test_a_plan_is_found_by_name_id_and_folder_and_is_cancelled_as_a_whole(made:
     assert find_runs("tiny-plan", runs) == list(record.runs)
     assert all(each.changed for each in cancel(list(record.runs), now=NOW))
     assert [run.id for run in submitted(made).stuck] == [run.id for run in record.runs]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of another user")
+def test_the_same_plan_of_another_user_gives_what_it_has_completed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder of runs that several share."""
+    monkeypatch.setattr(NOBODY, lambda runs: dict.fromkeys(runs, "nobody starts it"))
+    plan, runs = write_plan_file(tmp_path), tmp_path / "runs"
+    theirs = submitted(plan).record
+    append_event(stage(theirs, "data")[0].events, "completed", attempt=1, now=NOW)
+    (tmp_path / "p.store").mkdir()
+    for path in (runs, *runs.rglob("*")):
+        os.chown(path, 4711, 4711)
+        if path in (runs, *runs.glob("*"), *runs.glob("*/.*")):  # what all of them write
+            path.chmod(0o777)
+    with by_permission():
+        assert to_be_made(plan) == {"train": 2, "evaluate": 2, "sample": 1, "rescue": 1}
+        done = submitted(plan)
+        mine = done.record
+        assert set(theirs.runs) & set(mine.runs) == set(stage(theirs, "data"))
+        assert done.replaced == done.stuck == [], "what is another's is no business of this plan"
+        assert find_plan(theirs.name, runs) == mine
+        assert find_plan(theirs.id, runs) == theirs
+        assert list_plans(runs) == [theirs, mine]
+        assert set(requeue_plan(mine, now=NOW)) == set(mine.runs) - set(theirs.runs)
+        assert requeue_plan(theirs, now=NOW) == {}

@@ -8,7 +8,7 @@ from sedd.cluster.profile import LocalProfile, Profile
 from sedd.experiments.plan_graph import build_graph
 from sedd.experiments.stages import Step
 from sedd.experiments.submit_plan import PlanSubmission, Site, foresee, resolver_for, submit_plan
-from sedd.rundir.plan_record import find_plan
+from sedd.rundir.plan_record import find_own_plan
 from sedd.spec.plan import load_plan
 from tests.tiny import PROTEINS
 
@@ -87,7 +87,7 @@ def submitted(
 
 def foreseen(plan: Path, profile: Profile = LOCAL, *, any_code: bool = False) -> dict[str, Step]:
     graph, where = build_graph(load_plan(plan)), site(plan.parent, profile)
-    before = find_plan(graph.name, where.runs)
+    before = find_own_plan(graph.name, where.runs)
     resolver = resolver_for(graph, where, before=before, any_code=any_code)
     return {step.stage.name: step for step in foresee(resolver)}
 

@@ -1,16 +1,27 @@
 """Several people share a folder of runs: whose run a name means, and who may end or continue it."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from sedd.errors import RunError
+from sedd.errors import RunError, UsageError
+from sedd.halving.fellows import parse_halving, read_group
 from sedd.rundir.events import read_events
-from sedd.rundir.find import find_run
-from sedd.rundir.layout import RunDir
+from sedd.rundir.find import find_run, find_runs
+from sedd.rundir.layout import RunDir, read_manifest, write_manifest
 from sedd.rundir.lock import one_action
 from sedd.rundir.owner import other_owner, require_own
+from sedd.rundir.plan_record import (
+    PREFIX,
+    PlanRecord,
+    StageRecord,
+    find_own_plan,
+    find_plan,
+    list_plans,
+    write_plan,
+)
 from tests.command_line import BY_PERMISSION, by_permission, sedd
 from tests.experiments.runs import make_run
 
@@ -85,3 +96,57 @@ def test_no_lock_is_left_where_one_may_do_nothing(runs: tuple[RunDir, RunDir]) -
                 pass
     assert (own.path / ".action.lock").exists()
     assert not (other.path / ".action.lock").exists()
+
+
+def test_a_plans_name_means_ones_own_newest_plan_and_an_id_any(
+    tmp_path: Path, runs: tuple[RunDir, RunDir]
+) -> None:
+    stages = [StageRecord(name="train", task="train", runs=(run,), waits={}, by_point=()) for run in runs]
+    own, other = (
+        PlanRecord(name="study", folder=tmp_path / "study" / f"{PREFIX}{number}", stages=(stage,))
+        for number, stage in enumerate(stages)
+    )
+    for plan in (own, other):
+        write_plan(plan, "")
+    for path in (other.folder, *other.folder.iterdir()):
+        os.chown(path, ANOTHER, ANOTHER)
+    with by_permission():
+        assert find_plan("study", tmp_path) == find_plan(own.id, tmp_path) == own
+        assert find_plan(other.id, tmp_path) == other
+        assert find_own_plan("study", tmp_path) == own
+        assert list_plans(tmp_path) == [own, other]
+        shutil.rmtree(own.folder)
+        assert find_plan("study", tmp_path) == other, "who has no plan of that name means the newest of all"
+        assert find_own_plan("study", tmp_path) is None
+
+
+def test_folders_into_which_another_lets_nobody_look_hinder_no_search(
+    tmp_path: Path, runs: tuple[RunDir, RunDir]
+) -> None:
+    own, other = runs
+    for private in (other.path, tmp_path / "theirs"):
+        private.mkdir(exist_ok=True)
+        os.chown(private, ANOTHER, ANOTHER)
+        private.chmod(0o700)
+    with by_permission():
+        assert find_runs(own.name, tmp_path) == [own]
+        assert find_plan(f"{PREFIX}7", tmp_path) is None
+        with pytest.raises(UsageError, match="no run 'sweep-7'"):
+            find_runs("sweep-7", tmp_path)
+
+
+def test_a_halving_sweep_reads_no_run_into_which_it_may_not_look(
+    runs: tuple[RunDir, RunDir],
+) -> None:
+    own, other = runs
+    place = {"group": "sweep-7", "rungs": [10], "keep": "1/2", "points": 1, "index": 0}
+    write_manifest(own, read_manifest(own) | {"halving": place})
+    halving = parse_halving(place)
+    assert halving is not None
+    other.path.chmod(0o700)
+    with by_permission():
+        assert [fellow.run for fellow in read_group(own, halving).fellows.values()] == [own]
+        own.path.chmod(0)
+        with pytest.raises(RunError, match="cannot read"):
+            read_group(own, halving)
+        own.path.chmod(0o700)
