@@ -223,6 +223,7 @@ def test_the_same_plan_of_another_user_gives_what_it_has_completed_and_nothing_e
     plan, runs = write_plan_file(tmp_path), tmp_path / "runs"
     theirs = submitted(plan).record
     append_event(stage(theirs, "data")[0].events, "completed", attempt=1, now=NOW)
+    append_event(stage(theirs, "train")[0].events, "submitted", attempt=0, now=NOW, job_id="7")
     (tmp_path / "p.store").mkdir()
     for path in (runs, *runs.rglob("*")):
         os.chown(path, 4711, 4711)
