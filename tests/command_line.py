@@ -40,7 +40,7 @@ def sedd(
     """Run `sedd` in a process of its own, started `by` a command if given; what it prints comes back as text."""
     command = [*by, sys.executable, "-m", "sedd", *map(str, arguments)]
     environment = os.environ | ({"SEDD_RUNS": str(runs)} if runs is not None else {})
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, **options)  # type: ignore[call-overload]
 
 
 def sedd_here(

@@ -37,7 +37,7 @@ class OldSedd:
         }
         command = [sys.executable, "-m", "sedd", *arguments]
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=120, check=False
+            command, env=environment, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -289,7 +289,7 @@ def look(module: str, folder: Path, *, first: str = "") -> dict[str, list[str]]:
     environment = {**os.environ, "PYTHONPATH": f"{PACKAGE.parent}{os.pathsep}{folder}"}
     done = subprocess.run(
         [sys.executable, "-c", first + PROBE, module],
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "importing says nothing"

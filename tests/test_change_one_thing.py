@@ -229,7 +229,7 @@ def run(folder: Path, *arguments: str) -> str:
         "PYTHONSAFEPATH": "1",
     }
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

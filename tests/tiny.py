@@ -29,7 +29,7 @@ cuts_networks = pytest.mark.skipif(
 PROTEINS = Path(__file__).parents[1] / "jobs/data/uniprot2k.fasta.gz"
 MAX_LENGTH, RESIDUES_PER_STEP = 64, 512
 TRAIN = Path(__file__).parent / "training/train_process.py"
-LONGEST_S = 120
+LONGEST_S = 300
 """Of a training in processes of their own."""
 
 

@@ -196,7 +196,7 @@ def test_of_two_at_once_both_come_to_pass_one_after_the_other(local: LocalRuns) 
         assert list(pool.map(one, [2, 4])) == [True, True]
     assert len([e for e in read_events(run.events) if e.event == "submitted"]) == 3
     ranks = read_manifest(run)["ranks"]
-    assert wait_until(lambda: len(training(run)) == ranks, timeout_s=30), (
+    assert wait_until(lambda: len(training(run)) == ranks, timeout_s=120), (
         "no process of another shape is left"
     )
     cancel([run], now=NOW)

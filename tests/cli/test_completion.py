@@ -47,7 +47,7 @@ def complete(shell: str, script: Path, *words: str, runs: Path | str = "nowhere"
     environment = {"PATH": "/usr/bin:/bin", "SEDD_RUNS": str(runs), "HOME": str(script.parent)}
     command = [shell, *PROGRAMS[shell], str(script), *words]
     done = subprocess.run(
-        command, env=environment, cwd=script.parent, capture_output=True, text=True, timeout=60
+        command, env=environment, cwd=script.parent, capture_output=True, text=True, timeout=300
     )
     assert done.stderr == ""
     return set(done.stdout.split("\n")) - {""}

@@ -151,7 +151,7 @@ def test_a_signal_ends_a_build_and_nothing_is_left(number: signal.Signals, tmp_p
             preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # under nohup, SIGHUP would be ignored
         )  # fmt: skip
     try:
-        assert wait_until(lambda: any(tmp_path.glob(".store.building-*/parts/1-*")), timeout_s=60)
+        assert wait_until(lambda: any(tmp_path.glob(".store.building-*/parts/1-*")), timeout_s=180)
         os.killpg(process.pid, number)
         assert process.wait(30) == 128 + number
         told = (
@@ -161,7 +161,7 @@ def test_a_signal_ends_a_build_and_nothing_is_left(number: signal.Signals, tmp_p
         )
         assert (tmp_path / "said").read_text().strip() == told
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.fasta", "said"]
-        assert wait_until(lambda: not _group(process.pid), timeout_s=10), _group(process.pid)
+        assert wait_until(lambda: not _group(process.pid), timeout_s=60), _group(process.pid)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -224,7 +224,7 @@ def test_a_table_that_is_no_text_is_told_so_without_its_bytes(tmp_path: Path, na
     (tmp_path / name).write_bytes(content)
     (tmp_path / "a.fasta").write_text(">P1\nMKV\n")
     command = [sys.executable, "-m", "sedd", *words.format(name).split()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     first, second = done.stderr.splitlines()
     assert done.returncode == 2
     assert first.startswith(f"error: {name} {told}")
@@ -257,7 +257,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path):
         [*inside, build, "sh", str(disk), sys.executable, str(QUICKSTART)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.stderr.splitlines() == [

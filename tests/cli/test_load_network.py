@@ -81,7 +81,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_where_it_stopped(store: Path, tmp_path
     while not process.stdout.readline().startswith("step"):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=180)
     assert process.returncode == 130
     (run,) = list_runs(tmp_path)
     resume = f"sedd train {shlex.quote(str(run.path))}"
@@ -117,7 +117,7 @@ def test_a_terminal_that_is_closed_lets_a_training_save_and_end(
     process = subprocess.Popen(command, env=os.environ | {"SEDD_RUNS": str(tmp_path)}, preexec_fn=begin)
     os.close(slave)
     try:
-        assert wait_until(lambda: bool(list_runs(tmp_path)) and started(tmp_path), timeout_s=60)
+        assert wait_until(lambda: bool(list_runs(tmp_path)) and started(tmp_path), timeout_s=180)
         os.close(terminal)
         code = process.wait(60)
     finally:
@@ -169,7 +169,7 @@ def test_a_run_whose_store_was_damaged_is_not_trained_on(store: Path, tmp_path: 
     process = subprocess.Popen(
         [sys.executable, "-m", "sedd", "train", str(spec)], env=os.environ | {"SEDD_RUNS": str(tmp_path)}
     )
-    assert wait_until(lambda: bool(list_runs(tmp_path)) and started(tmp_path), timeout_s=60)
+    assert wait_until(lambda: bool(list_runs(tmp_path)) and started(tmp_path), timeout_s=180)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 1
     (run,) = list_runs(tmp_path)
@@ -371,7 +371,7 @@ def test_a_package_of_an_option_that_is_missing_is_named_before_the_work(
     names = {"run": trained.path, "fasta": fasta}
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
     command = [sys.executable, "-m", "sedd", *(a.format(**names) for a in arguments)]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert package in line
@@ -490,7 +490,7 @@ def test_progress_is_drawn_on_a_terminal_and_stays_out_of_the_proteins(trained: 
     os.close(ours)
     assert process.stdout is not None
     assert process.stdout.read().startswith(b">sample_0 ")
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=180) == 0
     assert b"sampling" in seen
     assert b"7/7" in seen
 
@@ -984,7 +984,7 @@ def seen_cheaply(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         [sys.executable, "-c", ONE_BY_ONE],
         input="\n".join(map(json.dumps, typed)),
         env=os.environ | {"SEDD_RUNS": str(folder)},
-        cwd=folder, capture_output=True, text=True, timeout=120,
+        cwd=folder, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     return dict(zip(map(" ".join, CHEAP_TO_SEE), done.stdout.splitlines(), strict=True))
 
@@ -1059,7 +1059,7 @@ def test_a_full_disk_under_standard_output_is_one_line_with_cause_and_file(
         command = [sys.executable, "-m", "sedd", "sample", str(trained.path), "-n", "1", "--steps", "2"]
         environment = os.environ | {"SEDD_RUNS": str(runs_of(trained))}
         done = subprocess.run(
-            command, env=environment, stdout=output, stderr=subprocess.PIPE, text=True, timeout=120
+            command, env=environment, stdout=output, stderr=subprocess.PIPE, text=True, timeout=300
         )
         output.close()
     assert done.returncode == 1, done.stderr

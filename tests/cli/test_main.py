@@ -140,7 +140,7 @@ def shell(tmp_path: Path) -> Run:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "sedd", *arguments],
-            cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60,
+            cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
 
     return run
@@ -347,7 +347,7 @@ def test_a_reader_that_hangs_up_is_no_noise(tmp_path: Path):
 def cpu_seconds(arguments: list[str], folder: Path) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-m", "sedd", *arguments], cwd=folder, capture_output=True, timeout=60
+        [sys.executable, "-m", "sedd", *arguments], cwd=folder, capture_output=True, timeout=300
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr.decode()
@@ -373,7 +373,7 @@ def test_version_names_code_commit_python_and_torch_without_importing_it(shell: 
 
 def test_version_imports_no_torch():
     asks = "import sys; from sedd.cli.version import version_text; version_text(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", asks], env=ENVIRONMENT, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", asks], env=ENVIRONMENT, timeout=300).returncode == 0
 
 
 @pytest.mark.parametrize(

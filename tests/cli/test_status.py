@@ -269,7 +269,7 @@ def test_a_folder_of_runs_that_may_not_be_read_is_one_line(
     closed.mkdir(mode)
     command = [*BY_PERMISSION, sys.executable, "-m", "sedd", *typed.split()]
     environment = os.environ | {"SEDD_RUNS": str(closed / inside)}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     closed.chmod(0o700)
     error, hint = done.stderr.splitlines()
     assert error == f"error: the folder of runs, {closed / inside}, cannot be read: Permission denied"

@@ -105,7 +105,7 @@ def test_the_command_line_is_ascii_in_locale_c_and_its_data_is_utf_8(tmp_path: P
     def sedd(*arguments: str) -> bytes:
         command = [sys.executable, "-m", "sedd", *arguments]
         done = subprocess.run(
-            command, cwd=tmp_path, env=plain | {"LANG": "C"}, capture_output=True, timeout=120
+            command, cwd=tmp_path, env=plain | {"LANG": "C"}, capture_output=True, timeout=300
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -128,7 +128,7 @@ def test_a_full_disk_under_stdout_is_named(arguments: list[str], unbuffered: str
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
+            timeout=300,
         )
     assert done.returncode == 1
     assert done.stderr == "error: cannot write standard output: no space left on device\n"
@@ -139,6 +139,6 @@ def test_a_reader_that_has_seen_enough_ends_the_command_as_sigpipe_does(argument
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "sedd", *arguments]
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=300)
     os.close(writer)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")

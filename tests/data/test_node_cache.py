@@ -99,7 +99,7 @@ print(stage_store(Path(sys.argv[1]), sys.argv[2]).copied_bytes)
 def test_of_the_processes_of_a_node_one_copies(shared: Path, tmp_path: Path):
     command = [sys.executable, "-c", COPY, str(shared), str(tmp_path / "node")]
     ranks = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    copied = [int(rank.communicate(timeout=120)[0]) for rank in ranks]
+    copied = [int(rank.communicate(timeout=300)[0]) for rank in ranks]
     assert sum(count > 0 for count in copied) == 1
 
 

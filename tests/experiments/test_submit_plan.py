@@ -194,7 +194,7 @@ def test_a_submission_killed_half_way_and_asked_for_again_makes_each_run_once(
 ) -> None:
     """A run is a folder with a manifest; the kill comes before the next one is written."""
     command = [sys.executable, "-c", KILLED, str(plan), str(after)]
-    done = subprocess.run(command, env=os.environ, check=False, timeout=60)
+    done = subprocess.run(command, env=os.environ, check=False, timeout=300)
     assert done.returncode == -signal.SIGKILL
     monkeypatch.setattr(NOBODY, lambda runs: dict.fromkeys(runs, "nobody starts it"))
     record = submitted(plan).record

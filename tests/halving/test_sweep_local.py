@@ -58,7 +58,7 @@ def bounds_at(run: RunDir, rung: int) -> float | None:
     return float(found[steps.index(rung)]) if rung in steps else None
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_killed_points_end_as_in_synchronous_halving_and_the_winner_as_one_that_never_paused(
     tmp_path: Path,
 ) -> None:

@@ -53,7 +53,7 @@ def test_a_data_task_builds_its_store_and_says_how_far_it_is(make, tmp_path: Pat
     run = make(PROTEINS)
     assert read_manifest(run)["task"] == "data"
     process = start(run)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == Exit.COMPLETED, said
     assert TokenStore.open(tmp_path / "made.store").manifest.options["min_length"] == 30
     beat = read_heartbeat(run.heartbeat)
@@ -95,7 +95,7 @@ def test_bad_input_ends_the_attempt_with_one_line(make, tmp_path: Path):
     source.write_text("not FASTA\n")
     run = make(source)
     process = start(run)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == Exit.MISFIT, "another attempt would find the same"
     assert said.splitlines() == [
         f"error: {source} is not FASTA: it starts with 'not FASTA' instead of a '>' line"

@@ -46,34 +46,34 @@ def two_that_wait(local: LocalRuns, *, retry: dict[str, object] | None = None) -
 
 def test_processes_that_stood_by_are_the_ranks_of_the_next_attempt(local: LocalRuns) -> None:
     run = two_that_wait(local)
-    assert wait_until(lambda: len(waiting(run)) == 2, timeout_s=60), logs_of(run)
+    assert wait_until(lambda: len(waiting(run)) == 2, timeout_s=180), logs_of(run)
     stood_by = waiting(run)
     assert all(find_place(pid) is None for pid in stood_by), "they are of no attempt yet"
     victim = find_training(run, attempt=1)[0]
     assert signal_local(victim.process, signal.SIGKILL)
-    assert wait_until(lambda: len(find_training(run, attempt=2)) == 2, timeout_s=60), logs_of(run)
+    assert wait_until(lambda: len(find_training(run, attempt=2)) == 2, timeout_s=180), logs_of(run)
     trains = {member.process.pid for member in find_training(run, attempt=2)}
     assert trains == stood_by
     assert {find_place(pid) for pid in trains} == {Place(2, 0), Place(2, 1)}
     assert all(os.readlink(f"/proc/{pid}/fd/0") == os.devnull for pid in trains)
     assert logs_of(run).count("=== attempt 2") == 2
-    assert wait_until(lambda: logs_of(run).count("counts from") == 4, timeout_s=10), logs_of(run)
+    assert wait_until(lambda: logs_of(run).count("counts from") == 4, timeout_s=60), logs_of(run)
     assert "requeued:killed" in story(run)
     assert story(run).count("attempt_started") == 2
-    assert wait_until(lambda: len(waiting(run)) == 2, timeout_s=60), "others stand by for the third attempt"
+    assert wait_until(lambda: len(waiting(run)) == 2, timeout_s=180), "others stand by for the third attempt"
     hurt(run, Role.ENTRY, signal.SIGKILL)
-    assert wait_until(lambda: not find_members(run), timeout_s=30), find_members(run)
+    assert wait_until(lambda: not find_members(run), timeout_s=120), find_members(run)
 
 
 def test_those_that_were_killed_are_replaced_before_the_next_attempt(local: LocalRuns) -> None:
     run = two_that_wait(local)
-    assert wait_until(lambda: len(waiting(run)) == 2, timeout_s=60), logs_of(run)
+    assert wait_until(lambda: len(waiting(run)) == 2, timeout_s=180), logs_of(run)
     killed = min(waiting(run))
     os.kill(killed, signal.SIGKILL)
-    assert wait_until(lambda: len(waiting(run) - {killed}) == 2, timeout_s=60), logs_of(run)
+    assert wait_until(lambda: len(waiting(run) - {killed}) == 2, timeout_s=180), logs_of(run)
     stand_by = waiting(run)
     hurt(run, Role.ENTRY, signal.SIGTERM)
-    assert wait_until(lambda: len(find_training(run, attempt=2)) == 2, timeout_s=60), logs_of(run)
+    assert wait_until(lambda: len(find_training(run, attempt=2)) == 2, timeout_s=180), logs_of(run)
     assert {member.process.pid for member in find_training(run, attempt=2)} == stand_by
 
 

@@ -102,7 +102,7 @@ def local(tmp_path: Path) -> Iterator[LocalRuns]:
     runs.end()
 
 
-def wait_for_event(run: RunDir, *kinds: str, count: int = 1, timeout_s: float = 30.0) -> Event:
+def wait_for_event(run: RunDir, *kinds: str, count: int = 1, timeout_s: float = 120.0) -> Event:
     """The count-th event of these kinds; fails, with all events, when it does not come."""
 
     def found() -> list[Event]:
@@ -113,17 +113,17 @@ def wait_for_event(run: RunDir, *kinds: str, count: int = 1, timeout_s: float = 
     return found()[count - 1]
 
 
-def wait_for_end(run: RunDir, *, timeout_s: float = 30.0) -> Event:
+def wait_for_end(run: RunDir, *, timeout_s: float = 120.0) -> Event:
     """The run's last word, once no process of it is left."""
     word = wait_for_event(run, *ENDS, timeout_s=timeout_s)
-    assert wait_until(lambda: not find_members(run), timeout_s=15), find_members(run)
+    assert wait_until(lambda: not find_members(run), timeout_s=60), find_members(run)
     return word
 
 
 def wait_for_steps(run: RunDir, steps: int) -> None:
     """Wait until the stand-in has counted so far."""
     path = run.path / "progress.txt"
-    assert wait_until(lambda: path.exists() and int(path.read_text() or 0) >= steps, timeout_s=30), logs_of(
+    assert wait_until(lambda: path.exists() and int(path.read_text() or 0) >= steps, timeout_s=120), logs_of(
         run
     )
 

@@ -20,7 +20,7 @@ from tests.training.test_resume import assert_same_end
 NOW = dt.datetime.now(dt.UTC)
 STEPS = 600
 LOCAL = {"executor": "local", "wandb": "disabled"}
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def test_runs_of_format_1_are_todays_to_move_cancel_revive_and_use(old: OldSedd,
     try:
         assert read_manifest(moved).get("format") == 1
         for attempt in (1, 2):
-            wait_for_event(revived, "attempt_started", count=attempt, timeout_s=60)
-            assert wait_until(lambda: kill_training(revived), timeout_s=10)
-        wait_for_event(revived, "gave_up", timeout_s=60)
+            wait_for_event(revived, "attempt_started", count=attempt, timeout_s=180)
+            assert wait_until(lambda: kill_training(revived), timeout_s=60)
+        wait_for_event(revived, "gave_up", timeout_s=180)
         wait_for_event(moved, "checkpoint", timeout_s=120)
         assert requeue([moved], now=NOW)[0].changed
         assert requeue([revived], now=NOW)[0].changed

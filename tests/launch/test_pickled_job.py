@@ -39,7 +39,7 @@ def test_a_signal_between_submitits_program_and_the_job_entry_waits_for_its_hand
     with subprocess.Popen(
         [sys.executable, "-c", BECOME], env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=180)[0]
     assert process.returncode == 0
     blocked, received, after, arguments, pid = json.loads(output)
     assert blocked == sorted(STOP_SIGNALS)

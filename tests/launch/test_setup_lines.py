@@ -22,7 +22,7 @@ def run_script(tmp_path: Path, *setup: str) -> tuple[str, int]:
     (tmp_path / "script").write_text("\n".join(["#!/bin/bash", *lines, AFTER, "exit 9"]))
     (tmp_path / "sourced").write_text("false\ntrue\n")
     done = subprocess.run(
-        ["bash", "script"], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False
+        ["bash", "script"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     return done.stdout, done.returncode
 

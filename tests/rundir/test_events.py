@@ -133,7 +133,7 @@ def test_writers_of_several_processes_lose_nothing(path: Path):
         subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(writer), str(each)])
         for writer in range(writers)
     ]
-    assert [process.wait(timeout=60) for process in running] == [0] * writers
+    assert [process.wait(timeout=180) for process in running] == [0] * writers
     seen = [(e.attempt, e.get("step")) for e in read_events(path)]
     assert sorted(seen) == [(writer, step) for writer in range(writers) for step in range(each)]
     for writer in range(writers):

@@ -36,7 +36,7 @@ def script(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str
     """Run one of the scripts of slurm/devcluster to its end; the caller looks at the exit code."""
     command = ["bash", str(SCRIPTS / name), *map(str, arguments)]
     # A file, not a pipe, would be needed if a daemon kept our standard output open: this proves that none does.
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from tests.slurm.test_launch import (
     wait_for_word,
 )
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 NOW = dt.datetime.now(dt.UTC)
 
@@ -144,7 +144,7 @@ def test_an_extended_run_goes_on_in_a_new_job(devcluster: DevCluster, start: Sta
 
     with ThreadPoolExecutor(2) as pool:
         assert sorted(map(str, pool.map(one, range(2))))[1] == "True"
-    wait_for_event(run, "completed", count=2, timeout_s=60)
+    wait_for_event(run, "completed", count=2, timeout_s=180)
     with contextlib.suppress(AssertionError):
         devcluster.wait(job_of(run), is_(JobState.COMPLETED))
     assert [job for job, _, _ in starts(run)] == [first, job_of(run)]

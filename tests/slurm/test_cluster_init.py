@@ -8,7 +8,7 @@ import pytest
 from tests.command_line import sedd
 from tests.slurm.conftest import DevCluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 
 def test_a_proposed_profile_passes_its_check_and_runs_a_job(

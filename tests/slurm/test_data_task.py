@@ -29,7 +29,7 @@ from tests.slurm.conftest import DevCluster
 from tests.slurm.test_launch import job_of, wait_for_word
 from tests.tiny import PROTEINS
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 NOW = dt.datetime.now(dt.UTC)
 LONG, SHORT = 600, 60
@@ -111,7 +111,7 @@ def ends(state: JobState) -> Callable[[JobFact], bool]:
 
 def assert_nothing_is_left(run: RunDir, folder: Path) -> None:
     assert half_built(folder) == []
-    assert wait_until(lambda: processes_of(run) == [], timeout_s=15), processes_of(run)
+    assert wait_until(lambda: processes_of(run) == [], timeout_s=60), processes_of(run)
 
 
 def by_sedd(run: RunDir) -> None:
@@ -128,7 +128,7 @@ def test_a_running_build_that_is_cancelled_leaves_nothing(
     devcluster: DevCluster, start: Start, tmp_path: Path, end: Callable[[RunDir], None]
 ) -> None:
     run = start(LONG)
-    assert wait_until(lambda: len(processes_of(run)) >= 2, timeout_s=30)
+    assert wait_until(lambda: len(processes_of(run)) >= 2, timeout_s=120)
     end(run)
     wait_for_word(run, "cancelled")
     devcluster.wait(job_of(run), ends(JobState.CANCELLED))
@@ -146,7 +146,7 @@ def test_a_preempted_build_starts_again_and_completes(
     job = query_job(job_of(run))
     assert job is not None
     devcluster.submit("sleep 2", "--partition=urgent", "--exclusive", "--time=10", f"--nodelist={job.nodes}")
-    wait_for_word(run, "requeued", timeout_s=60)
+    wait_for_word(run, "requeued", timeout_s=180)
     assert not store_of(tmp_path).exists()
     wait_for_word(run, "completed")
     assert story(run) == [

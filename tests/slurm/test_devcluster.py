@@ -91,7 +91,7 @@ def test_an_urgent_job_preempts_and_slurm_requeues(devcluster: DevCluster, parti
     victim = devcluster.submit("sleep 300", f"--partition={partition}", "--nodelist=v100-1", *WHOLE_NODE)
     devcluster.wait(victim, in_state(JobState.RUNNING))
     urgent = devcluster.submit("sleep 60", "--partition=urgent", "--nodelist=v100-1", *WHOLE_NODE)
-    back = devcluster.wait(victim, in_state(JobState.PENDING), timeout_s=90)
+    back = devcluster.wait(victim, in_state(JobState.PENDING), timeout_s=180)
     assert back.restarts == 1
     devcluster.wait(urgent, in_state(JobState.RUNNING))
     # slurmdbd hears of the second attempt later: until then its last word on a waiting job is PREEMPTED.
@@ -124,7 +124,7 @@ def test_a_requeued_job_can_be_sent_to_another_node_at_once(devcluster: DevClust
     devcluster.wait(job_id, in_state(JobState.PENDING))
     update_job(own_job(job_id), start_soon=True)
     # Far sooner than the requeue delay of the fixture allows.
-    second = devcluster.wait(job_id, in_state(JobState.RUNNING), timeout_s=12)
+    second = devcluster.wait(job_id, in_state(JobState.RUNNING), timeout_s=16)
     assert second.nodes != first.nodes
 
 
@@ -163,7 +163,7 @@ def test_the_users_signal_can_come_first(devcluster: DevCluster, tmp_path: Path)
             body, "--signal=B:USR2@60", "--partition=requeue", "--nodelist=v100-2", *WHOLE_NODE
         )
         devcluster.wait(victim, in_state(JobState.RUNNING))
-        assert wait_until((tmp_path / "ready").exists, timeout_s=60)
+        assert wait_until((tmp_path / "ready").exists, timeout_s=180)
         devcluster.submit("true", "--partition=urgent", "--nodelist=v100-2", *WHOLE_NODE)
         devcluster.wait(victim, in_state(JobState.COMPLETED))
         assert (tmp_path / f"{victim}.out").read_text().startswith("USR2\n")

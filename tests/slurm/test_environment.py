@@ -16,7 +16,7 @@ from tests.slurm.conftest import DevCluster
 from tests.slurm.test_launch import WHOLE_NODE, Start, job_of, preempt, start, wait_for_word
 
 __all__ = ["start"]
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 HOSTILE = {
     "SBATCH_PARTITION": "nograce",

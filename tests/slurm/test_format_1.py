@@ -17,7 +17,7 @@ from tests.slurm.conftest import DevCluster
 from tests.slurm.test_launch import is_, job_of, wait_for_word
 from tests.training.test_resume import assert_same_end
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 NOW = dt.datetime.now(dt.UTC)
 SITE = {"executor": "slurm", "partition": "requeue", "gpu": {"type": "v100"}, "wandb": "disabled"}

@@ -24,7 +24,7 @@ from tests.launch.conftest import logs_of, story
 from tests.slurm.conftest import DevCluster
 from tests.slurm.test_plans import SLURM, stage
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 HALVED = PLAN.replace("steps: 4\n", "steps: 8\n").replace(
     "sweep: {grid: {seed: [0, 1]}, parallel: 2}",

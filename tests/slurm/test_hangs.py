@@ -26,7 +26,7 @@ from tests.slurm.test_launch import (
     wait_for_word,
 )
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 __all__ = ["start"]  # the fixture
 
 WITHOUT_REQUEUE = ("cancel", "nograce")
@@ -107,10 +107,10 @@ def test_a_preemption_that_follows_the_death_of_the_entry_does_not_lose_the_run(
 ) -> None:
     """The batch script waits for a training that does not end, and nobody passes SLURM's signals on."""
     (run,) = start(plan="frozen train", partition="cancel")
-    wait_for_event(run, "attempt_started", timeout_s=60)
+    wait_for_event(run, "attempt_started", timeout_s=180)
     pid = training_pid(run, rank=0)
     os.kill(entry_pid(run), signal.SIGKILL)
-    assert wait_until(lambda: batch_end_waits(run), timeout_s=60)
+    assert wait_until(lambda: batch_end_waits(run), timeout_s=180)
     preempt(devcluster, run)
     wait_for_word(run, "completed")
     assert not os.path.exists(f"/proc/{pid}")

@@ -47,7 +47,7 @@ from tests.launch.conftest import (
 )
 from tests.slurm.conftest import NODES, DevCluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 NOW = dt.datetime.now(dt.UTC)
 WHOLE_NODE = {"gpus_per_node": 4, "processes_per_node": 1, "cpus_per_process": 1, "memory": "1GiB"}
@@ -141,7 +141,7 @@ def training_pid(run: RunDir, rank: int) -> int:
 
 
 def entry_pid(run: RunDir) -> int:
-    return int(wait_for_event(run, "attempt_started", timeout_s=60).get("pid"))
+    return int(wait_for_event(run, "attempt_started", timeout_s=180).get("pid"))
 
 
 def started(run: RunDir) -> dt.datetime:
@@ -155,8 +155,8 @@ def ended(run: RunDir) -> dt.datetime:
 
 
 def assert_nothing_was_repeated(run: RunDir) -> None:
-    """Each attempt began where the one before had stopped."""
-    attempts = parse_attempts(read_events(run.events))
+    """Each attempt began where the one before had stopped; one that was ended before it trained does not count."""
+    attempts = [attempt for attempt in parse_attempts(read_events(run.events)) if attempt.has_begun]
     assert [b.first_step for b in attempts[1:]] == [a.last_step for a in attempts[:-1]], story(run)
 
 
@@ -214,7 +214,7 @@ def test_sedd_cancel_ends_runs_in_whatever_state_they_are(devcluster: DevCluster
     assert "attempt_started" not in story(waiting)
     (again,) = requeue([running], now=NOW)
     assert again.changed
-    assert wait_until(lambda: story(running).count("attempt_started") == 2, timeout_s=60)
+    assert wait_until(lambda: story(running).count("attempt_started") == 2, timeout_s=180)
 
 
 def test_a_run_is_moved_on_by_its_user(devcluster: DevCluster, start: Start) -> None:
@@ -242,9 +242,9 @@ def test_a_killed_rank_and_a_hang_start_the_next_attempt_in_the_same_job(
     patient = small_experiment(resources=two_by_two, retry={"hang_after": "3s", "crashes": 0})
     (run,) = start(patient, plan="endless halt@30 train")
     wait_for_steps(run, 10)
-    assert wait_until(lambda: (run.path / "progress-3.txt").exists(), timeout_s=30)
+    assert wait_until(lambda: (run.path / "progress-3.txt").exists(), timeout_s=120)
     os.kill(training_pid(run, rank=3), signal.SIGKILL)
-    wait_for_word(run, "completed", timeout_s=90)
+    wait_for_word(run, "completed", timeout_s=180)
     events = read_events(run.events)
     ends = [(e.get("cause"), e.get("in_job")) for e in events if e.event == "requeued"]
     assert ends == [("killed", True), ("hung", True)], story(run)
@@ -320,7 +320,7 @@ def test_a_point_of_a_sweep_without_a_limit_goes_on_without_a_pause_and_leaves_i
     assert all(slurm_state(run) is JobState.RUNNING for run in others)
     (cancelled,) = cancel(others[:1], now=NOW)
     assert "cancelled" in cancelled.detail
-    assert wait_until(lambda: slurm_state(others[0]) is not JobState.RUNNING, timeout_s=60)
+    assert wait_until(lambda: slurm_state(others[0]) is not JobState.RUNNING, timeout_s=180)
     assert slurm_state(others[1]) is JobState.RUNNING
 
 
@@ -362,7 +362,7 @@ def test_a_job_that_cannot_be_taken_out_of_the_queue_trains_before_the_one_that_
     wait_for_steps(run, 10)
     first = job_of(run)
     preempt(devcluster, run)
-    assert wait_until(lambda: job_of(run) != first, timeout_s=60)
+    assert wait_until(lambda: job_of(run) != first, timeout_s=180)
 
     def is_done() -> bool:
         hurry(first)
@@ -424,7 +424,7 @@ def test_a_continuation_that_no_event_mentions_is_not_submitted_twice(
     ).submitted_pickle.unlink()  # submitit's own last step was not reached
     third = ask()
     assert third != second
-    assert wait_until(lambda: waiting() == [third], timeout_s=30), waiting()
+    assert wait_until(lambda: waiting() == [third], timeout_s=120), waiting()
 
 
 def test_a_job_that_has_the_id_of_a_lost_one_is_left_alone_and_the_run_goes_on(
@@ -465,7 +465,7 @@ def test_a_spare_node_takes_the_place_of_a_faulty_one_in_the_same_job(
 ) -> None:
     resources = WHOLE_NODE | {"nodes": nodes, "spare_nodes": 1}
     (run,) = start(small_experiment(resources=resources), plan=f"fault{faulty_rank}@5 train")
-    wait_for_word(run, "completed", timeout_s=90)
+    wait_for_word(run, "completed", timeout_s=180)
     first, second = (e for e in read_events(run.events) if e.event == "attempt_started")
     assert (first.get("job_id"), first.get("restarts")) == (second.get("job_id"), second.get("restarts"))
     (faulty,) = (e.get("host") for e in read_events(run.events) if e.event == "failed")

@@ -22,7 +22,7 @@ from sedd.rundir.layout import RunDir
 from tests.launch.conftest import order_for, small_experiment
 from tests.slurm.conftest import script, why_not
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 NOW = dt.datetime.now(dt.UTC)
 
 

@@ -12,7 +12,7 @@ from tests.launch.conftest import small_experiment
 from tests.slurm.conftest import DevCluster
 from tests.slurm.test_launch import Start, start
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 __all__ = ["start"]  # the fixture
 
 WHOLE_CLUSTER = {"nodes": 4, "gpus_per_node": 4, "processes_per_node": 1, "memory": "1GiB"}
@@ -20,7 +20,7 @@ WHOLE_CLUSTER = {"nodes": 4, "gpus_per_node": 4, "processes_per_node": 1, "memor
 
 def sedd(*arguments: str, root: object) -> subprocess.CompletedProcess[str]:
     command = ["env", f"SEDD_RUNS={root}", sys.executable, "-m", "sedd", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_job_without_a_folder_is_listed_and_ended_and_a_strangers_is_not(

@@ -81,7 +81,7 @@ def test_a_submission_killed_between_sbatch_and_its_record_submits_each_stage_on
     assert held == ""
     try:
         command_line = [sys.executable, "-c", KILLED, str(plan), str(calls)]
-        done = subprocess.run(command_line, cwd=Path(__file__).parents[2], check=False, timeout=120)
+        done = subprocess.run(command_line, cwd=Path(__file__).parents[2], check=False, timeout=300)
         assert done.returncode == -signal.SIGKILL
         record = submitted(plan, SLURM).record
         assert sorted(job_of(run) for run in record.runs) == sorted(jobs_in_queue())

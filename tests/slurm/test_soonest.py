@@ -13,7 +13,7 @@ from sedd.spec.experiment import Experiment
 from tests.slurm.conftest import DevCluster
 from tests.soonest.test_shapes import training
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 PROFILE = SlurmProfile.model_validate({"executor": "slurm", "partition": "requeue", "gpu": {"type": "v100"}})
 
@@ -48,7 +48,7 @@ def test_an_empty_cluster_takes_the_largest_shape_and_a_full_one_what_fits_into_
     for job in held:
         devcluster.wait(job, runs)
     waiting = devcluster.submit("true", "--nodes=4", "--gpus-per-node=4", "--time=600", "--mem=1000")
-    devcluster.wait(waiting, lambda job: job.starts_at is not None, timeout_s=40)
+    devcluster.wait(waiting, lambda job: job.starts_at is not None, timeout_s=120)
     before = run(["squeue", "--noheader", "--format=%i"]).split()
     in_the_gap = picked(tmp_path)
     assert run(["squeue", "--noheader", "--format=%i"]).split() == before, "asked, and left nothing"

@@ -38,7 +38,7 @@ def test_gpu_hours_are_those_of_sacct(devcluster: DevCluster, start: Start) -> N
     wait_for_word(run, "attempt_started")
     time.sleep(60)
     preempt(devcluster, run)
-    assert wait_until(lambda: "requeued:preempted" in story(run), timeout_s=60)
+    assert wait_until(lambda: "requeued:preempted" in story(run), timeout_s=180)
 
     def is_back() -> bool:
         wait_for_word(run, "requeued")
@@ -46,8 +46,8 @@ def test_gpu_hours_are_those_of_sacct(devcluster: DevCluster, start: Start) -> N
 
     assert wait_until(is_back, timeout_s=180)
     cancel([run], now=dt.datetime.now(dt.UTC))
-    assert wait_until(lambda: (job := query_job(job_of(run))) is None or job.state.is_final, timeout_s=90)
-    assert wait_until(lambda: len(sacct_gpu_s(run)) == 2, timeout_s=30)
+    assert wait_until(lambda: (job := query_job(job_of(run))) is None or job.state.is_final, timeout_s=180)
+    assert wait_until(lambda: len(sacct_gpu_s(run)) == 2, timeout_s=120)
     expected, found = sacct_gpu_s(run), read_usage(run)
     print(expected, found)
     total = found.within()

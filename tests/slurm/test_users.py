@@ -20,7 +20,7 @@ from sedd.rundir.layout import RunDir
 from tests.slurm.conftest import DevCluster, empty, script
 from tests.tiny import PROTEINS
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -82,7 +82,7 @@ class Terminal:
         assert wait_until(lambda: words in self.text, timeout_s=120), f"no {words!r} in\n{self.text}"
 
     def ends_with(self, exit_code: int) -> None:
-        assert self.process.wait(timeout=120) == exit_code, self.text
+        assert self.process.wait(timeout=300) == exit_code, self.text
 
 
 def _is_packages(path: str) -> bool:
@@ -161,7 +161,7 @@ def silence(cluster: DevCluster) -> None:
     """Stop slurmctld; jobs run on."""
     pid = int((cluster.folder / "run" / "slurmctld.pid").read_text())
     os.kill(pid, signal.SIGTERM)
-    assert wait_until(lambda: not Path(f"/proc/{pid}").exists(), timeout_s=60)
+    assert wait_until(lambda: not Path(f"/proc/{pid}").exists(), timeout_s=180)
 
 
 def pauses(job: JobFact) -> bool:
@@ -197,7 +197,7 @@ def test_whatever_waits_for_a_run_outlives_a_silent_slurm_and_says_so(
     cluster.wait(job_id, lambda job: job.restarts == 1 and job.state is not JobState.COMPLETING)
     cluster.wait(job_id, pauses)  # for two minutes, unless its user waives them
     assert "pauses no longer" in user.sedd("requeue", run.id).stdout
-    cluster.wait(job_id, lambda job: job.state is JobState.RUNNING, timeout_s=60)
+    cluster.wait(job_id, lambda job: job.state is JobState.RUNNING, timeout_s=180)
     ended = user.sedd("cancel", run.id)
     assert (ended.returncode, ended.stderr) == (0, "")
     waiting.ends_with(1)

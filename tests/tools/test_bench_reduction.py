@@ -13,7 +13,7 @@ def test_it_prints_a_row_for_each_number_of_ranks() -> None:
         [sys.executable, str(SCRIPT), "--ranks", "1", "2", *sizes],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ def test_the_calls_are_the_steps_in_which_something_happens():
         "400",
         "--json",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     few, many = json.loads(done.stdout)["calls"]
     for row in (few, many):

@@ -144,11 +144,11 @@ def test_two_attempts_at_once_are_seen_unless_the_campaign_itself_holds_one(
 
     old = two_attempts[0]
     old.send_signal(signal.SIGSTOP)
-    assert wait_until(lambda: any(w.is_stopped for w in chaos.workers(tmp_path)), timeout_s=10)
+    assert wait_until(lambda: any(w.is_stopped for w in chaos.workers(tmp_path)), timeout_s=60)
     assert seen() == []
     old.send_signal(signal.SIGCONT)
     assert seen() == [], "it has just woken, and must have a moment to see the newer attempt"
-    assert wait_until(lambda: seen() == [(5, 6)], timeout_s=10)
+    assert wait_until(lambda: seen() == [(5, 6)], timeout_s=60)
 
 
 def run_of(layout: str, **changes: Any) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def server() -> Iterator[Server]:
 
 def _fetch(server: Server, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, SCRIPT, server.url, "-o", output, *options]
-    return subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=60)
+    return subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300)
 
 
 def _sha256(content: bytes = CONTENT) -> str:
@@ -178,7 +178,7 @@ def test_too_little_space_is_said_before_anything_is_fetched(server: Server, tmp
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/u.gz", "not a url", "http://nowhere.invalid/u.gz"])
 def test_an_unreachable_url_is_one_line(url: str, tmp_path: Path):
     command = [sys.executable, str(SCRIPT), url, "-o", str(tmp_path / "u.gz")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {url} cannot be reached")
     assert "Traceback" not in done.stderr

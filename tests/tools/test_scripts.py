@@ -49,7 +49,7 @@ def call(project: Path, command: str, **environment: str) -> subprocess.Complete
     if "SEDD_TORCH" not in environment:
         given.pop("SEDD_TORCH", None)
     return subprocess.run(
-        ["bash", "-c", command], cwd="/", env=given, capture_output=True, text=True, timeout=60
+        ["bash", "-c", command], cwd="/", env=given, capture_output=True, text=True, timeout=300
     )
 
 

@@ -110,7 +110,7 @@ def browse(page: Path, width: int, *arguments: str) -> str:
         *arguments,
         page.as_uri(),
     ]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs a browser: apt-get install chromium")

@@ -140,7 +140,7 @@ def test_a_real_run_is_moved_on_and_cancelled_after_a_question(
     assert terminal.until("requeue small: saves, then starts again"), terminal.screen
     assert terminal.until("×2"), terminal.screen
     terminal.press("cy")
-    assert wait_for_end(run, timeout_s=60).event == "cancelled"
+    assert wait_for_end(run, timeout_s=180).event == "cancelled"
     assert terminal.until("cancelled"), terminal.screen
     assert "requeued:moved" in story(run)
     asked = next(event for event in read_events(run.events) if event.event == "stop_requested")

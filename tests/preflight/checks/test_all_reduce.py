@@ -64,7 +64,7 @@ def free_port() -> int:
 @pytest.mark.parametrize(("gpus", "backend"), [(0, "gloo"), pytest.param(2, "nccl", marks=TWO_CARDS)])
 def test_ranks_sum_and_training_meets_again_at_the_same_port(gpus, backend):
     port = free_port()
-    said = [process.communicate(timeout=90)[0] for process in [start(rank, port, gpus) for rank in (0, 1)]]
+    said = [process.communicate(timeout=180)[0] for process in [start(rank, port, gpus) for rank in (0, 1)]]
     for text in said:
         assert f"OK 2 ranks, {backend}: 32.0 MiB summed" in text
         assert "training 2" in text
