@@ -1,5 +1,6 @@
 """Intervals of differences, written from their definitions: Student's t, paired and unpaired, and Welch's."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,18 +78,20 @@ def simultaneous(comparisons: int, confidence: float = CONFIDENCE) -> float:
     return 1 - (1 - confidence) / max(1, comparisons)
 
 
+@functools.lru_cache(maxsize=1024)
 def t_quantile(probability: float, freedom: float) -> float:
     """The t below which Student's t with `freedom` >= 1 degrees of freedom lies with that probability >= 1/2."""
     freedom = min(freedom, _MOST_FREEDOM)
-    # With t = sqrt(freedom) tan(angle) the density is cos(angle) ** (freedom - 1), times a constant.
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        if 0.5 + _mass(middle, freedom) < probability:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(freedom) * math.tan((low + high) / 2)
+    # With t = sqrt(freedom) tan(angle) the density is cos(angle) ** (freedom - 1), times a constant. It falls with the
+    # angle, so Newton's method, begun at 0, comes nearer from one side.
+    angle = 0.0
+    for _ in range(200):
+        density = _constant(freedom) * math.cos(angle) ** (freedom - 1)
+        step = (probability - 0.5 - _mass(angle, freedom)) / density
+        angle = min(angle + step, math.pi / 2)
+        if step <= 1e-12 * angle:
+            break
+    return math.sqrt(freedom) * math.tan(angle)
 
 
 def _mass(angle: float, freedom: float) -> float:

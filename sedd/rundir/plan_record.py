@@ -123,9 +123,7 @@ def find_plan(text: str, root: Path) -> PlanRecord | None:
     text = plain_name(text)
     path = expand_home(text).absolute()
     by_id = [path, *(folder / path.name for folder in sorted(root.glob("*")))]
-    if path.name.startswith(PREFIX) and (
-        found := [each for each in by_id if os.path.exists(each / _FILE)]
-    ):
+    if path.name.startswith(PREFIX) and (found := [each for each in by_id if os.path.exists(each / _FILE)]):
         return read_plan(found[0])
     for of_name in dict.fromkeys((path, root / text)):
         if folders := sorted(found.parent for found in of_name.glob(f"{PREFIX}*/{_FILE}")):
