@@ -53,6 +53,8 @@ def held(path: Path, *, patience_s: float) -> Iterator[int]:
 def alone(path: Path, *, patience_s: float, hint: str | None = None) -> Iterator[int]:
     """Hold the lock of a file, which is made when it is not there; it stays. Yields its descriptor.
 
+    Whoever may write into its folder may hold it, whatever the umask of who made it.
+
     `hint` says what to do where its folder cannot be written.
 
     Raises:
@@ -63,6 +65,8 @@ def alone(path: Path, *, patience_s: float, hint: str | None = None) -> Iterator
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # NFS locks only what is open for writing
     except OSError as e:
         raise RunError(f"cannot write into {path.parent}: {(e.strerror or str(e)).lower()}", hint=hint) from e
+    with contextlib.suppress(OSError):  # of another user, who has done this
+        os.fchmod(handle, os.stat(path.parent).st_mode & 0o666)
     try:
         with told_if_slow(lambda: f"{_holder_of(handle)} holds {path}", limit_s=patience_s):
             is_ours = _lock_within(handle, patience_s)

@@ -11,7 +11,7 @@ from sedd.halving.fellows import parse_halving, read_group
 from sedd.rundir.events import read_events
 from sedd.rundir.find import find_run, find_runs
 from sedd.rundir.layout import RunDir, read_manifest, write_manifest
-from sedd.rundir.lock import one_action
+from sedd.rundir.lock import alone, one_action
 from sedd.rundir.owner import other_owner, require_own
 from sedd.rundir.plan_record import (
     PREFIX,
@@ -150,3 +150,23 @@ def test_a_halving_sweep_reads_no_run_into_which_it_may_not_look(
         with pytest.raises(RunError, match="cannot read"):
             read_group(own, halving)
         own.path.chmod(0o700)
+
+
+def test_a_lock_may_be_held_by_all_who_may_write_into_its_folder(tmp_path: Path) -> None:
+    lock = tmp_path / "name" / ".submit.lock"
+    lock.parent.mkdir()
+    lock.parent.chmod(0o777)
+    before = os.umask(0o022)
+    try:
+        with alone(lock, patience_s=1):
+            pass
+    finally:
+        os.umask(before)
+    for path in (lock.parent, lock):
+        os.chown(path, ANOTHER, ANOTHER)
+    with by_permission(), alone(lock, patience_s=1):
+        pass
+    lock.parent.chmod(0o755)
+    lock.unlink()
+    with by_permission(), pytest.raises(RunError, match="cannot write into"), alone(lock, patience_s=1):
+        pass
