@@ -11,6 +11,7 @@ from sedd.rundir.events import read_events
 from sedd.rundir.find import find_run, find_runs
 from sedd.rundir.layout import RunDir, list_checkpoints, read_manifest
 from sedd.rundir.plan_record import PlanRecord, find_plan
+from sedd.rundir.shared_folder import make_shared
 from sedd.rundir.validation_rows import read_validation_rows
 from sedd.yaml_text import assignments
 
@@ -124,7 +125,7 @@ def link_best(link: Path, runs: Sequence[RunDir]) -> RunDir:
         return RunDir(link.resolve())
     best = best_of(runs)
     try:
-        link.parent.mkdir(parents=True, exist_ok=True)
+        make_shared(link.parent)
         link.symlink_to(best.path, target_is_directory=True)
     except FileExistsError:  # somebody else came first, and may have decided otherwise
         return RunDir(link.resolve())

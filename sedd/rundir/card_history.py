@@ -7,6 +7,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sedd.rundir.shared_folder import make_shared, open_to_all
+
 _READ_BYTES = 1 << 18
 
 
@@ -34,10 +36,12 @@ def history_path(runs: Path, host: str) -> Path:
 
 def append_speed(path: Path, speed: CardSpeed) -> None:
     """Add a measurement. Raises: OSError."""
-    path.parent.mkdir(exist_ok=True)
+    make_shared(path.parent)
     line = json.dumps(asdict(speed)).encode() + b"\n"
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
+        with contextlib.suppress(OSError):  # of another user, who has done this
+            open_to_all(handle, path.parent)
         os.write(handle, line)
     finally:
         os.close(handle)

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from sedd.errors import RunError, cannot_read
 from sedd.rundir.atomic import write_first, write_text
+from sedd.rundir.shared_folder import make_shared
 
 _CHECKPOINT = re.compile(r"step-(\d{8,})\.pt")
 _SEAL = re.compile(r"step-(\d{8,})\.json")
@@ -173,7 +174,7 @@ def create_run(runs: Path, name: str, identity: str, spec_yaml: str) -> RunDir:
     """
     made: Path | None = None
     try:
-        (runs / name).mkdir(parents=True, exist_ok=True)
+        make_shared(runs / name)
         made = _new_folder((runs / name).resolve(), identity)
         run = RunDir(made)
         for folder in (run.checkpoints, run.logs, run.submitit):

@@ -21,6 +21,7 @@ from sedd.errors import RunError
 from sedd.rundir.layout import RunDir
 from sedd.rundir.owner import other_owner, user_of
 from sedd.rundir.presence import is_gone
+from sedd.rundir.shared_folder import make_shared, open_to_all
 from sedd.waiting import pause, told_if_slow
 
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
@@ -61,12 +62,13 @@ def alone(path: Path, *, patience_s: float, hint: str | None = None) -> Iterator
         RunError: somebody else still holds it after `patience_s`, or it cannot be made.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_shared(path.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)  # NFS locks only what is open for writing
     except OSError as e:
-        raise RunError(f"cannot write into {path.parent}: {(e.strerror or str(e)).lower()}", hint=hint) from e
+        there = path if os.path.isfile(path) else f"into {path.parent}"
+        raise RunError(f"cannot write {there}: {(e.strerror or str(e)).lower()}", hint=hint) from e
     with contextlib.suppress(OSError):  # of another user, who has done this
-        os.fchmod(handle, os.stat(path.parent).st_mode & 0o666)
+        open_to_all(handle, path.parent)
     try:
         with told_if_slow(lambda: f"{_holder_of(handle)} holds {path}", limit_s=patience_s):
             is_ours = _lock_within(handle, patience_s)

@@ -18,6 +18,7 @@ from sedd.home import expand_home
 from sedd.rundir.atomic import write_text
 from sedd.rundir.layout import RunDir
 from sedd.rundir.owner import is_own, other_owner_of
+from sedd.rundir.shared_folder import make_shared
 
 PREFIX = "plan-"
 _FILE = "plan.json"
@@ -89,7 +90,8 @@ def write_plan(record: PlanRecord, source: str) -> None:
         for stage in record.stages
     ]
     try:
-        record.folder.mkdir(parents=True, exist_ok=True)
+        make_shared(record.folder.parent)
+        record.folder.mkdir(exist_ok=True)
         write_text(record.folder / "plan.yaml", source)
         write_text(
             record.folder / _FILE, json.dumps({"name": record.name, "stages": stages}, indent=1) + "\n"

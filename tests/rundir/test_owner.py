@@ -10,7 +10,7 @@ from sedd.errors import RunError, UsageError
 from sedd.halving.fellows import parse_halving, read_group
 from sedd.rundir.events import read_events
 from sedd.rundir.find import find_run, find_runs
-from sedd.rundir.layout import RunDir, read_manifest, write_manifest
+from sedd.rundir.layout import RunDir, create_run, read_manifest, write_manifest
 from sedd.rundir.lock import alone, one_action
 from sedd.rundir.owner import other_owner, require_own
 from sedd.rundir.plan_record import (
@@ -153,9 +153,8 @@ def test_a_halving_sweep_reads_no_run_into_which_it_may_not_look(
 
 
 def test_a_lock_may_be_held_by_all_who_may_write_into_its_folder(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
     lock = tmp_path / "name" / ".submit.lock"
-    lock.parent.mkdir()
-    lock.parent.chmod(0o777)
     before = os.umask(0o022)
     try:
         with alone(lock, patience_s=1):
@@ -166,7 +165,34 @@ def test_a_lock_may_be_held_by_all_who_may_write_into_its_folder(tmp_path: Path)
         os.chown(path, ANOTHER, ANOTHER)
     with by_permission(), alone(lock, patience_s=1):
         pass
-    lock.parent.chmod(0o755)
+    lock.chmod(0o644)
+    with by_permission(), pytest.raises(RunError, match=f"cannot write {lock}: "), alone(lock, patience_s=1):
+        pass
     lock.unlink()
+    lock.parent.chmod(0o755)
     with by_permission(), pytest.raises(RunError, match="cannot write into"), alone(lock, patience_s=1):
         pass
+
+
+@pytest.mark.parametrize(
+    ("above", "umask", "mode"),
+    [
+        (0o2775, 0o022, 0o2775), (0o1777, 0o022, 0o1777), (0o770, 0o077, 0o770),
+        (0o755, 0o022, 0o755), (0o755, 0o077, 0o700), (0o700, 0o022, 0o755),
+    ],
+)  # fmt: skip
+def test_the_folder_of_a_name_is_open_to_all_who_write_beside_it(
+    tmp_path: Path, above: int, umask: int, mode: int
+) -> None:
+    """Where others may not write into the folder of runs, the umask alone decides."""
+    root = tmp_path / "runs"
+    root.mkdir()
+    root.chmod(above)
+    before = os.umask(umask)
+    try:
+        run = create_run(root, "name", "20261201-000000-00000000", "")
+    finally:
+        os.umask(before)
+    assert run.path.parent.stat().st_mode & 0o7777 == mode
+    kept = 0o777 & ~umask
+    assert run.path.stat().st_mode & 0o777 == kept, "a run is its owner's"
