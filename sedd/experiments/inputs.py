@@ -142,7 +142,7 @@ def _runs_named_by(folder: Path) -> list[RunDir]:
         return []
     try:
         return find_runs(str(folder), folder)
-    except SeddError:  # whoever asks for this network is told what is wrong with it
+    except SeddError:  # the error is reported when the network is loaded
         return []
 
 

@@ -22,6 +22,8 @@ from sedd.rundir.shared_folder import make_shared
 
 PREFIX = "plan-"
 _FILE = "plan.json"
+_OWNER_WRITES = 0o755
+"""Mode of a file that only its owner may write, also by a group's umask of 002."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +95,9 @@ def write_plan(record: PlanRecord, source: str) -> None:
         make_shared(record.folder.parent)
         record.folder.mkdir(exist_ok=True)
         write_text(record.folder / "plan.yaml", source)
-        write_text(
-            record.folder / _FILE, json.dumps({"name": record.name, "stages": stages}, indent=1) + "\n"
-        )
+        file = record.folder / _FILE
+        write_text(file, json.dumps({"name": record.name, "stages": stages}, indent=1) + "\n")
+        file.chmod(file.stat().st_mode & _OWNER_WRITES)  # `find_own_plan` goes by that
     except OSError as e:
         raise RunError(f"cannot write {record.folder}: {e.strerror or e}") from e
 

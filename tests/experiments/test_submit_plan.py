@@ -236,7 +236,7 @@ def test_the_same_plan_of_another_user_gives_what_it_has_completed_and_nothing_e
         done = submitted(plan)
         mine = done.record
         assert set(theirs.runs) & set(mine.runs) == set(stage(theirs, "data"))
-        assert done.replaced == done.stuck == [], "what is another's is no business of this plan"
+        assert done.replaced == done.stuck == [], "the runs of another user are none of this plan's"
         assert find_plan(theirs.name, runs) == mine
         assert find_plan(theirs.id, runs) == theirs
         assert list_plans(runs) == [theirs, mine]

@@ -106,10 +106,14 @@ def test_a_plans_name_means_ones_own_newest_plan_and_an_id_any(
         PlanRecord(name="study", folder=tmp_path / "study" / f"{PREFIX}{number}", stages=(stage,))
         for number, stage in enumerate(stages)
     )
-    for plan in (own, other):
-        write_plan(plan, "")
+    before = os.umask(0o002)  # as in many a group
+    try:
+        for plan in (own, other):
+            write_plan(plan, "")
+    finally:
+        os.umask(before)
     for path in (other.folder, *other.folder.iterdir()):
-        os.chown(path, ANOTHER, ANOTHER)
+        os.chown(path, ANOTHER, os.getegid())
     with by_permission():
         assert find_plan("study", tmp_path) == find_plan(own.id, tmp_path) == own
         assert find_plan(other.id, tmp_path) == other

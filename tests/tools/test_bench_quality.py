@@ -87,10 +87,10 @@ def test_ctrl_c_lets_the_training_save(tmp_path: Path):
     with subprocess.Popen([*command, "--arms", "score"], stderr=subprocess.PIPE, text=True) as process:
         has_begun = wait_until(lambda: log.exists() and "step 2/" in log.read_text(), timeout_s=120)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=300)
     assert has_begun
     assert process.returncode == 130
-    assert told.splitlines()[-1] == "stopped, and saved; the same command resumes here"
+    assert errors.splitlines()[-1] == "stopped, and saved; the same command resumes here"
     assert re.search(r"interrupted by SIGTERM, saved at step [1-9]", log.read_text())
 
 
